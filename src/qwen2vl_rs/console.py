@@ -1,0 +1,94 @@
+"""What is said to the person at the terminal: all of it on stderr, so that stdout is data."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence `say` and progress bars; warnings and errors are still printed."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(text: str = "") -> None:
+    """Print a line of conversation."""
+    if not _quiet:
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+
+
+def warn(text: str) -> None:
+    """Print a warning, also when quiet."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+
+
+def clock(seconds: float) -> str:
+    """``75`` → ``1:15``; ``3675`` → ``1:01:15``."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """A progress line with rate and time left; silent for work of under two seconds.
+
+    On a terminal the line is redrawn in place; elsewhere (a log file, a batch job) a new line
+    is printed every 30 seconds.
+
+    Args:
+        what: the work, e.g. ``training``.
+        total: number of units, None where unknown.
+        unit: plural noun of one unit, e.g. ``questions``.
+        done: units finished before (a resumed job): they do not count for the rate.
+    """
+
+    def __init__(self, what: str, total: int | None, unit: str, done: int = 0) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = self._before = done
+        self._start = self._shown = time.monotonic()
+        self._tty = sys.stderr.isatty()
+        self._drawn = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._drawn:
+            if self._tty:
+                self._draw("")
+                print(file=sys.stderr, flush=True)  # noqa: T201
+            elif kind is None:
+                self._draw("")
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """Count ``n`` more units as done; ``note`` (e.g. the loss) is shown behind the line."""
+        self.done += n
+        now = time.monotonic()
+        wait = (0.2 if self._drawn else 2.0) if self._tty else (30.0 if self._drawn else 10.0)
+        if now - self._shown >= wait:
+            self._shown = now
+            self._draw(note)
+
+    def _draw(self, note: str) -> None:
+        if _quiet:
+            return
+        elapsed = time.monotonic() - self._start
+        rate = (self.done - self._before) / elapsed if elapsed > 0 else 0.0
+        line = f"{self.what}: {self.done:,}"
+        if self.total:
+            line += f" of {self.total:,}"
+        line += f" {self.unit}, {rate:,.1f}/s, {clock(elapsed)}"
+        if self.total and rate > 0 and self.done < self.total:
+            line += f", {clock((self.total - self.done) / rate)} left"
+        if note:
+            line += f", {note}"
+        end, start = ("", "\r\x1b[K") if self._tty else ("\n", "")
+        print(f"{start}{line}", end=end, file=sys.stderr, flush=True)  # noqa: T201
+        self._drawn = True

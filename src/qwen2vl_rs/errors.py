@@ -1,0 +1,53 @@
+"""Errors made for people: what happened, where, and the command that mends it.
+
+Every expected failure is one of these; the command line prints it in one or two lines and
+leaves with exit code 1. Anything else that reaches the front door is a bug of ours.
+
+    Qwen2VLRSError
+    ├── ConfigError   a setting is unknown, out of range, or contradicts another
+    ├── DataError     questions, answers, tables or predictions cannot be read or used
+    │   └── ImageError   one image cannot be used
+    ├── HubError      a model or a data set cannot be fetched
+    ├── ModelError    a folder is no model, or not one of ours, or does not fit the checkpoint
+    └── RunError      a run folder is missing, incomplete, in use or does not match
+"""
+
+from __future__ import annotations
+
+
+class Qwen2VLRSError(Exception):
+    """Base of all expected failures.
+
+    Args:
+        message: what happened and where (file, record), in one line.
+        hint: what to do about it, best a command to type.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ConfigError(Qwen2VLRSError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class DataError(Qwen2VLRSError):
+    """Questions, answers, tables or predictions cannot be read or used."""
+
+
+class ImageError(DataError):
+    """One image cannot be used."""
+
+
+class HubError(Qwen2VLRSError):
+    """A model or a data set cannot be fetched."""
+
+
+class ModelError(Qwen2VLRSError):
+    """A folder is no model, or not one of ours, or does not fit the checkpoint."""
+
+
+class RunError(Qwen2VLRSError):
+    """A run folder is missing, incomplete, in use, or does not match what is asked."""

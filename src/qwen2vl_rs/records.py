@@ -1,0 +1,46 @@
+"""The records that travel between the rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question about one image, with its true answer.
+
+    Attributes:
+        id: unique within a data set, e.g. ``rsvqa_1``.
+        image: path of the image file.
+        question: as stored (RSVQA's double spaces included).
+        answer: the true answer as stored, e.g. ``yes``, ``47``, ``624m2``.
+        type: ``presence``, ``count``, … as stored; empty where the source does not say.
+    """
+
+    id: str
+    image: str
+    question: str
+    answer: str
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One line of ``predictions.jsonl``.
+
+    Attributes:
+        id, image, question, type, answer: as in `Sample`; ``id`` and ``image`` may be empty in
+            predictions that come from elsewhere.
+        prediction: the normalised answer of the model, or its text where there is no norm.
+        text: the answer as the model gave it.
+        confidence: probability of ``text`` under the model, None where unknown.
+    """
+
+    id: str
+    image: str
+    question: str
+    type: str
+    answer: str
+    prediction: str
+    text: str = ""
+    confidence: float | None = None

@@ -1,0 +1,126 @@
+"""Files of a run: written whole or not at all, found again, and checked by content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import RunError
+
+CHECKSUMS = "checksums.json"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary neighbour of ``path`` and rename it over ``path`` when all went well.
+
+    The file is flushed to disk before the rename, so after a crash ``path`` is the old file or
+    the new one, never half of it. Text is UTF-8 with ``\\n`` line ends.
+
+    Raises:
+        RunError: the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        ours = {None, str(temporary), str(path.parent)}  # a failed write() names no file
+        if error.filename not in ours:
+            raise
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="free some disk space, or choose an output folder you may write to",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    with atomic_write(path) as file:
+        json.dump(value, file, ensure_ascii=False, indent=2)
+        file.write("\n")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Write ``checksums.json``, last of all files: its presence says the folder is complete."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    write_json(folder / CHECKSUMS, {str(p.relative_to(folder)): sha256(p) for p in files})
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a sealed folder, or None when every file is as it was written."""
+    try:
+        expected: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{CHECKSUMS} is missing or unreadable"
+    for name, digest in expected.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if sha256(folder / name) != digest:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The ``checkpoint-<step>`` folders of a run, oldest first."""
+    found = [(re.fullmatch(r"checkpoint-(\d+)", p.name), p) for p in run.glob("checkpoint-*")]
+    return [p for _, p in sorted((int(m[1]), p) for m, p in found if m and p.is_dir())]
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """The newest checkpoint of a run.
+
+    Raises:
+        RunError: there is none.
+    """
+    found = checkpoints(run)
+    if not found:
+        raise RunError(f"no checkpoint in {run}", hint="train first: qwen2vl-rs train")
+    return found[-1]
+
+
+@contextlib.contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """Fill a hidden folder, then seal it and rename it to ``final`` in one step."""
+    staging = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        seal(staging)
+        if final.exists():
+            shutil.rmtree(final)
+        staging.rename(final)
+        sync_folder(final.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
