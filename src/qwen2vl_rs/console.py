@@ -58,7 +58,7 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+        self, kind: type[BaseException] | None, _: BaseException | None, tb: TracebackType | None
     ) -> None:
         if self._drawn:
             if self._tty:

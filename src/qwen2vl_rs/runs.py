@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -19,10 +20,10 @@ CHECKSUMS = "checksums.json"
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary neighbour of ``path`` and rename it over ``path`` when all went well.
+    r"""Open a temporary neighbour of ``path`` and rename it over ``path`` when all went well.
 
     The file is flushed to disk before the rename, so after a crash ``path`` is the old file or
-    the new one, never half of it. Text is UTF-8 with ``\\n`` line ends.
+    the new one, never half of it. Text is UTF-8 with ``\n`` line ends.
 
     Raises:
         RunError: the folder cannot be written to.
@@ -65,6 +66,14 @@ def write_json(path: Path, value: Any) -> None:
         file.write("\n")
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run, None where it is missing or unreadable."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hex."""
     with path.open("rb") as file:
@@ -74,6 +83,9 @@ def sha256(path: Path) -> str:
 def seal(folder: Path) -> None:
     """Write ``checksums.json``, last of all files: its presence says the folder is complete."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
     write_json(folder / CHECKSUMS, {str(p.relative_to(folder)): sha256(p) for p in files})
 
 
@@ -107,6 +119,31 @@ def newest_checkpoint(run: Path) -> Path:
     if not found:
         raise RunError(f"no checkpoint in {run}", hint="train first: qwen2vl-rs train")
     return found[-1]
+
+
+@contextlib.contextmanager
+def run_lock(run: Path) -> Iterator[None]:
+    """Hold a run folder (made if missing) for one process at a time.
+
+    Raises:
+        RunError: another process holds it, or the folder cannot be written to.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise RunError(
+            f"cannot write to {run}: {error.strerror}", hint="choose another folder: --output"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise RunError(
+            f"another process is at work in {run}", hint="wait for it, or choose --output"
+        ) from error
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,270 @@
+"""The settings of a run: one typed tree with its defaults; a file holds only what differs.
+
+Keys are named as in ``TrainingArguments`` and ``LoraConfig`` where these know them. An unknown
+key is an error that names the nearest one; all errors are reported at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from .errors import ConfigError
+from .runs import atomic_write
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+BandNumber = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageRule(Section):
+    """How image files become 8-bit RGB pixels; part of the configuration, kept with checkpoints.
+
+    Attributes:
+        bands: numbers of the bands shown as red, green and blue, counted from 1; None takes the
+            bands the file tags as such, else its first three.
+        stretch: lower and upper percentile that become 0 and 255, per image and band, in data
+            that are not 8-bit.
+        value_range: values that become 0 and 255 in all bands of data that are not 8-bit, e.g.
+            ``(0, 4096)`` for Sentinel-2, in place of the percentiles. Then equal values look
+            equal in all images, and a crop looks like its scene.
+    """
+
+    bands: tuple[BandNumber, BandNumber, BandNumber] | None = None
+    stretch: tuple[Percent, Percent] = (2.0, 98.0)
+    value_range: tuple[FiniteFloat, FiniteFloat] | None = None
+
+    @field_validator("stretch", "value_range")
+    @classmethod
+    def _low_below_high(cls, pair: tuple[float, float] | None) -> tuple[float, float] | None:
+        if pair is not None and not pair[0] < pair[1]:
+            raise ValueError(f"the first number must be below the second, not {pair}")
+        return pair
+
+
+class ViewConfig(Section):
+    """What the model is shown with every question; the same in training and in use.
+
+    Attributes:
+        image: from file to RGB pixels.
+        min_pixels: smaller images are enlarged to this many pixels (width times height).
+        max_pixels: larger images are reduced to this many pixels.
+        instruction: text between image and question; shared by all questions of an image.
+    """
+
+    image: ImageRule = ImageRule()
+    min_pixels: int = Field(56 * 56, ge=28 * 28)
+    max_pixels: int = Field(1280 * 28 * 28, ge=28 * 28)
+    instruction: str = "Answer the question using a single word or phrase."
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ViewConfig:
+        if self.min_pixels > self.max_pixels:
+            raise ValueError("min_pixels is larger than max_pixels")
+        return self
+
+
+class LoraSettings(Section):
+    """The adapter, by the names of PEFT's ``LoraConfig``; defaults of the original system."""
+
+    r: int = Field(64, ge=1)
+    lora_alpha: int = Field(16, ge=1)
+    lora_dropout: float = Field(0.05, ge=0, lt=1)
+    target_modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+
+
+Tracker = Literal["swanlab", "tensorboard", "wandb", "mlflow", "trackio"]
+
+
+class TrainingSettings(Section):
+    """The training, by the names of ``TrainingArguments`` where it knows them.
+
+    Attributes:
+        images_per_step: images in one optimizer step, over all processes.
+        questions_per_image: questions asked of each of them in that step; the remaining ones
+            follow in later steps of the epoch.
+        max_tokens_per_pack: tokens that go through the model at once; a step that is larger is
+            split, with the same result.
+        bf16: True, False, or None: where a CUDA device has it.
+        max_steps: ends training early; -1: all epochs.
+        save_steps: a checkpoint every so many steps (and one at the end).
+        report_to: trackers; SwanLab runs offline unless logged in.
+    """
+
+    learning_rate: float = Field(1e-4, gt=0)
+    num_train_epochs: int = Field(3, ge=1)
+    max_steps: int = Field(-1, ge=-1)
+    images_per_step: int = Field(4, ge=1)
+    questions_per_image: int = Field(25, ge=1)
+    max_tokens_per_pack: int = Field(4096, ge=64)
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    gradient_checkpointing: bool = True
+    bf16: bool | None = None
+    logging_steps: int = Field(10, ge=1)
+    save_steps: int = Field(100, ge=1)
+    save_total_limit: int | None = Field(2, ge=1)
+    dataloader_num_workers: int = Field(0, ge=0)
+    seed: int = Field(42, ge=0)
+    report_to: tuple[Tracker, ...] = ("swanlab",)
+
+
+class DataConfig(Section):
+    """Where the questions come from.
+
+    Attributes:
+        conversations: one file that is split; used unless ``train`` and ``test`` are given.
+        train, val, test: ready splits (conversations, CSV or official question files).
+        test_fraction: share of the images (or questions) that is held out.
+        split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
+    """
+
+    conversations: str = "data_vl.json"
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+    split_by: Literal["image", "question"] = "image"
+
+    @model_validator(mode="after")
+    def _both(self) -> DataConfig:
+        if (self.train is None) != (self.test is None):
+            raise ValueError("give both train and test, or neither")
+        return self
+
+
+class EvalConfig(Section):
+    """The evaluation.
+
+    Attributes:
+        max_eval: at most so many test questions, by whole images; None: all.
+        max_new_tokens: longest answer in tokens.
+        samples: answers printed at the end of training.
+    """
+
+    max_eval: int | None = Field(None, ge=1)
+    max_new_tokens: int = Field(32, ge=1)
+    samples: int = Field(8, ge=0)
+
+
+class Config(Section):
+    """All settings of a run.
+
+    Attributes:
+        model: folder of the base, in the published layout.
+        output: folder of the run.
+    """
+
+    model: str = "Qwen/Qwen2-VL-2B-Instruct"
+    output: str = "output/Qwen2-VL-2B"
+    data: DataConfig = DataConfig()
+    view: ViewConfig = ViewConfig()
+    lora: LoraSettings = LoraSettings()
+    training: TrainingSettings = TrainingSettings()
+    eval: EvalConfig = EvalConfig()
+
+
+def load_config(path: Path | None, settings: Sequence[str] = ()) -> Config:
+    """Read a TOML file and apply ``key=value`` settings (``lora.r=16``) over it.
+
+    Raises:
+        ConfigError: unreadable file, unknown key or bad value; all of them in one message.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigError(f"no configuration file {path}") from error
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: {error}", hint="the file must be TOML") from error
+    for setting in settings:
+        _apply(tree, setting)
+    return check_config(tree, str(path or "settings"))
+
+
+def check_config(tree: dict[str, Any], where: str) -> Config:
+    """Validate a tree of settings.
+
+    Raises:
+        ConfigError: naming every unknown key and bad value.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(dict(e)) for e in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Write the whole tree as TOML."""
+    with atomic_write(path) as file:
+        file.write(to_toml(config.model_dump(exclude_none=True)))
+
+
+def to_toml(tree: dict[str, Any], prefix: str = "") -> str:
+    """TOML text of nested dictionaries of strings, numbers, booleans and lists."""
+    plain = {k: v for k, v in tree.items() if not isinstance(v, dict)}
+    # a JSON scalar or list of scalars is also TOML
+    lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in plain.items()]
+    for key, table in tree.items():
+        if isinstance(table, dict):
+            lines.append(f"\n[{prefix}{key}]\n{to_toml(table, f'{prefix}{key}.')}")
+    return "".join(lines)
+
+
+def _apply(tree: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals:
+        raise ConfigError(f"setting {setting!r} has no '='", hint="write --set lora.r=16")
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"setting {setting!r}: {parent} is no section")
+    tree[last] = value
+
+
+def _explain(error: dict[str, Any]) -> str:
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg'].removeprefix('Value error, ')}" if key else error["msg"]
+    section: Any = Config
+    for part in path[:-1]:
+        section = section.model_fields[part].annotation
+    near = difflib.get_close_matches(path[-1], section.model_fields, n=1, cutoff=0.5)
+    return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "")

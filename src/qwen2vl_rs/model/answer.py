@@ -1,0 +1,131 @@
+"""Answers: the forward pass over packs, and greedy decoding of all questions of an image at once.
+
+Shapes: T tokens of a pack, B branches still being decoded, C tokens in the cache, V words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from .images import Pixels
+from .loader import Base
+from .packing import Ask, Pack, pack
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        text: without control tokens.
+        confidence: probability of exactly this answer and its end, under greedy decoding.
+    """
+
+    text: str
+    confidence: float
+
+
+def forward(
+    model: Any, batch: Pack, keep: torch.Tensor, cache: DynamicCache | None = None
+) -> torch.Tensor:
+    """Run a pack through the model.
+
+    Args:
+        model: a base, with or without adapter.
+        batch: the pack.
+        keep: (K,) indices of the tokens whose logits are wanted.
+        cache: filled with the keys and values of all tokens.
+
+    Returns:
+        (K, V) logits.
+    """
+    device = model.device
+    layout = batch.layout
+    visible = torch.from_numpy(layout.visible()).to(device)  # (T, T)
+    out = model(
+        input_ids=torch.from_numpy(layout.ids)[None].to(device),
+        position_ids=torch.from_numpy(layout.positions)[:, None].to(device),
+        attention_mask={"full_attention": visible[None, None]},
+        pixel_values=batch.patches.to(device),
+        image_grid_thw=batch.grids.to(device),
+        logits_to_keep=keep.to(device),
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    logits: torch.Tensor = out.logits[0]
+    return logits
+
+
+@torch.inference_mode()
+def answer(
+    base: Base,
+    model: Any,
+    groups: Sequence[tuple[Pixels, Sequence[str]]],
+    *,
+    max_new_tokens: int = 32,
+    budget: int = 4096,
+) -> list[list[Answer]]:
+    """Answer all questions of some images, each image encoded once per pack.
+
+    Greedy decoding: the same as ``model.generate(do_sample=False)`` on every question alone.
+
+    Args:
+        base: gives prompt format and image grid.
+        model: ``base.model``, or the same with an adapter.
+        groups: images with their questions.
+        max_new_tokens: longest answer in tokens.
+        budget: most tokens in a pack.
+
+    Returns:
+        For each image the answers in the order of its questions.
+    """
+    asks = [Ask(pixels, [base.prompts.branch(q) for q in qs]) for pixels, qs in groups]
+    merge = base.images.processor.merge_size
+    answers = [
+        one
+        for batch in pack(asks, base.prompts, merge, budget)
+        for one in _decode(base, model, batch, max_new_tokens)
+    ]
+    flat = iter(answers)
+    return [[next(flat) for _ in questions] for _, questions in groups]
+
+
+def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[Answer]:
+    """Greedy decoding of every leaf of a pack from one shared cache."""
+    device = model.device
+    leaves = torch.from_numpy(batch.layout.leaves)
+    cache = DynamicCache(config=model.config.get_text_config())
+    logits = forward(model, batch, leaves, cache)  # (B, V)
+    seen = torch.from_numpy(batch.layout.visible()[batch.layout.leaves]).to(device)  # (B, T)
+    position = torch.from_numpy(batch.layout.positions[0, batch.layout.leaves]).to(device)
+    stop = torch.tensor(sorted(base.prompts.stop_ids), device=device)
+    ids: list[list[int]] = [[] for _ in leaves]
+    score = torch.zeros(len(leaves), device=device)
+    active = torch.arange(len(leaves), device=device)  # branches still being decoded
+    owner = active[:0]  # branch of every decoded token in the cache
+    for step in range(max_new_tokens):
+        best, token = torch.log_softmax(logits.float(), dim=-1).max(dim=-1)  # (B,)
+        score[active] += best
+        going = ~torch.isin(token, stop)
+        for branch, new in zip(active[going].tolist(), token[going].tolist(), strict=True):
+            ids[branch].append(new)
+        active, token = active[going], token[going]
+        if not len(active) or step + 1 == max_new_tokens:
+            break
+        owner = torch.cat([owner, active])
+        mask = torch.cat([seen[active], owner[None] == active[:, None]], dim=1)  # (B, C)
+        out = model(
+            input_ids=token[None],
+            position_ids=(position[active] + 1 + step).expand(3, 1, -1),
+            attention_mask={"full_attention": mask[None, None]},
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits = out.logits[0]
+    confidence = score.exp().tolist()
+    return [Answer(base.prompts.decode(i), c) for i, c in zip(ids, confidence, strict=True)]

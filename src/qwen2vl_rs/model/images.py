@@ -1,0 +1,95 @@
+"""From an image file to what the vision tower takes.
+
+Shapes: N patches of an image, D = 3 · 2 · patch² values of a patch; V = N / merge² visual tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from ..config import ImageRule, ViewConfig
+from ..data.raster import read_rgb
+from ..errors import ModelError
+from .tree import Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """One image, cut into patches.
+
+    Attributes:
+        patches: (N, D) float32.
+        grid: (time, rows, columns) of patches; their product is N.
+        tokens: number of visual tokens V.
+    """
+
+    patches: torch.Tensor
+    grid: tuple[int, int, int]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReader:
+    """Reads image files by a pixel rule with the processor of a base."""
+
+    processor: Any
+    rule: ImageRule
+
+    def read(self, path: str | Path) -> Pixels:
+        """Read, resize, normalise and cut one image.
+
+        Raises:
+            ImageError: the file cannot be used; see `data.raster.read_rgb`.
+        """
+        image = Image.fromarray(read_rgb(path, self.rule))  # from (H, W, 3)
+        out = self.processor(images=[image], return_tensors="pt")
+        t, rows, columns = out["image_grid_thw"][0].tolist()
+        merge = self.processor.merge_size
+        return Pixels(out["pixel_values"], (t, rows, columns), t * rows * columns // merge**2)
+
+
+def load_image_reader(folder: Path, view: ViewConfig) -> ImageReader:
+    """Read a base's preprocessor settings and put the view's pixel bounds in force.
+
+    Raises:
+        ModelError: ``preprocessor_config.json`` is missing or unreadable.
+    """
+    try:
+        processor = Qwen2VLImageProcessorPil.from_pretrained(
+            folder,
+            local_files_only=True,
+            size={"shortest_edge": view.min_pixels, "longest_edge": view.max_pixels},
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"no usable preprocessor_config.json in {folder}",
+            hint="fetch the model again: qwen2vl-rs load",
+        ) from error
+    return ImageReader(processor, view.image)
+
+
+def root_positions(head: int, grid: tuple[int, int, int], merge: int, tail: int) -> Ints:
+    """(3, P) rotary positions of header, image and instruction, as Qwen-VL numbers them.
+
+    Text counts up on all three axes; an image spans its rows and columns from where the text
+    stopped, and the text behind it goes on after the longer side (Qwen2-VL, section 2.1,
+    "Multimodal Rotary Position Embedding").
+
+    Args:
+        head: text tokens before the image.
+        grid: patches of the image (time, rows, columns).
+        merge: patches along one side of a visual token.
+        tail: text tokens behind the image.
+    """
+    t, rows, columns = grid[0], grid[1] // merge, grid[2] // merge
+    image = np.indices((t, rows, columns)).reshape(3, -1) + head
+    behind = head + max(t, rows, columns) + np.arange(tail)
+    text = np.broadcast_to(np.arange(head), (3, head))
+    return np.concatenate([text, image, np.broadcast_to(behind, (3, tail))], axis=1)

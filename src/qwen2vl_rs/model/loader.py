@@ -1,0 +1,206 @@
+"""Bases and checkpoints: found, checked, loaded. Safetensors only, never remote code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoConfig, Qwen2VLForConditionalGeneration
+from transformers.utils import logging as hf_logging
+
+from ..config import ViewConfig
+from ..errors import ModelError
+from ..runs import checkpoints, newest_checkpoint, write_json
+from .images import ImageReader, load_image_reader
+from .prompt import PromptFormat, load_prompt_format
+
+FAMILIES = {"qwen2_vl": Qwen2VLForConditionalGeneration}
+CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
+
+hf_logging.set_verbosity_error()
+hf_logging.disable_progress_bar()
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model with all that turns files and questions into its input.
+
+    Attributes:
+        folder: where it was read from.
+        model: the network, without any adapter.
+        prompts: the chat format as token ids.
+        images: the image reader.
+        fingerprint: of configuration and weights.
+    """
+
+    folder: Path
+    model: Any
+    prompts: PromptFormat
+    images: ImageReader
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCard:
+    """What stands beside an adapter: its base and the view it was trained with."""
+
+    base: str
+    fingerprint: str
+    view: ViewConfig
+
+
+def choose_device() -> torch.device:
+    """The first CUDA device, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(device: torch.device, bf16: bool | None = None) -> torch.dtype:
+    """Brain floats where asked for, or by itself on a CUDA device that has them."""
+    if bf16 is None:
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+def read_config(folder: Path) -> Any:
+    """Read and check the configuration of a base.
+
+    Raises:
+        ModelError: no such folder, no model in it, another architecture, or remote code.
+    """
+    if not (folder / "config.json").is_file():
+        what = "has no config.json" if folder.is_dir() else "does not exist"
+        raise ModelError(f"{folder} is no model: it {what}", hint="fetch one: qwen2vl-rs load")
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        family = raw["model_type"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder}/config.json is unreadable or names no model_type") from error
+    if family not in FAMILIES:
+        raise ModelError(
+            f"{folder} is a {family} model; this works with {', '.join(FAMILIES)}",
+            hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
+        )
+    if "auto_map" in raw:
+        raise ModelError(f"{folder} wants to run code of its own (auto_map), which is refused")
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} has no safetensors weights (pickled weights are not read)",
+            hint="fetch the model again: qwen2vl-rs load",
+        )
+    return AutoConfig.from_pretrained(folder, local_files_only=True)
+
+
+def load_base(
+    folder: Path,
+    view: ViewConfig,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Base:
+    """Load a base, ready for use on a device.
+
+    Raises:
+        ModelError: see `read_config`; also for weights that are missing or broken.
+    """
+    config = read_config(folder)
+    device = device or choose_device()
+    try:
+        model, info = FAMILIES[config.model_type].from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype or choose_dtype(device),
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # safetensors and transformers raise many kinds for a broken file
+        raise ModelError(
+            f"the weights in {folder} cannot be read: {str(error).splitlines()[0]}",
+            hint="fetch the model again: qwen2vl-rs load --verify",
+        ) from error
+    if absent := sorted(info["missing_keys"]):
+        raise ModelError(
+            f"{folder} lacks {len(absent)} weights, e.g. {absent[0]}",
+            hint="fetch the model again: qwen2vl-rs load --verify",
+        )
+    return Base(
+        folder=folder,
+        model=model.to(device).eval().requires_grad_(False),
+        prompts=load_prompt_format(folder, config, view.instruction),
+        images=load_image_reader(folder, view),
+        fingerprint=fingerprint(folder),
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """Digest that tells bases apart in a moment: names, headers and samples of the weights."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            for part in range(64):
+                file.seek(size * part // 64)
+                digest.update(file.read(4096))
+    return digest.hexdigest()
+
+
+def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
+    """Put a checkpoint's adapter on a base; ``unload()`` gives the base back.
+
+    Raises:
+        ModelError: the checkpoint was trained on another base, or is unreadable.
+    """
+    card = read_card(checkpoint)
+    if card.fingerprint != base.fingerprint:
+        raise ModelError(
+            f"{checkpoint} was trained on another base ({card.base}), not on {base.folder}",
+            hint=f"name its base: --model {card.base}",
+        )
+    try:
+        model = PeftModel.from_pretrained(base.model, checkpoint, local_files_only=True)
+    except Exception as error:  # peft passes on whatever safetensors raises for a broken file
+        raise ModelError(
+            f"the adapter in {checkpoint} cannot be read: {str(error).splitlines()[0]}",
+            hint="use an older checkpoint, or train again",
+        ) from error
+    return model.eval()
+
+
+def write_card(checkpoint: Path, base: Base, view: ViewConfig) -> None:
+    """Write down which base and view a checkpoint belongs to."""
+    value = {
+        "base": str(base.folder.resolve()),
+        "fingerprint": base.fingerprint,
+        "view": view.model_dump(mode="json"),
+    }
+    write_json(checkpoint / CARD, value)
+
+
+def read_card(checkpoint: Path) -> CheckpointCard:
+    """Read what stands beside an adapter.
+
+    Raises:
+        ModelError: the folder is no checkpoint of ours.
+    """
+    try:
+        value = json.loads((checkpoint / CARD).read_text(encoding="utf-8"))
+        view = ViewConfig.model_validate(value["view"])
+        return CheckpointCard(value["base"], value["fingerprint"], view)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or unreadable)",
+            hint="give a run folder or one of its checkpoint-* folders",
+        ) from error
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint meant by a folder: itself, or the newest of a run; None for a base."""
+    if (folder / CARD).is_file() or (folder / "adapter_config.json").is_file():
+        return folder
+    return newest_checkpoint(folder) if checkpoints(folder) else None

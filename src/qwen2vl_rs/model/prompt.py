@@ -1,0 +1,131 @@
+"""From question and image size to token ids: the one place that knows the chat format.
+
+A prompt is the chat template of the base, cut into pieces:
+
+    head    <|im_start|>system … <|im_start|>user ⏎ <|vision_start|>
+    image   one pad token per visual token
+    tail    <|vision_end|> + the instruction, shared by all questions of an image
+    question (plain text: nothing in it can become a control token)
+    close   <|im_end|> ⏎ <|im_start|>assistant ⏎
+    answer (plain text) + end token
+
+Pieces are tokenised separately and joined, so training, evaluation and serving get the same ids
+by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from ..errors import ModelError
+from .tree import Ints, Node
+
+_MARK = "\N{SNOWMAN}question\N{SNOWMAN}"
+_ANSWER = "\N{SNOWMAN}answer\N{SNOWMAN}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFormat:
+    """Token ids of the fixed pieces of a prompt, for one base and one instruction.
+
+    Attributes:
+        head, tail, close: ids of the pieces above.
+        image_id: the pad token that stands for one visual token.
+        end_id: the token that ends an answer.
+        stop_ids: tokens at which generation stops (the end token among them).
+    """
+
+    tokenizer: Any
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+    close: tuple[int, ...]
+    image_id: int
+    end_id: int
+    stop_ids: frozenset[int]
+
+    def text_ids(self, text: str) -> list[int]:
+        """Ids of plain text; lookalikes of control tokens in it stay text."""
+        ids: list[int] = self.tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=True
+        )
+        return ids
+
+    def root_ids(self, visual_tokens: int) -> Ints:
+        """(P,) ids of header, image and instruction."""
+        ids = [*self.head, *[self.image_id] * visual_tokens, *self.tail]
+        return np.array(ids, dtype=np.int64)
+
+    def question_ids(self, question: str) -> list[int]:
+        """Ids of one question up to where its answer begins; outer blanks do not count."""
+        return [*self.text_ids(question.strip()), *self.close]
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Ids of an answer with its end token."""
+        return [*self.text_ids(answer), self.end_id]
+
+    def branch(self, question: str, answer: str | None = None) -> Node:
+        """A question node; with an answer, its answer node below it carries the loss."""
+        below = () if answer is None else (Node(self.answer_ids(answer), loss=True),)
+        return Node(self.question_ids(question), below)
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of generated ids, without control tokens."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.strip()
+
+
+def load_prompt_format(folder: Path, config: Any, instruction: str) -> PromptFormat:
+    """Read tokenizer and chat template of a base.
+
+    Args:
+        folder: the base, in the published layout.
+        config: its configuration (for the id of the image token).
+        instruction: put between image and question; may be empty.
+
+    Raises:
+        ModelError: tokenizer or chat template is missing or does not show an image.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"no usable tokenizer in {folder}: {str(error).splitlines()[0]}",
+            hint="fetch the model again: qwen2vl-rs load",
+        ) from error
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"the tokenizer in {folder} has no chat template",
+            hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
+        )
+    pad = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    lead = f"{instruction}\n" if instruction else ""
+    user = {
+        "role": "user",
+        "content": [{"type": "image"}, {"type": "text", "text": lead + _MARK}],
+    }
+    asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    if asked.count(pad) != 1 or asked.count(_MARK) != 1:
+        raise ModelError(f"the chat template in {folder} does not place one image and one question")
+    head, rest = asked.split(pad)
+    tail, close = rest.split(_MARK)
+    reply = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
+    answered = tokenizer.apply_chat_template([user, reply], tokenize=False)
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+    end_id = ids(answered.split(_ANSWER)[1])[0]
+    return PromptFormat(
+        tokenizer=tokenizer,
+        head=ids(head),
+        tail=ids(tail),
+        close=ids(close),
+        image_id=config.image_token_id,
+        end_id=end_id,
+        stop_ids=frozenset({end_id, tokenizer.eos_token_id}),
+    )

@@ -1,0 +1,249 @@
+"""Hugging Face's `Trainer` on question trees.
+
+One item of the data set is one optimizer step: packs of trees whose loss tokens count alike.
+Checkpoints appear whole or not at all, and say which base and view they belong to.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset, Sampler, SequentialSampler
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from ..config import TrainingSettings, ViewConfig
+from ..console import Progress
+from ..errors import RunError
+from ..records import Sample
+from ..runs import checkpoints, staged_folder
+from .answer import forward
+from .images import ImageReader
+from .loader import Base, write_card
+from .packing import Ask, Pack, pack, plan_epoch
+from .prompt import PromptFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimizer step is made of.
+
+    Attributes:
+        packs: its trees.
+        questions: number of questions in it.
+        loss_tokens: number of answer and end tokens in it.
+    """
+
+    packs: list[Pack]
+    questions: int
+    loss_tokens: int
+
+
+class Steps(Dataset[dict[str, Step]]):
+    """All optimizer steps of all epochs, in order; item i is the same whenever it is asked for.
+
+    Args:
+        samples: the training questions.
+        prompts, images: of the base.
+        settings: how many images and questions a step holds, and in which order.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        prompts: PromptFormat,
+        images: ImageReader,
+        settings: TrainingSettings,
+    ) -> None:
+        self._groups = group_by_image(samples)
+        self._prompts, self._images, self._settings = prompts, images, settings
+        self._plan_of: tuple[int, list[Any]] = (-1, [])
+        self.per_epoch = len(self._plan(0))
+
+    def __len__(self) -> int:
+        every = self.per_epoch * self._settings.num_train_epochs
+        return every if self._settings.max_steps < 0 else min(every, self._settings.max_steps)
+
+    def __getitem__(self, index: int) -> dict[str, Step]:
+        epoch, step = divmod(index, self.per_epoch)
+        asks, questions = [], 0
+        for image, chosen in self._plan(epoch)[step]:
+            samples = [self._groups[image][i] for i in chosen]
+            branches = [self._prompts.branch(s.question, s.answer) for s in samples]
+            asks.append(Ask(self._images.read(samples[0].image), branches))
+            questions += len(samples)
+        merge = self._images.processor.merge_size
+        packs = list(pack(asks, self._prompts, merge, self._settings.max_tokens_per_pack))
+        return {"step": Step(packs, questions, sum(len(p.layout.targets) for p in packs))}
+
+    def _plan(self, epoch: int) -> list[Any]:
+        if self._plan_of[0] != epoch:
+            s = self._settings
+            sizes = [len(g) for g in self._groups]
+            plan = plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
+            self._plan_of = (epoch, plan)
+        return self._plan_of[1]
+
+
+def group_by_image(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples of the same image together, images in the order of their first sample."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image, []).append(sample)
+    return list(groups.values())
+
+
+class TreeTrainer(Trainer):
+    """`Trainer` whose batches are `Step` objects.
+
+    Args:
+        base: what is fine-tuned; goes into every checkpoint's card.
+        view: likewise.
+        steps: the data.
+        keep: checkpoints kept, None for all.
+        model, args: as for `Trainer`.
+    """
+
+    def __init__(
+        self,
+        *,
+        base: Base,
+        view: ViewConfig,
+        steps: Steps,
+        keep: int | None,
+        model: Any,
+        args: TrainingArguments,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=steps,
+            data_collator=lambda items: items[0],
+            callbacks=[_Reporter(Path(args.output_dir), steps)],
+        )
+        self.remove_callback(PrinterCallback)  # it prints to stdout
+        self._base, self._view, self._keep = base, view, keep
+        self.questions_seen = 0
+        self._folder = self._staging = Path(args.output_dir)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return SequentialSampler(self.train_dataset)
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Step], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Forward and backward through all packs; the mean loss over the step's loss tokens."""
+        model.train()
+        step = inputs["step"]
+        total = torch.zeros((), device=self.args.device)
+        for batch in step.packs:
+            with self.compute_loss_context_manager():
+                loss = pack_loss(model, batch) / step.loss_tokens
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        if not torch.isfinite(total):
+            raise RunError(
+                f"the loss became {total.item()} at step {self.state.global_step + 1}",
+                hint="lower the learning rate: --set training.learning_rate=2e-5",
+            )
+        self.questions_seen += step.questions
+        return total
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint into a hidden folder and rename it when it is complete."""
+        name = f"checkpoint-{self.state.global_step}"
+        with staged_folder(self._folder / name) as self._staging:
+            super()._save_checkpoint(model, trial)
+            for path in list((self._staging / name).iterdir()):
+                path.rename(self._staging / path.name)
+            (self._staging / name).rmdir()
+            write_card(self._staging, self._base, self._view)
+            self._base.images.processor.save_pretrained(self._staging)
+        if self._keep:
+            for old in checkpoints(self._folder)[: -self._keep]:
+                shutil.rmtree(old)
+
+
+def pack_loss(model: Any, batch: Pack) -> torch.Tensor:
+    """Summed cross-entropy of a pack's loss tokens, in nats; the head runs on these alone."""
+    keep = torch.from_numpy(batch.layout.predictors)
+    logits = forward(model, batch, keep)  # (L, V)
+    targets = torch.from_numpy(batch.layout.targets).to(logits.device)
+    return cross_entropy(logits.float(), targets, reduction="sum")
+
+
+class _Reporter(TrainerCallback):
+    """One line in ``metrics.jsonl`` for every step, and the progress bar."""
+
+    def __init__(self, folder: Path, steps: Steps) -> None:
+        self._path, self._steps = folder / "metrics.jsonl", steps
+        self._progress: Progress | None = None
+        self._start = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Keep the lines up to the checkpoint that is resumed."""
+        kept = [line for line in read_metrics(self._path) if line["step"] <= state.global_step]
+        with self._path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
+        self._progress = Progress("training", state.max_steps, "steps", state.global_step)
+        self._progress.__enter__()
+        self._start = time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write the step's figures."""
+        if not logs or "loss" not in logs:
+            return
+        logs["epoch"] = round(state.global_step / self._steps.per_epoch, 4)
+        line = {"step": state.global_step, **logs}
+        line["seconds"] = round(time.monotonic() - self._start, 3)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._progress:
+            self._progress.advance(1, f"loss {logs['loss']:.4f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Close the progress bar."""
+        if self._progress:
+            self._progress.__exit__(None, None, None)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of ``metrics.jsonl``; a last line cut short by a crash is dropped."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
