@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Self
 
 _quiet = False
+_bar: Progress | None = None  # drawn on a terminal and not finished
+_WAIT = {True: (2.0, 0.2), False: (10.0, 30.0)}  # seconds to the first line, then between lines
 
 
 def set_quiet(quiet: bool) -> None:
@@ -19,12 +21,22 @@ def set_quiet(quiet: bool) -> None:
 def say(text: str = "") -> None:
     """Print a line of conversation."""
     if not _quiet:
+        _end_bar()
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
 
 
 def warn(text: str) -> None:
     """Print a warning, also when quiet."""
+    _end_bar()
     print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+
+
+def _end_bar() -> None:
+    """Leave the line of a progress bar that is being drawn, so that text starts on its own."""
+    global _bar
+    if _bar is not None:
+        _bar = None
+        print(file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
 
 
 def clock(seconds: float) -> str:
@@ -52,7 +64,7 @@ class Progress:
         self.done = self._before = done
         self._start = self._shown = time.monotonic()
         self._tty = sys.stderr.isatty()
-        self._drawn = False
+        self._drawn: int | None = None  # units done when the line was last drawn
 
     def __enter__(self) -> Self:
         return self
@@ -60,18 +72,15 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._drawn:
-            if self._tty:
-                self._draw("")
-                print(file=sys.stderr, flush=True)  # noqa: T201
-            elif kind is None:
-                self._draw("")
+        if self._drawn not in (None, self.done):
+            self._draw("")
+        _end_bar()
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """Count ``n`` more units as done; ``note`` (e.g. the loss) is shown behind the line."""
         self.done += n
         now = time.monotonic()
-        wait = (0.2 if self._drawn else 2.0) if self._tty else (30.0 if self._drawn else 10.0)
+        wait = _WAIT[self._tty][self._drawn is not None]
         if now - self._shown >= wait:
             self._shown = now
             self._draw(note)
@@ -91,4 +100,6 @@ class Progress:
             line += f", {note}"
         end, start = ("", "\r\x1b[K") if self._tty else ("\n", "")
         print(f"{start}{line}", end=end, file=sys.stderr, flush=True)  # noqa: T201
-        self._drawn = True
+        self._drawn = self.done
+        global _bar
+        _bar = self if self._tty else None

@@ -16,6 +16,7 @@ from typing import IO, Any
 from .errors import RunError
 
 CHECKSUMS = "checksums.json"
+TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
 
 
 @contextlib.contextmanager
@@ -47,7 +48,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             hint="free some disk space, or choose an output folder you may write to",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def sync_folder(folder: Path) -> None:

@@ -22,10 +22,12 @@ class Answer:
     """What the model said.
 
     Attributes:
-        text: without control tokens.
+        ids: token ids up to the end token.
+        text: the same as text, without control tokens.
         confidence: probability of exactly this answer and its end, under greedy decoding.
     """
 
+    ids: tuple[int, ...]
     text: str
     confidence: float
 
@@ -128,4 +130,6 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
         )
         logits = out.logits[0]
     confidence = score.exp().tolist()
-    return [Answer(base.prompts.decode(i), c) for i, c in zip(ids, confidence, strict=True)]
+    return [
+        Answer(tuple(i), base.prompts.decode(i), c) for i, c in zip(ids, confidence, strict=True)
+    ]

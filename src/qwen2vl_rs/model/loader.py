@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,13 +166,22 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
             hint=f"name its base: --model {card.base}",
         )
     try:
-        model = PeftModel.from_pretrained(base.model, checkpoint, local_files_only=True)
+        with quiet_peft():
+            model = PeftModel.from_pretrained(base.model, checkpoint, local_files_only=True)
     except Exception as error:  # peft passes on whatever safetensors raises for a broken file
         raise ModelError(
             f"the adapter in {checkpoint} cannot be read: {str(error).splitlines()[0]}",
             hint="use an older checkpoint, or train again",
         ) from error
     return model.eval()
+
+
+@contextlib.contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Hide the warning that PEFT's use of an old transformers name draws."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
 
 
 def write_card(checkpoint: Path, base: Base, view: ViewConfig) -> None:

@@ -58,7 +58,8 @@ def plan_epoch(
         questions: number of questions of each image.
         images_per_step: turns in a step (the last step may have fewer).
         per_image: most questions in a turn.
-        seed, epoch: together they fix the order.
+        seed: fixes the order of all epochs.
+        epoch: counted from 0; each has its own order.
     """
     random = np.random.default_rng([seed, epoch])
     turns = [

@@ -41,11 +41,23 @@ def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
     import swanlab
 
     mode = os.environ.get("SWANLAB_MODE") or ("online" if swanlab.Settings().api_key else "offline")
-    with contextlib.redirect_stdout(sys.stderr):
-        swanlab.init(mode=mode, project="qwen2vl-rs", name=run.name, log_dir=str(run / "swanlog"))
-    say(f"SwanLab: {mode}")
+    folder = run / "swanlog"
+    with _hushed(mode):
+        swanlab.init(mode=mode, project="qwen2vl-rs", name=run.name, log_dir=str(folder))
+    later = f", send later with: swanlab sync {folder}/run-*" if mode == "offline" else ""
+    say(f"SwanLab: {mode}{later}")
     try:
         yield
     finally:
-        with contextlib.redirect_stdout(sys.stderr):
+        with _hushed(mode):
             swanlab.finish()
+
+
+@contextlib.contextmanager
+def _hushed(mode: str) -> Iterator[None]:
+    """Keep SwanLab off stdout; online its address is worth reading, else it is silent."""
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(sys.stderr if mode == "online" else nowhere),
+    ):
+        yield

@@ -120,7 +120,6 @@ class TreeTrainer(Trainer):
 
     def __init__(
         self,
-        *,
         base: Base,
         view: ViewConfig,
         steps: Steps,

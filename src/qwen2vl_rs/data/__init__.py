@@ -1,0 +1,1 @@
+"""What goes in: RSVQA files, tables, splits."""

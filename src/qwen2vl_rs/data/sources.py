@@ -1,0 +1,113 @@
+"""Samples from any file that holds them, and the two conversions between such files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..console import say
+from ..errors import DataError
+from ..records import Sample
+from . import jsonstream, rsvqa, tables
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a conversion did.
+
+    Attributes:
+        path: the file written.
+        written: number of questions in it.
+        images: number of images they are about.
+        left_out: the questions that are not in it, and why.
+    """
+
+    path: Path
+    written: int
+    images: int
+    left_out: rsvqa.LeftOut = field(default_factory=rsvqa.LeftOut)
+
+
+def read_samples(path: Path) -> Iterator[Sample]:
+    """The samples of a file, whichever of the three kinds its content is.
+
+    Conversations (a JSON list), a CSV table, or an official RSVQA questions file, whose answers
+    and images are found beside it; of the latter it is said what is left out.
+
+    Raises:
+        DataError: the file is of no such kind, or cannot be used.
+    """
+    match jsonstream.opening(path):
+        case "list", _:
+            yield from tables.read_conversations(path)
+        case "object", "questions":
+            counts = rsvqa.LeftOut()
+            answers, images = rsvqa.answers_beside(path), rsvqa.images_beside(path)
+            yield from rsvqa.read_split(path, answers, images, counts=counts)
+            _say_left_out(counts)
+        case "text", _:
+            yield from tables.read_csv(path)
+        case _, key:
+            raise DataError(
+                f"{path} holds no questions (a JSON object, its first key is {key!r})",
+                hint="accepted are conversations (data_vl.json), a CSV table "
+                "(image_path,question,answer) and RSVQA's own *_questions.json",
+            )
+
+
+def data2csv(
+    questions: Path, answers: Path, images: Path, out: Path, with_type: bool = False
+) -> Report:
+    """Join RSVQA's questions, answers and images into a CSV table.
+
+    Args:
+        questions: official RSVQA file.
+        answers: official RSVQA file.
+        images: folder with ``<img_id>.tif`` (or .tiff, .png, .jpg, .jpeg).
+        out: the table; it appears whole or not at all.
+        with_type: also write the question types.
+
+    Raises:
+        DataError: something cannot be read, or no question is left to write.
+        RunError: the output cannot be written.
+    """
+    counts = rsvqa.LeftOut()
+    seen: set[str] = set()
+    samples = rsvqa.read_split(questions, answers, images, counts=counts)
+    written = tables.write_csv(out, _noting(samples, seen), with_type)
+    return _told(Report(out, written, len(seen), counts))
+
+
+def csv2json(table: Path, out: Path) -> Report:
+    """Turn a CSV table into conversations.
+
+    Raises:
+        DataError: the table cannot be read or has no rows.
+        RunError: the output cannot be written.
+    """
+    seen: set[str] = set()
+    written = tables.write_conversations(out, _noting(tables.read_csv(table), seen))
+    return _told(Report(out, written, len(seen)))
+
+
+def _noting(samples: Iterable[Sample], seen: set[str]) -> Iterator[Sample]:
+    for sample in samples:
+        seen.add(sample.image)
+        yield sample
+
+
+def _told(report: Report) -> Report:
+    questions, images = _number(report.written, "question"), _number(report.images, "image")
+    say(f"wrote {questions} about {images} to {report.path}")
+    _say_left_out(report.left_out)
+    return report
+
+
+def _say_left_out(counts: rsvqa.LeftOut) -> None:
+    for line in counts.lines():
+        say(f"left out: {line}")
+
+
+def _number(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -1,0 +1,48 @@
+"""Ask a base, a checkpoint or a run about an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import Config, ViewConfig
+from ..errors import ModelError
+from .answer import Answer, answer
+from .loader import attach_adapter, find_checkpoint, load_base, read_card
+
+
+def ask(folder: Path, image: Path, questions: Sequence[str]) -> list[Answer]:
+    """Put questions to a model; the image is encoded once.
+
+    Args:
+        folder: a run (its newest checkpoint is asked), a checkpoint, or a base.
+        image: an image file.
+        questions: in plain words.
+
+    Raises:
+        ModelError: the folder holds no model of ours.
+        ImageError: the image cannot be used.
+    """
+    checkpoint = find_checkpoint(folder)
+    if checkpoint is None:
+        base = load_base(folder, ViewConfig())
+        model = base.model
+    else:
+        card = read_card(checkpoint)
+        base_folder = Path(card.base)
+        if not base_folder.is_dir():
+            raise ModelError(
+                f"the base of {checkpoint} is no longer at {base_folder}",
+                hint="put it back there: qwen2vl-rs load --folder",
+            )
+        base = load_base(base_folder, card.view)
+        model = attach_adapter(base, checkpoint)
+    settings = Config()
+    groups = [(base.images.read(image), questions)]
+    return answer(
+        base,
+        model,
+        groups,
+        max_new_tokens=settings.eval.max_new_tokens,
+        budget=settings.training.max_tokens_per_pack,
+    )[0]

@@ -1,0 +1,246 @@
+"""Evaluation: every test question put to the base and to the fine-tuned model."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..config import Config, EvalConfig, TrainingSettings, ViewConfig
+from ..console import Progress, say
+from ..data.sources import read_samples
+from ..records import Prediction, Sample
+from ..runs import TRAIN_FILE, newest_checkpoint, read_json, sha256, write_json
+from ..scoring.answers import normalise
+from ..scoring.compare import Comparison, compare_runs
+from ..scoring.controls import shuffle_images
+from ..scoring.grammar import type_of
+from ..scoring.predictions import read_predictions, write_predictions
+from ..scoring.score import Results, results
+from .answer import answer
+from .loader import Base, attach_adapter, fingerprint, load_base
+from .trainer import group_by_image
+
+_QUESTIONS_AT_ONCE = 200  # asked between two writes to disk
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was measured: ``results.json`` before and after, and ``compare.json``."""
+
+    before: Results
+    after: Results
+    comparison: Comparison
+
+
+def before_and_after(config: Config, run: Path, test: Sequence[Sample]) -> Outcome:
+    """Evaluate the untouched base and the newest checkpoint on the same questions.
+
+    Writes ``eval/before``, ``eval/after``, ``eval/shuffled`` and ``compare.json``; what is there
+    already from the same model and questions is not asked again.
+
+    Args:
+        config: settings of the run.
+        run: its folder.
+        test: the test questions; ``config.eval.max_eval`` limits them by whole images.
+
+    Returns:
+        What was measured.
+    """
+    test = limit_by_image(test, config.eval.max_eval)
+    checkpoint = newest_checkpoint(run)
+    asked = Evaluator(Path(config.model), config.view, config.eval, config.training)
+    before = asked.run(None, test, run / "eval" / "before")
+    after = asked.run(checkpoint, test, run / "eval" / "after")
+    shuffled = asked.run_shuffled(checkpoint, test, run / "eval" / "shuffled")
+    train = list(read_samples(Path(TRAIN_FILE)))
+    scored = Outcome(
+        before=results(before, train=train),
+        after=results(after, train=train, shuffled=shuffled),
+        comparison=compare_runs(before, after),
+    )
+    write_json(run / "eval" / "before" / "results.json", scored.before)
+    write_json(run / "eval" / "after" / "results.json", scored.after)
+    write_json(run / "compare.json", {"checkpoint": checkpoint.name, **scored.comparison})
+    _print_samples(before, after, config.eval.samples)
+    return scored
+
+
+def limit_by_image(samples: Sequence[Sample], most: int | None) -> list[Sample]:
+    """The first images whose questions are at most ``most`` together (at least one image)."""
+    if most is None or len(samples) <= most:
+        return list(samples)
+    taken: list[Sample] = []
+    for group in group_by_image(samples):
+        if taken and len(taken) + len(group) > most:
+            break
+        taken += group
+    images = len({s.image for s in taken})
+    say(f"evaluating {len(taken):,} of {len(samples):,} test questions ({images:,} whole images)")
+    return taken
+
+
+class Evaluator:
+    """Asks a base or a checkpoint a set of questions; keeps what was answered when interrupted.
+
+    The network is loaded when the first question has to be asked, so that an evaluation that
+    exists already costs nothing.
+
+    Args:
+        folder: of the base.
+        view: what is shown with every question.
+        settings: length of answers.
+        training: gives the most tokens of one pass and the seed of the shuffled control.
+    """
+
+    def __init__(
+        self, folder: Path, view: ViewConfig, settings: EvalConfig, training: TrainingSettings
+    ) -> None:
+        self._folder, self._view = folder, view
+        self._settings, self._training = settings, training
+        self._fingerprint = fingerprint(folder)
+        self._base: Base | None = None
+
+    def run(
+        self, checkpoint: Path | None, samples: Sequence[Sample], folder: Path, salt: str = ""
+    ) -> list[Prediction]:
+        """Answers to all samples, from ``folder/predictions.jsonl`` where they are there.
+
+        Args:
+            checkpoint: whose adapter is put on; None asks the untouched base.
+            samples: the questions.
+            folder: of this evaluation.
+            salt: further text that identifies the evaluation.
+        """
+        key = self._key(checkpoint, samples, salt)
+        done = folder / "predictions.jsonl"
+        if done.is_file() and (read_json(folder / "inputs.json") or {}).get("key") == key:
+            say(f"{folder.name}: {done} is up to date")
+            return read_predictions(done)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "predictions.partial.jsonl"
+        known = {p.id: p for p in _read_partial(partial, key)}
+        waiting = [s for s in samples if s.id not in known]
+        with (
+            self._model(checkpoint) as (base, model),
+            partial.open("a" if known else "w", encoding="utf-8") as file,
+            Progress(f"asking ({folder.name})", len(samples), "questions", len(known)) as progress,
+        ):
+            if not known:
+                file.write(json.dumps({"key": key}) + "\n")
+            for batch in self._ask(base, model, waiting):
+                file.writelines(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in batch)
+                file.flush()
+                known |= {p.id: p for p in batch}
+                progress.advance(len(batch))
+        predictions = [known[s.id] for s in samples]
+        write_predictions(done, predictions)
+        write_json(folder / "inputs.json", {"key": key})
+        partial.unlink()
+        return predictions
+
+    def run_shuffled(
+        self, checkpoint: Path, samples: Sequence[Sample], folder: Path
+    ) -> list[Prediction] | None:
+        """The same questions asked of other images; None where there is only one image.
+
+        The predictions name the image the question belongs to, so that they pair with the others.
+        """
+        images = list(dict.fromkeys(s.image for s in samples))
+        if len(images) < 2:
+            return None
+        other = shuffle_images(images, self._training.seed)
+        own = {s.id: s.image for s in samples}
+        moved = [replace(s, image=other[s.image]) for s in samples]
+        found = self.run(checkpoint, moved, folder, salt="shuffled")
+        return [replace(p, image=own[p.id]) for p in found]
+
+    @contextlib.contextmanager
+    def _model(self, checkpoint: Path | None) -> Iterator[tuple[Base, Any]]:
+        """The base, with a checkpoint's adapter in place while the context lasts."""
+        if self._base is None:
+            self._base = load_base(self._folder, self._view)
+        if checkpoint is None:
+            yield self._base, self._base.model
+            return
+        adapted = attach_adapter(self._base, checkpoint)
+        try:
+            yield self._base, adapted
+        finally:
+            adapted.unload()
+
+    def _ask(self, base: Base, model: Any, samples: Sequence[Sample]) -> Iterator[list[Prediction]]:
+        """Predictions, some images at a time."""
+        waiting: list[list[Sample]] = []
+        for group in group_by_image(samples):
+            waiting.append(group)
+            if sum(map(len, waiting)) >= _QUESTIONS_AT_ONCE:
+                yield self._ask_images(base, model, waiting)
+                waiting = []
+        if waiting:
+            yield self._ask_images(base, model, waiting)
+
+    def _ask_images(self, base: Base, model: Any, groups: list[list[Sample]]) -> list[Prediction]:
+        answers = answer(
+            base,
+            model,
+            [(base.images.read(g[0].image), [s.question for s in g]) for g in groups],
+            max_new_tokens=self._settings.max_new_tokens,
+            budget=self._training.max_tokens_per_pack,
+        )
+        return [
+            _predict(sample, one.text, one.confidence)
+            for group, found in zip(groups, answers, strict=True)
+            for sample, one in zip(group, found, strict=True)
+        ]
+
+    def _key(self, checkpoint: Path | None, samples: Sequence[Sample], salt: str) -> str:
+        """Digest of all that decides the answers."""
+        adapter = sha256(checkpoint / "adapter_model.safetensors") if checkpoint else "none"
+        parts = [self._fingerprint, adapter, salt, self._view.model_dump_json()]
+        parts.append(str(self._settings.max_new_tokens))
+        digest = hashlib.sha256()
+        for part in (*parts, *map(repr, samples)):
+            digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+        return digest.hexdigest()
+
+
+def _predict(sample: Sample, text: str, confidence: float) -> Prediction:
+    kind = type_of(sample)
+    found = normalise(text, kind)
+    return Prediction(
+        id=sample.id,
+        image=sample.image,
+        question=sample.question,
+        type=kind,
+        answer=sample.answer,
+        prediction=text if found is None else found,
+        text=text,
+        confidence=round(confidence, 6),
+    )
+
+
+def _read_partial(path: Path, key: str) -> list[Prediction]:
+    """What an interrupted evaluation with the same inputs had answered; a torn line ends it."""
+    if not path.is_file():
+        return []
+    first, *lines = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+    if first != json.dumps({"key": key}):
+        return []
+    return [Prediction(**json.loads(line)) for line in lines]
+
+
+def _print_samples(before: list[Prediction], after: list[Prediction], most: int) -> None:
+    """Some answers of different types, before and after."""
+    by_type: dict[str, list[tuple[Prediction, Prediction]]] = {}
+    for pair in zip(before, after, strict=True):
+        by_type.setdefault(pair[0].type, []).append(pair)
+    chosen = [pair for row in zip(*by_type.values(), strict=False) for pair in row][:most]
+    if chosen:
+        say("\nsome answers (truth | before | after)")
+    for old, new in chosen:
+        say(f"  {old.question}  {old.answer} | {old.text[:40]!r} | {new.text[:40]!r}")

@@ -1,0 +1,392 @@
+"""The base model from ModelScope or Hugging Face: resumable, checked, left alone when complete.
+
+The hubs' own clients list and transfer the files. Each file arrives in a hidden folder inside
+the model folder, is checked there against the hub's checksum and only then takes its final name;
+the manifest is written last. So what stands under a final name is right, and whether a folder is
+complete can be told without the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel, ValidationError
+
+from ..console import Progress, say, warn
+from ..errors import HubError
+from ..runs import sha256, write_json
+from .hub_clients import Client, Interrupted, Listing, RemoteFile, connect
+
+DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
+MANIFEST = ".qwen2vl-rs.json"
+_INCOMING = ".incoming"  # holds files until their checksums are known to be right
+# Pickles can run code when they are read, and the others repeat the weights once more.
+_OTHER_WEIGHTS = (
+    *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"),
+    *(".onnx", ".onnx_data", ".gguf", ".tflite", ".ot"),
+)
+_MB = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A complete model folder.
+
+    Attributes:
+        folder: where the model is.
+        revision: the commit of the files, or the branch or tag where the hub names no commit.
+        downloaded: bytes transferred by this call.
+        files: names of all files of the model, relative to the folder.
+        already_complete: nothing had to be fetched and the network was not used.
+    """
+
+    folder: Path
+    revision: str
+    downloaded: int
+    files: tuple[str, ...]
+    already_complete: bool
+
+
+class FileRecord(BaseModel):
+    """One file of a complete model."""
+
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What a complete model folder holds; written last.
+
+    Attributes:
+        hub: where the files came from.
+        repo_id: the model's name there.
+        requested: the revision asked for, None for the default branch.
+        revision: what the hub was asked for to get these files.
+        commit: the commit they belong to, where the hub tells.
+        files: each file with its size and checksum.
+    """
+
+    hub: str
+    repo_id: str
+    requested: str | None
+    revision: str
+    commit: str | None
+    files: dict[str, FileRecord]
+
+
+def load(
+    repo_id: str = DEFAULT_MODEL,
+    *,
+    hub: Literal["modelscope", "hf"],
+    folder: Path,
+    revision: str | None = None,
+    verify: bool = False,
+) -> Loaded:
+    """Bring a model into ``folder``; a complete folder is left alone, without any request.
+
+    Args:
+        repo_id: the model's name, ``owner/name``.
+        hub: where to fetch from.
+        folder: where the files go.
+        revision: branch, tag or commit; the hub's default branch where None.
+        verify: hash the files of a complete folder again rather than trust their sizes;
+            damaged ones are fetched anew.
+
+    Raises:
+        HubError: the model cannot be had (no network, no such model or revision, no access),
+            a file keeps arriving damaged, the disk is full, or the folder cannot be used.
+        RunError: the manifest cannot be written.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise HubError(f"{repo_id!r} is no model name", hint=f"write owner/name: {DEFAULT_MODEL}")
+    manifest = _read_manifest(folder)
+    requested = revision
+    if manifest is not None:
+        _require_same(manifest, repo_id, hub, revision, folder)
+        if _is_whole(manifest, folder, rehash=verify):
+            held = manifest.commit or manifest.revision
+            say(f"{folder} is complete: {_sum(manifest)}, revision {held}")
+            return Loaded(folder, held, 0, tuple(manifest.files), already_complete=True)
+        if manifest.hub == hub:
+            requested, revision = manifest.requested, manifest.revision
+    client = connect(hub, folder)
+    say(f"asking {client.title} for the files of {repo_id}")
+    listing = client.listing(repo_id, revision)
+    files = _needed(listing, folder)
+    with _disk_trouble_explained(folder), _sole_user_of(folder):
+        downloaded = _fetch_missing(client, listing, files, folder)
+        manifest = Manifest(
+            hub=hub,
+            repo_id=repo_id,
+            requested=requested,
+            revision=listing.revision,
+            commit=listing.commit,
+            files={file.name: _record(folder / file.name, file) for file in files},
+        )
+        write_json(folder / MANIFEST, manifest.model_dump())
+        shutil.rmtree(folder / _INCOMING, ignore_errors=True)
+    held = listing.commit or listing.revision
+    say(f"{folder} is complete now: {_sum(manifest)}, revision {held}")
+    return Loaded(folder, held, downloaded, tuple(manifest.files), already_complete=False)
+
+
+def _read_manifest(folder: Path) -> Manifest | None:
+    """The folder's manifest, None where there is none that can be believed."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return manifest if all(map(_is_safe, manifest.files)) else None
+
+
+def _require_same(
+    manifest: Manifest, repo_id: str, hub: str, revision: str | None, folder: Path
+) -> None:
+    elsewhere = f"remove {folder} first, or choose another folder"
+    if manifest.repo_id != repo_id:
+        raise HubError(f"{folder} holds another model: {manifest.repo_id}", hint=elsewhere)
+    known = {manifest.requested, manifest.revision, manifest.commit}
+    if revision is not None and (revision not in known or manifest.hub != hub):
+        held = manifest.requested or manifest.commit or manifest.revision
+        raise HubError(
+            f"{folder} holds revision {held} of {repo_id} from {manifest.hub}, not {revision}",
+            hint=elsewhere,
+        )
+
+
+def _is_whole(manifest: Manifest, folder: Path, *, rehash: bool) -> bool:
+    """Compare sizes, or with ``rehash`` checksums; a file that fails the latter is removed."""
+    whole = True
+    if rehash:
+        say(f"checking {folder}: {_sum(manifest)}")
+    for name, record in manifest.files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != record.size:
+            warn(f"{path} is missing or has changed: fetching it again")
+            whole = False
+        elif rehash and sha256(path) != record.sha256:
+            warn(f"{path} is damaged: fetching it again")
+            path.unlink()  # its size is right: without this it would pass for whole next time
+            whole = False
+    return whole
+
+
+def _needed(listing: Listing, folder: Path) -> list[RemoteFile]:
+    """The files of a listing that are wanted, small ones first.
+
+    Raises:
+        HubError: the listing cannot be trusted, or holds no weights that can be used.
+    """
+    root = folder.resolve()
+    for file in listing.files:
+        inside = _is_safe(file.name) and (root / file.name).parent.resolve().is_relative_to(root)
+        if not inside:
+            raise HubError(
+                f"{listing.repo_id} lists a file outside of its folder: {file.name!r}",
+                hint="do not use this model: its repository is broken or hostile",
+            )
+    skipped = {file.name for file in listing.files if file.name.lower().endswith(_OTHER_WEIGHTS)}
+    files = [file for file in listing.files if file.name not in skipped]
+    if skipped:
+        say(f"not fetched, only safetensors weights are used: {', '.join(sorted(skipped))}")
+    if not any(file.name.endswith(".safetensors") for file in files):
+        raise HubError(
+            f"{listing.repo_id} has no weights in safetensors format",
+            hint=f"choose a model that has, such as {DEFAULT_MODEL}",
+        )
+    return sorted(files, key=lambda file: (file.size, file.name))
+
+
+def _is_safe(name: str) -> bool:
+    parts = name.split("/")
+    return (
+        name.isprintable()
+        and "\\" not in name
+        and not {"", ".", ".."} & set(parts)
+        and parts[0] not in {MANIFEST, _INCOMING}
+        and not PurePosixPath(name).is_absolute()
+    )
+
+
+def _fetch_missing(client: Client, listing: Listing, files: list[RemoteFile], folder: Path) -> int:
+    """Fetch what is not in the folder yet; return the number of bytes transferred."""
+    here = [file for file in files if (folder / file.name).is_file()]
+    if here:
+        say(f"checking what is already in {folder}: {_amount(f.size for f in here)}")
+    right = {file.name for file in here if _matches(folder / file.name, file)}
+    missing = [file for file in files if file.name not in right]
+    unchecked = [file.name for file in missing if not file.sha256 and not file.blob]
+    if unchecked:
+        names = ", ".join(unchecked)
+        warn(f"{client.title} has no checksum for {names}: only the size is compared")
+    begun = sum(_begun(folder, file) for file in missing)
+    need = sum(file.size for file in missing) - begun
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise HubError(
+            f"{listing.repo_id} needs {_size(need)} more in {folder}, and {_size(free)} are free",
+            hint="free some disk space, or choose a folder on another disk",
+        )
+    if missing:
+        resumed = f", {_size(begun)} of it already here" if begun else ""
+        amount = _amount(file.size for file in missing)
+        say(f"fetching from {client.title} into {folder}: {amount}{resumed}")
+    total = sum(file.size for file in missing)
+    with Progress("fetching", total // _MB, "MB", done=begun // _MB) as progress:
+        meter = _Meter(progress, begun)
+        for file in missing:
+            _fetch(client, listing, file, folder, meter)
+    return meter.received
+
+
+class _Meter:
+    """Counts the bytes that arrive and shows them as megabytes."""
+
+    def __init__(self, progress: Progress, begun: int) -> None:
+        self._progress, self._total = progress, begun
+        self.received = 0
+        self.furthest = self._at = 0
+        self._name = ""
+
+    def open(self, name: str, at: int) -> None:
+        """Turn to a file of which the first ``at`` bytes are here."""
+        self._name, self._at, self.furthest = name, at, at
+
+    def moved(self, at: int) -> None:
+        """Note that the first ``at`` bytes of the file are here now."""
+        if at < self._at:
+            warn(f"{self._name} arrived damaged or cannot be continued: fetching it again")
+            self.received += at
+        else:
+            self.received += at - self._at
+        self._total += at - self._at
+        self._at = at
+        self.furthest = max(self.furthest, at)
+        self._progress.advance(self._total // _MB - self._progress.done, self._name)
+
+
+def _fetch(client: Client, listing: Listing, file: RemoteFile, folder: Path, meter: _Meter) -> None:
+    """Fetch one file and move it to its place once its checksum is right.
+
+    Raises:
+        HubError: the connection is gone, or the file arrived damaged twice.
+    """
+    arrived = folder / _INCOMING / file.name
+    arrived.parent.mkdir(parents=True, exist_ok=True)
+    (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
+    if not file.sha256 and not file.blob:
+        _partial(folder, file).unlink(missing_ok=True)  # nothing could tell a mixture of two files
+    for attempt in (1, 2):
+        meter.open(file.name, _begun(folder, file))
+        _transfer(client, listing, file, folder / _INCOMING, meter)
+        if _matches(arrived, file):
+            arrived.replace(folder / file.name)
+            return
+        arrived.unlink()
+        if attempt == 1:
+            meter.moved(0)
+    raise HubError(
+        f"{file.name} of {listing.repo_id} arrived damaged twice from {client.title}",
+        hint=f"try again later, or take the other hub: --hub {client.other}",
+    )
+
+
+def _transfer(
+    client: Client, listing: Listing, file: RemoteFile, incoming: Path, meter: _Meter
+) -> None:
+    """Let the client transfer a file, again and again while each time more of it arrives."""
+    while True:
+        before = meter.furthest
+        try:
+            return client.fetch(listing, file, incoming, meter.moved)
+        except Interrupted:
+            if meter.furthest <= before:
+                raise
+            say(f"the connection broke in {file.name}: going on from there")
+
+
+def _partial(folder: Path, file: RemoteFile) -> Path:
+    return folder / _INCOMING / f"{file.name}.incomplete"
+
+
+def _begun(folder: Path, file: RemoteFile) -> int:
+    partial = _partial(folder, file)
+    return min(partial.stat().st_size, file.size) if partial.is_file() else 0
+
+
+def _matches(path: Path, file: RemoteFile) -> bool:
+    """Whether a file is the one the hub lists."""
+    if path.stat().st_size != file.size:
+        return False
+    if file.sha256:
+        return sha256(path) == file.sha256
+    if file.blob:  # how git names a file's content
+        content = b"blob %d\0" % file.size + path.read_bytes()
+        return hashlib.sha1(content, usedforsecurity=False).hexdigest() == file.blob
+    return True
+
+
+def _record(path: Path, file: RemoteFile) -> FileRecord:
+    return FileRecord(size=file.size, sha256=file.sha256 or sha256(path))
+
+
+@contextlib.contextmanager
+def _sole_user_of(folder: Path) -> Iterator[None]:
+    """Hold the folder, so that two downloads do not write into the same file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HubError(
+                f"{folder} is being filled by another process", hint="wait until it is done"
+            ) from None
+        except OSError:
+            pass  # some network disks cannot lock
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _disk_trouble_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise HubError(
+                f"the disk is full: {folder} cannot take the rest of the model",
+                hint="free some disk space and start again: what has arrived is kept",
+            ) from error
+        raise HubError(
+            f"cannot write to {error.filename or folder}: {error.strerror or error}",
+            hint="choose a folder you may write to",
+        ) from error
+
+
+def _sum(manifest: Manifest) -> str:
+    return _amount(record.size for record in manifest.files.values())
+
+
+def _amount(sizes: Iterable[int]) -> str:
+    each = list(sizes)
+    count = "1 file" if len(each) == 1 else f"{len(each)} files"
+    return f"{count}, {_size(sum(each))}"
+
+
+def _size(size: int) -> str:
+    for unit, name in ((1000 * _MB, "GB"), (_MB, "MB"), (1000, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"

@@ -1,0 +1,396 @@
+"""The hubs' own clients, as two ways to do two things: list a model's files and transfer one.
+
+Both clients resume a broken transfer within a call. ModelScope's keeps what has arrived for the
+next call, too. Hugging Face's `hf_hub_download` deletes it, so the step below is used here, its
+`http_get`, which continues a file where it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import io
+import logging
+import os
+import socket
+import ssl
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ..errors import HubError
+
+Moved = Callable[[int], None]  # told how many bytes of a file are here
+
+_LIST_TIMEOUT = 30  # seconds; the Hugging Face client would wait for ever
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file as a hub lists it.
+
+    Attributes:
+        name: path inside the repository.
+        size: in bytes.
+        sha256: of its content, where the hub tells.
+        blob: git's name for its content, where the hub tells that instead.
+    """
+
+    name: str
+    size: int
+    sha256: str | None
+    blob: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A model's files.
+
+    Attributes:
+        repo_id: the model's name.
+        revision: what to ask the hub for to get these files.
+        commit: the commit they belong to, where the hub tells.
+        files: all of them.
+    """
+
+    repo_id: str
+    revision: str
+    commit: str | None
+    files: tuple[RemoteFile, ...]
+
+
+class Interrupted(HubError):
+    """The hub cannot be reached, or the transfer broke: it may go better next time."""
+
+
+class Client(Protocol):
+    """A hub's client."""
+
+    title: str
+    other: str  # the option that names the other hub
+
+    def listing(self, repo_id: str, revision: str | None) -> Listing:
+        """List the files of a model.
+
+        Raises:
+            HubError: there is no such model or revision, no access or no network.
+        """
+
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+        """Bring a file to ``into / file.name``, from where ``<name>.incomplete`` there ends.
+
+        Args:
+            listing: the model's files.
+            file: one of them.
+            into: folder for the file and for its incomplete beginning.
+            moved: called with the number of bytes that are here.
+
+        Raises:
+            Interrupted: the network failed; what has arrived is kept.
+            HubError: the hub refuses, or the file arrived damaged time and again.
+        """
+
+
+def connect(hub: Literal["modelscope", "hf"], folder: Path) -> Client:
+    """The client of a hub.
+
+    Args:
+        hub: which one.
+        folder: where the model will be, for the hints in error messages.
+
+    Raises:
+        HubError: the client is not installed.
+    """
+    return ModelScope(folder) if hub == "modelscope" else HuggingFace(folder)
+
+
+class _Told:
+    """What goes wrong with a hub, in words for people."""
+
+    title: str
+    other: str
+    endpoint: str  # environment variable that names a mirror
+    token: str  # environment variable that holds the access token
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder, self._url = folder, url
+
+    def unreachable(self, *, midway: bool) -> Interrupted:
+        return Interrupted(
+            f"the connection to {self.title} broke"
+            if midway
+            else f"cannot reach {self.title} at {self._url}",
+            hint=f"check the network and start again (what has arrived is kept), take the other "
+            f"hub with --hub {self.other}, name a mirror in {self.endpoint}, or copy a complete "
+            f"{self._folder} from another machine",
+        )
+
+    def no_model(self, repo_id: str) -> HubError:
+        return HubError(
+            f"{self.title} has no model {repo_id}, or it is private",
+            hint=f"check the spelling (a private one needs your access token in {self.token}), "
+            f"or take the other hub: --hub {self.other}",
+        )
+
+    def no_revision(self, repo_id: str, revision: str | None, known: list[str]) -> HubError:
+        hint = f"there are: {', '.join(known)}" if known else "check the spelling of --revision"
+        return HubError(f"{repo_id} has no revision {revision} on {self.title}", hint=hint)
+
+    def answered(self, repo_id: str, status: int | None) -> HubError:
+        if status in (401, 403):
+            return HubError(
+                f"{self.title} refuses access to {repo_id}",
+                hint=f"accept the model's terms on its page and put your access token into "
+                f"{self.token}, or take the other hub: --hub {self.other}",
+            )
+        if status == 404:
+            return self.no_model(repo_id)
+        return Interrupted(
+            f"{self.title} answered with an error (HTTP {status})",
+            hint=f"try again later, or take the other hub: --hub {self.other}",
+        )
+
+    @contextlib.contextmanager
+    def sensible(self) -> Iterator[None]:
+        """Explain what comes of reading an answer that is no list of files."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise HubError(
+                f"{self.title} answered with something that is no list of files",
+                hint=f"is there a proxy or a login page between? is {self.endpoint} right?",
+            ) from error
+
+
+class ModelScope(_Told):
+    """ModelScope, by `modelscope_hub`, the part of `modelscope` that talks to the hub."""
+
+    title = "ModelScope"
+    other = "hf"
+    endpoint = "MODELSCOPE_ENDPOINT"
+    token = "MODELSCOPE_API_TOKEN"
+
+    def __init__(self, folder: Path) -> None:
+        package = _import("modelscope_hub")
+        self._errors = _import("modelscope_hub.errors")
+        with warnings.catch_warnings(action="ignore"):  # an older name of an environment variable
+            config = package.HubConfig()
+        super().__init__(folder, config.endpoint)
+        # The client keeps an identifier of the installation in its home: it gets none.
+        config.config_dir = Path(os.devnull, "none")
+        self._api = package.HubApi(config)
+
+    def listing(self, repo_id: str, revision: str | None) -> Listing:
+        """See `Client.listing`."""
+        asked = revision or "master"  # the client's own default
+        with self.sensible(), self._explained(repo_id):
+            entries = self._api.legacy.list_repo_files(repo_id, "model", revision=asked)
+            if not entries:  # this is how the hub says that it does not know the revision
+                raise self._without_files(repo_id, asked)
+            blobs = [entry for entry in entries if entry.get("Type") != "tree"]
+            newest = max(blobs, key=lambda entry: int(entry.get("CommittedDate") or 0))
+            files = (
+                RemoteFile(e["Path"], int(e["Size"]), (e.get("Sha256") or "").lower() or None, None)
+                for e in blobs
+            )
+            return Listing(repo_id, asked, newest.get("Revision") or None, tuple(files))
+
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+        """See `Client.fetch`."""
+        with self._explained(listing.repo_id, file):
+            self._api.downloader.download_file(
+                listing.repo_id,
+                "model",
+                file.name,
+                revision=listing.revision,
+                local_dir=into,
+                cache_dir=into,  # for its lock files
+                expected_sha256=file.sha256,
+                file_size=file.size,
+                progress_callbacks=[lambda _name, _size: _Position(moved)],
+            )
+
+    def _without_files(self, repo_id: str, revision: str) -> HubError:
+        known = [str(r["Revision"]) for r in self._api.list_repo_revisions(repo_id, "model")]
+        if revision in known:
+            return HubError(f"{repo_id} is empty on ModelScope", hint="check the model's name")
+        return self.no_revision(repo_id, revision, known)
+
+    @contextlib.contextmanager
+    def _explained(self, repo_id: str, file: RemoteFile | None = None) -> Iterator[None]:
+        try:
+            with _silent("modelscope_hub"), _without_bars("modelscope_hub._download"):
+                yield
+        except self._errors.FileIntegrityError as error:
+            raise HubError(
+                f"{file.name if file else 'a file'} of {repo_id} keeps arriving damaged",
+                hint=f"try again later, or take the other hub: --hub {self.other}",
+            ) from error
+        except self._errors.APIError as error:
+            raise self.answered(repo_id, error.status_code) from error
+        except (self._errors.HubError, OSError) as error:
+            _raise_disk_error(error)
+            if isinstance(error, ValueError):
+                raise  # an answer that is no JSON
+            raise self.unreachable(midway=file is not None) from error
+
+
+class HuggingFace(_Told):
+    """Hugging Face, by `huggingface_hub`."""
+
+    title = "Hugging Face"
+    other = "modelscope"
+    endpoint = "HF_ENDPOINT"
+    token = "HF_TOKEN"
+
+    def __init__(self, folder: Path) -> None:
+        self._package = _import("huggingface_hub")
+        self._errors = _import("huggingface_hub.errors")
+        self._transfer = _import("huggingface_hub.file_download").http_get
+        constants = _import("huggingface_hub.constants")
+        constants.HF_HUB_DISABLE_TELEMETRY = True
+        constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # of 10 MB pieces, a broken one would be lost
+        _import("huggingface_hub.utils").disable_progress_bars("huggingface_hub.http_get")
+        self._api = self._package.HfApi(library_name="qwen2vl-rs")
+        super().__init__(folder, self._api.endpoint)
+
+    def listing(self, repo_id: str, revision: str | None) -> Listing:
+        """See `Client.listing`."""
+        with self.sensible(), self._explained(repo_id, revision):
+            info = self._api.model_info(
+                repo_id, revision=revision, files_metadata=True, timeout=_LIST_TIMEOUT
+            )
+            files = (
+                RemoteFile(
+                    entry.rfilename,
+                    int(entry.lfs.size if entry.lfs else entry.size),
+                    entry.lfs.sha256 if entry.lfs else None,
+                    None if entry.lfs else entry.blob_id,
+                )
+                for entry in info.siblings
+            )
+            return Listing(repo_id, info.sha, info.sha, tuple(files))
+
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+        """See `Client.fetch`."""
+        partial = into / f"{file.name}.incomplete"
+        url = self._package.hf_hub_url(
+            listing.repo_id, file.name, revision=listing.revision, endpoint=self._url
+        )
+        headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs")
+        headers["Accept-Encoding"] = "identity"  # a compressed answer cannot be continued
+        if partial.exists() and partial.stat().st_size > file.size:
+            partial.unlink()
+        explained = self._explained(listing.repo_id, listing.revision, partial)
+        with explained, partial.open("ab") as target:
+            self._transfer(
+                url,
+                _Watched(target, moved),
+                resume_size=target.tell(),
+                headers=headers,
+                expected_size=file.size,
+            )
+        partial.replace(into / file.name)
+
+    @contextlib.contextmanager
+    def _explained(
+        self, repo_id: str, revision: str | None, partial: Path | None = None
+    ) -> Iterator[None]:
+        try:
+            with _silent("huggingface_hub"):
+                yield
+        except self._errors.OfflineModeIsEnabled as error:
+            raise HubError(
+                "the network is switched off by HF_HUB_OFFLINE", hint="unset HF_HUB_OFFLINE"
+            ) from error
+        except self._errors.RevisionNotFoundError as error:
+            raise self.no_revision(repo_id, revision, []) from error
+        except self._errors.GatedRepoError as error:
+            raise self.answered(repo_id, 403) from error
+        except self._errors.RepositoryNotFoundError as error:
+            raise self.no_model(repo_id) from error
+        except self._errors.HfHubHTTPError as error:
+            status = error.response.status_code
+            if status == 416 and partial is not None:
+                partial.unlink(missing_ok=True)  # longer than the file there: no beginning of it
+            # To people without a token, models that do not exist are private ones.
+            raise self.answered(repo_id, 404 if status == 401 else status) from error
+        except (self._errors.HTTPError, OSError) as error:
+            _raise_disk_error(error)
+            raise self.unreachable(midway=partial is not None) from error
+
+
+class _Position:
+    """ModelScope's progress callback: it is told steps, not positions."""
+
+    def __init__(self, moved: Moved) -> None:
+        self._moved, self._at = moved, 0
+
+    def update(self, size: int) -> None:
+        self._at += size
+        self._moved(self._at)
+
+    def end(self) -> None:
+        pass
+
+
+class _Watched:
+    """A file that tells how long it has become."""
+
+    def __init__(self, file: io.BufferedWriter, moved: Moved) -> None:
+        self._file, self._moved = file, moved
+
+    def write(self, data: bytes) -> int:
+        written = self._file.write(data)
+        self._moved(self._file.tell())
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _raise_disk_error(error: BaseException | None) -> None:
+    """Raise the trouble with the disk that a client took for one with the network, if it did."""
+    network = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+    while error is not None:
+        if isinstance(error, OSError) and error.errno and not isinstance(error, network):
+            raise error
+        error = error.__cause__
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise HubError(
+            f"{name.split('.')[0]} is not installed", hint="pip install 'qwen2vl-rs[train]'"
+        ) from error
+
+
+@contextlib.contextmanager
+def _silent(logger_name: str) -> Iterator[None]:
+    """Keep a client's own messages from the terminal: what matters is said by us."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_bars(module_name: str) -> Iterator[None]:
+    """Switch off the bars that a client draws beside its progress callbacks."""
+    module = _import(module_name)
+    bar = module.tqdm
+    module.tqdm = functools.partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        module.tqdm = bar

@@ -1,0 +1,270 @@
+"""The training command: split, fine-tune, evaluate before and after."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import time
+import tomllib
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import TrainingArguments, set_seed
+
+from .. import __version__
+from ..config import Config, check_config, write_config
+from ..console import Progress, say, warn
+from ..data.raster import image_size
+from ..data.sources import read_samples
+from ..data.split import leak, split_by_image, split_by_question
+from ..data.tables import write_conversations
+from ..errors import DataError, RunError
+from ..records import Sample
+from ..runs import TEST_FILE, TRAIN_FILE, checkpoints, damage, run_lock, sha256, write_json
+from .evaluate import Outcome, before_and_after
+from .loader import Base, choose_device, choose_dtype, load_base, quiet_peft
+from .track import tracking, usable
+from .trainer import Steps, TreeTrainer, read_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Questions to train on and to be tested on, and the files that hold them."""
+
+    train: list[Sample]
+    test: list[Sample]
+
+
+def train(config: Config, *, resume: bool = False) -> Outcome:
+    """Fine-tune a base and evaluate it before and after.
+
+    Writes the two split files in the current folder and everything else in ``config.output``.
+
+    Args:
+        config: all settings.
+        resume: go on from the newest sound checkpoint of ``config.output``.
+
+    Returns:
+        What was measured before and after.
+
+    Raises:
+        Qwen2VLRSError: for data, images, base or run folder that cannot be used.
+    """
+    run = Path(config.output)
+    with run_lock(run):
+        _check_run(run, config, resume)
+        split = make_split(config)
+        _check_images(split)
+        write_config(run / "config.toml", config)
+        if not (resume and (run / "train_results.json").is_file()):
+            fit(config, split, run, resume)
+        return before_and_after(config, run, split.test)
+
+
+def make_split(config: Config) -> Split:
+    """Read the questions, split them, and write the two split files.
+
+    Raises:
+        DataError: a file is missing or malformed, or too small to split.
+    """
+    data, seed = config.data, config.training.seed
+    if data.train and data.test:
+        train_set = list(read_samples(Path(data.train)))
+        test_set = list(read_samples(Path(data.test)))
+        how = "as given"
+    else:
+        samples = list(read_samples(Path(data.conversations)))
+        by = split_by_image if data.split_by == "image" else split_by_question
+        train_set, test_set = by(samples, data.test_fraction, seed)
+        how = f"at random by {data.split_by}, seed {seed}"
+    if not train_set or not test_set:
+        raise DataError(
+            "no questions to " + ("train on" if not train_set else "test on"),
+            hint="check the files given as training and test data",
+        )
+    if leaked := leak(train_set, test_set):
+        warn(f"{leaked} images stand on both sides of the split: the test will look too good")
+    write_conversations(Path(TRAIN_FILE), train_set)
+    write_conversations(Path(TEST_FILE), test_set)
+    for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
+        say(f"{name}: {len(part):,} questions about {len({s.image for s in part}):,} images")
+    say(f"split {how}")
+    return Split(train_set, test_set)
+
+
+def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
+    """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
+    checkpoint = _sound_checkpoint(run) if resume else None
+    settings, device = config.training, choose_device()
+    bf16 = choose_dtype(device, settings.bf16) is torch.bfloat16
+    base = load_base(Path(config.model), config.view, device)
+    set_seed(settings.seed)
+    with quiet_peft():
+        model = get_peft_model(base.model, lora_config(config))
+    steps = Steps(split.train, base.prompts, base.images, settings)
+    _describe(base, model, steps, settings, device, bf16)
+    trackers = usable(settings.report_to)
+    args = TrainingArguments(
+        output_dir=str(run),
+        run_name=run.name,
+        per_device_train_batch_size=1,
+        num_train_epochs=1,  # `Steps` holds all epochs
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_ratio,
+        lr_scheduler_type=settings.lr_scheduler_type,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        bf16=bf16,
+        use_cpu=device.type == "cpu",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_steps=settings.save_steps,
+        dataloader_num_workers=settings.dataloader_num_workers,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to=trackers,
+        seed=settings.seed,
+    )
+    trainer = TreeTrainer(base, config.view, steps, settings.save_total_limit, model, args)
+    _write_manifest(config, split, base, run, bf16)
+    start = time.monotonic()
+    with tracking(trackers, run):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    _write_results(run, trainer, steps, time.monotonic() - start)
+    del trainer, model, base
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def lora_config(config: Config) -> LoraConfig:
+    """The adapter: on the language model only, also where the vision tower names layers alike."""
+    lora = config.lora
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=list(lora.target_modules),
+        exclude_modules=r".*visual\..*",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _check_run(run: Path, config: Config, resume: bool) -> None:
+    """Refuse to mix two runs in one folder."""
+    used = (run / "config.toml").is_file()
+    if used and not resume:
+        raise RunError(
+            f"{run} already holds a run",
+            hint="go on with it: --resume; or choose another folder: --output",
+        )
+    if resume and not used:
+        raise RunError(f"nothing to resume in {run}", hint="start without --resume")
+    if resume:
+        text = (run / "config.toml").read_text(encoding="utf-8")
+        before = check_config(tomllib.loads(text), str(run / "config.toml"))
+        if changed := _differences(before.model_dump(), config.model_dump()):
+            raise RunError(
+                f"{run} was started with other settings: {'; '.join(changed)}",
+                hint=f"resume with its own: qwen2vl-rs train {run / 'config.toml'} --resume",
+            )
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in old.items():
+        if isinstance(value, dict):
+            found += _differences(value, new[key], f"{prefix}{key}.")
+        elif value != new[key]:
+            found.append(f"{prefix}{key} was {value}, is {new[key]}")
+    return found
+
+
+def _sound_checkpoint(run: Path) -> Path | None:
+    """The newest checkpoint whose files are as they were written; None if there is none."""
+    for checkpoint in reversed(checkpoints(run)):
+        if (problem := damage(checkpoint)) is None:
+            say(f"resuming from {checkpoint}")
+            return checkpoint
+        warn(f"{checkpoint} is not used: {problem}")
+    say("no checkpoint yet: starting from the beginning")
+    return None
+
+
+def _check_images(split: Split) -> None:
+    """Look at every image's header before the long work starts."""
+    images = dict.fromkeys(s.image for part in (split.train, split.test) for s in part)
+    with Progress("checking images", len(images), "images") as progress:
+        for image in images:
+            image_size(Path(image))
+            progress.advance()
+
+
+def _describe(
+    base: Base, model: Any, steps: Steps, settings: Any, device: torch.device, bf16: bool
+) -> None:
+    trained, total = model.get_nb_trainable_parameters()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    say(
+        f"training {trained / 1e6:.2f} M of {total / 1e6:.1f} M parameters of {base.folder} "
+        f"on {name} in {'bfloat16' if bf16 else 'float32'}"
+    )
+    say(
+        f"{len(steps):,} steps, each up to {settings.questions_per_image} questions about "
+        f"{settings.images_per_step} images; each image encoded once per step"
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a result."""
+    names = ("torch", "transformers", "peft", "accelerate", "rasterio", "numpy", "pillow")
+    own = {"qwen2vl-rs": __version__, "python": platform.python_version()}
+    return own | {name: metadata.version(name) for name in names}
+
+
+def _write_manifest(config: Config, split: Split, base: Base, run: Path, bf16: bool) -> None:
+    device = choose_device()
+    cuda = device.type == "cuda"
+    write_json(
+        run / "manifest.json",
+        {
+            "versions": versions(),
+            "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or "CPU",
+            "threads": torch.get_num_threads(),
+            "dtype": "bfloat16" if bf16 else "float32",
+            "seed": config.training.seed,
+            "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
+            "data": {
+                name: {
+                    "sha256": sha256(Path(name)),
+                    "questions": len(part),
+                    "images": len({s.image for s in part}),
+                }
+                for name, part in ((TRAIN_FILE, split.train), (TEST_FILE, split.test))
+            },
+        },
+    )
+
+
+def _write_results(run: Path, trainer: TreeTrainer, steps: Steps, seconds: float) -> None:
+    lines = read_metrics(run / "metrics.jsonl")
+    done = trainer.questions_seen
+    results = {
+        "train_loss": sum(line["loss"] for line in lines) / len(lines),
+        "train_steps": len(lines),
+        "train_runtime": round(seconds, 3),
+        "train_questions": done,
+        "train_questions_per_second": round(done / seconds, 3),
+    }
+    write_json(run / "train_results.json", results)
+    say(
+        f"trained on {done:,} questions in {seconds:,.0f} s, {done / seconds:,.1f} questions/s; "
+        f"last loss {lines[-1]['loss']:.4f}"
+    )

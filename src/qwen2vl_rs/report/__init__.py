@@ -1,0 +1,1 @@
+"""What people look at: text, and later HTML and cards. Needs no torch."""

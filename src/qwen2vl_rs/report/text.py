@@ -1,0 +1,45 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..scoring.compare import Comparison
+from ..scoring.pairs import Pair
+from ..scoring.render import render_comparison, render_results
+from ..scoring.score import Results
+
+
+def verdict(after: Results, comparison: Comparison) -> str:
+    """Accuracy after training beside its controls, and the change, by the official protocol.
+
+    The other protocols stand in ``results.json`` and ``compare.json``.
+    """
+    shown: Results = {**after, "protocols": {"official": after["protocols"]["official"]}}
+    changed: Comparison = {
+        **comparison,
+        "protocols": {"official": comparison["protocols"]["official"]},
+    }
+    return f"After training\n{render_results(shown)}\n\nChange\n{render_comparison(changed)}"
+
+
+def pair_table(rows: Sequence[Pair]) -> str:
+    """Questions with truth, answer before and answer after, one block a question."""
+    blocks = []
+    for row in rows:
+        marks = ["right" if right else "wrong" for right in (row.before_right, row.after_right)]
+        blocks.append(
+            f"{row.id}  [{row.type}]  {row.change}\n"
+            f"  image     {row.image}\n"
+            f"  question  {row.question}\n"
+            f"  truth     {row.answer}\n"
+            f"  before    {_line(row.before)}  ({marks[0]})\n"
+            f"  after     {_line(row.after)}  ({marks[1]})"
+        )
+    return "\n".join(blocks)
+
+
+def _line(text: str) -> str:
+    """One line of at most 100 characters."""
+    flat = " ".join(text.split()) or "(nothing)"
+    return flat if len(flat) <= 100 else flat[:99] + "…"

@@ -1,0 +1,166 @@
+"""Normal forms of answers, strict: what is not one clear answer is no answer, and so wrong.
+
+An answer is judged by the type of its question, so that ``no`` can never stand for ``urban``.
+Sentences are read where only one reading is left; the words decide, not the letters. Only the
+answer is seen here, not the question: ``There is a road.`` is ``yes`` to any presence question.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from .grammar import ATTRIBUTES, NOUN_WORDS, word_set
+from .numbers import Numbers, quantity, scan
+
+_LONGEST = 1000  # characters; RSVQA's answers have under 30
+
+_MARKUP = re.compile(r"(?<![0-9])[*_`\"“”#]+|[*_`\"“”#]+(?![0-9])")
+_PREFIX = re.compile(r"^(?:- )?(?:(?:the )?(?:final |correct )?answer(?: is\b:?|:) *)?")
+_WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
+
+_NEGATIONS = word_set("no non not none nothing never without neither nor lack lacks lacking absent")
+# Words that take back, split or refuse an answer.
+_DOUBTS = word_set(
+    """or but however although though maybe perhaps unclear unsure uncertain unknown cannot unable
+    impossible sorry either if whether unless except enough information determine depends"""
+)
+_HEAD = re.compile(r"(yes|no)(?!['/-]?\w)(?P<stop> ?[,.;:!–—-]*) *(?P<rest>.*)")
+_CLAUSE = word_set("there it they the this i")
+_THERE = re.compile(
+    r"there (?:is|are)(?P<not>n't| not)? "
+    r"(?:(?P<no>no|any|an?|the|some|several|many|only|#) )?(?P<what>.+)"
+)
+_SHOWN = re.compile(
+    r"(?:(?P<no>no|an?|the|some|several|many|#) )?(?P<what>.+) (?:is|are)(?P<not>n't| not)? "
+    r"(?:present|visible)(?: in the (?:image|scene|picture))?"
+)
+_BARE_NO = re.compile(r"(?P<no>no) (?P<not>)(?P<what>.+)")
+_SCENE_WORDS = (
+    NOUN_WORDS
+    | frozenset(ATTRIBUTES)
+    | word_set(
+        """a an the of at on in to next top bottom left right image scene picture this present
+        visible here"""
+    )
+)
+
+
+def clean(text: str) -> str:
+    """Lower case, single spaces, without Markdown, quotes, ``Answer:`` and closing stops."""
+    text = text.lower().replace("’", "'").replace("‘", "'")
+    before = None
+    while text != before:  # quotes inside quotes, a prefix inside a prefix
+        before = text
+        text = _PREFIX.sub("", _MARKUP.sub("", " ".join(text.split())).strip())
+        text = text.lstrip(" ':;([").rstrip(" .,;:!?')]…")
+    return text
+
+
+@lru_cache(maxsize=1 << 16)
+def normalise(text: str, type: str) -> str | None:
+    """The normal form of an answer to a question of a type.
+
+    ========================  =====================================================
+    ``presence``, ``comp``    ``yes`` or ``no``
+    ``rural_urban``           ``rural`` or ``urban``
+    ``count``                 an integer (``47``) or an official bucket
+    ``area``                  square metres (``624m2``) or an official bucket
+    any other                 ``yes`` or ``no`` where it opens so, else the cleaned text
+    ========================  =====================================================
+
+    Normal forms are their own normal forms. ``none`` is no number: it is what a missing answer
+    looks like once printed, and a quarter to a half of all counts are zero.
+
+    Args:
+        text: the answer as given or as stored.
+        type: the question's type, see `grammar.question_type`.
+
+    Returns:
+        The normal form, or None where the text is no single, clear answer of that type.
+    """
+    if len(text) > _LONGEST:
+        return None
+    answer = clean(text)
+    if type in ("presence", "comp"):
+        return _yes_no(answer, presence=type == "presence")
+    if type == "rural_urban":
+        return _rural_urban(answer)
+    if type in ("count", "area"):
+        return _quantity(answer, "m2" if type == "area" else "")
+    if type == "LC":
+        return answer or None
+    return _yes_no(answer, presence=False) or answer or None
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text))
+
+
+def _negated(words: set[str]) -> bool:
+    return bool(words & _NEGATIONS) or any(word.endswith("n't") for word in words)
+
+
+def _rural_urban(answer: str) -> str | None:
+    words = _words(answer)
+    named = words & {"rural", "urban"}
+    if len(named) != 1 or words & _DOUBTS or _negated(words):
+        return None
+    return named.pop()
+
+
+def _yes_no(answer: str, presence: bool) -> str | None:
+    head = _HEAD.fullmatch(answer)
+    if head is None:
+        return _existence(answer) if presence else None
+    said, rest = head[1], head["rest"]
+    words = _words(rest)
+    if words & _DOUBTS or "can't" in words:
+        return None
+    if said == "yes":
+        return None if _negated(words) else "yes"
+    if rest and not head["stop"].strip() and rest.split()[0] not in _CLAUSE:
+        # "No roads": here "no" belongs to a noun.
+        return _existence(answer) if presence else None
+    contradicted = "yes" in words or (presence and _existence(rest) == "yes")
+    return None if contradicted else "no"
+
+
+def _existence(sentence: str) -> str | None:
+    """``yes`` or ``no`` of ``There is a road``, ``No road is visible``, ``No roads``."""
+    found = scan(sentence)
+    if found is None or len(found.values) > 1:
+        return None
+    for pattern in (_THERE, _SHOWN, _BARE_NO):
+        match = pattern.fullmatch(found.template)
+        if match and _is_scene(match["what"]):
+            negations = (match["no"] == "no") + bool(match["not"]) + (found.values == (0,))
+            return None if negations > 1 else "no" if negations else "yes"
+    return None
+
+
+def _is_scene(phrase: str) -> bool:
+    """Whether a phrase speaks of nothing but RSVQA's objects: ``no idea`` is not an absence."""
+    words = [_singulars(word) for word in phrase.split()]
+    return all(forms & _SCENE_WORDS for forms in words) and any(
+        forms & NOUN_WORDS for forms in words
+    )
+
+
+def _singulars(word: str) -> set[str]:
+    forms = {word, word.removesuffix("s"), word.removesuffix("es")}
+    return forms | {word[:-3] + "y"} if word.endswith("ies") else forms
+
+
+def _quantity(answer: str, unit: str) -> str | None:
+    found = scan(answer)
+    if found is None:
+        return None
+    if not found.values:
+        return f"0{unit}" if _existence(answer) == "no" else None
+    return None if _doubtful(found) else quantity(found, unit)
+
+
+def _doubtful(found: Numbers) -> bool:
+    words = set(found.words)
+    return bool(words & _DOUBTS) or _negated(words)

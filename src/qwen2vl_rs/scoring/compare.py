@@ -1,0 +1,201 @@
+"""Two runs on the same questions: what changed, and whether by more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from ..errors import DataError
+from ..records import Prediction
+from .grammar import type_of
+from .metrics import cluster_codes, group_codes
+from .protocols import PROTOCOLS, dataset_of, judge, protocol
+from .stats import Codes, Estimate, Floats, estimate, mcnemar, overall
+
+_EXAMPLES = 5
+
+
+class Change(TypedDict):
+    """An accuracy before and after; ``difference`` with its paired clustered 95 % interval."""
+
+    n: int
+    before: float
+    after: float
+    difference: float
+    se: float | None
+    ci: list[float]
+
+
+class Paired(Change):
+    """A `Change` with what it is made of.
+
+    ``wins``: questions wrong before and right after; ``losses``: the other way round; ``p``:
+    exact McNemar test on them, which takes questions for independent (see `stats.mcnemar`).
+    """
+
+    wins: int
+    losses: int
+    p: float
+
+
+class ProtocolComparison(TypedDict):
+    """The comparison under one protocol."""
+
+    n: int
+    OA: Paired
+    AA: Change
+    types: dict[str, Paired]
+
+
+class Unmatched(TypedDict):
+    """Questions that stand in one run only: how many, and the first few by name."""
+
+    before: int
+    after: int
+    examples: list[str]
+
+
+class Comparison(TypedDict):
+    """``compare.json``; fractions. ``n`` questions stand in both runs."""
+
+    n: int
+    dataset: str
+    matched_by: str
+    clustered_by: str
+    clusters: int
+    unmatched: Unmatched
+    protocols: dict[str, ProtocolComparison]
+
+
+def compare_runs(
+    before: Sequence[Prediction],
+    after: Sequence[Prediction],
+    *,
+    protocols: Sequence[str] = tuple(PROTOCOLS),
+    dataset: str | None = None,
+) -> Comparison:
+    """Compare two runs question by question.
+
+    Questions are matched by id where every line of both runs has one, else by image and
+    question; their order does not matter. A protocol that leaves out all of them is absent.
+
+    Args:
+        before: the answered questions of one run.
+        after: those of the other.
+        protocols: names, see `protocols`.
+        dataset: ``LR``, ``HR`` or ``xBEN``; None to tell by the question types.
+
+    Raises:
+        DataError: no question stands in both runs, one cannot be told from another, or one id
+            stands for different questions.
+        ConfigError: a protocol is unknown.
+    """
+    chosen = [protocol(name) for name in protocols]
+    matched_by = "id" if all(p.id for p in (*before, *after)) else "image and question"
+    left, right = _keyed(before, matched_by), _keyed(after, matched_by)
+    # In a fixed order, so that sums are the same to the last digit.
+    common = sorted(left.keys() & right.keys())
+    _check(left, right, common)
+    pairs = [left[key] for key in common], [right[key] for key in common]
+    clusters, clustered_by = cluster_codes(pairs[0])
+    found: Comparison = {
+        "n": len(common),
+        "dataset": dataset or dataset_of(map(type_of, pairs[0])),
+        "matched_by": matched_by,
+        "clustered_by": clustered_by,
+        "clusters": int(clusters.max()) + 1,
+        "unmatched": {
+            "before": len(left) - len(common),
+            "after": len(right) - len(common),
+            "examples": [_name(k) for k in sorted(left.keys() ^ right.keys())[:_EXAMPLES]],
+        },
+        "protocols": {},
+    }
+    for by in chosen:
+        judged = [judge(run, by, found["dataset"]) for run in pairs]
+        if judged[0].types:
+            scores = [j.right.astype(np.float64) for j in judged]
+            found["protocols"][by.name] = _compared(
+                scores[0], scores[1], judged[0].types, clusters[judged[0].index]
+            )
+    return found
+
+
+def _name(key: tuple[str, ...]) -> str:
+    return ": ".join(part for part in key if part)
+
+
+def _keyed(run: Sequence[Prediction], by: str) -> dict[tuple[str, ...], Prediction]:
+    keyed: dict[tuple[str, ...], Prediction] = {}
+    for p in run:
+        key = (p.id,) if by == "id" else (p.image, " ".join(p.question.split()))
+        if key in keyed:
+            raise DataError(
+                f"two predictions have the same {by}: {_name(key)}",
+                hint="give each line an id of its own",
+            )
+        keyed[key] = p
+    return keyed
+
+
+def _check(
+    left: dict[tuple[str, ...], Prediction],
+    right: dict[tuple[str, ...], Prediction],
+    common: Sequence[tuple[str, ...]],
+) -> None:
+    if not common:
+        raise DataError(
+            "the two runs have no question in common", hint="compare runs on the same questions"
+        )
+    for key in common:
+        a, b = left[key], right[key]
+        if a.question.split() != b.question.split() or a.answer != b.answer:
+            raise DataError(
+                f"the runs disagree on {_name(key)}: "
+                f"{a.question!r} ({a.answer}) before, {b.question!r} ({b.answer}) after",
+                hint="compare runs on the same questions",
+            )
+
+
+def _compared(
+    before: Floats, after: Floats, types: Sequence[str], clusters: Codes
+) -> ProtocolComparison:
+    names, groups = group_codes(types)
+    macro = [estimate(run, groups, clusters).value for run in (before, after)]
+    by_type = {}
+    for code, name in enumerate(names):
+        mine = groups == code
+        by_type[name] = _paired(before[mine], after[mine], clusters[mine])
+    return {
+        "n": len(before),
+        "OA": _paired(before, after, clusters),
+        "AA": _change(
+            len(before), macro[0], macro[1], estimate(after - before, groups, clusters, low=-1.0)
+        ),
+        "types": by_type,
+    }
+
+
+def _change(n: int, before: float, after: float, difference: Estimate) -> Change:
+    return {
+        "n": n,
+        "before": before,
+        "after": after,
+        "difference": difference.value,
+        "se": difference.se,
+        "ci": difference.ci,
+    }
+
+
+def _paired(before: Floats, after: Floats, clusters: Codes) -> Paired:
+    difference = after - before
+    wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+    change = _change(
+        len(before),
+        float(before.mean()),
+        float(after.mean()),
+        overall(difference, clusters, low=-1.0),
+    )
+    return {**change, "wins": wins, "losses": losses, "p": mcnemar(wins, losses)}

@@ -1,0 +1,259 @@
+"""What the scores of one run are made of: accuracies, confusions, counts, calibration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NotRequired, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..records import Prediction
+from .answers import normalise
+from .grammar import TYPES, type_of
+from .numbers import bucket
+from .protocols import Judged, class_order
+from .stats import Codes, Floats, estimate, overall
+
+NO_ANSWER = "(no clear answer)"
+OTHERS = "(other)"
+_MOST_CLASSES = 12
+_BINS = 10
+
+Confusion = dict[str, dict[str, int]]
+
+
+class Calibration(TypedDict):
+    """How far confidence says what it means.
+
+    ``ece``: expected calibration error over ten bins of equal width (Naeini et al. 2015);
+    ``curve``: those bins; ``aurc``: area under the risk-coverage curve (Geifman & El-Yaniv
+    2017), ``risk_coverage``: its points ``[coverage, risk]``, most confident first.
+    """
+
+    n: int
+    ece: float
+    curve: list[dict[str, float]]
+    aurc: float
+    risk_coverage: list[list[float]]
+
+
+class TypeScore(TypedDict):
+    """Accuracy on one question type; fractions, clustered by image."""
+
+    n: int
+    accuracy: float
+    se: float | None
+    ci: list[float]
+    confusion: NotRequired[Confusion]
+
+
+class Score(TypedDict):
+    """Accuracies of one run under one protocol; fractions, clustered by image.
+
+    ``calibration`` is there where confidences are known.
+    """
+
+    n: int
+    OA: float
+    AA: float
+    OA_se: float | None
+    OA_ci: list[float]
+    AA_se: float | None
+    AA_ci: list[float]
+    clusters: int
+    types: dict[str, TypeScore]
+    calibration: NotRequired[Calibration]
+
+
+class Counts(TypedDict):
+    """Counting as measuring: exact numbers against exact numbers.
+
+    ``numbers`` of the ``n`` predictions are numbers (buckets and sentences are not); ``mae`` is
+    the mean absolute error over them, None where there are none; ``exact`` and ``bucket`` are
+    accuracies over all ``n``.
+    """
+
+    n: int
+    numbers: int
+    mae: float | None
+    exact: float
+    bucket: float
+    by_magnitude: NotRequired[dict[str, Counts]]
+
+
+def type_order(types: Iterable[str]) -> list[str]:
+    """The distinct types in the order of the published tables, others behind by name."""
+    rank = {name: i for i, name in enumerate(TYPES)}
+    return sorted(set(types), key=lambda name: (rank.get(name, len(rank)), name))
+
+
+def cluster_codes(predictions: Sequence[Prediction]) -> tuple[Codes, str]:
+    """The cluster of each prediction, and in words what a cluster is.
+
+    Predictions without an image each stand alone.
+    """
+    known: dict[str, int] = {}
+    codes = [known.setdefault(p.image or f"\0{i}", len(known)) for i, p in enumerate(predictions)]
+    named = sum(bool(p.image) for p in predictions)
+    how = "image" if named == len(codes) else "image where given" if named else "question"
+    return np.array(codes, dtype=np.intp), how
+
+
+def group_codes(types: Sequence[str]) -> tuple[list[str], Codes]:
+    """The types in order, and each question's as a code."""
+    names = type_order(types)
+    code = {name: i for i, name in enumerate(names)}
+    return names, np.array([code[t] for t in types], dtype=np.intp)
+
+
+def score(right: NDArray[np.bool_], types: Sequence[str], clusters: Codes) -> Score:
+    """Accuracy by type, their unweighted mean (AA) and that over all questions (OA).
+
+    Args:
+        right: whether each answer is right; at least one.
+        types: question type of each.
+        clusters: cluster of each, see `cluster_codes`.
+    """
+    values = right.astype(np.float64)
+    names, groups = group_codes(types)
+    oa, aa = overall(values, clusters), estimate(values, groups, clusters)
+    by_type: dict[str, TypeScore] = {}
+    for code, name in enumerate(names):
+        mine = groups == code
+        one = overall(values[mine], clusters[mine])
+        by_type[name] = {
+            "n": int(mine.sum()),
+            "accuracy": one.value,
+            "se": one.se,
+            "ci": one.ci,
+        }
+    return {
+        "n": len(values),
+        "OA": oa.value,
+        "AA": aa.value,
+        "OA_se": oa.se,
+        "OA_ci": oa.ci,
+        "AA_se": aa.se,
+        "AA_ci": aa.ci,
+        "clusters": oa.clusters,
+        "types": by_type,
+    }
+
+
+def confusions(judged: Judged) -> dict[str, Confusion]:
+    """Per type ``{true class: {predicted class: n}}``, classes in order, zeros left out.
+
+    Beyond the twelve most frequent classes of a type all others are one.
+    """
+    pairs: dict[str, Counter[tuple[str, str]]] = {}
+    for type, gold, predicted in zip(judged.types, judged.gold, judged.predicted, strict=True):
+        pair = (gold or NO_ANSWER, predicted or NO_ANSWER)
+        pairs.setdefault(type, Counter())[pair] += 1
+    return {type: _confusion(pairs[type]) for type in type_order(pairs)}
+
+
+def _confusion(pairs: Counter[tuple[str, str]]) -> Confusion:
+    sizes: Counter[str] = Counter()
+    for pair, n in pairs.items():
+        for label in pair:
+            sizes[label] += n
+    ranked = sorted(sizes.keys() - {NO_ANSWER}, key=lambda label: (-sizes[label], label))
+    kept = {*ranked[:_MOST_CLASSES], NO_ANSWER}
+    merged: Counter[tuple[str, str]] = Counter()
+    for (gold, predicted), n in pairs.items():
+        merged[gold if gold in kept else OTHERS, predicted if predicted in kept else OTHERS] += n
+    table: Confusion = {}
+    for gold, predicted in sorted(merged, key=lambda pair: [_label_order(x) for x in pair]):
+        table.setdefault(gold, {})[predicted] = merged[gold, predicted]
+    return table
+
+
+def _label_order(label: str) -> tuple[bool, tuple[int, float, str]]:
+    return label in (NO_ANSWER, OTHERS), class_order(label)
+
+
+def calibration(confidence: Floats, right: NDArray[np.bool_]) -> Calibration:
+    """Confidence against correctness.
+
+    Args:
+        confidence: probability the model gave its answer, in [0, 1]; at least one.
+        right: whether that answer was right.
+    """
+    bins = np.minimum((confidence * _BINS).astype(np.intp), _BINS - 1)
+    curve = []
+    ece = 0.0
+    for i in range(_BINS):
+        mine = bins == i
+        if not mine.any():
+            continue
+        mean, accuracy = float(confidence[mine].mean()), float(right[mine].mean())
+        ece += abs(mean - accuracy) * float(mine.mean())
+        curve.append(
+            {
+                "low": i / _BINS,
+                "high": (i + 1) / _BINS,
+                "n": int(mine.sum()),
+                "confidence": mean,
+                "accuracy": accuracy,
+            }
+        )
+    risks = _risks(confidence, right)
+    n = len(risks)
+    marks = sorted({max(1, round(n * percent / 100)) for percent in range(1, 101)})
+    return {
+        "n": n,
+        "ece": ece,
+        "curve": curve,
+        "aurc": float(risks.mean()),
+        "risk_coverage": [[k / n, float(risks[k - 1])] for k in marks],
+    }
+
+
+def _risks(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
+    """Error rate among the k most confident answers, k = 1 … n; ties in expectation."""
+    _, ties = np.unique(-confidence, return_inverse=True)
+    errors = np.bincount(ties, weights=~right) / np.bincount(ties)
+    expected = errors[np.sort(ties)]
+    return np.cumsum(expected) / np.arange(1, len(expected) + 1)
+
+
+def counts(predictions: Sequence[Prediction]) -> Counts | None:
+    """How well counting goes, in all and by official bucket of the true count.
+
+    Returns:
+        None where no count question has a whole number as its true answer.
+    """
+    rows = []
+    for p in predictions:
+        if type_of(p) == "count":
+            gold, said = normalise(p.answer, "count"), normalise(p.prediction, "count")
+            if gold and gold.isdecimal():
+                rows.append((int(gold), said))
+    if not rows:
+        return None
+    magnitudes: dict[str, list[tuple[int, str | None]]] = {}
+    for gold_count, said in sorted(rows, key=lambda row: row[0]):
+        magnitudes.setdefault(bucket(gold_count), []).append((gold_count, said))
+    whole = _counts(rows)
+    whole["by_magnitude"] = {name: _counts(part) for name, part in magnitudes.items()}
+    return whole
+
+
+def _counts(rows: Sequence[tuple[int, str | None]]) -> Counts:
+    numbers = [(gold, int(said)) for gold, said in rows if said and said.isdecimal()]
+    exact = sum(gold == said for gold, said in numbers)
+    inside = sum(
+        bucket(gold) == (bucket(int(said)) if said.isdecimal() else said)
+        for gold, said in rows
+        if said
+    )
+    errors = [abs(gold - said) for gold, said in numbers]
+    return {
+        "n": len(rows),
+        "numbers": len(numbers),
+        "mae": sum(errors) / len(errors) if errors else None,
+        "exact": exact / len(rows),
+        "bucket": inside / len(rows),
+    }

@@ -1,0 +1,128 @@
+"""Results and comparisons as plain text for a terminal; percent with one decimal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .compare import Change, Comparison, Paired
+from .score import Results
+
+_CONTROLS = {
+    "constant": "constant",
+    "question_only": "question only",
+    "shuffled_image": "other image",
+}
+_NONE = "–"
+
+
+def render_results(results: Results) -> str:
+    """One table per protocol: accuracies by type with intervals, beside the controls."""
+    blocks = []
+    for name, score in results["protocols"].items():
+        title = (
+            f"{name} ({results['dataset']}): {score['n']:,} questions, 95 % intervals over "
+            f"{score['clusters']:,} clusters by {results['clustered_by']}"
+        )
+        controls = {k: v[name] for k, v in results["controls"].items() if name in v}
+        head = ["", "n", "accuracy", "95 %", *(_CONTROLS[control] for control in controls)]
+        rows = [head]
+        for kind, one in score["types"].items():
+            blind = [
+                _percent(c["types"][kind]["accuracy"]) if kind in c["types"] else _NONE
+                for c in controls.values()
+            ]
+            rows.append(
+                [kind, f"{one['n']:,}", _percent(one["accuracy"]), _range(one["ci"]), *blind]
+            )
+        for label, value, ci, blind in (
+            ("AA", score["AA"], score["AA_ci"], [_percent(c["AA"]) for c in controls.values()]),
+            ("OA", score["OA"], score["OA_ci"], [_percent(c["OA"]) for c in controls.values()]),
+        ):
+            rows.append([label, f"{score['n']:,}", _percent(value), _range(ci), *blind])
+        lines = [title, "", *_aligned(rows)]
+        if gain := results["visual_gain"].get(name):
+            points = f"{_signed(gain['OA'])} points ({_signed_range(gain['ci'])})"
+            lines += ["", f"visual gain: {points} over question only"]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks + _notes(results))
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """One table per protocol: before, after, and the difference with its interval."""
+    blocks = []
+    for name, found in comparison["protocols"].items():
+        title = (
+            f"{name} ({comparison['dataset']}): {found['n']:,} questions in both runs, 95 % "
+            f"intervals over {comparison['clusters']:,} clusters by {comparison['clustered_by']}"
+        )
+        rows = [["", "n", "before", "after", "difference", "95 %", "fixed", "broken", "p"]]
+        rows += [[kind, *_change(one), *_pairs(one)] for kind, one in found["types"].items()]
+        rows.append(["AA", *_change(found["AA"]), "", "", ""])
+        rows.append(["OA", *_change(found["OA"]), *_pairs(found["OA"])])
+        blocks.append("\n".join([title, "", *_aligned(rows)]))
+    blocks.append("p: exact McNemar test, which takes questions for independent.")
+    missing = comparison["unmatched"]
+    if missing["before"] or missing["after"]:
+        blocks.append(
+            f"In one run only: {missing['before']:,} before, {missing['after']:,} after, "
+            f"e.g. {'; '.join(missing['examples'])}"
+        )
+    return "\n\n".join(blocks)
+
+
+def _notes(results: Results) -> list[str]:
+    notes = []
+    if (counts := results.get("counts")) and counts["mae"] is not None:
+        notes.append(
+            f"counting: {counts['numbers']:,} of {counts['n']:,} answers are numbers, mean "
+            f"absolute error {counts['mae']:,.1f}, exact {_percent(counts['exact'])} %"
+        )
+    if results["unreadable"]:
+        notes.append(f"true answers without a normal form, never right: {results['unreadable']:,}")
+    if dropped := results.get("train", {}).get("dropped"):
+        notes.append(f"training questions not used, their image is scored: {dropped:,}")
+    notes += [f"left out: {name} ({why})" for name, why in results["left_out"].items()]
+    return ["\n".join(notes)] if notes else []
+
+
+def _change(one: Change | Paired) -> list[str]:
+    return [
+        f"{one['n']:,}",
+        _percent(one["before"]),
+        _percent(one["after"]),
+        _signed(one["difference"]),
+        _signed_range(one["ci"]),
+    ]
+
+
+def _pairs(one: Paired) -> list[str]:
+    p = one["p"]
+    return [f"{one['wins']:,}", f"{one['losses']:,}", "<0.001" if p < 0.001 else f"{p:.3f}"]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _signed(value: float) -> str:
+    # Adding zero turns the -0.0 of rounding into 0.0.
+    return f"{round(100 * value, 1) + 0.0:+.1f}"
+
+
+def _range(ci: Sequence[float]) -> str:
+    return f"{_percent(ci[0])} – {_percent(ci[1])}"
+
+
+def _signed_range(ci: Sequence[float]) -> str:
+    return f"{_signed(ci[0])} to {_signed(ci[1])}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart, the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines

@@ -1,0 +1,172 @@
+"""From predictions to ``results.json``: every protocol, every control, nothing on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NotRequired, TypedDict
+
+import numpy as np
+
+from ..errors import DataError
+from ..records import Prediction, Sample
+from .controls import Questions, constant, gather, question_only
+from .grammar import type_of
+from .metrics import (
+    Counts,
+    Score,
+    calibration,
+    cluster_codes,
+    confusions,
+    counts,
+    score,
+)
+from .protocols import PROTOCOLS, Judged, Protocol, agree, dataset_of, judge, protocol
+from .stats import Codes, overall
+
+
+class Gain(TypedDict):
+    """OA minus that of the question-only table, with its paired clustered 95 % interval."""
+
+    OA: float
+    ci: list[float]
+
+
+class TrainingQuestions(TypedDict):
+    """Questions the controls were fitted on, and those dropped: their image is scored."""
+
+    n: int
+    dropped: int
+
+
+class Results(TypedDict):
+    """``results.json``; accuracies are fractions.
+
+    ``clustered_by`` says what a cluster is; ``unreadable`` counts true answers that have no
+    normal form for their type, which nobody can get right; ``left_out`` says why something that
+    belongs here is absent.
+    """
+
+    n: int
+    dataset: str
+    clustered_by: str
+    unreadable: int
+    protocols: dict[str, Score]
+    controls: dict[str, dict[str, Score]]
+    visual_gain: dict[str, Gain]
+    train: NotRequired[TrainingQuestions]
+    counts: NotRequired[Counts]
+    left_out: dict[str, str]
+
+
+def results(
+    predictions: Sequence[Prediction],
+    *,
+    train: Iterable[Sample] | None = None,
+    shuffled: Sequence[Prediction] | None = None,
+    protocols: Sequence[str] = tuple(PROTOCOLS),
+    dataset: str | None = None,
+) -> Results:
+    """Score predictions.
+
+    Args:
+        predictions: answered questions, at least one.
+        train: training questions, on which the constant and the question-only control are
+            fitted; those about an image that is scored are dropped.
+        shuffled: the same questions answered by the same model about other images.
+        protocols: names, see `protocols`.
+        dataset: ``LR``, ``HR`` or ``xBEN``; None to tell by the question types.
+
+    Raises:
+        DataError: there are no predictions.
+        ConfigError: a protocol is unknown.
+    """
+    if not predictions:
+        raise DataError("there are no predictions to score", hint="run: qwen2vl-rs eval")
+    chosen = [protocol(name) for name in protocols]
+    dataset = dataset or dataset_of(map(type_of, predictions))
+    clusters, clustered_by = cluster_codes(predictions)
+    found: Results = {
+        "n": len(predictions),
+        "dataset": dataset,
+        "clustered_by": clustered_by,
+        "unreadable": _unreadable(predictions, dataset),
+        "protocols": {},
+        "controls": {},
+        "visual_gain": {},
+        "left_out": {},
+    }
+    questions = _training(train, predictions, found)
+    if not shuffled:
+        found["left_out"]["shuffled_image"] = "the model was not asked about other images"
+    for by in chosen:
+        judged = judge(predictions, by, dataset)
+        if not judged.types:
+            found["left_out"][by.name] = "every question is of a type this protocol leaves out"
+            continue
+        found["protocols"][by.name] = _scored(judged, predictions, clusters)
+        if questions:
+            _blind(found, judged, predictions, clusters, questions, by)
+        if shuffled:
+            other = judge(shuffled, by, dataset)
+            if other.types:
+                codes = cluster_codes(shuffled)[0][other.index]
+                scored = score(other.right, other.types, codes)
+                found["controls"].setdefault("shuffled_image", {})[by.name] = scored
+    if (counted := counts(predictions)) is not None:
+        found["counts"] = counted
+    if all(p.confidence is None for p in predictions):
+        found["left_out"]["calibration"] = "the predictions carry no confidence"
+    return found
+
+
+def _unreadable(predictions: Sequence[Prediction], dataset: str) -> int:
+    return judge(predictions, PROTOCOLS["official"], dataset).gold.count(None)
+
+
+def _training(
+    train: Iterable[Sample] | None, predictions: Sequence[Prediction], found: Results
+) -> Questions | None:
+    why = "no training questions were given"
+    if train is not None:
+        questions = gather(train, predictions)
+        found["train"] = {"n": questions.n, "dropped": questions.dropped}
+        if questions.n:
+            return questions
+        why = "every training question is about an image that is scored"
+    found["left_out"] |= dict.fromkeys(("constant", "question_only", "visual_gain"), why)
+    return None
+
+
+def _scored(judged: Judged, predictions: Sequence[Prediction], clusters: Codes) -> Score:
+    scored = score(judged.right, judged.types, clusters[judged.index])
+    for type, table in confusions(judged).items():
+        scored["types"][type]["confusion"] = table
+    confidence = [predictions[i].confidence for i in judged.index]
+    known = np.array([c is not None for c in confidence])
+    if known.any():
+        values = np.array([c for c in confidence if c is not None], dtype=np.float64)
+        scored["calibration"] = calibration(values, judged.right[known])
+    return scored
+
+
+def _blind(
+    found: Results,
+    judged: Judged,
+    predictions: Sequence[Prediction],
+    clusters: Codes,
+    train: Questions,
+    by: Protocol,
+) -> None:
+    """Add the controls that never see the image, and the gain over the question-only table."""
+    clusters = clusters[judged.index]
+    asked = [predictions[i].question for i in judged.index]
+    right = {}
+    for name, fit in (("constant", constant), ("question_only", question_only)):
+        table = fit(train, by, found["dataset"])
+        answers = [table.answer(q, t) for q, t in zip(asked, judged.types, strict=True)]
+        right[name] = agree(judged.gold, answers)
+        scored = score(right[name], judged.types, clusters)
+        found["controls"].setdefault(name, {})[by.name] = scored
+    gained = judged.right.astype(np.float64) - right["question_only"]
+    gain = overall(gained, clusters, low=-1.0)
+    found["visual_gain"][by.name] = {"OA": gain.value, "ci": gain.ci}

@@ -1,0 +1,56 @@
+"""No test reads or writes the caches and settings of whoever runs it, or leaves this machine."""
+
+import ipaddress
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from qwen2vl_rs import console
+
+pytest_plugins = ["bases"]
+
+FOLDERS = {
+    "HOME": "",
+    "XDG_CACHE_HOME": ".cache",
+    "XDG_CONFIG_HOME": ".config",
+    "HF_HOME": "hf",
+    "MODELSCOPE_CACHE": "modelscope",
+    "SWANLAB_SAVE_DIR": "swanlab",
+    "SWANLAB_LOG_DIR": "swanlog",
+}
+UNSET = ("HF_HUB_OFFLINE", "HF_TOKEN", "SWANLAB_API_KEY", "SWANLAB_MODE", "QWEN2VL_RS_DEBUG")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # here and not in a fixture: the hub libraries read these while test modules are imported
+    home = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    for name, folder in FOLDERS.items():
+        os.environ[name] = str(home / folder)
+    for name in UNSET:
+        os.environ.pop(name, None)
+    sys.addaudithook(_stay_here)
+
+
+def _stay_here(event: str, arguments: tuple) -> None:
+    if event == "socket.connect":
+        address = arguments[1]
+        if isinstance(address, tuple) and not _is_here(address[0]):
+            raise RuntimeError(f"a test may not connect to {address}")
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@pytest.fixture(autouse=True)
+def _not_quiet():
+    yield
+    console.set_quiet(False)

@@ -1,0 +1,492 @@
+"""The real clients of both hubs against a hub on the loopback."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import io
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hubserver import HubServer, commit
+from qwen2vl_rs.errors import HubError
+from qwen2vl_rs.model.hub import MANIFEST, Loaded, load
+
+pytest.importorskip("modelscope_hub")
+pytest.importorskip("huggingface_hub")
+
+REPO = "Qwen/Qwen2-VL-2B-Instruct"
+WEIGHTS = "model-00001-of-00002.safetensors"
+HUBS = ["modelscope", "hf"]
+
+
+def noise(size: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+FILES = {
+    "config.json": b'{"model_type": "qwen2_vl"}\n',
+    "vocab.json": noise(5000, 1),
+    "assets/a picture.bin.txt": noise(70_000, 2),
+    WEIGHTS: noise(3_000_000, 3),
+    "model-00002-of-00002.safetensors": noise(400_000, 4),
+}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    import huggingface_hub.constants as constants
+
+    home = tmp_path / "home"
+    for name in ("HOME", "HF_HOME", "MODELSCOPE_CACHE", "MODELSCOPE_HOME"):
+        monkeypatch.setenv(name, str(home))
+    with HubServer() as hub:
+        hub.repos[REPO] = {"master": dict(FILES), "old": {**FILES, "config.json": b"{}\n"}}
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
+        # HF_ENDPOINT is read once per process: the tests in subprocesses set that.
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield hub
+    assert not home.exists(), "something was kept in the user's home"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that retry at once, and ModelScope's not at all."""
+    import huggingface_hub.file_download
+    import modelscope_hub._download
+    import modelscope_hub._legacy_api
+
+    monkeypatch.setattr(huggingface_hub.file_download.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(modelscope_hub._download, "DOWNLOAD_RETRY_TIMES", 0)
+    monkeypatch.setattr(modelscope_hub._download, "DOWNLOAD_INTEGRITY_RETRY_BACKOFF", 0.0)
+    monkeypatch.setattr(modelscope_hub._legacy_api, "REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
+
+
+@pytest.fixture(params=HUBS)
+def fetch(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Loaded]:
+    def run(repo_id: str = REPO, **options: object) -> Loaded:
+        return load(repo_id, **{"hub": request.param, "folder": tmp_path / "model", **options})
+
+    run.hub = request.param
+    return run
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    files = (p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_fetches_everything_and_writes_the_manifest_last(server, fetch, tmp_path, capsys):
+    loaded = fetch()
+    assert held(tmp_path / "model") == FILES
+    assert loaded.folder == tmp_path / "model"
+    assert loaded.downloaded == sum(map(len, FILES.values()))
+    assert set(loaded.files) == set(FILES)
+    assert loaded.revision == commit(FILES)
+    assert not loaded.already_complete
+    manifest = json.loads((tmp_path / "model" / MANIFEST).read_text())
+    assert manifest["hub"] == fetch.hub
+    assert manifest["repo_id"] == REPO
+    assert manifest["commit"] == commit(FILES)
+    assert manifest["files"] == {
+        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in FILES.items()
+    }
+    assert [asked.name for asked in server.asked].count(WEIGHTS) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "model: 5 files, 3.5 MB" in said.err
+    assert "%|" not in said.err  # no bar of the client's
+
+
+def test_a_complete_folder_needs_no_network(server, fetch, tmp_path, capsys):
+    fetch()
+    server.close()
+    for verify in (False, True):
+        loaded = fetch(verify=verify)
+        assert loaded.already_complete
+        assert loaded.downloaded == 0
+        assert loaded.revision == commit(FILES)
+    assert "model is complete: 5 files, 3.5 MB, revision" in capsys.readouterr().err
+
+
+def test_complete_files_of_an_unfinished_folder_are_kept(server, fetch, tmp_path):
+    fetch()
+    (tmp_path / "model" / MANIFEST).unlink()
+    (tmp_path / "model" / "vocab.json").write_bytes(b"x" * 5000)
+    server.forget()
+    loaded = fetch()
+    assert [asked.name for asked in server.asked] == ["vocab.json"]
+    assert loaded.downloaded == 5000
+    assert held(tmp_path / "model") == FILES
+
+
+def test_a_missing_file_is_fetched_at_the_same_revision(server, fetch, tmp_path, capsys):
+    fetch(revision="old")
+    (tmp_path / "model" / WEIGHTS).unlink()
+    server.forget()
+    loaded = fetch()
+    assert not loaded.already_complete
+    assert loaded.revision == commit(server.repos[REPO]["old"])
+    assert [asked.name for asked in server.asked] == [WEIGHTS]
+    assert f"{WEIGHTS} is missing or has changed" in capsys.readouterr().err
+
+
+def test_verify_finds_and_mends_damage_of_the_same_size(server, fetch, tmp_path, capsys):
+    fetch()
+    path = tmp_path / "model" / WEIGHTS
+    path.write_bytes(b"x" * len(FILES[WEIGHTS]))
+    assert fetch().already_complete
+    server.forget()
+    assert not fetch(verify=True).already_complete
+    assert [asked.name for asked in server.asked] == [WEIGHTS]
+    assert f"{path} is damaged" in capsys.readouterr().err
+    assert held(tmp_path / "model") == FILES
+
+
+def test_a_broken_connection_is_continued_within_the_call(server, fetch, tmp_path):
+    server.faults.drop[WEIGHTS] = (1_500_000, 1)
+    fetch()
+    assert held(tmp_path / "model") == FILES
+    kept = 1_500_000 if fetch.hub == "modelscope" else 1 << 20  # the latter keeps whole pieces
+    assert server.ranges(WEIGHTS) == [None, f"bytes={kept}-"]
+    assert server.sent(WEIGHTS) == len(FILES[WEIGHTS]) + 1_500_000 - kept
+
+
+def test_a_connection_that_breaks_often_is_continued_as_long_as_more_arrives(
+    server, fetch, impatient, tmp_path, capsys
+):
+    files = server.repos[REPO]["master"] = {**FILES, WEIGHTS: noise(8 << 20, 6)}
+    server.faults.drop[WEIGHTS] = (1 << 20, 7)
+    loaded = fetch()
+    assert held(tmp_path / "model") == files
+    assert server.ranges(WEIGHTS) == [None, *(f"bytes={n << 20}-" for n in range(1, 8))]
+    assert loaded.downloaded == sum(map(len, files.values()))
+    if fetch.hub == "modelscope":
+        assert "the connection broke" in capsys.readouterr().err
+
+
+def test_a_server_without_ranges_that_breaks_off_is_given_up(server, fetch, impatient, tmp_path):
+    server.faults.no_range = True
+    server.faults.drop[WEIGHTS] = (700_000, 1000)
+    with pytest.raises(HubError, match=r"connection to .* broke") as caught:
+        fetch()
+    assert "--hub" in caught.value.hint
+    assert "ENDPOINT" in caught.value.hint
+    assert not (tmp_path / "model" / WEIGHTS).exists()
+    assert not (tmp_path / "model" / MANIFEST).exists()
+
+
+def test_killed_midway_and_started_again(server, fetch, tmp_path):
+    size, before = 6_000_000, 4_000_000
+    files = server.repos[REPO]["master"] = {**FILES, WEIGHTS: noise(size, 5)}
+    server.faults.stall[WEIGHTS] = before
+    folder = tmp_path / "model"
+    code = "import sys; from pathlib import Path; from qwen2vl_rs.model.hub import load\n"
+    code += f"load(hub={fetch.hub!r}, folder=Path(sys.argv[1]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        env={**os.environ, "HF_ENDPOINT": server.url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    partial = folder / ".incoming" / f"{WEIGHTS}.incomplete"
+    deadline = time.monotonic() + 60
+    least = before - (1 << 20)
+    while time.monotonic() < deadline and process.poll() is None:
+        if partial.exists() and partial.stat().st_size >= least:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.communicate()[0] == b""
+    kept = partial.stat().st_size
+    assert kept >= least
+    assert not (folder / MANIFEST).exists()
+    assert not (folder / WEIGHTS).exists()
+
+    server.forget()
+    loaded = fetch()
+    assert [asked.name for asked in server.asked] == [WEIGHTS]  # the small ones were complete
+    assert server.ranges(WEIGHTS) == [f"bytes={kept}-"]
+    assert server.sent(WEIGHTS) == size - kept == loaded.downloaded
+    assert held(folder) == files
+
+
+def test_two_at_once_do_not_mix(server, fetch, tmp_path):
+    import fcntl
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(HubError, match="being filled by another process"):
+        fetch()
+    os.close(handle)
+    fetch()
+
+
+def test_what_arrives_damaged_once_is_fetched_again(server, fetch, impatient, tmp_path, capsys):
+    server.faults.corrupt = {WEIGHTS: 1, "config.json": 1}
+    loaded = fetch()
+    assert held(tmp_path / "model") == FILES
+    assert len(server.ranges(WEIGHTS)) == len(server.ranges("config.json")) == 2
+    assert loaded.downloaded >= sum(map(len, FILES.values())) + len(FILES[WEIGHTS])
+    assert f"{WEIGHTS} arrived damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "vocab.json"])
+def test_a_file_that_always_arrives_damaged_is_refused(server, fetch, impatient, tmp_path, name):
+    server.faults.corrupt[name] = 1000
+    with pytest.raises(HubError, match=f"{name}.* damaged") as caught:
+        fetch()
+    assert "--hub" in caught.value.hint
+    assert not (tmp_path / "model" / name).exists()
+    assert not (tmp_path / "model" / MANIFEST).exists()
+    assert not list((tmp_path / "model").rglob(f"{name}*"))
+    server.forget()
+    fetch()
+    assert held(tmp_path / "model") == FILES
+
+
+def test_the_beginning_of_another_file_is_not_kept(server, fetch, impatient, tmp_path):
+    partial = tmp_path / "model" / ".incoming" / f"{WEIGHTS}.incomplete"
+    for stale in (b"x" * 1000, b"x" * 5_000_000):
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(stale)
+        fetch()
+        assert held(tmp_path / "model") == FILES
+        (tmp_path / "model" / MANIFEST).unlink()
+        (tmp_path / "model" / WEIGHTS).unlink()
+
+
+def test_what_modelscope_lists_without_checksum_is_fetched_whole(server, tmp_path, capsys):
+    server.faults.no_checksums = True
+    partial = tmp_path / "model" / ".incoming" / f"{WEIGHTS}.incomplete"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"x" * 1000)
+    load(hub="modelscope", folder=tmp_path / "model")
+    assert held(tmp_path / "model") == FILES
+    assert server.ranges(WEIGHTS) == [None]
+    assert "has no checksum for config.json" in capsys.readouterr().err
+
+
+def test_no_such_model(server, fetch):
+    with pytest.raises(HubError, match="has no model Nobody/Nothing") as caught:
+        fetch("Nobody/Nothing")
+    assert "--hub" in caught.value.hint
+
+
+def test_no_such_revision(server, fetch):
+    with pytest.raises(HubError, match="has no revision v9") as caught:
+        fetch(revision="v9")
+    assert caught.value.hint
+
+
+def test_a_revision_is_fetched_and_kept_apart(server, fetch, tmp_path):
+    loaded = fetch(revision="old")
+    old = server.repos[REPO]["old"]
+    assert held(tmp_path / "model") == old
+    assert loaded.revision == commit(old)
+    server.close()
+    assert fetch(revision="old").already_complete
+    assert fetch(revision=commit(old)).already_complete
+    assert fetch().already_complete
+    with pytest.raises(HubError, match="holds revision old"):
+        fetch(revision="v9")
+
+
+def test_another_model_in_the_folder(server, fetch, tmp_path):
+    fetch()
+    server.repos["Qwen/Other"] = {"master": dict(FILES)}
+    with pytest.raises(HubError, match=f"holds another model: {REPO}"):
+        fetch("Qwen/Other")
+
+
+def test_a_folder_from_the_other_hub_will_do(server, tmp_path):
+    load(hub="hf", folder=tmp_path / "model")
+    server.close()
+    assert load(hub="modelscope", folder=tmp_path / "model").already_complete
+
+
+def test_no_network(server, fetch, impatient, tmp_path):
+    server.close()
+    with pytest.raises(HubError, match="cannot reach") as caught:
+        fetch()
+    assert "--hub" in caught.value.hint
+    assert f"copy a complete {tmp_path / 'model'}" in caught.value.hint
+
+
+def test_offline_by_choice(server, monkeypatch, tmp_path):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
+        load(hub="hf", folder=tmp_path / "model")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("where", ["", WEIGHTS])
+def test_no_access(server, fetch, status, where):
+    server.faults.status[where] = status
+    with pytest.raises(HubError) as caught:
+        fetch()
+    if fetch.hub == "hf" and where == "" and status == 401:  # so it answers for unknown models
+        assert "has no model" in caught.value.message
+        assert "private" in caught.value.message
+    else:
+        assert "refuses access" in caught.value.message
+        assert "TOKEN" in caught.value.hint
+
+
+def test_the_hub_is_out_of_order(server, fetch, impatient):
+    server.faults.status[""] = 500
+    with pytest.raises(HubError, match=r"answered with an error \(HTTP 500\)"):
+        fetch()
+
+
+def test_a_login_page_instead_of_an_answer(server, fetch):
+    server.faults.not_json = True
+    with pytest.raises(HubError, match="no list of files"):
+        fetch()
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", "a//b", "./a", "x\ny", MANIFEST]
+)
+def test_names_that_leave_the_folder_are_refused(server, fetch, tmp_path, name):
+    server.faults.listing[name] = b"evil"
+    with pytest.raises(HubError, match="outside of its folder"):
+        fetch()
+    assert not server.asked
+    assert not held(tmp_path / "model")
+
+
+def test_links_that_leave_the_folder_are_refused(server, fetch, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "assets").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HubError, match="outside of its folder"):
+        fetch()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_manifest_that_names_files_elsewhere_is_not_believed(server, fetch, tmp_path):
+    fetch()
+    path = tmp_path / "model" / MANIFEST
+    manifest = json.loads(path.read_text())
+    (tmp_path / "precious").write_bytes(b"1")
+    manifest["files"]["../precious"] = {"size": 1, "sha256": "0" * 64}
+    path.write_text(json.dumps(manifest))
+    fetch(verify=True)
+    assert (tmp_path / "precious").exists()
+
+
+def test_pickles_and_other_weights_are_left_out_and_named(server, fetch, tmp_path, capsys):
+    others = ["pytorch_model.bin", "old.PT", "tf_model.h5", "onnx/model.onnx", "flax.msgpack"]
+    server.repos[REPO]["master"].update(dict.fromkeys(others, b"boom"))
+    fetch()
+    assert held(tmp_path / "model") == FILES
+    said = capsys.readouterr().err
+    assert "only safetensors weights are used" in said
+    assert all(name in said for name in others)
+
+
+def test_a_model_of_pickles_only(server, fetch):
+    server.repos[REPO]["master"] = {"config.json": b"{}", "pytorch_model.bin": b"boom"}
+    with pytest.raises(HubError, match="no weights in safetensors format"):
+        fetch()
+
+
+def test_a_name_that_is_none(tmp_path):
+    with pytest.raises(HubError, match="is no model name"):
+        load("qwen", hub="hf", folder=tmp_path)
+
+
+def test_a_folder_that_cannot_be_made(server, fetch, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HubError, match=r"cannot write to .*file"):
+        fetch(folder=tmp_path / "file" / "model")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"tmpfs", str(disk).encode(), b"tmpfs", 0, b"size=2m"):
+        pytest.skip(f"cannot mount a small disk: {os.strerror(ctypes.get_errno())}")
+    yield disk
+    libc.umount2(str(disk).encode(), 2)
+
+
+def test_too_little_space_is_said_before_anything_is_fetched(server, fetch, small_disk):
+    with pytest.raises(HubError, match=r"needs 3\.5 MB more in .*, and 2\.1 MB are free") as caught:
+        fetch(folder=small_disk / "model")
+    assert "free some disk space" in caught.value.hint
+    assert not server.asked
+
+
+def test_a_disk_that_fills_up_meanwhile(server, fetch, small_disk, monkeypatch):
+    import shutil
+
+    folder = small_disk / "model"
+    usage = shutil.disk_usage(small_disk)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**12))
+    with pytest.raises(HubError, match="the disk is full") as caught:
+        fetch(folder=folder)
+    assert "kept" in caught.value.hint
+    assert not (folder / WEIGHTS).exists()
+    assert held(folder)["config.json"] == FILES["config.json"]
+
+
+def test_files_that_may_not_grow_so_large(server, fetch, impatient, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limits[1]))
+    try:
+        with pytest.raises(HubError, match=r"cannot write to .*: File too large"):
+            fetch()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "model" / WEIGHTS).exists()
+    loaded = fetch()
+    assert loaded.downloaded < len(FILES[WEIGHTS])  # what had arrived was kept
+
+
+def test_a_client_that_is_not_installed(monkeypatch, fetch):
+    monkeypatch.setitem(sys.modules, "modelscope_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(HubError, match="_hub is not installed") as caught:
+        fetch()
+    assert caught.value.hint == "pip install 'qwen2vl-rs[train]'"
+
+
+def test_nothing_is_told_about_the_user(server, fetch):
+    fetch()
+    assert not any("torch" in agent or "agent/" in agent for agent in server.agents)
+
+
+def test_neither_module_imports_a_client_or_torch():
+    code = "import sys, qwen2vl_rs.model.hub\n"
+    code += "print([m for m in ('torch', 'modelscope_hub', 'huggingface_hub') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_the_clients_write_nothing_to_stdout(server, fetch, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    fetch()
+    assert out.getvalue() == ""

@@ -1,0 +1,127 @@
+"""The engine against plain Hugging Face, one question at a time: loss, gradients, answers."""
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch.nn.functional import cross_entropy
+
+from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.model.answer import answer
+from qwen2vl_rs.model.images import root_positions
+from qwen2vl_rs.model.loader import load_base, quiet_peft
+from qwen2vl_rs.model.packing import Ask, pack
+from qwen2vl_rs.model.trainer import group_by_image, pack_loss
+
+from factory import make_samples
+
+
+@pytest.fixture(params=["small", "real"])
+def base(request, small_base, real_base):
+    folder = small_base if request.param == "small" else real_base
+    base = load_base(folder, ViewConfig(), torch.device("cpu"), torch.float32)
+    return base
+
+
+@pytest.fixture
+def samples(tmp_path):
+    return make_samples(tmp_path, images=3, side=84)
+
+
+def with_adapter(base):
+    """An adapter whose both halves are random, so that it matters."""
+    torch.manual_seed(1)
+    config = LoraConfig(r=4, lora_dropout=0.0, target_modules=["q_proj", "v_proj", "down_proj"],
+                        exclude_modules=r".*visual\..*", init_lora_weights=False)  # fmt: skip
+    with quiet_peft():
+        return get_peft_model(base.model, config)
+
+
+def plain_inputs(base, pixels, ids):
+    ids = torch.tensor(np.array(ids))[None]
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == base.prompts.image_id).int(),
+        "pixel_values": pixels.patches,
+        "image_grid_thw": torch.tensor([pixels.grid]),
+    }
+
+
+def plain_loss(base, model, samples):
+    """Summed loss and its number of tokens, one ordinary sequence a question."""
+    total, count = torch.zeros(()), 0
+    for s in samples:
+        pixels = base.images.read(s.image)
+        prompt = [*base.prompts.root_ids(pixels.tokens), *base.prompts.question_ids(s.question)]
+        target = base.prompts.answer_ids(s.answer)
+        logits = model(**plain_inputs(base, pixels, prompt + target)).logits[0]
+        total = total + cross_entropy(
+            logits[len(prompt) - 1 : -1].float(), torch.tensor(target), reduction="sum"
+        )
+        count += len(target)
+    return total, count
+
+
+def tree_loss(base, model, samples, budget):
+    asks = [
+        Ask(base.images.read(group[0].image), [base.prompts.branch(s.question, s.answer) for s in group])
+        for group in group_by_image(samples)
+    ]  # fmt: skip
+    packs = list(pack(asks, base.prompts, 2, budget))
+    total = sum((pack_loss(model, p) for p in packs), torch.zeros(()))
+    return total, sum(len(p.layout.targets) for p in packs)
+
+
+def gradients(model):
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("budget", [120, 100_000])
+def test_loss_and_gradients_equal_one_question_per_sample(base, samples, budget):
+    model = with_adapter(base)
+    slow, n_slow = plain_loss(base, model, samples)
+    (slow / n_slow).backward()
+    expected = gradients(model)
+    fast, n_fast = tree_loss(base, model, samples, budget)
+    (fast / n_fast).backward()
+    found = gradients(model)
+    assert n_fast == n_slow
+    assert abs(fast.item() / n_fast - slow.item() / n_slow) < 1e-5
+    assert found.keys() == expected.keys()
+    assert all("language_model" in name and "lora" in name for name in found)
+    scale = max(g.abs().max() for g in expected.values())
+    assert max((found[n] - expected[n]).abs().max() for n in found) < 1e-5 * scale
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_answers_equal_generate(base, samples, adapted):
+    model = with_adapter(base) if adapted else base.model
+    groups = [(base.images.read(g[0].image), [s.question for s in g]) for g in group_by_image(samples)]
+    found = answer(base, model, groups, max_new_tokens=6, budget=200)
+    for (pixels, questions), answers in zip(groups, found, strict=True):
+        for question, one in zip(questions, answers, strict=True):
+            prompt = [*base.prompts.root_ids(pixels.tokens), *base.prompts.question_ids(question)]
+            out = model.generate(
+                **plain_inputs(base, pixels, prompt), max_new_tokens=6, do_sample=False,
+                return_dict_in_generate=True, output_logits=True, pad_token_id=base.prompts.end_id,
+            )  # fmt: skip
+            ids = out.sequences[0, len(prompt) :].tolist()
+            assert one.ids == tuple(i for i in ids if i not in base.prompts.stop_ids)
+            scores = [torch.log_softmax(x[0].float(), -1)[i] for x, i in zip(out.logits, ids, strict=True)]
+            assert one.confidence == pytest.approx(sum(scores).exp().item(), rel=1e-3)
+
+
+def test_positions_of_the_root_are_the_models_own(base):
+    prompts = base.prompts
+    for grid in ((1, 4, 4), (1, 18, 18), (1, 6, 20), (1, 20, 6)):
+        ids = prompts.root_ids(grid[1] * grid[2] // 4)
+        own, _ = base.model.model.get_rope_index(
+            torch.tensor(ids)[None],
+            mm_token_type_ids=torch.tensor(ids == prompts.image_id).int()[None],
+            image_grid_thw=torch.tensor([grid]),
+        )
+        ours = root_positions(len(prompts.head), grid, 2, len(prompts.tail))
+        assert (own[:, 0].numpy() == ours).all()

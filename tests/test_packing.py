@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen2vl_rs.model.images import Pixels
+from qwen2vl_rs.model.packing import Ask, pack, plan_epoch
+from qwen2vl_rs.model.prompt import PromptFormat
+from qwen2vl_rs.model.tree import Node
+
+SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12)
+
+
+@given(SIZES, st.integers(1, 5), st.integers(1, 12), st.integers(0, 99), st.integers(0, 3))
+def test_an_epoch_asks_every_question_once(sizes, images, per_image, seed, epoch):
+    plan = plan_epoch(sizes, images, per_image, seed, epoch)
+    asked = sorted((image, int(q)) for step in plan for image, chosen in step for q in chosen)
+    assert asked == [(image, q) for image, n in enumerate(sizes) for q in range(n)]
+    assert all(len(step) <= images for step in plan)
+    assert all(0 < len(chosen) <= per_image for step in plan for _, chosen in step)
+    assert all(len(step) == images for step in plan[:-1])
+
+
+def test_a_step_holds_different_images_and_epochs_differ():
+    plans = [plan_epoch([100] * 8, 4, 25, 0, epoch) for epoch in (0, 1)]
+    for plan in plans:
+        assert len(plan) == 8
+        assert all(len({image for image, _ in step}) == 4 for step in plan)
+    first, second = ([[i for i, _ in step] for step in plan] for plan in plans)
+    assert first != second
+    again = plan_epoch([100] * 8, 4, 25, 0, 1)
+    assert all((a[1] == b[1]).all() for s, t in zip(plans[1], again, strict=True)
+               for a, b in zip(s, t, strict=True))  # fmt: skip
+
+
+FORMAT = PromptFormat(None, (1, 2), (3,), (4,), 99, 5, frozenset({5}))
+
+
+def asks(draws):
+    pixels = Pixels(torch.zeros(16, 6), (1, 4, 4), 4)
+    return [Ask(pixels, [Node([n] * n) for n in lengths]) for lengths in draws]
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=8), min_size=1, max_size=5),
+       st.integers(8, 60))  # fmt: skip
+def test_packs_hold_every_branch_within_the_budget(draws, budget):
+    packs = list(pack(asks(draws), FORMAT, 2, budget))
+    leaves = [int(p.layout.ids[leaf]) for p in packs for leaf in p.layout.leaves]
+    assert leaves == [n for lengths in draws for n in lengths]  # in order, none lost
+    root = 2 + 4 + 1
+    for one in packs:
+        if one.layout.size > budget:  # only where nothing smaller is possible
+            assert len(one.layout.leaves) == 1
+            assert one.layout.size == root + one.layout.ids[one.layout.leaves[0]]
+        assert one.patches.shape[0] == 16 * len(one.grids)
+        assert (one.layout.ids == 99).sum() == 4 * len(one.grids)
+
+
+def test_images_share_a_pack_when_they_fit():
+    (one,) = pack(asks([[3, 3], [3]]), FORMAT, 2, 100)
+    assert len(one.grids) == 2
+    assert one.layout.size == 2 * 7 + 9
+    first = one.layout.visible()[7 + 6 :, : 7 + 6]
+    assert not first.any()  # the second image's tokens see nothing of the first
+    assert np.diff(one.layout.positions[0]).min() < 0  # positions start anew
+
+
+@pytest.mark.parametrize("budget", [1, 7, 8])
+def test_a_budget_that_is_too_small_still_loses_nothing(budget):
+    packs = list(pack(asks([[5, 5]]), FORMAT, 2, budget))
+    assert [p.layout.size for p in packs] == [12, 12]

@@ -1,0 +1,99 @@
+"""Reading and writing ``predictions.jsonl``."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen2vl_rs.errors import DataError
+from qwen2vl_rs.records import Prediction
+from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
+
+LINE = '{"question": "Is there a road?", "answer": "yes", "prediction": "Yes."}'
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(content):
+        path = tmp_path / "predictions.jsonl"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_predictions(path)
+
+    return read
+
+
+def test_three_keys_are_enough(read):
+    assert read(LINE) == [Prediction("", "", "Is there a road?", "presence", "yes", "Yes.")]
+
+
+def test_foreign_files_are_read(read):
+    other = '{"question":"How many?","answer":3,"prediction":null,"id":7,"confidence":1,"x":[1]}'
+    found = read(b"\xef\xbb\xbf" + f"{LINE}\r\n\r\n{other}\r\n".encode())
+    assert found[0].type == "presence"
+    assert found[1] == Prediction("7", "", "How many?", "other", "3", "", "", 1.0)
+
+
+def broken(**changes):
+    return json.dumps({**json.loads(LINE), **changes})
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{", "not JSON .* at column"),
+        ("[]", "an object is expected"),
+        ("12", "an object is expected"),
+        ("question,answer", "not JSON"),
+        ('{"question": "q", "answer": "a"}', "prediction is missing"),
+        (broken(question=" "), "must not be empty"),
+        (broken(answer=""), "must not be empty"),
+        (broken(answer=None), "answer must be text, not None"),
+        (broken(answer=True), "answer must be text, not True"),
+        (broken(prediction=1.5), "prediction must be text, not 1.5"),
+        (broken(prediction=["yes"]), "prediction must be text"),
+        (broken(image=3), "image must be text"),
+        (broken(confidence=1.5), "confidence must lie between 0 and 1, not 1.5"),
+        (broken(confidence="high"), "confidence must lie"),
+        (broken(confidence=True), "confidence must lie"),
+        (LINE.replace('"yes"', "NaN"), "not JSON"),
+        (broken(confidence=float("nan")), "not JSON"),
+        (broken(prediction="\ud800"), "not JSON"),
+        ('{"question": ' + "9" * 5000 + "}", "not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+        (broken(text="x" * (1 << 20)), "longer than a MiB"),
+        (b'{"question": "\xff"}', "not JSON"),
+        (broken(id="a") + "\n" + broken(id="a"), "line 3: id a stands on an earlier line too"),
+    ],
+)
+def test_bad_lines_are_named(read, line, why):
+    line = line if isinstance(line, bytes) else line.encode()
+    with pytest.raises(DataError, match=f"line [23]: .*{why}|{why}") as caught:
+        read(f"{LINE}\n".encode() + line)
+    assert "line 2" in caught.value.message or "line 3" in caught.value.message
+    assert "prediction" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("content", ["", "\n \r\n", b"\xef\xbb\xbf\n"])
+def test_empty_files_are_errors(read, content):
+    with pytest.raises(DataError, match="holds no predictions"):
+        read(content)
+
+
+def test_missing_files_are_errors(tmp_path):
+    for path in (tmp_path / "nothing.jsonl", tmp_path):
+        with pytest.raises(DataError, match="cannot read"):
+            read_predictions(path)
+
+
+plain = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+full = plain.filter(str.strip)
+lines = st.builds(Prediction, plain, plain, full, full, full, plain, plain, st.floats(0, 1))
+
+
+@given(st.lists(lines, min_size=1, max_size=5, unique_by=lambda p: p.id))
+def test_what_is_written_is_read_back(tmp_path_factory, found):
+    path = tmp_path_factory.mktemp("run") / "eval" / "predictions.jsonl"
+    write_predictions(path, found)
+    assert read_predictions(path) == found
+    assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -1,0 +1,146 @@
+"""From predictions to ``results.json``."""
+
+import json
+import random
+import time
+from dataclasses import replace
+
+import pytest
+
+from qwen2vl_rs.errors import ConfigError, DataError
+from qwen2vl_rs.records import Prediction, Sample
+from qwen2vl_rs.scoring.compare import compare_runs
+from qwen2vl_rs.scoring.score import results
+
+NOUNS = ["road", "building", "water area", "forest", "farm", "park"]
+
+
+def world(images, seed=0, prefix="test"):
+    """Questions with answers that depend on the image, and somewhat on the wording."""
+    chance = random.Random(seed)
+    found = []
+    for i in range(images):
+        numbers = {noun: chance.choice([0, 0, 3, 40, 400]) + k for k, noun in enumerate(NOUNS)}
+        rows = [("Is it a rural or an urban area", chance.choice(["rural", "urban"]))]
+        for noun, n in numbers.items():
+            other = chance.choice(NOUNS)
+            rows.append((f"Is there a {noun}?", "yes" if n else "no"))
+            rows.append((f"How many {noun}s are there?", str(n)))
+            more = "yes" if n > numbers[other] else "no"
+            rows.append((f"Are there more {noun}s than {other}s?", more))
+        found += [
+            Sample(f"{prefix}{i}_{k}", f"{prefix}{i}.tif", q, a) for k, (q, a) in enumerate(rows)
+        ]
+    return found
+
+
+def answered(samples, said=lambda s: s.answer, **more):
+    return [
+        Prediction(s.id, s.image, s.question, s.type, s.answer, said(s), **more) for s in samples
+    ]
+
+
+def test_the_shape_of_results():
+    test, train = world(8), world(20, 1, "train")
+    found = results(answered(test), train=train, shuffled=answered(test, lambda s: "no"))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert (found["n"], found["dataset"], found["clustered_by"]) == (152, "LR", "image")
+    assert list(found["protocols"]) == ["official", "geochat", "raw", "original"]
+    for name, score in found["protocols"].items():
+        assert {"n", "OA", "AA", "OA_se", "OA_ci", "AA_ci", "clusters", "types"} <= score.keys()
+        assert score["OA"] == score["AA"] == 1
+        for one in score["types"].values():
+            assert {"n", "accuracy", "se", "ci", "confusion"} == one.keys()
+        assert sum(t["n"] for t in score["types"].values()) == score["n"]
+        for control in ("constant", "question_only", "shuffled_image"):
+            assert {"OA", "AA", "types"} <= found["controls"][control][name].keys()
+        blind = found["controls"]["question_only"][name]["OA"]
+        gain = found["visual_gain"][name]
+        assert gain["OA"] == pytest.approx(1 - blind)
+        assert gain["ci"][0] < gain["OA"] < gain["ci"][1]
+    assert found["protocols"]["geochat"]["n"] == 8 * 13
+    assert found["left_out"] == {"calibration": "the predictions carry no confidence"}
+    assert found["counts"]["mae"] == 0
+
+
+def test_what_cannot_be_computed_is_named():
+    found = results(answered(world(3)))
+    assert found["controls"] == found["visual_gain"] == {}
+    assert found["left_out"].keys() == {
+        *("constant", "question_only", "visual_gain", "shuffled_image", "calibration")
+    }
+    counts_only = [p for p in answered(world(3)) if p.question.startswith("How many")]
+    assert "geochat" in results(counts_only)["left_out"]
+
+
+def test_training_on_the_scored_images_is_no_control():
+    test = world(3)
+    found = results(answered(test), train=test)
+    assert found["train"] == {"n": 0, "dropped": len(test)}
+    assert "about an image that is scored" in found["left_out"]["question_only"]
+
+
+def test_a_constant_model_scores_like_the_constant_control():
+    test, train = world(8), world(20, 1, "train")
+    found = results(answered(test, lambda s: "no"), train=train, protocols=["geochat"])
+    assert list(found["protocols"]) == ["geochat"]
+    assert found["visual_gain"]["geochat"]["OA"] < 0
+    asked = [s.answer for s in train if s.question.startswith("Are there more")]
+    assert asked.count("no") > asked.count("yes")
+    constant = found["controls"]["constant"]["geochat"]["types"]["comp"]
+    assert constant["accuracy"] == found["protocols"]["geochat"]["types"]["comp"]["accuracy"]
+
+
+def test_order_and_stored_types_do_not_matter():
+    run = answered(world(8), lambda s: "yes", confidence=0.5)
+    run = [replace(p, confidence=(i % 7) / 7) for i, p in enumerate(run)]
+    mixed = random.Random(2).sample(run, len(run))
+    mixed = [replace(p, type="") for p in mixed]
+    one, two = results(run)["protocols"]["official"], results(mixed)["protocols"]["official"]
+    for key in ("OA", "AA", "OA_se", "OA_ci", "AA_ci"):
+        assert one[key] == pytest.approx(two[key], abs=1e-12)
+    assert one["calibration"]["aurc"] == pytest.approx(two["calibration"]["aurc"], abs=1e-12)
+
+
+def test_calibration_uses_the_questions_with_a_confidence():
+    run = answered(world(2))
+    run = [replace(p, confidence=0.75 if i % 2 else None) for i, p in enumerate(run)]
+    found = results(run)["protocols"]["official"]["calibration"]
+    assert found["n"] == len(run) // 2
+    assert found["ece"] == pytest.approx(0.25)
+
+
+def test_hr_counts_are_exact():
+    run = [Prediction("", "a", "How many roads are there?", "", "5", "7")]
+    area = [Prediction("", "a", "What is the area covered by roads?", "", "624m2", "700m2")]
+    assert results(run)["protocols"]["official"]["OA"] == 1
+    assert results(run, dataset="HR")["protocols"]["official"]["OA"] == 0
+    both = results(run + area)
+    assert both["dataset"] == "HR"
+    assert both["protocols"]["official"]["OA"] == 0.5
+
+
+def test_unreadable_true_answers_are_counted():
+    run = [Prediction("", "", "Is there a road?", "", gold, "yes") for gold in ("yes", "perhaps")]
+    found = results(run)
+    assert found["unreadable"] == 1
+    assert found["clustered_by"] == "question"
+    assert found["protocols"]["official"]["OA"] == 0.5
+
+
+def test_errors():
+    with pytest.raises(DataError, match="no predictions"):
+        results([])
+    with pytest.raises(ConfigError, match="did you mean geochat"):
+        results(answered(world(1)), protocols=["geo-chat"])
+
+
+def test_ten_thousand_predictions_in_three_seconds():
+    test, train = world(530), world(530, 1, "train")
+    before = answered(test, lambda s: f"There are {len(s.question)} of {s.id}", confidence=0.3)
+    after = answered(test, lambda s: s.answer, confidence=0.9)
+    assert len(test) > 10_000
+    start = time.perf_counter()
+    results(after, train=train, shuffled=before)
+    compare_runs(before, after)
+    assert time.perf_counter() - start < 3
