@@ -22,17 +22,17 @@ FOLDERS = {
     "SWANLAB_SAVE_DIR": "swanlab",
     "SWANLAB_LOG_DIR": "swanlog",
 }
-UNSET = ("HF_HUB_OFFLINE", "HF_TOKEN", "SWANLAB_API_KEY", "SWANLAB_MODE", "QWEN2VL_RS_DEBUG")
+UNSET = ("HF_HUB_OFFLINE", "HF_TOKEN", "QWEN2VL_RS_DEBUG")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # here and not in a fixture: the hub libraries read these while test modules are imported
     home = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    for name in [*UNSET, *(name for name in os.environ if name.startswith("SWANLAB_"))]:
+        os.environ.pop(name, None)
     for name, folder in FOLDERS.items():
         os.environ[name] = str(home / folder)
-    for name in UNSET:
-        os.environ.pop(name, None)
     sys.addaudithook(_stay_here)
 
 

@@ -26,7 +26,7 @@ def cells(text, label):
 def test_results_stand_beside_their_controls():
     found = results(run({}), train=TRAIN, protocols=["official"])
     text = render_results(found)
-    assert text.startswith("official (LR): 8 questions, 95 % intervals over 4 clusters by image")
+    assert text.startswith("official (LR): 8 questions, 95 % intervals clustered by image (4)")
     assert cells(text, "presence")[1:] == ["4", "100.0", "39.8", "–", "100.0", "50.0", "50.0"]
     assert cells(text, "OA")[-2:] == ["25.0", "25.0"]
     assert "visual gain: +75.0 points (" in text

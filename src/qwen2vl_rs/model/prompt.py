@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from ..errors import ModelError
 from .tree import Ints, Node
@@ -127,5 +127,14 @@ def load_prompt_format(folder: Path, config: Any, instruction: str) -> PromptFor
         close=ids(close),
         image_id=config.image_token_id,
         end_id=end_id,
-        stop_ids=frozenset({end_id, tokenizer.eos_token_id}),
+        stop_ids=frozenset({end_id, *_generation_ends(folder)}),
     )
+
+
+def _generation_ends(folder: Path) -> list[int]:
+    """Tokens at which ``generate`` stops, by ``generation_config.json``."""
+    try:
+        ends = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
+    except OSError:
+        return []
+    return ends if isinstance(ends, list) else [ends] if ends is not None else []

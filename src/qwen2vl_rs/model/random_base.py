@@ -120,6 +120,10 @@ def write_random_base(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config))
+    # The head is tied to the embeddings: with words of length 2 a hidden state can point at one
+    # of them clearly enough to be learnt; at the initial length no word can get above 5 %.
+    words = model.get_input_embeddings().weight.data
+    words *= 2 / words.norm(dim=1).mean()
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder, max_shard_size=shard)
@@ -157,7 +161,7 @@ def _config(size: Size, ids: dict[str, int], vocab_size: int) -> dict[str, Any]:
         "video_token_id": ids["<|video_pad|>"],
         "hidden_act": "silu",
         "hidden_size": size.hidden,
-        "initializer_range": 0.02,
+        "initializer_range": size.hidden**-0.5,  # keeps a small net's signals alive
         "intermediate_size": size.intermediate,
         "max_position_embeddings": 32768,
         "num_attention_heads": size.hidden // size.head,
@@ -174,6 +178,7 @@ def _config(size: Size, ids: dict[str, int], vocab_size: int) -> dict[str, Any]:
         "vision_config": {
             "depth": size.vision_layers,
             "embed_dim": size.vision_hidden,
+            "initializer_range": size.vision_hidden**-0.5,
             "hidden_size": size.hidden,
             "num_heads": size.vision_hidden // size.head,
             "mlp_ratio": 4,

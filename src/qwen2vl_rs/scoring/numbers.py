@@ -38,7 +38,7 @@ _WORDS = (
 )
 # One kind of thousands mark per number; longer digit strings are no answer to any question.
 _DIGITS = (
-    r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,3}|[0-9]{1,3}(?:'[0-9]{3}){1,3}|[0-9]{1,3}(?: [0-9]{3}){1,3}|[0-9]{1,12})"
+    r"(?:[0-9]{1,3}(?:(?:,[0-9]{3}){1,3}|(?:'[0-9]{3}){1,3}|(?: [0-9]{3}){1,3})|[0-9]{1,12})"
     r"(?P<fraction>\.[0-9]+)?(?![\w%'-]|[.,][0-9])"
 )
 _NUMBER = re.compile(rf"(?<![\w.,'+−-])(?:(?P<digits>{_DIGITS})|(?P<words>{_WORDS}))")

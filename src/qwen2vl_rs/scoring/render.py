@@ -10,7 +10,7 @@ from .score import Results
 _CONTROLS = {
     "constant": "constant",
     "question_only": "question only",
-    "shuffled_image": "other image",
+    "shuffled_image": "shuffled image",
 }
 _NONE = "–"
 
@@ -20,8 +20,8 @@ def render_results(results: Results) -> str:
     blocks = []
     for name, score in results["protocols"].items():
         title = (
-            f"{name} ({results['dataset']}): {score['n']:,} questions, 95 % intervals over "
-            f"{score['clusters']:,} clusters by {results['clustered_by']}"
+            f"{name} ({results['dataset']}): {score['n']:,} questions, 95 % intervals "
+            f"clustered by {results['clustered_by']} ({score['clusters']:,})"
         )
         controls = {k: v[name] for k, v in results["controls"].items() if name in v}
         head = ["", "n", "accuracy", "95 %", *(_CONTROLS[control] for control in controls)]
@@ -53,7 +53,7 @@ def render_comparison(comparison: Comparison) -> str:
     for name, found in comparison["protocols"].items():
         title = (
             f"{name} ({comparison['dataset']}): {found['n']:,} questions in both runs, 95 % "
-            f"intervals over {comparison['clusters']:,} clusters by {comparison['clustered_by']}"
+            f"intervals clustered by {comparison['clustered_by']} ({comparison['clusters']:,})"
         )
         rows = [["", "n", "before", "after", "difference", "95 %", "fixed", "broken", "p"]]
         rows += [[kind, *_change(one), *_pairs(one)] for kind, one in found["types"].items()]

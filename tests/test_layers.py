@@ -1,0 +1,221 @@
+"""The house: which module may import which, how large one may grow, what stays light."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import qwen2vl_rs
+
+PACKAGE = "qwen2vl_rs"
+SOURCE = Path(qwen2vl_rs.__file__).parent
+STOREYS = [
+    {"ground floor"},
+    {"data"},
+    {"scoring"},
+    {"world"},
+    {"model"},
+    {"geo"},
+    {"serve", "report"},
+    {"cli"},
+]
+GROUND = {"", "errors", "records", "console", "runs", "config"}
+MODEL_ONLY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"}
+HEAVY = {*MODEL_ONLY, "numpy", "rasterio", "pydantic"}
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str
+    is_package: bool
+    tree: ast.Module
+    lines: int
+
+
+def read_modules() -> dict[str, Module]:
+    modules = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        name = ".".join([PACKAGE, *(parts[:-1] if is_package else parts)])
+        text = path.read_text(encoding="utf-8")
+        modules[name] = Module(name, is_package, ast.parse(text), len(text.splitlines()))
+    return modules
+
+
+MODULES = read_modules()
+
+
+def imports(module: Module, known: set[str]) -> set[str]:
+    """The dotted names of all modules that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.Import(names=names):
+                found |= {alias.name for alias in names}
+            case ast.ImportFrom(module=name, names=names, level=level):
+                base = (name or "").split(".") if name else []
+                if level:
+                    here = module.name.split(".")
+                    base = here[: len(here) - level + module.is_package] + base
+                source = ".".join(base)
+                within = {f"{source}.{alias.name}" for alias in names} & known
+                found |= within
+                if len(within) < len(names):
+                    found.add(source)
+            case ast.Call(func=ast.Attribute(attr=call) | ast.Name(id=call), args=[first, *_]):
+                if call in {"import_module", "__import__"} and isinstance(first, ast.Constant):
+                    found.add(first.value)
+    return found
+
+
+def room(name: str) -> str:
+    part = name.split(".")[1] if "." in name else ""
+    return "ground floor" if part in GROUND else part
+
+
+def storey(name: str) -> int:
+    for height, rooms in enumerate(STOREYS):
+        if room(name) in rooms:
+            return height
+    raise AssertionError(f"{name} has no place in the house: add it to STOREYS, or move it")
+
+
+def complaints(module: Module, known: set[str]) -> list[str]:
+    """What a module imports and may not."""
+    found = []
+    for target in sorted(imports(module, known)):
+        top = target.split(".")[0]
+        if top == PACKAGE:
+            if room(target) != room(module.name) and storey(target) >= storey(module.name):
+                found.append(f"{module.name} imports {target}, which does not lie below it")
+        elif room(module.name) == "ground floor" and top != "pydantic":
+            if top not in sys.stdlib_module_names:
+                found.append(f"{module.name}, on the ground floor, imports {target}")
+        elif top in MODEL_ONLY and room(module.name) != "model":
+            found.append(f"{module.name} imports {target}, which only model/ may")
+        elif top == "rasterio" and module.name != f"{PACKAGE}.data.raster":
+            found.append(f"{module.name} imports {target}, which only data/raster.py may")
+        elif top == "torchvision":
+            found.append(f"{module.name} imports {target}, which must not be needed")
+    return found
+
+
+def test_arrows_point_down_and_foreign_libraries_stay_in_their_rooms():
+    found = [line for module in MODULES.values() for line in complaints(module, set(MODULES))]
+    assert not found, "\n".join(found)
+
+
+def test_no_module_imports_itself_through_others():
+    arrows = {m.name: imports(m, set(MODULES)) & set(MODULES) for m in MODULES.values()}
+    assert sum(map(len, arrows.values())) > len(MODULES), "the imports have not been read"
+    try:
+        graphlib.TopologicalSorter(arrows).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "complaint"),
+    [
+        ("data.new", "from ..scoring import stats", "scoring.stats"),
+        ("data.new", "from .. import model", "model"),
+        ("data.new", "import qwen2vl_rs.model.tree as t", "model.tree"),
+        ("scoring.new", "def f():\n    from ..world.scene import draw", "world.scene"),
+        ("world.new", "from importlib import import_module\nimport_module('torch.nn')", "torch.nn"),
+        ("model.new", "from ..report.text import table", "report.text"),
+        ("model.new", "if True:\n    from qwen2vl_rs import cli", "cli"),
+        ("model.new", "import numpy, torchvision.transforms", "torchvision.transforms"),
+        ("geo.new", "import torch", "torch"),
+        ("geo.new", "import rasterio.features", "rasterio.features"),
+        ("serve.new", "from ..report import text", "report.text"),
+        ("report.new", "from safetensors.torch import load", "safetensors.torch"),
+        ("runs", "import numpy", "numpy"),
+        ("errors", "from .data import tables", "data.tables"),
+    ],
+)
+def test_a_wrong_import_is_seen(name, source, complaint):
+    known = {"model", "report.text", "scoring.stats", "data.tables", "cli"}
+    known = {PACKAGE, *(f"{PACKAGE}.{m}" for m in known)}
+    (found,) = complaints(Module(f"{PACKAGE}.{name}", False, ast.parse(source), 1), known)
+    assert f" imports {complaint}" in found.replace(f"{PACKAGE}.", "")
+
+
+def test_right_imports_are_not_complained_about():
+    source = "import os, torch\nfrom . import tree\nfrom .. import __version__\n"
+    source += "from ..data.raster import x\nfrom ..config import Config"
+    assert not complaints(Module(f"{PACKAGE}.model.new", False, ast.parse(source), 1), set(MODULES))
+    package = Module(f"{PACKAGE}.model", True, ast.parse("from .tree import T"), 1)
+    assert imports(package, set(MODULES)) == {f"{PACKAGE}.model.tree"}
+
+
+def test_no_module_is_longer_than_400_lines():
+    found = [f"{m.name}: {m.lines} lines" for m in MODULES.values() if m.lines > 400]
+    assert not found, "\n".join(found)
+
+
+def test_no_function_is_longer_than_60_lines():
+    found = []
+    for module in MODULES.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > 60:
+                    found.append(f"{module.name}.{node.name}: {lines} lines")
+    assert not found, "\n".join(found)
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_imports_nothing_but_click():
+    loaded = python(
+        "import sys; before = set(sys.modules)\n"
+        "import qwen2vl_rs.cli\n"
+        "assert qwen2vl_rs.cli.main(['--help']) == 0\n"
+        "print('|', *{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    names = set(loaded.rpartition("|")[2].split())
+    assert {"click", PACKAGE} <= names
+    assert not names & HEAVY
+    assert names - sys.stdlib_module_names == {"click", PACKAGE}
+
+
+def test_help_takes_no_longer_than_300_ms():
+    taken = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert "Usage: qwen2vl-rs" in python("from qwen2vl_rs.cli import main; main(['--help'])")
+        taken.append(time.perf_counter() - start)
+        if taken[-1] <= 0.3:
+            return
+    pytest.fail(f"--help took {min(taken):.2f} s at best")
+
+
+def test_data_scoring_and_report_work_where_torch_is_not_installed():
+    rooms = {"ground floor", "data", "scoring", "report"}
+    names = [name for name in MODULES if room(name) in rooms]
+    assert {room(name) for name in names} == rooms
+    done = python(
+        "import importlib, sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {MODEL_ONLY!r}:\n"
+        "            raise ModuleNotFoundError(f'{name} is hidden', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "try:\n"
+        "    import torch\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error)\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+    )
+    assert done == "torch is hidden\n"

@@ -1,0 +1,261 @@
+"""The training command on a small real pipeline: every part but the size is the real one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+from factory import make_samples
+from qwen2vl_rs.config import ViewConfig, load_config
+from qwen2vl_rs.data.tables import read_conversations, write_conversations
+from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
+from qwen2vl_rs.model.answer import forward
+from qwen2vl_rs.model.ask import ask
+from qwen2vl_rs.model.compare import compare
+from qwen2vl_rs.model.loader import attach_adapter, load_base
+from qwen2vl_rs.model.packing import Ask, pack
+from qwen2vl_rs.model.random_base import Size, write_random_base
+from qwen2vl_rs.model.train import train
+from qwen2vl_rs.runs import checkpoints, damage
+
+SETTINGS = [
+    "training.learning_rate=0.01", "training.images_per_step=2", "training.questions_per_image=5",
+    "training.num_train_epochs=2", "training.save_steps=4", "training.save_total_limit=9",
+    "training.gradient_checkpointing=false", "training.report_to=[]", "data.test_fraction=0.3",
+    "lora.r=8", "eval.max_new_tokens=6",
+]  # fmt: skip
+
+
+def configured(base, *more):
+    return load_config(None, [*SETTINGS, f"model={base}", *more])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A clean folder with ``data_vl.json`` about six images."""
+    monkeypatch.chdir(tmp_path)
+    write_conversations(Path("data_vl.json"), make_samples(tmp_path / "images", images=6))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, small_base):
+    """A finished run, not to be written to."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_conversations(Path("data_vl.json"), make_samples(folder / "images", images=6))
+        outcome = train(configured(small_base))
+    return folder, outcome
+
+
+def losses(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in map(json.loads, lines)]
+
+
+def test_the_files_of_a_run(trained):
+    folder, _ = trained
+    run = folder / "output" / "Qwen2-VL-2B"
+    assert {p.name for p in run.iterdir()} == {
+        ".lock", "config.toml", "manifest.json", "metrics.jsonl", "train_results.json",
+        "checkpoint-4", "checkpoint-8", "eval", "compare.json",
+    }  # fmt: skip
+    for name in ("before", "after"):
+        assert (run / "eval" / name / "results.json").is_file()
+        lines = (run / "eval" / name / "predictions.jsonl").read_text().splitlines()
+        keys = {"id", "image", "question", "type", "answer", "prediction", "text", "confidence"}
+        assert all(set(json.loads(line)) == keys for line in lines)
+    assert [step for step, _, _ in losses(run)] == list(range(1, 9))
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["versions"]["torch"].startswith("2.")
+    assert manifest["data"]["data_vl_train.json"]["questions"] == 32
+    assert all(damage(c) is None for c in checkpoints(run))
+
+
+def test_the_split_shares_no_image(trained):
+    folder, _ = trained
+    sides = [list(read_conversations(folder / f"data_vl_{s}.json")) for s in ("train", "test")]
+    images = [{s.image for s in side} for side in sides]
+    assert [len(i) for i in images] == [4, 2]
+    assert not images[0] & images[1]
+    assert sum(map(len, sides)) == 6 * 8
+
+
+def test_training_helps_and_results_never_stand_alone(trained):
+    folder, outcome = trained
+    change = outcome.comparison["protocols"]["official"]["OA"]
+    assert change["after"] > change["before"]
+    results = json.loads(
+        (folder / "output/Qwen2-VL-2B/eval/after/results.json").read_text(encoding="utf-8")
+    )
+    assert results["controls"].keys() == {"constant", "question_only", "shuffled_image"}
+    assert results["protocols"]["official"]["OA_se"] is not None
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_checkpoints_load_in_plain_peft_and_give_the_same_logits(trained, small_base):
+    folder, _ = trained
+    checkpoint = folder / "output/Qwen2-VL-2B/checkpoint-8"
+    base = load_base(small_base, ViewConfig(), torch.device("cpu"))
+    plain = AutoModelForImageTextToText.from_pretrained(small_base, dtype=torch.float32)
+    plain = PeftModel.from_pretrained(plain, checkpoint).eval()
+    pixels = base.images.read(folder / "images" / "0.tif")
+    (batch,) = pack([Ask(pixels, [base.prompts.branch("Is there a road?", "yes")])],
+                    base.prompts, 2, 999)  # fmt: skip
+    ids = torch.from_numpy(batch.layout.ids)[None]
+    theirs = plain(
+        input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=batch.patches,
+        mm_token_type_ids=(ids == base.prompts.image_id).int(), image_grid_thw=batch.grids,
+    ).logits[0]  # fmt: skip
+    every = torch.arange(batch.layout.size)
+    untouched = forward(base.model, batch, every)
+    adapted = attach_adapter(base, checkpoint)
+    with_adapter = forward(adapted, batch, every)
+    assert torch.allclose(with_adapter, theirs, atol=1e-4)
+    assert (with_adapter - untouched).abs().max() > 0.1  # "after" is not "before"
+    adapted.unload()
+    assert torch.equal(forward(base.model, batch, every), untouched)  # bit for bit
+
+
+def test_only_the_language_model_is_adapted(trained):
+    folder, _ = trained
+    weights = load_file(folder / "output/Qwen2-VL-2B/checkpoint-8/adapter_model.safetensors")
+    layers = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert {name.split(".")[-3] for name in weights} == layers
+    assert all(".language_model." in name for name in weights)
+
+
+def test_compare_reuses_predictions_and_ask_answers(trained, monkeypatch, small_base, capsys):
+    folder, outcome = trained
+    monkeypatch.chdir(folder)
+    run = Path("output/Qwen2-VL-2B")
+    stamp = (run / "eval/after/predictions.jsonl").stat().st_mtime_ns
+    rows = compare(run)
+    assert (run / "eval/after/predictions.jsonl").stat().st_mtime_ns == stamp
+    overall = outcome.comparison["protocols"]["official"]["OA"]
+    assert len(rows) == overall["n"] == 16
+    assert sum(r.change == "fixed" for r in rows) == overall["wins"]
+    assert sum(r.is_("wrong") for r in rows) == round(16 * (1 - overall["after"]))
+    image = rows[0].image
+    asked = [r for r in rows if r.image == image]
+    answers = ask(run, Path(image), [r.question for r in asked])
+    assert [a.text for a in answers] == [r.after for r in asked]
+    answers = ask(small_base, Path(image), [r.question for r in asked])
+    assert [a.text for a in answers] == [r.before for r in asked]
+
+
+def test_resuming_gives_the_same_losses_and_adapter(trained, here, small_base, capsys):
+    shutil.copytree(trained[0] / "images", here / "images", dirs_exist_ok=True)
+    run = Path("output/Qwen2-VL-2B")
+    train(configured(small_base))
+    whole = losses(run), (run / "checkpoint-8/adapter_model.safetensors").read_bytes()
+    # as if it had been killed after step 6, and the newest checkpoint damaged by the disk
+    shutil.copytree(run / "checkpoint-8", run / "checkpoint-6")
+    shutil.rmtree(run / "checkpoint-8")
+    (run / "train_results.json").unlink()
+    weights = run / "checkpoint-6/adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    capsys.readouterr()
+    train(configured(small_base), resume=True)
+    told = capsys.readouterr().err
+    assert "checkpoint-6 is not used: adapter_model.safetensors has changed" in told
+    assert "resuming from output/Qwen2-VL-2B/checkpoint-4" in told
+    assert whole == (losses(run), (run / "checkpoint-8/adapter_model.safetensors").read_bytes())
+
+
+def test_a_finished_run_is_not_trained_again(trained, small_base, tmp_path, monkeypatch):
+    folder = shutil.copytree(trained[0], tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    stamp = Path("output/Qwen2-VL-2B/metrics.jsonl").stat().st_mtime_ns
+    with pytest.raises(RunError, match="already holds a run") as caught:
+        train(configured(small_base))
+    assert "--resume" in caught.value.hint
+    Path("output/Qwen2-VL-2B/compare.json").unlink()
+    train(configured(small_base), resume=True)
+    assert Path("output/Qwen2-VL-2B/compare.json").is_file()
+    assert Path("output/Qwen2-VL-2B/metrics.jsonl").stat().st_mtime_ns == stamp
+    with pytest.raises(RunError, match=r"lora\.r was 8, is 4"):
+        train(configured(small_base, "lora.r=4"), resume=True)
+
+
+def test_an_interrupted_evaluation_goes_on(trained, small_base, tmp_path, monkeypatch):
+    folder = shutil.copytree(trained[0], tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    done = Path("output/Qwen2-VL-2B/eval/after/predictions.jsonl")
+    key = json.loads(done.with_name("inputs.json").read_text())["key"]
+    whole = done.read_bytes()
+    lines = whole.decode().splitlines(keepends=True)
+    told = json.loads(lines[0]) | {"text": "seen before"}
+    torn = [json.dumps({"key": key}) + "\n", json.dumps(told) + "\n", *lines[1:5], lines[5][:9]]
+    done.with_name("predictions.partial.jsonl").write_text("".join(torn))
+    done.unlink()
+    rows = compare(Path("output/Qwen2-VL-2B"))
+    assert rows[0].after == "seen before"  # not asked again
+    assert done.read_bytes().decode().splitlines()[5:] == whole.decode().splitlines()[5:]
+    assert not done.with_name("predictions.partial.jsonl").exists()
+
+
+def test_ready_splits_and_a_leak_are_told(here, small_base, capsys):
+    samples = list(read_conversations(Path("data_vl.json")))
+    write_conversations(Path("a.json"), samples[:24])
+    write_conversations(Path("b.json"), samples[16:40])
+    train(configured(small_base, "data.train=a.json", "data.test=b.json", "eval.max_eval=9",
+                     "training.max_steps=1"))  # fmt: skip
+    told = capsys.readouterr().err
+    assert "warning: 1 images stand on both sides" in told
+    assert "evaluating 8 of 24 test questions (1 whole images)" in told
+
+
+def test_images_are_looked_at_before_the_work_starts(here, small_base):
+    (here / "images" / "3.tif").write_bytes(b"")
+    with pytest.raises(ImageError, match=r"3\.tif"):
+        train(configured(small_base))
+    assert not (here / "output/Qwen2-VL-2B/config.toml").exists()  # can be started again
+
+
+def test_a_checkpoint_of_another_base_is_refused(trained, tmp_path):
+    size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
+    other = write_random_base(tmp_path / "other", size, seed=5)
+    base = load_base(other, ViewConfig(), torch.device("cpu"))
+    with pytest.raises(ModelError, match="was trained on another base"):
+        attach_adapter(base, trained[0] / "output/Qwen2-VL-2B/checkpoint-8")
+
+
+def test_settings_that_cannot_be(here, small_base):
+    with pytest.raises(ConfigError, match="unknown key lora.rank"):
+        configured(small_base, "lora.rank=3")
+    with pytest.raises(ModelError, match="no model"):
+        train(configured(here / "nowhere"))
+    with pytest.raises(DataError, match=r"nothing\.json"):
+        train(configured(small_base, "data.conversations=nothing.json", "output=other"))
+
+
+def test_nothing_needs_torchvision(trained, small_base):
+    """In a fresh process in which torchvision cannot be imported."""
+    code = (
+        "import sys; sys.modules['torchvision'] = None\n"
+        "from pathlib import Path; from qwen2vl_rs.model.ask import ask\n"
+        f"print(len(ask(Path({str(small_base)!r}), Path({str(trained[0] / 'images/0.tif')!r}),"
+        " ['Is there a road?'])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert done.stderr == ""
+
+
+def test_two_processes_do_not_share_a_run(here, small_base):
+    from qwen2vl_rs.runs import run_lock
+
+    with (
+        run_lock(Path("output/Qwen2-VL-2B")),
+        pytest.raises(RunError, match="another process is at work"),
+    ):
+        train(configured(small_base))
