@@ -22,7 +22,7 @@ STOREYS = [
     {"model"},
     {"geo"},
     {"serve", "report"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 GROUND = {"", "errors", "records", "console", "runs", "config"}
 MODEL_ONLY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"}
@@ -92,7 +92,9 @@ def complaints(module: Module, known: set[str]) -> list[str]:
     for target in sorted(imports(module, known)):
         top = target.split(".")[0]
         if top == PACKAGE:
-            if room(target) != room(module.name) and storey(target) >= storey(module.name):
+            if room(target) == room(module.name) or module.name == f"{PACKAGE}.__main__":
+                continue
+            if storey(target) >= storey(module.name):
                 found.append(f"{module.name} imports {target}, which does not lie below it")
         elif room(module.name) == "ground floor" and top != "pydantic":
             if top not in sys.stdlib_module_names:

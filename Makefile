@@ -1,0 +1,36 @@
+# Each target makes .venv by itself when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-slow check docs clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,dev]'
+	touch $@
+
+demo: $(VENV)/.ready  ## the five commands on generated images and a small random base
+	$(BIN)/python benchmarks/demo.py
+
+test: $(VENV)/.ready  ## the tests
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/.ready  ## the tests that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+check: $(VENV)/.ready  ## ruff, mypy and the generated pages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python docs/make_cli.py --check
+
+docs: $(VENV)/.ready  ## write the generated pages anew
+	$(BIN)/python docs/make_cli.py
+
+clean:  ## remove what was made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache demo

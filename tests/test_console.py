@@ -1,0 +1,224 @@
+import os
+import pty
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from qwen2vl_rs import console
+from qwen2vl_rs.console import Progress, clock, say, set_quiet, warn
+
+ERASE = "\r\x1b[K"
+
+
+class Time:
+    """A clock that goes when it is told to."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch):
+    time = Time()
+    monkeypatch.setattr(console, "time", time)
+    return time
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """stderr on a terminal; ``read`` gives what has appeared on it."""
+    screen, end = pty.openpty()
+    with os.fdopen(end, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+
+        def read() -> str:
+            stream.write("\x04")  # so that there is always something to read, and its end is known
+            stream.flush()
+            found = b""
+            while not found.endswith(b"\x04"):
+                found += os.read(screen, 4096)
+            return found[:-1].decode().replace("\r\n", "\n")
+
+        yield SimpleNamespace(read=read)
+        monkeypatch.undo()
+    os.close(screen)
+
+
+def test_talk_goes_to_stderr(capsys):
+    say("one")
+    say()
+    warn("图 two")
+    assert capsys.readouterr() == ("", "one\n\nwarning: 图 two\n")
+
+
+def test_quiet_leaves_warnings(capsys, time):
+    set_quiet(True)
+    say("one")
+    warn("two")
+    with Progress("training", 10, "steps") as bar:
+        time.now += 100
+        bar.advance()
+        time.now += 100
+        bar.advance()
+    assert capsys.readouterr() == ("", "warning: two\n")
+    set_quiet(False)
+    say("three")
+    assert capsys.readouterr().err == "three\n"
+
+
+def test_talk_is_not_held_back():
+    code = "import os; from qwen2vl_rs.console import say, warn; say('a'); warn('b'); os._exit(0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"a\nwarning: b\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00"), (0.4, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (75, "1:15"), (3599.5, "1:00:00"),
+     (3675, "1:01:15"), (360_000, "100:00:00")],
+)  # fmt: skip
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+# Progress in a log file
+
+
+def test_short_work_says_nothing(capsys, time):
+    with Progress("reading", 100, "MB") as bar:
+        for _ in range(100):
+            time.now += 0.0199
+            bar.advance()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_gets_a_line_after_ten_seconds_then_every_thirty_and_the_last(capsys, time):
+    with Progress("training", 1000, "questions") as bar:
+        for _ in range(100):
+            time.now += 1
+            bar.advance(10, note="loss 0.5")
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.splitlines() == [
+        "training: 100 of 1,000 questions, 10.0/s, 0:10, 1:30 left, loss 0.5",
+        "training: 400 of 1,000 questions, 10.0/s, 0:40, 1:00 left, loss 0.5",
+        "training: 700 of 1,000 questions, 10.0/s, 1:10, 0:30 left, loss 0.5",
+        "training: 1,000 of 1,000 questions, 10.0/s, 1:40, loss 0.5",
+    ]
+    assert err.endswith("\n")
+
+
+def test_the_last_line_is_not_missing_and_not_doubled(capsys, time):
+    with Progress("training", 30, "steps") as bar:
+        time.now += 20
+        bar.advance(20)
+        time.now += 5
+        bar.advance(10)
+    assert capsys.readouterr().err == (
+        "training: 20 of 30 steps, 1.0/s, 0:20, 0:10 left\ntraining: 30 of 30 steps, 1.2/s, 0:25\n"
+    )
+
+
+def test_what_was_done_before_does_not_count_for_the_rate(capsys, time):
+    with Progress("training", 1000, "steps", done=900) as bar:
+        time.now += 10
+        bar.advance(20)
+    assert capsys.readouterr().err == "training: 920 of 1,000 steps, 2.0/s, 0:10, 0:40 left\n"
+
+
+@pytest.mark.parametrize("total", [None, 0])
+def test_without_a_total_there_is_no_time_left(capsys, time, total):
+    with Progress("reading", total, "rows") as bar:
+        time.now += 10
+        bar.advance(5000)
+    assert capsys.readouterr().err == "reading: 5,000 rows, 500.0/s, 0:10\n"
+
+
+def test_no_progress_has_no_time_left_and_is_no_error(capsys, time):
+    with Progress("waiting", 10, "files") as bar:
+        time.now += 10
+        bar.advance(0)
+    assert capsys.readouterr().err == "waiting: 0 of 10 files, 0.0/s, 0:10\n"
+
+
+def test_an_exception_goes_through_and_leaves_whole_lines(capsys, time):
+    def fail():
+        with Progress("training", 10, "steps") as bar:
+            time.now += 10
+            bar.advance()
+            bar.advance()
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    say("after")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1] == "after"
+    assert lines[-2].startswith("training: 2 of 10 steps")
+
+
+# Progress on a terminal
+
+
+def test_a_terminal_line_is_redrawn_in_place(terminal, time):
+    with Progress("training", 30, "steps") as bar:
+        for _ in range(19):
+            time.now += 0.1
+            bar.advance()
+        assert terminal.read() == ""  # silent under two seconds
+        time.now += 0.101
+        bar.advance(note="loss 0.1")
+        assert terminal.read() == (
+            f"{ERASE}training: 20 of 30 steps, 10.0/s, 0:02, 0:01 left, loss 0.1"
+        )
+        time.now += 0.1
+        bar.advance()
+        assert terminal.read() == ""  # not more often than five times a second
+        time.now += 0.101
+        bar.advance()
+        assert terminal.read().startswith(f"{ERASE}training: 22 of 30 steps")
+        bar.advance(8)
+    last = terminal.read()
+    assert last.startswith(f"{ERASE}training: 30 of 30 steps")
+    assert last.endswith("\n")
+    assert last.count("\n") == 1
+
+
+def test_short_work_says_nothing_on_a_terminal(terminal, time):
+    with Progress("reading", 10, "MB") as bar:
+        time.now += 1.9
+        bar.advance(10)
+    assert terminal.read() == ""
+
+
+@pytest.mark.parametrize("talk", [say, warn])
+def test_talk_does_not_stand_behind_the_bar(terminal, time, talk):
+    with Progress("training", 10, "steps") as bar:
+        time.now += 5
+        bar.advance()
+        bar_line = terminal.read()
+        assert bar_line.startswith(ERASE)
+        talk("saved")
+        assert terminal.read() in {"\nsaved\n", "\nwarning: saved\n"}
+        time.now += 1
+        bar.advance()
+        assert terminal.read().startswith(f"{ERASE}training: 2 of 10 steps")
+    assert terminal.read() == "\n"
+    talk("done")
+    assert terminal.read() in {"done\n", "warning: done\n"}
+
+
+def test_a_terminal_line_is_ended_by_an_exception(terminal, time):
+    def fail():
+        with Progress("training", 10, "steps") as bar:
+            time.now += 5
+            bar.advance()
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert terminal.read().endswith("left\n")

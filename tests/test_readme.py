@@ -1,0 +1,85 @@
+"""The README's commands are the ones that work, run as a newcomer would type them."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from factory import write_rsvqa
+from hubserver import HubServer
+from qwen2vl_rs.cli import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = {"load.py", "data2csv.py", "csv2json.py", "train.py", "compare_before_after.py"}
+
+
+def commands(page):
+    """Every command line of a page's console blocks."""
+    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line[2:], comments=True) for line in lines]
+
+
+README = commands(ROOT / "README.md")
+
+
+@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")]), ids=str)
+def test_every_command_on_the_page_exists_with_its_options(page):
+    for program, *words in commands(page):
+        if program == "qwen2vl-rs":
+            command = cli.get_command(click.Context(cli), words[0])
+            assert command, words
+            command.make_context(words[0], words[1:])  # fails for an option that is unknown
+        elif program == "make":
+            assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.M)
+        else:
+            assert program in {"python", "pip", "cd", "swanlab"}, program
+
+
+def test_the_readme_shows_all_five_scripts_in_order():
+    shown = [words[1] for words in README if words[0] == "python"]
+    assert shown == ["load.py", "data2csv.py", "csv2json.py", "train.py", "compare_before_after.py"]
+
+
+@pytest.fixture
+def hub(small_base):
+    """A hub that serves a small base under the real model's name."""
+    with HubServer() as server:
+        files = {p.name: p.read_bytes() for p in small_base.iterdir()}
+        server.repos["Qwen/Qwen2-VL-2B-Instruct"] = {"master": files}
+        yield server
+
+
+def test_the_commands_run_in_a_clean_folder(hub, tmp_path):
+    work = write_rsvqa(tmp_path / "任务 1")
+    environment = {**os.environ, "MODELSCOPE_ENDPOINT": hub.url, "HOME": str(tmp_path / "home")}
+
+    def run(words):
+        if words[0] == "python":
+            words = [sys.executable, str(ROOT / words[1]), *words[2:]]
+        else:
+            words = [sys.executable, "-m", "qwen2vl_rs", *words[1:]]
+        return subprocess.run(words, cwd=work, env=environment, text=True, capture_output=True)
+
+    chosen = [w for w in README if w[0] == "python" or w[1] == "ask"]
+    outputs = []
+    for words in chosen:
+        done = run(words)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "Warning" not in done.stderr, done.stderr
+        outputs.append(done.stdout)
+    assert outputs[:3] == ["", "", ""]  # files, not words
+    assert "visual gain" in outputs[3]
+    assert outputs[4].count("question  ") == 8  # one image in ten is tested: here one of six
+    assert len(outputs[5].splitlines()) == 2
+    assert {p.name for p in work.iterdir()} == {
+        "Qwen", "output", "rsvqa_images", "rsvqa_questions.json", "rsvqa_answers.json",
+        "rsvqa_images.json", "rsvqa-dataset.csv", "data_vl.json", "data_vl_train.json",
+        "data_vl_test.json",
+    }  # fmt: skip

@@ -1,0 +1,412 @@
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from qwen2vl_rs.errors import RunError
+from qwen2vl_rs.runs import (
+    CHECKSUMS,
+    atomic_write,
+    checkpoints,
+    damage,
+    newest_checkpoint,
+    read_json,
+    run_lock,
+    seal,
+    sha256,
+    staged_folder,
+    write_json,
+)
+
+
+def write(path: Path, text: str = "new") -> None:
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+@pytest.fixture
+def locked():
+    """A folder that this process may read, but not write to; not as super-user meanwhile."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "old").write_text("old")
+        folder.chmod(0o555)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+
+
+# Files, whole or not at all
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "a" / "b" / "file.txt"
+    with atomic_write(path) as file:
+        file.write("one\r\ntwo\n图")
+        assert not path.exists()
+    assert path.read_bytes() == "one\r\ntwo\n图".encode()
+    assert os.listdir(path.parent) == ["file.txt"]
+    with atomic_write(path, "wb") as file:
+        file.write(b"\r\n\xff")
+    assert path.read_bytes() == b"\r\n\xff"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_exception_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail():
+        with atomic_write(path) as file:
+            file.write("new" * 100_000)
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_text_that_is_no_utf_8_leaves_the_old_file(tmp_path):
+    write(tmp_path / "file", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write(tmp_path / "file", "half\udc80")
+    assert (tmp_path / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from qwen2vl_rs.runs import atomic_write
+with atomic_write(Path(sys.argv[1])) as file:
+    file.write("new" * 100_000)
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+    assert not list(tmp_path.glob("[!.]*.tmp")), "what is left must be hidden"
+    write(path)
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a" * 255, "图" * 85, "😀" * 63 + "abc", " two  words ", "图像 问题.json", ".hidden", "-x",
+     "50%*?[a].json", "line\nbreak", "\udcff"],
+)  # fmt: skip
+def test_any_name_the_file_system_takes(tmp_path, name):
+    assert len(os.fsencode(name)) <= 255
+    write(tmp_path / name)
+    assert (tmp_path / name).read_text() == "new"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_name_the_file_system_refuses(tmp_path):
+    with pytest.raises(RunError, match="File name too long"):
+        write(tmp_path / ("a" * 256))
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["folder", "file/below", "file/far/below"])
+def test_a_place_where_no_file_can_be(tmp_path, name):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RunError) as caught:
+        write(tmp_path / name)
+    assert caught.value.message.startswith(f"cannot write {tmp_path / name}: ")
+    assert caught.value.hint
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", ["new", "old", "folder/new", "far/below/new"])
+def test_a_folder_one_may_not_write_to(locked, name):
+    with pytest.raises(RunError) as caught:
+        write(locked / name)
+    assert caught.value.message == f"cannot write {locked / name}: Permission denied"
+    assert os.listdir(locked) == ["old"]
+    assert (locked / "old").read_text() == "old"
+
+
+def test_a_file_too_large_is_an_expected_failure(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with pytest.raises(RunError) as caught:
+            write(path, "x" * 1_000_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.message == f"cannot write {path}: {os.strerror(errno.EFBIG)}"
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path):
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"no small disk to fill: {error}")
+    if done.returncode:
+        pytest.skip(f"no small disk to fill: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    with small_disk(tmp_path):
+        path = tmp_path / "file"
+        write(path, "old")
+        with pytest.raises(RunError) as caught:
+            write(path, "x" * 1_000_000)
+        assert caught.value.message == f"cannot write {path}: {os.strerror(errno.ENOSPC)}"
+        assert "free some disk space" in caught.value.hint
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["file"]
+        write(path)  # and there is room again
+
+
+def test_a_read_only_disk_is_an_expected_failure(tmp_path):
+    with small_disk(tmp_path):
+        subprocess.run(["mount", "-o", "remount,ro", str(tmp_path)], check=True)
+        with pytest.raises(RunError, match="Read-only file system"):
+            write(tmp_path / "file")
+
+
+def test_the_errors_of_others_are_not_ours(tmp_path):
+    def read_elsewhere():
+        with atomic_write(tmp_path / "file"):
+            (tmp_path / "missing").read_text()
+
+    with pytest.raises(FileNotFoundError, match="missing"):
+        read_elsewhere()
+    assert not os.listdir(tmp_path)
+
+
+def test_json(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"图": [1, None, 0.5]})
+    assert path.read_text(encoding="utf-8") == json.dumps(
+        {"图": [1, None, 0.5]}, ensure_ascii=False, indent=2
+    ) + "\n"  # fmt: skip
+    assert read_json(path) == {"图": [1, None, 0.5]}
+    path.write_bytes(path.read_bytes()[:-4])
+    assert read_json(path) is None
+    path.write_bytes(b"\xff")
+    assert read_json(path) is None
+    assert read_json(tmp_path / "missing.json") is None
+    assert read_json(tmp_path) is None
+
+
+# Folders
+
+
+def test_sha256_is_that_of_the_standard(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "a") == known
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    folder = tmp_path / "checkpoint-3"
+    (folder / "deep 图").mkdir(parents=True)
+    (folder / "weights.bin").write_bytes(bytes(range(256)) * 1000)
+    (folder / "deep 图" / "card.json").write_text("{}")
+    (folder / "empty").write_text("")
+    seal(folder)
+    return folder
+
+
+def test_a_sealed_folder_is_sound(sealed):
+    assert damage(sealed) is None
+    names = json.loads((sealed / CHECKSUMS).read_text(encoding="utf-8"))
+    assert set(names) == {"weights.bin", "deep 图/card.json", "empty"}
+    seal(sealed)
+    assert set(json.loads((sealed / CHECKSUMS).read_text(encoding="utf-8"))) == set(names)
+    assert damage(sealed) is None
+
+
+def test_a_flipped_bit_is_damage(sealed):
+    path = sealed / "weights.bin"
+    content = bytearray(path.read_bytes())
+    content[100_000] ^= 1
+    path.write_bytes(content)
+    assert damage(sealed) == "weights.bin has changed since it was written"
+
+
+def test_a_file_cut_short_or_missing_is_damage(sealed):
+    path = sealed / "deep 图" / "card.json"
+    path.write_text("")
+    assert damage(sealed) == "deep 图/card.json has changed since it was written"
+    path.unlink()
+    assert damage(sealed) == "deep 图/card.json is missing"
+    path.mkdir()
+    assert damage(sealed) == "deep 图/card.json is missing"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b"[]", b"null"])
+def test_without_checksums_a_folder_is_damaged(sealed, content):
+    if content is None:
+        (sealed / CHECKSUMS).unlink()
+    else:
+        (sealed / CHECKSUMS).write_bytes(content)
+    assert damage(sealed) == f"{CHECKSUMS} is missing or unreadable"
+
+
+def test_a_missing_folder_is_damaged(tmp_path):
+    assert damage(tmp_path / "missing") == f"{CHECKSUMS} is missing or unreadable"
+
+
+def test_a_staged_folder_appears_sealed(tmp_path):
+    final = tmp_path / "run" / "checkpoint-1"
+    with staged_folder(final) as folder:
+        (folder / "a").write_text("new")
+        assert not final.exists()
+        assert not checkpoints(tmp_path / "run")
+    assert damage(final) is None
+    assert (final / "a").read_text() == "new"
+    assert os.listdir(tmp_path / "run") == ["checkpoint-1"]
+
+
+def test_a_staged_folder_replaces_an_old_one(tmp_path):
+    final = tmp_path / "checkpoint-1"
+    for name in ("old", "new"):
+        with staged_folder(final) as folder:
+            (folder / name).write_text("")
+    assert sorted(os.listdir(final)) == [CHECKSUMS, "new"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_staged_folder_that_fails_leaves_the_old_one(tmp_path, error):
+    final = tmp_path / "checkpoint-1"
+    with staged_folder(final) as folder:
+        (folder / "a").write_text("old")
+
+    def fail():
+        with staged_folder(final) as folder:
+            (folder / "a").write_text("new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert (final / "a").read_text() == "old"
+    assert damage(final) is None
+    assert os.listdir(tmp_path) == ["checkpoint-1"]
+
+
+def test_what_a_kill_left_does_not_get_into_the_next_folder(tmp_path):
+    (tmp_path / ".checkpoint-1.tmp").mkdir()
+    (tmp_path / ".checkpoint-1.tmp" / "half").write_text("half")
+    with staged_folder(tmp_path / "checkpoint-1") as folder:
+        (folder / "a").write_text("")
+    assert sorted(os.listdir(tmp_path / "checkpoint-1")) == ["a", CHECKSUMS]
+    assert os.listdir(tmp_path) == ["checkpoint-1"]
+
+
+def test_checkpoints_stand_in_the_order_of_their_steps(tmp_path):
+    for name in ("10", "9", "100", "x", "1-old", ""):
+        (tmp_path / f"checkpoint-{name}").mkdir()
+    (tmp_path / "checkpoint-7").write_text("a file")
+    (tmp_path / ".checkpoint-11.tmp").mkdir()
+    found = [path.name for path in checkpoints(tmp_path)]
+    assert found == ["checkpoint-9", "checkpoint-10", "checkpoint-100"]
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
+
+
+@pytest.mark.parametrize("name", ["", "missing", "file"])
+def test_a_run_without_checkpoints(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    assert checkpoints(tmp_path / name) == []
+    with pytest.raises(RunError, match="no checkpoint in") as caught:
+        newest_checkpoint(tmp_path / name)
+    assert "qwen2vl-rs train" in caught.value.hint
+
+
+# One process at a time
+
+HOLDING = """
+import sys
+from pathlib import Path
+from qwen2vl_rs.runs import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
+    run = tmp_path / "output" / "run"
+    for end in ("return", "kill"):
+        with subprocess.Popen(
+            [sys.executable, "-c", HOLDING, run],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            assert process.stdout.readline() == "held\n"
+            with pytest.raises(RunError, match="another process is at work in") as caught:
+                run_lock(run).__enter__()
+            assert str(run) in caught.value.message
+            assert "--output" in caught.value.hint
+            with run_lock(tmp_path / "output" / "other"):
+                pass
+            if end == "kill":
+                process.kill()
+            else:
+                process.communicate("\n")
+        with run_lock(run):
+            assert run.is_dir()
+
+
+def test_a_lock_is_given_back_after_an_error(tmp_path):
+    def fail():
+        with run_lock(tmp_path):
+            raise ValueError
+
+    for _ in range(2):
+        with pytest.raises(ValueError):  # noqa: PT011 - it is ours
+            fail()
+
+
+def test_what_blocks_inside_is_not_taken_for_the_lock(tmp_path):
+    def block():
+        with run_lock(tmp_path), (tmp_path / "other").open("w") as one:
+            fcntl.flock(one, fcntl.LOCK_EX)
+            with (tmp_path / "other").open("w") as two:
+                fcntl.flock(two, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    with pytest.raises(BlockingIOError):
+        block()
+
+
+@pytest.mark.parametrize("name", ["run", "far/run", ""])
+def test_a_run_folder_one_may_not_write_to(locked, name):
+    with pytest.raises(RunError, match=r"cannot write to .*: Permission denied") as caught:
+        run_lock(locked / name).__enter__()
+    assert caught.value.hint
