@@ -52,8 +52,17 @@ def write_rsvqa(
         asked = [(kind, text) for kind, texts in QUESTIONS.items() for text in texts]
         ids = list(range(len(questions), len(questions) + len(asked)))
         for number, (kind, text) in zip(ids, asked, strict=True):
-            questions.append({"id": number, "img_id": image, "people_id": 0, "type": kind,
-                              "question": text, "answers_ids": [number], "active": True})
+            questions.append(
+                {
+                    "id": number,
+                    "img_id": image,
+                    "people_id": 0,
+                    "type": kind,
+                    "question": text,
+                    "answers_ids": [number],
+                    "active": True,
+                }
+            )
             answers.append({"id": number, "question_id": number, "people_id": 0,
                             "answer": answer_of(text, image), "active": True})  # fmt: skip
         records.append({"id": image, "questions_ids": ids, "active": True})

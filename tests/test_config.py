@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from qwen2vl_rs.config import Config, check_config, load_config, to_toml, write_config
 from qwen2vl_rs.errors import ConfigError
 
-pieces = st.sampled_from(['"', '"""', "'", "\\", "\\u12", "\n", "\r\n", "\r", "\t", "#", "]", "=",
-                          "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ufeff", "图像", "😀", ""])  # fmt: skip
+quotes = ['"', '"""', "'", "\\", "\\u12", "#", "]", "=", ""]
+controls = ["\n", "\r\n", "\r", "\t", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ufeff"]
+pieces = st.sampled_from([*quotes, *controls, "图像", "😀"])
 letters = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 texts = st.lists(pieces | letters, max_size=5).map("".join)
 floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -41,9 +42,7 @@ def from_text(text: str) -> Config:
 @example(tree={"a": {}, "b": {"c": {}}})
 @settings(max_examples=200, deadline=None)
 def test_what_is_written_as_toml_is_read_back(tree):
-    text = to_toml(tree)
-    assert tomllib.loads(text) == tree
-    assert repr(tomllib.loads(text.encode().decode())) == repr(tomllib.loads(text))
+    assert tomllib.loads(to_toml(tree).encode().decode()) == tree
 
 
 def test_types_are_kept():
@@ -199,12 +198,12 @@ def complaint(text: str) -> str:
     [
         ("modle = 'x'", "unknown key modle, did you mean model?"),
         ("[lora]\nlora_aplha = 1", "unknown key lora.lora_aplha, did you mean lora_alpha?"),
-        ("[training]\nlearning_rat = 1", "unknown key training.learning_rat, did you mean learning_rate?"),
+        ("[training]\nsave_step = 1", "unknown key training.save_step, did you mean save_steps?"),
         ("[view.image]\nband = 1", "unknown key view.image.band, did you mean bands?"),
         ("[trainning]\nseed = 1", "unknown key trainning, did you mean training?"),
         ("[lora]\nxyzzy = 1", "unknown key lora.xyzzy"),
     ],
-)  # fmt: skip
+)
 def test_an_unknown_key_is_named_with_the_nearest(text, said):
     assert complaint(text).endswith(f": {said}")
 

@@ -33,7 +33,7 @@ def terminal(monkeypatch):
     """stderr on a terminal; ``read`` gives what has appeared on it."""
     screen, end = pty.openpty()
     with os.fdopen(end, "w", encoding="utf-8") as stream:
-        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(console, "sys", SimpleNamespace(stderr=stream))
 
         def read() -> str:
             stream.write("\x04")  # so that there is always something to read, and its end is known
@@ -44,7 +44,6 @@ def terminal(monkeypatch):
             return found[:-1].decode().replace("\r\n", "\n")
 
         yield SimpleNamespace(read=read)
-        monkeypatch.undo()
     os.close(screen)
 
 

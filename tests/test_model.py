@@ -6,14 +6,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 
+from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.model.answer import answer
 from qwen2vl_rs.model.images import root_positions
 from qwen2vl_rs.model.loader import load_base, quiet_peft
 from qwen2vl_rs.model.packing import Ask, pack
 from qwen2vl_rs.model.trainer import group_by_image, pack_loss
-
-from factory import make_samples
 
 
 @pytest.fixture(params=["small", "real"])
@@ -65,9 +64,12 @@ def plain_loss(base, model, samples):
 
 def tree_loss(base, model, samples, budget):
     asks = [
-        Ask(base.images.read(group[0].image), [base.prompts.branch(s.question, s.answer) for s in group])
+        Ask(
+            base.images.read(group[0].image),
+            [base.prompts.branch(s.question, s.answer) for s in group],
+        )
         for group in group_by_image(samples)
-    ]  # fmt: skip
+    ]
     packs = list(pack(asks, base.prompts, 2, budget))
     total = sum((pack_loss(model, p) for p in packs), torch.zeros(()))
     return total, sum(len(p.layout.targets) for p in packs)
@@ -99,7 +101,9 @@ def test_loss_and_gradients_equal_one_question_per_sample(base, samples, budget)
 @pytest.mark.parametrize("adapted", [False, True])
 def test_answers_equal_generate(base, samples, adapted):
     model = with_adapter(base) if adapted else base.model
-    groups = [(base.images.read(g[0].image), [s.question for s in g]) for g in group_by_image(samples)]
+    groups = [
+        (base.images.read(g[0].image), [s.question for s in g]) for g in group_by_image(samples)
+    ]
     found = answer(base, model, groups, max_new_tokens=6, budget=200)
     for (pixels, questions), answers in zip(groups, found, strict=True):
         for question, one in zip(questions, answers, strict=True):
@@ -110,7 +114,9 @@ def test_answers_equal_generate(base, samples, adapted):
             )  # fmt: skip
             ids = out.sequences[0, len(prompt) :].tolist()
             assert one.ids == tuple(i for i in ids if i not in base.prompts.stop_ids)
-            scores = [torch.log_softmax(x[0].float(), -1)[i] for x, i in zip(out.logits, ids, strict=True)]
+            scores = [
+                torch.log_softmax(x[0].float(), -1)[i] for x, i in zip(out.logits, ids, strict=True)
+            ]
             assert one.confidence == pytest.approx(sum(scores).exp().item(), rel=1e-3)
 
 

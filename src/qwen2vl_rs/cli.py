@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +76,10 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
 @click.option("--images", type=FILE, help="Image folder.  [default: beside the questions]")
 @click.option("--folder", type=FILE, help="A folder in the official layout, instead of the three.")
 @click.option("--split", help="Split of --folder, e.g. train, val, test.")
-@click.option("-o", "--output", type=FILE, default=Path("rsvqa-dataset.csv"), show_default=True)
+@click.option(
+    "-o", "--output", type=FILE, default=Path("rsvqa-dataset.csv"), show_default=True,
+    help="The table.",
+)  # fmt: skip
 @click.option("--type", "with_type", is_flag=True, help="Also write the question type.")
 def data2csv(
     questions: Path | None,
@@ -111,9 +113,13 @@ def data2csv(
 
 @cli.command()
 @click.option(
-    "-i", "--input", "table", type=FILE, default=Path("rsvqa-dataset.csv"), show_default=True
-)
-@click.option("-o", "--output", type=FILE, default=Path("data_vl.json"), show_default=True)
+    "-i", "--input", "table", type=FILE, default=Path("rsvqa-dataset.csv"), show_default=True,
+    help="The table.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=FILE, default=Path("data_vl.json"), show_default=True,
+    help="The conversations.",
+)  # fmt: skip
 def csv2json(table: Path, output: Path) -> None:
     """Turn the table into conversations."""
     from .data import sources
@@ -128,7 +134,11 @@ def csv2json(table: Path, output: Path) -> None:
 @click.option("--data", help="Conversations to split.  [default: data_vl.json]")
 @click.option("--train", "train_file", help="Ready training questions, instead of --data.")
 @click.option("--test", "test_file", help="Ready test questions, instead of --data.")
-@click.option("--split-by", type=click.Choice(["image", "question"]), help="[default: image]")
+@click.option(
+    "--split-by",
+    type=click.Choice(["image", "question"]),
+    help="[default: image]",
+)
 @click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
 @click.option("--max-eval", type=int, help="Test questions asked, by whole images.  [default: all]")
@@ -147,8 +157,8 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
         "test_file": "data.test", "split_by": "data.split_by", "output": "output",
         "max_eval": "eval.max_eval",
     }  # fmt: skip
-    given = [f"{names[k]}={json.dumps(v)}" for k, v in options.items() if k in names and v]
-    loaded = load_config(config, [*given, *options["settings"]])
+    given = {names[k]: v for k, v in options.items() if k in names and v is not None}
+    loaded = load_config(config, options["settings"], given)
     with _needs_training():
         from .model.train import train as run
     outcome = run(loaded, resume=resume)
@@ -164,9 +174,12 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
 
 
 @cli.command()
-@click.option("--run", type=FILE, default=Path("output/Qwen2-VL-2B"), show_default=True)
+@click.option(
+    "--run", type=FILE, default=Path("output/Qwen2-VL-2B"), show_default=True,
+    help="Folder of the run.",
+)  # fmt: skip
 @click.option("--model", type=FILE, help="Folder of the base.  [default: the checkpoint's own]")
-@click.option("--checkpoint", type=FILE, help="[default: the newest of the run]")
+@click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
 @click.option("--test", type=FILE, help="Test questions.  [default: data_vl_test.json]")
 @click.option(
     "--only", type=click.Choice(["all", "fixed", "broken", "wrong"]), default="all",
@@ -264,8 +277,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `… | head` is no failure
+    except SystemExit:  # click's answer to a closed pipe: `… | head` is no failure
         return 0
     except Qwen2VLRSError as error:
         if os.environ.get("QWEN2VL_RS_DEBUG"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,7 +33,7 @@ BandNumber = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """Base of all sections: unknown keys are errors, values cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ImageRule(Section):
@@ -115,6 +115,7 @@ class TrainingSettings(Section):
         bf16: True, False, or None: where a CUDA device has it.
         max_steps: ends training early; -1: all epochs.
         save_steps: a checkpoint every so many steps (and one at the end).
+        save_total_limit: checkpoints kept; 0: all.
         report_to: trackers; SwanLab runs offline unless logged in.
     """
 
@@ -132,7 +133,7 @@ class TrainingSettings(Section):
     bf16: bool | None = None
     logging_steps: int = Field(10, ge=1)
     save_steps: int = Field(100, ge=1)
-    save_total_limit: int | None = Field(2, ge=1)
+    save_total_limit: int = Field(2, ge=0)
     dataloader_num_workers: int = Field(0, ge=0)
     seed: int = Field(42, ge=0)
     report_to: tuple[Tracker, ...] = ("swanlab",)
@@ -193,8 +194,15 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
 
 
-def load_config(path: Path | None, settings: Sequence[str] = ()) -> Config:
-    """Read a TOML file and apply ``key=value`` settings (``lora.r=16``) over it.
+def load_config(
+    path: Path | None, settings: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a TOML file and apply settings over it.
+
+    Args:
+        path: the file, None for the defaults.
+        settings: ``key=value`` in TOML's spelling, e.g. ``lora.r=16``; a bare word is a string.
+        values: values by key, e.g. ``{"eval.max_eval": 100}``.
 
     Raises:
         ConfigError: unreadable file, unknown key or bad value; all of them in one message.
@@ -202,13 +210,16 @@ def load_config(path: Path | None, settings: Sequence[str] = ()) -> Config:
     tree: dict[str, Any] = {}
     if path is not None:
         try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+            tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError as error:
             raise ConfigError(f"no configuration file {path}") from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: {error}", hint="the file must be TOML") from error
+    for key, value in (values or {}).items():
+        _put(tree, key, value)
     for setting in settings:
-        _apply(tree, setting)
+        key, value = _parse(setting)
+        _put(tree, key, value)
     return check_config(tree, str(path or "settings"))
 
 
@@ -226,7 +237,15 @@ def check_config(tree: dict[str, Any], where: str) -> Config:
 
 
 def write_config(path: Path, config: Config) -> None:
-    """Write the whole tree as TOML."""
+    """Write the whole tree as TOML; what is None is left out.
+
+    Raises:
+        ConfigError: a text in it cannot be written, e.g. a file name that is no UTF-8.
+    """
+    try:
+        to_toml(config.model_dump(exclude_none=True)).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"a setting cannot be written down: {error.object!r}") from error
     with atomic_write(path) as file:
         file.write(to_toml(config.model_dump(exclude_none=True)))
 
@@ -234,27 +253,31 @@ def write_config(path: Path, config: Config) -> None:
 def to_toml(tree: dict[str, Any], prefix: str = "") -> str:
     """TOML text of nested dictionaries of strings, numbers, booleans and lists."""
     plain = {k: v for k, v in tree.items() if not isinstance(v, dict)}
-    # a JSON scalar or list of scalars is also TOML
-    lines = [f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in plain.items()]
+    # a JSON scalar or list of scalars is also TOML, but for the character DEL
+    texts = {k: json.dumps(v, ensure_ascii=False) for k, v in plain.items()}
+    lines = [f"{k} = {t}\n".replace("\x7f", "\\u007f") for k, t in texts.items()]
     for key, table in tree.items():
         if isinstance(table, dict):
             lines.append(f"\n[{prefix}{key}]\n{to_toml(table, f'{prefix}{key}.')}")
     return "".join(lines)
 
 
-def _apply(tree: dict[str, Any], setting: str) -> None:
+def _parse(setting: str) -> tuple[str, Any]:
     key, equals, text = setting.partition("=")
     if not equals:
         raise ConfigError(f"setting {setting!r} has no '='", hint="write --set lora.r=16")
     try:
-        value = tomllib.loads(f"v = {text}")["v"]
+        return key.strip(), tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
-    *parents, last = key.strip().split(".")
+        return key.strip(), text  # a bare word is a string
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"setting {setting!r}: {parent} is no section")
+            raise ConfigError(f"cannot set {key}: {parent} is no section")
     tree[last] = value
 
 

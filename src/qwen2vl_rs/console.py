@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from types import TracebackType
@@ -98,6 +99,8 @@ class Progress:
             line += f", {clock((self.total - self.done) / rate)} left"
         if note:
             line += f", {note}"
+        if self._tty:
+            line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line stays behind
         end, start = ("", "\r\x1b[K") if self._tty else ("\n", "")
         print(f"{start}{line}", end=end, file=sys.stderr, flush=True)  # noqa: T201
         self._drawn = self.done

@@ -29,7 +29,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         RunError: the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    short = os.fsdecode(os.fsencode(path.name)[:200])  # a name has at most 255 bytes
+    temporary = path.with_name(f".{short}.{os.getpid()}.tmp")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        ours = {None, str(temporary), str(path.parent)}  # a failed write() names no file
+        ours = {None, str(temporary), *map(str, path.parents)}  # a failed write() names no file
         if error.filename not in ours:
             raise
         raise RunError(
@@ -94,10 +95,10 @@ def seal(folder: Path) -> None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a sealed folder, or None when every file is as it was written."""
     try:
-        expected: dict[str, str] = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        expected = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")).items()
+    except (OSError, ValueError, AttributeError):
         return f"{CHECKSUMS} is missing or unreadable"
-    for name, digest in expected.items():
+    for name, digest in expected:
         if not (folder / name).is_file():
             return f"{name} is missing"
         if sha256(folder / name) != digest:
@@ -138,28 +139,42 @@ def run_lock(run: Path) -> Iterator[None]:
             f"cannot write to {run}: {error.strerror}", hint="choose another folder: --output"
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                f"another process is at work in {run}", hint="wait for it, or choose --output"
+            ) from error
         yield
-    except BlockingIOError as error:
-        raise RunError(
-            f"another process is at work in {run}", hint="wait for it, or choose --output"
-        ) from error
     finally:
         os.close(handle)
 
 
 @contextlib.contextmanager
 def staged_folder(final: Path) -> Iterator[Path]:
-    """Fill a hidden folder, then seal it and rename it to ``final`` in one step."""
+    """Fill a hidden folder, then seal it and rename it to ``final`` in one step.
+
+    A folder that stands at ``final`` is kept until then, under a hidden name.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written to.
+    """
     staging = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    old = final.with_name(f".{final.name}.old")
     try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
         yield staging
         seal(staging)
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(old)
         staging.rename(final)
         sync_folder(final.parent)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {final}: {error.strerror or error}",
+            hint="free some disk space, or choose an output folder you may write to",
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

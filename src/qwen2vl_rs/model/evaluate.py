@@ -25,7 +25,7 @@ from .answer import answer
 from .loader import Base, attach_adapter, fingerprint, load_base
 from .trainer import group_by_image
 
-_QUESTIONS_AT_ONCE = 200  # asked between two writes to disk
+QUESTIONS_AT_ONCE = 200  # asked between two writes to disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,6 @@ class Evaluator:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / "predictions.partial.jsonl"
         known = {p.id: p for p in _read_partial(partial, key)}
-        waiting = [s for s in samples if s.id not in known]
         with (
             self._model(checkpoint) as (base, model),
             partial.open("a" if known else "w", encoding="utf-8") as file,
@@ -132,11 +131,15 @@ class Evaluator:
         ):
             if not known:
                 file.write(json.dumps({"key": key}) + "\n")
-            for batch in self._ask(base, model, waiting):
-                file.writelines(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in batch)
+            for groups in _batches(samples):
+                # A batch is asked as a whole or not at all: packed otherwise, rounding differs.
+                if all(s.id in known for group in groups for s in group):
+                    continue
+                found = self._ask(base, model, groups)
+                file.writelines(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in found)
                 file.flush()
-                known |= {p.id: p for p in batch}
-                progress.advance(len(batch))
+                known |= {p.id: p for p in found}
+                progress.advance(len(found))
         predictions = [known[s.id] for s in samples]
         write_predictions(done, predictions)
         write_json(folder / "inputs.json", {"key": key})
@@ -173,18 +176,7 @@ class Evaluator:
         finally:
             adapted.unload()
 
-    def _ask(self, base: Base, model: Any, samples: Sequence[Sample]) -> Iterator[list[Prediction]]:
-        """Predictions, some images at a time."""
-        waiting: list[list[Sample]] = []
-        for group in group_by_image(samples):
-            waiting.append(group)
-            if sum(map(len, waiting)) >= _QUESTIONS_AT_ONCE:
-                yield self._ask_images(base, model, waiting)
-                waiting = []
-        if waiting:
-            yield self._ask_images(base, model, waiting)
-
-    def _ask_images(self, base: Base, model: Any, groups: list[list[Sample]]) -> list[Prediction]:
+    def _ask(self, base: Base, model: Any, groups: list[list[Sample]]) -> list[Prediction]:
         answers = answer(
             base,
             model,
@@ -207,6 +199,16 @@ class Evaluator:
         for part in (*parts, *map(repr, samples)):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         return digest.hexdigest()
+
+
+def _batches(samples: Sequence[Sample]) -> list[list[list[Sample]]]:
+    """Samples grouped by image, some images at a time."""
+    batches: list[list[list[Sample]]] = [[]]
+    for group in group_by_image(samples):
+        batches[-1].append(group)
+        if sum(map(len, batches[-1])) >= QUESTIONS_AT_ONCE:
+            batches.append([])
+    return [b for b in batches if b]
 
 
 def _predict(sample: Sample, text: str, confidence: float) -> Prediction:

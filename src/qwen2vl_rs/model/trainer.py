@@ -114,7 +114,7 @@ class TreeTrainer(Trainer):
         base: what is fine-tuned; goes into every checkpoint's card.
         view: likewise.
         steps: the data.
-        keep: checkpoints kept, None for all.
+        keep: checkpoints kept, 0 for all.
         model, args: as for `Trainer`.
     """
 
@@ -123,7 +123,7 @@ class TreeTrainer(Trainer):
         base: Base,
         view: ViewConfig,
         steps: Steps,
-        keep: int | None,
+        keep: int,
         model: Any,
         args: TrainingArguments,
     ) -> None:
