@@ -28,9 +28,13 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/make_cli.py --check
+	$(BIN)/python docs/make_scoring.py --check
 
-docs: $(VENV)/.ready  ## write the generated pages anew
+docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_scoring.py
+	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python docs/make_pipeline.py demo
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache demo
