@@ -38,7 +38,7 @@ FORMAT = PromptFormat(None, (1, 2), (3,), (4,), 99, 5, frozenset({5}))
 
 
 def asks(draws):
-    pixels = Pixels(torch.zeros(16, 6), (1, 4, 4), 4)
+    pixels = Pixels((1, 4, 4), 4, patches=torch.zeros(16, 6))
     return [Ask(pixels, [Node([n] * n) for n in lengths]) for lengths in draws]
 
 
@@ -53,13 +53,12 @@ def test_packs_hold_every_branch_within_the_budget(draws, budget):
         if one.layout.size > budget:  # only where nothing smaller is possible
             assert len(one.layout.leaves) == 1
             assert one.layout.size == root + one.layout.ids[one.layout.leaves[0]]
-        assert one.patches.shape[0] == 16 * len(one.grids)
-        assert (one.layout.ids == 99).sum() == 4 * len(one.grids)
+        assert (one.layout.ids == 99).sum() == 4 * len(one.images)
 
 
 def test_images_share_a_pack_when_they_fit():
     (one,) = pack(asks([[3, 3], [3]]), FORMAT, 2, 100)
-    assert len(one.grids) == 2
+    assert len(one.images) == 2
     assert one.layout.size == 2 * 7 + 9
     first = one.layout.visible()[7 + 6 :, : 7 + 6]
     assert not first.any()  # the second image's tokens see nothing of the first

@@ -113,8 +113,8 @@ def test_checkpoints_load_in_plain_peft_and_give_the_same_logits(trained, small_
                     base.prompts, 2, 999)  # fmt: skip
     ids = torch.from_numpy(batch.layout.ids)[None]
     theirs = plain(
-        input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=batch.patches,
-        mm_token_type_ids=(ids == base.prompts.image_id).int(), image_grid_thw=batch.grids,
+        input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels.patches,
+        mm_token_type_ids=(ids == base.prompts.image_id).int(), image_grid_thw=torch.tensor([pixels.grid]),
     ).logits[0]  # fmt: skip
     every = torch.arange(batch.layout.size)
     untouched = forward(base.model, batch, every)

@@ -112,6 +112,8 @@ class TrainingSettings(Section):
             follow in later steps of the epoch.
         max_tokens_per_pack: tokens that go through the model at once; a step that is larger is
             split, with the same result.
+        vision_cache_gb: the frozen vision tower's output for all images is kept on disk for all
+            epochs when it takes no more than this (and half of the free space); 0: never.
         bf16: True, False, or None: where a CUDA device has it.
         max_steps: ends training early; -1: all epochs.
         save_steps: a checkpoint every so many steps (and one at the end).
@@ -129,6 +131,7 @@ class TrainingSettings(Section):
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    vision_cache_gb: float = Field(16.0, ge=0)
     gradient_checkpointing: bool = True
     bf16: bool | None = None
     logging_steps: int = Field(10, ge=1)

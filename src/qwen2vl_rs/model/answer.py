@@ -15,6 +15,7 @@ from transformers import DynamicCache
 from .images import Pixels
 from .loader import Base
 from .packing import Ask, Pack, pack
+from .vision import as_output, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,16 @@ def forward(
     """
     device = model.device
     layout = batch.layout
+    known = [image.features for image in batch.images]
+    features = [f.to(device) for f in known if f is not None]
+    if len(features) < len(known):
+        features = encode(model, batch.images)
     visible = torch.from_numpy(layout.visible()).to(device)  # (T, T)
     out = model(
         input_ids=torch.from_numpy(layout.ids)[None].to(device),
         position_ids=torch.from_numpy(layout.positions)[:, None].to(device),
-        attention_mask={"full_attention": visible[None, None]},
-        pixel_values=batch.patches.to(device),
-        image_grid_thw=batch.grids.to(device),
+        attention_mask=visible[None, None],
+        mm_encoder_outputs={"image": as_output(features)},
         logits_to_keep=keep.to(device),
         past_key_values=cache,
         use_cache=cache is not None,
@@ -87,10 +91,9 @@ def answer(
         For each image the answers in the order of its questions.
     """
     asks = [Ask(pixels, [base.prompts.branch(q) for q in qs]) for pixels, qs in groups]
-    merge = base.images.processor.merge_size
     answers = [
         one
-        for batch in pack(asks, base.prompts, merge, budget)
+        for batch in pack(asks, base.prompts, base.images.merge, budget)
         for one in _decode(base, model, batch, max_new_tokens)
     ]
     flat = iter(answers)
@@ -124,7 +127,7 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
         out = model(
             input_ids=token[None],
             position_ids=(position[active] + 1 + step).expand(3, 1, -1),
-            attention_mask={"full_attention": mask[None, None]},
+            attention_mask=mask[None, None],
             past_key_values=cache,
             use_cache=True,
         )

@@ -1,38 +1,56 @@
-"""From an image file to what the vision tower takes.
+"""From an image file to what the vision tower takes, and what it gives.
 
-Shapes: N patches of an image, D = 3 · 2 · patch² values of a patch; V = N / merge² visual tokens.
+Shapes: N patches of an image, D = 3 · 2 · patch² values of a patch; V = N / merge² visual tokens,
+F features of each: those that enter the language model's first layer, and in Qwen3-VL those that
+are added after its first layers (DeepStack), H values each.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
+    Qwen2VLImageProcessorPil,
+    smart_resize,
+)
 
 from ..config import ImageRule, ViewConfig
-from ..data.raster import read_rgb
+from ..data.raster import image_size, read_rgb
 from ..errors import ModelError
 from .tree import Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """One image, cut into patches.
+    """One image, cut into patches or already encoded.
 
     Attributes:
-        patches: (N, D) float32.
         grid: (time, rows, columns) of patches; their product is N.
         tokens: number of visual tokens V.
+        patches: (N, D) float32; None where the features are known.
+        features: (V, F, H) output of the vision tower; None where it is still to be run.
     """
 
-    patches: torch.Tensor
     grid: tuple[int, int, int]
     tokens: int
+    patches: torch.Tensor | None = None
+    features: torch.Tensor | None = None
+
+
+class Images(Protocol):
+    """Where the pixels of an image come from: its file, or a cache of encoded images."""
+
+    @property
+    def merge(self) -> int:
+        """Patches along one side of a visual token."""
+
+    def read(self, path: str) -> Pixels:
+        """Read one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,12 @@ class ImageReader:
 
     processor: Any
     rule: ImageRule
+
+    @property
+    def merge(self) -> int:
+        """Patches along one side of a visual token."""
+        merge: int = self.processor.merge_size
+        return merge
 
     def read(self, path: str | Path) -> Pixels:
         """Read, resize, normalise and cut one image.
@@ -51,8 +75,25 @@ class ImageReader:
         image = Image.fromarray(read_rgb(path, self.rule))  # from (H, W, 3)
         out = self.processor(images=[image], return_tensors="pt")
         t, rows, columns = out["image_grid_thw"][0].tolist()
-        merge = self.processor.merge_size
-        return Pixels(out["pixel_values"], (t, rows, columns), t * rows * columns // merge**2)
+        tokens = t * rows * columns // self.merge**2
+        return Pixels((t, rows, columns), tokens, patches=out["pixel_values"])
+
+    def grid(self, path: str | Path) -> tuple[int, int, int]:
+        """Patches of an image by its header alone.
+
+        Raises:
+            ImageError: the file cannot be used; see `data.raster.image_size`.
+        """
+        width, height = image_size(path)
+        size, patch = self.processor.size, self.processor.patch_size
+        rows, columns = smart_resize(
+            height,
+            width,
+            factor=patch * self.merge,
+            min_pixels=size["shortest_edge"],
+            max_pixels=size["longest_edge"],
+        )
+        return 1, rows // patch, columns // patch
 
 
 def load_image_reader(folder: Path, view: ViewConfig) -> ImageReader:

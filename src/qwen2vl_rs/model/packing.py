@@ -4,7 +4,7 @@ An optimizer step holds some questions of each of several images. It is cut into
 a token budget; the loss of a step is the mean over all of its loss tokens, so the cut changes
 nothing but memory.
 
-Shapes: T tokens of a pack, L loss tokens, N patches of all its images, I images.
+Shapes: T tokens of a pack, L loss tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .images import Pixels, root_positions
 from .prompt import PromptFormat
@@ -32,17 +31,15 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Trees laid out as one sequence, with the patches of their images.
+    """Trees laid out as one sequence, with their images in the same order.
 
     Attributes:
         layout: tokens, positions and attention rule.
-        patches: (N, D) patches of all images.
-        grids: (I, 3) their grids.
+        images: one for every tree.
     """
 
     layout: Layout
-    patches: torch.Tensor
-    grids: torch.Tensor
+    images: Sequence[Pixels]
 
 
 def plan_epoch(
@@ -89,7 +86,7 @@ def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) ->
         while waiting:
             taken = _fit(waiting, budget - used - len(ids))
             if not taken and trees:
-                yield _finish(trees, shown)
+                yield Pack(lay_out(trees), shown)
                 trees, shown, used = [], [], 0
                 continue
             taken = taken or 1
@@ -98,15 +95,7 @@ def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) ->
             used += len(ids) + sum(map(_size, waiting[:taken]))
             del waiting[:taken]
     if trees:
-        yield _finish(trees, shown)
-
-
-def _finish(trees: list[Tree], shown: list[Pixels]) -> Pack:
-    return Pack(
-        layout=lay_out(trees),
-        patches=torch.cat([p.patches for p in shown]),
-        grids=torch.tensor([p.grid for p in shown]),
-    )
+        yield Pack(lay_out(trees), shown)
 
 
 def _size(node: Node) -> int:

@@ -69,9 +69,14 @@ class PromptFormat:
         return [*self.text_ids(answer), self.end_id]
 
     def branch(self, question: str, answer: str | None = None) -> Node:
-        """A question node; with an answer, its answer node below it carries the loss."""
-        below = () if answer is None else (Node(self.answer_ids(answer), loss=True),)
-        return Node(self.question_ids(question), below)
+        """A question node; with an answer, the answer and its end carry the loss."""
+        ids = self.question_ids(question)
+        if answer is None:
+            return Node(ids)
+        words = self.text_ids(answer)
+        if not words:
+            return Node(ids, then=(self.end_id,))
+        return Node(ids, (Node(words, loss=True, then=(self.end_id,)),))
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids, without control tokens."""

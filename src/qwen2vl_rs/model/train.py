@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
+import shutil
 import time
 import tomllib
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .evaluate import Outcome, before_and_after
 from .loader import Base, choose_device, choose_dtype, load_base, quiet_peft
 from .track import tracking, usable
 from .trainer import Steps, TreeTrainer, read_metrics
+from .vision import encode_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +104,18 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     settings, device = config.training, choose_device()
     bf16 = choose_dtype(device, settings.bf16) is torch.bfloat16
     base = load_base(Path(config.model), config.view, device)
+    cache = run / "vision-cache"
+    images = encode_all(
+        base,
+        list(dict.fromkeys(s.image for s in split.train)),
+        cache,
+        int(settings.vision_cache_gb * 1e9),
+        bf16,
+    )
     set_seed(settings.seed)
     with quiet_peft():
         model = get_peft_model(base.model, lora_config(config))
-    steps = Steps(split.train, base.prompts, base.images, settings)
+    steps = Steps(split.train, base.prompts, images or base.images, settings)
     _describe(base, model, steps, settings, device, bf16)
     trackers = usable(settings.report_to)
     args = TrainingArguments(
@@ -138,6 +148,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     with tracking(trackers, run):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     _write_results(run, trainer, steps, time.monotonic() - start)
+    shutil.rmtree(cache)
     del trainer, model, base
     gc.collect()
     if device.type == "cuda":

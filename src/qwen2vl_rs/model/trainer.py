@@ -32,7 +32,7 @@ from ..errors import RunError
 from ..records import Sample
 from ..runs import checkpoints, staged_folder
 from .answer import forward
-from .images import ImageReader
+from .images import Images
 from .loader import Base, write_card
 from .packing import Ask, Pack, pack, plan_epoch
 from .prompt import PromptFormat
@@ -58,7 +58,8 @@ class Steps(Dataset[dict[str, Step]]):
 
     Args:
         samples: the training questions.
-        prompts, images: of the base.
+        prompts: of the base.
+        images: where images are read.
         settings: how many images and questions a step holds, and in which order.
     """
 
@@ -66,7 +67,7 @@ class Steps(Dataset[dict[str, Step]]):
         self,
         samples: Sequence[Sample],
         prompts: PromptFormat,
-        images: ImageReader,
+        images: Images,
         settings: TrainingSettings,
     ) -> None:
         self._groups = group_by_image(samples)
@@ -86,8 +87,8 @@ class Steps(Dataset[dict[str, Step]]):
             branches = [self._prompts.branch(s.question, s.answer) for s in samples]
             asks.append(Ask(self._images.read(samples[0].image), branches))
             questions += len(samples)
-        merge = self._images.processor.merge_size
-        packs = list(pack(asks, self._prompts, merge, self._settings.max_tokens_per_pack))
+        budget = self._settings.max_tokens_per_pack
+        packs = list(pack(asks, self._prompts, self._images.merge, budget))
         return {"step": Step(packs, questions, sum(len(p.layout.targets) for p in packs))}
 
     def _plan(self, epoch: int) -> list[Any]:

@@ -41,11 +41,14 @@ class Node:
         ids: token ids, at least one.
         children: the nodes that continue this one.
         loss: whether these tokens are to be predicted (from the token before each).
+        then: tokens to be predicted from the last of ``ids`` that nothing continues, such as
+            the end of an answer; they are never fed, so they cost nothing.
     """
 
     ids: Sequence[int]
     children: Sequence[Node] = ()
     loss: bool = False
+    then: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,8 @@ class _Builder:
             self.end += [0] * length
             run = np.arange(position, position + length)
             self.positions.append(np.broadcast_to(run, (3, length)))
+            self.predictors += [start + length - 1] * len(node.then)
+            self.targets += node.then
             self._add_children(node.children, position + length)
             self.end[start : start + length] = [len(self.ids)] * length
 

@@ -1,0 +1,173 @@
+"""The vision tower: frozen, so its output for an image is computed once and kept.
+
+Shapes: N patches of all images, D values of a patch; V visual tokens of an image, F features of
+each (1, and in Qwen3-VL one more for every DeepStack layer), H values of a feature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+from ..console import Progress, say
+from ..runs import atomic_write, sha256
+from .images import Pixels
+from .loader import Base
+
+
+@torch.no_grad()
+def encode(model: Any, images: Sequence[Pixels]) -> list[torch.Tensor]:
+    """Features of images, one pass of the vision tower for all of them.
+
+    Args:
+        model: a base, with or without adapter.
+        images: with their patches.
+
+    Returns:
+        For each image (V, F, H), on the model's device.
+    """
+    patches = torch.cat([i.patches for i in images if i.patches is not None])  # (N, D)
+    grids = torch.tensor([i.grid for i in images], device=model.device)
+    out = model.get_image_features(patches.to(model.device), grids)
+    layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or [])]
+    return [torch.stack(list(features), dim=1) for features in zip(*layers, strict=True)]
+
+
+def as_output(features: Sequence[torch.Tensor]) -> BaseModelOutputWithDeepstackFeatures:
+    """Features of images in the form in which ``forward`` takes them (``mm_encoder_outputs``)."""
+    first, *deeper = range(features[0].shape[1])
+    return BaseModelOutputWithDeepstackFeatures(
+        pooler_output=tuple(f[:, first] for f in features),
+        deepstack_features=[tuple(f[:, layer] for f in features) for layer in deeper],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImages:
+    """Images whose features lie in a memory-mapped file.
+
+    Attributes:
+        merge: patches along one side of a visual token.
+        values: the file, as 16- or 32-bit words.
+        dtype: what the words are.
+        places: for each image path its grid, offset in words, and shape (V, F, H).
+    """
+
+    merge: int
+    values: NDArray[Any]
+    dtype: torch.dtype
+    places: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
+
+    def read(self, path: str) -> Pixels:
+        """The features of one image."""
+        grid, start, shape = self.places[path]
+        words = np.array(self.values[start : start + math.prod(shape)])
+        features = torch.from_numpy(words).view(self.dtype).reshape(shape)
+        return Pixels(grid, shape[0], features=features)
+
+
+def encode_all(
+    base: Base, paths: Sequence[str], folder: Path, budget: int, bf16: bool
+) -> EncodedImages | None:
+    """Encode every image once and keep the result for all epochs.
+
+    What an interrupted call has encoded is used again: an entry is named by the content of its
+    image, the pixel settings and the weights of the base.
+
+    Args:
+        base: whose vision tower is used.
+        paths: the images.
+        folder: where the file lies.
+        budget: most bytes it may take.
+        bf16: encode in brain floats.
+
+    Returns:
+        The encoded images; None, and the reason is said, where they would not fit.
+    """
+    config = base.model.config
+    width = config.get_text_config().hidden_size
+    layers = 1 + len(getattr(config.vision_config, "deepstack_visual_indexes", ()))
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    grids = {path: base.images.grid(path) for path in paths}
+    tokens = sum(math.prod(g) for g in grids.values()) // base.images.merge**2
+    size = tokens * layers * width * dtype.itemsize
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size > min(budget, free // 2):
+        where = "training.vision_cache_gb" if size > budget else "half of the free disk space"
+        say(f"images are encoded in every epoch: their features ({_gb(size)}) exceed {where}")
+        return None
+    say(f"each image is encoded once for all epochs ({_gb(size)} in {folder})")
+    return _fill(base, grids, folder, (layers, width), dtype)
+
+
+def _fill(
+    base: Base,
+    grids: Mapping[str, tuple[int, int, int]],
+    folder: Path,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+) -> EncodedImages:
+    """Append the features of all images that are not in the file yet."""
+    words: Any = np.int16 if dtype.itemsize == 2 else np.int32
+    index, data = folder / "index.jsonl", folder / "features.bin"
+    rule = hashlib.sha256(
+        f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
+    ).hexdigest()
+    known = _recover(index, data, dtype.itemsize)
+    mixed = dtype is not base.model.dtype
+    places = {}
+    with (
+        index.open("a", encoding="utf-8") as names,
+        data.open("ab") as file,
+        Progress("encoding", len(grids), "images") as progress,
+    ):
+        for path, grid in grids.items():
+            key = f"{rule[:16]}-{sha256(Path(path))}"
+            if key not in known:
+                place = file.tell() // dtype.itemsize
+                with torch.autocast(base.model.device.type, dtype, enabled=mixed):
+                    (features,) = encode(base.model, [base.images.read(path)])
+                flat = features.to(dtype).cpu().contiguous().view(-1)
+                file.write(flat.view(torch.uint8).numpy().tobytes())
+                file.flush()
+                known[key] = place
+                names.write(json.dumps([key, place, len(flat)]) + "\n")
+                names.flush()
+            tokens = math.prod(grid) // base.images.merge**2
+            places[path] = (grid, known[key], (tokens, *shape))
+            progress.advance()
+    values = np.memmap(data, dtype=words, mode="r")
+    return EncodedImages(base.images.merge, values, dtype, places)
+
+
+def _recover(index: Path, data: Path, width: int) -> dict[str, int]:
+    """Offsets by key of what an interrupted call has written; what was cut short is cut off."""
+    if not (index.is_file() and data.is_file()):
+        index.unlink(missing_ok=True)
+        data.unlink(missing_ok=True)
+        return {}
+    whole = index.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
+    rows = [json.loads(line) for line in whole]
+    held = data.stat().st_size // width
+    rows = [row for row in rows if row[1] + row[2] <= held]
+    with atomic_write(index) as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    os.truncate(data, width * max((start + size for _, start, size in rows), default=0))
+    return {key: start for key, start, _ in rows}
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"
