@@ -72,7 +72,7 @@ system user assistant You are a helpful assistant. Answer the question with one 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Width and depth of a random base; heads are 32 wide (16 is the least M-RoPE splits well).
+    """Width and depth of a random base.
 
     Attributes:
         hidden: width of the language model.
@@ -82,6 +82,7 @@ class Size:
         kv_heads: number of key/value heads.
         head: width of an attention head.
         intermediate: width of the language model's MLP.
+        vision_head: width of an attention head of the vision tower.
     """
 
     hidden: int = 128
@@ -91,6 +92,7 @@ class Size:
     kv_heads: int = 2
     head: int = 32
     intermediate: int = 256
+    vision_head: int = 32
 
 
 def write_random_base(
@@ -180,7 +182,7 @@ def _config(size: Size, ids: dict[str, int], vocab_size: int) -> dict[str, Any]:
             "embed_dim": size.vision_hidden,
             "initializer_range": size.vision_hidden**-0.5,
             "hidden_size": size.hidden,
-            "num_heads": size.vision_hidden // size.head,
+            "num_heads": size.vision_hidden // size.vision_head,
             "mlp_ratio": 4,
             "in_chans": 3,
             "patch_size": 14,
