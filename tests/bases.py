@@ -15,6 +15,14 @@ def small_base(tmp_path_factory) -> Path:
     return write_random_base(tmp_path_factory.mktemp("small") / "base", size, shard="100KB")
 
 
+@pytest.fixture(scope="session", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def family_base(request, tmp_path_factory) -> Path:
+    """A base of each family, deep enough for what is special in it (windows, DeepStack)."""
+    size = Size(hidden=64, layers=3, vision_hidden=64, vision_layers=3, kv_heads=1)
+    folder = tmp_path_factory.mktemp(request.param) / "base"
+    return write_random_base(folder, size, family=request.param, shard="200KB")
+
+
 @pytest.fixture(scope="session")
 def real_base(tmp_path_factory) -> Path:
     """A base with the real vocabulary of 151,936 tokens."""

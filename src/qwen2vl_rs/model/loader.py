@@ -13,7 +13,12 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoConfig, Qwen2VLForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
@@ -22,7 +27,11 @@ from ..runs import checkpoints, newest_checkpoint, write_json
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 
-FAMILIES = {"qwen2_vl": Qwen2VLForConditionalGeneration}
+FAMILIES = {
+    "qwen2_vl": Qwen2VLForConditionalGeneration,
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_vl": Qwen3VLForConditionalGeneration,
+}
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
 hf_logging.set_verbosity_error()

@@ -25,8 +25,10 @@ from tokenizers import (
     pre_tokenizers,
     trainers,
 )
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import CONFIG_MAPPING
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+from .loader import FAMILIES
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -99,15 +101,17 @@ def write_random_base(
     folder: Path,
     size: Size = Size(),
     *,
+    family: str = "qwen2_vl",
     vocabulary: Path | None = None,
     seed: int = 0,
     shard: str = "100MB",
 ) -> Path:
-    """Write a random Qwen2-VL base.
+    """Write a random base.
 
     Args:
         folder: written to, created if missing.
         size: width and depth.
+        family: ``qwen2_vl``, ``qwen2_5_vl`` or ``qwen3_vl``.
         vocabulary: a ``qwen.tiktoken`` merges file for the real 151,936-token vocabulary; None
             for a cut-down one of some 600 tokens, whose special-token ids differ.
         seed: of the weights.
@@ -118,10 +122,11 @@ def write_random_base(
     """
     folder.mkdir(parents=True, exist_ok=True)
     ids = _write_tokenizer(folder, vocabulary)
-    config = _config(size, ids, 151936 if vocabulary else 64 * -(-(max(ids.values()) + 1) // 64))
+    words_known = 151936 if vocabulary else 64 * -(-(max(ids.values()) + 1) // 64)
+    config = _config(family, size, ids, words_known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config))
+        model = FAMILIES[family](CONFIG_MAPPING[family](**config))
     # The head is tied to the embeddings: with words of length 2 a hidden state can point at one
     # of them clearly enough to be learnt; at the initial length no word can get above 5 %.
     words = model.get_input_embeddings().weight.data
@@ -129,11 +134,12 @@ def write_random_base(
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.save_pretrained(folder, max_shard_size=shard)
-    (folder / "config.json").write_text(json.dumps(config, indent=2))  # flat, as published
+    named = {"architectures": [type(model).__name__], **config}  # as published, not as saved
+    (folder / "config.json").write_text(json.dumps(named, indent=2))
     preprocessor = {
         "min_pixels": 56 * 56,
         "max_pixels": 28 * 28 * 16384,
-        "patch_size": 14,
+        "patch_size": config["vision_config"]["patch_size"],
         "temporal_patch_size": 2,
         "merge_size": 2,
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
@@ -146,21 +152,14 @@ def write_random_base(
     return folder
 
 
-def _config(size: Size, ids: dict[str, int], vocab_size: int) -> dict[str, Any]:
-    """``config.json`` in the flat form in which Qwen2-VL was published."""
+def _config(family: str, size: Size, ids: dict[str, int], vocab_size: int) -> dict[str, Any]:
+    """``config.json`` in the form in which the family was published."""
     half = size.head // 2
     axis = 3 * half // 8
-    return {
-        "architectures": ["Qwen2VLForConditionalGeneration"],
-        "model_type": "qwen2_vl",
+    text = {
         "attention_dropout": 0.0,
         "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"],
-        "vision_start_token_id": ids["<|vision_start|>"],
-        "vision_end_token_id": ids["<|vision_end|>"],
-        "vision_token_id": ids["<|vision_pad|>"],
-        "image_token_id": ids["<|image_pad|>"],
-        "video_token_id": ids["<|video_pad|>"],
         "hidden_act": "silu",
         "hidden_size": size.hidden,
         "initializer_range": size.hidden**-0.5,  # keeps a small net's signals alive
@@ -172,25 +171,42 @@ def _config(size: Size, ids: dict[str, int], vocab_size: int) -> dict[str, Any]:
         "rms_norm_eps": 1e-06,
         "rope_theta": 1000000.0,
         "rope_scaling": {"type": "mrope", "mrope_section": [half - 2 * axis, axis, axis]},
+        "use_cache": True,
+        "vocab_size": vocab_size,
+    }
+    whole = {
+        "model_type": family,
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
         "tie_word_embeddings": True,
         "torch_dtype": "float32",
-        "use_cache": True,
-        "use_sliding_window": False,
-        "vocab_size": vocab_size,
-        "vision_config": {
-            "depth": size.vision_layers,
-            "embed_dim": size.vision_hidden,
-            "initializer_range": size.vision_hidden**-0.5,
-            "hidden_size": size.hidden,
-            "num_heads": size.vision_hidden // size.vision_head,
-            "mlp_ratio": 4,
-            "in_chans": 3,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "spatial_patch_size": 14,
-            "temporal_patch_size": 2,
-        },
     }
+    vision = {
+        "depth": size.vision_layers,
+        "initializer_range": size.vision_hidden**-0.5,
+        "num_heads": size.vision_hidden // size.vision_head,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+    if family == "qwen2_vl":
+        vision |= {"embed_dim": size.vision_hidden, "hidden_size": size.hidden, "mlp_ratio": 4,
+                   "in_chans": 3, "spatial_patch_size": 14}  # fmt: skip
+        return {**whole, **text, "vision_token_id": ids["<|vision_pad|>"], "vision_config": vision}
+    vision |= {"hidden_size": size.vision_hidden, "intermediate_size": 2 * size.vision_hidden,
+               "out_hidden_size": size.hidden}  # fmt: skip
+    if family == "qwen2_5_vl":
+        vision |= {"window_size": 112, "fullatt_block_indexes": [size.vision_layers - 1],
+                   "in_chans": 3, "spatial_patch_size": 14, "tokens_per_second": 2}  # fmt: skip
+        return {**whole, **text, "vision_config": vision}
+    vision |= {"patch_size": 16, "num_position_embeddings": 256,
+               "deepstack_visual_indexes": list(range(min(2, size.vision_layers)))}  # fmt: skip
+    text |= {"head_dim": size.head, "model_type": "qwen3_vl_text"}
+    text["rope_scaling"] = {"rope_type": "default", "mrope_interleaved": True,
+                            "mrope_section": [half - 2 * axis, axis, axis]}  # fmt: skip
+    return {**whole, "text_config": text, "vision_config": vision}
 
 
 def _write_tokenizer(folder: Path, vocabulary: Path | None) -> dict[str, int]:
