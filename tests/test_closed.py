@@ -19,9 +19,7 @@ SETS = {
 
 
 @pytest.mark.parametrize("vocabulary", ["small", "real"])
-def test_probabilities_are_those_of_every_answer_alone(
-    vocabulary, small_base, real_base, tmp_path
-):
+def test_probabilities_are_those_of_every_answer_alone(vocabulary, small_base, real_base, tmp_path):
     folder = small_base if vocabulary == "small" else real_base
     base = load_base(folder, ViewConfig(), torch.device("cpu"), torch.float32)
     model = with_adapter(base)

@@ -200,12 +200,12 @@ def test_an_interrupted_evaluation_goes_on(trained, small_base, tmp_path, monkey
     lines = whole.decode().splitlines(keepends=True)
     told = json.loads(lines[0]) | {"text": "seen before"}
     torn = [json.dumps({"key": key}) + "\n", json.dumps(told) + "\n", *lines[1:11], lines[11][:9]]
-    done.with_name("predictions.partial.jsonl").write_text("".join(torn))
+    done.with_name("predictions.partial-0.jsonl").write_text("".join(torn))
     done.unlink()
     rows = compare(run)
     assert rows[0].after == "seen before"  # not asked again
     assert done.read_bytes().decode().splitlines()[1:] == whole.decode().splitlines()[1:]
-    assert not done.with_name("predictions.partial.jsonl").exists()
+    assert not done.with_name("predictions.partial-0.jsonl").exists()
 
 
 def test_ready_splits_and_a_leak_are_told(here, small_base, capsys):

@@ -9,14 +9,20 @@ from types import TracebackType
 from typing import Self
 
 _quiet = False
+_mute = False  # not even warnings
 _bar: Progress | None = None  # drawn on a terminal and not finished
 _WAIT = {True: (2.0, 0.2), False: (10.0, 30.0)}  # seconds to the first line, then between lines
 
 
-def set_quiet(quiet: bool) -> None:
-    """Silence `say` and progress bars; warnings and errors are still printed."""
-    global _quiet
-    _quiet = quiet
+def set_quiet(quiet: bool, *, also_warnings: bool = False) -> None:
+    """Silence `say` and progress bars; errors are still printed.
+
+    Args:
+        quiet: whether to be silent.
+        also_warnings: whether warnings are kept back too (another process prints them).
+    """
+    global _quiet, _mute
+    _quiet, _mute = quiet, also_warnings
 
 
 def say(text: str = "") -> None:
@@ -28,8 +34,9 @@ def say(text: str = "") -> None:
 
 def warn(text: str) -> None:
     """Print a warning, also when quiet."""
-    _end_bar()
-    print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+    if not _mute:
+        _end_bar()
+        print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _end_bar() -> None:

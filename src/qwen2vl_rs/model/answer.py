@@ -52,7 +52,7 @@ def forward(
     known = [image.features for image in batch.images]
     features = [f.to(device) for f in known if f is not None]
     if len(features) < len(known):
-        features = encode(model, batch.images)
+        features = encode(getattr(model, "module", model), batch.images)  # behind DDP
     visible = torch.from_numpy(layout.visible()).to(device)  # (T, T)
     out = model(
         input_ids=torch.from_numpy(layout.ids)[None].to(device),

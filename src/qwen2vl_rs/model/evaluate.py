@@ -14,7 +14,7 @@ from ..config import Config, EvalConfig, TrainingSettings, ViewConfig
 from ..console import Progress, say
 from ..data.sources import read_samples
 from ..records import Prediction, Sample
-from ..runs import TRAIN_FILE, newest_checkpoint, read_json, sha256, write_json
+from ..runs import TRAIN_FILE, atomic_write, newest_checkpoint, read_json, sha256, write_json
 from ..scoring.answers import normalise
 from ..scoring.compare import Comparison, compare_runs
 from ..scoring.controls import shuffle_images
@@ -22,7 +22,7 @@ from ..scoring.grammar import type_of
 from ..scoring.predictions import read_predictions, write_predictions
 from ..scoring.score import Results, results
 from .answer import answer
-from .loader import Base, attach_adapter, fingerprint, load_base
+from .loader import Base, attach_adapter, fingerprint, load_base, processes
 from .trainer import group_by_image
 
 QUESTIONS_AT_ONCE = 200  # asked between two writes to disk
@@ -63,10 +63,11 @@ def before_and_after(config: Config, run: Path, test: Sequence[Sample]) -> Outco
         after=results(after, train=train, shuffled=shuffled),
         comparison=compare_runs(before, after),
     )
-    write_json(run / "eval" / "before" / "results.json", scored.before)
-    write_json(run / "eval" / "after" / "results.json", scored.after)
-    write_json(run / "compare.json", {"checkpoint": checkpoint.name, **scored.comparison})
-    _print_samples(before, after, config.eval.samples)
+    if processes().is_main_process:
+        write_json(run / "eval" / "before" / "results.json", scored.before)
+        write_json(run / "eval" / "after" / "results.json", scored.after)
+        write_json(run / "compare.json", {"checkpoint": checkpoint.name, **scored.comparison})
+        _print_samples(before, after, config.eval.samples)
     return scored
 
 
@@ -121,30 +122,45 @@ class Evaluator:
         if done.is_file() and (read_json(folder / "inputs.json") or {}).get("key") == key:
             say(f"{folder.name}: {done} is up to date")
             return read_predictions(done)
+        team = processes()
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / "predictions.partial.jsonl"
+        mine = _batches(samples)[team.process_index :: team.num_processes]
+        self._answer(checkpoint, mine, _partial(folder, team.process_index), key)
+        team.wait_for_everyone()
+        partials = [_partial(folder, rank) for rank in range(team.num_processes)]
+        known = {p.id: p for path in partials for p in _read_partial(path, key)}
+        predictions = [known[s.id] for s in samples]
+        team.wait_for_everyone()
+        if team.is_main_process:
+            write_predictions(done, predictions)
+            write_json(folder / "inputs.json", {"key": key})
+            for path in folder.glob("predictions.partial-*.jsonl"):
+                path.unlink()
+        team.wait_for_everyone()
+        return predictions
+
+    def _answer(
+        self, checkpoint: Path | None, batches: list[list[list[Sample]]], partial: Path, key: str
+    ) -> None:
+        """Ask batch after batch, writing down each; what ``partial`` holds is not asked again."""
         known = {p.id: p for p in _read_partial(partial, key)}
+        with atomic_write(partial) as file:  # without what was cut short
+            file.write(json.dumps({"key": key}) + "\n")
+            file.writelines(_line(p) for p in known.values())
+        total = sum(len(group) for groups in batches for group in groups)
         with (
             self._model(checkpoint) as (base, model),
-            partial.open("a" if known else "w", encoding="utf-8") as file,
-            Progress(f"asking ({folder.name})", len(samples), "questions", len(known)) as progress,
+            partial.open("a", encoding="utf-8") as file,
+            Progress(f"asking ({partial.parent.name})", total, "questions", len(known)) as bar,
         ):
-            if not known:
-                file.write(json.dumps({"key": key}) + "\n")
-            for groups in _batches(samples):
+            for groups in batches:
                 # A batch is asked as a whole or not at all: packed otherwise, rounding differs.
                 if all(s.id in known for group in groups for s in group):
                     continue
                 found = self._ask(base, model, groups)
-                file.writelines(json.dumps(asdict(p), ensure_ascii=False) + "\n" for p in found)
+                file.writelines(map(_line, found))
                 file.flush()
-                known |= {p.id: p for p in found}
-                progress.advance(len(found))
-        predictions = [known[s.id] for s in samples]
-        write_predictions(done, predictions)
-        write_json(folder / "inputs.json", {"key": key})
-        partial.unlink()
-        return predictions
+                bar.advance(len(found))
 
     def run_shuffled(
         self, checkpoint: Path, samples: Sequence[Sample], folder: Path
@@ -199,6 +215,15 @@ class Evaluator:
         for part in (*parts, *map(repr, samples)):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         return digest.hexdigest()
+
+
+def _partial(folder: Path, rank: int) -> Path:
+    """Where a process writes its answers until the evaluation is complete."""
+    return folder / f"predictions.partial-{rank}.jsonl"
+
+
+def _line(prediction: Prediction) -> str:
+    return json.dumps(asdict(prediction), ensure_ascii=False) + "\n"
 
 
 def _batches(samples: Sequence[Sample]) -> list[list[list[Sample]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 from transformers import (
     AutoConfig,
@@ -22,6 +24,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
+from ..console import set_quiet
 from ..errors import ModelError
 from ..runs import checkpoints, newest_checkpoint, write_json
 from .images import ImageReader, load_image_reader
@@ -66,9 +69,22 @@ class CheckpointCard:
     view: ViewConfig
 
 
+def processes() -> PartialState:
+    """The processes that ``torchrun`` or ``accelerate launch`` started together, or this one.
+
+    All but the first are silent.
+    """
+    team = PartialState(cpu=not torch.cuda.is_available())
+    if not team.is_main_process:
+        set_quiet(True, also_warnings=True)
+    return team
+
+
 def choose_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The CUDA device of this process, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
 
 
 def choose_dtype(device: torch.device, bf16: bool | None = None) -> torch.dtype:

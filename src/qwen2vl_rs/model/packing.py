@@ -16,9 +16,9 @@ import numpy as np
 
 from .images import Pixels, root_positions
 from .prompt import PromptFormat
-from .tree import Layout, Node, Tree, lay_out
+from .tree import Ints, Layout, Node, Tree, lay_out
 
-Turn = tuple[int, np.ndarray]  # an image and the questions asked of it, both by index
+Turn = tuple[int, Ints]  # an image and the questions asked of it, both by index
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import platform
 import shutil
@@ -22,12 +23,12 @@ from ..console import Progress, say, warn
 from ..data.raster import image_size
 from ..data.sources import read_samples
 from ..data.split import leak, split_by_image, split_by_question
-from ..data.tables import write_conversations
+from ..data.tables import read_conversations, write_conversations
 from ..errors import DataError, RunError
 from ..records import Sample
 from ..runs import TEST_FILE, TRAIN_FILE, checkpoints, damage, run_lock, sha256, write_json
 from .evaluate import Outcome, before_and_after
-from .loader import Base, choose_device, choose_dtype, load_base, quiet_peft
+from .loader import Base, choose_device, choose_dtype, load_base, processes, quiet_peft
 from .track import tracking, usable
 from .trainer import Steps, TreeTrainer, read_metrics
 from .vision import encode_all
@@ -57,17 +58,25 @@ def train(config: Config, *, resume: bool = False) -> Outcome:
         Qwen2VLRSError: for data, images, base or run folder that cannot be used.
     """
     run = Path(config.output)
-    with run_lock(run):
-        _check_run(run, config, resume)
-        split = make_split(config)
-        _check_images(split)
-        write_config(run / "config.toml", config)
-        if not (resume and (run / "train_results.json").is_file()):
+    team = processes()
+    with run_lock(run) if team.is_main_process else contextlib.nullcontext():
+        if team.is_main_process:
+            _check_run(run, config, resume)
+            make_split(config)
+        team.wait_for_everyone()
+        # read back, so that every process, and `compare` later, sees the very same samples
+        split = Split(*(list(read_conversations(Path(f))) for f in (TRAIN_FILE, TEST_FILE)))
+        if team.is_main_process:
+            _check_images(split)
+            write_config(run / "config.toml", config)
+        finished = resume and (run / "train_results.json").is_file()
+        team.wait_for_everyone()
+        if not finished:
             fit(config, split, run, resume)
         return before_and_after(config, run, split.test)
 
 
-def make_split(config: Config) -> Split:
+def make_split(config: Config) -> None:
     """Read the questions, split them, and write the two split files.
 
     Raises:
@@ -95,7 +104,6 @@ def make_split(config: Config) -> Split:
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
         say(f"{name}: {len(part):,} questions about {len({s.image for s in part}):,} images")
     say(f"split {how}")
-    return Split(train_set, test_set)
 
 
 def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
@@ -104,18 +112,17 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     settings, device = config.training, choose_device()
     bf16 = choose_dtype(device, settings.bf16) is torch.bfloat16
     base = load_base(Path(config.model), config.view, device)
+    team = processes()
     cache = run / "vision-cache"
-    images = encode_all(
-        base,
-        list(dict.fromkeys(s.image for s in split.train)),
-        cache,
-        int(settings.vision_cache_gb * 1e9),
-        bf16,
-    )
+    paths = list(dict.fromkeys(sample.image for sample in split.train))
+    for turn in (team.is_main_process, not team.is_main_process):  # the others find it written
+        if turn:
+            images = encode_all(base, paths, cache, int(settings.vision_cache_gb * 1e9), bf16)
+        team.wait_for_everyone()
     set_seed(settings.seed)
     with quiet_peft():
         model = get_peft_model(base.model, lora_config(config))
-    steps = Steps(split.train, base.prompts, images or base.images, settings)
+    steps = Steps(split.train, base.prompts, images or base.images, settings, team.num_processes)
     _describe(base, model, steps, settings, device, bf16)
     trackers = usable(settings.report_to)
     args = TrainingArguments(
@@ -143,12 +150,15 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         seed=settings.seed,
     )
     trainer = TreeTrainer(base, config.view, steps, settings.save_total_limit, model, args)
-    _write_manifest(config, split, base, run, bf16)
+    if team.is_main_process:
+        _write_manifest(config, split, base, run, bf16)
     start = time.monotonic()
-    with tracking(trackers, run):
+    with tracking(trackers if team.is_main_process else [], run):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    _write_results(run, trainer, steps, time.monotonic() - start)
-    shutil.rmtree(cache)
+    if team.is_main_process:
+        _write_results(run, trainer, time.monotonic() - start)
+        shutil.rmtree(cache)
+    team.wait_for_everyone()
     del trainer, model, base
     gc.collect()
     if device.type == "cuda":
@@ -228,7 +238,7 @@ def _describe(
         f"on {name} in {'bfloat16' if bf16 else 'float32'}"
     )
     say(
-        f"{len(steps):,} steps, each up to {settings.questions_per_image} questions about "
+        f"{steps.steps:,} steps, each up to {settings.questions_per_image} questions about "
         f"{settings.images_per_step} images; each image encoded once per step"
     )
 
@@ -264,7 +274,7 @@ def _write_manifest(config: Config, split: Split, base: Base, run: Path, bf16: b
     )
 
 
-def _write_results(run: Path, trainer: TreeTrainer, steps: Steps, seconds: float) -> None:
+def _write_results(run: Path, trainer: TreeTrainer, seconds: float) -> None:
     lines = read_metrics(run / "metrics.jsonl")
     done = trainer.questions_seen
     results = {

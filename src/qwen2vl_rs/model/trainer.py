@@ -6,6 +6,7 @@ Checkpoints appear whole or not at all, and say which base and view they belong 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -34,33 +35,41 @@ from ..runs import checkpoints, staged_folder
 from .answer import forward
 from .images import Images
 from .loader import Base, write_card
-from .packing import Ask, Pack, pack, plan_epoch
+from .packing import Ask, Pack, Turn, pack, plan_epoch
 from .prompt import PromptFormat
+from .tree import Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimizer step is made of.
+    """One process's share of an optimizer step.
 
     Attributes:
         packs: its trees.
-        questions: number of questions in it.
-        loss_tokens: number of answer and end tokens in it.
+        questions: number of questions in the whole step, over all processes.
+        loss_tokens: number of answer and end tokens in the whole step.
+        weight: 1; 0 for a process that has nothing to do and repeats another's work, because
+            all have to take part in the exchange of gradients.
     """
 
     packs: list[Pack]
     questions: int
     loss_tokens: int
+    weight: int
 
 
 class Steps(Dataset[dict[str, Step]]):
     """All optimizer steps of all epochs, in order; item i is the same whenever it is asked for.
+
+    With several processes a step is shared out image by image: item ``i * world + rank`` is one
+    process's share of step i, which is how accelerate deals items out.
 
     Args:
         samples: the training questions.
         prompts: of the base.
         images: where images are read.
         settings: how many images and questions a step holds, and in which order.
+        world: number of processes.
     """
 
     def __init__(
@@ -69,35 +78,57 @@ class Steps(Dataset[dict[str, Step]]):
         prompts: PromptFormat,
         images: Images,
         settings: TrainingSettings,
+        world: int = 1,
     ) -> None:
         self._groups = group_by_image(samples)
         self._prompts, self._images, self._settings = prompts, images, settings
-        self._plan_of: tuple[int, list[Any]] = (-1, [])
+        self._world = world
+        self._plan_of: tuple[int, list[list[Turn]]] = (-1, [])
         self.per_epoch = len(self._plan(0))
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps."""
         every = self.per_epoch * self._settings.num_train_epochs
         return every if self._settings.max_steps < 0 else min(every, self._settings.max_steps)
 
+    def __len__(self) -> int:
+        return self.steps * self._world
+
     def __getitem__(self, index: int) -> dict[str, Step]:
-        epoch, step = divmod(index, self.per_epoch)
-        asks, questions = [], 0
-        for image, chosen in self._plan(epoch)[step]:
-            samples = [self._groups[image][i] for i in chosen]
-            branches = [self._prompts.branch(s.question, s.answer) for s in samples]
-            asks.append(Ask(self._images.read(samples[0].image), branches))
-            questions += len(samples)
+        step, rank = divmod(index, self._world)
+        turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
+        mine = share_out([len(chosen) for _, chosen in turns], self._world)[rank]
+        asks = [self._ask(*turns[i]) for i in mine or [0]]
         budget = self._settings.max_tokens_per_pack
         packs = list(pack(asks, self._prompts, self._images.merge, budget))
-        return {"step": Step(packs, questions, sum(len(p.layout.targets) for p in packs))}
+        everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
+        tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
+        return {"step": Step(packs, len(everyone), tokens, weight=int(bool(mine)))}
 
-    def _plan(self, epoch: int) -> list[Any]:
+    def _ask(self, image: int, chosen: Ints) -> Ask:
+        samples = [self._groups[image][i] for i in chosen]
+        branches = [self._prompts.branch(s.question, s.answer) for s in samples]
+        return Ask(self._images.read(samples[0].image), branches)
+
+    def _plan(self, epoch: int) -> list[list[Turn]]:
         if self._plan_of[0] != epoch:
             s = self._settings
             sizes = [len(g) for g in self._groups]
             plan = plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
             self._plan_of = (epoch, plan)
         return self._plan_of[1]
+
+
+def share_out(sizes: Sequence[int], world: int) -> list[list[int]]:
+    """Divide work among processes: the largest piece first, each to the one with least so far."""
+    shares: list[list[int]] = [[] for _ in range(world)]
+    loads = [0] * world
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        least = loads.index(min(loads))
+        shares[least].append(i)
+        loads[least] += sizes[i]
+    return [sorted(share) for share in shares]
 
 
 def group_by_image(samples: Sequence[Sample]) -> list[list[Sample]]:
@@ -150,10 +181,15 @@ class TreeTrainer(Trainer):
         model.train()
         step = inputs["step"]
         total = torch.zeros((), device=self.args.device)
+        # gradients are averaged over the processes, so every share counts as often as there are
+        scale = step.weight * self.args.world_size / step.loss_tokens
         for batch in step.packs:
-            with self.compute_loss_context_manager():
-                loss = pack_loss(model, batch) / step.loss_tokens
-            self.accelerator.backward(loss)
+            last = batch is step.packs[-1]
+            together = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+            with together:
+                with self.compute_loss_context_manager():
+                    loss = pack_loss(model, batch) * scale
+                self.accelerator.backward(loss)
             total += loss.detach()
         if not torch.isfinite(total):
             raise RunError(
@@ -169,16 +205,22 @@ class TreeTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint into a hidden folder and rename it when it is complete."""
         name = f"checkpoint-{self.state.global_step}"
-        with staged_folder(self._folder / name) as self._staging:
-            super()._save_checkpoint(model, trial)
-            for path in list((self._staging / name).iterdir()):
-                path.rename(self._staging / path.name)
-            (self._staging / name).rmdir()
-            write_card(self._staging, self._base, self._view)
-            self._base.images.processor.save_pretrained(self._staging)
-        if self._keep:
+        main, everyone = self.args.should_save, self.accelerator.wait_for_everyone
+        self._staging = self._folder / f".{name}.tmp"  # where `staged_folder` puts it
+        with staged_folder(self._folder / name) if main else contextlib.nullcontext():
+            everyone()
+            super()._save_checkpoint(model, trial)  # every process writes its random state
+            everyone()
+            if main:
+                for path in list((self._staging / name).iterdir()):
+                    path.rename(self._staging / path.name)
+                (self._staging / name).rmdir()
+                write_card(self._staging, self._base, self._view)
+                self._base.images.processor.save_pretrained(self._staging)
+        if main and self._keep:
             for old in checkpoints(self._folder)[: -self._keep]:
                 shutil.rmtree(old)
+        everyone()
 
 
 def pack_loss(model: Any, batch: Pack) -> torch.Tensor:
@@ -201,6 +243,8 @@ class _Reporter(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Keep the lines up to the checkpoint that is resumed."""
+        if not state.is_world_process_zero:
+            return
         kept = [line for line in read_metrics(self._path) if line["step"] <= state.global_step]
         with self._path.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
@@ -217,7 +261,7 @@ class _Reporter(TrainerCallback):
         **_: Any,
     ) -> None:
         """Write the step's figures."""
-        if not logs or "loss" not in logs:
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         logs["epoch"] = round(state.global_step / self._steps.per_epoch, 4)
         line = {"step": state.global_step, **logs}
