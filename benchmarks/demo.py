@@ -88,9 +88,13 @@ def write_data(folder: Path) -> None:
 def main() -> None:
     """Make data and base, then run the commands, printing each."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
-    if (folder / "rsvqa_questions.json").exists():
+    mark = folder / ".qwen2vl-rs-demo"
+    if mark.exists():
         shutil.rmtree(folder)  # the last demo
+    elif folder.exists() and any(folder.iterdir()):
+        sys.exit(f"{folder} is not empty and holds no demo: name another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
     print(f"drawing {IMAGES} images and writing a base with random weights into {folder}/")
     write_data(folder)
     size = Size(hidden=128, layers=3, vision_hidden=96, vision_layers=2)

@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from qwen2vl_rs.runs import newest_checkpoint
+
 PAGE = Path(__file__).with_name("pipeline.md")
 
 INTRO = """\
@@ -71,7 +73,7 @@ def excerpt(path: Path, lines: int, folder: Path, kind: str = "json") -> str:
 
 def files_of(run: Path) -> str:
     """The run's files as a table."""
-    checkpoint = sorted(run.glob("checkpoint-*"))[-1]
+    checkpoint = newest_checkpoint(run)
     told = {
         "config.toml": "all settings; `train config.toml --resume` goes on with the run",
         "manifest.json": "versions, device, seed, fingerprint of the base, hashes of the data",
@@ -112,7 +114,7 @@ def main() -> None:
         f"Visual gain {100 * gain['OA']:+.1f} points "
         f"({100 * gain['ci'][0]:+.1f} to {100 * gain['ci'][1]:+.1f}).\n"
     )
-    checkpoint = sorted(run.glob("checkpoint-*"))[-1]
+    checkpoint = newest_checkpoint(run)
     parts = [
         INTRO,
         STAGES,

@@ -135,3 +135,15 @@ def test_runs_without_checkpoints_say_so(tmp_path):
 
     with pytest.raises(RunError, match="no checkpoint in"):
         newest_checkpoint(tmp_path)
+
+
+def test_the_view_bounds_the_pixels(base, tmp_path):
+    from factory import write_image
+
+    write_image(tmp_path / "large.tif", 600, 0)
+    write_image(tmp_path / "small.tif", 40, 0)
+    view = ViewConfig(min_pixels=28 * 28 * 9, max_pixels=28 * 28 * 17)
+    images = load_base(base, view, CPU).images
+    large, small = (images.read(tmp_path / f"{n}.tif") for n in ("large", "small"))
+    assert (large.tokens, small.tokens) == (16, 9)
+    assert images.grid(tmp_path / "large.tif") == large.grid

@@ -50,9 +50,10 @@ def test_packs_hold_every_branch_within_the_budget(draws, budget):
     assert leaves == [n for lengths in draws for n in lengths]  # in order, none lost
     root = 2 + 4 + 1
     for one in packs:
-        if one.layout.size > budget:  # only where nothing smaller is possible
-            assert len(one.layout.leaves) == 1
-            assert one.layout.size == root + one.layout.ids[one.layout.leaves[0]]
+        if one.layout.size > budget:  # only for an image that is large by itself
+            assert len(one.images) == 1
+            below = one.layout.size - root
+            assert below <= budget // 4 or len(one.layout.leaves) == 1
         assert (one.layout.ids == 99).sum() == 4 * len(one.images)
 
 

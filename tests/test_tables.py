@@ -50,6 +50,8 @@ def test_every_text_survives_csv_and_conversations(rows):
         assert write_csv(plain, read_csv(table), with_type=False) == len(samples)
         assert write_conversations(talk, read_csv(plain)) == len(samples)
         assert list(read_conversations(talk)) == untyped(samples)
+        assert write_conversations(talk, read_csv(table)) == len(samples)
+        assert list(read_conversations(talk)) == samples
 
 
 def test_the_csv_is_as_promised(tmp_path):
@@ -70,7 +72,8 @@ def test_the_csv_is_as_promised(tmp_path):
 
 def test_the_conversations_are_as_promised(tmp_path):
     path = tmp_path / "t.json"
-    write_conversations(path, [ROAD, replace(ROAD, id="rsvqa_2", question="有路吗?")])
+    road = replace(ROAD, type="")
+    write_conversations(path, [road, replace(road, id="rsvqa_2", question="有路吗?")])
     text = path.read_text(encoding="utf-8")
     assert json.loads(text)[0] == {
         "id": "rsvqa_1",

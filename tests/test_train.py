@@ -4,12 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from factory import make_samples
@@ -113,9 +114,12 @@ def test_checkpoints_load_in_plain_peft_and_give_the_same_logits(trained, small_
                     base.prompts, 2, 999)  # fmt: skip
     ids = torch.from_numpy(batch.layout.ids)[None]
     theirs = plain(
-        input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels.patches,
-        mm_token_type_ids=(ids == base.prompts.image_id).int(), image_grid_thw=torch.tensor([pixels.grid]),
-    ).logits[0]  # fmt: skip
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(ids == base.prompts.image_id).int(),
+        pixel_values=pixels.patches,
+        image_grid_thw=torch.tensor([pixels.grid]),
+    ).logits[0]
     every = torch.arange(batch.layout.size)
     untouched = forward(base.model, batch, every)
     adapted = attach_adapter(base, checkpoint)
@@ -167,7 +171,7 @@ def test_resuming_gives_the_same_losses_and_adapter(trained, here, small_base, c
     capsys.readouterr()
     train(configured(small_base), resume=True)
     told = capsys.readouterr().err
-    assert "checkpoint-6 is not used: adapter_model.safetensors has changed" in told
+    assert "checkpoint-6 is not used, and removed: adapter_model.safetensors has" in told
     assert "resuming from output/Qwen2-VL-2B/checkpoint-4" in told
     assert whole == (losses(run), (run / "checkpoint-8/adapter_model.safetensors").read_bytes())
 
@@ -264,3 +268,89 @@ def test_two_processes_do_not_share_a_run(here, small_base):
         pytest.raises(RunError, match="another process is at work"),
     ):
         train(configured(small_base))
+
+
+def test_checkpointing_and_brain_floats(here, small_base):
+    """Gradient checkpointing changes nothing, bfloat16 little."""
+    found = {}
+    for name, settings in {
+        "plain": [],
+        "checkpointing": ["training.gradient_checkpointing=true"],
+        "bf16": ["training.bf16=true"],
+    }.items():
+        train(configured(small_base, *settings, "training.max_steps=3", f"output={name}"))
+        found[name] = losses(Path(name))
+    assert found["plain"] == found["checkpointing"]
+    assert found["plain"] != found["bf16"]
+    for exact, rounded in zip(found["plain"], found["bf16"], strict=True):
+        assert rounded[1] == pytest.approx(exact[1], rel=0.02)
+
+
+def test_a_run_is_compared_on_its_own_questions(here, small_base):
+    train(configured(small_base, "training.max_steps=1"))
+    before = Path("output/Qwen2-VL-2B/eval/before/predictions.jsonl").read_bytes()
+    other = ["training.seed=7", "training.max_steps=1", "output=output/two"]
+    train(configured(small_base, *other))
+    with pytest.raises(RunError, match=r"data_vl_test\.json is not the one of this run"):
+        compare(Path("output/Qwen2-VL-2B"))
+    rows = compare(Path("output/Qwen2-VL-2B"), test=Path("data_vl_test.json"))
+    assert len(rows) == 16
+    assert Path("output/Qwen2-VL-2B/eval/before/predictions.jsonl").read_bytes() == before
+
+
+def test_a_failed_start_does_not_occupy_the_run(here, small_base):
+    with pytest.raises(ModelError, match="does not exist"):
+        train(configured(here / "bose"))
+    train(configured(small_base, "training.max_steps=1"))
+    with pytest.raises(RunError, match="already holds a run"):
+        train(configured(small_base, "training.max_steps=1"))
+
+
+def test_resuming_needs_the_same_questions_and_base(trained, tmp_path, monkeypatch, small_base):
+    folder = shutil.copytree(trained[0], tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    # what does not matter may change
+    train(configured(small_base, "eval.max_eval=8", "training.report_to=[]"), resume=True)
+    size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
+    with pytest.raises(RunError, match="the base is not the one"):
+        train(configured(write_random_base(tmp_path / "b", size, seed=3)), resume=True)
+    samples = list(read_conversations(Path("data_vl_train.json")))
+    write_conversations(Path("data_vl_train.json"), samples[:8])
+    with pytest.raises(RunError, match=r"data_vl_train\.json in this folder is not the one"):
+        train(configured(small_base), resume=True)
+
+
+def test_damaged_checkpoints_are_not_asked(trained, tmp_path, small_base):
+    checkpoint = shutil.copytree(trained[0] / "output/Qwen2-VL-2B/checkpoint-8", tmp_path / "c")
+    image = trained[0] / "images/0.tif"
+    assert ask(checkpoint, image, ["Is there a road?"], small_base)
+    weights = checkpoint / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"damaged: adapter_model\.safetensors has changed"):
+        ask(checkpoint, image, ["Is there a road?"], small_base)
+    (checkpoint / "checksums.json").unlink()
+    with pytest.raises(ModelError, match="no numbers"):
+        ask(checkpoint, image, ["Is there a road?"], small_base)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [({"id": "rsvqa_1"}, "stands on several"), ({"answer": " "}, "is empty")]
+)
+def test_records_that_cannot_be_scored_are_refused_at_once(here, small_base, change, words):
+    samples = list(read_conversations(Path("data_vl.json")))
+    write_conversations(Path("data_vl.json"), [samples[0], replace(samples[9], **change)])
+    with pytest.raises(DataError, match=words):
+        train(configured(small_base))
+
+
+def test_swanlab_never_stops_or_asks(here, small_base, monkeypatch, capfd):
+    monkeypatch.setenv("SWANLAB_API_KEY", "no-such-key")
+    monkeypatch.setenv("SWANLAB_MODE", "cloud")  # the old name
+    settings = [s for s in SETTINGS if "report_to" not in s]
+    train(load_config(None, [*settings, f"model={small_base}", "training.max_steps=1"]))
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert "SwanLab cannot go online" in told.err
+    assert list(Path("output/Qwen2-VL-2B/swanlog").glob("run-*"))

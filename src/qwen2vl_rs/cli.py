@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shlex
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,7 +142,10 @@ def csv2json(table: Path, output: Path) -> None:
 )
 @click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
-@click.option("--max-eval", type=int, help="Test questions asked, by whole images.  [default: all]")
+@click.option(
+    "--max-eval", type=click.IntRange(min=1),
+    help="Test questions asked, by whole images.  [default: all]",
+)  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> None:
@@ -152,6 +156,8 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     """
     from .config import load_config
 
+    if options["data"] and options["train_file"]:
+        raise click.UsageError("give --data, or --train and --test, not both")
     names = {
         "model": "model", "data": "data.conversations", "train_file": "data.train",
         "test_file": "data.test", "split_by": "data.split_by", "output": "output",
@@ -186,7 +192,7 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     show_default=True, help="fixed: wrong before, right after; broken: the reverse; "
     "wrong: wrong after.",
 )  # fmt: skip
-@click.option("-n", "--limit", type=int, help="Print at most so many.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Print at most so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def compare(
     run: Path,
@@ -211,7 +217,7 @@ def compare(
     if as_json:
         for row in shown:
             _print(json.dumps(row.as_dict(), ensure_ascii=False))
-    else:
+    elif shown:
         _print(pair_table(shown))
     console.say(f"{len(shown):,} of {len(chosen):,} shown; {len(rows):,} questions in all")
 
@@ -220,8 +226,11 @@ def compare(
 @click.argument("model", type=FILE)
 @click.argument("image", type=FILE)
 @click.argument("questions", nargs=-1, required=True)
+@click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def ask(model: Path, image: Path, questions: Sequence[str], as_json: bool) -> None:
+def ask(
+    model: Path, image: Path, questions: Sequence[str], base: Path | None, as_json: bool
+) -> None:
     """Ask questions about one image; the image is encoded once.
 
     MODEL is a run folder, a checkpoint or a base.
@@ -229,7 +238,7 @@ def ask(model: Path, image: Path, questions: Sequence[str], as_json: bool) -> No
     with _needs_training():
         from .model.ask import ask as put
 
-    answers = put(model, image, questions)
+    answers = put(model, image, questions, base)
     if as_json:
         rows = [
             {"question": q, "answer": a.text, "confidence": round(a.confidence, 6)}
@@ -245,7 +254,7 @@ def ask(model: Path, image: Path, questions: Sequence[str], as_json: bool) -> No
 
 def _option(name: str, value: Path, default: str) -> str:
     """The option to type in the next command, where the value is not its default."""
-    return "" if str(value) == default else f" {name} {value}"
+    return "" if str(value) == default else f" {name} {shlex.quote(str(value))}"
 
 
 class _needs_training:

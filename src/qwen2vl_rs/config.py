@@ -115,7 +115,7 @@ class TrainingSettings(Section):
         vision_cache_gb: the frozen vision tower's output for all images is kept on disk for all
             epochs when it takes no more than this (and half of the free space); 0: never.
         bf16: True, False, or None: where a CUDA device has it.
-        max_steps: ends training early; -1: all epochs.
+        max_steps: ends training early; None: all epochs.
         save_steps: a checkpoint every so many steps (and one at the end).
         save_total_limit: checkpoints kept; 0: all.
         report_to: trackers; SwanLab runs offline unless logged in.
@@ -123,7 +123,7 @@ class TrainingSettings(Section):
 
     learning_rate: float = Field(1e-4, gt=0)
     num_train_epochs: int = Field(3, ge=1)
-    max_steps: int = Field(-1, ge=-1)
+    max_steps: int | None = Field(None, ge=1)
     images_per_step: int = Field(4, ge=1)
     questions_per_image: int = Field(25, ge=1)
     max_tokens_per_pack: int = Field(4096, ge=64)
@@ -134,7 +134,6 @@ class TrainingSettings(Section):
     vision_cache_gb: float = Field(16.0, ge=0)
     gradient_checkpointing: bool = True
     bf16: bool | None = None
-    logging_steps: int = Field(10, ge=1)
     save_steps: int = Field(100, ge=1)
     save_total_limit: int = Field(2, ge=0)
     dataloader_num_workers: int = Field(0, ge=0)
@@ -147,14 +146,13 @@ class DataConfig(Section):
 
     Attributes:
         conversations: one file that is split; used unless ``train`` and ``test`` are given.
-        train, val, test: ready splits (conversations, CSV or official question files).
+        train, test: ready splits (conversations, CSV or official question files).
         test_fraction: share of the images (or questions) that is held out.
         split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
     """
 
     conversations: str = "data_vl.json"
     train: str | None = None
-    val: str | None = None
     test: str | None = None
     test_fraction: float = Field(0.1, gt=0, lt=1)
     split_by: Literal["image", "question"] = "image"

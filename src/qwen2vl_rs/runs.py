@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from .errors import RunError
 
+HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
 CHECKSUMS = "checksums.json"
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
 
@@ -30,7 +31,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         RunError: the folder cannot be written to.
     """
     short = os.fsdecode(os.fsencode(path.name)[:200])  # a name has at most 255 bytes
-    temporary = path.with_name(f".{short}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{short}.tmp")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,6 +164,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     old = final.with_name(f".{final.name}.old")
     try:
         shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         staging.mkdir(parents=True)
         yield staging
         seal(staging)

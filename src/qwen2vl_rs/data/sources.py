@@ -36,8 +36,26 @@ def read_samples(path: Path) -> Iterator[Sample]:
     and images are found beside it; of the latter it is said what is left out.
 
     Raises:
-        DataError: the file is of no such kind, or cannot be used.
+        DataError: the file is of no such kind, or cannot be used; two samples have the same id;
+            a question or an answer is empty.
     """
+    seen: set[str] = set()
+    for sample in _samples(path):
+        if sample.id in seen:
+            raise DataError(
+                f"{path}: the id {sample.id!r} stands on several questions",
+                hint="give each record an id of its own, or make the file with csv2json",
+            )
+        seen.add(sample.id)
+        if not (sample.question.strip() and sample.answer.strip()):
+            what = "answer" if sample.question.strip() else "question"
+            raise DataError(
+                f"{path}: the {what} of {sample.id!r} is empty", hint="leave the record out"
+            )
+        yield sample
+
+
+def _samples(path: Path) -> Iterator[Sample]:
     match jsonstream.opening(path):
         case "list", _:
             yield from tables.read_conversations(path)

@@ -136,7 +136,10 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
-    """Write samples as conversations; returns their number. Types are not kept.
+    """Write samples as conversations; returns their number.
+
+    A record has the keys of the original format; ``type`` joins them where the sample has one,
+    and ``image`` where question or path hold image marks of their own.
 
     Args:
         path: the file; it appears whole, or, on any error, not at all.
@@ -183,7 +186,8 @@ def read_conversations(path: Path) -> Iterator[Sample]:
         name = record["id"] if type(record.get("id")) is int else None
         if name is None:
             name = jsonstream.field(path, n, record, "id", str)
-        yield Sample(str(name), image, question.removesuffix(" "), answer)
+        kind = jsonstream.field(path, n, record, "type", str) if "type" in record else ""
+        yield Sample(str(name), image, question.removesuffix(" "), answer, kind)
 
 
 def _conversation(sample: Sample) -> dict[str, Any]:
@@ -195,6 +199,8 @@ def _conversation(sample: Sample) -> dict[str, Any]:
             {"from": "assistant", "value": sample.answer},
         ],
     }
+    if sample.type:
+        record["type"] = sample.type
     if (value.count(VISION_START), value.count(VISION_END)) != (1, 1):
         record["image"] = sample.image
     return record

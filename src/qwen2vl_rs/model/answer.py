@@ -25,7 +25,7 @@ class Answer:
     Attributes:
         ids: token ids up to the end token.
         text: the same as text, without control tokens.
-        confidence: probability of exactly this answer and its end, under greedy decoding.
+        confidence: probability of these tokens, the end token included where it was reached.
     """
 
     ids: tuple[int, ...]

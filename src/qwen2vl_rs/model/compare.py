@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
-from ..config import Config, check_config
+from ..config import Config, load_config
 from ..data.sources import read_samples
 from ..errors import RunError
-from ..runs import newest_checkpoint
+from ..records import Sample
+from ..runs import TEST_FILE, newest_checkpoint, read_json, run_lock, sha256
 from ..scoring.pairs import Pair, pairs
 from .evaluate import Evaluator, limit_by_image
 from .loader import read_card
@@ -38,19 +38,33 @@ def compare(
     newest = checkpoint is None
     checkpoint = checkpoint or newest_checkpoint(run)
     card = read_card(checkpoint)
-    config = _config_of(run)
-    samples = list(read_samples(test or Path("data_vl_test.json")))
+    settings = run / "config.toml"
+    config = load_config(settings) if settings.is_file() else Config()
+    place = run / "eval"
     if test is None:
-        samples = limit_by_image(samples, config.eval.max_eval)
+        samples = limit_by_image(_own_questions(run), config.eval.max_eval)
+    else:
+        samples = list(read_samples(test))
+        place = place / f"{test.stem}-{sha256(test)[:8]}"
     asked = Evaluator(model or Path(card.base), card.view, config.eval, config.training)
-    folder = run / "eval"
-    before = asked.run(None, samples, folder / "before")
-    after = asked.run(checkpoint, samples, folder / ("after" if newest else checkpoint.name))
+    with run_lock(run):
+        before = asked.run(None, samples, place / "before")
+        after = asked.run(checkpoint, samples, place / ("after" if newest else checkpoint.name))
     return pairs(before, after)
 
 
-def _config_of(run: Path) -> Config:
-    path = run / "config.toml"
-    if not path.is_file():
-        return Config()
-    return check_config(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+def _own_questions(run: Path) -> list[Sample]:
+    """The test questions of the run, from the current folder.
+
+    Raises:
+        RunError: the file there is another run's: the run may have trained on its images.
+    """
+    path = Path(TEST_FILE)
+    known = (read_json(run / "manifest.json") or {}).get("data", {}).get(TEST_FILE, {})
+    if known and not (path.is_file() and sha256(path) == known["sha256"]):
+        problem = "is not the one of this run" if path.is_file() else "is not here"
+        raise RunError(
+            f"{run}: {TEST_FILE} {problem}",
+            hint="go to the folder the run was started in, or name the questions: --test FILE",
+        )
+    return list(read_samples(path))

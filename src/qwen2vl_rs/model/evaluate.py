@@ -12,9 +12,8 @@ from typing import Any
 
 from ..config import Config, EvalConfig, TrainingSettings, ViewConfig
 from ..console import Progress, say
-from ..data.sources import read_samples
 from ..records import Prediction, Sample
-from ..runs import TRAIN_FILE, atomic_write, newest_checkpoint, read_json, sha256, write_json
+from ..runs import atomic_write, newest_checkpoint, read_json, sha256, write_json
 from ..scoring.answers import normalise
 from ..scoring.compare import Comparison, compare_runs
 from ..scoring.controls import shuffle_images
@@ -22,7 +21,16 @@ from ..scoring.grammar import type_of
 from ..scoring.predictions import read_predictions, write_predictions
 from ..scoring.score import Results, results
 from .answer import answer
-from .loader import Base, attach_adapter, fingerprint, load_base, processes
+from .loader import (
+    Base,
+    attach_adapter,
+    choose_device,
+    fingerprint,
+    load_base,
+    processes,
+    read_config,
+    weights_dtype,
+)
 from .trainer import group_by_image
 
 QUESTIONS_AT_ONCE = 200  # asked between two writes to disk
@@ -37,7 +45,9 @@ class Outcome:
     comparison: Comparison
 
 
-def before_and_after(config: Config, run: Path, test: Sequence[Sample]) -> Outcome:
+def before_and_after(
+    config: Config, run: Path, train: Sequence[Sample], test: Sequence[Sample]
+) -> Outcome:
     """Evaluate the untouched base and the newest checkpoint on the same questions.
 
     Writes ``eval/before``, ``eval/after``, ``eval/shuffled`` and ``compare.json``; what is there
@@ -46,6 +56,7 @@ def before_and_after(config: Config, run: Path, test: Sequence[Sample]) -> Outco
     Args:
         config: settings of the run.
         run: its folder.
+        train: the training questions, for the controls.
         test: the test questions; ``config.eval.max_eval`` limits them by whole images.
 
     Returns:
@@ -57,7 +68,6 @@ def before_and_after(config: Config, run: Path, test: Sequence[Sample]) -> Outco
     before = asked.run(None, test, run / "eval" / "before")
     after = asked.run(checkpoint, test, run / "eval" / "after")
     shuffled = asked.run_shuffled(checkpoint, test, run / "eval" / "shuffled")
-    train = list(read_samples(Path(TRAIN_FILE)))
     scored = Outcome(
         before=results(before, train=train),
         after=results(after, train=train, shuffled=shuffled),
@@ -103,6 +113,7 @@ class Evaluator:
     ) -> None:
         self._folder, self._view = folder, view
         self._settings, self._training = settings, training
+        read_config(folder)
         self._fingerprint = fingerprint(folder)
         self._base: Base | None = None
 
@@ -119,7 +130,7 @@ class Evaluator:
         """
         key = self._key(checkpoint, samples, salt)
         done = folder / "predictions.jsonl"
-        if done.is_file() and (read_json(folder / "inputs.json") or {}).get("key") == key:
+        if done.is_file() and read_json(folder / "inputs.json") == _inputs(key, done):
             say(f"{folder.name}: {done} is up to date")
             return read_predictions(done)
         team = processes()
@@ -133,7 +144,7 @@ class Evaluator:
         team.wait_for_everyone()
         if team.is_main_process:
             write_predictions(done, predictions)
-            write_json(folder / "inputs.json", {"key": key})
+            write_json(folder / "inputs.json", _inputs(key, done))
             for path in folder.glob("predictions.partial-*.jsonl"):
                 path.unlink()
         team.wait_for_everyone()
@@ -157,7 +168,7 @@ class Evaluator:
                 # A batch is asked as a whole or not at all: packed otherwise, rounding differs.
                 if all(s.id in known for group in groups for s in group):
                     continue
-                found = self._ask(base, model, groups)
+                found = [p for p in self._ask(base, model, groups) if p.id not in known]
                 file.writelines(map(_line, found))
                 file.flush()
                 bar.advance(len(found))
@@ -182,7 +193,9 @@ class Evaluator:
     def _model(self, checkpoint: Path | None) -> Iterator[tuple[Base, Any]]:
         """The base, with a checkpoint's adapter in place while the context lasts."""
         if self._base is None:
-            self._base = load_base(self._folder, self._view)
+            device = choose_device()
+            dtype = weights_dtype(device, self._training.bf16)
+            self._base = load_base(self._folder, self._view, device, dtype)
         if checkpoint is None:
             yield self._base, self._base.model
             return
@@ -215,6 +228,11 @@ class Evaluator:
         for part in (*parts, *map(repr, samples)):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         return digest.hexdigest()
+
+
+def _inputs(key: str, predictions: Path) -> dict[str, str]:
+    """What tells whether predictions are there, whole, and from the same inputs."""
+    return {"key": key, "sha256": sha256(predictions)}
 
 
 def _partial(folder: Path, rank: int) -> Path:
@@ -255,7 +273,8 @@ def _read_partial(path: Path, key: str) -> list[Prediction]:
     """What an interrupted evaluation with the same inputs had answered; a torn line ends it."""
     if not path.is_file():
         return []
-    first, *lines = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+    whole = path.read_bytes().rpartition(b"\n")[0].decode("utf-8")
+    first, *lines = whole.split("\n")
     if first != json.dumps({"key": key}):
         return []
     return [Prediction(**json.loads(line)) for line in lines]

@@ -24,11 +24,11 @@ from pydantic import BaseModel, ValidationError
 
 from ..console import Progress, say, warn
 from ..errors import HubError
+from ..runs import HUB_MANIFEST as MANIFEST
 from ..runs import sha256, write_json
 from .hub_clients import Client, Interrupted, Listing, RemoteFile, connect
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
-MANIFEST = ".qwen2vl-rs.json"
 _INCOMING = ".incoming"  # holds files until their checksums are known to be right
 # Pickles can run code when they are read, and the others repeat the weights once more.
 _OTHER_WEIGHTS = (

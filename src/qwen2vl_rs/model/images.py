@@ -106,7 +106,9 @@ def load_image_reader(folder: Path, view: ViewConfig) -> ImageReader:
         processor = Qwen2VLImageProcessorPil.from_pretrained(
             folder,
             local_files_only=True,
-            size={"shortest_edge": view.min_pixels, "longest_edge": view.max_pixels},
+            # by these names: those in the file would win over ``size``
+            min_pixels=view.min_pixels,
+            max_pixels=view.max_pixels,
         )
     except (OSError, ValueError) as error:
         raise ModelError(

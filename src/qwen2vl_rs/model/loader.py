@@ -26,7 +26,17 @@ from transformers.utils import logging as hf_logging
 from ..config import ViewConfig
 from ..console import set_quiet
 from ..errors import ModelError
-from ..runs import checkpoints, newest_checkpoint, write_json
+from ..runs import (
+    CHECKSUMS,
+    HUB_MANIFEST,
+    atomic_write,
+    checkpoints,
+    damage,
+    newest_checkpoint,
+    read_json,
+    sha256,
+    write_json,
+)
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 
@@ -35,6 +45,14 @@ FAMILIES = {
     "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
     "qwen3_vl": Qwen3VLForConditionalGeneration,
 }
+_SMALL_FILES = (
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
 hf_logging.set_verbosity_error()
@@ -80,6 +98,19 @@ def processes() -> PartialState:
     return team
 
 
+_README = """\
+---
+base_model: {base}
+library_name: peft
+pipeline_tag: visual-question-answering
+tags: [remote-sensing, rsvqa, lora]
+---
+
+LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and satellite images.
+`qwen2vl_rs.json` says which base it belongs to and how images and questions were shown to it.
+"""
+
+
 def choose_device() -> torch.device:
     """The CUDA device of this process, else the CPU."""
     if torch.cuda.is_available():
@@ -92,6 +123,11 @@ def choose_dtype(device: torch.device, bf16: bool | None = None) -> torch.dtype:
     if bf16 is None:
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.bfloat16 if bf16 else torch.float32
+
+
+def weights_dtype(device: torch.device, bf16: bool | None) -> torch.dtype:
+    """Type of the frozen weights: on a CPU float32, from which autocast rounds as it goes."""
+    return torch.float32 if device.type == "cpu" else choose_dtype(device, bf16)
 
 
 def read_config(folder: Path) -> Any:
@@ -140,7 +176,7 @@ def load_base(
         model, info = FAMILIES[config.model_type].from_pretrained(
             folder,
             config=config,
-            dtype=dtype or choose_dtype(device),
+            dtype=dtype or weights_dtype(device, None),
             attn_implementation="sdpa",
             local_files_only=True,
             use_safetensors=True,
@@ -166,8 +202,15 @@ def load_base(
 
 
 def fingerprint(folder: Path) -> str:
-    """Digest that tells bases apart in a moment: names, headers and samples of the weights."""
+    """Digest that tells bases apart in a moment.
+
+    It covers all small files that decide an answer, and names, headers and samples of the
+    weights.
+    """
     digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for name in _SMALL_FILES:
+        if (folder / name).is_file():
+            digest.update(f"{name}:{sha256(folder / name)}".encode())
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}".encode())
@@ -185,6 +228,8 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         ModelError: the checkpoint was trained on another base, or is unreadable.
     """
     card = read_card(checkpoint)
+    if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
+        raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
     if card.fingerprint != base.fingerprint:
         raise ModelError(
             f"{checkpoint} was trained on another base ({card.base}), not on {base.folder}",
@@ -198,6 +243,12 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
             f"the adapter in {checkpoint} cannot be read: {str(error).splitlines()[0]}",
             hint="use an older checkpoint, or train again",
         ) from error
+    for name, weight in model.named_parameters():
+        if "lora_" in name and not torch.isfinite(weight).all():
+            raise ModelError(
+                f"the adapter in {checkpoint} holds values that are no numbers",
+                hint="use an older checkpoint, or train with a lower learning rate",
+            )
     return model.eval()
 
 
@@ -217,6 +268,13 @@ def write_card(checkpoint: Path, base: Base, view: ViewConfig) -> None:
         "view": view.model_dump(mode="json"),
     }
     write_json(checkpoint / CARD, value)
+    # PEFT writes the base as it was named on the command line, and an empty model card
+    known = read_json(base.folder / HUB_MANIFEST) or {}
+    name = known.get("repo_id", value["base"])
+    adapter = read_json(checkpoint / "adapter_config.json")
+    write_json(checkpoint / "adapter_config.json", {**adapter, "base_model_name_or_path": name})
+    with atomic_write(checkpoint / "README.md") as file:
+        file.write(_README.format(base=name))
 
 
 def read_card(checkpoint: Path) -> CheckpointCard:

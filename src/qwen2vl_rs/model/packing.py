@@ -48,8 +48,8 @@ def plan_epoch(
     """Order one epoch: every question exactly once, several images in every step.
 
     The questions of each image are shuffled and cut into turns of nearly equal size, at most
-    ``per_image`` long. All images have their first turn before any has its second, so that a
-    step repeats an image only where there are fewer images than places.
+    ``per_image`` long. All images have their first turn before any has its second; a step that
+    spans two such rounds may hold an image twice.
 
     Args:
         questions: number of questions of each image.
@@ -72,8 +72,9 @@ def plan_epoch(
 def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) -> Iterator[Pack]:
     """Lay asks out in packs of at most ``budget`` tokens.
 
-    An image whose branches do not fit stands in several packs. A single branch that exceeds the
-    budget with its image still makes a pack of its own: nothing is cut off.
+    An image whose branches do not fit stands in several packs. Where an image alone takes more
+    than three quarters of the budget, its branches may take a quarter on top; a branch that
+    exceeds even that makes a pack of its own: nothing is cut off.
     """
     trees: list[Tree] = []
     shown: list[Pixels] = []
@@ -84,7 +85,9 @@ def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) ->
         positions = root_positions(head, ask.pixels.grid, merge, tail)
         waiting = list(ask.branches)
         while waiting:
-            taken = _fit(waiting, budget - used - len(ids))
+            # a large image must not leave its questions one to a pack
+            room = budget - used - len(ids) if trees else max(budget - len(ids), budget // 4)
+            taken = _fit(waiting, room)
             if not taken and trees:
                 yield Pack(lay_out(trees), shown)
                 trees, shown, used = [], [], 0

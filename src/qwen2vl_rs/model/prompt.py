@@ -108,11 +108,12 @@ def load_prompt_format(folder: Path, config: Any, instruction: str) -> PromptFor
             hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
     pad = tokenizer.convert_ids_to_tokens(config.image_token_id)
-    lead = f"{instruction}\n" if instruction else ""
-    user = {
-        "role": "user",
-        "content": [{"type": "image"}, {"type": "text", "text": lead + _MARK}],
-    }
+    if pad is None:
+        raise ModelError(
+            f"no usable tokenizer in {folder}: it has no token {config.image_token_id}",
+            hint="fetch the model again: qwen2vl-rs load",
+        )
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
     asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
     if asked.count(pad) != 1 or asked.count(_MARK) != 1:
         raise ModelError(f"the chat template in {folder} does not place one image and one question")
@@ -125,10 +126,12 @@ def load_prompt_format(folder: Path, config: Any, instruction: str) -> PromptFor
         return tuple(tokenizer.encode(text, add_special_tokens=False))
 
     end_id = ids(answered.split(_ANSWER)[1])[0]
+    lead = f"{instruction}\n" if instruction else ""
+    plain = tokenizer.encode(lead, add_special_tokens=False, split_special_tokens=True)
     return PromptFormat(
         tokenizer=tokenizer,
         head=ids(head),
-        tail=ids(tail),
+        tail=(*ids(tail), *plain),
         close=ids(close),
         image_id=config.image_token_id,
         end_id=end_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,9 +30,9 @@ def usable(trackers: Sequence[str]) -> list[str]:
 def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
     """Start SwanLab for a run and finish it afterwards; the others start by themselves.
 
-    SwanLab goes online only with credentials (``swanlab login`` or ``SWANLAB_API_KEY``) or when
-    ``SWANLAB_MODE`` says so; otherwise it writes to ``<run>/swanlog``, which ``swanlab sync``
-    can send later. W&B likewise is offline without a key.
+    SwanLab goes online only with credentials (``swanlab login`` or ``SWANLAB_API_KEY``);
+    otherwise, or where that fails, it writes to ``<run>/swanlog``, which ``swanlab sync``
+    can send later. W&B is offline without ``WANDB_API_KEY``.
     """
     if "WANDB_API_KEY" not in os.environ:
         os.environ.setdefault("WANDB_MODE", "offline")
@@ -40,17 +41,33 @@ def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
         return
     import swanlab
 
-    mode = os.environ.get("SWANLAB_MODE") or ("online" if swanlab.Settings().api_key else "offline")
     folder = run / "swanlog"
-    with _hushed(mode):
-        swanlab.init(mode=mode, project="qwen2vl-rs", name=run.name, log_dir=str(folder))
-    later = f", send later with: swanlab sync {folder}/run-*" if mode == "offline" else ""
-    say(f"SwanLab: {mode}{later}")
+    mode = os.environ.get("SWANLAB_MODE", "online")
+    if mode not in ("disabled", "local", "offline"):
+        mode = "online" if swanlab.Settings().api_key else "offline"
+    try:
+        _start(mode, run, folder)
+    except Exception as error:  # a refused key, no network: whatever its client raises
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        warn(f"SwanLab cannot go online ({reason}): it records offline")
+        mode = "offline"
+        _start(mode, run, folder)
+    later = f", send later: swanlab sync {shlex.quote(str(folder))}/run-*"
+    say(f"SwanLab: {mode}{later if mode == 'offline' else ''}")
     try:
         yield
     finally:
         with _hushed(mode):
             swanlab.finish()
+
+
+def _start(mode: str, run: Path, folder: Path) -> None:
+    import swanlab
+
+    with _hushed(mode):
+        swanlab.init(
+            mode=mode, project="qwen2vl-rs", name=run.name, log_dir=str(folder), reinit=True
+        )
 
 
 @contextlib.contextmanager

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import platform
+import shlex
 import shutil
-import time
-import tomllib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import TrainingArguments, set_seed
 
 from .. import __version__
-from ..config import Config, check_config, write_config
+from ..config import Config, load_config, write_config
 from ..console import Progress, say, warn
 from ..data.raster import image_size
 from ..data.sources import read_samples
@@ -26,9 +25,28 @@ from ..data.split import leak, split_by_image, split_by_question
 from ..data.tables import read_conversations, write_conversations
 from ..errors import DataError, RunError
 from ..records import Sample
-from ..runs import TEST_FILE, TRAIN_FILE, checkpoints, damage, run_lock, sha256, write_json
+from ..runs import (
+    TEST_FILE,
+    TRAIN_FILE,
+    checkpoints,
+    damage,
+    read_json,
+    run_lock,
+    sha256,
+    write_json,
+)
 from .evaluate import Outcome, before_and_after
-from .loader import Base, choose_device, choose_dtype, load_base, processes, quiet_peft
+from .loader import (
+    Base,
+    choose_device,
+    choose_dtype,
+    fingerprint,
+    load_base,
+    processes,
+    quiet_peft,
+    read_config,
+    weights_dtype,
+)
 from .track import tracking, usable
 from .trainer import Steps, TreeTrainer, read_metrics
 from .vision import encode_all
@@ -61,8 +79,10 @@ def train(config: Config, *, resume: bool = False) -> Outcome:
     team = processes()
     with run_lock(run) if team.is_main_process else contextlib.nullcontext():
         if team.is_main_process:
+            read_config(Path(config.model))
             _check_run(run, config, resume)
-            make_split(config)
+            if not (resume and _same_questions(run)):
+                make_split(config)
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
         split = Split(*(list(read_conversations(Path(f))) for f in (TRAIN_FILE, TEST_FILE)))
@@ -73,7 +93,7 @@ def train(config: Config, *, resume: bool = False) -> Outcome:
         team.wait_for_everyone()
         if not finished:
             fit(config, split, run, resume)
-        return before_and_after(config, run, split.test)
+        return before_and_after(config, run, split.train, split.test)
 
 
 def make_split(config: Config) -> None:
@@ -111,7 +131,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     checkpoint = _sound_checkpoint(run) if resume else None
     settings, device = config.training, choose_device()
     bf16 = choose_dtype(device, settings.bf16) is torch.bfloat16
-    base = load_base(Path(config.model), config.view, device)
+    base = load_base(Path(config.model), config.view, device, weights_dtype(device, settings.bf16))
     team = processes()
     cache = run / "vision-cache"
     paths = list(dict.fromkeys(sample.image for sample in split.train))
@@ -125,6 +145,34 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     steps = Steps(split.train, base.prompts, images or base.images, settings, team.num_processes)
     _describe(base, model, steps, settings, device, bf16)
     trackers = usable(settings.report_to)
+    args = _arguments(config, run, trackers, bf16)
+    trainer = TreeTrainer(base, config.view, steps, settings.save_total_limit, model, args)
+    if team.is_main_process:
+        _write_manifest(config, split, base, run, bf16)
+    with tracking(trackers if team.is_main_process else [], run):
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except torch.OutOfMemoryError as error:
+            lower = settings.max_tokens_per_pack // 2
+            raise RunError(
+                "the device's memory does not suffice",
+                hint=f"smaller packs, with the same result: --set "
+                f"training.max_tokens_per_pack={lower}",
+            ) from error
+        finally:
+            trainer.reporter.close()
+    if team.is_main_process:
+        _write_results(run)
+        shutil.rmtree(cache)
+    team.wait_for_everyone()
+    del trainer, model, base
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _arguments(config: Config, run: Path, trackers: list[str], bf16: bool) -> TrainingArguments:
+    settings = config.training
     args = TrainingArguments(
         output_dir=str(run),
         run_name=run.name,
@@ -138,7 +186,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         bf16=bf16,
-        use_cpu=device.type == "cpu",
+        use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=settings.save_steps,
@@ -149,20 +197,10 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         report_to=trackers,
         seed=settings.seed,
     )
-    trainer = TreeTrainer(base, config.view, steps, settings.save_total_limit, model, args)
-    if team.is_main_process:
-        _write_manifest(config, split, base, run, bf16)
-    start = time.monotonic()
-    with tracking(trackers if team.is_main_process else [], run):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if team.is_main_process:
-        _write_results(run, trainer, time.monotonic() - start)
-        shutil.rmtree(cache)
-    team.wait_for_everyone()
-    del trainer, model, base
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    args._n_gpu = 1  # several GPUs in one process would mean DataParallel, which knows no packs
+    if torch.cuda.device_count() > processes().num_processes:
+        say("one GPU of several is used; for all of them: torchrun --nproc-per-node gpu …")
+    return args
 
 
 def lora_config(config: Config) -> LoraConfig:
@@ -178,24 +216,56 @@ def lora_config(config: Config) -> LoraConfig:
     )
 
 
+_FREE = {"report_to", "dataloader_num_workers", "save_total_limit", "vision_cache_gb"}
+
+
 def _check_run(run: Path, config: Config, resume: bool) -> None:
     """Refuse to mix two runs in one folder."""
-    used = (run / "config.toml").is_file()
-    if used and not resume:
+    started = bool(checkpoints(run)) or (run / "train_results.json").is_file()
+    if started and not resume:
         raise RunError(
             f"{run} already holds a run",
             hint="go on with it: --resume; or choose another folder: --output",
         )
-    if resume and not used:
+    if not resume:
+        return
+    if not (run / "config.toml").is_file():
         raise RunError(f"nothing to resume in {run}", hint="start without --resume")
-    if resume:
-        text = (run / "config.toml").read_text(encoding="utf-8")
-        before = check_config(tomllib.loads(text), str(run / "config.toml"))
-        if changed := _differences(before.model_dump(), config.model_dump()):
+    before = load_config(run / "config.toml")
+    changed = _differences(_what_matters(before), _what_matters(config))
+    manifest = read_json(run / "manifest.json") or {}
+    known = manifest.get("base", {}).get("fingerprint")
+    if known and known != fingerprint(Path(config.model)):
+        changed.append(f"the base is not the one it was started with ({before.model})")
+    if changed:
+        raise RunError(
+            f"{run} was started with other settings: {'; '.join(changed)}",
+            hint=f"resume with its own: qwen2vl-rs train {shlex.quote(str(run))}/config.toml "
+            "--resume",
+        )
+
+
+def _what_matters(config: Config) -> dict[str, Any]:
+    """The settings that decide the result of training."""
+    tree = config.model_dump(include={"data", "view", "lora", "training"})
+    tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
+    return tree
+
+
+def _same_questions(run: Path) -> bool:
+    """Whether the split files are those of the run; False where it has not got so far.
+
+    Raises:
+        RunError: they are others now.
+    """
+    known = (read_json(run / "manifest.json") or {}).get("data", {})
+    for name, facts in known.items():
+        if not Path(name).is_file() or sha256(Path(name)) != facts["sha256"]:
             raise RunError(
-                f"{run} was started with other settings: {'; '.join(changed)}",
-                hint=f"resume with its own: qwen2vl-rs train {run / 'config.toml'} --resume",
+                f"{name} in this folder is not the one {run} was started with",
+                hint="go to the folder it was started in, or start anew: --output",
             )
+    return bool(known)
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -214,7 +284,8 @@ def _sound_checkpoint(run: Path) -> Path | None:
         if (problem := damage(checkpoint)) is None:
             say(f"resuming from {checkpoint}")
             return checkpoint
-        warn(f"{checkpoint} is not used: {problem}")
+        warn(f"{checkpoint} is not used, and removed: {problem}")
+        shutil.rmtree(checkpoint)
     say("no checkpoint yet: starting from the beginning")
     return None
 
@@ -274,13 +345,13 @@ def _write_manifest(config: Config, split: Split, base: Base, run: Path, bf16: b
     )
 
 
-def _write_results(run: Path, trainer: TreeTrainer, seconds: float) -> None:
+def _write_results(run: Path) -> None:
     lines = read_metrics(run / "metrics.jsonl")
-    done = trainer.questions_seen
+    done, seconds = sum(line["questions"] for line in lines), lines[-1]["seconds"]
     results = {
         "train_loss": sum(line["loss"] for line in lines) / len(lines),
         "train_steps": len(lines),
-        "train_runtime": round(seconds, 3),
+        "train_runtime": seconds,
         "train_questions": done,
         "train_questions_per_second": round(done / seconds, 3),
     }

@@ -31,7 +31,7 @@ from ..config import TrainingSettings, ViewConfig
 from ..console import Progress
 from ..errors import RunError
 from ..records import Sample
-from ..runs import checkpoints, staged_folder
+from ..runs import atomic_write, checkpoints, staged_folder
 from .answer import forward
 from .images import Images
 from .loader import Base, write_card
@@ -46,14 +46,12 @@ class Step:
 
     Attributes:
         packs: its trees.
-        questions: number of questions in the whole step, over all processes.
         loss_tokens: number of answer and end tokens in the whole step.
         weight: 1; 0 for a process that has nothing to do and repeats another's work, because
             all have to take part in the exchange of gradients.
     """
 
     packs: list[Pack]
-    questions: int
     loss_tokens: int
     weight: int
 
@@ -86,11 +84,16 @@ class Steps(Dataset[dict[str, Step]]):
         self._plan_of: tuple[int, list[list[Turn]]] = (-1, [])
         self.per_epoch = len(self._plan(0))
 
+    def questions(self, step: int) -> int:
+        """Number of questions in an optimizer step, over all processes."""
+        turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
+        return sum(len(chosen) for _, chosen in turns)
+
     @property
     def steps(self) -> int:
         """Number of optimizer steps."""
         every = self.per_epoch * self._settings.num_train_epochs
-        return every if self._settings.max_steps < 0 else min(every, self._settings.max_steps)
+        return min(every, self._settings.max_steps or every)
 
     def __len__(self) -> int:
         return self.steps * self._world
@@ -104,7 +107,7 @@ class Steps(Dataset[dict[str, Step]]):
         packs = list(pack(asks, self._prompts, self._images.merge, budget))
         everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
-        return {"step": Step(packs, len(everyone), tokens, weight=int(bool(mine)))}
+        return {"step": Step(packs, tokens, weight=int(bool(mine)))}
 
     def _ask(self, image: int, chosen: Ints) -> Ask:
         samples = [self._groups[image][i] for i in chosen]
@@ -159,16 +162,17 @@ class TreeTrainer(Trainer):
         model: Any,
         args: TrainingArguments,
     ) -> None:
+        reporter = _Reporter(Path(args.output_dir), steps)
         super().__init__(
             model=model,
             args=args,
             train_dataset=steps,
             data_collator=lambda items: items[0],
-            callbacks=[_Reporter(Path(args.output_dir), steps)],
+            callbacks=[reporter],
         )
+        self.reporter = reporter
         self.remove_callback(PrinterCallback)  # it prints to stdout
         self._base, self._view, self._keep = base, view, keep
-        self.questions_seen = 0
         self._folder = self._staging = Path(args.output_dir)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -196,7 +200,6 @@ class TreeTrainer(Trainer):
                 f"the loss became {total.item()} at step {self.state.global_step + 1}",
                 hint="lower the learning rate: --set training.learning_rate=2e-5",
             )
-        self.questions_seen += step.questions
         return total
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -242,15 +245,14 @@ class _Reporter(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Keep the lines up to the checkpoint that is resumed."""
+        """Keep the lines up to the checkpoint that is resumed; their time counts on."""
         if not state.is_world_process_zero:
             return
         kept = [line for line in read_metrics(self._path) if line["step"] <= state.global_step]
-        with self._path.open("w", encoding="utf-8") as file:
+        with atomic_write(self._path) as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
         self._progress = Progress("training", state.max_steps, "steps", state.global_step)
-        self._progress.__enter__()
-        self._start = time.monotonic()
+        self._start = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
     def on_log(
         self,
@@ -265,16 +267,15 @@ class _Reporter(TrainerCallback):
             return
         logs["epoch"] = round(state.global_step / self._steps.per_epoch, 4)
         line = {"step": state.global_step, **logs}
+        line["questions"] = self._steps.questions(state.global_step - 1)
         line["seconds"] = round(time.monotonic() - self._start, 3)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self._progress:
             self._progress.advance(1, f"loss {logs['loss']:.4f}")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Close the progress bar."""
+    def close(self) -> None:
+        """Leave the line of the progress bar, however training ended."""
         if self._progress:
             self._progress.__exit__(None, None, None)
 
@@ -283,7 +284,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Lines of ``metrics.jsonl``; a last line cut short by a crash is dropped."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
     found = []
     for line in lines:
         try:
