@@ -168,6 +168,8 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     with _needs_training():
         from .model.train import train as run
     outcome = run(loaded, resume=resume)
+    if outcome is None:  # another process prints
+        return
     from .report.text import verdict
 
     _print(
@@ -238,6 +240,8 @@ def ask(
     with _needs_training():
         from .model.ask import ask as put
 
+    if not all(q.strip() for q in questions):
+        raise click.UsageError("a question is empty")
     answers = put(model, image, questions, base)
     if as_json:
         rows = [
@@ -249,7 +253,7 @@ def ask(
         _print(answers[0].text)
     else:
         for question, one in zip(questions, answers, strict=True):
-            _print(f"{question}\t{one.text}")
+            _print(f"{question}\t{' '.join(one.text.split())}")
 
 
 def _option(name: str, value: Path, default: str) -> str:
@@ -286,6 +290,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return 130
+    except OSError as error:  # stdout cannot be written to
+        click.echo(f"error: cannot print the result: {error.strerror}", err=True)
+        return 1
     except SystemExit:  # click's answer to a closed pipe: `… | head` is no failure
         return 0
     except Qwen2VLRSError as error:

@@ -210,11 +210,15 @@ def load_config(
     """
     tree: dict[str, Any] = {}
     if path is not None:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is no regular file", hint="name a TOML file")
         try:
             tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError as error:
-            raise ConfigError(f"no configuration file {path}") from error
-        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"no configuration file {path}", hint="without one, the defaults are used"
+            ) from error
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: {error}", hint="the file must be TOML") from error
     for key, value in (values or {}).items():
         _put(tree, key, value)
@@ -234,7 +238,9 @@ def check_config(tree: dict[str, Any], where: str) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         lines = [_explain(dict(e)) for e in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from error
+        raise ConfigError(
+            f"{where}: " + "; ".join(lines), hint="all settings: config.toml of a finished run"
+        ) from error
 
 
 def write_config(path: Path, config: Config) -> None:

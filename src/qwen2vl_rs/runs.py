@@ -30,6 +30,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         RunError: the folder cannot be written to.
     """
+    if path.exists() and not path.is_file():
+        raise RunError(f"cannot write {path}: it is no regular file", hint="choose another output")
     short = os.fsdecode(os.fsencode(path.name)[:200])  # a name has at most 255 bytes
     temporary = path.with_name(f".{short}.tmp")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}

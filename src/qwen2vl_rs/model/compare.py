@@ -11,7 +11,7 @@ from ..records import Sample
 from ..runs import TEST_FILE, newest_checkpoint, read_json, run_lock, sha256
 from ..scoring.pairs import Pair, pairs
 from .evaluate import Evaluator, limit_by_image
-from .loader import read_card
+from .loader import read_card, require_base
 
 
 def compare(
@@ -46,7 +46,9 @@ def compare(
     else:
         samples = list(read_samples(test))
         place = place / f"{test.stem}-{sha256(test)[:8]}"
-    asked = Evaluator(model or Path(card.base), card.view, config.eval, config.training)
+    folder = model or Path(card.base)
+    require_base(folder, checkpoint, card)
+    asked = Evaluator(folder, card.view, config.eval, config.training)
     with run_lock(run):
         before = asked.run(None, samples, place / "before")
         after = asked.run(checkpoint, samples, place / ("after" if newest else checkpoint.name))

@@ -22,6 +22,7 @@ from ..scoring.predictions import read_predictions, write_predictions
 from ..scoring.score import Results, results
 from .answer import answer
 from .loader import (
+    ADAPTER,
     Base,
     attach_adapter,
     choose_device,
@@ -221,7 +222,7 @@ class Evaluator:
 
     def _key(self, checkpoint: Path | None, samples: Sequence[Sample], salt: str) -> str:
         """Digest of all that decides the answers."""
-        adapter = sha256(checkpoint / "adapter_model.safetensors") if checkpoint else "none"
+        adapter = sha256(checkpoint / ADAPTER) if checkpoint else "none"
         parts = [self._fingerprint, adapter, salt, self._view.model_dump_json()]
         parts.append(str(self._settings.max_new_tokens))
         digest = hashlib.sha256()

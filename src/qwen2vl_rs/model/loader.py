@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import PeftModel
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -53,6 +54,7 @@ _SMALL_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+ADAPTER = "adapter_model.safetensors"
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
 hf_logging.set_verbosity_error()
@@ -144,7 +146,7 @@ def read_config(folder: Path) -> Any:
         family = raw["model_type"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder}/config.json is unreadable or names no model_type") from error
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ModelError(
             f"{folder} is a {family} model; this works with {', '.join(FAMILIES)}",
             hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
@@ -156,7 +158,47 @@ def read_config(folder: Path) -> Any:
             f"{folder} has no safetensors weights (pickled weights are not read)",
             hint="fetch the model again: qwen2vl-rs load",
         )
-    return AutoConfig.from_pretrained(folder, local_files_only=True)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever a wrong value makes the config class raise
+        raise ModelError(
+            f"{folder}/config.json cannot be used: {str(error).splitlines()[0]}",
+            hint="fetch the model again: qwen2vl-rs load --verify",
+        ) from error
+    _check_shapes(folder, config)
+    return config
+
+
+def _check_shapes(folder: Path, config: Any) -> None:
+    """Refuse weights of another size before a network of the wrong size is built.
+
+    Raises:
+        ModelError: the embeddings in the files are not those of the configuration.
+    """
+    text = config.get_text_config()
+    expected = [text.vocab_size, text.hidden_size]
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = [n for n in file.keys() if n.endswith("embed_tokens.weight")]  # noqa: SIM118
+                shapes = [file.get_slice(n).get_shape() for n in names]
+        except Exception as error:  # safetensors has no common error class for broken files
+            raise ModelError(
+                f"the weights in {folder} cannot be read: {path.name}: {error}",
+                hint="fetch the model again: qwen2vl-rs load --verify",
+            ) from error
+        if any(shape != expected for shape in shapes):
+            raise ModelError(
+                f"the weights in {folder} are not those of its config.json: embeddings of "
+                f"{shapes[0]}, not {expected}",
+                hint="fetch the model again: qwen2vl-rs load --verify",
+            )
+        if shapes:
+            return
+    raise ModelError(
+        f"{folder} lacks the weights embed_tokens.weight",
+        hint="fetch the model again: qwen2vl-rs load --verify",
+    )
 
 
 def load_base(
@@ -221,6 +263,20 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
+    """Make sure that a folder holds the base a checkpoint was trained on.
+
+    Raises:
+        ModelError: it holds another one, or none.
+    """
+    read_config(folder)
+    if fingerprint(folder) != card.fingerprint:
+        raise ModelError(
+            f"{checkpoint} was trained on another base ({card.base}), not on {folder}",
+            hint=f"name its base: --model {card.base}",
+        )
+
+
 def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     """Put a checkpoint's adapter on a base; ``unload()`` gives the base back.
 
@@ -228,13 +284,11 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         ModelError: the checkpoint was trained on another base, or is unreadable.
     """
     card = read_card(checkpoint)
+    if not (checkpoint / ADAPTER).is_file():
+        raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
         raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
-    if card.fingerprint != base.fingerprint:
-        raise ModelError(
-            f"{checkpoint} was trained on another base ({card.base}), not on {base.folder}",
-            hint=f"name its base: --model {card.base}",
-        )
+    require_base(base.folder, checkpoint, card)
     try:
         with quiet_peft():
             model = PeftModel.from_pretrained(base.model, checkpoint, local_files_only=True)
@@ -286,7 +340,7 @@ def read_card(checkpoint: Path) -> CheckpointCard:
     try:
         value = json.loads((checkpoint / CARD).read_text(encoding="utf-8"))
         view = ViewConfig.model_validate(value["view"])
-        return CheckpointCard(value["base"], value["fingerprint"], view)
+        return CheckpointCard(str(value["base"]), str(value["fingerprint"]), view)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or unreadable)",

@@ -97,7 +97,7 @@ def load_prompt_format(folder: Path, config: Any, instruction: str) -> PromptFor
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # tokenizers raises bare exceptions
         raise ModelError(
             f"no usable tokenizer in {folder}: {str(error).splitlines()[0]}",
             hint="fetch the model again: qwen2vl-rs load",
@@ -114,7 +114,13 @@ def load_prompt_format(folder: Path, config: Any, instruction: str) -> PromptFor
             hint="fetch the model again: qwen2vl-rs load",
         )
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
-    asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    try:
+        asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # whatever a broken template raises
+        raise ModelError(
+            f"the chat template in {folder} is broken: {error}",
+            hint="fetch the model again: qwen2vl-rs load --verify",
+        ) from error
     if asked.count(pad) != 1 or asked.count(_MARK) != 1:
         raise ModelError(f"the chat template in {folder} does not place one image and one question")
     head, rest = asked.split(pad)

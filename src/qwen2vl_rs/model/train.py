@@ -23,7 +23,7 @@ from ..data.raster import image_size
 from ..data.sources import read_samples
 from ..data.split import leak, split_by_image, split_by_question
 from ..data.tables import read_conversations, write_conversations
-from ..errors import DataError, RunError
+from ..errors import ConfigError, DataError, RunError
 from ..records import Sample
 from ..runs import (
     TEST_FILE,
@@ -60,7 +60,7 @@ class Split:
     test: list[Sample]
 
 
-def train(config: Config, *, resume: bool = False) -> Outcome:
+def train(config: Config, *, resume: bool = False) -> Outcome | None:
     """Fine-tune a base and evaluate it before and after.
 
     Writes the two split files in the current folder and everything else in ``config.output``.
@@ -70,7 +70,7 @@ def train(config: Config, *, resume: bool = False) -> Outcome:
         resume: go on from the newest sound checkpoint of ``config.output``.
 
     Returns:
-        What was measured before and after.
+        What was measured before and after; None in all processes but the first.
 
     Raises:
         Qwen2VLRSError: for data, images, base or run folder that cannot be used.
@@ -93,7 +93,8 @@ def train(config: Config, *, resume: bool = False) -> Outcome:
         team.wait_for_everyone()
         if not finished:
             fit(config, split, run, resume)
-        return before_and_after(config, run, split.train, split.test)
+        outcome = before_and_after(config, run, split.train, split.test)
+        return outcome if team.is_main_process else None
 
 
 def make_split(config: Config) -> None:
@@ -140,8 +141,14 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
             images = encode_all(base, paths, cache, int(settings.vision_cache_gb * 1e9), bf16)
         team.wait_for_everyone()
     set_seed(settings.seed)
-    with quiet_peft():
-        model = get_peft_model(base.model, lora_config(config))
+    try:
+        with quiet_peft():
+            model = get_peft_model(base.model, lora_config(config))
+    except ValueError as error:
+        raise ConfigError(
+            f"lora.target_modules: {str(error).splitlines()[0]}",
+            hint="names of layers, such as q_proj, v_proj",
+        ) from error
     steps = Steps(split.train, base.prompts, images or base.images, settings, team.num_processes)
     _describe(base, model, steps, settings, device, bf16)
     trackers = usable(settings.report_to)

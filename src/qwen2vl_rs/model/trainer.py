@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import (
@@ -212,7 +213,12 @@ class TreeTrainer(Trainer):
         self._staging = self._folder / f".{name}.tmp"  # where `staged_folder` puts it
         with staged_folder(self._folder / name) if main else contextlib.nullcontext():
             everyone()
-            super()._save_checkpoint(model, trial)  # every process writes its random state
+            try:
+                super()._save_checkpoint(model, trial)  # every process writes its random state
+            except SafetensorError as error:  # how safetensors says that the disk is full
+                raise RunError(
+                    f"cannot write {self._folder / name}: {error}", hint="free some disk space"
+                ) from error
             everyone()
             if main:
                 for path in list((self._staging / name).iterdir()):

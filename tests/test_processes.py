@@ -1,0 +1,77 @@
+"""Several processes do the work of one: the same losses, the same answers, none lost."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factory import make_samples
+from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.model.trainer import share_out
+
+SETTINGS = [
+    "training.learning_rate=0.01", "training.images_per_step=3", "training.questions_per_image=5",
+    "training.num_train_epochs=1", "training.save_steps=3", "training.report_to=[]",
+    "training.gradient_checkpointing=false", "lora.lora_dropout=0.0", "lora.r=8",
+    "training.max_tokens_per_pack=150", "data.test_fraction=0.3", "eval.max_new_tokens=6",
+]  # fmt: skip
+
+
+@given(st.lists(st.integers(1, 99), max_size=20), st.integers(1, 6))
+def test_work_is_shared_out_whole_and_evenly(sizes, world):
+    shares = share_out(sizes, world)
+    assert len(shares) == world
+    assert sorted(i for share in shares for i in share) == list(range(len(sizes)))
+    loads = [sum(sizes[i] for i in share) for share in shares]
+    assert max(loads) - min(loads) <= max(sizes, default=0)
+
+
+def start(folder, base, launcher, *more):
+    words = [*launcher, "-m", "qwen2vl_rs", "train", "--model", str(base), "--json", *more]
+    words += [part for s in SETTINGS for part in ("--set", s)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_are_one(tmp_path, small_base):
+    runs = {}
+    # three images a step over two processes; four over three leaves one with nothing at times
+    for name, launcher in (("one", [sys.executable]), ("two", [*TORCHRUN, "2"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        samples = make_samples(tmp_path / "images", images=7)
+        write_conversations(folder / "data_vl.json", samples)
+        done = start(folder, small_base, launcher)
+        run = folder / "output/Qwen2-VL-2B"
+        lines = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+        answers = [
+            json.loads(x)["text"]
+            for x in (run / "eval/after/predictions.jsonl").read_text().splitlines()
+        ]
+        runs[name] = (lines, answers, json.loads(done.stdout), sorted(os.listdir(run)))
+        assert not list(run.rglob("*.partial*"))
+        assert done.stderr.count("data_vl_train.json:") == 1  # said once
+    (lines, answers, comparison, files), (lines_2, answers_2, comparison_2, files_2) = (
+        runs["one"],
+        runs["two"],
+    )
+    assert [x["questions"] for x in lines] == [x["questions"] for x in lines_2]
+    for a, b in zip(lines, lines_2, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
+    assert answers == answers_2
+    assert comparison == comparison_2
+    assert files == files_2
+    checkpoint = Path(tmp_path / "two/output/Qwen2-VL-2B").glob("checkpoint-*")
+    assert {p.name for p in next(checkpoint).iterdir()} >= {"rng_state_0.pth", "rng_state_1.pth"}
