@@ -34,6 +34,7 @@ SIZES = {
         kv_heads=2,
         head=64,
         intermediate=1024,
+        vision_head=64,
     ),
     "2b": Size(
         hidden=1536,

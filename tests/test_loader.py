@@ -87,7 +87,7 @@ def test_damaged_weights(base):
     path.write_bytes(whole[: len(whole) // 2])
     refuse(base, "cannot be read")
     path.unlink()
-    refuse(base, "cannot be read")
+    refuse(base, "lacks the weights")
 
 
 def test_missing_weights_are_not_invented(base):

@@ -111,7 +111,7 @@ class TrainingSettings(Section):
         questions_per_image: questions asked of each of them in that step; the remaining ones
             follow in later steps of the epoch.
         max_tokens_per_pack: tokens that go through the model at once; a step that is larger is
-            split, with the same result.
+            split, with the same result. None: chosen for the device.
         vision_cache_gb: the frozen vision tower's output for all images is kept on disk for all
             epochs when it takes no more than this (and half of the free space); 0: never.
         bf16: True, False, or None: where a CUDA device has it.
@@ -126,7 +126,7 @@ class TrainingSettings(Section):
     max_steps: int | None = Field(None, ge=1)
     images_per_step: int = Field(4, ge=1)
     questions_per_image: int = Field(25, ge=1)
-    max_tokens_per_pack: int = Field(4096, ge=64)
+    max_tokens_per_pack: int | None = Field(None, ge=64)
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
     weight_decay: float = Field(0.0, ge=0)

@@ -9,6 +9,7 @@ from ..config import Config, ViewConfig
 from ..errors import ModelError, RunError
 from .answer import Answer, answer
 from .loader import attach_adapter, find_checkpoint, load_base, read_card
+from .packing import BUDGETS
 
 
 def ask(
@@ -49,5 +50,5 @@ def ask(
         model,
         groups,
         max_new_tokens=settings.eval.max_new_tokens,
-        budget=settings.training.max_tokens_per_pack,
+        budget=BUDGETS[base.model.device.type],
     )[0]

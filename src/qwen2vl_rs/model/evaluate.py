@@ -32,6 +32,7 @@ from .loader import (
     read_config,
     weights_dtype,
 )
+from .packing import BUDGETS
 from .trainer import group_by_image
 
 QUESTIONS_AT_ONCE = 200  # asked between two writes to disk
@@ -212,7 +213,7 @@ class Evaluator:
             model,
             [(base.images.read(g[0].image), [s.question for s in g]) for g in groups],
             max_new_tokens=self._settings.max_new_tokens,
-            budget=self._training.max_tokens_per_pack,
+            budget=self._training.max_tokens_per_pack or BUDGETS[model.device.type],
         )
         return [
             _predict(sample, one.text, one.confidence)

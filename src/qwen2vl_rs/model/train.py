@@ -47,6 +47,7 @@ from .loader import (
     read_config,
     weights_dtype,
 )
+from .packing import BUDGETS
 from .track import tracking, usable
 from .trainer import Steps, TreeTrainer, read_metrics
 from .vision import encode_all
@@ -149,7 +150,14 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
             f"lora.target_modules: {str(error).splitlines()[0]}",
             hint="names of layers, such as q_proj, v_proj",
         ) from error
-    steps = Steps(split.train, base.prompts, images or base.images, settings, team.num_processes)
+    steps = Steps(
+        split.train,
+        base.prompts,
+        images or base.images,
+        settings,
+        device.type,
+        team.num_processes,
+    )
     _describe(base, model, steps, settings, device, bf16)
     trackers = usable(settings.report_to)
     args = _arguments(config, run, trackers, bf16)
@@ -160,7 +168,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except torch.OutOfMemoryError as error:
-            lower = settings.max_tokens_per_pack // 2
+            lower = (settings.max_tokens_per_pack or BUDGETS[device.type]) // 2
             raise RunError(
                 "the device's memory does not suffice",
                 hint=f"smaller packs, with the same result: --set "
@@ -200,6 +208,7 @@ def _arguments(config: Config, run: Path, trackers: list[str], bf16: bool) -> Tr
         dataloader_num_workers=settings.dataloader_num_workers,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
         disable_tqdm=True,
         report_to=trackers,
         seed=settings.seed,

@@ -36,7 +36,7 @@ from ..runs import atomic_write, checkpoints, staged_folder
 from .answer import forward
 from .images import Images
 from .loader import Base, write_card
-from .packing import Ask, Pack, Turn, pack, plan_epoch
+from .packing import BUDGETS, Ask, Pack, Turn, pack, plan_epoch
 from .prompt import PromptFormat
 from .tree import Ints
 
@@ -68,6 +68,7 @@ class Steps(Dataset[dict[str, Step]]):
         prompts: of the base.
         images: where images are read.
         settings: how many images and questions a step holds, and in which order.
+        device: ``cpu`` or ``cuda``, for the size of packs.
         world: number of processes.
     """
 
@@ -77,11 +78,12 @@ class Steps(Dataset[dict[str, Step]]):
         prompts: PromptFormat,
         images: Images,
         settings: TrainingSettings,
+        device: str = "cpu",
         world: int = 1,
     ) -> None:
         self._groups = group_by_image(samples)
         self._prompts, self._images, self._settings = prompts, images, settings
-        self._world = world
+        self._device, self._world = device, world
         self._plan_of: tuple[int, list[list[Turn]]] = (-1, [])
         self.per_epoch = len(self._plan(0))
 
@@ -104,7 +106,7 @@ class Steps(Dataset[dict[str, Step]]):
         turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
         mine = share_out([len(chosen) for _, chosen in turns], self._world)[rank]
         asks = [self._ask(*turns[i]) for i in mine or [0]]
-        budget = self._settings.max_tokens_per_pack
+        budget = self._settings.max_tokens_per_pack or BUDGETS[self._device]
         packs = list(pack(asks, self._prompts, self._images.merge, budget))
         everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
