@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from .images import Pixels
 from .loader import Base
 from .packing import Ask, Pack, pack
-from .vision import as_output, encode
+from .vision import as_output, encode, encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,9 @@ def answer(
     Returns:
         For each image the answers in the order of its questions.
     """
-    asks = [Ask(pixels, [base.prompts.branch(q) for q in qs]) for pixels, qs in groups]
+    asks = [
+        Ask(encoded(model, pixels), [base.prompts.branch(q) for q in qs]) for pixels, qs in groups
+    ]
     answers = [
         one
         for batch in pack(asks, base.prompts, base.images.merge, budget)

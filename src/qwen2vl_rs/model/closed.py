@@ -21,6 +21,7 @@ from .loader import Base
 from .packing import Ask, Pack, pack
 from .prompt import PromptFormat
 from .tree import Node
+from .vision import encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ def choose(
         For each image the choices in the order of its questions.
     """
     asks = [
-        Ask(pixels, [_question(base.prompts, q, candidates) for q, candidates in questions])
+        Ask(
+            encoded(model, pixels),
+            [_question(base.prompts, q, candidates) for q, candidates in questions],
+        )
         for pixels, questions in groups
     ]
     logs = _token_logs(base, model, asks, budget)

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,13 @@ def encode(model: Any, images: Sequence[Pixels]) -> list[torch.Tensor]:
     out = model.get_image_features(patches.to(model.device), grids)
     layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or [])]
     return [torch.stack(list(features), dim=1) for features in zip(*layers, strict=True)]
+
+
+def encoded(model: Any, image: Pixels) -> Pixels:
+    """The image with its features: packs that share it need the vision tower no more."""
+    if image.features is not None:
+        return image
+    return replace(image, features=encode(model, [image])[0], patches=None)
 
 
 def as_output(features: Sequence[torch.Tensor]) -> BaseModelOutputWithDeepstackFeatures:
