@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,38 @@ def test_a_failed_conversion_leaves_the_old_file(official):
     assert not list(official.glob(".*"))
 
 
+@pytest.mark.parametrize(
+    "name", ["LR_split_val_questions.json", "LR_split_val_answers.json", "Images_LR/2.tif"]
+)
+def test_data2csv_spares_its_inputs(official, name):
+    """Under any name: links lead to the same file."""
+    before = (official / name).read_bytes()
+    outputs = [official / name]
+    if name.endswith(".json"):
+        (official / "soft").symlink_to(official / name)
+        (official / "hard").hardlink_to(official / name)
+        outputs += [official / "soft", official / "hard"]
+    for out in outputs:
+        with pytest.raises(DataError, match="would be written over an input") as caught:
+            convert(official, out)
+        assert "--output" in caught.value.hint
+        assert (official / name).read_bytes() == before
+
+
+def test_csv2json_spares_its_input(tmp_path):
+    path = tmp_path / "t.csv"
+    write_csv(path, SAMPLES, with_type=True)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="would be written over an input"):
+        csv2json(path, tmp_path / ".." / tmp_path.name / "t.csv")
+    assert path.read_bytes() == before
+
+
+def test_a_second_run_may_replace_the_first_output(official):
+    convert(official, official / "Images_LR" / "t.csv")
+    assert convert(official, official / "Images_LR" / "t.csv").written == 2
+
+
 def test_nothing_to_write_makes_no_file(official):
     for image in (official / "Images_LR").iterdir():
         image.unlink()
@@ -157,6 +190,11 @@ def test_files_that_are_none(tmp_path):
         list(read_samples(tmp_path / "absent.csv"))
     with pytest.raises(DataError, match="cannot read"):
         list(read_samples(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero")):
+        with pytest.raises(DataError, match="is not a regular file"):
+            list(read_samples(path))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no real RSVQA data in ../shared/data")

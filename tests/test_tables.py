@@ -1,3 +1,4 @@
+import csv
 import json
 import tempfile
 from dataclasses import replace
@@ -8,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qwen2vl_rs.data.tables import (
+    FIELD_LIMIT,
     VISION_END,
     VISION_START,
     read_conversations,
@@ -120,6 +122,18 @@ def test_nothing_to_write_leaves_the_old_file(tmp_path, write):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_is_written_as_csv_can_be_read(tmp_path):
+    path = tmp_path / "t.csv"
+    csv.field_size_limit(1000)  # as another library may leave it
+    longest = replace(ROAD, question='"' * FIELD_LIMIT)
+    write_csv(path, [longest], True)
+    assert list(read_csv(path)) == [longest]
+    for name in ("image", "question", "answer", "type"):
+        sample = replace(ROAD, **{name: "x" * (FIELD_LIMIT + 1)})
+        with pytest.raises(DataError, match=f"sample rsvqa_1: a field {TOO_LONG}"):
+            write_csv(path, [sample], True)
+
+
 def test_a_nul_fits_no_csv(tmp_path):
     with pytest.raises(DataError, match="sample rsvqa_1 holds a NUL"):
         write_csv(tmp_path / "t.csv", [replace(ROAD, question="a\0b")], False)
@@ -142,6 +156,7 @@ def test_csv_of_other_hands(tmp_path, text):
     assert list(read_csv(path)) == [Sample("rsvqa_1", "/a.tif", "Q?", "yes")]
 
 
+TOO_LONG = "is longer than 1,000,000 characters"
 HEADER = b"image_path,question,answer\n/a.tif,one\ntwo,yes\n".replace(b"one\ntwo", b'"one\ntwo"')
 
 
@@ -160,7 +175,7 @@ HEADER = b"image_path,question,answer\n/a.tif,one\ntwo,yes\n".replace(b"one\ntwo
         (HEADER + b"/a.tif,Q\0?,yes\n", "line 4: there is a NUL"),
         (HEADER + b'/a.tif,"Q?,yes\n/b.tif,Q?,no\n', "line 4: unexpected end of data"),
         (HEADER + b'/a.tif,"Q"?,yes\n', "line 4: ',' expected after '\"'"),
-        (HEADER + b"/a.tif," + b"x" * 200_000 + b",yes\n", "line 4: field larger than field limit"),
+        (HEADER + b"/a.tif," + b"x" * 1_000_001 + b",yes\n", f"line 4: a field {TOO_LONG}"),
         (HEADER + b"/a.tif,caf\xe9,yes\n", "is not UTF-8"),
     ],
 )
@@ -172,6 +187,7 @@ def test_csv_faults_are_named(tmp_path, text, said):
     assert caught.value.message.startswith(str(path))
     assert said in caught.value.message
     assert "\n" not in caught.value.message
+    assert caught.value.hint
 
 
 def talk(asked="Q? <|vision_start|>/a.tif<|vision_end|>", answered="yes", **more):
@@ -213,6 +229,7 @@ def test_the_space_before_the_image_may_be_absent(tmp_path):
         (talk(conversations=[]), "one question and one answer"),
         (talk(conversations=[1, 2]), "one question and one answer"),
         (talk(conversations=talk()["conversations"][::-1]), 'a turn is not "from" human or user'),
+        (talk(conversations=[{"from": ["user"], "value": "Q?"}, {}]), 'a turn is not "from"'),
         (talk(conversations="Q?"), '"conversations" is text, expected a list'),
         (talk(id=None), '"id" is null, expected text'),
         ({"id": "x"}, '"conversations" is missing'),
@@ -224,6 +241,7 @@ def test_conversation_faults_are_named(tmp_path, record, said):
         heard(tmp_path, record)
     assert caught.value.message.startswith(f"{tmp_path / 't.json'}, record 2")
     assert said in caught.value.message
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import re
 import sqlite3
@@ -18,8 +19,9 @@ from . import jsonstream
 
 INACTIVE = "inactive"
 NO_ANSWER = "without an answer"
+NO_TEXT = "with an empty question or answer"
 NO_IMAGE = "without an image"
-_COUNTED_BY = {INACTIVE: "question", NO_ANSWER: "question", NO_IMAGE: "image"}
+_COUNTED_BY = dict.fromkeys((INACTIVE, NO_ANSWER, NO_TEXT), "question") | {NO_IMAGE: "image"}
 _EXAMPLES = 3
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -101,10 +103,8 @@ def find_split(folder: Path, split: str | None = None) -> SplitFiles:
         DataError: no such split, several to choose from, files of several data sets, or no
             image folder.
     """
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}", hint="fetch the data first: qwen2vl-rs fetch")
     found: dict[str, list[tuple[str, Path]]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _listed(folder):
         if match := _SPLIT_NAME.fullmatch(path.name) or _WHOLE_NAME.fullmatch(path.name):
             parts = match.groupdict()
             found.setdefault(parts.get("split", WHOLE), []).append((parts["prefix"], path))
@@ -127,6 +127,21 @@ def find_split(folder: Path, split: str | None = None) -> SplitFiles:
         )
     prefix, questions = found[split][0]
     return SplitFiles(questions, answers_beside(questions), _image_folder(folder, prefix))
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(
+            f"no folder {folder}",
+            hint="download RSVQA-LR or -HR from Zenodo and unpack it, or check the name",
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"cannot list the folder {folder}: {error.strerror}",
+            hint="name a folder that you may read",
+        ) from error
 
 
 def answers_beside(questions: Path) -> Path:
@@ -207,6 +222,9 @@ def read_split(
                     counts.add(NO_ANSWER, question.id)
                     continue
                 answered += 1
+                if not (question.text.strip() and answer.strip()):
+                    counts.add(NO_TEXT, question.id)
+                    continue
                 if (name := names.get(question.image)) is None:
                     counts.add(NO_IMAGE, question.image)
                     continue
@@ -219,9 +237,10 @@ def read_split(
             hint="the two files do not belong together: take both from one split",
         )
     if not written:
+        foreign = NO_IMAGE in counts.numbers
         raise DataError(
             f"no question is left of {questions}: {'; '.join(counts.lines())}",
-            hint=f"is {images} the folder of these images?" if active else "take another split",
+            hint=f"is {images} the folder of these images?" if foreign else "take another split",
         )
 
 
@@ -255,6 +274,8 @@ def _read_questions(path: Path, counts: LeftOut) -> Iterator[_Question]:
             type(links) is not list or any(type(k) is not int for k in links)
         ):
             jsonstream.fail(path, n, record, '"answers_ids" is no list of whole numbers')
+        if links and abs(links[0]) >> 63:
+            jsonstream.fail(path, n, record, f'"answers_ids" holds {jsonstream.BEYOND}')
         yield _Question(
             jsonstream.field(path, n, record, "id", int),
             jsonstream.field(path, n, record, "img_id", int),
@@ -269,8 +290,12 @@ def _read_answers(path: Path) -> Iterator[tuple[int, int | None, str]]:
         if not _is_active(path, n, record):
             continue
         answer = record.get("answer")
-        if type(answer) in {int, float}:
+        if type(answer) is float:
+            if math.isinf(answer):
+                jsonstream.fail(path, n, record, f'"answer" holds {jsonstream.BEYOND}')
             answer = str(answer)
+        elif type(answer) is int:
+            answer = str(jsonstream.field(path, n, record, "answer", int))
         else:
             answer = jsonstream.field(path, n, record, "answer", str)
         question = None

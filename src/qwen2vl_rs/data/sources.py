@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,9 +89,14 @@ def data2csv(
         with_type: also write the question types.
 
     Raises:
-        DataError: something cannot be read, or no question is left to write.
+        DataError: something cannot be read, no question is left to write, or the output is one
+            of the inputs.
         RunError: the output cannot be written.
     """
+    inputs = [questions, answers]
+    if out.suffix.lower() in rsvqa.SUFFIXES:
+        inputs.append(images / out.name)
+    _spare(out, *inputs)
     counts = rsvqa.LeftOut()
     seen: set[str] = set()
     samples = rsvqa.read_split(questions, answers, images, counts=counts)
@@ -101,12 +108,24 @@ def csv2json(table: Path, out: Path) -> Report:
     """Turn a CSV table into conversations.
 
     Raises:
-        DataError: the table cannot be read or has no rows.
+        DataError: the table cannot be read or has no rows, or is the output itself.
         RunError: the output cannot be written.
     """
+    _spare(out, table)
     seen: set[str] = set()
     written = tables.write_conversations(out, _noting(tables.read_csv(table), seen))
     return _told(Report(out, written, len(seen)))
+
+
+def _spare(out: Path, *inputs: Path) -> None:
+    """Refuse to write over what is read, whatever names and links lead to it."""
+    for path in inputs:
+        with contextlib.suppress(OSError):  # one of them does not exist: said where it is opened
+            if os.path.samefile(out, path):
+                raise DataError(
+                    f"{out} would be written over an input ({path})",
+                    hint="choose another file: --output FILE",
+                )
 
 
 def _noting(samples: Iterable[Sample], seen: set[str]) -> Iterator[Sample]:

@@ -33,6 +33,13 @@ VISION_END = "<|vision_end|>"
 COLUMNS = ("image_path", "question", "answer")
 _ASKING = frozenset({"user", "human"})
 _ANSWERING = frozenset({"assistant", "gpt"})
+FIELD_LIMIT = 1_000_000
+"""The most characters a field of the CSV may have; an open quotation mark is noticed by it."""
+
+_TOO_LONG = f"is longer than {FIELD_LIMIT:,} characters"
+_TOO_LONG_HINT = "questions and answers are sentences: shorten it or leave the question out"
+_NUL_HINT = "take the NUL out of the text or leave the question out"
+_EMPTY_HINT = "take another file: all of its questions are left out"
 _HEADER_HINT = f"the first line must name the columns {','.join(COLUMNS)}"
 
 
@@ -45,7 +52,8 @@ def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
         with_type: also write the column ``type``.
 
     Raises:
-        DataError: there are no samples, or a text holds a character that a CSV cannot hold.
+        DataError: there are no samples, or a text holds a character that a CSV cannot hold or
+            is longer than `FIELD_LIMIT`.
         RunError: the folder cannot be written to.
     """
     n = 0
@@ -60,13 +68,17 @@ def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
                 row.append(sample.type)
             text = "".join(row)
             if "\0" in text:
-                raise DataError(f"sample {sample.id} holds a NUL, which no CSV can hold")
+                raise DataError(
+                    f"sample {sample.id} holds a NUL, which no CSV can hold", hint=_NUL_HINT
+                )
+            if len(text) > FIELD_LIMIT and max(map(len, row)) > FIELD_LIMIT:
+                raise DataError(f"sample {sample.id}: a field {_TOO_LONG}", hint=_TOO_LONG_HINT)
             try:
                 (quoted if "\r" in text else plain).writerow(row)
             except UnicodeEncodeError as error:
                 raise _no_text(sample) from error
         if n == 0:
-            raise DataError(f"nothing to write to {path}: there are no samples")
+            raise DataError(f"nothing to write to {path}: there are no samples", hint=_EMPTY_HINT)
     return n
 
 
@@ -82,9 +94,10 @@ def read_csv(path: Path) -> Iterator[Sample]:
     """
     rows = _rows(path)
     header = next(rows, (1, []))[1]
+    listed = jsonstream.short(", ".join(header))
     if missing := [name for name in COLUMNS if name not in header]:
         raise DataError(
-            f"{path} lacks the column {', '.join(missing)}; it has {', '.join(header) or 'none'}",
+            f"{path} lacks the column {', '.join(missing)}; it has {listed or 'none'}",
             hint=_HEADER_HINT,
         )
     if twice := sorted({name for name in header if header.count(name) > 1} & {*COLUMNS, "type"}):
@@ -99,7 +112,10 @@ def read_csv(path: Path) -> Iterator[Sample]:
                 hint='put a field that holds a comma in "quotation marks"',
             )
         if not row[image]:
-            raise DataError(f"{path}, line {line}: image_path is empty")
+            raise DataError(
+                f"{path}, line {line}: image_path is empty",
+                hint="write the path of the image there, or leave the row out",
+            )
         yield Sample(
             f"rsvqa_{n}", row[image], row[question], row[answer], "" if kind is None else row[kind]
         )
@@ -113,6 +129,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         jsonstream.opened(path) as binary,
         io.TextIOWrapper(binary, encoding="utf-8", newline="") as text,
     ):
+        csv.field_size_limit(FIELD_LIMIT)  # one for the whole process: others may have set it
         reader = csv.reader(text, strict=True)
         while True:
             line = reader.line_num + 1
@@ -121,16 +138,17 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             except StopIteration:
                 return
             except csv.Error as error:
-                raise DataError(
-                    f"{path}, line {line}: {error}", hint="is a quotation mark left open?"
-                ) from error
+                problem, hint = str(error), "is a quotation mark left open?"
+                if problem.startswith("field larger than"):
+                    problem, hint = f"a field {_TOO_LONG}", f"{_TOO_LONG_HINT}; or {hint}"
+                raise DataError(f"{path}, line {line}: {problem}", hint=hint) from error
             except UnicodeDecodeError as error:
                 raise DataError(
                     f"{path} is not UTF-8 somewhere after line {line - 1}",
                     hint="save it as UTF-8 (in a spreadsheet: CSV UTF-8)",
                 ) from error
             if "\0" in "".join(row):
-                raise DataError(f"{path}, line {line}: there is a NUL in the text")
+                raise DataError(f"{path}, line {line}: there is a NUL in the text", hint=_NUL_HINT)
             if row:
                 yield line, row
 
@@ -158,7 +176,7 @@ def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
             except UnicodeEncodeError as error:
                 raise _no_text(sample) from error
         if n == 0:
-            raise DataError(f"nothing to write to {path}: there are no samples")
+            raise DataError(f"nothing to write to {path}: there are no samples", hint=_EMPTY_HINT)
         file.write("\n]\n")
     return n
 
@@ -213,7 +231,8 @@ def _turns(path: Path, n: int, record: dict[str, Any]) -> tuple[str, str]:
         jsonstream.fail(path, n, record, '"conversations" must be one question and one answer')
     said = []
     for turn, roles in zip(turns, (_ASKING, _ANSWERING), strict=True):
-        if turn.get("from") not in roles:
+        role = turn.get("from")
+        if type(role) is not str or role not in roles:
             wanted = " or ".join(sorted(roles))
             jsonstream.fail(path, n, record, f'a turn is not "from" {wanted}')
         if type(turn.get("value")) is not str:
