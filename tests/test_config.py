@@ -269,7 +269,7 @@ def test_a_file_that_is_no_toml(tmp_path, content):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match=r"no configuration file .*missing\.toml"):
         load_config(tmp_path / "missing.toml")
-    with pytest.raises(ConfigError, match="directory"):
+    with pytest.raises(ConfigError, match="is no regular file"):
         load_config(tmp_path)
 
 

@@ -23,7 +23,7 @@ def base(family_base):
 
 @pytest.fixture
 def samples(tmp_path):
-    return make_samples(tmp_path, images=2, side=150)
+    return make_samples(tmp_path, images=2, side=150)[::2]
 
 
 def with_adapter(base):

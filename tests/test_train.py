@@ -345,6 +345,7 @@ def test_records_that_cannot_be_scored_are_refused_at_once(here, small_base, cha
         train(configured(small_base))
 
 
+@pytest.mark.slow  # its client tries for a while
 def test_swanlab_never_stops_or_asks(here, small_base, monkeypatch, capfd):
     monkeypatch.setenv("SWANLAB_API_KEY", "no-such-key")
     monkeypatch.setenv("SWANLAB_MODE", "cloud")  # the old name

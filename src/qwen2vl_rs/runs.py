@@ -30,7 +30,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         RunError: the folder cannot be written to.
     """
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # `Path.exists` raises for long names
         raise RunError(f"cannot write {path}: it is no regular file", hint="choose another output")
     short = os.fsdecode(os.fsencode(path.name)[:200])  # a name has at most 255 bytes
     temporary = path.with_name(f".{short}.tmp")
