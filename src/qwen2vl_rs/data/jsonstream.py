@@ -16,12 +16,8 @@ from typing import Any, BinaryIO, NoReturn
 from ..console import Progress
 from ..errors import DataError
 
-RECORD_LIMIT = 64_000_000
-"""The most characters a record may have: no question is as long, and memory stays bounded."""
-
-DEPTH_LIMIT = 64
-"""The most levels of lists and objects within a record, itself included."""
-
+RECORD_LIMIT = 64_000_000  # most characters of a record: no question is as long
+DEPTH_LIMIT = 64  # most levels of lists and objects within a record, itself included
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 BEYOND = "a number beyond 64 bits"
 _HEAD = 1 << 16
@@ -212,16 +208,20 @@ def fail(
     )
 
 
+def _is_a(value: Any, kind: type) -> bool:
+    return type(value) is kind
+
+
 def field(path: Path, n: int, record: dict[str, Any], name: str, kind: type) -> Any:
     """A field that must be there and be of the kind given (true is no whole number).
 
     Raises:
         DataError: it is missing, of another kind, beyond 64 bits, or holds a NUL.
     """
-    value: Any = record.get(name)
-    if value.__class__ is not kind:
-        if name not in record:
-            fail(path, n, record, f'"{name}" is missing')
+    if name not in record:
+        fail(path, n, record, f'"{name}" is missing')
+    value: Any = record[name]
+    if not _is_a(value, kind):
         fail(path, n, record, f'"{name}" is {name_of(value)}, expected {_NAMES[kind]}')
     if kind is str:
         if "\0" in value:
