@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import tempfile
 import time
@@ -156,10 +155,8 @@ def matmul_peak(dtype: torch.dtype) -> float:
 
 
 def memory_gb() -> float:
-    """Peak memory so far: of the CUDA device where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    """Peak memory of the CUDA device so far."""
+    return torch.cuda.max_memory_allocated() / 1e9
 
 
 def machine() -> dict[str, str]:

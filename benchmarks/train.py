@@ -117,7 +117,7 @@ def main() -> None:
         # The plain path's speed does not depend on how many questions an image has.
         few = make_samples(1, 8, side)
         slow = len(few) / timed(plain(model, base, few, chosen.bf16), chosen.repeats)
-        plain_memory = memory_gb()
+        plain_memory = memory_gb() if cuda else 0.0
         for questions in chosen.questions:
             samples = make_samples(chosen.images, questions, side)
             if cuda:
@@ -139,10 +139,13 @@ def main() -> None:
                     "ratio": round(len(samples) / seconds / slow, 1),
                     "tokens/s": round(fed / seconds),
                     "share of peak": round(work / seconds / peak, 3),
+                }
+            )
+            if cuda:  # on a CPU only the whole process can be measured, not either side
+                rows[-1] |= {
                     "memory GB": round(memory_gb(), 2),
                     "plain memory GB": round(plain_memory, 2),
                 }
-            )
             print(rows[-1], flush=True)
     show(rows, chosen.json)
 

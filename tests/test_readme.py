@@ -46,11 +46,12 @@ def test_the_readme_shows_all_five_scripts_in_order():
     assert shown == ["load.py", "data2csv.py", "csv2json.py", "train.py", "compare_before_after.py"]
 
 
-@pytest.fixture
-def hub(small_base):
+@pytest.fixture(params=["small_base", pytest.param("real_base", marks=pytest.mark.slow)])
+def hub(request):
     """A hub that serves a small base under the real model's name."""
+    base = request.getfixturevalue(request.param)
     with HubServer() as server:
-        files = {p.name: p.read_bytes() for p in small_base.iterdir()}
+        files = {p.name: p.read_bytes() for p in base.iterdir()}
         server.repos["Qwen/Qwen2-VL-2B-Instruct"] = {"master": files}
         yield server
 
