@@ -18,7 +18,7 @@ demo: $(VENV)/.ready  ## the five commands on generated images and a small rando
 	$(BIN)/python benchmarks/demo.py
 
 test: $(VENV)/.ready  ## the tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow

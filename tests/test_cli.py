@@ -315,6 +315,8 @@ def test_ctrl_c_ends_with_130_and_leaves_no_half_file(here):
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a job in the background inherits that the signal is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdout.readline() == "half\n"
         assert sorted(os.listdir()) != before, "the new file is not being written"
