@@ -193,7 +193,7 @@ def test_help_imports_nothing_but_click():
 
 def test_help_takes_no_longer_than_300_ms():
     taken = []
-    for _ in range(5):
+    for _ in range(25):  # the machine may be busy
         start = time.perf_counter()
         assert "Usage: qwen2vl-rs" in python("from qwen2vl_rs.cli import main; main(['--help'])")
         taken.append(time.perf_counter() - start)
