@@ -330,12 +330,13 @@ def test_ctrl_c_ends_with_130_and_leaves_no_half_file(here):
 
 MANY_LINES = """
 import sys
+import click
 from qwen2vl_rs import cli
 
 @cli.cli.command()
 def lines():
     for n in range(100_000):
-        cli._print(f"line {n}")
+        click.echo(f"line {n}")
 
 sys.exit(cli.main(["lines"]))
 """

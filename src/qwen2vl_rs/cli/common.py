@@ -1,0 +1,50 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError
+
+FILE = click.Path(path_type=Path)
+
+
+class Commands(click.Group):
+    """A group that names the nearest command, and lists commands in the order of the work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order in which they were added."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command; for an unknown name, a usage error that names the nearest."""
+        if self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            also = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{also}")
+        return super().resolve_command(ctx, args)
+
+
+def option(name: str, value: Path, default: str) -> str:
+    """The option to type in the next command, where the value is not its default."""
+    return "" if str(value) == default else f" {name} {shlex.quote(str(value))}"
+
+
+class needs_training:
+    """Turns a missing torch into the command that installs it."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("qwen2vl"):
+            raise ConfigError(
+                f"this command needs {error.name}, which is not installed",
+                hint="pip install 'qwen2vl-rs[train]'",
+            ) from error

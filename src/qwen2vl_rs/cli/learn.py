@@ -1,0 +1,107 @@
+"""Training, and what it changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import console
+from .common import FILE, needs_training, option
+
+
+@click.command()
+@click.argument("config", type=FILE, required=False)
+@click.option("--model", help="Folder of the base.  [default: Qwen/Qwen2-VL-2B-Instruct]")
+@click.option("--data", help="Conversations to split.  [default: data_vl.json]")
+@click.option("--train", "train_file", help="Ready training questions, instead of --data.")
+@click.option("--test", "test_file", help="Ready test questions, instead of --data.")
+@click.option(
+    "--split-by",
+    type=click.Choice(["image", "question"]),
+    help="[default: image]",
+)
+@click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
+@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@click.option(
+    "--max-eval", type=click.IntRange(min=1),
+    help="Test questions asked, by whole images.  [default: all]",
+)  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> None:
+    """Fine-tune with LoRA, then evaluate before and after.
+
+    CONFIG is a TOML file that holds what differs from the defaults. Questions may come as
+    conversations, CSV or official question files.
+    """
+    from ..config import load_config
+
+    if options["data"] and options["train_file"]:
+        raise click.UsageError("give --data, or --train and --test, not both")
+    names = {
+        "model": "model", "data": "data.conversations", "train_file": "data.train",
+        "test_file": "data.test", "split_by": "data.split_by", "output": "output",
+        "max_eval": "eval.max_eval",
+    }  # fmt: skip
+    given = {names[k]: v for k, v in options.items() if k in names and v is not None}
+    loaded = load_config(config, options["settings"], given)
+    with needs_training():
+        from ..model.train import train as run
+    outcome = run(loaded, resume=resume)
+    if outcome is None:  # another process prints
+        return
+    from ..report.text import verdict
+
+    click.echo(
+        json.dumps(outcome.comparison, indent=2)
+        if as_json
+        else verdict(outcome.after, outcome.comparison)
+    )
+    again = option("--run", Path(loaded.output), "output/Qwen2-VL-2B")
+    console.say(f"next: qwen2vl-rs compare{again} --only broken")
+
+
+@click.command()
+@click.option(
+    "--run", type=FILE, default=Path("output/Qwen2-VL-2B"), show_default=True,
+    help="Folder of the run.",
+)  # fmt: skip
+@click.option("--model", type=FILE, help="Folder of the base.  [default: the checkpoint's own]")
+@click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
+@click.option("--test", type=FILE, help="Test questions.  [default: data_vl_test.json]")
+@click.option(
+    "--only", type=click.Choice(["all", "fixed", "broken", "wrong"]), default="all",
+    show_default=True, help="fixed: wrong before, right after; broken: the reverse; "
+    "wrong: wrong after.",
+)  # fmt: skip
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Print at most so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def compare(
+    run: Path,
+    model: Path | None,
+    checkpoint: Path | None,
+    test: Path | None,
+    only: str,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Show every test question with the answers before and after.
+
+    Predictions that training has left in the run are used again; what is missing is asked.
+    """
+    with needs_training():
+        from ..model.compare import compare as pairs
+    from ..report.text import pair_table
+
+    rows = pairs(run, model=model, checkpoint=checkpoint, test=test)
+    chosen = [row for row in rows if row.is_(only)]
+    shown = chosen[:limit]
+    if as_json:
+        for row in shown:
+            click.echo(json.dumps(row.as_dict(), ensure_ascii=False))
+    elif shown:
+        click.echo(pair_table(shown))
+    console.say(f"{len(shown):,} of {len(chosen):,} shown; {len(rows):,} questions in all")
