@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen2vl_rs.model.images import Pixels
-from qwen2vl_rs.model.packing import Ask, pack, plan_epoch
+from qwen2vl_rs.model.packing import Ask, pack, plan_epoch, put_back, sharing_order
 from qwen2vl_rs.model.prompt import PromptFormat
 from qwen2vl_rs.model.tree import Node
 
@@ -58,12 +58,29 @@ def test_packs_hold_every_branch_within_the_budget(draws, budget):
 
 
 def test_images_share_a_pack_when_they_fit():
-    (one,) = pack(asks([[3, 3], [3]]), FORMAT, 2, 100)
+    (one,) = pack(asks([[3, 4], [3]]), FORMAT, 2, 100)
     assert len(one.images) == 2
-    assert one.layout.size == 2 * 7 + 9
-    first = one.layout.visible()[7 + 6 :, : 7 + 6]
+    assert one.layout.size == 2 * 7 + 10
+    first = one.layout.visible(np.arange(7 + 7, one.layout.size))[:, : 7 + 7]
     assert not first.any()  # the second image's tokens see nothing of the first
     assert np.diff(one.layout.positions[0]).min() < 0  # positions start anew
+
+
+def test_questions_that_begin_alike_are_packed_by_what_they_take_together():
+    pixels = Pixels((1, 4, 4), 4, patches=torch.zeros(16, 6))
+    branches = [Node([8, 8, 8, n]) for n in range(6)]
+    (one,) = pack([Ask(pixels, branches)], FORMAT, 2, 7 + 3 + 6)
+    assert one.layout.size == 7 + 3 + 6
+    assert [int(one.layout.ids[leaf]) for leaf in one.layout.leaves] == [*range(6)]
+
+
+@given(st.lists(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), max_size=8)))
+def test_what_was_found_goes_back_to_where_it_was_asked(draws):
+    pixels = Pixels((1, 4, 4), 4, patches=torch.zeros(16, 6))
+    ordered, orders = sharing_order([Ask(pixels, [Node(i) for i in ids]) for ids in draws])
+    for ask in ordered:
+        assert [*ask.branches] == sorted(ask.branches, key=lambda b: b.ids)
+    assert put_back((b.ids for ask in ordered for b in ask.branches), orders) == draws
 
 
 @pytest.mark.parametrize("budget", [1, 7, 8])

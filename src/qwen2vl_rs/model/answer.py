@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from .attention import prepared
 from .images import Pixels
 from .loader import Base
-from .packing import Ask, Pack, pack
+from .packing import Ask, Pack, pack, put_back, sharing_order
 from .vision import as_output, encode, encoded
 
 
@@ -47,21 +48,21 @@ def forward(
     Returns:
         (K, V) logits.
     """
-    device = model.device
+    inner = getattr(model, "module", model)  # behind DDP
+    device = inner.device
     layout = batch.layout
     known = [image.features for image in batch.images]
     features = [f.to(device) for f in known if f is not None]
     if len(features) < len(known):
-        features = encode(getattr(model, "module", model), batch.images)  # behind DDP
-    visible = torch.from_numpy(layout.visible()).to(device)  # (T, T)
+        features = encode(inner, batch.images)
     out = model(
         input_ids=torch.from_numpy(layout.ids)[None].to(device),
         position_ids=torch.from_numpy(layout.positions)[:, None].to(device),
-        attention_mask=visible[None, None],
         mm_encoder_outputs={"image": as_output(features)},
         logits_to_keep=keep.to(device),
         past_key_values=cache,
         use_cache=cache is not None,
+        **prepared(inner, layout),
     )
     logits: torch.Tensor = out.logits[0]
     return logits
@@ -90,16 +91,15 @@ def answer(
     Returns:
         For each image the answers in the order of its questions.
     """
-    asks = [
-        Ask(encoded(model, pixels), [base.prompts.branch(q) for q in qs]) for pixels, qs in groups
-    ]
-    answers = [
+    asks, orders = sharing_order(
+        [Ask(encoded(model, px), [base.prompts.branch(q) for q in qs]) for px, qs in groups]
+    )
+    answers = (
         one
         for batch in pack(asks, base.prompts, base.images.merge, budget)
         for one in _decode(base, model, batch, max_new_tokens)
-    ]
-    flat = iter(answers)
-    return [[next(flat) for _ in questions] for _, questions in groups]
+    )
+    return put_back(answers, orders)
 
 
 def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[Answer]:
@@ -108,7 +108,7 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
     leaves = torch.from_numpy(batch.layout.leaves)
     cache = DynamicCache(config=model.config.get_text_config())
     logits = forward(model, batch, leaves, cache)  # (B, V)
-    seen = torch.from_numpy(batch.layout.visible()[batch.layout.leaves]).to(device)  # (B, T)
+    seen = torch.from_numpy(batch.layout.visible(batch.layout.leaves)).to(device)  # (B, T)
     position = torch.from_numpy(batch.layout.positions[0, batch.layout.leaves]).to(device)
     stop = torch.tensor(sorted(base.prompts.stop_ids), device=device)
     ids: list[list[int]] = [[] for _ in leaves]
@@ -116,8 +116,8 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
     active = torch.arange(len(leaves), device=device)  # branches still being decoded
     owner = active[:0]  # branch of every decoded token in the cache
     for step in range(max_new_tokens):
-        best, token = torch.log_softmax(logits.float(), dim=-1).max(dim=-1)  # (B,)
-        score[active] += best
+        best, token = logits.float().max(dim=-1)  # (B,)
+        score[active] += best - logits.float().logsumexp(dim=-1)
         going = ~torch.isin(token, stop)
         for branch, new in zip(active[going].tolist(), token[going].tolist(), strict=True):
             ids[branch].append(new)

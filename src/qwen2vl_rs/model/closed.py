@@ -18,7 +18,7 @@ import torch
 from .answer import forward
 from .images import Pixels
 from .loader import Base
-from .packing import Ask, Pack, pack
+from .packing import Ask, Pack, pack, put_back, sharing_order
 from .prompt import PromptFormat
 from .tree import Node
 from .vision import encoded
@@ -60,18 +60,19 @@ def choose(
     Returns:
         For each image the choices in the order of its questions.
     """
-    asks = [
-        Ask(
-            encoded(model, pixels),
-            [_question(base.prompts, q, candidates) for q, candidates in questions],
-        )
-        for pixels, questions in groups
-    ]
+    asks, orders = sharing_order(
+        [
+            Ask(encoded(model, pixels), [_question(base.prompts, q, c) for q, c in questions])
+            for pixels, questions in groups
+        ]
+    )
     logs = _token_logs(base, model, asks, budget)
-    return [
-        [_choose(base.prompts, candidates, logs) for _, candidates in questions]
-        for _, questions in groups
-    ]
+    choices = (
+        _choose(base.prompts, questions[i][1], logs)
+        for (_, questions), order in zip(groups, orders, strict=True)
+        for i in order
+    )
+    return put_back(choices, orders)
 
 
 def _question(prompts: PromptFormat, question: str, candidates: Sequence[str]) -> Node:

@@ -38,6 +38,7 @@ from ..runs import (
     sha256,
     write_json,
 )
+from .attention import Kind, implementation
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 
@@ -206,6 +207,7 @@ def load_base(
     view: ViewConfig,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
+    attention: Kind = "branches",
 ) -> Base:
     """Load a base, ready for use on a device.
 
@@ -219,7 +221,7 @@ def load_base(
             folder,
             config=config,
             dtype=dtype or weights_dtype(device, None),
-            attn_implementation="sdpa",
+            attn_implementation=implementation(attention),
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from .images import Pixels, root_positions
 from .prompt import PromptFormat
-from .tree import Ints, Layout, Node, Tree, lay_out
+from .tree import Ints, Layout, Node, Tree, lay_out, share, shared
 
 # Tokens in a pack. Attention with a dense mask costs their square: on two CPU cores an 82 M model
 # trained 1.4 times as fast with 1,024 as with 4,096; on a GPU fewer, larger kernels count more.
-BUDGETS = {"cpu": 1024, "cuda": 2048}
+BUDGETS = {"cpu": 2048, "cuda": 2048}
+T = TypeVar("T")
 Turn = tuple[int, Ints]  # an image and the questions asked of it, both by index
 
 
@@ -72,12 +74,32 @@ def plan_epoch(
     return [order[i : i + images_per_step] for i in range(0, len(order), images_per_step)]
 
 
+def sharing_order(asks: Sequence[Ask]) -> tuple[list[Ask], list[list[int]]]:
+    """Asks with their branches in the order in which they share most, and that order."""
+    orders = [sorted(range(len(a.branches)), key=lambda i: tuple(a.branches[i].ids)) for a in asks]
+    ordered = [
+        Ask(a.pixels, [a.branches[i] for i in order])
+        for a, order in zip(asks, orders, strict=True)
+    ]
+    return ordered, orders
+
+
+def put_back(found: Iterator[T], orders: Sequence[Sequence[int]]) -> list[list[T]]:
+    """What was found for every branch, in the order from which `sharing_order` took them."""
+    rows = []
+    for order in orders:
+        by_place = {place: next(found) for place in order}
+        rows.append([by_place[i] for i in range(len(order))])
+    return rows
+
+
 def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) -> Iterator[Pack]:
     """Lay asks out in packs of at most ``budget`` tokens.
 
-    An image whose branches do not fit stands in several packs. Where an image alone takes more
-    than three quarters of the budget, its branches may take a quarter on top; a branch that
-    exceeds even that makes a pack of its own: nothing is cut off.
+    Neighbouring branches share what they begin with alike (`tree.share`). An image whose branches
+    do not fit stands in several packs. Where an image alone takes more than three quarters of the
+    budget, its branches may take a quarter on top; a branch that exceeds even that makes a pack
+    of its own: nothing is cut off.
     """
     trees: list[Tree] = []
     shown: list[Pixels] = []
@@ -90,15 +112,14 @@ def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) ->
         while waiting:
             # a large image must not leave its questions one to a pack
             room = budget - used - len(ids) if trees else max(budget - len(ids), budget // 4)
-            taken = _fit(waiting, room)
-            if not taken and trees:
+            taken, size = _fit(waiting, room, at_least=0 if trees else 1)
+            if not taken:
                 yield Pack(lay_out(trees), shown)
                 trees, shown, used = [], [], 0
                 continue
-            taken = taken or 1
-            trees.append(Tree(ids, positions, waiting[:taken]))
+            trees.append(Tree(ids, positions, share(waiting[:taken])))
             shown.append(ask.pixels)
-            used += len(ids) + sum(map(_size, waiting[:taken]))
+            used += len(ids) + size
             del waiting[:taken]
     if trees:
         yield Pack(lay_out(trees), shown)
@@ -108,10 +129,12 @@ def _size(node: Node) -> int:
     return len(node.ids) + sum(map(_size, node.children))
 
 
-def _fit(branches: Sequence[Node], room: int) -> int:
-    """How many of the branches fit into ``room`` tokens."""
+def _fit(branches: Sequence[Node], room: int, at_least: int) -> tuple[int, int]:
+    """How many of the branches fit into ``room`` tokens once they share, and what they take."""
+    used = 0
     for n, branch in enumerate(branches):
-        room -= _size(branch)
-        if room < 0:
-            return n
-    return len(branches)
+        more = _size(branch) - (shared(branches[n - 1].ids, branch.ids) if n else 0)
+        if used + more > room and n >= at_least:
+            return n, used
+        used += more
+    return len(branches), used

@@ -36,7 +36,7 @@ from ..runs import atomic_write, checkpoints, staged_folder
 from .answer import forward
 from .images import Images
 from .loader import Base, write_card
-from .packing import BUDGETS, Ask, Pack, Turn, pack, plan_epoch
+from .packing import BUDGETS, Ask, Pack, Turn, pack, plan_epoch, sharing_order
 from .prompt import PromptFormat
 from .tree import Ints
 
@@ -107,6 +107,7 @@ class Steps(Dataset[dict[str, Step]]):
         mine = share_out([len(chosen) for _, chosen in turns], self._world)[rank]
         asks = [self._ask(*turns[i]) for i in mine or [0]]
         budget = self._settings.max_tokens_per_pack or BUDGETS[self._device]
+        asks, _ = sharing_order(asks)
         packs = list(pack(asks, self._prompts, self._images.merge, budget))
         everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)

@@ -3,7 +3,8 @@
     root      chat header + image                 (encoded once)
     ├── question 1
     │   └── answer 1      (training: carries loss; closed scoring: one of several candidates)
-    ├── question 2
+    ├── what questions 2 and 3 begin with alike
+    │   ├── the rest of question 2
     …
 
 A token sees its own node up to itself, and all of its ancestors: never a sibling. Positions go
@@ -25,7 +26,8 @@ height and width axes of Qwen-VL's rotary positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +79,7 @@ class Layout:
         predictors: (L,) index of the token from whose output each loss token is predicted.
         targets: (L,) id of each loss token.
         leaves: index of the last token of every leaf, in order of the leaves.
+        roots: (trees, 2) where the root of each tree starts and stops.
     """
 
     ids: Ints
@@ -85,16 +88,17 @@ class Layout:
     predictors: Ints
     targets: Ints
     leaves: Ints
+    roots: Ints
 
     @property
     def size(self) -> int:
         """Number of tokens T."""
         return len(self.ids)
 
-    def visible(self) -> NDArray[np.bool_]:
-        """(T, T) the attention rule written out: row q, column k."""
-        index = np.arange(self.size)
-        return (index[None, :] <= index[:, None]) & (index[:, None] < self.end[None, :])
+    def visible(self, rows: Ints) -> NDArray[np.bool_]:
+        """(R, T) the attention rule written out: which tokens are seen by those of ``rows``."""
+        q = rows[:, None]
+        return (np.arange(self.size) <= q) & (q < self.end)
 
 
 @dataclass(slots=True)
@@ -105,9 +109,11 @@ class _Builder:
     predictors: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     leaves: list[int] = field(default_factory=list)
+    roots: list[tuple[int, int]] = field(default_factory=list)
 
     def add_tree(self, tree: Tree) -> None:
         start = len(self.ids)
+        self.roots.append((start, start + len(tree.ids)))
         self.ids += tree.ids.tolist()
         self.end += [0] * len(tree.ids)
         self.positions.append(tree.positions)
@@ -133,6 +139,50 @@ class _Builder:
             self.end[start : start + length] = [len(self.ids)] * length
 
 
+def shared(left: Sequence[int], right: Sequence[int]) -> int:
+    """Number of tokens at the beginning that two nodes can share: all alike but the last of each.
+
+    The last ones stay apart, so that every branch keeps an end of its own.
+    """
+    most = min(len(left), len(right)) - 1
+    return next((i for i in range(most) if left[i] != right[i]), max(most, 0))
+
+
+def share(branches: Sequence[Node]) -> tuple[Node, ...]:
+    """Let neighbours that begin alike share their beginning, so that it is fed once.
+
+    ``Is there a road?`` and ``Is there a lake?`` become one node with two children. Paths and
+    their order stay the same; branches in the order of their ids share most: on RSVQA a third of
+    all question tokens at 100 questions an image, a sixth at 25.
+
+    Args:
+        branches: nodes that carry no loss on their own tokens.
+    """
+    ids = [tuple(b.ids) for b in branches]
+    common = [shared(a, b) for a, b in pairwise(ids)]
+    return _share(branches, ids, common, 0)
+
+
+def _share(
+    branches: Sequence[Node], ids: Sequence[tuple[int, ...]], common: Sequence[int], depth: int
+) -> tuple[Node, ...]:
+    """`share` of branches whose first ``depth`` tokens stand above them already."""
+    found = []
+    start = 0
+    for stop in range(1, len(branches) + 1):
+        if stop < len(branches) and common[stop - 1] > depth:
+            continue
+        if stop - start == 1:
+            found.append(replace(branches[start], ids=ids[start][depth:]))
+        else:
+            deep = min(common[start : stop - 1])
+            part = slice(start, stop)
+            below = _share(branches[part], ids[part], common[start : stop - 1], deep)
+            found.append(Node(ids[start][depth:deep], below))
+        start = stop
+    return tuple(found)
+
+
 def lay_out(trees: Sequence[Tree]) -> Layout:
     """Lay trees out as one sequence, in preorder, one tree after another."""
     builder = _Builder()
@@ -145,4 +195,5 @@ def lay_out(trees: Sequence[Tree]) -> Layout:
         predictors=np.array(builder.predictors, dtype=np.int64),
         targets=np.array(builder.targets, dtype=np.int64),
         leaves=np.array(builder.leaves, dtype=np.int64),
+        roots=np.array(builder.roots, dtype=np.int64),
     )
