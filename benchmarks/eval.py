@@ -18,7 +18,7 @@ from common import arguments, make_base, make_samples, plain_batch, show, timed
 from qwen2vl_rs.model.answer import answer
 from qwen2vl_rs.model.closed import choose
 from qwen2vl_rs.model.loader import Base
-from qwen2vl_rs.model.packing import BUDGETS
+from qwen2vl_rs.model.memory import token_budget
 from qwen2vl_rs.records import Sample
 
 ANSWERS = {"How": ("0", "between 0 and 10", "between 10 and 100", "more than 1000")}
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=4)
     chosen = parser.parse_args()
     base = make_base(chosen.model, torch.bfloat16 if chosen.bf16 else torch.float32)
-    budget = BUDGETS[base.model.device.type]
+    budget = token_budget(base.model)
     rows: list[dict[str, Any]] = []
     for side in chosen.sides:
         few = make_samples(1, 8, side)

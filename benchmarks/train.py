@@ -27,11 +27,11 @@ from common import (
     show,
     timed,
 )
-from peft import get_peft_model
 
 from qwen2vl_rs.config import Config
-from qwen2vl_rs.model.loader import Base, quiet_peft
-from qwen2vl_rs.model.train import lora_config
+from qwen2vl_rs.model.adapter import add_adapter
+from qwen2vl_rs.model.loader import Base
+from qwen2vl_rs.model.memory import token_budget
 from qwen2vl_rs.model.trainer import Steps, group_by_image, pack_loss
 from qwen2vl_rs.model.vision import encode_all
 from qwen2vl_rs.records import Sample
@@ -66,7 +66,7 @@ def ours(model: Any, base: Base, samples: list[Sample], cache: bool, bf16: bool)
         paths = list(dict.fromkeys(s.image for s in samples))
         folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-cache-"))
         images = encode_all(base, paths, folder, 10**11, bf16)
-    steps = Steps(samples, base.prompts, images, settings)
+    steps = Steps(samples, base.prompts, images, settings, token_budget(model))
 
     def run() -> None:
         step = steps[0]["step"]
@@ -107,8 +107,7 @@ def main() -> None:
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if chosen.bf16 and cuda else torch.float32
     base = make_base(chosen.model, dtype)
-    with quiet_peft():
-        model = get_peft_model(base.model, lora_config(Config())).train()
+    model = add_adapter(base.model, Config().lora).train()
     if chosen.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     peak = matmul_peak(torch.bfloat16 if chosen.bf16 else torch.float32)

@@ -17,7 +17,7 @@ from factory import make_samples
 from qwen2vl_rs.config import ViewConfig, load_config
 from qwen2vl_rs.data.tables import read_conversations, write_conversations
 from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
-from qwen2vl_rs.model import evaluate
+from qwen2vl_rs.model import asking
 from qwen2vl_rs.model.answer import forward
 from qwen2vl_rs.model.ask import ask
 from qwen2vl_rs.model.compare import compare
@@ -194,7 +194,7 @@ def test_a_finished_run_is_not_trained_again(trained, small_base, tmp_path, monk
 def test_an_interrupted_evaluation_goes_on(trained, small_base, tmp_path, monkeypatch):
     folder = shutil.copytree(trained[0], tmp_path / "copy")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(evaluate, "QUESTIONS_AT_ONCE", 8)  # an image at a time
+    monkeypatch.setattr(asking, "QUESTIONS_AT_ONCE", 8)  # an image at a time
     run = Path("output/Qwen2-VL-2B")
     done = run / "eval/after/predictions.jsonl"
     key = json.loads(done.with_name("inputs.json").read_text())["key"]

@@ -114,6 +114,7 @@ class TrainingSettings(Section):
             split, with the same result. None: chosen for the device.
         vision_cache_gb: the frozen vision tower's output for all images is kept on disk for all
             epochs when it takes no more than this (and half of the free space); 0: never.
+        attention: ``flex`` or ``branches``, see `model.attention`; None: chosen for the device.
         bf16: True, False, or None: where a CUDA device has it.
         max_steps: ends training early; None: all epochs.
         save_steps: a checkpoint every so many steps (and one at the end).
@@ -133,10 +134,10 @@ class TrainingSettings(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     vision_cache_gb: float = Field(16.0, ge=0)
     gradient_checkpointing: bool = True
+    attention: Literal["branches", "flex"] | None = None
     bf16: bool | None = None
     save_steps: int = Field(100, ge=1)
     save_total_limit: int = Field(2, ge=0)
-    dataloader_num_workers: int = Field(0, ge=0)
     seed: int = Field(42, ge=0)
     report_to: tuple[Tracker, ...] = ("swanlab",)
 
@@ -168,11 +169,14 @@ class EvalConfig(Section):
     """The evaluation.
 
     Attributes:
+        answers: ``free``: the model writes its answer; ``closed``: the most probable official
+            class is chosen from an answer set.
         max_eval: at most so many test questions, by whole images; None: all.
-        max_new_tokens: longest answer in tokens.
+        max_new_tokens: longest free answer in tokens.
         samples: answers printed at the end of training.
     """
 
+    answers: Literal["free", "closed"] = "free"
     max_eval: int | None = Field(None, ge=1)
     max_new_tokens: int = Field(32, ge=1)
     samples: int = Field(8, ge=0)

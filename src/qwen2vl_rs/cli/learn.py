@@ -64,6 +64,62 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     console.say(f"next: qwen2vl-rs compare{again} --only broken")
 
 
+@click.command("eval")
+@click.argument("model", type=FILE)
+@click.option("--test", type=FILE, help="Questions.  [default: the test questions of the run]")
+@click.option(
+    "--train-questions", type=FILE,
+    help="For the controls and answer sets.  [default: those of the run]",
+)  # fmt: skip
+@click.option(
+    "--answers", type=click.Choice(["free", "closed"]),
+    help="free: written by the model; closed: the most probable official class.  [default: free]",
+)  # fmt: skip
+@click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@click.option("-o", "--output", type=FILE, help="Folder.  [default: below the run]")
+@click.option(
+    "--max-eval",
+    type=click.IntRange(min=1),
+    help="Questions asked, by whole images.  [default: all]",
+)
+@click.option(
+    "--protocol", "protocols", multiple=True, default=["official"], show_default=True,
+    help="Printed; results.json has all.",
+)  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. eval.samples=0")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json.")
+def evaluate(
+    model: Path,
+    test: Path | None,
+    train_questions: Path | None,
+    answers: str | None,
+    base: Path | None,
+    output: Path | None,
+    max_eval: int | None,
+    protocols: tuple[str, ...],
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Ask a model all questions and score it, with all controls.
+
+    MODEL is a run folder, a checkpoint or a base. What was answered before an interruption is
+    not asked again.
+    """
+    with needs_training():
+        from ..model.evaluate import Asked
+        from ..model.evaluate import evaluate as run
+    from ..report.text import results_table
+    from ..scoring.protocols import protocol
+
+    for name in protocols:
+        protocol(name)
+    given = {"eval.answers": answers, "eval.max_eval": max_eval}
+    values = {key: value for key, value in given.items() if value is not None}
+    found = run(Asked(model, base, test, train_questions, output), settings, values)
+    if found:  # else another process prints
+        click.echo(json.dumps(found, indent=2) if as_json else results_table(found, protocols))
+
+
 @click.command()
 @click.option(
     "--run", type=FILE, default=Path("output/Qwen2-VL-2B"), show_default=True,

@@ -9,7 +9,7 @@ from ..config import Config, ViewConfig
 from ..errors import ModelError, RunError
 from .answer import Answer, answer
 from .loader import attach_adapter, find_checkpoint, load_base, read_card
-from .packing import BUDGETS
+from .memory import explained_shortage, token_budget
 
 
 def ask(
@@ -43,12 +43,12 @@ def ask(
             )
         base = load_base(base_folder, card.view)
         model = attach_adapter(base, checkpoint)
-    settings = Config()
-    groups = [(base.images.read(image), questions)]
-    return answer(
-        base,
-        model,
-        groups,
-        max_new_tokens=settings.eval.max_new_tokens,
-        budget=BUDGETS[base.model.device.type],
-    )[0]
+    budget = token_budget(model)
+    with explained_shortage(budget):
+        return answer(
+            base,
+            model,
+            [(base.images.read(image), questions)],
+            max_new_tokens=Config().eval.max_new_tokens,
+            budget=budget,
+        )[0]

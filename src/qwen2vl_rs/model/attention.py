@@ -3,9 +3,10 @@
 Two ways, which give the same numbers up to rounding:
 
 ``branches``
-    Each branch against its root and against itself: two matrix products and one softmax. What no
-    token may see is not computed, where a dense mask would compute all T² pairs (a tree of 100
-    questions has a tenth of them). Works on every device, forward and backward.
+    The tree is cut into blocks of neighbours; each is multiplied with its root and with the few
+    other tokens that it may see. What no token may see is hardly computed, where a dense mask
+    would compute all T² pairs (a tree of 100 questions needs a tenth of them). Works on every
+    device, forward and backward.
 ``flex``
     PyTorch's FlexAttention with a block mask: one compiled kernel. CUDA only, for on a CPU it has
     no backward pass.
@@ -13,17 +14,20 @@ Two ways, which give the same numbers up to rounding:
 Both are known to transformers as implementations of attention, so that plain calls of a base
 (``generate``, padded batches) work as with its own ``sdpa``, which then does the work.
 
-Shapes: T tokens, P tokens of a root, B branches of like size, b tokens of the largest of them;
-H query heads, K key heads, G = H / K queries that share a key, d values a head.
+Shapes: T tokens, P tokens of a root, B blocks of like size, b tokens of the largest of them, c
+tokens that it may see besides the root; H query heads, K key heads, G = H / K heads that share a
+key, d values a head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -31,29 +35,33 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .tree import Ints, Layout
+from ..errors import ConfigError
+from .tree import Ints, Layout, Node, Tree, lay_out, share
 
 Kind = Literal["branches", "flex"]
 _PREFIX = "qwen2vl_rs_"  # of the names under which transformers knows the kinds
-_ALIKE = 0.75  # branches are padded to the largest of a group; smaller ones make a new group
+_BLOCK = 32  # most tokens of a subtree that is not cut further
+_ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones make a new group
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Branches of one tree, padded to the largest.
+    """Blocks of one tree, padded to the largest.
 
     Attributes:
-        index: (B, b) positions in the layout; padding repeats the last one.
-        bias: (B, 1, b, b) 0 where the row may see the column, else minus infinity.
+        rows: (B, b) positions in the layout; padding repeats the last one.
+        columns: (B, c) positions of what a block may see besides the root; padded likewise.
+        bias: (B, 1, b, c) 0 where the row sees the column, else minus infinity.
     """
 
-    index: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
     bias: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """A layout as roots and groups of branches.
+    """A layout as roots and groups of blocks.
 
     Attributes:
         trees: of every tree the start and stop of its root, and its groups.
@@ -66,7 +74,7 @@ class Branches:
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """Attention of all tokens: query (1, H, T, d), key and value (1, K, T, d) → (1, H, T, d)."""
+        """Attention of all tokens, query (1, H, T, d), key and value (1, K, T, d): (1, H, T, d)."""
         parts = []
         for start, stop, groups in self.trees:
             root = slice(start, stop)
@@ -89,68 +97,88 @@ def _attend(
     root: tuple[torch.Tensor, torch.Tensor],
     scale: float,
 ) -> torch.Tensor:
-    """Attention of a group's tokens to their root and their own branch → (1, H, B·b, d)."""
+    """Attention of a group's tokens to their root and their own columns: (1, H, B·b, d)."""
     (heads, _, d), (keys, p, _) = query.shape, root[0].shape
-    n, b = group.index.shape
+    (n, b), c = group.rows.shape, group.columns.shape[1]
     shared = heads // keys
-    q = query.view(keys, shared, -1, d)[:, :, group.index].transpose(1, 2)  # (K, B, G, b, d)
-    k, v = (x[:, group.index].flatten(0, 1) for x in (key, value))  # (K·B, b, d)
+    q = query.view(keys, shared, -1, d)[:, :, group.rows].transpose(1, 2)  # (K, B, G, b, d)
+    k, v = (x[:, group.columns].flatten(0, 1) for x in (key, value))  # (K·B, c, d)
     rows = (q * scale).reshape(keys, n * shared * b, d)
     to_root = (rows @ root[0].transpose(1, 2)).view(keys, n, shared, b, p)
-    to_own = (rows.view(keys * n, shared * b, d) @ k.transpose(1, 2)).view(keys, n, shared, b, b)
+    to_own = (rows.view(keys * n, shared * b, d) @ k.transpose(1, 2)).view(keys, n, shared, b, c)
     scores = torch.cat([to_root, to_own + group.bias], dim=-1)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
     from_root = weights[..., :p].reshape(keys, n * shared * b, p) @ root[1]
-    from_own = weights[..., p:].reshape(keys * n, shared * b, b) @ v
+    from_own = weights[..., p:].reshape(keys * n, shared * b, c) @ v
     out = from_root.view(keys, n, shared, b, d) + from_own.view(keys, n, shared, b, d)
     return out.transpose(1, 2).reshape(1, heads, n * b, d)
 
 
 def branches(layout: Layout, device: torch.device, dtype: torch.dtype) -> Branches:
-    """Cut a layout into roots and groups of branches of like size."""
+    """Cut a layout into roots and groups of blocks of like size."""
     order = np.zeros(layout.size, dtype=np.int64)
     trees: list[tuple[int, int, list[Group]]] = []
     done = 0
-    for start, stop in layout.roots:
+    for start, stop in layout.roots.tolist():
         order[start:stop] = done + np.arange(stop - start)
         done += stop - start
         groups = []
-        for starts in _alike(layout, start, stop):
-            sizes = layout.end[starts] - starts
-            within = np.arange(sizes.max())
-            index = starts[:, None] + np.minimum(within, sizes[:, None] - 1)  # (B, b)
-            real = within < sizes[:, None]
-            order[index[real]] = done + np.flatnonzero(real)
-            done += index.size
-            groups.append(_group(layout, index, real, device, dtype))
-        trees.append((int(start), int(stop), groups))
+        for blocks in _alike(list(_blocks(layout.end, stop, int(layout.end[start]), ()))):
+            rows, real = _padded([np.arange(lo, hi) for _, lo, hi in blocks])
+            order[rows[real]] = done + np.flatnonzero(real)
+            done += rows.size
+            columns, there = _padded([np.array([*up, *range(lo, hi)]) for up, lo, hi in blocks])
+            q, k = rows[:, :, None], columns[:, None, :]
+            seen = (k <= q) & (q < layout.end[k]) & there[:, None, :]  # (B, b, c)
+            bias = torch.from_numpy(np.where(seen, 0.0, -np.inf)[:, None])
+            groups.append(
+                Group(
+                    rows=torch.from_numpy(rows).to(device),
+                    columns=torch.from_numpy(columns).to(device),
+                    bias=bias.to(device, dtype),
+                )
+            )
+        trees.append((start, stop, groups))
     return Branches(trees, torch.from_numpy(order).to(device))
 
 
-def _group(
-    layout: Layout, index: Ints, real: Any, device: torch.device, dtype: torch.dtype
-) -> Group:
-    rows, columns = index[:, :, None], index[:, None, :]
-    seen = (columns <= rows) & (rows < layout.end[columns]) & real[:, None, :]  # (B, b, b)
-    bias = np.where(seen, 0.0, -np.inf)[:, None]
-    return Group(torch.from_numpy(index).to(device), torch.from_numpy(bias).to(device, dtype))
+Block = tuple[tuple[int, ...], int, int]  # tokens above it below the root; its start and stop
 
 
-def _alike(layout: Layout, start: int, stop: int) -> list[Ints]:
-    """Starts of the branches below a root, those of like size together."""
-    starts, at = [], stop
-    while at < layout.end[start]:
-        starts.append(at)
-        at = int(layout.end[at])
-    found: list[list[int]] = []
+def _blocks(end: Ints, start: int, stop: int, above: tuple[int, ...]) -> Iterator[Block]:
+    """Cut a forest into blocks: small subtrees whole, of large ones the trunk and what it bears."""
+    while start < stop:
+        top = int(end[start])
+        if top - start <= _BLOCK:
+            yield above, start, top
+        else:
+            bare = start + 1
+            while bare < top and end[bare] == top:  # such tokens see each other: a trunk
+                bare += 1
+            yield above, start, bare
+            yield from _blocks(end, bare, top, (*above, *range(start, bare)))
+        start = top
+
+
+def _alike(blocks: list[Block]) -> list[list[Block]]:
+    """Blocks in groups of like size."""
+    found: list[list[Block]] = []
     largest = 0
-    for branch in sorted(starts, key=lambda s: -layout.end[s] + s):
-        size = layout.end[branch] - branch
+    for block in sorted(blocks, key=lambda b: b[1] - b[2]):
+        size = block[2] - block[1]
         if size < _ALIKE * largest or not found:
             found.append([])
             largest = size
-        found[-1].append(branch)
-    return [np.array(sorted(group)) for group in found]
+        found[-1].append(block)
+    return found
+
+
+def _padded(lists: list[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
+    """Lists as rows of one array, padded with their last value, and which values are real."""
+    sizes = np.array([len(one) for one in lists])[:, None]
+    within = np.arange(sizes.max())
+    places = np.minimum(within, sizes - 1) + np.cumsum(sizes)[:, None] - sizes
+    return np.concatenate(lists)[places], within < sizes
 
 
 def block_mask(layout: Layout, device: torch.device) -> BlockMask:
@@ -177,6 +205,52 @@ def prepared(model: Any, layout: Layout) -> dict[str, Any]:
 def implementation(kind: Kind) -> dict[str, str]:
     """The name of a kind for transformers' ``attn_implementation``; the eye keeps ``sdpa``."""
     return {"": "sdpa", "text_config": _PREFIX + kind, "vision_config": "sdpa"}
+
+
+def choose(device: torch.device, wanted: Kind | None = None) -> tuple[Kind, str]:
+    """The kind for training and evaluation on a device, and why.
+
+    Raises:
+        ConfigError: ``flex`` is wanted on a CPU.
+    """
+    if device.type != "cuda":
+        why = "FlexAttention has no backward pass on a CPU"
+        if wanted == "flex":
+            raise ConfigError(
+                f"training.attention = flex: {why}", hint="leave it unset, or use a CUDA device"
+            )
+        return "branches", why
+    if wanted is not None:
+        return wanted, "as set by training.attention"
+    if problem := _flex_problem(device):
+        return "branches", f"FlexAttention fails on this device: {problem}"
+    return "flex", "compiled, and checked on this device"
+
+
+def _flex_problem(device: torch.device) -> str | None:
+    """What is wrong with FlexAttention here: it must run, and agree with the other kind."""
+    root, zeros = np.arange(20), np.zeros((3, 20), dtype=np.int64)
+    questions = [Node([1, 2, n], (Node([3, 4]),)) for n in range(40)]
+    layout = lay_out([Tree(root, zeros, share(questions))] * 2)
+    generator = torch.Generator(device).manual_seed(0)
+    states = [
+        torch.randn(1, heads, layout.size, 64, device=device, generator=generator)
+        for heads in (4, 2, 2)
+    ]
+    module = torch.nn.Module().train()
+    results = []
+    try:
+        for rule in (branches(layout, device, torch.float32), block_mask(layout, device)):
+            inputs = [x.clone().requires_grad_() for x in states]
+            query, key, value = inputs
+            out, _ = _tree_attention(module, query, key, value, None, scaling=0.125, tree=rule)
+            out.square().sum().backward()
+            results.append([out, *(x.grad for x in inputs)])
+    except Exception as error:  # no compiler, no Triton, a device it does not know
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    differences = [(a - b).abs().max() / b.abs().max() for a, b in zip(*results, strict=True)]
+    # tensor cores round to ten bits of fraction
+    return None if max(differences) < 1e-2 else "its results differ"
 
 
 def _tree_attention(

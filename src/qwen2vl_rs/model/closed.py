@@ -8,6 +8,7 @@ Shapes: L scored tokens of a pack, R tokens whose output they are read from, V w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..scoring.answersets import AnswerSet
 from .answer import forward
 from .images import Pixels
 from .loader import Base
@@ -22,6 +24,9 @@ from .packing import Ask, Pack, pack, put_back, sharing_order
 from .prompt import PromptFormat
 from .tree import Node
 from .vision import encoded
+
+Rests = list[tuple[int, Sequence[int]]]  # candidates by number, with the tokens still to come
+_ROWS = 256  # rows of logits turned into float32 at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Choice:
 def choose(
     base: Base,
     model: Any,
-    groups: Sequence[tuple[Pixels, Sequence[tuple[str, Sequence[str]]]]],
+    groups: Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...]]]]],
     *,
     budget: int = 4096,
 ) -> list[list[Choice]]:
@@ -60,37 +65,79 @@ def choose(
     Returns:
         For each image the choices in the order of its questions.
     """
+    tries = {c: _trie(base.prompts, c) for _, questions in groups for _, c in questions}
     asks, orders = sharing_order(
         [
-            Ask(encoded(model, pixels), [_question(base.prompts, q, c) for q, c in questions])
+            Ask(
+                encoded(model, pixels), [_question(base.prompts, q, tries[c]) for q, c in questions]
+            )
             for pixels, questions in groups
         ]
     )
     logs = _token_logs(base, model, asks, budget)
     choices = (
-        _choose(base.prompts, questions[i][1], logs)
+        _choose(questions[i][1], tries[questions[i][1]], logs)
         for (_, questions), order in zip(groups, orders, strict=True)
         for i in order
     )
     return put_back(choices, orders)
 
 
-def _question(prompts: PromptFormat, question: str, candidates: Sequence[str]) -> Node:
-    ends, children = _trie([prompts.answer_ids(c) for c in candidates], prompts.end_id)
-    return Node(prompts.question_ids(question), children, then=(prompts.end_id,) if ends else ())
+def pick_class(choice: Choice, answers: AnswerSet) -> tuple[str, float]:
+    """The most probable official class: its most probable candidate, and its own probability."""
+    logs = np.array(choice.logs)
+    shares = np.exp(logs - logs.max())
+    members = np.unique(answers.classes, return_inverse=True)[1]
+    sums = np.bincount(members, weights=shares) / shares.sum()
+    best = int(sums.argmax())
+    text = int(np.where(members == best, shares, -1).argmax())
+    return answers.texts[text], min(1.0, float(sums[best]))
 
 
-def _trie(rests: Sequence[Sequence[int]], end: int) -> tuple[bool, tuple[Node, ...]]:
-    """Whether a candidate ends here, and the nodes of what follows, by first appearance."""
-    by_first: dict[int, list[Sequence[int]]] = {}
-    for rest in rests:
-        if len(rest) > 1:
-            by_first.setdefault(rest[0], []).append(rest[1:])
-    nodes = []
-    for first, below in by_first.items():
-        ends, children = _trie(below, end)
-        nodes.append(Node((first,), children, loss=True, then=(end,) if ends else ()))
-    return any(len(rest) == 1 for rest in rests), tuple(nodes)
+@dataclass(frozen=True, slots=True)
+class _Trie:
+    """Candidates by their tokens.
+
+    Attributes:
+        empty: whether one of them is the empty text, which ends at the question.
+        nodes: the first tokens, with what follows.
+        paths: of each candidate, which of the trie's scored tokens make it up.
+        size: number of scored tokens.
+    """
+
+    empty: bool
+    nodes: tuple[Node, ...]
+    paths: tuple[tuple[int, ...], ...]
+    size: int
+
+
+def _trie(prompts: PromptFormat, candidates: Sequence[str]) -> _Trie:
+    paths: dict[int, tuple[int, ...]] = {}
+    number = itertools.count()  # scored tokens in the order of `lay_out`
+
+    def grow(rests: Rests, above: tuple[int, ...]) -> tuple[bool, tuple[Node, ...]]:
+        """Whether a candidate ends here, and the nodes of what follows, by first appearance."""
+        ending = [i for i, rest in rests if len(rest) == 1]  # only the end token is left
+        if ending:
+            paths.update(dict.fromkeys(ending, (*above, next(number))))
+        by_first: dict[int, Rests] = {}
+        for i, rest in rests:
+            if len(rest) > 1:
+                by_first.setdefault(rest[0], []).append((i, rest[1:]))
+        nodes = []
+        for first, below in by_first.items():
+            ends, children = grow(below, (*above, next(number)))
+            then = (prompts.end_id,) if ends else ()
+            nodes.append(Node((first,), children, loss=True, then=then))
+        return bool(ending), tuple(nodes)
+
+    empty, nodes = grow([(i, prompts.answer_ids(c)) for i, c in enumerate(candidates)], ())
+    return _Trie(empty, nodes, tuple(paths[i] for i in range(len(candidates))), next(number))
+
+
+def _question(prompts: PromptFormat, question: str, trie: _Trie) -> Node:
+    then = (prompts.end_id,) if trie.empty else ()
+    return Node(prompts.question_ids(question), trie.nodes, then=then)
 
 
 def _token_logs(base: Base, model: Any, asks: Sequence[Ask], budget: int) -> Iterator[float]:
@@ -101,35 +148,24 @@ def _token_logs(base: Base, model: Any, asks: Sequence[Ask], budget: int) -> Ite
 
 def _score(model: Any, batch: Pack) -> list[float]:
     rows, row_of = np.unique(batch.layout.predictors, return_inverse=True)
-    logits = forward(model, batch, torch.from_numpy(rows)).float()  # (R, V)
-    total = torch.logsumexp(logits, dim=1)  # (R,)
+    logits = forward(model, batch, torch.from_numpy(rows))  # (R, V)
+    total = torch.cat([part.float().logsumexp(dim=1) for part in logits.split(_ROWS)])  # (R,)
     row = torch.from_numpy(row_of).to(logits.device)  # (L,)
     word = torch.from_numpy(batch.layout.targets).to(logits.device)  # (L,)
-    found: list[float] = (logits[row, word] - total[row]).tolist()
+    found: list[float] = (logits[row, word].float() - total[row]).tolist()
     return found
 
 
-def _choose(prompts: PromptFormat, candidates: Sequence[str], logs: Iterator[float]) -> Choice:
+def _choose(candidates: Sequence[str], trie: _Trie, logs: Iterator[float]) -> Choice:
     """Sum the logs of one question's trie along the path of every candidate."""
-    rests = {c: tuple(prompts.answer_ids(c)) for c in candidates}
-    found: dict[tuple[int, ...], float] = {}
-
-    def walk(prefix: tuple[int, ...], so_far: float) -> None:
-        # the same order as in `lay_out`: a node's own token, its end, then its children
-        here = [r for r in rests.values() if r[: len(prefix)] == prefix]
-        if any(len(r) == len(prefix) + 1 for r in here):
-            found[(*prefix, prompts.end_id)] = so_far + next(logs)
-        firsts = dict.fromkeys(r[len(prefix)] for r in here if len(r) > len(prefix) + 1)
-        for first in firsts:
-            walk((*prefix, first), so_far + next(logs))
-
-    walk((), 0.0)
-    scores = torch.tensor([found[rests[c]] for c in candidates], dtype=torch.float64)
+    mine = list(itertools.islice(logs, trie.size))
+    sums = [sum(mine[i] for i in path) for path in trie.paths]
+    scores = torch.tensor(sums, dtype=torch.float64)
     shares = torch.softmax(scores, dim=0)
     best = int(shares.argmax())
     return Choice(
         text=candidates[best],
         confidence=float(shares[best]),
         mass=float(scores.exp().sum()),
-        logs=tuple(scores.tolist()),
+        logs=tuple(sums),
     )

@@ -7,6 +7,7 @@ are added after its first layers (DeepStack), H values each.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +53,9 @@ class Images(Protocol):
     def read(self, path: str) -> Pixels:
         """Read one image."""
 
+    def tokens(self, path: str) -> int:
+        """Number of visual tokens of an image."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImageReader:
@@ -94,6 +98,14 @@ class ImageReader:
             max_pixels=size["longest_edge"],
         )
         return 1, rows // patch, columns // patch
+
+    def tokens(self, path: str | Path) -> int:
+        """Visual tokens of an image by its header alone.
+
+        Raises:
+            ImageError: see `grid`.
+        """
+        return math.prod(self.grid(path)) // self.merge**2
 
 
 def load_image_reader(folder: Path, view: ViewConfig) -> ImageReader:

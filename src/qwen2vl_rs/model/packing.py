@@ -19,9 +19,6 @@ from .images import Pixels, root_positions
 from .prompt import PromptFormat
 from .tree import Ints, Layout, Node, Tree, lay_out, share, shared
 
-# Tokens in a pack. Attention with a dense mask costs their square: on two CPU cores an 82 M model
-# trained 1.4 times as fast with 1,024 as with 4,096; on a GPU fewer, larger kernels count more.
-BUDGETS = {"cpu": 2048, "cuda": 2048}
 T = TypeVar("T")
 Turn = tuple[int, Ints]  # an image and the questions asked of it, both by index
 
@@ -78,8 +75,7 @@ def sharing_order(asks: Sequence[Ask]) -> tuple[list[Ask], list[list[int]]]:
     """Asks with their branches in the order in which they share most, and that order."""
     orders = [sorted(range(len(a.branches)), key=lambda i: tuple(a.branches[i].ids)) for a in asks]
     ordered = [
-        Ask(a.pixels, [a.branches[i] for i in order])
-        for a, order in zip(asks, orders, strict=True)
+        Ask(a.pixels, [a.branches[i] for i in order]) for a, order in zip(asks, orders, strict=True)
     ]
     return ordered, orders
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import TrainingArguments, set_seed
 
 from .. import __version__
@@ -23,7 +22,7 @@ from ..data.raster import image_size
 from ..data.sources import read_samples
 from ..data.split import leak, split_by_image, split_by_question
 from ..data.tables import read_conversations, write_conversations
-from ..errors import ConfigError, DataError, RunError
+from ..errors import DataError, RunError
 from ..records import Sample
 from ..runs import (
     TEST_FILE,
@@ -35,6 +34,8 @@ from ..runs import (
     sha256,
     write_json,
 )
+from .adapter import add_adapter
+from .attention import choose
 from .evaluate import Outcome, before_and_after
 from .loader import (
     Base,
@@ -43,11 +44,10 @@ from .loader import (
     fingerprint,
     load_base,
     processes,
-    quiet_peft,
     read_config,
     weights_dtype,
 )
-from .packing import BUDGETS
+from .memory import explained_shortage, token_budget
 from .track import tracking, usable
 from .trainer import Steps, TreeTrainer, read_metrics
 from .vision import encode_all
@@ -133,7 +133,10 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     checkpoint = _sound_checkpoint(run) if resume else None
     settings, device = config.training, choose_device()
     bf16 = choose_dtype(device, settings.bf16) is torch.bfloat16
-    base = load_base(Path(config.model), config.view, device, weights_dtype(device, settings.bf16))
+    kind, why = choose(device, settings.attention)
+    say(f"attention: {kind} ({why})")
+    dtype = weights_dtype(device, settings.bf16)
+    base = load_base(Path(config.model), config.view, device, dtype, kind)
     team = processes()
     cache = run / "vision-cache"
     paths = list(dict.fromkeys(sample.image for sample in split.train))
@@ -142,20 +145,14 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
             images = encode_all(base, paths, cache, int(settings.vision_cache_gb * 1e9), bf16)
         team.wait_for_everyone()
     set_seed(settings.seed)
-    try:
-        with quiet_peft():
-            model = get_peft_model(base.model, lora_config(config))
-    except ValueError as error:
-        raise ConfigError(
-            f"lora.target_modules: {str(error).splitlines()[0]}",
-            hint="names of layers, such as q_proj, v_proj",
-        ) from error
+    model = add_adapter(base.model, config.lora)
+    budget = token_budget(model, settings.max_tokens_per_pack)
     steps = Steps(
         split.train,
         base.prompts,
         images or base.images,
         settings,
-        device.type,
+        budget,
         team.num_processes,
     )
     _describe(base, model, steps, settings, device, bf16)
@@ -166,14 +163,8 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         _write_manifest(config, split, base, run, bf16)
     with tracking(trackers if team.is_main_process else [], run):
         try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except torch.OutOfMemoryError as error:
-            lower = (settings.max_tokens_per_pack or BUDGETS[device.type]) // 2
-            raise RunError(
-                "the device's memory does not suffice",
-                hint=f"smaller packs, with the same result: --set "
-                f"training.max_tokens_per_pack={lower}",
-            ) from error
+            with explained_shortage(budget):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             trainer.reporter.close()
     if team.is_main_process:
@@ -205,7 +196,6 @@ def _arguments(config: Config, run: Path, trackers: list[str], bf16: bool) -> Tr
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_steps=settings.save_steps,
-        dataloader_num_workers=settings.dataloader_num_workers,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
@@ -219,20 +209,7 @@ def _arguments(config: Config, run: Path, trackers: list[str], bf16: bool) -> Tr
     return args
 
 
-def lora_config(config: Config) -> LoraConfig:
-    """The adapter: on the language model only, also where the vision tower names layers alike."""
-    lora = config.lora
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.lora_alpha,
-        lora_dropout=lora.lora_dropout,
-        target_modules=list(lora.target_modules),
-        exclude_modules=r".*visual\..*",
-        task_type="CAUSAL_LM",
-    )
-
-
-_FREE = {"report_to", "dataloader_num_workers", "save_total_limit", "vision_cache_gb"}
+_FREE = {"report_to", "save_total_limit", "vision_cache_gb"}
 
 
 def _check_run(run: Path, config: Config, resume: bool) -> None:
@@ -326,7 +303,7 @@ def _describe(
     )
     say(
         f"{steps.steps:,} steps, each up to {settings.questions_per_image} questions about "
-        f"{settings.images_per_step} images; each image encoded once per step"
+        f"{settings.images_per_step} images, at most {steps.budget:,} tokens at once"
     )
 
 

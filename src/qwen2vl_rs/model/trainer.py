@@ -33,10 +33,11 @@ from ..console import Progress
 from ..errors import RunError
 from ..records import Sample
 from ..runs import atomic_write, checkpoints, staged_folder
+from .ahead import Ahead
 from .answer import forward
 from .images import Images
 from .loader import Base, write_card
-from .packing import BUDGETS, Ask, Pack, Turn, pack, plan_epoch, sharing_order
+from .packing import Ask, Pack, Turn, pack, plan_epoch, sharing_order
 from .prompt import PromptFormat
 from .tree import Ints
 
@@ -68,7 +69,7 @@ class Steps(Dataset[dict[str, Step]]):
         prompts: of the base.
         images: where images are read.
         settings: how many images and questions a step holds, and in which order.
-        device: ``cpu`` or ``cuda``, for the size of packs.
+        budget: most tokens in a pack.
         world: number of processes.
     """
 
@@ -78,14 +79,15 @@ class Steps(Dataset[dict[str, Step]]):
         prompts: PromptFormat,
         images: Images,
         settings: TrainingSettings,
-        device: str = "cpu",
+        budget: int,
         world: int = 1,
     ) -> None:
         self._groups = group_by_image(samples)
         self._prompts, self._images, self._settings = prompts, images, settings
-        self._device, self._world = device, world
+        self.budget, self._world = budget, world
         self._plan_of: tuple[int, list[list[Turn]]] = (-1, [])
         self.per_epoch = len(self._plan(0))
+        self._ahead = Ahead(self._make)
 
     def questions(self, step: int) -> int:
         """Number of questions in an optimizer step, over all processes."""
@@ -102,16 +104,24 @@ class Steps(Dataset[dict[str, Step]]):
         return self.steps * self._world
 
     def __getitem__(self, index: int) -> dict[str, Step]:
+        then = index + self._world
+        return {"step": self._ahead.get(index, then if then < len(self) else None)}
+
+    def _make(self, index: int) -> Step:
         step, rank = divmod(index, self._world)
         turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
-        mine = share_out([len(chosen) for _, chosen in turns], self._world)[rank]
-        asks = [self._ask(*turns[i]) for i in mine or [0]]
-        budget = self._settings.max_tokens_per_pack or BUDGETS[self._device]
-        asks, _ = sharing_order(asks)
-        packs = list(pack(asks, self._prompts, self._images.merge, budget))
+        mine = share_out([self._size(*turn) for turn in turns], self._world)[rank]
+        asks, _ = sharing_order([self._ask(*turns[i]) for i in mine or [0]])
+        packs = list(pack(asks, self._prompts, self._images.merge, self.budget))
         everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
-        return {"step": Step(packs, tokens, weight=int(bool(mine)))}
+        return Step(packs, tokens, weight=int(bool(mine)))
+
+    def _size(self, image: int, chosen: Ints) -> int:
+        """Tokens of one image with questions about it."""
+        samples = [self._groups[image][i] for i in chosen]
+        text = sum(len(self._prompts.question_ids(s.question)) for s in samples)
+        return self._images.tokens(samples[0].image) + text
 
     def _ask(self, image: int, chosen: Ints) -> Ask:
         samples = [self._groups[image][i] for i in chosen]
@@ -119,12 +129,13 @@ class Steps(Dataset[dict[str, Step]]):
         return Ask(self._images.read(samples[0].image), branches)
 
     def _plan(self, epoch: int) -> list[list[Turn]]:
-        if self._plan_of[0] != epoch:
+        known, plan = self._plan_of  # at once: two threads come here
+        if known != epoch:
             s = self._settings
             sizes = [len(g) for g in self._groups]
             plan = plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
             self._plan_of = (epoch, plan)
-        return self._plan_of[1]
+        return plan
 
 
 def share_out(sizes: Sequence[int], world: int) -> list[list[int]]:

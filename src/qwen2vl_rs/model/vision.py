@@ -77,6 +77,10 @@ class EncodedImages:
     dtype: torch.dtype
     places: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
 
+    def tokens(self, path: str) -> int:
+        """Number of visual tokens of an image."""
+        return self.places[path][2][0]
+
     def read(self, path: str) -> Pixels:
         """The features of one image."""
         grid, start, shape = self.places[path]

@@ -10,17 +10,23 @@ from ..scoring.render import render_comparison, render_results
 from ..scoring.score import Results
 
 
+def results_table(results: Results, protocols: Sequence[str]) -> str:
+    """Accuracies by some of the protocols, those under which a question counts."""
+    scores = {name: s for name, s in results["protocols"].items() if name in protocols}
+    return render_results({**results, "protocols": scores})
+
+
 def verdict(after: Results, comparison: Comparison) -> str:
     """Accuracy after training beside its controls, and the change, by the official protocol.
 
     The other protocols stand in ``results.json`` and ``compare.json``.
     """
-    shown: Results = {**after, "protocols": {"official": after["protocols"]["official"]}}
     changed: Comparison = {
         **comparison,
         "protocols": {"official": comparison["protocols"]["official"]},
     }
-    return f"After training\n{render_results(shown)}\n\nChange\n{render_comparison(changed)}"
+    table = results_table(after, ["official"])
+    return f"After training\n{table}\n\nChange\n{render_comparison(changed)}"
 
 
 def pair_table(rows: Sequence[Pair]) -> str:

@@ -1,0 +1,84 @@
+"""How many tokens go through a model at once, and what to do when the memory does not suffice.
+
+The estimate counts, for each token of a pack, what training keeps of every layer and the working
+set of one layer; its constants are upper bounds read off the architecture, checked by
+measurement (``docs/benchmarks.md``). It is made from the device's size, not from what is free at
+the moment, so that a run that is resumed is packed as before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from ..errors import RunError
+
+# More tokens at once make a pass no faster: on two CPU cores an 82 M model trains as fast with
+# 2,048 as with 4,096. The figure for CUDA is a choice, not a measurement.
+_MOST = {"cpu": 2048, "cuda": 4096}
+_LEAST = 512
+_RESERVED = 1.5e9  # bytes: libraries, fragmentation, images on their way
+_HEAD_ROWS = 0.12  # tokens with a loss for each token fed: RSVQA has 2 of 18
+
+
+def token_budget(model: Any, wanted: int | None = None) -> int:
+    """Most tokens in a pack: ``wanted``, or what suits the model's device."""
+    if wanted is not None:
+        return wanted
+    total = device_memory(model.device)
+    room = total - _RESERVED - _kept_bytes(model)
+    fits = int(room / bytes_per_token(model.config, model.dtype.itemsize))
+    return max(_LEAST, min(fits // 256 * 256, _MOST[model.device.type]))
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory of a device; for the CPU, of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def bytes_per_token(config: Any, size: int) -> float:
+    """Memory of one token of a pack in training with checkpointing, in bytes.
+
+    Args:
+        config: of a base.
+        size: bytes of a value.
+    """
+    text = config.get_text_config()
+    kept = text.num_hidden_layers * text.hidden_size
+    working = 12 * text.hidden_size + 8 * text.intermediate_size
+    logits = _HEAD_ROWS * text.vocab_size * 3 * 4  # in float32: logits, their softmax, gradient
+    return size * (kept + working) + logits
+
+
+def _kept_bytes(model: Any) -> int:
+    """Weights, and for those that are trained their gradient and the optimizer's two moments."""
+    return sum(
+        p.numel() * p.element_size() * (4 if p.requires_grad else 1) for p in model.parameters()
+    )
+
+
+@contextlib.contextmanager
+def explained_shortage(budget: int) -> Iterator[None]:
+    """Turn running out of memory into the setting to lower, and to what.
+
+    Raises:
+        RunError: the memory of the device did not suffice.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # on a CPU it is a plain RuntimeError, whose text tells
+        short = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (short or "can't allocate memory" in str(error)):
+            raise
+        raise RunError(
+            f"the device's memory does not suffice for {budget:,} tokens at once",
+            hint="smaller packs, with the same result: --set training.max_tokens_per_pack="
+            f"{max(64, budget // 2)}",
+        ) from error
