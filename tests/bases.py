@@ -1,11 +1,26 @@
-"""Fixtures: small random bases in the published layout, written once a session."""
+"""Fixtures: small random bases in the published layout, and a run, made once a session."""
 
 from importlib import util
 from pathlib import Path
 
 import pytest
 
+from factory import make_samples
+from qwen2vl_rs.config import load_config
+from qwen2vl_rs.data.tables import write_conversations
 from qwen2vl_rs.model.random_base import Size, write_random_base
+from qwen2vl_rs.model.train import train
+
+SETTINGS = [
+    "training.learning_rate=0.01", "training.images_per_step=2", "training.questions_per_image=5",
+    "training.num_train_epochs=2", "training.save_steps=4", "training.save_total_limit=9",
+    "training.gradient_checkpointing=false", "training.report_to=[]", "data.test_fraction=0.3",
+    "lora.r=8",
+]  # fmt: skip
+
+
+def configured(base, *more):
+    return load_config(None, [*SETTINGS, f"model={base}", *more])
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +49,14 @@ def real_base(tmp_path_factory) -> Path:
     return write_random_base(
         tmp_path_factory.mktemp("real") / "base", size, vocabulary=merges, shard="20MB"
     )
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, small_base):
+    """A finished run, not to be written to."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_conversations(Path("data_vl.json"), make_samples(folder / "images", images=6))
+        outcome = train(configured(small_base))
+    return folder, outcome

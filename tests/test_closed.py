@@ -1,10 +1,14 @@
+import math
+
 import pytest
 import torch
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.model.closed import choose
+from qwen2vl_rs.model.closed import choose, pick_class
 from qwen2vl_rs.model.loader import load_base
+from qwen2vl_rs.records import Sample
+from qwen2vl_rs.scoring.answersets import answer_sets
 from test_model import plain_inputs, with_adapter
 
 SETS = {
@@ -36,6 +40,27 @@ def test_probabilities_are_those_of_every_answer_alone(vocabulary, small_base, r
             assert choice.text == candidates[int(shares.argmax())]
             assert choice.confidence == pytest.approx(float(shares.max()), abs=1e-4)
             assert 0 < choice.mass <= 1
+
+
+def test_a_class_has_the_probability_of_all_its_numbers(small_base, tmp_path):
+    base = load_base(small_base, ViewConfig(), torch.device("cpu"), torch.float32)
+    model = with_adapter(base)
+    numbers = [str(n) for n in (0, *range(3, 30, 2), 100, 101, 117, 2000)]
+    question = "How many roads are there?"
+    taught = [Sample("", "", question, n) for n in numbers]
+    answers = answer_sets(taught, "LR")["count"]
+    pixels = base.images.read(make_samples(tmp_path, images=1)[0].image)
+    ((choice,),) = choose(base, model, [(pixels, [(question, answers.texts)])])
+    each = {t: log_likelihood(base, model, pixels, question, t) for t in answers.texts}
+    total = torch.logsumexp(torch.tensor([*each.values()]), 0)
+    sums = {}
+    for text, name in zip(answers.texts, answers.classes, strict=True):
+        sums[name] = sums.get(name, 0) + math.exp(each[text] - total)
+    best = max(sums, key=sums.get)
+    text, confidence = pick_class(choice, answers)
+    assert confidence == pytest.approx(sums[best], abs=1e-4)
+    members = [t for t, c in zip(answers.texts, answers.classes, strict=True) if c == best]
+    assert text == max(members, key=each.get)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
+from bases import SETTINGS, configured
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig, load_config
 from qwen2vl_rs.data.tables import read_conversations, write_conversations
@@ -27,17 +28,6 @@ from qwen2vl_rs.model.random_base import Size, write_random_base
 from qwen2vl_rs.model.train import train
 from qwen2vl_rs.runs import checkpoints, damage
 
-SETTINGS = [
-    "training.learning_rate=0.01", "training.images_per_step=2", "training.questions_per_image=5",
-    "training.num_train_epochs=2", "training.save_steps=4", "training.save_total_limit=9",
-    "training.gradient_checkpointing=false", "training.report_to=[]", "data.test_fraction=0.3",
-    "lora.r=8",
-]  # fmt: skip
-
-
-def configured(base, *more):
-    return load_config(None, [*SETTINGS, f"model={base}", *more])
-
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -45,17 +35,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_conversations(Path("data_vl.json"), make_samples(tmp_path / "images", images=6))
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, small_base):
-    """A finished run, not to be written to."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        write_conversations(Path("data_vl.json"), make_samples(folder / "images", images=6))
-        outcome = train(configured(small_base))
-    return folder, outcome
 
 
 def losses(run):

@@ -1,0 +1,115 @@
+"""`eval`: free and closed answers of runs, checkpoints and bases, with all controls."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwen2vl_rs.cli import main
+from qwen2vl_rs.data.tables import read_conversations, write_conversations
+from qwen2vl_rs.model import asking
+from qwen2vl_rs.scoring.answersets import answer_sets
+
+RUN = Path("output/Qwen2-VL-2B")
+
+
+@pytest.fixture
+def here(trained, tmp_path, monkeypatch):
+    """A folder with a finished run."""
+    folder = shutil.copytree(trained[0], tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def evaluated(capsys, *words):
+    assert main(["eval", *map(str, words), "--json"]) == 0, capsys.readouterr().err
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+def predictions(folder):
+    lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_run_is_asked_its_own_test_questions(here, capsys):
+    found, err = evaluated(capsys, RUN)
+    assert found["controls"].keys() == {"constant", "question_only", "shuffled_image"}
+    assert found["visual_gain"]["official"]["ci"]
+    assert found == json.loads((RUN / "eval/test-free/results.json").read_text())
+    assert predictions(RUN / "eval/test-free") == predictions(RUN / "eval/after")
+    timing = json.loads((RUN / "eval/test-free/timing.json").read_text())
+    assert timing["questions"] == 16
+    assert timing["seconds"] > 0
+    assert "attention: branches (FlexAttention has no backward pass on a CPU)" in err
+    again, err = evaluated(capsys, RUN)
+    assert again == found
+    assert "is up to date" in err
+    assert "asking" not in err
+
+
+def test_closed_answers_are_classes_with_their_probability(here, capsys):
+    found, _ = evaluated(capsys, RUN, "--answers", "closed")
+    rows = predictions(RUN / "eval/test-closed")
+    sets = answer_sets(read_conversations(Path("data_vl_train.json")), "LR")
+    for row in rows:
+        candidates = sets[row["type"]]
+        assert row["text"] in candidates.texts
+        assert 1 / len(candidates.texts) <= row["confidence"] <= 1
+    assert found["protocols"]["official"]["n"] == len(rows) == 16
+
+
+def test_a_base_needs_questions_and_says_which_controls_are_missing(here, small_base, capsys):
+    assert main(["eval", str(small_base)]) == 1
+    assert "--test FILE" in capsys.readouterr().err
+    found, err = evaluated(capsys, small_base, "--test", "data_vl_test.json", "-o", "out")
+    assert "--train-questions FILE" in err
+    assert found["left_out"]["visual_gain"]
+    assert found["controls"].keys() == {"shuffled_image"}
+    assert predictions(Path("out")) == predictions(RUN / "eval/before")
+    found, _ = evaluated(
+        capsys, small_base, "--test", "data_vl_test.json", "--train-questions",
+        "data_vl_train.json", "--answers", "closed", "--max-eval", "8",
+    )  # fmt: skip
+    assert found["n"] == 8  # one image: nothing to shuffle
+    assert found["controls"].keys() == {"constant", "question_only"}
+    assert Path("output/eval-base/data_vl_test-closed/predictions.jsonl").is_file()
+
+
+def test_types_without_an_answer_set_are_written(here, capsys):
+    known = list(read_conversations(Path("data_vl_test.json")))
+    asked = [replace(s, type="colour" if i % 4 == 0 else s.type) for i, s in enumerate(known)]
+    write_conversations(Path("other.json"), asked)
+    evaluated(capsys, RUN, "--test", "other.json", "--answers", "closed")
+    rows = predictions(RUN / "eval/other-closed")
+    free = {row["id"]: row for row in predictions(RUN / "eval/after")}
+    assert [row["id"] for row in rows] == [s.id for s in asked]
+    assert all(row["text"] == free[row["id"]]["text"] for row in rows if row["type"] == "colour")
+
+
+def test_a_moved_base_and_a_run_without_checkpoint_are_named(here, capsys):
+    card = RUN / "checkpoint-8/qwen2vl_rs.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"base": "/gone"}))
+    assert main(["eval", str(RUN / "checkpoint-8")]) == 1
+    assert "--base FOLDER" in capsys.readouterr().err
+    for checkpoint in RUN.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    assert main(["eval", str(RUN)]) == 1
+    assert "no checkpoint in" in capsys.readouterr().err
+
+
+def test_a_device_without_memory_says_what_to_lower(here, capsys, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr(asking, "answer", full)
+    assert main(["eval", str(RUN), "--set", "training.max_tokens_per_pack=300"]) == 1
+    assert "--set training.max_tokens_per_pack=150" in capsys.readouterr().err
+
+
+def test_an_unknown_protocol_is_named_before_the_model_is_loaded(here, capsys, monkeypatch):
+    monkeypatch.setattr(asking, "load_base", None)
+    assert main(["eval", str(RUN), "--protocol", "oficial"]) == 1
+    assert "did you mean official" in capsys.readouterr().err

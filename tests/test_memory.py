@@ -1,0 +1,59 @@
+import pytest
+import torch
+from transformers import Qwen2VLConfig
+
+from qwen2vl_rs.errors import RunError
+from qwen2vl_rs.model import memory
+from qwen2vl_rs.model.memory import bytes_per_token, explained_shortage, token_budget
+
+GB = 10**9
+
+
+class Model:
+    """As much of a model as is looked at: Qwen2-VL-2B with its adapter."""
+
+    device = torch.device("cuda")
+    dtype = torch.bfloat16
+    config = Qwen2VLConfig(
+        text_config={"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+                     "vocab_size": 151936},
+    )  # fmt: skip
+
+    def parameters(self):
+        with torch.device("meta"):
+            yield torch.nn.Parameter(torch.empty(2_209_000_000, dtype=self.dtype), False)
+            yield torch.nn.Parameter(torch.empty(74_000_000, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    ("card", "tokens"), [(80 * GB, 4096), (12 * GB, 4096), (8 * GB, 1792), (4 * GB, 512)]
+)
+def test_the_budget_follows_the_memory_of_the_card(monkeypatch, card, tokens):
+    monkeypatch.setattr(memory, "device_memory", lambda device: card)
+    found = token_budget(Model())
+    assert found % 256 == 0
+    assert found == tokens
+    assert token_budget(Model(), 777) == 777
+
+
+def test_the_2b_model_at_its_default_is_estimated_below_10_gb():
+    kept = memory._kept_bytes(Model())
+    assert kept + memory._RESERVED + 4096 * bytes_per_token(Model.config, 2) < 10 * GB
+
+
+def test_the_machine_has_memory():
+    assert GB < memory.device_memory(torch.device("cpu")) < 10**14
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("x"), MemoryError(), RuntimeError("can't allocate memory")]
+)
+def test_a_shortage_names_the_setting_and_its_half(error):
+    with pytest.raises(RunError, match="2,048 tokens") as caught, explained_shortage(2048):
+        raise error
+    assert caught.value.hint.endswith("training.max_tokens_per_pack=1024")
+
+
+def test_other_failures_pass():
+    with pytest.raises(NotImplementedError), explained_shortage(2048):
+        raise NotImplementedError("x")
