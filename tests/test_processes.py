@@ -40,14 +40,20 @@ def start(folder, base, launcher, *more):
     return done
 
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+ACCELERATE = [
+    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+    "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+]  # fmt: skip
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_are_one(tmp_path, small_base):
+@pytest.mark.parametrize("launch", [TORCHRUN, pytest.param(ACCELERATE, marks=pytest.mark.slow)],
+                         ids=["torchrun", "accelerate"])  # fmt: skip
+def test_two_processes_are_one(tmp_path, small_base, launch):
     runs = {}
-    # three images a step over two processes; four over three leaves one with nothing at times
-    for name, launcher in (("one", [sys.executable]), ("two", [*TORCHRUN, "2"])):
+    # three images a step over two processes: their shares are never equal
+    for name, launcher in (("one", [sys.executable]), ("two", launch)):
         folder = tmp_path / name
         folder.mkdir()
         samples = make_samples(tmp_path / "images", images=7)

@@ -6,8 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.data.rsvqa import find_split
+from qwen2vl_rs.data.sources import read_samples
+from qwen2vl_rs.model.answer import answer
+from qwen2vl_rs.model.closed import choose
+from qwen2vl_rs.model.loader import load_base
 from qwen2vl_rs.model.random_base import Size, write_random_base
+from qwen2vl_rs.model.trainer import group_by_image
+from qwen2vl_rs.scoring.answersets import answer_sets
+from qwen2vl_rs.scoring.grammar import type_of
+from test_closed import log_likelihood
+from test_model import plain_inputs, with_adapter
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -47,3 +59,36 @@ def test_after_is_better_than_before_on_the_official_split(tmp_path, name, train
     assert overall["ci"][0] > 0  # better by more than chance
     shown = run("compare_before_after.py", "--only", "fixed", "--json").stdout.splitlines()
     assert len(shown) == overall["wins"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["rsvqa-lr", "rsvqa-hr"])
+def test_answers_to_all_real_questions_equal_generate(family_base, name):
+    """Greedy answers of every val question, and closed probabilities of every 20th."""
+    if not (DATA / name).is_dir():
+        pytest.skip(f"no real RSVQA data in {DATA}")
+    base = load_base(family_base, ViewConfig(), torch.device("cpu"), torch.float32)
+    model = with_adapter(base)
+    files = find_split(DATA / name, "val")
+    groups = group_by_image(list(read_samples(files.questions)))
+    sets = answer_sets([], "LR" if name.endswith("lr") else "HR")
+    asked = 0
+    for group in groups:
+        pixels = base.images.read(group[0].image)
+        ((*found,),) = answer(base, model, [(pixels, [s.question for s in group])], budget=700,
+                              max_new_tokens=4)  # fmt: skip
+        for sample, one in zip(group, found, strict=True):
+            prompt = [*base.prompts.root_ids(pixels.tokens),
+                      *base.prompts.question_ids(sample.question)]  # fmt: skip
+            ids = model.generate(**plain_inputs(base, pixels, prompt), max_new_tokens=4,
+                                 do_sample=False, pad_token_id=base.prompts.end_id)  # fmt: skip
+            expected = ids[0, len(prompt) :].tolist()
+            assert one.ids == tuple(i for i in expected if i not in base.prompts.stop_ids)
+            asked += 1
+        some = [(s.question, sets[type_of(s)].texts) for s in group[::20]]
+        (choices,) = choose(base, model, [(pixels, some)])
+        for (question, texts), choice in zip(some, choices, strict=True):
+            logs = [log_likelihood(base, model, pixels, question, t) for t in texts[:5]]
+            assert choice.logs[:5] == pytest.approx(logs, abs=1e-4)
+    assert asked == {"rsvqa-lr": 1601, "rsvqa-hr": 1101}[name]
