@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory import write_rsvqa
+from qwen2vl_rs.data.tables import write_conversations, write_csv
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.records import Prediction
-from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
+from qwen2vl_rs.records import Prediction, Sample
+from qwen2vl_rs.scoring.predictions import (
+    read_predictions,
+    read_training,
+    write_predictions,
+)
 
 LINE = '{"question": "Is there a road?", "answer": "yes", "prediction": "Yes."}'
 
@@ -97,3 +103,50 @@ def test_what_is_written_is_read_back(tmp_path_factory, found):
     write_predictions(path, found)
     assert read_predictions(path) == found
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+ASKED = Sample("rsvqa_1", "/data/1.tif", "Is there a road?", "yes", "presence")
+
+
+def test_training_questions_come_in_any_format(tmp_path):
+    table, talks, lines = (tmp_path / n for n in ("t.csv", "t.json", "t.jsonl"))
+    write_csv(table, [ASKED], True)
+    write_conversations(talks, [ASKED])
+    lines.write_text(
+        '{"question": "Is there a road?", "answer": "yes", "x": 1}\n\n'
+        '{"id": 7, "image": "a", "type": "count", "question": "How many?", "answer": 3}\n'
+    )
+    for path in (table, talks):
+        (found,) = read_training(path)
+        assert (found.question, found.answer, found.image) == (
+            "Is there a road?",
+            "yes",
+            "/data/1.tif",
+        )
+    assert list(read_training(lines)) == [
+        Sample("", "", "Is there a road?", "yes"), Sample("7", "a", "How many?", "3", "count"),
+    ]  # fmt: skip
+
+
+def test_training_questions_of_an_official_split(tmp_path):
+    folder = write_rsvqa(tmp_path, images=2)
+    found = list(read_training(folder / "rsvqa_questions.json"))
+    assert len(found) == 16
+    assert found[0].type == "presence"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ('{"question": "q"}', "line 1: answer is missing"),
+        ('{"question": "q", "answer": " "}', "line 1: question and answer must not be empty"),
+        ('{"question": "q", "answer": "a"}\n{', "line 2: not JSON"),
+        ('{"answers": []}', "line 1: question is missing"),
+        ("", "empty"),
+    ],
+)
+def test_bad_training_questions_are_named(tmp_path, content, why):
+    path = tmp_path / "train.jsonl"
+    path.write_text(content)
+    with pytest.raises(DataError, match=why):
+        list(read_training(path))

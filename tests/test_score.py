@@ -58,6 +58,8 @@ def test_the_shape_of_results():
         gain = found["visual_gain"][name]
         assert gain["OA"] == pytest.approx(1 - blind)
         assert gain["ci"][0] < gain["OA"] < gain["ci"][1]
+        lost = found["controls"]["shuffled_image"][name]["OA"]
+        assert found["shuffled_cost"][name]["OA"] == pytest.approx(1 - lost)
     assert found["protocols"]["geochat"]["n"] == 8 * 13
     assert found["left_out"] == {"calibration": "the predictions carry no confidence"}
     assert found["counts"]["mae"] == 0
@@ -67,10 +69,25 @@ def test_what_cannot_be_computed_is_named():
     found = results(answered(world(3)))
     assert found["controls"] == found["visual_gain"] == {}
     assert found["left_out"].keys() == {
-        *("constant", "question_only", "visual_gain", "shuffled_image", "calibration")
+        *("constant", "question_only", "visual_gain", "calibration"),
+        *("shuffled_image", "shuffled_cost"),
     }
     counts_only = [p for p in answered(world(3)) if p.question.startswith("How many")]
     assert "geochat" in results(counts_only)["left_out"]
+
+
+def test_what_a_wrong_image_costs():
+    test = world(8)
+    own = answered(test)
+    wrong = [replace(p, image="shown.tif", prediction="none") for p in own[: len(own) // 2]]
+    found = results(own, shuffled=random.Random(1).sample(wrong, len(wrong)))
+    assert found["shuffled_cost"]["official"]["OA"] == 1  # on the questions asked both ways
+    assert found["controls"]["shuffled_image"]["official"]["n"] == len(wrong)
+    same = results(own, shuffled=own)["shuffled_cost"]["official"]
+    assert same["OA"] == 0
+    assert same["ci"][0] < 0 < same["ci"][1]
+    with pytest.raises(DataError, match="no question in common"):
+        results(own, shuffled=[replace(p, id=f"x{p.id}") for p in own])
 
 
 def test_training_on_the_scored_images_is_no_control():

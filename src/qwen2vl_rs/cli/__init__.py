@@ -15,6 +15,7 @@ import click
 from .. import __version__, console
 from ..errors import Qwen2VLRSError
 from .common import Commands
+from .judge import score
 from .learn import compare, evaluate, train
 from .prepare import csv2json, data2csv, load
 from .use import ask
@@ -26,12 +27,13 @@ from .use import ask
 def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.
 
-    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask.
+    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, score.
     """
     console.set_quiet(quiet)
 
 
-COMMANDS = (load, data2csv, csv2json, train, evaluate, compare, ask)  # in the order of the work
+# in the order of the work
+COMMANDS = (load, data2csv, csv2json, train, evaluate, compare, ask, score)
 for command in COMMANDS:
     cli.add_command(command)
 

@@ -16,6 +16,9 @@ from .stats import Codes, Estimate, Floats, estimate, mcnemar, overall
 
 _EXAMPLES = 5
 
+Key = tuple[str, ...]
+Keyed = dict[Key, Prediction]
+
 
 class Change(TypedDict):
     """An accuracy before and after; ``difference`` with its paired clustered 95 % interval."""
@@ -93,11 +96,7 @@ def compare_runs(
         ConfigError: a protocol is unknown.
     """
     chosen = [protocol(name) for name in protocols]
-    matched_by = "id" if all(p.id for p in (*before, *after)) else "image and question"
-    left, right = _keyed(before, matched_by), _keyed(after, matched_by)
-    # In a fixed order, so that sums are the same to the last digit.
-    common = sorted(left.keys() & right.keys())
-    _check(left, right, common)
+    matched_by, left, right, common = match(before, after)
     pairs = [left[key] for key in common], [right[key] for key in common]
     clusters, clustered_by = cluster_codes(pairs[0])
     found: Comparison = {
@@ -123,12 +122,29 @@ def compare_runs(
     return found
 
 
-def _name(key: tuple[str, ...]) -> str:
+def match(
+    before: Sequence[Prediction], after: Sequence[Prediction]
+) -> tuple[str, Keyed, Keyed, list[Key]]:
+    """By what questions are told apart, both runs by that key, and the keys in both, sorted.
+
+    Sorted, so that sums over them are the same to the last digit however the lines stand.
+
+    Raises:
+        DataError: see `compare_runs`.
+    """
+    by = "id" if all(p.id for p in (*before, *after)) else "image and question"
+    left, right = _keyed(before, by), _keyed(after, by)
+    common = sorted(left.keys() & right.keys())
+    _check(left, right, common)
+    return by, left, right, common
+
+
+def _name(key: Key) -> str:
     return ": ".join(part for part in key if part)
 
 
-def _keyed(run: Sequence[Prediction], by: str) -> dict[tuple[str, ...], Prediction]:
-    keyed: dict[tuple[str, ...], Prediction] = {}
+def _keyed(run: Sequence[Prediction], by: str) -> Keyed:
+    keyed: Keyed = {}
     for p in run:
         key = (p.id,) if by == "id" else (p.image, " ".join(p.question.split()))
         if key in keyed:
@@ -140,11 +156,7 @@ def _keyed(run: Sequence[Prediction], by: str) -> dict[tuple[str, ...], Predicti
     return keyed
 
 
-def _check(
-    left: dict[tuple[str, ...], Prediction],
-    right: dict[tuple[str, ...], Prediction],
-    common: Sequence[tuple[str, ...]],
-) -> None:
+def _check(left: Keyed, right: Keyed, common: Sequence[Key]) -> None:
     if not common:
         raise DataError(
             "the two runs have no question in common", hint="compare runs on the same questions"

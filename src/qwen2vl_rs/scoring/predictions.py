@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..data import jsonstream
+from ..data.sources import read_samples
 from ..errors import DataError
-from ..records import Prediction
+from ..records import Prediction, Sample
 from ..runs import atomic_write
 from .grammar import question_type
 
 _LONGEST_LINE = 1 << 20  # bytes
 _HINT = 'each line is an object like {"question": "…", "answer": "…", "prediction": "…"}'
+_ASKED_HINT = 'each line is an object like {"question": "…", "answer": "…"}'
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -30,27 +33,38 @@ def read_predictions(path: Path) -> list[Prediction]:
     """
     found: list[Prediction] = []
     seen: set[str] = set()
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(_LONGEST_LINE + 1):
-                number += 1
-                if len(line) > _LONGEST_LINE:
-                    _fail(path, number, "longer than a MiB")
-                if not line.removeprefix(b"\xef\xbb\xbf").strip():
-                    continue
-                one = _prediction(line, path, number)
-                if one.id and one.id in seen:
-                    _fail(path, number, f"id {one.id} stands on an earlier line too")
-                seen.add(one.id)
-                found.append(one)
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror}", hint="give a file of predictions, JSON Lines"
-        ) from error
+    for number, record in _records(path, _HINT):
+        if "prediction" not in record:
+            _fail(path, number, "prediction is missing", _HINT)
+        one = _prediction(record, path, number)
+        if one.id and one.id in seen:
+            _fail(path, number, f"id {one.id} stands on an earlier line too", _HINT)
+        seen.add(one.id)
+        found.append(one)
     if not found:
         raise DataError(f"{path} holds no predictions", hint=_HINT)
     return found
+
+
+def read_training(path: Path) -> Iterator[Sample]:
+    """Training questions for the controls, from any file that holds them.
+
+    What `read_samples` reads (conversations, CSV, official question files), and JSON Lines with
+    ``question`` and ``answer``, where known also ``image`` and ``type``.
+
+    Raises:
+        DataError: the file cannot be read or used, or holds no question.
+    """
+    kind, key = jsonstream.opening(path)
+    if kind != "object" or key == "questions":
+        yield from read_samples(path)
+        return
+    number = 0
+    for number, record in _records(path, _ASKED_HINT):
+        fields = _fields(record, _ASKED_KEYS, path, number, _ASKED_HINT)
+        yield Sample(**fields)
+    if not number:
+        raise DataError(f"{path} holds no questions", hint=_ASKED_HINT)
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -64,28 +78,59 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
             file.write(json.dumps(asdict(p), ensure_ascii=False) + "\n")
 
 
-def _fail(path: Path, number: int, what: str) -> NoReturn:
-    raise DataError(f"{path}, line {number}: {what}", hint=_HINT)
+_ASKED_KEYS = ("id", "image", "question", "type", "answer")
+_MAY_BE_NUMBERS = ("id", "answer", "prediction")
 
 
-def _prediction(line: bytes, path: Path, number: int) -> Prediction:
+def _fail(path: Path, number: int, what: str, hint: str) -> NoReturn:
+    raise DataError(f"{path}, line {number}: {what}", hint=hint)
+
+
+def _records(path: Path, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file of JSON Lines with their line numbers."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(_LONGEST_LINE + 1):
+                number += 1
+                if len(line) > _LONGEST_LINE:
+                    _fail(path, number, "longer than a MiB", hint)
+                if line.removeprefix(b"\xef\xbb\xbf").strip():
+                    yield number, _record(line, path, number, hint)
+    except OSError as error:
+        raise DataError(
+            f"cannot read {path}: {error.strerror}", hint="give a file of JSON Lines"
+        ) from error
+
+
+def _record(line: bytes, path: Path, number: int, hint: str) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8-sig"))
         # A lone surrogate (\ud800) is valid JSON, but can never be written out again.
         line_out = json.dumps(record, ensure_ascii=False, allow_nan=False)
         line_out.encode("utf-8")
     except (ValueError, RecursionError) as error:
-        _fail(path, number, f"not JSON ({_reason(error)})")
+        _fail(path, number, f"not JSON ({_reason(error)})", hint)
     if not isinstance(record, dict):
-        _fail(path, number, f"an object is expected, not {record!r:.40}")
-    fields: dict[str, str] = {}
-    for key in ("question", "answer", "prediction"):
+        _fail(path, number, f"an object is expected, not {record!r:.40}", hint)
+    return record
+
+
+def _fields(
+    record: dict[str, Any], keys: Iterable[str], path: Path, number: int, hint: str
+) -> dict[str, str]:
+    """The texts of a record under some keys; question and answer must not be empty."""
+    for key in ("question", "answer"):
         if key not in record:
-            _fail(path, number, f"{key} is missing")
-    for key in ("id", "image", "question", "type", "answer", "prediction", "text"):
-        fields[key] = _text(record.get(key), key, path, number)
+            _fail(path, number, f"{key} is missing", hint)
+    fields = {key: _text(record.get(key), key, path, number, hint) for key in keys}
     if not fields["question"].strip() or not fields["answer"].strip():
-        _fail(path, number, "question and answer must not be empty")
+        _fail(path, number, "question and answer must not be empty", hint)
+    return fields
+
+
+def _prediction(record: dict[str, Any], path: Path, number: int) -> Prediction:
+    fields = _fields(record, (*_ASKED_KEYS, "prediction", "text"), path, number, _HINT)
     fields["type"] = fields["type"] or question_type(fields["question"])
     return Prediction(**fields, confidence=_confidence(record.get("confidence"), path, number))
 
@@ -96,22 +141,19 @@ def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).lower()
 
 
-def _text(value: Any, key: str, path: Path, number: int) -> str:
+def _text(value: Any, key: str, path: Path, number: int, hint: str) -> str:
     if value is None and key not in ("question", "answer"):
         return ""
     if isinstance(value, int) and not isinstance(value, bool) and key in _MAY_BE_NUMBERS:
         return str(value)
     if not isinstance(value, str):
-        _fail(path, number, f"{key} must be text, not {value!r:.40}")
+        _fail(path, number, f"{key} must be text, not {value!r:.40}", hint)
     return value
-
-
-_MAY_BE_NUMBERS = ("id", "answer", "prediction")
 
 
 def _confidence(value: Any, path: Path, number: int) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        _fail(path, number, f"confidence must lie between 0 and 1, not {value!r:.40}")
+        _fail(path, number, f"confidence must lie between 0 and 1, not {value!r:.40}", _HINT)
     return float(value)

@@ -40,9 +40,15 @@ def render_results(results: Results) -> str:
         ):
             rows.append([label, f"{score['n']:,}", _percent(value), _range(ci), *blind])
         lines = [title, "", *_aligned(rows)]
-        if gain := results["visual_gain"].get(name):
-            points = f"{_signed(gain['OA'])} points ({_signed_range(gain['ci'])})"
-            lines += ["", f"visual gain: {points} over question only"]
+        gains = [
+            f"{what}: {_signed(gain['OA'])} points ({_signed_range(gain['ci'])}) over {whom}"
+            for what, gain, whom in (
+                ("visual gain", results["visual_gain"].get(name), "question only"),
+                ("shuffled cost", results["shuffled_cost"].get(name), "a wrong image"),
+            )
+            if gain
+        ]
+        lines += ["", *gains] if gains else []
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks + _notes(results))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..records import Prediction, Sample
+from .compare import match
 from .controls import Questions, constant, gather, question_only
 from .grammar import type_of
 from .metrics import (
@@ -23,9 +24,17 @@ from .metrics import (
 from .protocols import PROTOCOLS, Judged, Protocol, agree, dataset_of, judge, protocol
 from .stats import Codes, overall
 
+NOT_SHUFFLED = "the model was not asked about other images"
+NO_CONFIDENCE = "the predictions carry no confidence"
+NO_QUESTIONS = "every question is of a type this protocol leaves out"
+NO_TRAINING = "no training questions were given"
+LEAKED_TRAINING = "every training question is about an image that is scored"
+REASONS = (NOT_SHUFFLED, NO_CONFIDENCE, NO_QUESTIONS, NO_TRAINING, LEAKED_TRAINING)
+"""All that ``left_out`` may give as a reason."""
+
 
 class Gain(TypedDict):
-    """OA minus that of the question-only table, with its paired clustered 95 % interval."""
+    """A paired difference of OA, with its clustered 95 % interval."""
 
     OA: float
     ci: list[float]
@@ -41,9 +50,10 @@ class TrainingQuestions(TypedDict):
 class Results(TypedDict):
     """``results.json``; accuracies are fractions.
 
-    ``clustered_by`` says what a cluster is; ``unreadable`` counts true answers that have no
-    normal form for their type, which nobody can get right; ``left_out`` says why something that
-    belongs here is absent.
+    ``visual_gain``: OA minus that of the question-only table; ``shuffled_cost``: OA minus that of
+    the same model shown another image. ``clustered_by`` says what a cluster is; ``unreadable``
+    counts true answers that have no normal form for their type, which nobody can get right;
+    ``left_out`` says why something that belongs here is absent.
     """
 
     n: int
@@ -53,6 +63,7 @@ class Results(TypedDict):
     protocols: dict[str, Score]
     controls: dict[str, dict[str, Score]]
     visual_gain: dict[str, Gain]
+    shuffled_cost: dict[str, Gain]
     train: NotRequired[TrainingQuestions]
     counts: NotRequired[Counts]
     left_out: dict[str, str]
@@ -72,7 +83,8 @@ def results(
         predictions: answered questions, at least one.
         train: training questions, on which the constant and the question-only control are
             fitted; those about an image that is scored are dropped.
-        shuffled: the same questions answered by the same model about other images.
+        shuffled: the same questions answered by the same model about other images; told by
+            their ids, or else by the image a question belongs to.
         protocols: names, see `protocols`.
         dataset: ``LR``, ``HR`` or ``xBEN``; None to tell by the question types.
 
@@ -93,30 +105,50 @@ def results(
         "protocols": {},
         "controls": {},
         "visual_gain": {},
+        "shuffled_cost": {},
         "left_out": {},
     }
     questions = _training(train, predictions, found)
-    if not shuffled:
-        found["left_out"]["shuffled_image"] = "the model was not asked about other images"
+    pairs = _pairs(predictions, shuffled) if shuffled else None
+    if pairs is None:
+        found["left_out"] |= dict.fromkeys(("shuffled_image", "shuffled_cost"), NOT_SHUFFLED)
     for by in chosen:
         judged = judge(predictions, by, dataset)
         if not judged.types:
-            found["left_out"][by.name] = "every question is of a type this protocol leaves out"
+            found["left_out"][by.name] = NO_QUESTIONS
             continue
         found["protocols"][by.name] = _scored(judged, predictions, clusters)
         if questions:
             _blind(found, judged, predictions, clusters, questions, by)
-        if shuffled:
-            other = judge(shuffled, by, dataset)
-            if other.types:
-                codes = cluster_codes(shuffled)[0][other.index]
-                scored = score(other.right, other.types, codes)
-                found["controls"].setdefault("shuffled_image", {})[by.name] = scored
+        if pairs:
+            _misled(found, *pairs, by)
     if (counted := counts(predictions)) is not None:
         found["counts"] = counted
     if all(p.confidence is None for p in predictions):
-        found["left_out"]["calibration"] = "the predictions carry no confidence"
+        found["left_out"]["calibration"] = NO_CONFIDENCE
     return found
+
+
+def _pairs(
+    predictions: Sequence[Prediction], shuffled: Sequence[Prediction]
+) -> tuple[list[Prediction], list[Prediction]]:
+    """The questions that were also asked about another image, and the answers to them then."""
+    _, own, other, common = match(predictions, shuffled)
+    return [own[key] for key in common], [other[key] for key in common]
+
+
+def _misled(
+    found: Results, own: Sequence[Prediction], other: Sequence[Prediction], by: Protocol
+) -> None:
+    """Add the accuracy with wrong images, and what they cost."""
+    right, wrong = (judge(run, by, found["dataset"]) for run in (own, other))
+    if right.types:
+        clusters = cluster_codes(own)[0][right.index]
+        scored = score(wrong.right, wrong.types, clusters)
+        found["controls"].setdefault("shuffled_image", {})[by.name] = scored
+        lost = right.right.astype(np.float64) - wrong.right
+        cost = overall(lost, clusters, low=-1.0)
+        found["shuffled_cost"][by.name] = {"OA": cost.value, "ci": cost.ci}
 
 
 def _unreadable(predictions: Sequence[Prediction], dataset: str) -> int:
@@ -126,13 +158,13 @@ def _unreadable(predictions: Sequence[Prediction], dataset: str) -> int:
 def _training(
     train: Iterable[Sample] | None, predictions: Sequence[Prediction], found: Results
 ) -> Questions | None:
-    why = "no training questions were given"
+    why = NO_TRAINING
     if train is not None:
         questions = gather(train, predictions)
         found["train"] = {"n": questions.n, "dropped": questions.dropped}
         if questions.n:
             return questions
-        why = "every training question is about an image that is scored"
+        why = LEAKED_TRAINING
     found["left_out"] |= dict.fromkeys(("constant", "question_only", "visual_gain"), why)
     return None
 

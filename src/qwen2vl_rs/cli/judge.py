@@ -1,0 +1,75 @@
+"""Scores and reports of answers that are there already; nothing here needs torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from .common import FILE
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--train-questions", "train", type=FILE,
+    help="Training questions with answers, for the controls that see no image: conversations, "
+    "CSV, official question files, or JSON Lines.",
+)  # fmt: skip
+@click.option(
+    "--against", type=FILE, help="Predictions of the run before, for a paired comparison."
+)
+@click.option(
+    "--shuffled", type=FILE, help="The same model's answers to the same questions, shown other "
+    "images.",
+)  # fmt: skip
+@click.option(
+    "--protocol", "protocols", multiple=True, metavar="NAME",
+    help="official, geochat, raw or original; may be repeated.  [default: all]",
+)  # fmt: skip
+@click.option(
+    "--dataset", type=click.Choice(["LR", "HR", "xBEN"]),
+    help="Whose classes apply.  [default: told by the question types]",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def score(
+    file: Path,
+    train: Path | None,
+    against: Path | None,
+    shuffled: Path | None,
+    protocols: Sequence[str],
+    dataset: str | None,
+    as_json: bool,
+) -> None:
+    """Score the predictions of any model.
+
+    FILE holds one JSON object a line, with question, answer and prediction; where known also
+    id, image, type, text and confidence.
+    """
+    from ..scoring.compare import compare_runs
+    from ..scoring.predictions import read_predictions, read_training
+    from ..scoring.protocols import PROTOCOLS
+    from ..scoring.render import render_comparison, render_results
+    from ..scoring.score import results
+
+    run = read_predictions(file)
+    names = list(dict.fromkeys(protocols or PROTOCOLS))
+    found = results(
+        run,
+        train=read_training(train) if train else None,
+        shuffled=read_predictions(shuffled) if shuffled else None,
+        protocols=names,
+        dataset=dataset,
+    )
+    change = against and compare_runs(
+        read_predictions(against), run, protocols=names, dataset=found["dataset"]
+    )
+    if as_json:
+        whole = {**found, **({"against": change} if change else {})}
+        click.echo(json.dumps(whole, ensure_ascii=False, indent=2))
+        return
+    click.echo(render_results(found))
+    if change:
+        click.echo(f"\nAgainst {against}\n{render_comparison(change)}")
