@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qwen2vl_rs.scoring.answers import normalise
-from qwen2vl_rs.scoring.grammar import back_off, canonical, noun, question_type
+from qwen2vl_rs.scoring.grammar import back_off, canonical, noun, question_type, template
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -65,6 +65,26 @@ def test_wordings_of_one_question_share_a_key_below_the_wording():
         back_off("How many small roads are there?", "count")[3]
         == (back_off("What is the amount of roads next to a  park?", "count")[3])
     )
+
+
+@pytest.mark.parametrize(
+    ("question", "want"),
+    [
+        ("Is there a water area in the image?", "is there [object]?"),
+        ("Is a square road next to the  lake present?",
+         "is a [attribute] [object] [relation] [object] present?"),
+        ("Are there more roads than small parks?",
+         "are there more [object] than [attribute] [object]?"),
+        ("Is the number of roads equal to the number of parks?",
+         "is the number of [object] equal to the number of [object]?"),
+        ("How many roads are there", "how many [object] are there?"),
+        ("Is it a rural or an urban area", "is it a rural or an urban area?"),
+        ("Which L3 classes are in the image?", "which [object] classes are?"),
+        ("What colour is  the roof?", "what colour is the roof"),
+    ],
+)  # fmt: skip
+def test_templates(question, want):
+    assert template(question) == want
 
 
 def test_comparators_and_operands_are_kept_apart():

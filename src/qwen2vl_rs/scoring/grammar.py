@@ -121,6 +121,36 @@ def noun(element: str) -> str:
 
 
 @lru_cache(maxsize=1 << 16)
+def template(question: str) -> str:
+    """The template a question was made from, as a pattern of words.
+
+    ``Are there more small roads than parks next to a  lake in the image?`` → ``are there more
+    [attribute] [object] than [object] [relation] [object]?``. A question outside the grammar is
+    its own template.
+    """
+    plain = _plain(question)
+    found = _match(question)[1]
+    if found is None:
+        return plain
+    names = {group: name for name, group in found.re.groupindex.items()}
+    pattern, end = "", 0
+    for group in range(1, found.re.groups + 1):
+        if found[group] and group not in names:
+            pattern += plain[end : found.start(group)] + _shape(found[group].rstrip())
+            end = found.start(group) + len(found[group].rstrip())
+    return f"{pattern}{plain[end:]}?"
+
+
+def _shape(element: str) -> str:
+    for relation in RELATIONS:
+        head, there, rest = element.partition(f" {relation} ")
+        if there:
+            return f"{_shape(head)} [relation] {_shape(rest)}"
+    first, _, rest = _ARTICLES.sub("", element).partition(" ")
+    return "[attribute] [object]" if first in ATTRIBUTES and rest else "[object]"
+
+
+@lru_cache(maxsize=1 << 16)
 def back_off(question: str, type: str) -> tuple[Hashable, ...]:
     """Keys under which a question is looked up, from the most to the least specific.
 

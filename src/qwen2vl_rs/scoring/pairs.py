@@ -19,6 +19,7 @@ class Pair:
         id, image, question, type, answer: of the question.
         before, after: the answers as the model gave them.
         before_right, after_right: by the official protocol.
+        before_confidence, after_confidence: probability of the answer; None where unknown.
     """
 
     id: str
@@ -30,6 +31,8 @@ class Pair:
     after: str
     before_right: bool
     after_right: bool
+    before_confidence: float | None = None
+    after_confidence: float | None = None
 
     @property
     def change(self) -> str:
@@ -63,6 +66,8 @@ def pairs(before: Sequence[Prediction], after: Sequence[Prediction]) -> list[Pai
             after=new.text or new.prediction,
             before_right=was,
             after_right=now,
+            before_confidence=old.confidence,
+            after_confidence=new.confidence,
         )
         for old, new, was, now in zip(before, after, *right, strict=True)
     ]
