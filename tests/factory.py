@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.config import Config, write_config
+from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.records import Prediction, Sample
+from qwen2vl_rs.runs import seal, sha256, write_json
+from qwen2vl_rs.scoring.predictions import write_predictions
+from qwen2vl_rs.scoring.score import results
 
 QUESTIONS = {
     "presence": ("Is there a road?", "Is a water area present?", "Is there a building?"),
@@ -70,6 +76,64 @@ def write_rsvqa(
         text = json.dumps({name: rows})
         (folder / f"{prefix or 'rsvqa_'}{name}.json").write_text(text, encoding="utf-8")
     return folder
+
+
+def write_run(folder: Path, images: int = 6) -> Path:
+    """The files of a finished run on generated images, as training leaves them; no model.
+
+    Before, everything is answered "no"; after, the truth but for counts and for every seventh
+    question; shown a wrong image, "yes".
+    """
+    samples = make_samples(folder / "pictures", images)
+    training = [replace(s, id=f"t{s.id}", image=f"elsewhere/{s.id}.tif") for s in samples]
+    run = folder / "output" / "small"
+    said = {
+        "before": lambda k, s: "no",
+        "after": lambda k, s: "3" if s.type == "count" else "no" if k % 7 == 3 else s.answer,
+        "shuffled": lambda k, s: "yes",
+    }
+    answered = {
+        name: [
+            Prediction(s.id, s.image, s.question, s.type, s.answer, say(k, s), "", 0.5 + k % 5 / 10)
+            for k, s in enumerate(samples)
+        ]
+        for name, say in said.items()
+    }
+    for name, predictions in answered.items():
+        file = run / "eval" / name / "predictions.jsonl"
+        write_predictions(file, predictions)
+        write_json(file.with_name("inputs.json"), {"key": name, "seconds": 1.5})
+    before = results(answered["before"], train=training)
+    after = results(answered["after"], train=training, shuffled=answered["shuffled"])
+    write_json(run / "eval" / "before" / "results.json", before)
+    write_json(run / "eval" / "after" / "results.json", after)
+    write_config(run / "config.toml", Config(output=str(run)))
+    steps = [{"step": k, "loss": 3 / k, "questions": 25, "seconds": 0.1 * k} for k in range(1, 41)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    done = {"train_loss": 0.3, "train_steps": 40, "train_runtime": 4.0, "train_questions": 1000}
+    write_json(run / "train_results.json", done)
+    files = {"data_vl_train.json": training, "data_vl_test.json": samples}
+    for name, part in files.items():
+        write_conversations(folder / name, part)
+    data = {
+        name: {"sha256": sha256(folder / name), "questions": len(part), "images": images}
+        for name, part in files.items()
+    }
+    write_json(run / "manifest.json", {
+        "versions": {"qwen2vl-rs": "0.1", "torch": "2.13"}, "device": "CPU", "threads": 2,
+        "dtype": "float32", "seed": 42, "data": data,
+        "base": {"folder": "/models/Qwen/Qwen2-VL-2B-Instruct", "fingerprint": "ab" * 32},
+    })  # fmt: skip
+    checkpoint = run / "checkpoint-40"
+    checkpoint.mkdir()
+    for name in ("adapter_model.safetensors", "optimizer.pt"):
+        (checkpoint / name).write_bytes(b"weights")
+    name = {"base_model_name_or_path": "Qwen/Qwen2-VL-2B-Instruct", "r": 64}
+    write_json(checkpoint / "adapter_config.json", name)
+    write_json(checkpoint / "qwen2vl_rs.json", {"base": "x"})
+    seal(checkpoint)
+    write_json(run / "compare.json", {"checkpoint": checkpoint.name})
+    return run
 
 
 def make_samples(folder: Path, images: int = 4, side: int = 56) -> list[Sample]:

@@ -15,9 +15,10 @@ import click
 from .. import __version__, console
 from ..errors import Qwen2VLRSError
 from .common import Commands
-from .judge import score
+from .judge import report, score
 from .learn import compare, evaluate, train
 from .prepare import csv2json, data2csv, load
+from .publish import export
 from .use import ask
 
 
@@ -27,13 +28,13 @@ from .use import ask
 def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.
 
-    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, score.
+    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, score, report, export.
     """
     console.set_quiet(quiet)
 
 
 # in the order of the work
-COMMANDS = (load, data2csv, csv2json, train, evaluate, compare, ask, score)
+COMMANDS = (load, data2csv, csv2json, train, evaluate, compare, ask, score, report, export)
 for command in COMMANDS:
     cli.add_command(command)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .. import console
 from .common import FILE
 
 
@@ -73,3 +74,49 @@ def score(
     click.echo(render_results(found))
     if change:
         click.echo(f"\nAgainst {against}\n{render_comparison(change)}")
+
+
+@click.command()
+@click.argument("run", type=FILE, required=False)
+@click.option("--after", type=FILE, help="Predictions of any model, instead of a run.")
+@click.option("--before", type=FILE, help="Predictions that --after is compared with.")
+@click.option("--shuffled", type=FILE, help="Answers of --after's model, shown other images.")
+@click.option(
+    "--train-questions", "train", type=FILE,
+    help="Training questions for the controls.  [default: as computed by the run]",
+)  # fmt: skip
+@click.option("-o", "--output", type=FILE, help="Folder of the report.  [default: the run's]")
+@click.option(
+    "--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language."
+)
+def report(
+    run: Path | None,
+    after: Path | None,
+    before: Path | None,
+    shuffled: Path | None,
+    train: Path | None,
+    output: Path | None,
+    lang: str,
+) -> None:
+    """Write report.html and report.md: what changed, by how much, and whether it looks.
+
+    RUN is the folder of a run, output/Qwen2-VL-2B unless --after is given. The page is one file
+    that opens from disk.
+    """
+    if after is None and (before or shuffled):
+        raise click.UsageError("--before and --shuffled need --after")
+    if after and run:
+        raise click.UsageError("give RUN or --after, not both")
+    from ..report.evidence import from_files, from_run
+    from ..report.page import write_report
+
+    if after:
+        found = from_files(after, before, shuffled, train)
+        folder = output or Path()
+    else:
+        run = run or Path("output/Qwen2-VL-2B")
+        found = from_run(run, train)
+        folder = output or run
+    written = write_report(found, folder, lang)
+    console.say(f"the same figures as text: {written.markdown}")
+    click.echo(written.html)

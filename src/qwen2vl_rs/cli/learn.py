@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
         if as_json
         else verdict(outcome.after, outcome.comparison)
     )
+    place = shlex.quote(loaded.output)
+    console.say(f"next: qwen2vl-rs report{'' if place == 'output/Qwen2-VL-2B' else f' {place}'}")
     again = option("--run", Path(loaded.output), "output/Qwen2-VL-2B")
     console.say(f"next: qwen2vl-rs compare{again} --only broken")
 

@@ -105,7 +105,7 @@ _README = """\
 ---
 base_model: {base}
 library_name: peft
-pipeline_tag: visual-question-answering
+pipeline_tag: image-text-to-text
 tags: [remote-sensing, rsvqa, lora]
 ---
 

@@ -30,6 +30,7 @@ from ..runs import (
     checkpoints,
     damage,
     read_json,
+    read_metrics,
     run_lock,
     sha256,
     write_json,
@@ -49,7 +50,7 @@ from .loader import (
 )
 from .memory import explained_shortage, token_budget
 from .track import tracking, usable
-from .trainer import Steps, TreeTrainer, read_metrics
+from .trainer import Steps, TreeTrainer
 from .vision import encode_all
 
 

@@ -32,7 +32,7 @@ from ..config import TrainingSettings, ViewConfig
 from ..console import Progress
 from ..errors import RunError
 from ..records import Sample
-from ..runs import atomic_write, checkpoints, staged_folder
+from ..runs import atomic_write, checkpoints, read_metrics, staged_folder
 from .ahead import Ahead
 from .answer import forward
 from .images import Images
@@ -298,17 +298,3 @@ class _Reporter(TrainerCallback):
         """Leave the line of the progress bar, however training ended."""
         if self._progress:
             self._progress.__exit__(None, None, None)
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of ``metrics.jsonl``; a last line cut short by a crash is dropped."""
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found

@@ -1,0 +1,76 @@
+"""A run's adapter in a folder of its own, with its cards, to keep or to publish."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+
+from ..console import warn
+from ..errors import RunError
+from ..runs import (
+    CHECKSUMS,
+    HUB_MANIFEST,
+    damage,
+    newest_checkpoint,
+    read_json,
+    staged_folder,
+    write_json,
+)
+from .cards import data_card, model_card
+from .evidence import from_run
+
+_FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "preprocessor_config.json",
+    "qwen2vl_rs.json",
+)
+
+
+def export(run: Path, folder: Path, base: str | None = None) -> None:
+    """Copy the newest checkpoint's adapter, and write ``README.md`` and ``DATA.md`` beside it.
+
+    Args:
+        run: the run folder.
+        folder: where to; it must not exist, or be empty. It appears whole or not at all.
+        base: name of the base on the hub; None: where `load` fetched it from.
+
+    Raises:
+        RunError: no run, checkpoint or evaluation of it; the checkpoint is damaged; the folder
+            holds something, or cannot be written to.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"{folder} holds something already", hint="choose a new folder: --output")
+    found = from_run(run)
+    checkpoint = newest_checkpoint(run)
+    resume = f"qwen2vl-rs train {shlex.quote(str(run))}/config.toml --resume"
+    if found.checkpoint != checkpoint.name:
+        raise RunError(
+            f"the figures in {run} are of {found.checkpoint or 'another checkpoint'}, its newest "
+            f"is {checkpoint.name}",
+            hint=f"evaluate it first: {resume}",
+        )
+    if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
+        raise RunError(f"{checkpoint} is damaged: {problem}", hint=f"train on: {resume}")
+    adapter = read_json(checkpoint / "adapter_config.json") or {}
+    base = base or _name_on_hub(adapter.get("base_model_name_or_path", ""))
+    if base is None:
+        warn("the base's name on the hub is not known: the card leaves it out (--base-model NAME)")
+    with staged_folder(folder) as staging:
+        for name in _FILES:
+            if (checkpoint / name).is_file():
+                shutil.copyfile(checkpoint / name, staging / name)
+        if base:
+            config = {**adapter, "base_model_name_or_path": base}
+            write_json(staging / "adapter_config.json", config)
+        for name, text in (("README.md", model_card(found, base)), ("DATA.md", data_card(found))):
+            (staging / name).write_text(text, encoding="utf-8")
+
+
+def _name_on_hub(base: str) -> str | None:
+    """The name a checkpoint gives for its base, unless that is only a place on this disk."""
+    if not Path(base).is_absolute():
+        return base or None
+    known = read_json(Path(base) / HUB_MANIFEST) or {}
+    return known.get("repo_id")

@@ -1,0 +1,130 @@
+"""``report.html`` and ``report.md``: the same page in two forms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from .. import __version__
+from ..config import to_toml
+from ..runs import atomic_write
+from . import changes, measures, ran, scores
+from .evidence import Evidence
+from .parts import Page, Section
+from .verdict import OFFICIAL, sentence, tiles
+from .words import Words
+
+# Characters that cannot be shown, written, or that turn the text around them: names and answers
+# may hold any of them.
+_UNSEEN = dict.fromkeys(
+    [
+        *(c for c in range(0x20) if chr(c) not in "\t\n"),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        *range(0xD800, 0xE000),
+    ],
+    "\ufffd",
+)
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The files of a report."""
+
+    html: Path
+    markdown: Path
+
+
+def write_report(found: Evidence, folder: Path, language: str = "en") -> Written:
+    """Write ``report.html`` and ``report.md``.
+
+    Args:
+        found: what is known.
+        folder: where to.
+        language: ``en`` or ``zh``.
+
+    Raises:
+        RunError: the folder cannot be written to.
+    """
+    w = Words(language)
+    page = build(found, w)
+    written = Written(folder / "report.html", folder / "report.md")
+    for path, template in ((written.html, "report.html"), (written.markdown, "report.md")):
+        text = (
+            environment(path.suffix.removeprefix("."))
+            .get_template(template)
+            .render(page=page, w=w, version=__version__)
+        )
+        with atomic_write(path) as file:
+            file.write(text.translate(_UNSEEN))
+    return written
+
+
+def build(found: Evidence, w: Words) -> Page:
+    """All parts of the report in one language."""
+    results = found.after.results
+    claim, conclusion = sentence(found, w)
+    pictures = changes.Pictures(found.image_rule)
+    sections = list(_sections(found, pictures, w))
+    shown = {section.id for section in sections}
+    if absent := ran.missing(found, shown, pictures.gone, w):
+        sections.append(absent)
+    sections.append(ran.terms(w))
+    by_image = results["clustered_by"] == "image"
+    return Page(
+        title=w("page.title" if found.comparison else "page.title_alone", name=found.name),
+        eyebrow=w(
+            "page.eyebrow" if by_image else "page.eyebrow_alone",
+            protocol=OFFICIAL,
+            dataset=results["dataset"],
+            n=f"{results['n']:,}",
+            clusters=f"{results['protocols'][OFFICIAL]['clusters']:,}",
+        ),
+        claim=claim,
+        conclusion=conclusion,
+        tiles=tiles(found, w),
+        sections=sections,
+    )
+
+
+def _sections(found: Evidence, pictures: changes.Pictures, w: Words) -> Iterator[Section]:
+    settings = to_toml(found.config.model_dump(exclude_none=True)) if found.config else ""
+    parts = (
+        scores.by_type(found, w),
+        changes.cases(found, pictures, w),
+        changes.templates(found, w),
+        scores.answers(found, w),
+        measures.counting(found, w),
+        measures.confidence(found, w),
+        measures.loss(found, w),
+        scores.by_protocol(found, w),
+        ran.what(found, settings, w),
+    )
+    yield from (part for part in parts if part is not None)
+
+
+def environment(kind: str) -> Environment:
+    """Templates of a kind: what is put into ``html`` is escaped, into ``md`` by its filter."""
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=kind == "html",
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["md"] = _markdown
+    return made
+
+
+def _markdown(text: str) -> str:
+    """A text that Markdown shows as it is, on one line."""
+    flat = " ".join(text.split())
+    plain = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", plain)

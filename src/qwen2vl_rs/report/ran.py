@@ -1,0 +1,186 @@
+"""What was run, what is missing, and how to read it all."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from ..console import clock
+from ..scoring import score
+from ..scoring.protocols import PROTOCOLS
+from .changes import LEAST
+from .evidence import Evidence, place
+from .parts import Cell, Section, Table
+from .words import Words
+
+_REASONS = {
+    score.NOT_SHUFFLED: "not_shuffled",
+    score.NO_CONFIDENCE: "no_confidence",
+    score.NO_QUESTIONS: "no_questions",
+    score.NO_TRAINING: "no_training",
+    score.LEAKED_TRAINING: "leaked_training",
+}
+
+
+def what(found: Evidence, settings: str, w: Words) -> Section:
+    """Model, training, cost, device, data and versions, as far as they are known."""
+    manifest = found.manifest
+    facts = [*_model(found, w), *_training(found, w)]
+    if cost := _cost(found, w):
+        facts.append((w("ran.cost"), w("form.list").join(cost)))
+    if device := manifest.get("device"):
+        parts = [str(device), str(manifest["dtype"]), w("ran.threads", n=manifest["threads"])]
+        facts.append((w("ran.device"), w("form.list").join(parts)))
+    if "seed" in manifest:
+        facts.append((w("ran.seed"), str(manifest["seed"])))
+    facts += _scored(found, w)
+    if versions := manifest.get("versions"):
+        facts.append(
+            (w("ran.versions"), w("form.list").join(f"{k} {v}" for k, v in versions.items()))
+        )
+    return Section(
+        id="run",
+        title=w("ran.title"),
+        facts=facts,
+        tables=_data(manifest, w),
+        attachment=(w("ran.settings"), settings) if settings else None,
+    )
+
+
+def _model(found: Evidence, w: Words) -> list[tuple[str, str]]:
+    facts = []
+    if base := found.manifest.get("base"):
+        # the last two parts of its path are its name; where it lies is nobody's business
+        name = "/".join(PurePath(base["folder"]).parts[-2:])
+        facts.append((w("ran.base"), f"{name} ({base['fingerprint'][:12]})"))
+    if found.checkpoint:
+        facts.append((w("ran.checkpoint"), found.checkpoint))
+    if found.config:
+        lora = found.config.lora
+        facts.append(
+            (
+                w("ran.adapter"),
+                w(
+                    "ran.adapter_text",
+                    r=lora.r,
+                    alpha=lora.lora_alpha,
+                    dropout=lora.lora_dropout,
+                    rate=f"{found.config.training.learning_rate:g}",
+                ),
+            )
+        )
+    return facts
+
+
+def _training(found: Evidence, w: Words) -> list[tuple[str, str]]:
+    done = found.training
+    if not done:
+        return []
+    text = w(
+        "ran.training_text",
+        questions=f"{done['train_questions']:,}",
+        steps=f"{done['train_steps']:,}",
+        time=clock(done["train_runtime"]),
+    )
+    return [(w("ran.training"), text)]
+
+
+def _cost(found: Evidence, w: Words) -> list[str]:
+    """What a question costs, in milliseconds."""
+
+    def each(seconds: float, questions: int) -> str:
+        return w("ran.ms", value=f"{1000 * seconds / questions:,.1f}")
+
+    parts = []
+    if done := found.training:
+        value = each(done["train_runtime"], done["train_questions"])
+        parts.append(w("ran.cost_training", value=value))
+    for name, side in (("before", found.before), ("after", found.after)):
+        if side and side.seconds:
+            value = each(side.seconds, len(side.predictions))
+            parts.append(w("ran.cost_asking", value=value, side=w(f"head.{name}")))
+    return parts
+
+
+def _scored(found: Evidence, w: Words) -> list[tuple[str, str]]:
+    results = found.after.results
+    files = [side.file for side in (found.before, found.after) if side]
+    names = [str(f.relative_to(found.run)) if found.run else place(f) for f in files]
+    facts = [(w("ran.scored"), w("form.list").join(names))]
+    if train := results.get("train"):
+        text = w("ran.blind_fit_text", n=f"{train['n']:,}", dropped=f"{train['dropped']:,}")
+        facts.append((w("ran.blind_fit"), text))
+    if found.comparison and any(found.comparison["unmatched"][k] for k in ("before", "after")):
+        lost = found.comparison["unmatched"]
+        text = w(
+            "ran.unmatched_text",
+            before=f"{lost['before']:,}",
+            after=f"{lost['after']:,}",
+            n=f"{found.comparison['n']:,}",
+        )
+        facts.append((w("ran.unmatched"), text))
+    if n := results["unreadable"]:
+        facts.append((w("ran.unreadable"), w("ran.unreadable_text", n=f"{n:,}")))
+    return facts
+
+
+def _data(manifest: dict[str, Any], w: Words) -> list[Table]:
+    files = manifest.get("data", {})
+    rows = [
+        [Cell(name), Cell(f"{f['questions']:,}"), Cell(f"{f['images']:,}"), Cell(f["sha256"][:16])]
+        for name, f in files.items()
+    ]
+    head = [w(f"head.{k}") for k in ("file", "n", "images", "sha256")]
+    return [Table(head, rows, w("ran.data"))] if rows else []
+
+
+def missing(found: Evidence, shown: set[str], gone: list[str], w: Words) -> Section | None:
+    """What a complete report has and this one lacks, with the reasons.
+
+    Args:
+        found: the evidence.
+        shown: ids of the sections that are there.
+        gone: names of images that could not be read.
+        w: the language.
+    """
+    left_out = found.after.results["left_out"]
+    rows = [
+        (name if name in PROTOCOLS else w(f"absent.{name}"), _reason(why, w))
+        for name, why in left_out.items()
+    ]
+    if not found.before:
+        rows.insert(0, (w("absent.before"), w("reason.no_before")))
+    if "counts" not in shown:
+        rows.append((w("absent.counts"), w("reason.no_counts")))
+    if "templates" not in shown:
+        rows.append((w("absent.templates"), w("reason.few", least=LEAST)))
+    for name, absent, file in (
+        ("loss", "loss" not in shown, "metrics.jsonl"),
+        ("manifest", not found.manifest, "manifest.json"),
+    ):
+        if absent:
+            why = w("reason.no_file", file=file) if found.run else w("reason.no_run")
+            rows.append((w(f"absent.{name}"), why))
+    if found.after.seconds is None:
+        rows.append((w("absent.seconds"), w("reason.no_seconds" if found.run else "reason.no_run")))
+    if gone:
+        names = w("form.list").join(dict.fromkeys(gone))
+        why = w("reason.no_file", file=names)
+        rows.append((w("absent.pictures", n=len(gone)), why))
+    if not rows:
+        return None
+    head = [w("head.missing"), w("head.reason")]
+    table = Table(head, [[Cell(a), Cell(b)] for a, b in rows])
+    return Section("absent", w("absent.title"), w("absent.lead"), tables=[table])
+
+
+def _reason(why: str, w: Words) -> str:
+    return w(f"reason.{_REASONS[why]}")
+
+
+def terms(w: Words) -> Section:
+    """What the words mean."""
+    facts = [(w(f"terms.{k}"), w(f"terms.{k}_text")) for k in ("averages", "interval", "clear")]
+    controls = ("constant", "question_only", "shuffled_image")
+    facts += [(w(f"control.{c}"), w(f"terms.{c}_text")) for c in controls]
+    return Section("terms", w("terms.title"), facts=facts)

@@ -1,0 +1,201 @@
+"""Accuracies: by type beside the controls, by protocol, and what was answered instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+from ..scoring.compare import Change, Paired
+from ..scoring.metrics import NO_ANSWER, OTHERS, Confusion, Score
+from ..scoring.protocols import PROTOCOLS
+from .charts import Axis, Mark, key, percent_axis, strip
+from .evidence import Evidence
+from .parts import Cell, Figure, Section, Table
+from .verdict import OFFICIAL
+from .words import Words
+
+_CONTROLS = ("constant", "question_only", "shuffled_image")
+_LANES = (("before",), ("after",), _CONTROLS)
+Interval = tuple[float, Sequence[float]]
+
+
+def by_type(found: Evidence, w: Words) -> Section:
+    """Accuracies by type with intervals and controls, as a chart and in figures."""
+    results = found.after.results
+    after = results["protocols"][OFFICIAL]
+    before = found.before.results["protocols"][OFFICIAL] if found.before else None
+    controls = {
+        name: results["controls"][name][OFFICIAL]
+        for name in _CONTROLS
+        if OFFICIAL in results["controls"].get(name, {})
+    }
+    lead = w("types.lead", cluster=w.known("cluster", results["clustered_by"]))
+    return Section(
+        id="types",
+        title=w("types.title"),
+        lead=" ".join([lead, w("types.controls")] if controls else [lead]),
+        figures=[_chart(before, after, controls, w)],
+        tables=[_figures(found, after, controls, w)],
+        notes=[w("types.pairs")] if found.comparison else [],
+    )
+
+
+def _interval(score: Score, row: str) -> Interval | None:
+    """Accuracy and interval of OA, AA or a type."""
+    if row == "OA":
+        return score["OA"], score["OA_ci"]
+    if row == "AA":
+        return score["AA"], score["AA_ci"]
+    one = score["types"].get(row)
+    return (one["accuracy"], one["ci"]) if one else None
+
+
+def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w: Words) -> Figure:
+    axis = percent_axis("")
+    shown = {**({"before": before} if before else {}), "after": after, **controls}
+    lanes = [lane for lane in _LANES if any(style in shown for style in lane)]
+    parts = [Markup('<div class="strips" role="img" aria-label="{}">').format(w("types.chart"))]
+    for row in ("OA", "AA", *after["types"]):
+        marks = []
+        for style, score in shown.items():
+            if one := _interval(score, row):
+                # Intervals of the controls would hide the model's own.
+                marks.append(Mark(one[0], style, None if style in controls else one[1]))
+        name = w.known("type", row)
+        parts.append(
+            Markup('<div class="strip-name{}">{}</div>{}').format(
+                " strong" if row in ("OA", "AA") else "", name, strip(marks, axis, lanes)
+            )
+        )
+    ticks = "".join(
+        f'<span style="left:{axis.place(value):g}%">{escape(text)}</span>'
+        for value, text in axis.ticks
+    )
+    parts.append(
+        Markup(f'<div></div><div class="strip-axis" aria-hidden="true">{ticks}</div></div>')
+    )
+    names = {"before": w("head.before"), "after": w("head.after")}
+    legend = [(key(s), names.get(s) or w(f"control.{s}")) for s in shown]
+    return Figure(Markup("").join(parts), w("types.chart"), legend)
+
+
+def _figures(found: Evidence, after: Score, controls: Mapping[str, Score], w: Words) -> Table:
+    compared = found.comparison["protocols"][OFFICIAL] if found.comparison else None
+    paired: dict[str, Paired] = {**compared["types"], "OA": compared["OA"]} if compared else {}
+    changes: dict[str, Change] = {**paired, "AA": compared["AA"]} if compared else {}
+    reach = 1.1 * max((abs(x) for c in changes.values() for x in c["ci"]), default=1.0)
+    axis = Axis(-reach, reach, [(0.0, "0")], "")
+    head = [w("head.type"), w("head.n")]
+    if compared:
+        head += [w(f"head.{k}") for k in ("before", "after", "difference", "fixed", "broken", "p")]
+    else:
+        head.append(w("head.accuracy"))
+    head += [w(f"control.{name}") for name in controls]
+    rows = []
+    for name in (*after["types"], "AA", "OA"):
+        one = _interval(after, name)
+        assert one is not None
+        n = after["types"][name]["n"] if name in after["types"] else after["n"]
+        cells = [Cell(w.known("type", name)), Cell(f"{n:,}")]
+        if change := changes.get(name):
+            cells += [
+                Cell(f"{100 * change['before']:.1f}"),
+                Cell(f"{100 * change['after']:.1f}", w.range(one[1])),
+                difference(change["difference"], change["ci"], axis, w),
+                *_pairs(paired.get(name), w),
+            ]
+        else:
+            cells += [Cell("–")] * (len(head) - 3 - len(controls)) if compared else []
+            cells.append(Cell(f"{100 * one[0]:.1f}", w.range(one[1])))
+        for control in controls.values():
+            blind = _interval(control, name)
+            cells.append(Cell(f"{100 * blind[0]:.1f}") if blind else Cell("–"))
+        rows.append(cells)
+    return Table(head, rows, w("types.table"))
+
+
+def difference(value: float, ci: Sequence[float], axis: Axis, w: Words) -> Cell:
+    """A difference in points with its interval, in figures and drawn."""
+    drawn = strip([Mark(value, "difference", ci)], axis, [["difference"]])
+    return Cell(w.signed(value), w.signed_range(ci), drawn)
+
+
+def _pairs(change: Paired | None, w: Words) -> list[Cell]:
+    """Fixed, broken and p; a mean over types has none."""
+    if change is None:
+        return [Cell("")] * 3
+    return [Cell(f"{change['wins']:,}"), Cell(f"{change['losses']:,}"), Cell(w.p(change["p"]))]
+
+
+def by_protocol(found: Evidence, w: Words) -> Section:
+    """The same answers under every protocol that has questions."""
+    results = found.after.results
+    gains = {"gain": results["visual_gain"], "cost": results["shuffled_cost"]}
+    shown = [name for name, one in gains.items() if one]
+    columns = ["oa_before", "oa", "difference"] if found.comparison else ["oa"]
+    head = [w(f"head.{name}") for name in ("protocol", "n", *columns, "aa", *shown)]
+    rows = []
+    for name, score in results["protocols"].items():
+        cells = [Cell(name), Cell(f"{score['n']:,}")]
+        change = found.comparison["protocols"].get(name) if found.comparison else None
+        if change:
+            oa = change["OA"]
+            cells.append(Cell(f"{100 * oa['before']:.1f}"))
+        cells.append(Cell(f"{100 * score['OA']:.1f}", w.range(score["OA_ci"])))
+        if change:
+            cells.append(Cell(w.signed(oa["difference"]), w.signed_range(oa["ci"])))
+        cells.append(Cell(f"{100 * score['AA']:.1f}", w.range(score["AA_ci"])))
+        for kind in shown:
+            one = gains[kind].get(name)
+            cells.append(Cell(w.signed(one["OA"]), w.signed_range(one["ci"])) if one else Cell("–"))
+        rows.append(cells)
+    return Section(
+        id="protocols",
+        title=w("protocols.title"),
+        lead=w("protocols.lead"),
+        tables=[Table(head, rows)],
+        notes=[w(f"protocols.{name}") for name in PROTOCOLS if name in results["protocols"]],
+    )
+
+
+def answers(found: Evidence, w: Words) -> Section:
+    """Confusion matrices."""
+    types = found.after.results["protocols"][OFFICIAL]["types"]
+    tables = [_matrix(w.known("type", t), one["confusion"], w) for t, one in types.items()]
+    return Section(id="answers", title=w("answers.title"), lead=w("answers.lead"), tables=tables)
+
+
+def _matrix(title: str, confusion: Confusion, w: Words) -> Table:
+    columns = list(confusion)
+    columns += [c for row in confusion.values() for c in row if c not in columns]
+    columns = [c for c in dict.fromkeys(columns) if c not in (NO_ANSWER, OTHERS)]
+    said = {c for row in confusion.values() for c in row}
+    columns += [c for c in (OTHERS, NO_ANSWER) if c in said]
+    rows = []
+    for truth, row in confusion.items():
+        total = sum(row.values())
+        cells = [Cell(_label(truth, w), f"{total:,}")]
+        for column in columns:
+            n = row.get(column, 0)
+            cells.append(Cell(f"{n:,}" if n else "·", heat=n / total))
+        rows.append(cells)
+    return Table([w("head.truth"), *(_label(c, w) for c in columns)], rows, title, grid=True)
+
+
+_SHORT = {
+    f"between {low}{unit} and {high}{unit}": f"{low + 1}–{high}{unit}".replace("m2", " m²")
+    for low, high in ((0, 10), (10, 100), (100, 1000))
+    for unit in ("", "m2")
+} | {"more than 1000": ">1000", "more than 1000m2": ">1000 m²", "0m2": "0 m²"}
+
+
+def short(label: str) -> str:
+    """A class in few letters: ``between 10 and 100`` → ``11–100``."""
+    return _SHORT.get(label, label)
+
+
+def _label(label: str, w: Words) -> str:
+    if label == NO_ANSWER:
+        return w("answers.none")
+    return w("answers.others") if label == OTHERS else short(label)

@@ -1,0 +1,123 @@
+"""The verdict: one sentence and four key figures, from intervals and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from ..scoring.score import Gain
+from .charts import Axis, Mark, strip
+from .evidence import Evidence
+from .parts import Tile
+from .words import Words
+
+OFFICIAL = "official"
+
+
+def direction(ci: Sequence[float]) -> str:
+    """``up`` or ``down`` where an interval excludes zero, else ``level``."""
+    return "up" if ci[0] > 0 else "down" if ci[1] < 0 else "level"
+
+
+def sentence(found: Evidence, w: Words) -> tuple[str, str]:
+    """What is claimed, and what follows from it: together one sentence."""
+    score = found.after.results["protocols"][OFFICIAL]
+    gain = found.after.results["visual_gain"].get(OFFICIAL)
+    cost = found.after.results["shuffled_cost"].get(OFFICIAL)
+    if found.comparison:
+        change = found.comparison["protocols"][OFFICIAL]["OA"]
+        moved = direction(change["ci"])
+        claim = w(
+            {"up": "verdict.better", "down": "verdict.worse", "level": "verdict.unclear"}[moved],
+            what=w("verdict.tuning" if found.run else "verdict.change"),
+            before=w.percent(change["before"]),
+            after=w.percent(change["after"]),
+            difference=w.points(change["difference"]),
+            ci=w("form.ci", range=w.signed_range(change["ci"])),
+        )
+    else:
+        moved = "up"  # nothing before it: what follows is measured against a good result
+        claim = w(
+            "verdict.alone",
+            after=w.percent(score["OA"]),
+            ci=w("form.ci", range=w.range(score["OA_ci"])),
+        )
+    mood = moved
+    if gain:
+        beats = direction(gain["ci"])
+        name = {"up": "above", "down": "below", "level": "level"}[beats]
+        claim += w(f"verdict.{_joint(mood, beats)}_{name}", points=w.points(gain["OA"]))
+        mood = beats
+    if cost:
+        misses = direction(cost["ci"])
+        name = {"up": "costs", "down": "helps", "level": "costless"}[misses]
+        claim += w(f"verdict.{_joint(mood, misses)}_{name}", points=w.points(cost["OA"]))
+    return claim + w("verdict.colon"), w(f"verdict.{_conclusion(gain, cost)}")
+
+
+def _joint(before: str, after: str) -> str:
+    """Good news after good news is joined by "and", good after bad by "but"."""
+    return "and" if (before == "up") == (after == "up") else "but"
+
+
+def _conclusion(gain: Gain | None, cost: Gain | None) -> str:
+    beats = direction(gain["ci"]) if gain else ""
+    if cost is None:
+        return {"": "unknown", "up": "knows"}.get(beats, "blind")
+    if direction(cost["ci"]) != "up":
+        return "blind"
+    return {"": "looks_only", "up": "uses"}.get(beats, "looks")
+
+
+def tiles(found: Evidence, w: Words) -> list[Tile]:
+    """The key figures: accuracy, change, gain over the table, cost of a wrong image."""
+    results = found.after.results
+    score = results["protocols"][OFFICIAL]
+    marks = [Mark(score["OA"], "after", score["OA_ci"])]
+    change = found.comparison["protocols"][OFFICIAL]["OA"] if found.comparison else None
+    if change:
+        value = f"{100 * change['before']:.1f} → {w.percent(change['after'])}"
+        marks = [Mark(change["before"], "before"), *marks]
+        shown = [
+            Tile(w("tile.before_after"), value, w.range(score["OA_ci"]), chart=_accuracy(marks)),
+            _difference("change", change["difference"], change["ci"], _CHANGE, w),
+        ]
+    else:
+        value = w.percent(score["OA"])
+        shown = [Tile(w("tile.oa"), value, w.range(score["OA_ci"]), chart=_accuracy(marks))]
+    for name, one, says in (
+        ("gain", results["visual_gain"].get(OFFICIAL), _GAIN),
+        ("cost", results["shuffled_cost"].get(OFFICIAL), _COST),
+    ):
+        if one:
+            shown.append(_difference(name, one["OA"], one["ci"], says, w))
+        else:
+            shown.append(Tile(w(f"tile.{name}"), "–", "", w("tile.absent")))
+    return shown
+
+
+_CHANGE = {"up": "better", "down": "worse", "level": "unclear"}
+_GAIN = {"up": "above", "down": "below", "level": "level"}
+_COST = {"up": "costs", "down": "helps", "level": "costless"}
+_TONE = {"up": "good", "down": "bad", "level": "flat"}
+
+
+def _accuracy(marks: Sequence[Mark]) -> Markup:
+    return strip(marks, Axis(0.0, 1.0, [(0.0, ""), (1.0, "")], ""), [["before", "after"]])
+
+
+def _difference(
+    name: str, value: float, ci: Sequence[float], says: dict[str, str], w: Words
+) -> Tile:
+    where = direction(ci)
+    reach = 1.15 * max(0.1, *map(abs, ci))
+    axis = Axis(-reach, reach, [(0.0, "0")], "")
+    return Tile(
+        label=w(f"tile.{name}"),
+        value=w.points(value),
+        sub=w.signed_range(ci),
+        word=w(f"tile.{says[where]}"),
+        tone=_TONE[where],
+        chart=strip([Mark(value, "difference", ci)], axis, [["difference"]]),
+    )

@@ -1,0 +1,87 @@
+"""Which cases are shown, with which pictures; which templates are worst."""
+
+import base64
+import io
+import random
+from dataclasses import replace
+
+from PIL import Image
+
+from factory import write_image, write_run
+from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.report.changes import Pictures, cases, choose, templates
+from qwen2vl_rs.report.evidence import from_files, from_run
+from qwen2vl_rs.report.words import Words
+from qwen2vl_rs.scoring.pairs import Pair
+
+
+def pair(k, type="presence", image="a.tif"):
+    return Pair(str(k), image, f"Is there a road {k}?", type, "yes", "no", "yes", False, True)
+
+
+def test_cases_are_spread_over_types_and_images():
+    many = [pair(k, "presence", f"{k % 40}.tif") for k in range(400)]
+    many += [pair(k, "comp", f"{k % 40}.tif") for k in range(400, 500)]
+    many += [pair(999, "rural_urban", "0.tif")]
+    chosen = choose(many)
+    assert [sum(p.type == t for p in chosen) for t in ("presence", "comp", "rural_urban")] == [
+        6, 5, 1,
+    ]  # fmt: skip
+    assert len({p.image for p in chosen}) == 12
+
+
+def test_nobody_can_pick_by_the_order_of_lines():
+    many = [pair(k, image=f"/somewhere/{k % 5}.tif") for k in range(60)]
+    mixed = random.Random(1).sample(many, len(many))
+    moved = [replace(p, image=p.image.replace("somewhere", "elsewhere")) for p in mixed]
+    assert [p.id for p in choose(moved)] == [p.id for p in choose(many)]
+    assert [p.id for p in choose(many)] != [str(k) for k in range(12)]
+    assert choose([]) == []
+
+
+def test_pictures_are_small_jpegs(tmp_path):
+    write_image(tmp_path / "large.tif", 900, 1)
+    pictures = Pictures(ImageRule())
+    head, _, data = pictures.of(str(tmp_path / "large.tif")).partition(",")
+    assert head == "data:image/jpeg;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (320, 320))
+    (tmp_path / "torn.tif").write_bytes(b"II*\0")
+    assert pictures.of(str(tmp_path / "torn.tif")) == pictures.of("gone/1.tif") == ""
+    assert pictures.gone == ["torn.tif", "1.tif"]
+
+
+def test_fixed_and_broken(tmp_path):
+    found, pictures = from_run(write_run(tmp_path)), Pictures(ImageRule())
+    fixed, broken = cases(found, pictures, Words("en")).galleries
+    assert len(fixed.cases) == 12
+    assert all(not c.before.right and c.after.right for c in fixed.cases)
+    assert all(c.before.right and not c.after.right for c in broken.cases)
+    assert all(c.picture for c in fixed.cases)
+    assert fixed.cases[0].after.confidence.startswith("confidence ")
+    assert not pictures.gone
+
+
+def test_worst_templates_come_first(tmp_path):
+    found = from_run(write_run(tmp_path, images=12))
+    section = templates(found, Words("en"))
+    (table,) = section.tables
+    assert table.head == ["Question template", "Type", "Questions", "Before", "After"]
+    accuracy = [float(row[4].text.split("\u00a0")[0]) for row in table.rows]
+    assert accuracy == sorted(accuracy)
+    assert sum(int(row[2].text) for row in table.rows) == 12 * 8
+    assert table.rows[0][0].text in (
+        "How many [object] are there?",
+        "What is the number of [object]?",
+    )
+    assert not section.notes
+    few = from_run(write_run(tmp_path / "few", images=4))
+    assert templates(few, Words("en")) is None
+
+
+def test_one_run_alone_has_templates_and_no_cases(tmp_path):
+    run = write_run(tmp_path, images=12)
+    found = from_files(run / "eval" / "after" / "predictions.jsonl")
+    assert cases(found, Pictures(ImageRule()), Words("en")) is None
+    (table,) = templates(found, Words("en")).tables
+    assert "Before" not in table.head
