@@ -81,15 +81,18 @@ def write_rsvqa(
 def write_run(folder: Path, images: int = 6) -> Path:
     """The files of a finished run on generated images, as training leaves them; no model.
 
-    Before, everything is answered "no"; after, the truth but for counts and for every seventh
-    question; shown a wrong image, "yes".
+    Before, everything is answered "no"; after, the truth but for counts and the contrary to every
+    seventh question; shown a wrong image, "yes".
     """
     samples = make_samples(folder / "pictures", images)
     training = [replace(s, id=f"t{s.id}", image=f"elsewhere/{s.id}.tif") for s in samples]
     run = folder / "output" / "small"
+    contrary = {"yes": "no", "no": "yes"}
     said = {
         "before": lambda k, s: "no",
-        "after": lambda k, s: "3" if s.type == "count" else "no" if k % 7 == 3 else s.answer,
+        "after": lambda k, s: (
+            "3" if s.type == "count" else contrary.get(s.answer, "no") if k % 7 == 3 else s.answer
+        ),
         "shuffled": lambda k, s: "yes",
     }
     answered = {

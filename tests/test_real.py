@@ -57,6 +57,10 @@ def test_after_is_better_than_before_on_the_official_split(tmp_path, name, train
     overall = results["protocols"]["official"]["OA"]
     assert overall["n"] == test
     assert overall["ci"][0] > 0  # better by more than chance
+    report = tmp_path / "output/Qwen2-VL-2B/report.html"
+    done = [sys.executable, "-m", "qwen2vl_rs", "report"]
+    subprocess.run(done, cwd=tmp_path, check=True, capture_output=True)
+    assert report.read_text(encoding="utf-8").count("data:image/jpeg") >= 12
     shown = run("compare_before_after.py", "--only", "fixed", "--json").stdout.splitlines()
     assert len(shown) == overall["wins"]
 

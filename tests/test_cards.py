@@ -1,0 +1,105 @@
+"""Model card and data card: what the hubs read, and what people read."""
+
+import shutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factory import write_run
+from qwen2vl_rs.report.cards import data_card, front_matter, model_card
+from qwen2vl_rs.report.evidence import from_run
+
+yaml = pytest.importorskip("yaml")
+hub = pytest.importorskip("huggingface_hub")
+BASE = "Qwen/Qwen2-VL-2B-Instruct"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("cards"), images=12)
+
+
+def test_the_hub_reads_the_model_card(run):
+    data = hub.ModelCard(model_card(from_run(run), BASE), ignore_metadata_errors=False).data
+    assert data.base_model == BASE
+    assert data.library_name == "peft"
+    assert data.pipeline_tag == "image-text-to-text"
+    assert data.model_name == "small"
+    found = from_run(run).after.results
+    by_name = {(r.dataset_config, r.metric_name): r for r in data.eval_results}
+    assert {config for config, _ in by_name} == set(found["protocols"])
+    for protocol, score in found["protocols"].items():
+        mine = {name: r for (config, name), r in by_name.items() if config == protocol}
+        (overall,) = [r for name, r in mine.items() if name.startswith("OA (n ")]
+        assert overall.metric_value == round(100 * score["OA"], 2)
+        assert "95 % interval" in overall.metric_name
+        assert overall.task_type == "visual-question-answering"
+        assert overall.dataset_args["protocol"] == protocol
+        assert overall.dataset_args["n"] == score["n"]
+        blind = mine["OA of the question-only control (sees no image)"].metric_value
+        control = found["controls"]["question_only"][protocol]["OA"]
+        assert blind == round(100 * control, 2)
+        assert {"OA of the constant-answer control", "OA when shown a wrong image",
+                "OA before fine-tuning"} <= mine.keys()  # fmt: skip
+
+
+def test_the_model_card_for_people(run):
+    text = model_card(from_run(run), BASE)
+    assert "Fine-tuning raised OA from " in text
+    assert f'from_pretrained("{BASE}")' in text
+    assert "“Answer the question using a single word or phrase.”" in text
+    assert "| geochat | " in text
+    assert "licen" not in text.partition("\n---\n")[0]
+
+
+def test_a_base_without_a_name_is_left_out(run):
+    data = hub.ModelCard(model_card(from_run(run), None)).data
+    assert data.base_model is None
+    assert "FOLDER_OF_THE_BASE" in model_card(from_run(run), None)
+
+
+def test_the_data_card(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(run.parents[1])
+    text = data_card(from_run(run))
+    data = hub.DatasetCard(text, ignore_metadata_errors=False).data
+    assert data.task_categories == ["visual-question-answering"]
+    assert data.size_categories == ["n<1K"]
+    assert "| data\\_vl\\_test.json | 96 | 12 | " in text
+    assert "Split at random by image, seed 42." in text
+    assert "No image stands on both sides of the split." in text
+    assert "| presence | 36 | " in text
+    monkeypatch.chdir(tmp_path)
+    assert "Not described" in data_card(from_run(run))
+    shutil.copytree(run, "run")
+    (tmp_path / "run" / "manifest.json").unlink()
+    assert "| presence |" not in data_card(from_run(tmp_path / "run"))
+
+
+scalars = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Co", "Cn", "Zl", "Zp", "Zs"])),
+    st.integers(-(10**9), 10**9),
+    st.booleans(),
+)
+keys = st.text("abc_-", min_size=1).filter(lambda k: k[0] != "-")
+trees = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, min_size=1, max_size=3)
+        | st.dictionaries(keys, inner, min_size=1, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(keys, trees, min_size=1, max_size=4))
+def test_front_matter_is_yaml(tree):
+    first, text, rest = front_matter(tree).split("---\n")
+    assert first == rest == ""
+    assert yaml.safe_load(text) == tree
+
+
+def test_front_matter_of_hostile_names():
+    text = front_matter({"name": 'a"b: # \x85\x7f\u2028\n---\n🛰 任务'})
+    assert text.count("---\n") == 2
+    assert yaml.safe_load(text.split("---\n")[1])["name"].endswith("🛰 任务")
