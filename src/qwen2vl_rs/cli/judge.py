@@ -98,7 +98,7 @@ def report(
     output: Path | None,
     lang: str,
 ) -> None:
-    """Write report.html and report.md: what changed, by how much, and whether it looks.
+    """Write report.html and report.md: what changed, and whether it looks.
 
     RUN is the folder of a run, output/Qwen2-VL-2B unless --after is given. The page is one file
     that opens from disk.

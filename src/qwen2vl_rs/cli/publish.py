@@ -17,7 +17,7 @@ from .common import FILE
     help="Name of the base on the hub.  [default: where load fetched it from]",
 )  # fmt: skip
 def export(run: Path, output: Path, base_model: str | None) -> None:
-    """Copy a run's adapter into a folder of its own, with a model card and a data card.
+    """Copy a run's adapter into a new folder, with model card and data card.
 
     RUN is output/Qwen2-VL-2B by default. The adapter loads in plain PEFT.
     """
