@@ -42,7 +42,7 @@ def test_the_whole_sentence():
     )
     assert told(UP, UP, UP).endswith(
         ", and the model beats a table that never sees the image (+27.0 points), and a wrong image "
-        "costs it +27.0 points: it uses the image."
+        "costs it 27.0 points: it uses the image."
     )
 
 

@@ -55,6 +55,7 @@ def test_figures():
     en, zh = Words("en"), Words("zh")
     assert en.percent(0.5824) == "58.2\u00a0%"
     assert zh.percent(0.5824) == "58.2%"
+    assert en.amount(0.27) == "27.0\u00a0points"
     assert en.points(-0.223) == "−22.3\u00a0points"
     assert zh.points(0.27) == "+27.0\u00a0个百分点"
     assert en.signed(-0.0001) == "+0.0"

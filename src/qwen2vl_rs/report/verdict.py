@@ -52,7 +52,8 @@ def sentence(found: Evidence, w: Words) -> tuple[str, str]:
     if cost:
         misses = direction(cost["ci"])
         name = {"up": "costs", "down": "helps", "level": "costless"}[misses]
-        claim += w(f"verdict.{_joint(mood, misses)}_{name}", points=w.points(cost["OA"]))
+        points = w.amount(cost["OA"]) if misses == "up" else w.points(cost["OA"])
+        claim += w(f"verdict.{_joint(mood, misses)}_{name}", points=points)
     return claim + w("verdict.colon"), w(f"verdict.{_conclusion(gain, cost)}")
 
 
@@ -78,9 +79,10 @@ def tiles(found: Evidence, w: Words) -> list[Tile]:
     change = found.comparison["protocols"][OFFICIAL]["OA"] if found.comparison else None
     if change:
         value = f"{100 * change['before']:.1f} → {w.percent(change['after'])}"
+        after = w("tile.after_ci", range=w.range(score["OA_ci"]))
         marks = [Mark(change["before"], "before"), *marks]
         shown = [
-            Tile(w("tile.before_after"), value, w.range(score["OA_ci"]), chart=_accuracy(marks)),
+            Tile(w("tile.before_after"), value, after, chart=_accuracy(marks)),
             _difference("change", change["difference"], change["ci"], _CHANGE, w),
         ]
     else:

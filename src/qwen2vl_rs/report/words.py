@@ -51,6 +51,10 @@ class Words:
         """``-0.223`` → ``−22.3 points``."""
         return self("form.points", value=self.signed(fraction))
 
+    def amount(self, fraction: float) -> str:
+        """``0.301`` → ``30.1 points``, for what is lost or won by its verb."""
+        return self("form.points", value=f"{100 * fraction:.1f}")
+
     def signed(self, fraction: float) -> str:
         """``-0.223`` → ``−22.3``, with a true minus and never ``−0.0``."""
         # Adding zero turns the -0.0 of rounding into 0.0.
