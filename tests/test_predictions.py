@@ -132,7 +132,11 @@ def test_training_questions_of_an_official_split(tmp_path):
     folder = write_rsvqa(tmp_path, images=2)
     found = list(read_training(folder / "rsvqa_questions.json"))
     assert len(found) == 16
-    assert found[0].type == "presence"
+    assert (found[0].type, found[0].image) == ("presence", str(folder / "rsvqa_images" / "0.tif"))
+    (folder / "rsvqa_images").rename(tmp_path / "elsewhere")
+    alone = list(read_training(folder / "rsvqa_questions.json"))
+    assert [(s.question, s.answer) for s in alone] == [(s.question, s.answer) for s in found]
+    assert alone[-1].image == "1"
 
 
 @pytest.mark.parametrize(

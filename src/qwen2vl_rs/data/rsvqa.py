@@ -187,7 +187,7 @@ def _image_folder(folder: Path, prefix: str) -> Path:
 
 
 def read_split(
-    questions: Path, answers: Path, images: Path, *, counts: LeftOut
+    questions: Path, answers: Path, images: Path | None, *, counts: LeftOut
 ) -> Iterator[Sample]:
     """The answered questions of a split, in the order of the questions file.
 
@@ -199,7 +199,8 @@ def read_split(
     Args:
         questions: ``{"questions": [...]}``.
         answers: ``{"answers": [...]}``.
-        images: folder with ``<img_id>.tif``, or else .tiff, .png, .jpg, .jpeg.
+        images: folder with ``<img_id>.tif``, or else .tiff, .png, .jpg, .jpeg; None: the
+            questions alone are wanted, and an image is named by its id.
         counts: where to count the questions that are left out.
 
     Raises:
@@ -208,8 +209,8 @@ def read_split(
             question is left.
     """
     jsonstream.require(questions, "questions")
-    names = _list_images(images)
-    prefix = os.path.join(os.path.abspath(images), "")
+    names = {} if images is None else _list_images(images)
+    prefix = "" if images is None else os.path.join(os.path.abspath(images), "")
     active = answered = written = 0
     with _Index() as index:
         index.add_answers(answers)
@@ -225,7 +226,8 @@ def read_split(
                 if not (question.text.strip() and answer.strip()):
                     counts.add(NO_TEXT, question.id)
                     continue
-                if (name := names.get(question.image)) is None:
+                name = str(question.image) if images is None else names.get(question.image)
+                if name is None:
                     counts.add(NO_IMAGE, question.image)
                     continue
                 written += 1

@@ -31,18 +31,23 @@ class Report:
     left_out: rsvqa.LeftOut = field(default_factory=rsvqa.LeftOut)
 
 
-def read_samples(path: Path) -> Iterator[Sample]:
+def read_samples(path: Path, *, with_images: bool = True) -> Iterator[Sample]:
     """The samples of a file, whichever of the three kinds its content is.
 
     Conversations (a JSON list), a CSV table, or an official RSVQA questions file, whose answers
     and images are found beside it; of the latter it is said what is left out.
+
+    Args:
+        path: the file.
+        with_images: whether the images are needed; if not, official questions may stand without
+            their folder.
 
     Raises:
         DataError: the file is of no such kind, or cannot be used; two samples have the same id;
             a question or an answer is empty.
     """
     seen: set[str] = set()
-    for sample in _samples(path):
+    for sample in _samples(path, with_images):
         if sample.id in seen:
             raise DataError(
                 f"{path}: the id {sample.id!r} stands on several questions",
@@ -57,14 +62,14 @@ def read_samples(path: Path) -> Iterator[Sample]:
         yield sample
 
 
-def _samples(path: Path) -> Iterator[Sample]:
+def _samples(path: Path, with_images: bool) -> Iterator[Sample]:
     match jsonstream.opening(path):
         case "list", _:
             yield from tables.read_conversations(path)
         case "object", "questions":
             counts = rsvqa.LeftOut()
-            answers, images = rsvqa.answers_beside(path), rsvqa.images_beside(path)
-            yield from rsvqa.read_split(path, answers, images, counts=counts)
+            images = _images_beside(path, with_images)
+            yield from rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
             _say_left_out(counts)
         case "text", _:
             yield from tables.read_csv(path)
@@ -74,6 +79,15 @@ def _samples(path: Path) -> Iterator[Sample]:
                 hint="accepted are conversations (data_vl.json), a CSV table "
                 "(image_path,question,answer) and RSVQA's own *_questions.json",
             )
+
+
+def _images_beside(questions: Path, required: bool) -> Path | None:
+    try:
+        return rsvqa.images_beside(questions)
+    except DataError:
+        if required:
+            raise
+        return None
 
 
 def data2csv(

@@ -57,7 +57,7 @@ def read_training(path: Path) -> Iterator[Sample]:
     """
     kind, key = jsonstream.opening(path)
     if kind != "object" or key == "questions":
-        yield from read_samples(path)
+        yield from read_samples(path, with_images=False)
         return
     number = 0
     for number, record in _records(path, _ASKED_HINT):
