@@ -44,7 +44,7 @@ def test_even_axes_hold_their_range_with_few_ticks(low, width):
     axis = even_axis(low, low + width, "x")
     assert axis.low <= low + 1e-6 * width
     assert axis.high >= (low + width) * (1 - 1e-9)
-    assert 3 <= len(axis.ticks) <= 8
+    assert 3 <= len(axis.ticks) <= 9
     tight = even_axis(low, low + width, "x", tight=True)
     assert (tight.low, tight.high) == (low, low + width)
     assert all(low <= value <= low + width for value, _ in tight.ticks)

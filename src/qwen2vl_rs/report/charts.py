@@ -77,7 +77,7 @@ def percent_axis(title: str, high: float = 1.0) -> Axis:
 
 
 def even_axis(low: float, high: float, title: str, *, tight: bool = False) -> Axis:
-    """Round ticks, about five, over a range that is not empty.
+    """Round ticks, four to nine, over a range that is not empty.
 
     ``tight`` ends where the range ends, and not at the next tick.
     """
