@@ -30,11 +30,11 @@ def by_type(found: Evidence, w: Words) -> Section:
         for name in _CONTROLS
         if OFFICIAL in results["controls"].get(name, {})
     }
-    lead = w("types.lead", cluster=w.known("cluster", results["clustered_by"]))
+    lead = "types.lead_controls" if controls else "types.lead"
     return Section(
         id="types",
         title=w("types.title"),
-        lead=" ".join([lead, w("types.controls")] if controls else [lead]),
+        lead=w(lead, cluster=w.known("cluster", results["clustered_by"])),
         figures=[_chart(before, after, controls, w)],
         tables=[_figures(found, after, controls, w)],
         notes=[w("types.pairs")] if found.comparison else [],
