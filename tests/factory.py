@@ -105,7 +105,7 @@ def write_run(folder: Path, images: int = 6) -> Path:
     for name, predictions in answered.items():
         file = run / "eval" / name / "predictions.jsonl"
         write_predictions(file, predictions)
-        write_json(file.with_name("inputs.json"), {"key": name, "seconds": 1.5})
+        write_json(file.with_name("timing.json"), {"questions": 8, "seconds": 0.125})
     before = results(answered["before"], train=training)
     after = results(answered["after"], train=training, shuffled=answered["shuffled"])
     write_json(run / "eval" / "before" / "results.json", before)

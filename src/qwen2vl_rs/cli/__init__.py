@@ -28,13 +28,14 @@ from .use import ask
 def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.
 
-    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, score, report, export.
+    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, score, report,
+    export.
     """
     console.set_quiet(quiet)
 
 
 # in the order of the work
-COMMANDS = (load, data2csv, csv2json, train, evaluate, compare, ask, score, report, export)
+COMMANDS = (load, data2csv, csv2json, train, compare, evaluate, ask, score, report, export)
 for command in COMMANDS:
     cli.add_command(command)
 

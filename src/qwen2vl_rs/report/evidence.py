@@ -24,13 +24,13 @@ class Side:
         file: where the predictions were read from.
         predictions: the answered questions.
         results: as in ``results.json``.
-        seconds: what asking took; None where it was not recorded.
+        pace: seconds that a question took; None where it was not recorded.
     """
 
     file: Path
     predictions: list[Prediction]
     results: Results
-    seconds: float | None = None
+    pace: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +164,19 @@ def _side(
     """An evaluation of a run, as scored at its end unless that is missing or asked ``anew``."""
     file = folder / "predictions.jsonl"
     stored = read_json(folder / "results.json")
-    known = read_json(folder / "inputs.json") or {}
-    seconds = known.get("seconds")
+    timing = read_json(folder / "timing.json")
+    pace = timing["seconds"] / timing["questions"] if timing else None
     if anew or not isinstance(stored, dict) or not Results.__required_keys__ <= stored.keys():
-        return _scored(file, train, shuffled, seconds)
-    return Side(file, read_predictions(file), stored, seconds)  # type: ignore[arg-type]
+        return _scored(file, train, shuffled, pace)
+    return Side(file, read_predictions(file), stored, pace)  # type: ignore[arg-type]
 
 
 def _scored(
     file: Path,
     train: Path | None,
     shuffled: Sequence[Prediction] | None,
-    seconds: float | None = None,
+    pace: float | None = None,
 ) -> Side:
     predictions = read_predictions(file)
     questions = read_training(train) if train else None
-    return Side(
-        file, predictions, results(predictions, train=questions, shuffled=shuffled), seconds
-    )
+    return Side(file, predictions, results(predictions, train=questions, shuffled=shuffled), pace)

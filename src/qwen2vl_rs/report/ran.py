@@ -88,17 +88,17 @@ def _training(found: Evidence, w: Words) -> list[tuple[str, str]]:
 def _cost(found: Evidence, w: Words) -> list[str]:
     """What a question costs, in milliseconds."""
 
-    def each(seconds: float, questions: int) -> str:
-        return w("ran.ms", value=f"{1000 * seconds / questions:,.1f}")
+    def each(seconds: float) -> str:
+        return w("ran.ms", value=f"{1000 * seconds:,.1f}")
 
     parts = []
     if done := found.training:
-        value = each(done["train_runtime"], done["train_questions"])
+        value = each(done["train_runtime"] / done["train_questions"])
         parts.append(w("ran.cost_training", value=value))
     for name, side in (("before", found.before), ("after", found.after)):
-        if side and side.seconds:
-            value = each(side.seconds, len(side.predictions))
-            parts.append(w("ran.cost_asking", value=value, side=w(f"head.{name}")))
+        if side and side.pace is not None:
+            text = w("ran.cost_asking", value=each(side.pace), side=w(f"head.{name}"))
+            parts.append(text)
     return parts
 
 
@@ -161,7 +161,7 @@ def missing(found: Evidence, shown: set[str], gone: list[str], w: Words) -> Sect
         if absent:
             why = w("reason.no_file", file=file) if found.run else w("reason.no_run")
             rows.append((w(f"absent.{name}"), why))
-    if found.after.seconds is None:
+    if found.after.pace is None:
         rows.append((w("absent.seconds"), w("reason.no_seconds" if found.run else "reason.no_run")))
     if gone:
         names = w("form.list").join(dict.fromkeys(gone))
