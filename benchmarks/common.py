@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import statistics
@@ -19,6 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.model.attention import choose
 from qwen2vl_rs.model.images import Pixels
 from qwen2vl_rs.model.loader import Base, choose_device, load_base
 from qwen2vl_rs.model.random_base import Size, write_random_base
@@ -63,7 +65,8 @@ def make_base(model: str, dtype: torch.dtype) -> Base:
     folder = Path(tempfile.gettempdir()) / f"qwen2vl-rs-base-{model}"
     if not (folder / "preprocessor_config.json").exists():
         write_random_base(folder, SIZES[model], vocabulary=merges(), shard="2GB")
-    return load_base(folder, ViewConfig(), choose_device(), dtype)
+    device = choose_device()
+    return load_base(folder, ViewConfig(), device, dtype, choose(device)[0])
 
 
 def make_samples(images: int, questions: int, side: int) -> list[Sample]:
@@ -151,12 +154,24 @@ def matmul_peak(dtype: torch.dtype) -> float:
     device = choose_device()
     n = 8192 if device.type == "cuda" else 2048
     a = torch.randn(n, n, device=device, dtype=dtype)
-    return 2 * n**3 / min(timed(lambda: a @ a, 3) for _ in range(3))
+    return 2 * n**3 / min(timed(lambda: a @ a, 3) for _ in range(5))
 
 
-def memory_gb() -> float:
-    """Peak memory of the CUDA device so far."""
-    return torch.cuda.max_memory_allocated() / 1e9
+def reset_peak_memory() -> None:
+    """Begin to measure the peak anew."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: see proc_pid_clear_refs(5)
+
+
+def peak_memory_gb() -> float:
+    """Peak memory since then: of the CUDA device, or of the whole process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
 
 
 def machine() -> dict[str, str]:

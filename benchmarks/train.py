@@ -5,54 +5,75 @@ adapter; the plain path is the model's own forward on padded batches of four, as
 trainer runs it. The optimizer is left out of both. Ours includes reading the images, or the
 vision cache where ``--cache`` is given (as `train` does by default).
 
-    python benchmarks/train.py                        small model, CPU, about 15 minutes
-    python benchmarks/train.py --model 2b --bf16      full size, wants a GPU
+    python benchmarks/train.py                            small model, CPU, some minutes
+    python benchmarks/train.py --model 2b --precisions bf16 --checkpointing      wants a GPU
 """
 
 from __future__ import annotations
 
+import argparse
+import math
+import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import (
     arguments,
     make_base,
     make_samples,
     matmul_peak,
-    memory_gb,
+    peak_memory_gb,
     plain_batch,
     plain_loss,
+    reset_peak_memory,
     show,
     timed,
 )
 
 from qwen2vl_rs.config import Config
 from qwen2vl_rs.model.adapter import add_adapter
-from qwen2vl_rs.model.loader import Base
+from qwen2vl_rs.model.attention import choose
+from qwen2vl_rs.model.loader import Base, choose_device
 from qwen2vl_rs.model.memory import token_budget
-from qwen2vl_rs.model.trainer import Steps, group_by_image, pack_loss
+from qwen2vl_rs.model.trainer import Step, Steps, pack_loss
 from qwen2vl_rs.model.vision import encode_all
 from qwen2vl_rs.records import Sample
 
 PLAIN_BATCH = 4  # per_device_train_batch_size of the original
 
 
-def flops(base: Base, visual: int, questions: int, fed: int, loss_tokens: int) -> float:
-    """Matrix-product FLOPs of forward and backward for one image, adapters left out.
+def flops(base: Base, model: Any, step: Step, computed: bool) -> float:
+    """FLOPs of all matrix products that forward and backward of a step need.
 
-    The frozen layers need no weight gradient: two thirds of ordinary training. The vision tower
-    runs forward only.
+    Frozen layers need no weight gradient: 4 FLOPs a weight and token; adapters need it: 6. The
+    head runs on loss tokens, the vision tower (where it is ``computed``) forward only. Attention
+    is counted for the pairs that may see each other, whatever is computed. What checkpointing
+    computes again is not counted.
     """
-    text = sum(
-        p.numel()
-        for n, p in base.model.model.language_model.named_parameters()
-        if p.ndim == 2 and "embed_tokens" not in n and "lora_" not in n
-    )
-    vision = sum(p.numel() for p in base.model.model.visual.parameters() if p.ndim == 2)
-    head = base.model.lm_head.weight.numel()
-    return 4.0 * (text * fed + head * loss_tokens) + 2.0 * vision * visual * 4
+    config = base.model.config.get_text_config()
+    layers = [(n, p) for n, p in model.named_parameters() if "language_model" in n and p.ndim == 2]
+    adapters = sum(p.numel() for n, p in layers if "lora_" in n)
+    text = sum(p.numel() for n, p in layers if "lora_" not in n and "embed_tokens" not in n)
+    fed = sum(p.layout.size for p in step.packs)
+    pairs = sum(int(p.layout.visible(np.arange(p.layout.size)).sum()) for p in step.packs)
+    heads = config.num_hidden_layers * config.num_attention_heads * head_size(config)
+    total = (4.0 * text + 6.0 * adapters) * fed + 12.0 * heads * pairs
+    total += 4.0 * base.model.lm_head.weight.numel() * step.loss_tokens
+    if computed:
+        eye = base.model.model.visual
+        patches = [math.prod(i.grid) for p in step.packs for i in p.images]
+        weights = sum(p.numel() for p in eye.parameters() if p.ndim == 2)
+        width = eye.config.depth * eye.config.embed_dim
+        total += sum(2.0 * weights * n + 4.0 * width * n * n for n in patches)
+    return total
+
+
+def head_size(config: Any) -> int:
+    """Values of an attention head."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def ours(model: Any, base: Base, samples: list[Sample], cache: bool, bf16: bool) -> Any:
@@ -97,56 +118,70 @@ def plain(model: Any, base: Base, samples: list[Sample], bf16: bool) -> Any:
 def main() -> None:
     """Measure every combination and print ratios."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32"])
     parser.add_argument("--cache", action="store_true", help="features encoded beforehand")
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--questions", type=int, nargs="+", default=[1, 4, 25, 100])
     parser.add_argument("--images", type=int, default=1)
+    parser.add_argument("--plain", type=int, default=8, help="questions the plain path is asked")
     parser.add_argument("--checkpointing", action="store_true")
     chosen = parser.parse_args()
     cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if chosen.bf16 and cuda else torch.float32
-    base = make_base(chosen.model, dtype)
-    model = add_adapter(base.model, Config().lora).train()
-    if chosen.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    peak = matmul_peak(torch.bfloat16 if chosen.bf16 else torch.float32)
-    rows = []
-    for side in chosen.sides:
-        # The plain path's speed does not depend on how many questions an image has.
-        few = make_samples(1, 8, side)
-        slow = len(few) / timed(plain(model, base, few, chosen.bf16), chosen.repeats)
-        plain_memory = memory_gb() if cuda else 0.0
-        for questions in chosen.questions:
-            samples = make_samples(chosen.images, questions, side)
-            if cuda:
-                torch.cuda.reset_peak_memory_stats()
-            run, step = ours(model, base, samples, chosen.cache, chosen.bf16)
-            seconds = timed(run, chosen.repeats)
-            fed = sum(p.layout.size for p in step.packs)
-            visual = 0 if chosen.cache else sum(i.tokens for p in step.packs for i in p.images)
-            work = flops(base, visual, questions, fed, step.loss_tokens)
-            rows.append(
-                {
-                    "side": side,
-                    "questions/image": questions,
-                    "images": len(group_by_image(samples)),
-                    "precision": "bf16" if chosen.bf16 else "fp32",
-                    "vision": "cached" if chosen.cache else "computed",
-                    "questions/s": round(len(samples) / seconds, 2),
-                    "plain questions/s": round(slow, 2),
-                    "ratio": round(len(samples) / seconds / slow, 1),
-                    "tokens/s": round(fed / seconds),
-                    "share of peak": round(work / seconds / peak, 3),
-                }
-            )
-            if cuda:  # on a CPU only the whole process can be measured, not either side
-                rows[-1] |= {
-                    "memory GB": round(memory_gb(), 2),
-                    "plain memory GB": round(plain_memory, 2),
-                }
-            print(rows[-1], flush=True)
+    rows: list[dict[str, Any]] = []
+    for precision in chosen.precisions:
+        bf16 = precision == "bf16"
+        device = choose_device()
+        base = make_base(chosen.model, torch.bfloat16 if bf16 and cuda else torch.float32)
+        model = add_adapter(base.model, Config().lora).train()
+        if chosen.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        peak = matmul_peak(torch.bfloat16 if bf16 else torch.float32)
+        for side in chosen.sides:
+            rows += compare(base, model, side, bf16, peak, chosen)
+        print(f"attention: {choose(device)}, matrix product {peak / 1e9:.0f} GFLOP/s", flush=True)
+        del base, model
     show(rows, chosen.json)
+
+
+def compare(
+    base: Base, model: Any, side: int, bf16: bool, peak: float, chosen: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Rows of one image size."""
+    # The plain path's speed does not depend on how many questions an image has.
+    few = make_samples(1, chosen.plain, side)
+    slow = plain(model, base, few, bf16)
+    reset_peak_memory()
+    first = timed(slow, chosen.repeats)
+    plain_memory = peak_memory_gb()
+    rows = []
+    for questions in chosen.questions:
+        samples = make_samples(chosen.images, questions, side)
+        run, step = ours(model, base, samples, chosen.cache, bf16)
+        reset_peak_memory()
+        seconds = timed(run, chosen.repeats)
+        memory = peak_memory_gb()
+        per_plain = statistics.median([first, timed(slow, 1)]) / len(few)
+        fed = sum(p.layout.size for p in step.packs)
+        rows.append(
+            {
+                "side": side,
+                "questions/image": questions,
+                "images": chosen.images,
+                "precision": "bf16" if bf16 else "fp32",
+                "vision": "cached" if chosen.cache else "computed",
+                "questions/s": round(len(samples) / seconds, 2),
+                "plain questions/s": round(1 / per_plain, 2),
+                "ratio": round(len(samples) / seconds * per_plain, 1),
+                "tokens/s": round(fed / seconds),
+                "share of peak": round(
+                    flops(base, model, step, not chosen.cache) / seconds / peak, 3
+                ),
+                "memory GB": round(memory, 2),
+                "plain memory GB": round(plain_memory, 2),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
 
 
 if __name__ == "__main__":
