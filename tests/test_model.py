@@ -8,10 +8,10 @@ from torch.nn.functional import cross_entropy
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.model.answer import answer
+from qwen2vl_rs.model.answer import answer, forward
 from qwen2vl_rs.model.images import root_positions
 from qwen2vl_rs.model.loader import load_base, quiet_peft
-from qwen2vl_rs.model.packing import Ask, pack
+from qwen2vl_rs.model.packing import Ask, pack, put_back, sharing_order
 from qwen2vl_rs.model.trainer import group_by_image, pack_loss
 from qwen2vl_rs.model.vision import encode_all
 
@@ -111,6 +111,30 @@ def test_encoded_images_change_nothing(base, samples, tmp_path):
     scale = max(g.abs().max() for g in expected.values())
     ours = gradients(model)
     assert max((ours[n] - expected[n]).abs().max() for n in ours) < 1e-5 * scale
+
+
+@pytest.mark.parametrize("budget", [120, 100_000])
+@torch.no_grad()
+def test_logits_of_the_first_token_equal_one_question_alone(base, samples, budget):
+    model = with_adapter(base)
+    asks, orders = sharing_order(
+        [
+            Ask(base.images.read(g[0].image), [base.prompts.branch(s.question) for s in g])
+            for g in group_by_image(samples)
+        ]
+    )
+    rows = (
+        row
+        for batch in pack(asks, base.prompts, 2, budget)
+        for row in forward(model, batch, torch.from_numpy(batch.layout.leaves))
+    )
+    for group, found in zip(group_by_image(samples), put_back(rows, orders), strict=True):
+        pixels = base.images.read(group[0].image)
+        for sample, logits in zip(group, found, strict=True):
+            ids = [*base.prompts.root_ids(pixels.tokens),
+                   *base.prompts.question_ids(sample.question)]  # fmt: skip
+            alone = model(**plain_inputs(base, pixels, ids)).logits[0, -1]
+            assert (logits - alone).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("adapted", [False, True])

@@ -36,8 +36,9 @@ class Dropout(torch.nn.Module):
             return x
         draws = torch.empty(-(-x.numel() // _LANES), dtype=torch.int64)
         lanes = draws.random_(-(1 << 63), None).view(torch.int16)[: x.numel()]
-        keep = (lanes >= self.zeros - _STEPS // 2).view(x.shape)
-        return x * keep * (_STEPS / (_STEPS - self.zeros))
+        scale = _STEPS / (_STEPS - self.zeros)
+        kept = torch.where(lanes >= self.zeros - _STEPS // 2, scale, 0.0).to(x.dtype)
+        return x * kept.view(x.shape)
 
 
 def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
