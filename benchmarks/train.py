@@ -135,16 +135,15 @@ def main() -> None:
         model = add_adapter(base.model, Config().lora).train()
         if chosen.checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        peak = matmul_peak(torch.bfloat16 if bf16 else torch.float32)
         for side in chosen.sides:
-            rows += compare(base, model, side, bf16, peak, chosen)
-        print(f"attention: {choose(device)}, matrix product {peak / 1e9:.0f} GFLOP/s", flush=True)
+            rows += compare(base, model, side, bf16, chosen)
+        print("attention: {} ({})".format(*choose(device)), flush=True)
         del base, model
     show(rows, chosen.json)
 
 
 def compare(
-    base: Base, model: Any, side: int, bf16: bool, peak: float, chosen: argparse.Namespace
+    base: Base, model: Any, side: int, bf16: bool, chosen: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Rows of one image size."""
     # The plain path's speed does not depend on how many questions an image has.
@@ -158,6 +157,8 @@ def compare(
         samples = make_samples(chosen.images, questions, side)
         run, step = ours(model, base, samples, chosen.cache, bf16)
         reset_peak_memory()
+        # measured next to the step: a machine's peak is not the same at every moment
+        peak = matmul_peak(torch.bfloat16 if bf16 else torch.float32)
         seconds = timed(run, chosen.repeats)
         memory = peak_memory_gb()
         per_plain = statistics.median([first, timed(slow, 1)]) / len(few)
