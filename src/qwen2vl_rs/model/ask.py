@@ -44,7 +44,7 @@ def ask(
         base = load_base(base_folder, card.view)
         model = attach_adapter(base, checkpoint)
     budget = token_budget(model)
-    with explained_shortage(budget):
+    with explained_shortage(budget, "ask about a smaller image, or fewer questions at once"):
         return answer(
             base,
             model,

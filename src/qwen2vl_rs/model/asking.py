@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
@@ -91,7 +92,9 @@ class Evaluator:
             salt: further text that identifies the evaluation.
         """
         if self._settings.answers == "closed":
-            self._sets = answer_sets(self._taught, dataset_of(map(type_of, samples)))
+            types = Counter(map(type_of, samples))
+            self._sets = answer_sets(self._taught, dataset_of(types))
+            _describe(self._sets, types)
         key = self._key(checkpoint, samples, salt)
         done = folder / "predictions.jsonl"
         if done.is_file() and read_json(folder / "inputs.json") == _inputs(key, done):
@@ -222,6 +225,16 @@ class Evaluator:
         for part in (*parts, *map(repr, samples)):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         return digest.hexdigest()
+
+
+def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:
+    """Say what is not among the candidates, and which questions have none."""
+    for kind in types:
+        if kind not in sets:
+            say(f"no answer set for {kind}: {types[kind]:,} questions are answered freely")
+        elif sets[kind].covered < 1:
+            one = sets[kind]
+            say(f"{kind}: {len(one.texts):,} candidates, {one.covered:.1%} of the training answers")
 
 
 def _inputs(key: str, predictions: Path) -> dict[str, str]:

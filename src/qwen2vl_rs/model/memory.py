@@ -64,8 +64,12 @@ def _kept_bytes(model: Any) -> int:
 
 
 @contextlib.contextmanager
-def explained_shortage(budget: int) -> Iterator[None]:
+def explained_shortage(budget: int, remedy: str | None = None) -> Iterator[None]:
     """Turn running out of memory into the setting to lower, and to what.
+
+    Args:
+        budget: tokens that were to go through the model at once.
+        remedy: what to do instead, where there is no such setting.
 
     Raises:
         RunError: the memory of the device did not suffice.
@@ -79,6 +83,7 @@ def explained_shortage(budget: int) -> Iterator[None]:
             raise
         raise RunError(
             f"the device's memory does not suffice for {budget:,} tokens at once",
-            hint="smaller packs, with the same result: --set training.max_tokens_per_pack="
+            hint=remedy
+            or "smaller packs, with the same result: --set training.max_tokens_per_pack="
             f"{max(64, budget // 2)}",
         ) from error
