@@ -134,7 +134,7 @@ def main() -> None:
         base = make_base(chosen.model, torch.bfloat16 if bf16 and cuda else torch.float32)
         model = add_adapter(base.model, Config().lora).train()
         if chosen.checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         for side in chosen.sides:
             rows += compare(base, model, side, bf16, chosen)
         print("attention: {} ({})".format(*choose(device)), flush=True)
