@@ -1,0 +1,325 @@
+"""What stands between the roads of settlements: houses, city blocks, halls, parks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.random import Generator
+from numpy.typing import NDArray
+from shapely import LineString
+from shapely.geometry.base import BaseGeometry
+
+from .features import Feature, blob, boxes, direction, parts
+
+#: Widths of roads in metres, by class: least and most.
+ROADS = {
+    "motorway": (20.0, 24.0), "primary": (9.0, 12.0), "secondary": (7.5, 9.0),
+    "tertiary": (6.5, 8.0), "unclassified": (5.0, 6.5), "residential": (5.5, 7.5),
+    "service": (3.5, 5.0), "track": (2.5, 3.5), "footway": (2.0, 3.0),
+}  # fmt: skip
+#: Building values and their shares.
+HOUSES = {"house": 0.55, "detached": 0.25, "yes": 0.2}
+FLATS = {"apartments": 0.5, "commercial": 0.15, "retail": 0.15, "office": 0.12, "hotel": 0.08}
+HALLS = {"industrial": 0.35, "commercial": 0.25, "retail": 0.15, "supermarket": 0.1,
+         "warehouse": 0.15}  # fmt: skip
+#: Houses narrower than three pixels cannot be seen: coarser images show the settlement only.
+COARSE = 3.5
+
+
+class Site:
+    """A map in the making.
+
+    Attributes:
+        rng: source of all that is random.
+        side: of the image, in metres.
+        resolution: metres per pixel.
+        gap: least distance of two buildings in metres, so that they can be told apart.
+        features: what stands so far.
+        centre: middle of the village, once there is one.
+    """
+
+    def __init__(
+        self, rng: Generator, side: float, resolution: float, features: Iterable[Feature]
+    ) -> None:
+        self.rng, self.side, self.resolution = rng, side, resolution
+        self.gap = max(2.5, 2.2 * resolution)
+        self.features = list(features)
+        self.centre: Any = None
+
+    def add(self, look: str, key: str, value: str, shape: Any, **more: Any) -> None:
+        """Put something on the map."""
+        self.features.append(
+            Feature(look, key, value, shape, tint=float(self.rng.random()), **more)
+        )
+
+    def between(self, ground: BaseGeometry, roads: Sequence[Feature]) -> list[Any]:
+        """The pieces into which roads, with their verges, cut the ground."""
+        verge = max(1.0, 0.6 * self.resolution)
+        shown = [r for r in roads if r.layer == "road"]
+        if shown:
+            widths = [shown_width(r.width, self.resolution) / 2 + verge for r in shown]
+            lines = shapely.buffer([r.shape for r in shown], widths, quad_segs=3)
+            ground = ground.difference(shapely.union_all(lines))
+        return [p for p in parts(ground, 2) if p.area > 60 + 30 * self.resolution**2]
+
+    def pick(self, shares: dict[str, float]) -> str:
+        """A key, by its share."""
+        names, weights = list(shares), np.fromiter(shares.values(), float)
+        return names[int(np.searchsorted(np.cumsum(weights) / weights.sum(), self.rng.random()))]
+
+
+def shown_width(width: float, resolution: float) -> float:
+    """Metres across at which a road is drawn: at least a pixel and a half."""
+    return max(width, 1.5 * resolution)
+
+
+def road(rng: Generator, kind: str, line: LineString, resolution: float) -> Feature:
+    """A road of a class, a value of ``highway``."""
+    width = shown_width(rng.uniform(*ROADS[kind]), resolution)
+    look = "track" if kind in ("track", "footway") else "road"
+    return Feature(look, "highway", kind, line, width=round(width, 1), tint=float(rng.random()))
+
+
+def streets(site: Site, region: BaseGeometry, spacing: tuple[float, float], kind: str) -> None:
+    """A grid of streets within a region, straight in cities, bent in suburbs."""
+    rng, side = site.rng, site.side
+    bend = 0.0 if kind != "suburb" else float(rng.uniform(0, 9))
+    angle, phase = rng.uniform(0, np.pi / 2), rng.uniform(0, 6, 2)
+    x0, y0, x1, y1 = region.bounds
+    middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    reach = np.hypot(x1 - x0, y1 - y0) / 2
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    inner = region.buffer(1.5)  # so that streets meet the roads around
+    for axis in (0, 1):
+        step = rng.uniform(*spacing) * (1.5 if axis else 0.8)
+        first = -reach + rng.uniform(0, step)
+        for at in np.arange(first, reach, step):
+            along = np.linspace(-reach, reach, 2 if not bend else 20)
+            offset = at + bend * np.sin(along / 45 + phase[axis]) + rng.normal(0, step * 0.04)
+            points = np.stack([along, offset] if axis else [offset, along], axis=1)
+            line = LineString(points @ turn + middle).intersection(inner)
+            for piece in parts(line, 1):
+                if piece.length > max(35.0, 0.25 * side):
+                    site.features.append(road(rng, "residential", piece, site.resolution))
+
+
+def settle(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, float]) -> None:
+    """Fill a region with streets and blocks of a town."""
+    before = len(site.features)
+    if site.resolution <= COARSE:
+        streets(site, region, spacing, theme)
+    uses = {
+        "suburb": {"homes": 0.74, "green": 0.1, "play": 0.05, "forest": 0.04, "shops": 0.04,
+                   "allotments": 0.03},
+        "city": {"flats": 0.72, "shops": 0.12, "green": 0.1, "parking": 0.06},
+        "industry": {"halls": 0.7, "shops": 0.12, "parking": 0.07, "lawn": 0.08, "forest": 0.03},
+    }[theme]  # fmt: skip
+    fillers = {
+        "homes": homes, "flats": flats, "halls": halls, "shops": shops, "green": green,
+        "play": play, "lawn": lawn, "forest": wood, "allotments": allotments, "parking": lot,
+    }  # fmt: skip
+    for block in site.between(region, site.features[before:]):
+        fillers[site.pick(uses)](site, block)
+
+
+def homes(site: Site, block: Any, share: float | None = None) -> None:
+    """Gardens with houses along the edge of a block."""
+    site.add("gardens", "landuse", "residential", block)
+    if site.resolution > COARSE:
+        return
+    rng = site.rng
+    share = rng.uniform(0.55, 1.0) if share is None else share
+    for shape, angle in _along_edge(site, block, (8.0, 11.0), (9.0, 16.0), share, 6.0):
+        value = site.pick(HOUSES)
+        site.add("gable", "building", value, shape, angle=angle, height=rng.uniform(5, 8))
+
+
+def flats(site: Site, block: Any) -> None:
+    """Large houses around the yards of a city block."""
+    rng = site.rng
+    site.add("paved", "landuse", str(rng.choice(["residential", "commercial"])), block)
+    depth = (12.0, 17.0) if block.area > 2000 else (9.0, 12.0)
+    length = (14.0, 34.0)
+    if site.resolution > COARSE:
+        depth, length = (25.0, 45.0), (40.0, 90.0)
+    for shape, angle in _along_edge(site, block, depth, length, 0.93, 2.5):
+        value = site.pick(FLATS)
+        look = "gable" if value == "apartments" and rng.random() < 0.45 else "flat"
+        site.add(look, "building", value, shape, angle=angle, height=rng.uniform(9, 18))
+
+
+def halls(site: Site, block: Any) -> None:
+    """Works: halls, tanks and a parking lot on concrete."""
+    rng = site.rng
+    site.add("concrete", "landuse", "industrial", block)
+    wide = max(1.0, site.resolution / 1.5)
+    wanted = [(rng.uniform(26, 70) * wide, rng.uniform(20, 40) * wide, "hall")
+              for _ in range(int(rng.integers(1, 5)))]  # fmt: skip
+    wanted += [(rng.uniform(26, 50), rng.uniform(18, 32), "lot")] * int(rng.random() < 0.6)
+    wanted += [(d := rng.uniform(9, 16), d, "tank")] * int(rng.integers(0, 6) if rng.random() < 0.35 else 0)  # noqa: E501
+    for shape, angle, what in pack(site, block.buffer(-3), wanted):
+        if what == "lot":
+            site.add("parking", "amenity", "parking", shape, angle=angle)
+        elif what == "tank":
+            radius = np.sqrt(shape.area) / 2
+            disc = blob(rng, shape.centroid.x, shape.centroid.y, radius, round_=True)
+            site.add("tank", "building", "storage_tank", disc, height=6.0)
+        else:
+            site.add("flat", "building", site.pick(HALLS), shape, angle=angle, height=8.0)
+
+
+def shops(site: Site, block: Any) -> None:
+    """A shop or two beside a large parking lot."""
+    rng = site.rng
+    site.add("concrete", "landuse", "retail", block)
+    wanted = [(rng.uniform(30, 55), rng.uniform(20, 34), "shop")]
+    wanted += [(rng.uniform(30, 60), rng.uniform(24, 40), "lot")]
+    wanted += [(rng.uniform(12, 20), rng.uniform(10, 14), "shop")] * int(rng.integers(0, 3))
+    for shape, angle, what in pack(site, block.buffer(-3), wanted):
+        if what == "lot":
+            site.add("parking", "amenity", "parking", shape, angle=angle)
+        else:
+            value = str(rng.choice(["retail", "supermarket", "commercial"]))
+            site.add("flat", "building", value, shape, angle=angle, height=6.0)
+
+
+def lot(site: Site, block: Any) -> None:
+    """A whole block to park on."""
+    site.add("parking", "amenity", "parking", block.buffer(-1), angle=direction(block))
+
+
+def lawn(site: Site, block: Any) -> None:
+    """Mown grass."""
+    site.add("lawn", "landuse", "grass", block, angle=direction(block))
+
+
+def wood(site: Site, block: Any) -> None:
+    """Trees."""
+    site.add("forest", "landuse", "forest", block)
+
+
+def allotments(site: Site, block: Any) -> None:
+    """Small gardens in rows."""
+    site.add("allotments", "landuse", "allotments", block, angle=direction(block))
+
+
+def green(site: Site, block: Any) -> None:
+    """A park with a pond, a path and places to play."""
+    rng = site.rng
+    site.add("park", "leisure", "park", block)
+    wanted = [(rng.uniform(14, 40), 0.0, "pond")] * int(rng.random() < 0.45)
+    wanted += [(rng.uniform(12, 22), rng.uniform(10, 16), "play")] * int(rng.random() < 0.4)
+    wanted += [(rng.uniform(10, 16), rng.uniform(9, 12), "house")] * int(rng.random() < 0.2)
+    wanted = [(a, b or a, what) for a, b, what in wanted]
+    for shape, angle, what in pack(site, block.buffer(-2), wanted):
+        if what == "pond":
+            round_ = bool(rng.random() < 0.4)
+            pond = blob(rng, shape.centroid.x, shape.centroid.y, np.sqrt(shape.area) * 0.42,
+                        round_=round_)  # fmt: skip
+            site.add("water", "natural", "water", pond.intersection(shape))
+        elif what == "play":
+            site.add("playground", "leisure", "playground", shape, angle=angle)
+        else:
+            site.add("gable", "building", "yes", shape, angle=angle, height=5.0)
+
+
+def play(site: Site, block: Any) -> None:
+    """Playing fields on a lawn, with a school or club house."""
+    rng = site.rng
+    lawn(site, block)
+    wanted = [(rng.uniform(60, 95), rng.uniform(40, 58), "pitch")]
+    wanted += [(rng.uniform(24, 30), rng.uniform(13, 16), "court")] * int(rng.integers(0, 4))
+    wanted += [(rng.uniform(24, 44), rng.uniform(12, 18), "club")] * int(rng.random() < 0.6)
+    wanted += [(rng.uniform(12, 22), rng.uniform(10, 16), "play")] * int(rng.random() < 0.3)
+    for shape, angle, what in pack(site, block.buffer(-2), wanted):
+        if what == "club":
+            site.add("flat", "building", "school", shape, angle=angle, height=6.0)
+        elif what == "play":
+            site.add("playground", "leisure", "playground", shape, angle=angle)
+        else:
+            site.add(what, "leisure", "pitch", shape, angle=angle)
+
+
+def _along_edge(
+    site: Site, block: Any, depth: tuple[float, float], length: tuple[float, float],
+    share: float, setback: float,
+) -> Iterator[tuple[Any, float]]:  # fmt: skip
+    """Rectangles in rows along the inner edge of a block, none touching another."""
+    rng = site.rng
+    found: list[tuple[NDArray[Any], ...]] = []
+    for piece in parts(block.buffer(-(setback + depth[1] / 2)), 2):
+        ring = piece.exterior
+        step = length[1] + site.gap + rng.uniform(0, 4)
+        number = int(ring.length / step)
+        if number < 1:
+            continue
+        at = (np.arange(number) + rng.uniform(0, 1)) * step + rng.uniform(-1, 1, number)
+        here = shapely.get_coordinates(shapely.line_interpolate_point(ring, at % ring.length))
+        ahead = shapely.get_coordinates(
+            shapely.line_interpolate_point(ring, (at + 3) % ring.length)
+        )
+        angle = np.arctan2(*(ahead - here).T[::-1])
+        kept = rng.random(number) < share
+        sizes = _sides(rng, number, length, depth)
+        found.append((here[kept, 0], here[kept, 1], *(s[kept] for s in sizes), angle[kept]))
+    if found:
+        x, y, a, b, angles = (np.concatenate(column) for column in zip(*found, strict=True))
+        shapes = boxes(x, y, a, b, angles)
+        inside = shapely.within(shapes, block.buffer(-1))
+        for k in _apart(shapes, inside, site.gap):
+            yield shapes[k], float(angles[k])
+
+
+def _sides(
+    rng: Generator, number: int, length: tuple[float, float], depth: tuple[float, float]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sides of buildings; areas keep off the limits of small, medium and large."""
+    a, b = rng.uniform(*length, number), rng.uniform(*depth, number)
+    for limit in (100.0, 500.0):
+        area = a * b
+        near = np.abs(area / limit - 1) < 0.15
+        a = np.where(near, np.where(area < limit, 0.8, 1.2) * limit / b, a)
+    return np.maximum(a, b * 0.8), b
+
+
+def _apart(shapes: NDArray[Any], allowed: NDArray[np.bool_], gap: float) -> list[int]:
+    """Indices of shapes that keep a gap from all those chosen before them."""
+    tree = shapely.STRtree(shapes)
+    first, second = tree.query(shapes, predicate="dwithin", distance=gap)
+    near: dict[int, list[int]] = {}
+    for i, j in zip(first.tolist(), second.tolist(), strict=True):
+        if j < i:
+            near.setdefault(i, []).append(j)
+    chosen: set[int] = set()
+    for i in np.flatnonzero(allowed).tolist():
+        if not chosen.intersection(near.get(i, ())):
+            chosen.add(i)
+    return sorted(chosen)
+
+
+def pack(
+    site: Site, block: Any, wanted: Sequence[tuple[float, float, str]]
+) -> Iterator[tuple[Any, float, str]]:
+    """Rectangles placed at random in a block, in line with it, none touching another."""
+    rng = site.rng
+    if block.is_empty:
+        return
+    angle = direction(block)
+    x0, y0, x1, y1 = block.bounds
+    placed: list[Any] = []
+    for a, b, what in wanted:
+        tries = 24
+        sides = np.full((2, tries), [[a], [b]]) * rng.uniform(0.9, 1.1, (1, tries))
+        x, y = rng.uniform(x0, x1, tries), rng.uniform(y0, y1, tries)
+        turned = angle + np.pi / 2 * rng.integers(0, 2, tries)
+        shapes = boxes(x, y, sides[0], sides[1], turned)
+        good = shapely.within(shapes, block)
+        for other in placed:
+            good &= ~shapely.dwithin(shapes, other, site.gap + 1.0)
+        if good.any():
+            k = int(np.argmax(good))
+            placed.append(shapes[k])
+            yield shapes[k], float(turned[k]), what

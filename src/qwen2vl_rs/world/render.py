@@ -1,0 +1,273 @@
+"""A map drawn as a picture from the air.
+
+The ground is painted flat, larger than life, and brought to size; then it gets its grain and
+shadows; what stands on it is painted on a second, transparent sheet and laid over. All of it is
+decoration but the features of the map: each of these is drawn, and nothing else that could be
+taken for one. H, W: rows and columns of the picture (H = W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from . import decor, palette, textures
+from .features import Feature
+from .layout import Map
+from .palette import GRAIN, PLAIN, Air
+
+Pixels = NDArray[np.uint8]
+Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Something to paint on, larger than the picture by a whole factor.
+
+    Attributes:
+        map: what is drawn.
+        side: of the picture, in pixels.
+        factor: sheet pixels per picture pixel.
+        image: the pixels.
+        pen: draws on them.
+    """
+
+    map: Map
+    side: int
+    factor: int
+    image: Image.Image
+    pen: Any
+
+    @classmethod
+    def new(cls, map_: Map, side: int, factor: int, mode: str, colour: Any = 0) -> Sheet:
+        """An empty sheet."""
+        image = Image.new(mode, (side * factor, side * factor), colour)
+        return cls(map_, side, factor, image, ImageDraw.Draw(image))
+
+    @property
+    def scale(self) -> float:
+        """Sheet pixels per metre."""
+        return self.factor / self.map.resolution
+
+    def place(self, points: Any) -> NDArray[Any]:
+        """Sheet coordinates (x, y) of points in metres, shape (n, 2)."""
+        at = np.asarray(points, dtype=np.float64) * self.scale
+        at[:, 1] = self.image.height - at[:, 1]
+        return at
+
+    def polygon(self, shape: Any, colour: Any) -> None:
+        """Fill a polygon; its holes stay as they are where it has none."""
+        self.pen.polygon(self.place(shapely.get_coordinates(shape.exterior)).ravel().tolist(),
+                         fill=colour)  # fmt: skip
+
+    def ring(self, points: Any, colour: Any) -> None:
+        """Fill a ring of points in metres."""
+        self.pen.polygon(self.place(points).ravel().tolist(), fill=colour)
+
+    def line(self, points: Any, width: float, colour: Any) -> None:
+        """Draw a line, its width in metres, with round bends and ends."""
+        at = self.place(points)
+        wide = max(1, round(width * self.scale))
+        self.pen.line(at.ravel().tolist(), fill=colour, width=wide, joint="curve")
+
+    def disc(self, x: float, y: float, radius: float, colour: Any) -> None:
+        """Fill a circle, all in metres."""
+        ((px, py),) = self.place([(x, y)])
+        r = radius * self.scale
+        self.pen.ellipse([px - r, py - r, px + r, py + r], fill=colour)
+
+    def reduced(self) -> Image.Image:
+        """The sheet brought to the size of the picture."""
+        return self.image.reduce(self.factor) if self.factor > 1 else self.image
+
+
+def draw(map_: Map, rng: Generator, side: int) -> Pixels:
+    """Draw a map.
+
+    Args:
+        map_: what is drawn.
+        rng: source of weather, colours, trees and noise.
+        side: of the picture, in pixels.
+
+    Returns:
+        Shape (side, side, 3): row 0 is the north, channels red, green, blue.
+    """
+    air = palette.draw_air(rng)
+    factor = 3 if side <= 400 else 2
+    trees = decor.trees(map_, rng, side)
+    ground = _paint_ground(map_, rng, air, side, factor)
+    index = _index(map_, side)
+    shadow = Sheet.new(map_, side, factor, "L")
+    over = Sheet.new(map_, side, factor, "RGBA", (0, 0, 0, 0))
+    decor.shadows(shadow, map_, trees, air)
+    decor.tops(over, map_, rng, air)
+    decor.crowns(over, trees, air, rng)
+
+    light = np.asarray(ground.reduced(), dtype=np.float32)
+    light = light * _grain(map_, rng, air, side, index)
+    dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * air.shade
+    # nothing on the map is below a canopy, and trees do not shade each other here
+    woods = np.array([True] * 0 + [False] + [f.look == "forest" for f in map_.features])
+    dark = np.where(woods[index], 0, dark)[..., None]
+    light = light * (1 - dark * np.array([1.0, 0.96, 0.86], np.float32))
+    sheet = np.asarray(over.image.convert("RGBa").reduce(factor), dtype=np.float32)
+    light = light * (1 - sheet[..., 3:] / 255) + sheet[..., :3]
+    return _photograph(light, rng, air)
+
+
+def _index(map_: Map, side: int) -> NDArray[Any]:
+    """Which feature covers each pixel's ground, counted from 1; 0 for none; shape (H, W)."""
+    sheet = Sheet.new(map_, side, 1, "I")
+    for number, feature in enumerate(map_.features, start=1):
+        if feature.layer in ("land", "water"):
+            fill(sheet, feature.shape, number, 0)
+        elif feature.layer == "road":
+            sheet.line(shapely.get_coordinates(feature.shape), feature.width, number)
+    return np.asarray(sheet.image)
+
+
+def fill(sheet: Sheet, shape: Any, colour: Any, hole: Any) -> None:
+    """Fill a polygon, and its holes with what is below (they are painted over later)."""
+    sheet.polygon(shape, colour)
+    for ring in shape.interiors:
+        sheet.ring(shapely.get_coordinates(ring), hole)
+
+
+def _paint_ground(map_: Map, rng: Generator, air: Air, side: int, factor: int) -> Sheet:
+    """Land, water, roads and what is flat on them."""
+    base = _colour("none", air, 0.5)
+    sheet = Sheet.new(map_, side, factor, "RGB", base)
+    for feature in map_.features:
+        colour = _colour(feature.look, air, feature.tint) if feature.layer != "building" else base
+        if feature.layer == "land":
+            fill(sheet, feature.shape, colour, base)
+            decor.markings(sheet, feature, rng)
+        elif feature.layer == "water":
+            _paint_water(sheet, feature, colour, base)
+    roads = [f for f in map_.features if f.layer == "road"]
+    _paint_roads(sheet, roads, air)
+    decor.cars(sheet, map_, rng)
+    return sheet
+
+
+def _colour(look: str, air: Air, tint: float) -> tuple[int, ...]:
+    return tuple(int(c) for c in palette.surface(look, air.season, tint))
+
+
+def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
+    """A bank, shallow water, deep water."""
+    resolution = sheet.map.resolution
+    ring = shapely.get_coordinates(feature.whole.exterior)
+    bank = (172, 160, 128) if feature.tint > 0.5 else (96, 104, 68)
+    sheet.line(ring, max(2.4 * resolution, 2.5), bank)
+    fill(sheet, feature.shape, tuple(int(c * 0.75 + g * 0.25) for c, g in
+                                     zip(colour, (112, 118, 96), strict=True)), base)  # fmt: skip
+    deep = feature.whole.buffer(-max(2.0 * resolution, 2.0))
+    for part in shapely.get_parts(deep):
+        if not part.is_empty:
+            fill(sheet, part, colour, base)
+
+
+def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: Air) -> None:
+    """All edges first, then all surfaces: roads run into each other at crossings."""
+    resolution = sheet.map.resolution
+    lines = [(r, shapely.get_coordinates(r.whole)) for r in roads]
+    for road, points in lines:
+        if road.look == "road":
+            town = road.value == "residential"
+            edge = (168, 162, 152) if town else (142, 136, 104)
+            sheet.line(points, road.width + max(1.6, 0.9 * resolution), edge)
+    for road, points in lines:
+        sheet.line(points, road.width, _colour(road.look, air, road.tint))
+    for road, points in lines:
+        if road.look == "track" and resolution < 0.7 and road.value == "track":
+            sheet.line(points, 0.8, (128, 126, 84))
+        elif road.width > 7.2 and road.look == "road" and resolution < 0.65:
+            length = road.whole.length
+            at = np.arange(0, length, 9.0)
+            for start in at.tolist():
+                dash = shapely.line_interpolate_point(road.whole, [start, start + 4.5])
+                sheet.line(shapely.get_coordinates(dash), 0.25, (220, 218, 206))
+
+
+def _grain(map_: Map, rng: Generator, air: Air, side: int, index: NDArray[Any]) -> Plane:
+    """What the flat colours are multiplied by, shape (H, W, 3)."""
+    resolution = map_.resolution
+    grains = [GRAIN["meadow"], *(GRAIN.get(f.look, PLAIN) for f in map_.features)]
+
+    def spread(values: Iterable[float]) -> Plane:
+        return np.array(list(values), np.float32)[index]
+
+    rough = textures.noise(rng, side, 1.2, resolution, 1.3)
+    fine = textures.noise(rng, side, 0.5, resolution, 0.4)
+    patches = spread(g.patches for g in grains)
+    grain = 1 + patches * rough + spread(g.fine for g in grains) * fine
+    out = np.repeat(grain[..., None], 3, axis=2)
+    hue = textures.noise(rng, side, 2.5, resolution, 1.4)[..., None] * patches[..., None]
+    out = out * (1 + hue * np.array([0.5, 0.05, -0.25], np.float32))
+    angle = spread([0.3, *(f.angle for f in map_.features)])
+    if any(g.rows for g in grains):
+        out *= 1 + (_rows(map_, grains, side, angle, spread))[..., None]
+    if any(g.dots for g in grains):
+        out *= _dots(grains, resolution, side, angle, spread)
+    if any(g.plots for g in grains):
+        u, v = textures.frame(side, resolution, angle)
+        amount = spread(g.plots for g in grains)[..., None]
+        wide = max(7.0, 3 * resolution)
+        plot = textures.plots(u, v, wide, 1.6 * wide)
+        other = textures.plots(v, u, wide * 1.7, wide * 1.3)
+        out *= 1 + amount * np.stack([plot - 0.5, (plot + other) / 2 - 0.5, other - 0.6], axis=2)
+    if any(g.crowns for g in grains):
+        shade, tree = textures.crowns(rng, side, 6.5, resolution, air.sun)
+        amount = spread(g.crowns for g in grains)[..., None]
+        out *= np.maximum(1 + amount * shade[..., None] * 0.95, 0.25)
+        strong = 0.5 if air.season == "autumn" else 0.22
+        tone = (tree[..., None] - 0.5) * np.array([1.0, 0.5, 0.1], np.float32)
+        out *= 1 + amount * strong * tone
+    return out
+
+
+def _rows(map_: Map, grains: list[Any], side: int, angle: Plane, spread: Any) -> Plane:
+    """Furrows, each field in its own direction, and the wheel tracks through them."""
+    resolution = map_.resolution
+    least = 2.6 * resolution
+    tints = [0.5, *(f.tint for f in map_.features)]
+    periods = [max(g.period * (0.8 + 0.5 * t), least) for g, t in zip(grains, tints, strict=True)]
+    amount = [g.rows * (0.5 + (t * 7.3) % 1.0) for g, t in zip(grains, tints, strict=True)]
+    waves = textures.rows(side, resolution, angle, spread(periods)) * spread(amount)
+    tracks = [float(f.look == "field") for f in map_.features]
+    if any(tracks) and resolution < 2:
+        wide = textures.rows(side, resolution, angle, spread([1.0, *(18.0 for _ in tracks)]))
+        waves = waves - 0.12 * spread([0.0, *tracks]) * (wide > 0.985)
+    return np.asarray(waves, np.float32)
+
+
+def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread: Any) -> Plane:
+    """Trees of orchards, stones of graves; shape (H, W, 3)."""
+    u, v = textures.frame(side, resolution, angle)
+    period = spread(max(g.period, 3.6 * resolution) for g in grains)
+    amount = spread(g.dots for g in grains)
+    wave = np.cos(u * 2 * np.pi / period) * np.cos(v * 2 * np.pi / period)
+    dot = np.clip(wave * 2.2 - 0.5, 0, 1)[..., None]
+    tone = np.where(amount[..., None] > 0, np.array([1.0, 0.75, 0.9], np.float32), 1.0)
+    return np.asarray(1 - amount[..., None] * dot * tone, np.float32)
+
+
+def _photograph(light: Plane, rng: Generator, air: Air) -> Pixels:
+    """Haze, lens and sensor; shape (H, W, 3)."""
+    light = light * air.gain
+    light = light * (1 - air.haze) + np.array([168, 178, 190], np.float32) * air.haze
+    image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+    image = image.filter(ImageFilter.GaussianBlur(air.blur))
+    shape = light.shape[:2]
+    grey = rng.standard_normal((*shape, 1), dtype=np.float32)
+    colour = rng.standard_normal(light.shape, dtype=np.float32)
+    noisy = np.asarray(image, np.float32) + air.noise * (0.8 * grey + 0.6 * colour)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
