@@ -109,8 +109,8 @@ def streets(site: Site, region: BaseGeometry, spacing: tuple[float, float], kind
 def settle(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, float]) -> None:
     """Fill a region with streets and blocks of a town."""
     before = len(site.features)
-    if site.resolution <= COARSE:
-        streets(site, region, spacing, theme)
+    apart = max(1.0, site.resolution / 2)  # from afar only the main streets are seen
+    streets(site, region, (spacing[0] * apart, spacing[1] * apart), theme)
     uses = {
         "suburb": {"homes": 0.74, "green": 0.1, "play": 0.05, "forest": 0.04, "shops": 0.04,
                    "allotments": 0.03},
@@ -159,7 +159,8 @@ def halls(site: Site, block: Any) -> None:
     wanted = [(rng.uniform(26, 70) * wide, rng.uniform(20, 40) * wide, "hall")
               for _ in range(int(rng.integers(1, 5)))]  # fmt: skip
     wanted += [(rng.uniform(26, 50), rng.uniform(18, 32), "lot")] * int(rng.random() < 0.6)
-    wanted += [(d := rng.uniform(9, 16), d, "tank")] * int(rng.integers(0, 6) if rng.random() < 0.35 else 0)  # noqa: E501
+    if rng.random() < 0.35:
+        wanted += [(d := rng.uniform(9, 16), d, "tank")] * int(rng.integers(1, 6))
     for shape, angle, what in pack(site, block.buffer(-3), wanted):
         if what == "lot":
             site.add("parking", "amenity", "parking", shape, angle=angle)
@@ -252,19 +253,22 @@ def _along_edge(
     found: list[tuple[NDArray[Any], ...]] = []
     for piece in parts(block.buffer(-(setback + depth[1] / 2)), 2):
         ring = piece.exterior
-        step = length[1] + site.gap + rng.uniform(0, 4)
-        number = int(ring.length / step)
-        if number < 1:
+        number = int(ring.length / (length[0] + site.gap)) + 1
+        a, b = _sides(rng, number, length, depth)
+        ends = np.cumsum(a + site.gap + rng.uniform(0.3, 3.0, number))
+        fits = ends < ring.length
+        if not fits.any():
             continue
-        at = (np.arange(number) + rng.uniform(0, 1)) * step + rng.uniform(-1, 1, number)
+        a, b, ends = a[fits], b[fits], ends[fits]
+        at = ends - a / 2 + rng.uniform(0, ring.length)
         here = shapely.get_coordinates(shapely.line_interpolate_point(ring, at % ring.length))
-        ahead = shapely.get_coordinates(
-            shapely.line_interpolate_point(ring, (at + 3) % ring.length)
+        behind, ahead = (
+            shapely.get_coordinates(shapely.line_interpolate_point(ring, (at + d) % ring.length))
+            for d in (-a / 3, a / 3)
         )
-        angle = np.arctan2(*(ahead - here).T[::-1])
-        kept = rng.random(number) < share
-        sizes = _sides(rng, number, length, depth)
-        found.append((here[kept, 0], here[kept, 1], *(s[kept] for s in sizes), angle[kept]))
+        angle = np.arctan2(*(ahead - behind).T[::-1])
+        kept = rng.random(len(at)) < share
+        found.append((*here[kept].T, a[kept], b[kept], angle[kept]))
     if found:
         x, y, a, b, angles = (np.concatenate(column) for column in zip(*found, strict=True))
         shapes = boxes(x, y, a, b, angles)

@@ -48,8 +48,8 @@ GRAIN = {
     "field": Grain(0.06, 0.04, rows=0.07, period=4.0),
     "orchard": Grain(0.07, 0.04, dots=0.5, period=7.0),
     "vineyard": Grain(0.06, 0.05, rows=0.32, period=3.0),
-    "gardens": Grain(0.16, 0.1, plots=0.22),
-    "allotments": Grain(0.08, 0.08, plots=1.0),
+    "gardens": Grain(0.14, 0.1, plots=0.16),
+    "allotments": Grain(0.08, 0.08, plots=0.55),
     "paved": Grain(0.05, 0.06, plots=0.12),
     "concrete": Grain(0.06, 0.04),
     "graves": Grain(0.06, 0.05, dots=-0.45, period=3.2),
@@ -82,7 +82,7 @@ _SURFACES: dict[str, list[RGB] | dict[str, list[RGB]]] = {
     },
     "forest": {
         "spring": [(70, 96, 48), (60, 86, 46)], "summer": [(52, 78, 40), (46, 70, 40)],
-        "autumn": [(104, 84, 46), (88, 84, 46), (118, 86, 46)],
+        "autumn": [(92, 82, 50), (76, 80, 46), (100, 84, 52)],
         "winter": [(92, 82, 68), (50, 66, 46)],
     },
     "scrub": {
@@ -101,8 +101,8 @@ _SURFACES: dict[str, list[RGB] | dict[str, list[RGB]]] = {
         "winter": [(122, 112, 88)],
     },
     "allotments": [(116, 112, 78)],
-    "paved": [(150, 146, 140), (138, 134, 130), (160, 154, 144)],
-    "concrete": [(172, 168, 160), (158, 156, 152), (180, 174, 160)],
+    "paved": [(146, 145, 142), (134, 133, 132), (154, 151, 145)],
+    "concrete": [(164, 163, 160), (148, 148, 147), (172, 168, 160)],
     "graves": [(112, 122, 82), (122, 124, 88)],
     "yard": [(164, 148, 122), (150, 138, 118)],
     "parking": [(98, 98, 100), (110, 108, 108), (88, 90, 94)],
@@ -130,7 +130,7 @@ CARS: list[RGB] = [
 CROWNS: dict[str, list[RGB]] = {
     "spring": [(78, 108, 50), (92, 118, 58), (62, 88, 46)],
     "summer": [(56, 84, 40), (66, 94, 48), (48, 72, 40)],
-    "autumn": [(124, 92, 44), (140, 102, 48), (88, 92, 46), (60, 76, 42)],
+    "autumn": [(112, 92, 52), (126, 100, 56), (86, 92, 50), (60, 76, 42)],
     "winter": [(104, 92, 78), (96, 86, 74), (54, 70, 48)],
 }
 
@@ -159,6 +159,7 @@ class Air:
         gain: brightness of each channel, shape (3,).
         noise: standard deviation of the sensor's noise, of 255.
         blur: of the lens, in pixels.
+        pale: share of colour that is lost, 0..1.
     """
 
     season: str
@@ -169,6 +170,7 @@ class Air:
     gain: NDArray[Any]
     noise: float
     blur: float
+    pale: float
 
 
 def draw_air(rng: Generator) -> Air:
@@ -183,4 +185,5 @@ def draw_air(rng: Generator) -> Air:
         gain=(rng.uniform(0.85, 1.12) * rng.normal(1, 0.025, 3)).astype(np.float32),
         noise=float(rng.uniform(1.0, 4.0)),
         blur=float(rng.uniform(0.3, 0.6)),
+        pale=float(rng.uniform(0.08, 0.4)),
     )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from . import decor, palette, textures
+from .blocks import COARSE
 from .features import Feature
 from .layout import Map
 from .palette import GRAIN, PLAIN, Air
@@ -100,7 +101,7 @@ def draw(map_: Map, rng: Generator, side: int) -> Pixels:
         Shape (side, side, 3): row 0 is the north, channels red, green, blue.
     """
     air = palette.draw_air(rng)
-    factor = 3 if side <= 400 else 2
+    factor = 2 if side <= 400 else 2
     trees = decor.trees(map_, rng, side)
     ground = _paint_ground(map_, rng, air, side, factor)
     index = _index(map_, side)
@@ -114,7 +115,7 @@ def draw(map_: Map, rng: Generator, side: int) -> Pixels:
     light = light * _grain(map_, rng, air, side, index)
     dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * air.shade
     # nothing on the map is below a canopy, and trees do not shade each other here
-    woods = np.array([True] * 0 + [False] + [f.look == "forest" for f in map_.features])
+    woods = np.array([False, *(f.look == "forest" for f in map_.features)])
     dark = np.where(woods[index], 0, dark)[..., None]
     light = light * (1 - dark * np.array([1.0, 0.96, 0.86], np.float32))
     sheet = np.asarray(over.image.convert("RGBa").reduce(factor), dtype=np.float32)
@@ -179,10 +180,10 @@ def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: Air) -> None:
     """All edges first, then all surfaces: roads run into each other at crossings."""
     resolution = sheet.map.resolution
     lines = [(r, shapely.get_coordinates(r.whole)) for r in roads]
+    town = any(r.value == "residential" for r in roads)
+    edge = (166, 163, 157) if town else (142, 136, 104)
     for road, points in lines:
         if road.look == "road":
-            town = road.value == "residential"
-            edge = (168, 162, 152) if town else (142, 136, 104)
             sheet.line(points, road.width + max(1.6, 0.9 * resolution), edge)
     for road, points in lines:
         sheet.line(points, road.width, _colour(road.look, air, road.tint))
@@ -210,8 +211,8 @@ def _grain(map_: Map, rng: Generator, air: Air, side: int, index: NDArray[Any]) 
     patches = spread(g.patches for g in grains)
     grain = 1 + patches * rough + spread(g.fine for g in grains) * fine
     out = np.repeat(grain[..., None], 3, axis=2)
-    hue = textures.noise(rng, side, 2.5, resolution, 1.4)[..., None] * patches[..., None]
-    out = out * (1 + hue * np.array([0.5, 0.05, -0.25], np.float32))
+    hue = textures.noise(rng, side, 2.5, resolution, 1.4) * np.minimum(patches, 0.1)
+    out *= 1 + hue[..., None] * np.array([0.4, 0.05, -0.2], np.float32)
     angle = spread([0.3, *(f.angle for f in map_.features)])
     if any(g.rows for g in grains):
         out *= 1 + (_rows(map_, grains, side, angle, spread))[..., None]
@@ -219,11 +220,13 @@ def _grain(map_: Map, rng: Generator, air: Air, side: int, index: NDArray[Any]) 
         out *= _dots(grains, resolution, side, angle, spread)
     if any(g.plots for g in grains):
         u, v = textures.frame(side, resolution, angle)
-        amount = spread(g.plots for g in grains)[..., None]
-        wide = max(7.0, 3 * resolution)
+        # houses too small to be drawn make a settlement speckled
+        amount = spread(g.plots for g in grains)[..., None] * (1 if resolution < COARSE else 4)
+        wide = max(7.0, 1.4 * resolution)
         plot = textures.plots(u, v, wide, 1.6 * wide)
         other = textures.plots(v, u, wide * 1.7, wide * 1.3)
-        out *= 1 + amount * np.stack([plot - 0.5, (plot + other) / 2 - 0.5, other - 0.6], axis=2)
+        tone = np.stack([plot, 0.8 * plot + 0.2 * other, 0.6 * plot + 0.4 * other], axis=2)
+        out *= 1 + amount * (tone - 0.52)
     if any(g.crowns for g in grains):
         shade, tree = textures.crowns(rng, side, 6.5, resolution, air.sun)
         amount = spread(g.crowns for g in grains)[..., None]
@@ -240,7 +243,12 @@ def _rows(map_: Map, grains: list[Any], side: int, angle: Plane, spread: Any) ->
     least = 2.6 * resolution
     tints = [0.5, *(f.tint for f in map_.features)]
     periods = [max(g.period * (0.8 + 0.5 * t), least) for g, t in zip(grains, tints, strict=True)]
-    amount = [g.rows * (0.5 + (t * 7.3) % 1.0) for g, t in zip(grains, tints, strict=True)]
+    # furrows cannot be seen from afar; the rows of vines stay, as they make the vineyard
+    fade = min(1.0, 1.6 / resolution)
+    amount = [
+        g.rows * (0.5 + (t * 7.3) % 1.0) * (1 if g.rows > 0.2 else fade)
+        for g, t in zip(grains, tints, strict=True)
+    ]
     waves = textures.rows(side, resolution, angle, spread(periods)) * spread(amount)
     tracks = [float(f.look == "field") for f in map_.features]
     if any(tracks) and resolution < 2:
@@ -262,12 +270,14 @@ def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread:
 
 def _photograph(light: Plane, rng: Generator, air: Air) -> Pixels:
     """Haze, lens and sensor; shape (H, W, 3)."""
-    light = light * air.gain
-    light = light * (1 - air.haze) + np.array([168, 178, 190], np.float32) * air.haze
+    # one matrix does it all: mixing channels takes colour out, then brightness, then haze
+    mix = np.eye(3) * (1 - air.pale) + air.pale / 3
+    mix = (mix * air.gain * (1 - air.haze)).astype(np.float32)
+    light = light @ mix + np.array([168, 178, 190], np.float32) * air.haze
     image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
     image = image.filter(ImageFilter.GaussianBlur(air.blur))
-    shape = light.shape[:2]
-    grey = rng.standard_normal((*shape, 1), dtype=np.float32)
-    colour = rng.standard_normal(light.shape, dtype=np.float32)
-    noisy = np.asarray(image, np.float32) + air.noise * (0.8 * grey + 0.6 * colour)
+    noise = rng.standard_normal(light.shape, dtype=np.float32)
+    noise *= 0.6
+    noise += 0.8 * noise[:, ::-1, :1]  # grey noise from the mirrored colour noise is as good
+    noisy = np.asarray(image, np.float32) + air.noise * noise
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

@@ -20,7 +20,7 @@ _CROWN = 26.0  # pixels across, of the crowns in the tile
 Plane = NDArray[np.float32]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _noise_tile(steep: float) -> Plane:
     """Periodic noise of spectrum 1/f^steep, mean 0, deviation 1; shape (512, 512)."""
     rng = np.random.default_rng(7)
@@ -32,9 +32,16 @@ def _noise_tile(steep: float) -> Plane:
     return (tile / tile.std()).astype(np.float32)
 
 
-@lru_cache(maxsize=1)
-def _crown_tile() -> tuple[Plane, Plane]:
-    """Height of a closed canopy, 0..1, and a number 0..1 for each tree; both (512, 512)."""
+@lru_cache(maxsize=8)
+def _crown_tile(level: int) -> tuple[Plane, Plane]:
+    """Height of a closed canopy, 0..1, and a number 0..1 for each tree.
+
+    Both of shape (n, n), n = 512 / 2^level.
+    """
+    if level:
+        height, tree = _crown_tile(level - 1)
+        quarters = height.reshape(len(height) // 2, 2, -1, 2)
+        return quarters.mean(axis=(1, 3)), np.ascontiguousarray(tree[::2, ::2])
     rng = np.random.default_rng(8)
     height = np.zeros((_SIDE, _SIDE), np.float32)
     tree = np.zeros((_SIDE, _SIDE), np.float32)
@@ -68,14 +75,16 @@ def noise(rng: Generator, side: int, metres: float, resolution: float, steep: fl
     """
     tile = _noise_tile(steep)
     wide = int(np.clip(side * resolution / metres, 4, _SIDE))
-    piece = _cut(rng, tile, wide)
+    (piece,) = _cut(rng, tile, wide=wide)
     return piece if wide == side else _resized(piece, side)
 
 
-def _cut(rng: Generator, tile: Plane, wide: int) -> Plane:
-    x, y = rng.integers(0, _SIDE, 2)
-    rows, cols = (y + np.arange(wide)) % _SIDE, (x + np.arange(wide)) % _SIDE
-    return np.ascontiguousarray(tile[np.ix_(rows, cols)])
+def _cut(rng: Generator, *tiles: Plane, wide: int) -> list[Plane]:
+    """The same piece of each tile, shape (wide, wide)."""
+    side = len(tiles[0])
+    x, y = rng.integers(0, side, 2)
+    box = np.ix_((y + np.arange(wide)) % side, (x + np.arange(wide)) % side)
+    return [np.ascontiguousarray(tile[box]) for tile in tiles]
 
 
 def _resized(plane: Plane, side: int, how: Any = Image.Resampling.BICUBIC) -> Plane:
@@ -96,19 +105,17 @@ def crowns(
         resolution: metres per pixel.
         sun: unit vector (east, north) towards the sun.
     """
-    height, tree = _crown_tile()
     across = max(metres / resolution, 2.4)
-    wide = int(np.clip(side * _CROWN / across, 8, 4 * _SIDE))
-    x, y = rng.integers(0, _SIDE, 2)
-    rows, cols = (y + np.arange(wide)) % _SIDE, (x + np.arange(wide)) % _SIDE
-    box = np.ix_(rows, cols)
-    h = _resized(np.ascontiguousarray(height[box]), side, Image.Resampling.BOX if wide > side
-                 else Image.Resampling.BICUBIC)  # fmt: skip
-    t = _resized(np.ascontiguousarray(tree[box]), side, Image.Resampling.NEAREST)
+    level = int(np.clip(np.log2(_CROWN / across), 0, 3))
+    height, tree = _crown_tile(level)
+    wide = int(np.clip(side * _CROWN / 2**level / across, 8, 4 * _SIDE))
+    h, t = _cut(rng, height, tree, wide=wide)
+    h = _resized(h, side)
+    t = _resized(t, side, Image.Resampling.NEAREST)
     down, right = np.gradient(h)
     slope = (-right * sun[0] + down * sun[1]) * min(across, 14.0) * 0.28
     light = np.clip(slope, -0.7, 0.7) + (h - 0.62) * 0.9
-    fade = np.float32(min(1.0, metres / resolution / 2.4) ** 0.5)
+    fade = np.float32(min(1.0, metres / resolution / 2.4) ** 0.8)
     return (light * fade).astype(np.float32), t
 
 
