@@ -8,8 +8,8 @@ What happens to a file, in this order:
 1. Only plain local files are read, in the formats of `FORMATS`, recognised by their first bytes,
    never by their name. Nothing beside the file is looked at (``.aux.xml``, ``.msk``, ``.ovr``,
    world files) and nothing is written there. Of a file with several images the first is read.
-   Georeferencing is not read, and an EXIF orientation is ignored: the rows and columns are those
-   stored in the file.
+   Georeferencing is not read (but by `scenes`), and an EXIF orientation is ignored: the rows
+   and columns are those stored in the file.
 2. Size limits are checked on the header, before any pixel is decoded.
 3. Three bands are chosen: `ImageRule.bands`, else the bands tagged red, green and blue, else the
    first three that are not alpha; a file of one or two such bands gives its first as grey. A
@@ -34,7 +34,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,13 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
+from rasterio.warp import transform as warp
 
 from ..config import ImageRule
 from ..errors import ImageError
+from ..runs import atomic_write
+from .pixels import eight_bit, expand_palette, stretch
 
 #: Longest side, in pixels.
 MAX_SIDE = 16_384
@@ -117,22 +121,22 @@ def read_rgb(path: str | os.PathLike[str], rule: ImageRule) -> NDArray[np.uint8]
         ImageError: the file is missing, unreadable, no image, damaged, cut short, too large or
             too small, has too few bands for the rule or pixels that are not colours.
     """
-    with _open(path) as source:
-        bands = _choose_bands(source, path, rule)
+    with open_image(path) as source:
+        bands = choose_bands(source, path, rule)
         distinct = sorted(set(bands))
         values: NDArray[Any] = source.read(distinct)  # (band, row, column)
-        valid = _valid(source, distinct)
+        valid = valid_values(source, distinct)
         if source.colorinterp[distinct[0] - 1] == ColorInterp.palette:
             try:
                 colors = source.colormap(distinct[0])
             except ValueError as error:
                 raise ImageError(f"{path}: its palette is missing", hint=_AGAIN) from error
-            return _expand_palette(values[0], valid, colors)
+            return expand_palette(values[0], valid, colors)
         bits = int(source.tags(distinct[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
     if values.dtype == np.uint8:
-        planes = _eight_bit(values, valid, bits)
+        planes = eight_bit(values, valid, bits)
     else:
-        planes = _stretch(values, valid, rule)
+        planes = stretch(values, valid, rule)
     rgb = np.empty((*planes.shape[1:], 3), dtype=np.uint8)
     for channel, band in enumerate(bands):  # (band, row, column) → (row, column, channel)
         rgb[:, :, channel] = planes[distinct.index(band)]
@@ -145,26 +149,82 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         ImageError: as `read_rgb`, as far as the header shows it.
     """
-    with _open(path) as source:
+    with open_image(path) as source:
         return source.width, source.height
 
 
+def crs_name(crs: Any) -> str:
+    """Short name of a coordinate reference system, its WKT where it has no number."""
+    code = crs.to_epsg(confidence_threshold=100)
+    return f"EPSG:{code}" if code else str(crs.to_wkt())
+
+
+def write_geotiff(
+    path: Path, pixels: NDArray[np.uint8], crs: str, transform: Sequence[float]
+) -> None:
+    """Write 8-bit RGB pixels as an uncompressed GeoTIFF; it appears whole or not at all.
+
+    Args:
+        path: the file.
+        pixels: shape (height, width, 3).
+        crs: coordinate reference system, ``EPSG:32631`` or WKT.
+        transform: (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    height, width, _ = pixels.shape
+    with rasterio.Env(**_GDAL_OPTIONS), MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff", width=width, height=height, count=3, dtype="uint8", crs=crs,
+            transform=rasterio.Affine(*transform), photometric="RGB", interleave="pixel",
+        ) as file:  # fmt: skip
+            file.write(np.moveaxis(pixels, 2, 0))  # (row, column, channel) → (band, row, column)
+        data = memory.read()
+    with atomic_write(path, "wb") as out:
+        out.write(data)
+
+
+def reproject(source: str, target: str, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coordinates in another reference system; points and result of shape (n, 2): x, y.
+
+    Longitude comes before latitude. What cannot be carried over becomes infinite.
+
+    Raises:
+        ImageError: one of the systems is unknown.
+    """
+    if source == target:
+        return points
+    try:
+        with rasterio.Env(**_GDAL_OPTIONS):
+            x, y = warp(source, target, points[:, 0], points[:, 1])
+    except (RasterioError, CPLE_BaseError) as error:
+        raise ImageError(
+            f"cannot go from {source[:60]} to {target[:60]}: {error}",
+            hint="name a known system: gdal_translate -a_srs EPSG:…, ogr2ogr -a_srs EPSG:…",
+        ) from error
+    return np.column_stack([x, y])
+
+
 @contextmanager
-def _open(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Open a file for reading, its header checked; what goes wrong inside is an `ImageError`."""
+def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
+    """Open a file for reading, its header checked; what goes wrong inside is an `ImageError`.
+
+    With ``options`` of GDAL the image is read in pieces: its size is not limited.
+    """
     driver = _driver(path)
     # A Path is never taken for a URL or for one of rasterio's "zip+file:" names; an absolute one
     # is never taken for a GDAL prefix such as "GTIFF_RAW:".
     file = Path(os.path.abspath(path))
     try:
-        with rasterio.Env(**_GDAL_OPTIONS):
+        with rasterio.Env(**{**_GDAL_OPTIONS, **options}):
             # Without georeferencing rasterio warns at each file. Filters belong to the whole
             # process: two threads in here at once would put back each other's.
             with _quiet_open, warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 source = rasterio.open(file, driver=driver)
             with source:
-                _check_header(source, path)
+                _check_header(source, path, in_pieces=bool(options))
                 yield source
     except (RasterioError, CPLE_BaseError) as error:
         why = " ".join(str(error.__cause__ or error).split())
@@ -215,11 +275,11 @@ def _driver(path: str | os.PathLike[str]) -> str:
     raise ImageError(f"{path}: not an image of a known format", hint=f"formats read: {names}")
 
 
-def _check_header(source: Any, path: str | os.PathLike[str]) -> None:
+def _check_header(source: Any, path: str | os.PathLike[str], in_pieces: bool) -> None:
     """Refuse what is too large, too small or not made of real numbers, before decoding it."""
     width, height = source.width, source.height
     size = f"{path}: {width} × {height} pixels"
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+    if not in_pieces and (max(width, height) > MAX_SIDE or width * height > MAX_PIXELS):
         raise ImageError(
             f"{size} is too large: at most {MAX_SIDE:,} on a side and {MAX_PIXELS:,} in all",
             hint="cut it into tiles, e.g. gdal_translate -srcwin 0 0 512 512 SCENE TILE.tif",
@@ -229,7 +289,7 @@ def _check_header(source: Any, path: str | os.PathLike[str]) -> None:
             f"{size} is too small: at least {MIN_SIDE} on a side",
             hint="use a larger piece of the scene",
         )
-    if max(width, height) > MAX_ASPECT * min(width, height):
+    if not in_pieces and max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
             f"{size} is too narrow: the model takes a side at most {MAX_ASPECT} times the other",
             hint="cut it into squarer tiles",
@@ -241,14 +301,14 @@ def _check_header(source: Any, path: str | os.PathLike[str]) -> None:
             hint="convert them first, e.g. to amplitudes",
         )
     unpacked = width * height * source.count * np.dtype(dtype).itemsize
-    if unpacked > MAX_BYTES:
+    if not in_pieces and unpacked > MAX_BYTES:
         raise ImageError(
             f"{path}: {source.count} bands unpack to {unpacked:,} bytes, at most {MAX_BYTES:,}",
             hint="keep only the bands to be shown: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif",
         )
 
 
-def _choose_bands(
+def choose_bands(
     source: Any, path: str | os.PathLike[str], rule: ImageRule
 ) -> tuple[int, int, int]:
     """Numbers, from 1, of the bands shown as red, green and blue."""
@@ -278,7 +338,7 @@ def _choose_bands(
     return (shown[0], shown[1], shown[2]) if len(shown) > 2 else (shown[0],) * 3
 
 
-def _valid(source: Any, bands: list[int]) -> NDArray[np.bool_] | None:
+def valid_values(source: Any, bands: list[int], **piece: Any) -> NDArray[np.bool_] | None:
     """Which values count by nodata, mask or alpha, as (band, row, column); None where all do."""
     tagged, flags = source.colorinterp, source.mask_flag_enums
     if all(MaskFlags.all_valid in flags[band - 1] for band in bands):
@@ -287,61 +347,5 @@ def _valid(source: Any, bands: list[int]) -> NDArray[np.bool_] | None:
     # truth. Who asks for it by number means data: zeros in it are no holes.
     if any(tagged[band - 1] == ColorInterp.alpha for band in bands):
         return None
-    valid: NDArray[np.bool_] = source.read_masks(bands) != 0
+    valid: NDArray[np.bool_] = source.read_masks(bands, **piece) != 0
     return valid
-
-
-def _expand_palette(
-    index: NDArray[Any],
-    valid: NDArray[np.bool_] | None,
-    colors: dict[int, tuple[int, int, int, int]],
-) -> NDArray[np.uint8]:
-    """Colours of palette indices: (row, column) → (row, column, channel).
-
-    Fully transparent colours, and indices the palette lacks, are black.
-    """
-    table = np.zeros((int(np.iinfo(index.dtype).max) + 1, 3), dtype=np.uint8)
-    for entry, (red, green, blue, alpha) in colors.items():
-        if alpha and entry < len(table):
-            table[entry] = red, green, blue
-    rgb: NDArray[np.uint8] = table[index]
-    if valid is not None:
-        rgb[~valid[0]] = 0
-    return rgb
-
-
-def _eight_bit(
-    values: NDArray[np.uint8], valid: NDArray[np.bool_] | None, bits: int
-) -> NDArray[np.uint8]:
-    """8-bit values as they are, black where no band is valid; all (band, row, column)."""
-    if bits < 8:
-        values = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
-    if valid is not None:
-        values = np.where(valid.any(axis=0), values, np.uint8(0))
-    return values
-
-
-def _stretch(
-    values: NDArray[Any], valid: NDArray[np.bool_] | None, rule: ImageRule
-) -> NDArray[np.uint8]:
-    """Values of any real type brought to 0..255 band by band; all (band, row, column)."""
-    planes = np.zeros(values.shape, dtype=np.uint8)
-    # float32 holds 16-bit values exactly; wider types are reckoned in float64.
-    work = np.result_type(values.dtype, np.float32)
-    for number, plane in enumerate(values):
-        band = plane.astype(work)
-        good = np.isfinite(band)
-        if valid is not None:
-            good &= valid[number]
-        inside = band[good]
-        if not inside.size:
-            continue
-        low, high = rule.value_range or (float(v) for v in np.percentile(inside, rule.stretch))
-        # Ranges near the limits of the type overflow; the result is clipped all the same.
-        with np.errstate(all="ignore"):
-            if high > low:
-                inside = np.nan_to_num((inside - low) * (255 / (high - low)))
-            else:
-                inside = np.where(inside > high, 255, 0)
-            planes[number][good] = np.rint(np.clip(inside, 0, 255))
-    return planes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import shapely
@@ -14,9 +14,7 @@ from . import palette
 from .features import Feature
 from .layout import Map
 from .palette import Air
-
-if TYPE_CHECKING:
-    from .render import Sheet
+from .sheet import Sheet
 
 #: Trees per square metre, by look.
 _TREES = {"gardens": 1 / 130, "park": 1 / 110, "yard": 1 / 300, "graves": 1 / 250,
@@ -61,9 +59,12 @@ def _clearance(map_: Map, side: int) -> NDArray[np.bool_]:
     pen = ImageDraw.Draw(image)
     for feature in map_.features:
         if feature.layer == "building" or feature.look in _OPEN:
-            at = shapely.get_coordinates(
-                feature.shape if feature.layer == "road" else feature.shape.exterior
-            ) / map_.resolution
+            at = (
+                shapely.get_coordinates(
+                    feature.shape if feature.layer == "road" else feature.shape.exterior
+                )
+                / map_.resolution
+            )
             at[:, 1] = side - at[:, 1]
             if feature.layer == "road":
                 wide = int(feature.width / map_.resolution) + 2
@@ -143,9 +144,7 @@ def _ridged(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: Air) -> N
         sheet.line([start, end], 0.35, _solid(colour, 1.25))
 
 
-def _flat(
-    sheet: Sheet, feature: Feature, colour: NDArray[Any], rng: Generator, air: Air
-) -> None:
+def _flat(sheet: Sheet, feature: Feature, colour: NDArray[Any], rng: Generator, air: Air) -> None:
     """A flat roof with a parapet, and what stands on it."""
     corners = _long_first(feature)
     a, b, _, d = corners

@@ -9,84 +9,25 @@ taken for one. H, W: rows and columns of the picture (H = W).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import shapely
 from numpy.random import Generator
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 from . import decor, palette, textures
 from .blocks import COARSE
 from .features import Feature
 from .layout import Map
 from .palette import GRAIN, PLAIN, Air
+from .sheet import Sheet
 
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """Something to paint on, larger than the picture by a whole factor.
-
-    Attributes:
-        map: what is drawn.
-        side: of the picture, in pixels.
-        factor: sheet pixels per picture pixel.
-        image: the pixels.
-        pen: draws on them.
-    """
-
-    map: Map
-    side: int
-    factor: int
-    image: Image.Image
-    pen: Any
-
-    @classmethod
-    def new(cls, map_: Map, side: int, factor: int, mode: str, colour: Any = 0) -> Sheet:
-        """An empty sheet."""
-        image = Image.new(mode, (side * factor, side * factor), colour)
-        return cls(map_, side, factor, image, ImageDraw.Draw(image))
-
-    @property
-    def scale(self) -> float:
-        """Sheet pixels per metre."""
-        return self.factor / self.map.resolution
-
-    def place(self, points: Any) -> NDArray[Any]:
-        """Sheet coordinates (x, y) of points in metres, shape (n, 2)."""
-        at = np.asarray(points, dtype=np.float64) * self.scale
-        at[:, 1] = self.image.height - at[:, 1]
-        return at
-
-    def polygon(self, shape: Any, colour: Any) -> None:
-        """Fill a polygon; its holes stay as they are where it has none."""
-        self.pen.polygon(self.place(shapely.get_coordinates(shape.exterior)).ravel().tolist(),
-                         fill=colour)  # fmt: skip
-
-    def ring(self, points: Any, colour: Any) -> None:
-        """Fill a ring of points in metres."""
-        self.pen.polygon(self.place(points).ravel().tolist(), fill=colour)
-
-    def line(self, points: Any, width: float, colour: Any) -> None:
-        """Draw a line, its width in metres, with round bends and ends."""
-        at = self.place(points)
-        wide = max(1, round(width * self.scale))
-        self.pen.line(at.ravel().tolist(), fill=colour, width=wide, joint="curve")
-
-    def disc(self, x: float, y: float, radius: float, colour: Any) -> None:
-        """Fill a circle, all in metres."""
-        ((px, py),) = self.place([(x, y)])
-        r = radius * self.scale
-        self.pen.ellipse([px - r, py - r, px + r, py + r], fill=colour)
-
-    def reduced(self) -> Image.Image:
-        """The sheet brought to the size of the picture."""
-        return self.image.reduce(self.factor) if self.factor > 1 else self.image
+_FACTOR = 2  # sheet pixels per picture pixel
 
 
 def draw(map_: Map, rng: Generator, side: int) -> Pixels:
@@ -101,24 +42,23 @@ def draw(map_: Map, rng: Generator, side: int) -> Pixels:
         Shape (side, side, 3): row 0 is the north, channels red, green, blue.
     """
     air = palette.draw_air(rng)
-    factor = 2 if side <= 400 else 2
     trees = decor.trees(map_, rng, side)
-    ground = _paint_ground(map_, rng, air, side, factor)
+    ground = _paint_ground(map_, rng, air, side)
     index = _index(map_, side)
-    shadow = Sheet.new(map_, side, factor, "L")
-    over = Sheet.new(map_, side, factor, "RGBA", (0, 0, 0, 0))
+    shadow = Sheet.new(map_, side, _FACTOR, "L")
+    over = Sheet.new(map_, side, _FACTOR, "RGBA", (0, 0, 0, 0))
     decor.shadows(shadow, map_, trees, air)
     decor.tops(over, map_, rng, air)
     decor.crowns(over, trees, air, rng)
 
-    light = np.asarray(ground.reduced(), dtype=np.float32)
+    light: Any = np.asarray(ground.reduced(), dtype=np.float32)
     light = light * _grain(map_, rng, air, side, index)
     dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * air.shade
     # nothing on the map is below a canopy, and trees do not shade each other here
     woods = np.array([False, *(f.look == "forest" for f in map_.features)])
     dark = np.where(woods[index], 0, dark)[..., None]
     light = light * (1 - dark * np.array([1.0, 0.96, 0.86], np.float32))
-    sheet = np.asarray(over.image.convert("RGBa").reduce(factor), dtype=np.float32)
+    sheet = np.asarray(over.image.convert("RGBa").reduce(_FACTOR), dtype=np.float32)
     light = light * (1 - sheet[..., 3:] / 255) + sheet[..., :3]
     return _photograph(light, rng, air)
 
@@ -128,27 +68,20 @@ def _index(map_: Map, side: int) -> NDArray[Any]:
     sheet = Sheet.new(map_, side, 1, "I")
     for number, feature in enumerate(map_.features, start=1):
         if feature.layer in ("land", "water"):
-            fill(sheet, feature.shape, number, 0)
+            sheet.fill(feature.shape, number, 0)
         elif feature.layer == "road":
             sheet.line(shapely.get_coordinates(feature.shape), feature.width, number)
     return np.asarray(sheet.image)
 
 
-def fill(sheet: Sheet, shape: Any, colour: Any, hole: Any) -> None:
-    """Fill a polygon, and its holes with what is below (they are painted over later)."""
-    sheet.polygon(shape, colour)
-    for ring in shape.interiors:
-        sheet.ring(shapely.get_coordinates(ring), hole)
-
-
-def _paint_ground(map_: Map, rng: Generator, air: Air, side: int, factor: int) -> Sheet:
+def _paint_ground(map_: Map, rng: Generator, air: Air, side: int) -> Sheet:
     """Land, water, roads and what is flat on them."""
     base = _colour("none", air, 0.5)
-    sheet = Sheet.new(map_, side, factor, "RGB", base)
+    sheet = Sheet.new(map_, side, _FACTOR, "RGB", base)
     for feature in map_.features:
         colour = _colour(feature.look, air, feature.tint) if feature.layer != "building" else base
         if feature.layer == "land":
-            fill(sheet, feature.shape, colour, base)
+            sheet.fill(feature.shape, colour, base)
             decor.markings(sheet, feature, rng)
         elif feature.layer == "water":
             _paint_water(sheet, feature, colour, base)
@@ -168,12 +101,12 @@ def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: 
     ring = shapely.get_coordinates(feature.whole.exterior)
     bank = (172, 160, 128) if feature.tint > 0.5 else (96, 104, 68)
     sheet.line(ring, max(2.4 * resolution, 2.5), bank)
-    fill(sheet, feature.shape, tuple(int(c * 0.75 + g * 0.25) for c, g in
+    sheet.fill(feature.shape, tuple(int(c * 0.75 + g * 0.25) for c, g in
                                      zip(colour, (112, 118, 96), strict=True)), base)  # fmt: skip
     deep = feature.whole.buffer(-max(2.0 * resolution, 2.0))
     for part in shapely.get_parts(deep):
         if not part.is_empty:
-            fill(sheet, part, colour, base)
+            sheet.fill(part, colour, base)
 
 
 def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: Air) -> None:
@@ -210,7 +143,7 @@ def _grain(map_: Map, rng: Generator, air: Air, side: int, index: NDArray[Any]) 
     fine = textures.noise(rng, side, 0.5, resolution, 0.4)
     patches = spread(g.patches for g in grains)
     grain = 1 + patches * rough + spread(g.fine for g in grains) * fine
-    out = np.repeat(grain[..., None], 3, axis=2)
+    out: Plane = np.repeat(grain[..., None], 3, axis=2)
     hue = textures.noise(rng, side, 2.5, resolution, 1.4) * np.minimum(patches, 0.1)
     out *= 1 + hue[..., None] * np.array([0.4, 0.05, -0.2], np.float32)
     angle = spread([0.3, *(f.angle for f in map_.features)])
@@ -234,7 +167,7 @@ def _grain(map_: Map, rng: Generator, air: Air, side: int, index: NDArray[Any]) 
         strong = 0.5 if air.season == "autumn" else 0.22
         tone = (tree[..., None] - 0.5) * np.array([1.0, 0.5, 0.1], np.float32)
         out *= 1 + amount * strong * tone
-    return out
+    return np.asarray(out, dtype=np.float32)
 
 
 def _rows(map_: Map, grains: list[Any], side: int, angle: Plane, spread: Any) -> Plane:

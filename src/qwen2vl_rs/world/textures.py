@@ -29,7 +29,7 @@ def _noise_tile(steep: float) -> Plane:
     spectrum = (rng.normal(size=f.shape) + 1j * rng.normal(size=f.shape)) / f**steep
     spectrum[0, 0] = 0.0
     tile = np.fft.irfft2(spectrum, (_SIDE, _SIDE))
-    return (tile / tile.std()).astype(np.float32)
+    return np.asarray(tile / tile.std(), dtype=np.float32)
 
 
 @lru_cache(maxsize=8)

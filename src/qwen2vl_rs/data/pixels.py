@@ -1,0 +1,66 @@
+"""Values of any type become 8-bit colours: the arithmetic of `raster`, without files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ImageRule
+
+
+def expand_palette(
+    index: NDArray[Any],
+    valid: NDArray[np.bool_] | None,
+    colors: dict[int, tuple[int, int, int, int]],
+) -> NDArray[np.uint8]:
+    """Colours of palette indices: (row, column) → (row, column, channel).
+
+    Fully transparent colours, and indices the palette lacks, are black.
+    """
+    table = np.zeros((int(np.iinfo(index.dtype).max) + 1, 3), dtype=np.uint8)
+    for entry, (red, green, blue, alpha) in colors.items():
+        if alpha and entry < len(table):
+            table[entry] = red, green, blue
+    rgb: NDArray[np.uint8] = table[index]
+    if valid is not None:
+        rgb[~valid[0]] = 0
+    return rgb
+
+
+def eight_bit(
+    values: NDArray[np.uint8], valid: NDArray[np.bool_] | None, bits: int
+) -> NDArray[np.uint8]:
+    """8-bit values as they are, black where no band is valid; all (band, row, column)."""
+    if bits < 8:
+        values = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
+    if valid is not None:
+        values = np.where(valid.any(axis=0), values, np.uint8(0))
+    return values
+
+
+def stretch(
+    values: NDArray[Any], valid: NDArray[np.bool_] | None, rule: ImageRule
+) -> NDArray[np.uint8]:
+    """Values of any real type brought to 0..255 band by band; all (band, row, column)."""
+    planes = np.zeros(values.shape, dtype=np.uint8)
+    # float32 holds 16-bit values exactly; wider types are reckoned in float64.
+    work = np.result_type(values.dtype, np.float32)
+    for number, plane in enumerate(values):
+        band = plane.astype(work)
+        good = np.isfinite(band)
+        if valid is not None:
+            good &= valid[number]
+        inside = band[good]
+        if not inside.size:
+            continue
+        low, high = rule.value_range or (float(v) for v in np.percentile(inside, rule.stretch))
+        # Ranges near the limits of the type overflow; the result is clipped all the same.
+        with np.errstate(all="ignore"):
+            if high > low:
+                inside = np.nan_to_num((inside - low) * (255 / (high - low)))
+            else:
+                inside = np.where(inside > high, 255, 0)
+            planes[number][good] = np.rint(np.clip(inside, 0, 255))
+    return planes
