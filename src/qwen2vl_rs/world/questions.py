@@ -31,6 +31,8 @@ ATTRIBUTE_SHARE = 0.1
 #: Probability that a category is taken although the image has nothing of its layer.
 ABSENT_SHARE = 0.1
 MOST_TRIES = 10_000
+#: The published generator gave up on relations after five seconds: about so many pairs.
+_MOST_PAIRS = 2_000
 
 _CATEGORIES: tuple[tuple[Layer, str], ...] = (
     ("building", "building"), ("building", "residential building"),
@@ -189,10 +191,16 @@ class _Talk:
         if self.rng.random() < RELATION_SHARE:
             first = self._plain(excluded)
             second = self._plain(first.layer) if first else None
-            if first and second and (self.legacy or self.things.select(second).any()):
+            if first and second and self._can_relate(first, second):
                 relation = RELATIONS[int(self.rng.integers(len(RELATIONS)))]
                 return Phrase(first.layer, first.label, first.attribute, relation, second)
         return self._plain(excluded)
+
+    def _can_relate(self, first: Phrase, second: Phrase) -> bool:
+        there, here = self.things.select(second).sum(), self.things.select(first).sum()
+        if not self.legacy:
+            return bool(there)
+        return bool(here * there <= _MOST_PAIRS)
 
     def _plain(self, excluded: Layer | None) -> Phrase | None:
         rng = self.rng

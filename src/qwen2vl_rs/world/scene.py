@@ -27,7 +27,7 @@ from ..runs import atomic_write
 from . import render
 from .elements import Element, classify
 from .features import Feature
-from .layout import SETTINGS, WEIGHTS, lay_out
+from .layout import SETTINGS, WEIGHTS, Map, lay_out
 
 #: Finest and coarsest resolution that is drawn, metres per pixel.
 RESOLUTIONS = (0.15, 10.0)
@@ -45,37 +45,88 @@ CLASSES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """A picture and its truth.
+class Place:
+    """What a scene shows, not yet drawn.
 
     Attributes:
-        pixels: shape (side, side, 3), 8-bit red, green, blue; row 0 is the north.
+        seed, number: which scene it is.
+        map: the features with their tags.
         elements: what is in it, see `elements.Element`.
-        features: the same with its tags.
-        resolution: metres per pixel.
-        setting: what kind of place it is, a key of `layout.SETTINGS`.
+        pixels_side: side of the square picture, in pixels.
         crs: UTM zone, e.g. ``EPSG:32631``.
         left, top: easting and northing of the upper left corner, in metres.
     """
 
-    pixels: NDArray[np.uint8]
+    seed: int
+    number: int
+    map: Map
     elements: tuple[Element, ...]
-    features: tuple[Feature, ...]
-    resolution: float
-    setting: str
+    pixels_side: int
     crs: str
     left: float
     top: float
 
     @property
+    def resolution(self) -> float:
+        """Metres per pixel."""
+        return self.map.resolution
+
+    @property
     def side(self) -> float:
         """Of the square image, in metres."""
-        return len(self.pixels) * self.resolution
+        return self.map.side
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float]:
         """As `data.raster.write_geotiff` takes it."""
         return (self.resolution, 0.0, self.left, 0.0, -self.resolution, self.top)
+
+    def draw(self) -> NDArray[np.uint8]:
+        """The picture: shape (side, side, 3), red, green, blue; row 0 is the north."""
+        rng = np.random.default_rng([self.seed, self.number, 1])
+        return render.draw(self.map, rng, self.pixels_side)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A picture and its truth.
+
+    Attributes:
+        pixels: shape (side, side, 3), 8-bit red, green, blue; row 0 is the north.
+        place: what it shows.
+    """
+
+    pixels: NDArray[np.uint8]
+    place: Place
+
+    @property
+    def elements(self) -> tuple[Element, ...]:
+        """What is in it."""
+        return self.place.elements
+
+
+def make_place(
+    seed: int, number: int = 0, *, side: int = 256, resolution: float | None = None,
+    setting: str | None = None,
+) -> Place:  # fmt: skip
+    """Lay out one scene without drawing it; the arguments are those of `make_scene`."""
+    if resolution is not None and not RESOLUTIONS[0] <= resolution <= RESOLUTIONS[1]:
+        raise ConfigError(
+            f"scenes of {resolution} m per pixel cannot be drawn",
+            hint=f"choose from {RESOLUTIONS[0]} to {RESOLUTIONS[1]}",
+        )
+    if setting is not None and setting not in SETTINGS:
+        raise ConfigError(f"unknown setting {setting!r}", hint=f"choose from {', '.join(SETTINGS)}")
+    rng = np.random.default_rng([seed, number, 0])
+    setting = setting or str(rng.choice(list(WEIGHTS), p=list(WEIGHTS.values())))
+    if resolution is None:
+        empty = setting in ("wild", "fields", "shore")
+        low, high = np.log(_USUAL_EMPTY if empty else _USUAL)
+        resolution = round(float(np.exp(rng.uniform(low, high))), 2)
+    crs, left, top = _somewhere(rng)
+    map_ = lay_out(rng, side * resolution, resolution, setting)
+    elements = tuple(_element(f) for f in map_.features)
+    return Place(seed, number, map_, elements, side, crs, left, top)
 
 
 def make_scene(
@@ -94,24 +145,8 @@ def make_scene(
     Raises:
         ConfigError: a resolution or a setting that there is not.
     """
-    if resolution is not None and not RESOLUTIONS[0] <= resolution <= RESOLUTIONS[1]:
-        raise ConfigError(
-            f"scenes of {resolution} m per pixel cannot be drawn",
-            hint=f"choose from {RESOLUTIONS[0]} to {RESOLUTIONS[1]}",
-        )
-    if setting is not None and setting not in SETTINGS:
-        raise ConfigError(f"unknown setting {setting!r}", hint=f"choose from {', '.join(SETTINGS)}")
-    rng = np.random.default_rng([seed, number])
-    setting = setting or str(rng.choice(list(WEIGHTS), p=list(WEIGHTS.values())))
-    if resolution is None:
-        empty = setting in ("wild", "fields", "shore")
-        low, high = np.log(_USUAL_EMPTY if empty else _USUAL)
-        resolution = round(float(np.exp(rng.uniform(low, high))), 2)
-    crs, left, top = _somewhere(rng)
-    map_ = lay_out(rng, side * resolution, resolution, setting)
-    pixels = render.draw(map_, rng, side)
-    elements = tuple(_element(f) for f in map_.features)
-    return Scene(pixels, elements, map_.features, resolution, setting, crs, left, top)
+    place = make_place(seed, number, side=side, resolution=resolution, setting=setting)
+    return Scene(place.draw(), place)
 
 
 def make_scenes(
@@ -159,23 +194,32 @@ def write_scene(scene: Scene, folder: Path, name: str) -> tuple[Path, Path]:
         RunError: they cannot be written.
     """
     image, vectors = folder / f"{name}.tif", folder / f"{name}.geojson"
-    write_geotiff(image, scene.pixels, scene.crs, scene.transform)
-    with atomic_write(vectors) as file:
-        file.write(geojson(scene))
+    write_geotiff(image, scene.pixels, scene.place.crs, scene.place.transform)
+    write_vectors(scene.place, vectors)
     return image, vectors
 
 
-def geojson(scene: Scene) -> str:
-    """A scene's features as GeoJSON, longitude and latitude to a tenth of a millimetre."""
-    shapes = np.array([f.shape for f in scene.features], dtype=object)
-    corner = np.array([scene.left, scene.top - scene.side])
-    points = shapely.get_coordinates(shapes) + corner
-    there = reproject(scene.crs, "EPSG:4326", points) if len(points) else points
+def write_vectors(place: Place, path: Path) -> None:
+    """Write what a scene shows as GeoJSON.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    with atomic_write(path) as file:
+        file.write(geojson(place))
+
+
+def geojson(place: Place) -> str:
+    """The features as GeoJSON, longitude and latitude to a tenth of a millimetre."""
+    features = place.map.features
+    shapes = np.array([f.shape for f in features], dtype=object)
+    points = shapely.get_coordinates(shapes) + np.array([place.left, place.top - place.side])
+    there = reproject(place.crs, "EPSG:4326", points) if len(points) else points
     shapes = shapely.set_coordinates(shapes, np.round(there, 9))
     lines = [
         json.dumps({"type": "Feature", "properties": tags(f)})[:-1]
         + f', "geometry": {shapely.to_geojson(shape)}}}'
-        for f, shape in zip(scene.features, shapes, strict=True)
+        for f, shape in zip(features, shapes, strict=True)
     ]
     return '{"type": "FeatureCollection", "features": [\n' + ",\n".join(lines) + "\n]}\n"
 

@@ -1,0 +1,292 @@
+"""Vector files over a georeferenced image: OpenStreetMap's features become elements.
+
+Whatever GDAL reads (GeoJSON, GeoPackage, Shapefile, ``.osm.pbf``, …) in whatever reference
+system. Features are brought to the pixels of the image, cut at the edges of each tile, and
+measured in true metres: the size of a pixel on the ground is taken from the UTM zone at the tile,
+so that Web Mercator, which stretches Europe by half, does no harm.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyogrio import list_layers, read_info
+from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
+from pyogrio.raw import read as read_raw
+
+from ..data.raster import reproject
+from ..data.scenes import Georeference
+from ..errors import DataError
+from .elements import KEYS, Element, Layer, classify, road_width
+
+NO_TAGS = "without a tag that RSVQA knows"
+NO_SHAPE = "without a shape"
+REPAIRED = "repaired (the outline crossed itself)"
+TOO_SMALL = "smaller than a pixel"
+
+_OTHER = "other_tags"
+_HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>"((?:[^"\\]|\\.)*)"')
+_GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError)
+_HINT_TAGS = (
+    "the file needs OpenStreetMap's tags as columns (building, highway, landuse, …) or in a "
+    "column other_tags"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A piece of an image: its upper left corner and size, in pixels."""
+
+    column: int
+    row: int
+    width: int
+    height: int
+
+
+@dataclass
+class Vectors:
+    """The features of a file that lie in an image.
+
+    Attributes:
+        shapes: geometries in pixels of the image, x to the right, y down.
+        kinds: layer, label and width in metres of each.
+        reference: where the image lies.
+        counts: features left out or repaired, by reason.
+    """
+
+    shapes: NDArray[Any]
+    kinds: list[tuple[Layer, str, float]]
+    reference: Georeference
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._tree = shapely.STRtree(self.shapes)
+
+    def cut(self, tile: Tile, *, least: float = 0.0) -> tuple[list[Element], tuple[float, float]]:
+        """The elements of a tile, in the tile's own frame.
+
+        Args:
+            tile: which piece.
+            least: polygons narrower than so many pixels are left out, and counted.
+
+        Returns:
+            Elements, and the size of a pixel on the ground (across, down) in metres.
+        """
+        x0, y0, x1, y1 = (
+            tile.column, tile.row, tile.column + tile.width, tile.row + tile.height,
+        )  # fmt: skip
+        frame = shapely.box(x0, y0, x1, y1)
+        found = np.sort(self._tree.query(frame, predicate="intersects"))
+        across, down = pixel_size(self.reference, (x0 + x1) / 2, (y0 + y1) / 2)
+        elements = []
+        for k in found.tolist():
+            layer, label, width = self.kinds[k]
+            shape = self.shapes[k]
+            if not shapely.contains_properly(frame, shape):
+                shape = _only(shape.intersection(frame), 1 if layer == "road" else 2)
+            if shape is None:  # it touches the edge from outside
+                continue
+            if least and layer != "road" and 4 * shape.area < least * shape.length:
+                self.counts[TOO_SMALL] += 1
+                continue
+            placed = shapely.transform(
+                shape, lambda p: np.column_stack([(p[:, 0] - x0) * across, (y1 - p[:, 1]) * down])
+            )
+            elements.append(Element(layer, label, placed, width))
+        return elements, (across, down)
+
+
+def read_vectors(
+    path: str | os.PathLike[str], reference: Georeference, width: int, height: int,
+    *, legacy: bool = False,
+) -> Vectors:  # fmt: skip
+    """Read the features of a file that lie in an image.
+
+    Args:
+        path: a local file, or a folder that is a data set.
+        reference: where the image lies.
+        width: of the image in pixels.
+        height: of the image in pixels.
+        legacy: tags are understood as in the published data.
+
+    Raises:
+        DataError: the file is missing, unreadable, empty, has no reference system or no tags,
+            or does not touch the image.
+    """
+    if not os.path.exists(path):
+        raise DataError(f"no file {path}", hint="name a vector file: --vectors FILE")
+    file = Path(os.path.abspath(path))  # never a name that GDAL would fetch
+    counts: Counter[str] = Counter()
+    shapes: list[NDArray[Any]] = []
+    kinds: list[tuple[Layer, str, float]] = []
+    columns: list[str] = []
+    total = 0
+    try:
+        for name, geometry in list_layers(file):
+            if geometry is None or "Point" in geometry:
+                continue
+            info = read_info(file, layer=name)
+            columns += [c for c in info["fields"].tolist() if c not in columns]
+            total += info["features"] if info["features"] > 0 else 1
+            tagged = [c for c in info["fields"].tolist() if c in KEYS or c == _OTHER]
+            if tagged:
+                crs = _crs(path, name, info["crs"])
+                wkb, tags = _read_layer(file, name, tagged, crs, reference, width, height)
+                shape, kind = _elements(wkb, tags, crs, reference, legacy, counts)
+                shapes.append(shape)
+                kinds += kind
+    except _GDAL as error:
+        raise DataError(
+            f"{path}: not a vector file that can be read: {error}",
+            hint="accepted is what GDAL reads: GeoJSON, GeoPackage, Shapefile, .osm.pbf; check it "
+            "with ogrinfo",
+        ) from error
+    found = Vectors(np.concatenate(shapes) if shapes else np.array([]), kinds, reference, counts)
+    _require(path, found, total, columns)
+    return found
+
+
+def _require(
+    path: str | os.PathLike[str], found: Vectors, total: int, columns: Sequence[str]
+) -> None:
+    """Say why nothing was found."""
+    if found.kinds:
+        return
+    if not total:
+        raise DataError(f"{path}: holds no lines and no polygons", hint="take another file")
+    if not set(columns) & {*KEYS, _OTHER}:
+        names = ", ".join(columns) or "none"
+        raise DataError(f"{path}: holds no tags (its columns: {names})", hint=_HINT_TAGS)
+    if found.counts[NO_TAGS] or found.counts[NO_SHAPE]:
+        reasons = "; ".join(f"{n:,} {reason}" for reason, n in found.counts.items())
+        raise DataError(f"{path}: nothing in the image can be used: {reasons}", hint=_HINT_TAGS)
+    raise DataError(
+        f"{path}: none of its features lies in the image",
+        hint="do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
+    )
+
+
+def _crs(path: str | os.PathLike[str], layer: str, crs: str | None) -> str:
+    if not crs:
+        raise DataError(
+            f"{path}: layer {layer!r} has no coordinate reference system",
+            hint="say which it is: ogr2ogr -a_srs EPSG:4326 OUT.gpkg IN",
+        )
+    return crs
+
+
+def _read_layer(
+    file: Path, layer: str, columns: list[str], crs: str, reference: Georeference, width: int,
+    height: int,
+) -> tuple[NDArray[Any], list[dict[str, str]]]:  # fmt: skip
+    """Geometries (WKB) and tags of the features near the image."""
+    at = np.linspace(0, 1, 21)
+    edge = np.concatenate([
+        np.column_stack([at * width, 0 * at]), np.column_stack([at * width, 0 * at + height]),
+        np.column_stack([0 * at, at * height]), np.column_stack([0 * at + width, at * height]),
+    ])  # fmt: skip
+    around = reproject(reference.crs, crs, _to_map(reference, edge))
+    around = around[np.isfinite(around).all(axis=1)]
+    if not len(around):
+        return np.array([]), []
+    bbox = (*around.min(axis=0).tolist(), *around.max(axis=0).tolist())
+    meta, _, geometry, values = read_raw(file, layer=layer, columns=columns, bbox=bbox)
+    names = meta["fields"].tolist()
+    return geometry, list(_tags(names, [v.tolist() for v in values], len(geometry)))
+
+
+def _tags(names: Sequence[str], values: Sequence[list[Any]], n: int) -> Iterable[dict[str, str]]:
+    other = values[names.index(_OTHER)] if _OTHER in names else None
+    plain = [(name, column) for name, column in zip(names, values, strict=True) if name in KEYS]
+    for k in range(n):
+        tags = {name: str(column[k]) for name, column in plain if column[k] not in (None, "")}
+        if other and other[k]:
+            tags |= {key: v for key, v in _HSTORE.findall(other[k]) if key in KEYS}
+        yield tags
+
+
+def _elements(
+    wkb: NDArray[Any], tags: Sequence[Mapping[str, str]], crs: str, reference: Georeference,
+    legacy: bool, counts: Counter[str],
+) -> tuple[NDArray[Any], list[tuple[Layer, str, float]]]:  # fmt: skip
+    """Shapes in pixels of the image, and what they are."""
+    raw = shapely.from_wkb(wkb, on_invalid="ignore")
+    dimensions = shapely.get_dimensions(raw).tolist()
+    kinds: list[tuple[Layer, str, float]] = []
+    taken = []
+    for k, (dimension, tag) in enumerate(zip(dimensions, tags, strict=True)):
+        kind = classify(tag, dimension, legacy=legacy)
+        if kind is None:
+            counts[NO_SHAPE if dimension < 1 else NO_TAGS] += 1
+        else:
+            kinds.append((*kind, road_width(tag) if kind[0] == "road" else 0.0))
+            taken.append(k)
+    shapes = shapely.force_2d(raw[taken])
+    points = shapely.get_coordinates(shapes)
+    placed = _to_pixels(reference, reproject(crs, reference.crs, points))
+    lost = ~np.isfinite(placed).all(axis=1)
+    if lost.any():  # beyond what the image's reference system can express
+        owner = np.repeat(np.arange(len(shapes)), shapely.get_num_coordinates(shapes))
+        bad = np.unique(owner[lost])
+        counts[NO_SHAPE] += len(bad)
+        keep = np.setdiff1d(np.arange(len(shapes)), bad)
+        placed = placed[~np.isin(owner, bad)]
+        shapes, kinds = shapes[keep], [kinds[k] for k in keep.tolist()]
+    shapes = shapely.set_coordinates(shapes, placed)
+    crossed = ~shapely.is_valid(shapes)
+    counts[REPAIRED] += int(crossed.sum())
+    for k in np.flatnonzero(crossed).tolist():
+        shapes[k] = _only(shapely.make_valid(shapes[k]), 1 if kinds[k][0] == "road" else 2)
+    there = np.array([s is not None for s in shapes], dtype=bool)
+    counts[NO_SHAPE] += int((~there).sum())
+    return shapes[there], [kind for kind, is_ in zip(kinds, there.tolist(), strict=True) if is_]
+
+
+def _only(shape: Any, dimension: int) -> Any:
+    """The parts of a shape that have a dimension, or None where it has none."""
+    if shape.geom_type != "GeometryCollection":
+        return shape if not shape.is_empty and shapely.get_dimensions(shape) == dimension else None
+    kept = [p for p in shape.geoms if shapely.get_dimensions(p) == dimension and not p.is_empty]
+    return shapely.union_all(kept) if kept else None
+
+
+def _to_map(reference: Georeference, pixels: NDArray[Any]) -> NDArray[np.float64]:
+    a, b, c, d, e, f = reference.transform
+    x, y = pixels[:, 0], pixels[:, 1]
+    return np.column_stack([a * x + b * y + c, d * x + e * y + f])
+
+
+def _to_pixels(reference: Georeference, points: NDArray[Any]) -> NDArray[np.float64]:
+    a, b, c, d, e, f = reference.transform
+    x, y = points[:, 0] - c, points[:, 1] - f
+    area = a * e - b * d
+    return np.column_stack([(e * x - b * y) / area, (a * y - d * x) / area])
+
+
+def latitude(reference: Georeference, x: float, y: float) -> tuple[float, float]:
+    """Longitude and latitude of a pixel, in degrees."""
+    at = _to_map(reference, np.array([[x, y]], dtype=float))
+    ((longitude, latitude),) = reproject(reference.crs, "EPSG:4326", at).tolist()
+    return longitude, latitude
+
+
+def pixel_size(reference: Georeference, x: float, y: float) -> tuple[float, float]:
+    """True size (across, down) in metres of the ground under a pixel at (x, y).
+
+    Measured in the UTM zone of the place.
+    """
+    longitude, north = latitude(reference, x, y)
+    zone = min(int((longitude + 180) // 6) + 1, 60)
+    utm = f"EPSG:{(32600 if north >= 0 else 32700) + zone}"
+    pixels = np.array([[x, y], [x + 8, y], [x, y + 8]], dtype=float)
+    there = reproject(reference.crs, utm, _to_map(reference, pixels))
+    return float(np.hypot(*(there[1] - there[0])) / 8), float(np.hypot(*(there[2] - there[0])) / 8)
