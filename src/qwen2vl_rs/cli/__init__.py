@@ -17,6 +17,7 @@ from ..errors import Qwen2VLRSError
 from .common import Commands
 from .judge import report, score
 from .learn import compare, evaluate, train
+from .make import generate
 from .prepare import csv2json, data2csv, load
 from .publish import export
 from .use import ask
@@ -29,13 +30,15 @@ def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.
 
     The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, score, report,
-    export.
+    export. Without data of your own: generate.
     """
     console.set_quiet(quiet)
 
 
 # in the order of the work
-COMMANDS = (load, data2csv, csv2json, train, compare, evaluate, ask, score, report, export)
+COMMANDS = (
+    load, data2csv, csv2json, train, compare, evaluate, ask, score, report, export, generate,
+)  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)
 

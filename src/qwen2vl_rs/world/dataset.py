@@ -78,8 +78,11 @@ def parse_split(text: str) -> tuple[float, ...]:
 
 
 def assign(
-    regions: Sequence[tuple[int, int, int]], shares: Sequence[float], seed: int, counts: Counter[str]
-) -> list[str | None]:
+    regions: Sequence[tuple[int, int, int]],
+    shares: Sequence[float],
+    seed: int,
+    counts: Counter[str],
+) -> list[str | None]:  # fmt: skip
     """The split of each picture, so that no two splits meet.
 
     Tiles of one source are taken in square blocks. Where blocks of two splits touch, the tiles

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import __version__
 from ..console import Progress, say, warn
+from ..data.raster import write_geotiff
 from ..errors import DataError, RunError
 from ..runs import read_json, run_lock, write_json
 from . import summary
@@ -86,13 +87,16 @@ class Result:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def generate(plan: Plan, folder: Path, workers: int = 1) -> Path:
+def generate(
+    plan: Plan, folder: Path, workers: int = 1, left_out: Counter[str] | None = None
+) -> Path:
     """Make a data set.
 
     Args:
         plan: what is to be made.
         folder: where; empty, or of the same plan.
         workers: number of processes that draw scenes; the result does not depend on it.
+        left_out: what has been left out so far, by reason.
 
     Returns:
         The summary page.
@@ -106,7 +110,7 @@ def generate(plan: Plan, folder: Path, workers: int = 1) -> Path:
         if _is_done(plan, folder) and page.is_file():
             say(f"{folder} is complete already")
             return page
-        result = Result(folder)
+        result = Result(folder, left_out=left_out or Counter())
         images = folder / LAYOUTS[plan.like].images
         images.mkdir(exist_ok=True)
         made = _scenes(plan, images, workers) if plan.synthetic else _tiles(plan, images, result)
@@ -120,7 +124,10 @@ def generate(plan: Plan, folder: Path, workers: int = 1) -> Path:
         write_lists(
             folder, LAYOUTS[plan.like].prefix, result.pictures, result.questions, result.splits
         )
-        summary.write(page, plan, result, images)
+        summary.write(
+            page, images, manner=plan.manner, like=plan.like, pictures=result.pictures,
+            questions=result.questions, splits=result.splits, left_out=result.left_out,
+        )  # fmt: skip
         write_json(folder / PLAN_FILE, {**_written(plan), "images": len(result.pictures)})
     for reason, n in result.left_out.items():
         say(f"left out: {n:,} {reason}")
@@ -183,8 +190,6 @@ def _mapped(
 
 
 def _scene(plan: Plan, images: Path, number: int) -> tuple[Picture, list[Question]]:
-    from ..data.raster import write_geotiff
-
     place = make_place(plan.seed, number, side=plan.tile, resolution=plan.resolution)
     vectors, image = images.parent / "vectors" / f"{number}.geojson", images / f"{number}.tif"
     if not vectors.is_file():
@@ -199,9 +204,7 @@ def _scene(plan: Plan, images: Path, number: int) -> tuple[Picture, list[Questio
     return picture, plan.asker.questions(rng, view, plan.asked)
 
 
-def _tiles(
-    plan: Plan, images: Path, result: Result
-) -> Iterator[tuple[Picture, list[Question]]]:
+def _tiles(plan: Plan, images: Path, result: Result) -> Iterator[tuple[Picture, list[Question]]]:
     """Cut the sources and ask about each tile."""
     number = 0
     for k, source in enumerate(plan.sources):

@@ -226,7 +226,7 @@ class _Talk:
     def _land_use(self) -> str:
         """A land use of the image, the more frequent the likelier; or one that it has not."""
         if self.legacy:
-            choices: Sequence[str] = self._land if len(self._land) else FALLBACK
+            choices: Sequence[str] = self._land.tolist() or FALLBACK
         elif len(self._land) and (not self.asker.vocabulary or self.rng.random() < 0.5):
             choices = sorted(set(self._land.tolist()))
         else:

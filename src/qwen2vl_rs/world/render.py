@@ -137,7 +137,7 @@ def _grain(map_: Map, rng: Generator, air: Air, side: int, index: NDArray[Any]) 
     grains = [GRAIN["meadow"], *(GRAIN.get(f.look, PLAIN) for f in map_.features)]
 
     def spread(values: Iterable[float]) -> Plane:
-        return np.array(list(values), np.float32)[index]
+        return np.asarray(np.array(list(values), np.float32)[index])
 
     rough = textures.noise(rng, side, 1.2, resolution, 1.3)
     fine = textures.noise(rng, side, 0.5, resolution, 0.4)

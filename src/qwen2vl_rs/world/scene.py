@@ -104,6 +104,16 @@ class Scene:
         """What is in it."""
         return self.place.elements
 
+    @property
+    def resolution(self) -> float:
+        """Metres per pixel."""
+        return self.place.resolution
+
+    @property
+    def side(self) -> float:
+        """Of the square image, in metres."""
+        return self.place.side
+
 
 def make_place(
     seed: int, number: int = 0, *, side: int = 256, resolution: float | None = None,

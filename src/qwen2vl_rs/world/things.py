@@ -113,7 +113,7 @@ class Things:
         mask = self.layers == LAYERS.index(phrase.layer)
         if phrase.label != "building":
             mask &= np.asarray(self.labels == phrase.label, dtype=bool)
-        return mask & self._has(phrase.attribute) if phrase.attribute else mask
+        return np.asarray(mask & self._has(phrase.attribute) if phrase.attribute else mask)
 
     def has(self, layer: Layer) -> bool:
         """Whether the image has anything of a layer."""
@@ -168,12 +168,14 @@ class Things:
             medium, large = self.rules.limits
             size = np.digitize(self._area, [medium, large])
             mask = size == SIZES.index(attribute)
-            return mask if self.rules.legacy else mask & self._solid
-        found: Mask = self._legacy_shape if self.rules.legacy else self._sane_shape
-        wanted = {"circular": 1, "rectangular": 2, "square": 3}[attribute]
+            return np.asarray(mask if self.rules.legacy else mask & self._solid)
         if self.rules.legacy:
-            return found == 1 if attribute in ("circular", "square") else found >= 1
-        return (found == 2) | (found == 3) if attribute == "rectangular" else found == wanted
+            shape = self._legacy_shape
+            return np.asarray(shape >= 1 if attribute == "rectangular" else shape == 1)
+        shape = self._sane_shape
+        if attribute == "rectangular":
+            return np.asarray(shape >= 2)
+        return np.asarray(shape == (1 if attribute == "circular" else 3))
 
     @cached_property
     def _solid(self) -> Mask:

@@ -16,7 +16,6 @@ from ..data.raster import write_geotiff
 from ..data.scenes import Georeference, LargeImage, open_scene
 from ..errors import DataError
 from .questions import View
-from .things import LAYERS
 from .vectors import REPAIRED, Tile, Vectors, latitude, read_vectors
 
 NO_DATA = "tiles mostly without data"
@@ -160,10 +159,8 @@ def _cut(
     middle = tile.column + tile.width / 2, tile.row + tile.height / 2
     _, north = latitude(image.reference, *middle)
     view = View(elements, tile.width * across, tile.height * down, (across + down) / 2, north)
-    land = sorted({label for layer, label, _ in vectors.kinds if layer == LAYERS[3]})
+    land = sorted({label for layer, label, _ in vectors.kinds if layer == "land"})
     name = f"{source.image.stem}_{tile.column}-{tile.row}{source.image.suffix}"
     reference = image.reference.moved(tile.column, tile.row)
     row, column = tile.row // tile.height, tile.column // tile.width
     return Cut(name, row, column, pixels, reference, view, tuple(land))
-
-
