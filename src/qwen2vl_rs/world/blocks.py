@@ -102,8 +102,17 @@ def streets(site: Site, region: BaseGeometry, spacing: tuple[float, float], kind
             points = np.stack([along, offset] if axis else [offset, along], axis=1)
             line = LineString(points @ turn + middle).intersection(inner)
             for piece in parts(line, 1):
-                if piece.length > max(35.0, 0.25 * side):
+                if piece.length > max(35.0, 0.25 * side) and not _beside(site, piece):
                     site.features.append(road(rng, "residential", piece, site.resolution))
+
+
+def _beside(site: Site, line: LineString) -> bool:
+    """Whether what is seen of a street runs beside another road: the two would look like one."""
+    roads = np.array([f.shape for f in site.features if f.layer == "road"], dtype=object)
+    seen = line.intersection(shapely.box(0, 0, site.side, site.side))
+    gap = 9.0 + 2 * site.resolution
+    near = roads[shapely.dwithin(seen, roads, gap)] if len(roads) else roads
+    return any(seen.intersection(other.buffer(gap)).length > 0.35 * seen.length for other in near)
 
 
 def settle(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, float]) -> None:

@@ -10,6 +10,7 @@ from shapely.geometry.base import BaseGeometry
 
 from . import blocks
 from .blocks import Site, pack
+from .elements import breadth
 from .features import Setting, blob, boxes, direction, parts
 
 #: Wild ground: tag key and value, by look.
@@ -65,10 +66,13 @@ def _wild(site: Site, region: Any, theme: str) -> None:
         for shape, angle, _ in huts:
             site.add("gable", "building", "yes", shape, angle=angle, height=5.0)
     rest = _lake(site, region, 0.35 if theme == "wild" else 0.1)
+    # no two patches of one kind, which could lie side by side
+    others = {look: share for look, share in shares.items() if look != base}
     for _ in range(int(rng.integers(0, 4))):
-        look = site.pick({k: v for k, v in shares.items() if k != base})
+        look = site.pick(others)
         patch = _patch(site, rest, rng.uniform(0.1, 0.3))
         if patch is not None:
+            del others[look]
             site.add(look, *WILD[look], patch)
             rest = rest.difference(patch.buffer(max(1.0, site.resolution)))
     for piece in parts(rest, 2):
@@ -106,20 +110,29 @@ def _fields(site: Site, region: Any) -> None:
     """Fields side by side, their edges seen between them; perhaps a copse or a pond."""
     rng = site.rng
     region = _lake(site, region, 0.18)
+    found: dict[str, list[Any]] = {}
     if rng.random() < 0.3:
         copse = _patch(site, region, rng.uniform(0.08, 0.25))
         if copse is not None:
-            site.add("forest", "landuse", "forest", copse)
-            region = region.difference(copse.buffer(max(1.0, site.resolution)))
+            found["forest"] = [copse]
+            region = region.difference(copse)
     angle = direction(region) + rng.normal(0, 0.1)
     edge = max(0.8, 0.8 * site.resolution)
     for piece in _parcels(site, region, angle):
-        for parcel in parts(piece.buffer(-edge, join_style="mitre"), 2):
-            if 4 * parcel.area / parcel.length < max(12.0, 8 * site.resolution):
-                continue
-            look = site.pick({k: v[2] for k, v in PARCELS.items()})
-            turned = angle + np.pi / 2 * rng.integers(0, 2)
-            site.add(look, *PARCELS[look][:2], parcel, angle=float(turned))
+        look = site.pick({k: v[2] for k, v in PARCELS.items()})
+        if look != "field":
+            found.setdefault(look, []).append(piece)
+            continue
+        for field in parts(piece.buffer(-edge, join_style="mitre"), 2):
+            if breadth(field) > max(9.0, 7 * site.resolution):
+                turned = angle + np.pi / 2 * rng.integers(0, 2)
+                site.add(look, *PARCELS[look][:2], field, angle=float(turned))
+    for look, pieces in found.items():
+        # fields are told apart by their furrows; of other land, neighbours are one
+        whole = shapely.union_all(shapely.buffer(pieces, 0.01)).buffer(-edge, join_style="mitre")
+        for part in parts(whole, 2):
+            if breadth(part) > max(9.0, 7 * site.resolution):
+                site.add(look, *PARCELS[look][:2], part, angle=angle)
 
 
 def _parcels(site: Site, region: BaseGeometry, angle: float) -> list[Any]:

@@ -7,6 +7,7 @@ metres to the right of the left edge and metres above the bottom edge, true metr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -151,3 +152,9 @@ def road_width(tags: Mapping[str, str]) -> float:
     if 0 < width < 100:
         return width
     return _WIDTHS.get(tags["highway"].removesuffix("_link"), _WIDTH)
+
+
+def breadth(shape: BaseGeometry) -> float:
+    """How narrow a polygon is: the short side of the rectangle with its area and perimeter."""
+    half, area = shape.length / 2, shape.area
+    return float(half - math.sqrt(max(half**2 - 4 * area, 0.0))) / 2

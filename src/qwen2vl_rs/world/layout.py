@@ -19,6 +19,7 @@ from shapely import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from . import blocks, country
+from .elements import breadth
 from .features import Feature, Setting, curve, parts
 
 MARGIN = 40.0
@@ -197,6 +198,5 @@ def _seen(features: Iterable[Feature], side: float, resolution: float) -> Iterab
 def _is_visible(piece: Any, feature: Feature, resolution: float) -> bool:
     if feature.layer == "road":
         return bool(piece.length > max(12 * resolution, 2 * feature.width))
-    across = 4 * piece.area / piece.length / resolution  # pixels; of a square its side
-    least = {"building": 3.0, "water": 4.0, "land": 5.0}[feature.layer]
-    return bool(across >= least)
+    least = {"building": 3.0, "water": 3.0, "land": 4.0}[feature.layer]  # pixels
+    return breadth(piece) >= least * resolution

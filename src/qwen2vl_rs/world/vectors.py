@@ -26,7 +26,7 @@ from pyogrio.raw import read as read_raw
 from ..data.raster import reproject
 from ..data.scenes import Georeference
 from ..errors import DataError
-from .elements import KEYS, Element, Layer, classify, road_width
+from .elements import KEYS, Element, Layer, breadth, classify, road_width
 
 NO_TAGS = "without a tag that RSVQA knows"
 NO_SHAPE = "without a shape"
@@ -95,7 +95,7 @@ class Vectors:
                 shape = _only(shape.intersection(frame), 1 if layer == "road" else 2)
             if shape is None:  # it touches the edge from outside
                 continue
-            if least and layer != "road" and 4 * shape.area < least * shape.length:
+            if least and layer != "road" and breadth(shape) < least:
                 self.counts[TOO_SMALL] += 1
                 continue
             placed = shapely.transform(
