@@ -8,7 +8,7 @@ What happens to a file, in this order:
 1. Only plain local files are read, in the formats of `FORMATS`, recognised by their first bytes,
    never by their name. Nothing beside the file is looked at (``.aux.xml``, ``.msk``, ``.ovr``,
    world files) and nothing is written there. Of a file with several images the first is read.
-   Georeferencing is not read (but by `scenes`), and an EXIF orientation is ignored: the rows
+   Georeferencing is not read (but by `georaster`), and an EXIF orientation is ignored: the rows
    and columns are those stored in the file.
 2. Size limits are checked on the header, before any pixel is decoded.
 3. Three bands are chosen: `ImageRule.bands`, else the bands tagged red, green and blue, else the

@@ -57,14 +57,12 @@ class Map:
         side: of the square image, in metres.
         resolution: metres per pixel for which it was laid out.
         setting: its name.
-        ground: what bare ground between the features looks like, a value of ``landuse``.
         features: in the order of drawing: land, water, roads, buildings.
     """
 
     side: float
     resolution: float
     setting: str
-    ground: str
     features: tuple[Feature, ...] = field(repr=False)
 
 
@@ -90,10 +88,7 @@ def lay_out(rng: Generator, side: float, resolution: float, setting: str | None 
             country.fill(site, region, SETTINGS[_place(rng, chosen, region, side)])
         else:
             country.fill(site, region, chosen)
-    ground = "meadow" if chosen.theme in ("fields", "shore") else "grass"
-    if chosen.theme == "wild":
-        ground = "scrub"
-    return Map(side, resolution, setting, ground, tuple(_seen(site.features, side, resolution)))
+    return Map(side, resolution, setting, tuple(_seen(site.features, side, resolution)))
 
 
 def _place(rng: Generator, chosen: Setting, region: BaseGeometry, side: float) -> str:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..config import ImageRule
 from ..console import Progress, say, warn
+from ..data.georaster import Georeference, LargeImage, open_scene
 from ..data.raster import write_geotiff
-from ..data.scenes import Georeference, LargeImage, open_scene
 from ..errors import DataError
 from .questions import View
 from .vectors import REPAIRED, Tile, Vectors, latitude, read_vectors

@@ -23,8 +23,8 @@ from pyogrio import list_layers, read_info
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
 from pyogrio.raw import read as read_raw
 
+from ..data.georaster import Georeference
 from ..data.raster import reproject
-from ..data.scenes import Georeference
 from ..errors import DataError
 from .elements import KEYS, Element, Layer, breadth, classify, road_width
 

@@ -1,0 +1,120 @@
+"""Scenes: the same by the same seed, and exactly what they say."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+
+from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.data.georaster import open_scene
+from qwen2vl_rs.errors import ConfigError
+from qwen2vl_rs.world.elements import Element
+from qwen2vl_rs.world.scene import (
+    CLASSES,
+    make_place,
+    make_scene,
+    make_scenes,
+    truth,
+    write_scene,
+)
+from qwen2vl_rs.world.vectors import Tile, read_vectors
+
+
+def test_a_seed_and_a_number_make_a_scene():
+    a, b = make_scene(1, 4, side=96), make_scene(1, 4, side=96)
+    assert (a.pixels == b.pixels).all()
+    assert a.place == b.place
+    other = make_scene(1, 5, side=96)
+    assert other.pixels.shape == (96, 96, 3)
+    assert (other.pixels != a.pixels).any()
+    assert make_place(2, 4, side=96) != a.place
+
+
+def test_workers_change_nothing():
+    alone = list(make_scenes(7, range(6), side=64))
+    together = list(make_scenes(7, range(6), side=64, workers=2))
+    assert [s.place for s in alone] == [s.place for s in together]
+    assert all((a.pixels == b.pixels).all() for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("resolution", [0.15, 0.8, 10.0])
+def test_files_hold_the_same_scene(tmp_path, resolution):
+    for number in range(4):
+        scene = make_scene(3, number, side=128, resolution=resolution)
+        image, vectors = write_scene(scene, tmp_path, str(number))
+        with open_scene(image, ImageRule()) as opened:
+            pixels, share = opened.read(0, 0, 128, 128)
+            found = read_vectors(vectors, opened.reference, 128, 128)
+        assert (pixels == scene.pixels).all()
+        assert share > 0.99
+        assert not +found.counts
+        elements, size = found.cut(Tile(0, 0, 128, 128), least=1.0)
+        assert size == pytest.approx((resolution, resolution), rel=1e-3)
+        assert [(e.layer, e.label, e.width) for e in elements] == [
+            (e.layer, e.label, e.width) for e in scene.elements
+        ]
+        for a, b in zip(elements, scene.elements, strict=True):
+            assert a.shape.hausdorff_distance(b.shape) < 0.01
+
+
+def test_the_files_are_those_of_any_gis(tmp_path):
+    image, vectors = write_scene(make_scene(3, 1, side=64), tmp_path, "x")
+    with rasterio.open(image) as source:
+        assert source.crs.to_epsg() in range(32630, 32636)
+        assert source.transform.a == -source.transform.e == source.res[0]
+        assert 3e5 < source.bounds.left < 7e5
+    features = json.loads(vectors.read_text())["features"]
+    ((x, y, *_),) = {tuple(np.ravel(f["geometry"]["coordinates"][0])[:2]) for f in features[:1]}
+    assert -6 < x < 36
+    assert 38 < y < 58
+    assert all(len(f["properties"]) in (1, 2) for f in features)
+
+
+def test_cells_say_what_lies_in_them():
+    scene = make_scene(3, 0, side=252, setting="suburb", resolution=0.8)
+    shares, centres = truth(scene.elements, scene.side, 9)
+    assert shares.shape == (9, 9, len(CLASSES))
+    assert centres.shape == (9, 9)
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    buildings = [e for e in scene.elements if e.layer == "building"]
+    assert centres.sum() == len(buildings) > 5
+    for label in ("residential building", "residential"):
+        area = sum(e.shape.area for e in scene.elements if e.label == label) / scene.side**2
+        mean = shares[..., CLASSES.index(label)].mean()
+        # a pixel of the outline is counted in full
+        assert 0.95 * area < mean < 1.6 * area + 0.01
+
+
+def test_cells_start_in_the_north_west():
+    from shapely import box
+
+    house = Element("building", "residential building", box(5, 85, 15, 95))
+    shares, centres = truth([house], 100.0, 10)
+    assert centres[0, 1] + centres[1, 0] + centres[0, 0] + centres[1, 1] == 1
+    assert shares[:2, :2, 0].sum() > 0.9
+    assert shares[2:, :, 0].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"resolution": 20.0}, "20.0 m"), ({"setting": "moon"}, "moon")]
+)
+def test_what_cannot_be_drawn_is_refused(options, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        make_scene(1, 0, **options)
+    assert caught.value.hint.startswith("choose from")
+
+
+@pytest.mark.slow
+def test_twenty_scenes_a_second_on_two_cores():
+    import time
+
+    rates = []
+    for attempt in range(5):  # the machine may be busy
+        start = time.perf_counter()
+        assert sum(1 for _ in make_scenes(attempt, range(200), workers=2)) == 200
+        rates.append(200 / (time.perf_counter() - start))
+        if rates[-1] >= 20:
+            return
+    pytest.fail(f"{max(rates):.1f} scenes a second at best")
