@@ -44,7 +44,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.warp import transform as warp
 
@@ -198,7 +198,7 @@ def reproject(source: str, target: str, points: NDArray[np.float64]) -> NDArray[
     try:
         with rasterio.Env(**_GDAL_OPTIONS):
             x, y = warp(source, target, points[:, 0], points[:, 1])
-    except (RasterioError, CPLE_BaseError) as error:
+    except (CRSError, RasterioError, CPLE_BaseError) as error:
         raise ImageError(
             f"cannot go from {source[:60]} to {target[:60]}: {error}",
             hint="name a known system: gdal_translate -a_srs EPSG:…, ogr2ogr -a_srs EPSG:…",

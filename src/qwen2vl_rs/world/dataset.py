@@ -103,8 +103,12 @@ def assign(
     names = sorted(blocks)
     total, taken = len(regions), dict.fromkeys(SPLITS, 0)
     where: dict[tuple[int, int, int], str] = {}
-    for k in order:
-        split = max(SPLITS, key=lambda s: shares[SPLITS.index(s)] * total - taken[s])
+    wanted = [s for s, share in zip(SPLITS, shares, strict=True) if share]
+    for n, k in enumerate(order):
+        # each split gets a block; then always the one that lacks most
+        split = wanted[n] if n < len(wanted) else max(
+            wanted, key=lambda s: shares[SPLITS.index(s)] * total - taken[s]
+        )  # fmt: skip
         taken[split] += len(blocks[names[k]])
         where |= dict.fromkeys(blocks[names[k]], split)
     rank = {split: shares[k] for k, split in enumerate(SPLITS)}

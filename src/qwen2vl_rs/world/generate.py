@@ -118,7 +118,7 @@ def generate(
             result.pictures.append(picture)
             result.questions.append(asked)
         if not result.pictures:
-            reasons = "; ".join(f"{n:,} {why}" for why, n in result.left_out.items())
+            reasons = "; ".join(f"{n:,} {why}" for why, n in result.left_out.items() if n)
             raise DataError(f"no image is left: {reasons}", hint="take larger images, or --tile")
         _divide(plan, result)
         write_lists(
@@ -129,7 +129,7 @@ def generate(
             questions=result.questions, splits=result.splits, left_out=result.left_out,
         )  # fmt: skip
         write_json(folder / PLAN_FILE, {**_written(plan), "images": len(result.pictures)})
-    for reason, n in result.left_out.items():
+    for reason, n in (+result.left_out).items():
         say(f"left out: {n:,} {reason}")
     total = sum(map(len, result.questions))
     say(f"wrote {total:,} questions about {len(result.pictures):,} images to {folder}")

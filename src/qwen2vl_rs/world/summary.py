@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,7 +63,6 @@ def write(
         answers=list(_answers(questions, types, like.upper())),
         examples=list(_examples(images, pictures, questions, splits)),
         left_out=[{"n": f"{n:,}", "reason": reason} for reason, n in left_out.items() if n],
-        folder=shlex.quote(str(page.parent)),
     )
     with atomic_write(page) as file:
         file.write(text)

@@ -83,6 +83,9 @@ def pair(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Sourc
     Raises:
         DataError: there is no image, or none with vectors.
     """
+    for path in filter(None, (image, vectors)):
+        if not path.exists():
+            raise DataError(f"no file {path}", hint="check the path")
     if not image.is_dir():
         images = [image]
     else:

@@ -76,7 +76,7 @@ class Vectors:
 
         Args:
             tile: which piece.
-            least: polygons narrower than so many pixels are left out, and counted.
+            least: polygons narrower and lines shorter than so many pixels are left out, and counted.
 
         Returns:
             Elements, and the size of a pixel on the ground (across, down) in metres.
@@ -95,7 +95,7 @@ class Vectors:
                 shape = _only(shape.intersection(frame), 1 if layer == "road" else 2)
             if shape is None:  # it touches the edge from outside
                 continue
-            if least and layer != "road" and breadth(shape) < least:
+            if (shape.length if layer == "road" else breadth(shape)) < least:
                 self.counts[TOO_SMALL] += 1
                 continue
             placed = shapely.transform(
@@ -136,7 +136,7 @@ def read_vectors(
                 continue
             info = read_info(file, layer=name)
             columns += [c for c in info["fields"].tolist() if c not in columns]
-            total += info["features"] if info["features"] > 0 else 1
+            total += abs(info["features"])  # -1: not known
             tagged = [c for c in info["fields"].tolist() if c in KEYS or c == _OTHER]
             if tagged:
                 crs = _crs(path, name, info["crs"])
@@ -245,10 +245,15 @@ def _elements(
     crossed = ~shapely.is_valid(shapes)
     counts[REPAIRED] += int(crossed.sum())
     for k in np.flatnonzero(crossed).tolist():
-        shapes[k] = _only(shapely.make_valid(shapes[k]), 1 if kinds[k][0] == "road" else 2)
+        shapes[k] = _only(_repair(shapes[k]), 1 if kinds[k][0] == "road" else 2)
     there = np.array([s is not None for s in shapes], dtype=bool)
     counts[NO_SHAPE] += int((~there).sum())
     return shapes[there], [kind for kind, is_ in zip(kinds, there.tolist(), strict=True) if is_]
+
+
+def _repair(shape: Any) -> Any:
+    # parts that overlap are one; the other method would make a hole where they do
+    return shapely.make_valid(shape, method="structure", keep_collapsed=False)
 
 
 def _only(shape: Any, dimension: int) -> Any:

@@ -1,0 +1,103 @@
+"""The official layout, and splits that do not meet."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from qwen2vl_rs.data import rsvqa
+from qwen2vl_rs.errors import ConfigError
+from qwen2vl_rs.world.dataset import BESIDE, Picture, assign, parse_split, write_lists
+from qwen2vl_rs.world.questions import Question
+
+SHARES = (0.7, 0.15, 0.15)
+
+
+def picture(k):
+    return Picture(f"p{k}", "synthetic", 1.5, 2.5, 0.5, (k, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [("0.8,0.1,0.1", (0.8, 0.1, 0.1)), ("1,0", (1, 0, 0)), ("0.5, 0.5", (0.5, 0.5, 0))],
+)
+def test_shares(text, shares):
+    assert parse_split(text) == shares
+
+
+@pytest.mark.parametrize("text", ["", "1", "0.5,0.4", "0.5,0.6,-0.1", "a,b", "1,0,0,0"])
+def test_wrong_shares_are_refused(text):
+    with pytest.raises(ConfigError) as caught:
+        parse_split(text)
+    assert "--split 0.8,0.1,0.1" in caught.value.hint
+
+
+def test_neighbours_are_never_in_two_splits():
+    tiles = [(0, r, c) for r in range(24) for c in range(24)]
+    counts = Counter()
+    splits = dict(zip(tiles, assign(tiles, SHARES, 3, counts), strict=True))
+    for (_, r, c), split in splits.items():
+        around = {splits.get((0, r + a, c + b)) for a in (-1, 0, 1) for b in (-1, 0, 1)}
+        assert split is None or around <= {split, None}
+    kept = Counter(splits.values())
+    assert kept[None] == counts[BESIDE] > 0
+    assert kept["train"] > kept["test"] > 30
+    assert kept["val"] > 30
+
+
+def test_separate_scenes_are_all_used_by_their_shares():
+    scenes = [(k, 0, 0) for k in range(100)]
+    counts = Counter()
+    splits = assign(scenes, SHARES, 0, counts)
+    assert Counter(splits) == {"train": 70, "val": 15, "test": 15}
+    assert not counts
+    assert assign(scenes, SHARES, 0, counts) == splits != assign(scenes, SHARES, 1, counts)
+
+
+def test_two_images_never_meet():
+    tiles = [(s, 0, c) for s in range(12) for c in range(2)]
+    splits = assign(tiles, SHARES, 0, Counter())
+    assert None not in splits
+    assert splits[::2] == splits[1::2]
+
+
+def test_files_are_as_published(tmp_path):
+    asked = [
+        [Question("count", f"How many roads are there {k} {n}?", str(k), (n,)) for n in range(3)]
+        for k in range(4)
+    ]
+    splits = ["train", "test", "train", "val"]
+    written = write_lists(tmp_path, "LR", [picture(k) for k in range(4)], asked, splits)
+    assert sorted(p.name for p in written) == [
+        f"LR_split_{s}_{k}.json"
+        for s in ("test", "train", "val")
+        for k in ("answers", "images", "questions")
+    ]
+    records = {p.stem.removeprefix("LR_split_"): json.loads(p.read_text()) for p in written}
+    train = records["train_questions"]["questions"]
+    assert len(train) == 9  # up to the last active one
+    assert train[3] == {"id": 3, "active": False}
+    assert list(train[6]) == ["id", "date_added", "img_id", "people_id", "type", "question",
+                              "answers_ids", "active"]  # fmt: skip
+    assert [r["id"] for r in train] == list(range(9))
+    images = records["test_images"]["images"]
+    assert len(images) == 4
+    assert images[0] == {"id": 0, "active": False}
+    assert images[1]["questions_ids"] == [3, 4, 5]
+    assert images[1]["res_x"] == "0.5m"
+    answers = records["val_answers"]["answers"]
+    assert (len(answers), answers[-1]["question_id"], answers[-1]["answer"]) == (12, 11, "3")
+
+
+def test_our_own_reader_takes_them(tmp_path):
+    asked = [[Question("presence", f"Is there a road {k}?", "yes", ())] for k in range(3)]
+    write_lists(tmp_path, "LR", [picture(k) for k in range(3)], asked, ["train", "test", "train"])
+    folder = tmp_path / "Images_LR"
+    folder.mkdir()
+    for k in range(3):
+        (folder / f"{k}.tif").write_bytes(b"")
+    files = rsvqa.find_split(tmp_path, "train")
+    counts = rsvqa.LeftOut()
+    samples = list(rsvqa.read_split(files.questions, files.answers, files.images, counts=counts))
+    assert [s.question for s in samples] == ["Is there a road 0?", "Is there a road 2?"]
+    assert [s.type for s in samples] == ["presence"] * 2
