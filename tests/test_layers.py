@@ -202,8 +202,8 @@ def test_help_takes_no_longer_than_300_ms():
     pytest.fail(f"--help took {min(taken):.2f} s at best")
 
 
-def test_data_scoring_and_report_work_where_torch_is_not_installed():
-    rooms = {"ground floor", "data", "scoring", "report"}
+def test_data_scoring_worlds_and_report_work_where_torch_is_not_installed():
+    rooms = {"ground floor", "data", "scoring", "world", "report"}
     names = [name for name in MODULES if room(name) in rooms]
     assert {room(name) for name in names} == rooms
     done = python(

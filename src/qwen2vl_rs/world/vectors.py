@@ -76,7 +76,8 @@ class Vectors:
 
         Args:
             tile: which piece.
-            least: polygons narrower and lines shorter than so many pixels are left out, and counted.
+            least: polygons narrower and lines shorter than so many pixels are left out and
+                counted.
 
         Returns:
             Elements, and the size of a pixel on the ground (across, down) in metres.

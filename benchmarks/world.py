@@ -1,0 +1,76 @@
+"""Measure the worlds that ask questions: likeness to RSVQA, leaks of language, speed.
+
+Command: ``python benchmarks/world.py`` (about ten minutes on two cores); writes
+docs/results/world.json and docs/img/scenes.jpg, from which ``docs/make_world.py`` makes the page.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # the worlds and the measures are those of the tests
+
+from worlds import PUBLISHED, legacy, question_only, statistics  # noqa: E402
+
+from qwen2vl_rs.world.layout import SETTINGS  # noqa: E402
+from qwen2vl_rs.world.scene import make_scene, make_scenes  # noqa: E402
+
+IMAGES = 260  # of each legacy kind
+SCENES = 400  # of each manner
+
+
+def speed(workers: int, count: int = 200) -> float:
+    """Scenes of 256 pixels a second, start of the processes included."""
+    start = time.perf_counter()
+    made = sum(1 for _ in make_scenes(1, range(count), workers=workers))
+    return made / (time.perf_counter() - start)
+
+
+def contact_sheet(path: Path, side: int = 168) -> None:
+    """Scenes of all settings, and from near and far."""
+    wanted = [(name, None) for name in SETTINGS] + [("suburb", 0.15), ("village", 2.0),
+                                                    ("farm", 10.0)]  # fmt: skip
+    sheet = Image.new("RGB", (6 * (side + 4) - 4, 2 * (side + 4) - 4), "white")
+    for k, (setting, resolution) in enumerate(wanted):
+        scene = make_scene(12, k, setting=setting, resolution=resolution)
+        small = Image.fromarray(scene.pixels).resize((side, side), Image.Resampling.LANCZOS)
+        sheet.paste(small, (k % 6 * (side + 4), k // 6 * (side + 4)))
+    path.parent.mkdir(exist_ok=True)
+    sheet.save(path, quality=82)
+
+
+def main() -> None:
+    """Measure and write."""
+    rounded = {
+        like: {k: round(v, 4) for k, v in statistics(legacy(like, IMAGES)).items()}
+        for like in PUBLISHED
+    }
+    blind = {
+        manner: {k: round(v, 3) for k, v in question_only(manner, SCENES, 50).items()}
+        for manner in ("legacy", "sane", "balanced")
+    }
+    record = {
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+        "images": IMAGES,
+        "scenes": SCENES,
+        "published": PUBLISHED,
+        "legacy": rounded,
+        "question_only": blind,
+        "scenes_per_second": {str(n): round(speed(n), 1) for n in (1, 2)},
+    }
+    path = ROOT / "docs" / "results" / "world.json"
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    contact_sheet(ROOT / "docs" / "img" / "scenes.jpg")
+    print(json.dumps(record, indent=2))
+
+
+if __name__ == "__main__":
+    main()
