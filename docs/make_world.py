@@ -44,8 +44,7 @@ lines on the ground are decoration and hide nothing that counts.
 
 Images are GeoTIFFs in UTM; `vectors/` holds each map as GeoJSON with OpenStreetMap's tags. Reading
 it over its image gives the same elements again (a test compares them). A seed gives the same bytes
-on any number of processes: {one} scenes a second of 256 pixels in one process, {two} in two
-({cores} cores, shared with other work). For training by hand there are
+on any number of processes; a scene of 256 pixels takes {cost} ms of one core. For training by hand there are
 `qwen2vl_rs.world.scene.make_scene` (pixels and elements in memory) and `truth` (for each cell of a
 grid, the share of every class and the number of building centres).
 
@@ -125,9 +124,7 @@ def page() -> str:
     test = round(0.3 * found["scenes"])
     return TEXT.format(
         settings="nine",
-        one=found["scenes_per_second"]["1"],
-        two=found["scenes_per_second"]["2"],
-        cores=found["machine"]["cores"],
+        cost=found["core_ms_per_scene"],
         images=found["images"],
         scenes=found["scenes"],
         train=found["scenes"] - test,
