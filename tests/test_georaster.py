@@ -75,6 +75,15 @@ def test_an_image_that_lies_nowhere_is_refused_with_the_remedy(tmp_path, options
     assert "gdal_translate -a_srs" in caught.value.hint
 
 
+def test_a_palette_is_refused_with_the_remedy(tmp_path):
+    path = write(tmp_path / "a.tif", noise(shape=(1, 40, 60)), photometric="palette")
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {k: (k, 0, 0, 255) for k in range(256)})
+    with pytest.raises(ImageError, match="palette") as caught, open_scene(path, ImageRule()):
+        pass
+    assert "-expand rgb" in caught.value.hint
+
+
 def test_what_is_written_is_read_again(tmp_path):
     pixels = np.moveaxis(noise(), 0, 2)
     there = Georeference("EPSG:32631", tuple(UTM)[:6]).moved(7, 3)

@@ -50,6 +50,13 @@ class LargeImage:
         self.width, self.height, self.reference = int(source.width), int(source.height), reference
         self._source, self._rule = source, rule
         self._bands = choose_bands(source, path, rule)
+        if source.colorinterp[self._bands[0] - 1].name == "palette":
+            raise ImageError(
+                f"{path}: its pixels are numbers in a palette",
+                hint="expand them: gdal_translate -expand rgb IN OUT.tif",
+            )
+        tags = source.tags(self._bands[0], ns="IMAGE_STRUCTURE")
+        self._bits = int(tags.get("NBITS", 8))
         if source.dtypes[0] != "uint8" and rule.value_range is None:
             # equal values have to look equal in all pieces
             step = max(1, max(self.width, self.height) // 1024)
@@ -73,7 +80,7 @@ class LargeImage:
         values = self._source.read(self._bands, window=window)  # (band, row, column)
         valid = valid_values(self._source, list(self._bands), window=window)
         if values.dtype == np.uint8:
-            planes = eight_bit(values, valid, 8)
+            planes = eight_bit(values, valid, self._bits)
             filled = values.any(axis=0)
         else:
             planes = stretch(values, valid, self._rule)
@@ -94,7 +101,7 @@ def open_scene(path: str | os.PathLike[str], rule: ImageRule) -> Iterator[LargeI
     Raises:
         ImageError: as `read_rgb`, or the image does not say where it lies.
     """
-    with open_image(path, GDAL_GEOREF_SOURCES="INTERNAL,WORLDFILE,PAM") as source:
+    with open_image(path, GDAL_GEOREF_SOURCES="INTERNAL") as source:
         a, b, c, d, e, f = tuple(source.transform)[:6]
         if source.crs is None or (a, b, d, e) == (1, 0, 0, 1) or a * e == b * d:
             missing = "no coordinate reference system" if source.crs is None else "no position"

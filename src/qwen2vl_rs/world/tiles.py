@@ -23,7 +23,7 @@ NOTHING = "tiles without anything to ask about"
 EDGE = "incomplete tiles at the edges"
 UNPAIRED = "images without a vector file of the same name"
 
-IMAGES = (".tif", ".tiff", ".jp2", ".png", ".jpg")
+IMAGES = (".tif", ".tiff", ".jp2")
 VECTORS = (".geojson", ".gpkg", ".shp", ".fgb", ".osm.pbf", ".pbf", ".json")
 
 
