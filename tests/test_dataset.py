@@ -54,6 +54,14 @@ def test_separate_scenes_are_all_used_by_their_shares():
     assert assign(scenes, SHARES, 0, counts) == splits != assign(scenes, SHARES, 1, counts)
 
 
+def test_a_few_images_are_blocks_as_a_whole():
+    tiles = [(s, r, c) for s in range(5) for r in range(2) for c in range(2)]
+    counts = Counter()
+    splits = assign(tiles, (0.8, 0.1, 0.1), 0, counts)
+    assert Counter(splits) == {"train": 12, "val": 4, "test": 4}
+    assert not counts
+
+
 def test_two_images_never_meet():
     tiles = [(s, 0, c) for s in range(12) for c in range(2)]
     splits = assign(tiles, SHARES, 0, Counter())
@@ -87,6 +95,20 @@ def test_files_are_as_published(tmp_path):
     assert images[1]["res_x"] == "0.5m"
     answers = records["val_answers"]["answers"]
     assert (len(answers), answers[-1]["question_id"], answers[-1]["answer"]) == (12, 11, "3")
+
+
+def test_an_image_between_two_splits_is_inactive_in_all(tmp_path):
+    asked = [[Question("presence", "Is there a road?", "yes", ())], [], asked_last()]
+    written = write_lists(tmp_path, "LR", [picture(k) for k in range(3)], asked,
+                          ["train", None, "test"])  # fmt: skip
+    images = [json.loads(p.read_text())["images"] for p in written if "images" in p.name]
+    assert [[r["active"] for r in rows] for rows in images] == [
+        [True, False, False], [False, False, True],
+    ]  # fmt: skip
+
+
+def asked_last():
+    return [Question("count", "How many roads are there?", "2", ())]
 
 
 def test_our_own_reader_takes_them(tmp_path):

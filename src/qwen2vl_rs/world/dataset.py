@@ -97,7 +97,8 @@ def assign(
     Returns:
         ``train``, ``val``, ``test``, or None for what is left out.
     """
-    block = next((b for b in (4, 3, 2) if len(_blocks(regions, b)) >= 8), 1)
+    sides = [(4, 8), (3, 8), (2, 8), (4, 3), (3, 3), (2, 3)]  # of blocks, and fewest blocks
+    block = next((side for side, least in sides if len(_blocks(regions, side)) >= least), 1)
     blocks = _blocks(regions, block)
     order = np.random.default_rng([seed, 7]).permutation(len(blocks)).tolist()
     names = sorted(blocks)
@@ -143,7 +144,7 @@ def _neighbours(region: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
 
 def write_lists(
     folder: Path, prefix: str, pictures: Sequence[Picture],
-    questions: Sequence[Sequence[Question]], splits: Sequence[str],
+    questions: Sequence[Sequence[Question]], splits: Sequence[str | None],
 ) -> list[Path]:  # fmt: skip
     """Write the lists of all splits.
 
@@ -152,7 +153,7 @@ def write_lists(
         prefix: of the names of the files.
         pictures: their positions are their ids.
         questions: of each picture.
-        splits: of each picture.
+        splits: of each picture; None: it is inactive in all.
 
     Returns:
         The files.
@@ -162,7 +163,7 @@ def write_lists(
     """
     first = np.concatenate([[0], np.cumsum([len(q) for q in questions])]).tolist()
     written = []
-    for split in sorted(set(splits), key=SPLITS.index):
+    for split in [s for s in SPLITS if s in splits]:
         active = [s == split for s in splits]
         last = max((first[k + 1] for k, a in enumerate(active) if a), default=0)
         rows = {

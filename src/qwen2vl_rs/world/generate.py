@@ -76,14 +76,14 @@ class Result:
 
     Attributes:
         folder: of the data set.
-        pictures, questions, splits: one entry an image.
+        pictures, questions, splits: one entry an image; None is the split of one between two.
         left_out: numbers by reason.
     """
 
     folder: Path
     pictures: list[Picture] = field(default_factory=list)
     questions: list[list[Question]] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -132,7 +132,8 @@ def generate(
     for reason, n in (+result.left_out).items():
         say(f"left out: {n:,} {reason}")
     total = sum(map(len, result.questions))
-    say(f"wrote {total:,} questions about {len(result.pictures):,} images to {folder}")
+    images_asked = sum(map(bool, result.splits))
+    say(f"wrote {total:,} questions about {images_asked:,} images to {folder}")
     return page
 
 
@@ -224,10 +225,9 @@ def _tiles(plan: Plan, images: Path, result: Result) -> Iterator[tuple[Picture, 
 def _divide(plan: Plan, result: Result) -> None:
     """Give each image its split, and level the answers within each."""
     regions = [p.region for p in result.pictures]
-    splits = assign(regions, plan.split, plan.seed, result.left_out)
+    result.splits = assign(regions, plan.split, plan.seed, result.left_out)
     # an image between two splits stays in the folder and is asked nothing
-    asked = [q if s else [] for q, s in zip(result.questions, splits, strict=True)]
-    result.splits = [s or "train" for s in splits]
+    asked = [q if s else [] for q, s in zip(result.questions, result.splits, strict=True)]
     for split, share in zip(SPLITS, plan.split, strict=True):
         if share and split not in result.splits:
             warn(f"too few images for {split}: it is empty (--split {_shares(plan.split)})")

@@ -31,7 +31,7 @@ _MANNERS = {
 
 def write(
     page: Path, images: Path, *, manner: Manner, like: str, pictures: Sequence[Picture],
-    questions: Sequence[Sequence[Question]], splits: Sequence[str], left_out: Counter[str],
+    questions: Sequence[Sequence[Question]], splits: Sequence[str | None], left_out: Counter[str],
 ) -> None:  # fmt: skip
     """Write the page, in one file without scripts.
 
@@ -55,7 +55,7 @@ def write(
         undefined=StrictUndefined, trim_blocks=True,
     )  # fmt: skip
     text = environment.get_template("summary.html").render(
-        title=f"{total:,} questions about {len(pictures):,} images",
+        title=f"{total:,} questions about {sum(map(bool, splits)):,} images",
         intro=_MANNERS[manner],
         types=types,
         splits=list(_splits(questions, splits, types)),
@@ -69,7 +69,7 @@ def write(
 
 
 def _splits(
-    questions: Sequence[Sequence[Question]], splits: Sequence[str], types: Sequence[str]
+    questions: Sequence[Sequence[Question]], splits: Sequence[str | None], types: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     for split in SPLITS:
         mine = [asked for asked, s in zip(questions, splits, strict=True) if s == split]
@@ -102,7 +102,7 @@ def _answers(
 
 def _examples(
     images: Path, pictures: Sequence[Picture], questions: Sequence[Sequence[Question]],
-    splits: Sequence[str],
+    splits: Sequence[str | None],
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Images spread over the whole set, each with a few of its questions."""
     asked_about = [k for k, asked in enumerate(questions) if asked]
