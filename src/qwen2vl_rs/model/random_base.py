@@ -103,6 +103,7 @@ def write_random_base(
     *,
     family: str = "qwen2_vl",
     vocabulary: Path | None = None,
+    corpus: Iterable[str] | None = None,
     seed: int = 0,
     shard: str = "100MB",
 ) -> Path:
@@ -114,6 +115,8 @@ def write_random_base(
         family: ``qwen2_vl``, ``qwen2_5_vl`` or ``qwen3_vl``.
         vocabulary: a ``qwen.tiktoken`` merges file for the real 151,936-token vocabulary; None
             for a cut-down one of some 600 tokens, whose special-token ids differ.
+        corpus: texts whose words the cut-down vocabulary holds (then some 900 tokens); None for
+            the words of RSVQA's questions.
         seed: of the weights.
         shard: largest size of one weights file.
 
@@ -121,7 +124,7 @@ def write_random_base(
         ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ids = _write_tokenizer(folder, vocabulary)
+    ids = _write_tokenizer(folder, vocabulary, corpus)
     words_known = 151936 if vocabulary else 64 * -(-(max(ids.values()) + 1) // 64)
     config = _config(family, size, ids, words_known)
     with torch.random.fork_rng(devices=[]):
@@ -209,8 +212,10 @@ def _config(family: str, size: Size, ids: dict[str, int], vocab_size: int) -> di
     return {**whole, "text_config": text, "vision_config": vision}
 
 
-def _write_tokenizer(folder: Path, vocabulary: Path | None) -> dict[str, int]:
-    vocab, merges = _read_tiktoken(vocabulary) if vocabulary else _train_merges()
+def _write_tokenizer(
+    folder: Path, vocabulary: Path | None, corpus: Iterable[str] | None
+) -> dict[str, int]:
+    vocab, merges = _read_tiktoken(vocabulary) if vocabulary else _train_merges(corpus)
     special = {token: len(vocab) + n for n, token in enumerate(SPECIAL_TOKENS)}
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
@@ -236,28 +241,33 @@ def _write_tokenizer(folder: Path, vocabulary: Path | None) -> dict[str, int]:
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config, indent=2))
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = _cut_words()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
     tokenizer.save(str(folder / "tokenizer.json"))
     return special
 
 
-def _train_merges() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """A byte-level vocabulary of some 600 tokens from the words of RSVQA questions."""
+def _cut_words() -> pre_tokenizers.PreTokenizer:
+    """Cuts text where no token may reach across: between words, and between digits."""
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def _train_merges(corpus: Iterable[str] | None) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A small byte-level vocabulary from the words of texts, or of RSVQA's questions."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = _cut_words()
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
+        vocab_size=900 if corpus else 600,
         show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
-    tokenizer.train_from_iterator(_CORPUS.splitlines(), trainer)
+    tokenizer.train_from_iterator(corpus or _CORPUS.splitlines(), trainer)
     model = json.loads(tokenizer.to_str())["model"]
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in model["merges"]]
     return model["vocab"], merges

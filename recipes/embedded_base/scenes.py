@@ -1,0 +1,156 @@
+"""Scenes for pre-training, drawn once into memory-mapped files, with what each visual token holds.
+
+Shapes: N scenes, `SIDE` pixels along a side, `CELLS` visual tokens along a side, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+
+from qwen2vl_rs.console import Progress
+from qwen2vl_rs.runs import atomic_write
+from qwen2vl_rs.world.elements import Element, Layer
+from qwen2vl_rs.world.scene import CLASSES, make_scene, truth
+from qwen2vl_rs.world.things import SHAPES, SIZES, Phrase, Rules, Things
+
+CELLS = 9
+SIDE = 28 * CELLS  # what the processor makes of the 256 pixels of a generated image
+DRAWN = 256
+_KINDS = [(layer, a) for layer in ("building", "water", "land") for a in (*SIZES, *SHAPES)]
+#: Of each cell: shares of the classes, how many centres of the classes and of things of each size
+#: and shape, share near a building.
+SHARES, CENTRES = len(CLASSES), len(CLASSES) + len(_KINDS)
+TARGETS = SHARES + CENTRES + 1
+_BUILT_UP = 30.0  # metres around a building: what rural and urban are told by
+_CHUNK = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """Scenes in files.
+
+    Attributes:
+        pixels: (N, SIDE, SIDE, 3) 8-bit.
+        targets: (N, CELLS, CELLS, TARGETS) as `cell_truth` gives them.
+        folder: where they lie.
+    """
+
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.float16]
+    folder: Path
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def elements(self, chunk: int) -> list[tuple[float, tuple[Element, ...]]]:
+        """Side in metres and elements of the scenes of one chunk of `_CHUNK`."""
+        found: list[Any] = pickle.loads((self.folder / f"elements-{chunk}.pickle").read_bytes())
+        return found
+
+
+def cell_truth(elements: tuple[Element, ...], side: float) -> NDArray[np.float32]:
+    """(CELLS, CELLS, TARGETS) what a visual token should know of its cell."""
+    shares, _ = truth(elements, side, CELLS)
+    centres = np.zeros((CELLS, CELLS, CENTRES), np.float32)
+    numbers = {label: k for k, label in enumerate(CLASSES)}
+    things = Things(elements, side, side, Rules(False, side / DRAWN))
+    kinds = [_has(things, elements, *kind) for kind in _KINDS]
+    for n, element in enumerate(elements):
+        x, y = shapely.get_coordinates(shapely.point_on_surface(element.shape))[0]
+        row = min(int((side - y) / side * CELLS), CELLS - 1)
+        cell = centres[row, min(int(x / side * CELLS), CELLS - 1)]
+        if (k := numbers.get(element.label)) is not None:
+            cell[k] += 1
+        cell[len(CLASSES) :] += [mask[n] for mask in kinds]
+    near = np.zeros((CELLS, CELLS, 1), np.float32)
+    buildings = [e.shape for e in elements if e.layer == "building"]
+    if buildings:
+        at = (np.arange(4 * CELLS) + 0.5) / (4 * CELLS) * side
+        points = shapely.points(*np.meshgrid(at, side - at))
+        tree = shapely.STRtree(buildings)
+        hits = tree.query_nearest(points.ravel(), max_distance=_BUILT_UP, all_matches=False)[0]
+        mask = np.zeros(points.size, np.float32)
+        mask[hits] = 1
+        near[..., 0] = mask.reshape(CELLS, 4, CELLS, 4).mean(axis=(1, 3))
+    return np.concatenate([shares, centres, near], axis=2)
+
+
+def _has(things: Things, elements: tuple[Element, ...], layer: Layer, word: str) -> Any:
+    """Which elements of a layer have an attribute."""
+    if layer != "land":
+        label = "building" if layer == "building" else "water area"
+        return things.select(Phrase(layer, label, word))
+    labels = sorted({e.label for e in elements if e.layer == layer})
+    none = np.zeros(len(elements), bool)
+    return sum((things.select(Phrase(layer, label, word)) for label in labels), none)
+
+
+def _chunk(seed: int, folder: Path, number: int) -> tuple[int, Any, Any]:
+    pixels, targets, elements = [], [], []
+    for k in range(number * _CHUNK, (number + 1) * _CHUNK):
+        scene = make_scene(seed, k, side=DRAWN)
+        small = Image.fromarray(scene.pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        side = scene.place.side
+        pixels.append(np.asarray(small))
+        targets.append(cell_truth(scene.elements, side).astype(np.float16))
+        elements.append((side, scene.elements))
+    with atomic_write(folder / f"elements-{number}.pickle", "wb") as file:
+        file.write(pickle.dumps(elements))
+    return number, np.stack(pixels), np.stack(targets)
+
+
+def draw(folder: Path, seed: int, number: int, workers: int = 2) -> None:
+    """Draw scenes; what is there already is kept.
+
+    Args:
+        folder: of the files.
+        seed: of the series.
+        number: of scenes, a multiple of `_CHUNK`.
+        workers: processes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    done_file = folder / "done.json"
+    done = set(json.loads(done_file.read_text())) if done_file.exists() else set()
+    todo = [k for k in range(number // _CHUNK) if k not in done]
+    if not todo:
+        return
+    for name, size in (("pixels", SIDE * SIDE * 3), ("targets", CELLS * CELLS * TARGETS * 2)):
+        with (folder / f"{name}.bin").open("ab") as file:
+            file.truncate(max(number * size, file.tell()))
+    pixels, targets = _files(folder, "r+")
+    with multiprocessing.Pool(workers) as pool, Progress("drawing", len(todo), "chunks") as bar:
+        for k, drawn, told in pool.imap_unordered(partial(_chunk, seed, folder), todo):
+            part = slice(k * _CHUNK, (k + 1) * _CHUNK)
+            pixels[part], targets[part] = drawn, told
+            pixels.flush()
+            targets.flush()
+            done.add(k)
+            with atomic_write(done_file) as file:
+                file.write(json.dumps(sorted(done)))
+            bar.advance()
+
+
+def _files(folder: Path, mode: Any) -> tuple[Any, Any]:
+    pixels = np.memmap(folder / "pixels.bin", np.uint8, mode).reshape(-1, SIDE, SIDE, 3)
+    targets = np.memmap(folder / "targets.bin", np.float16, mode)
+    return pixels, targets.reshape(-1, CELLS, CELLS, TARGETS)
+
+
+def load(folder: Path, most: int | None = None) -> Scenes:
+    """Scenes that `draw` has drawn: of the chunks from the first on, at most so many."""
+    done = set(json.loads((folder / "done.json").read_text()))
+    whole = next(k for k in range(len(done) + 1) if k not in done) * _CHUNK
+    pixels, targets = _files(folder, "r")
+    whole = min(whole, most or whole)
+    return Scenes(pixels[:whole], targets[:whole], folder)

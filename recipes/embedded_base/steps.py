@@ -1,0 +1,99 @@
+"""What both phases of training share: steps that can be interrupted and taken again alike.
+
+Everything random in a step comes from the seed and the step's number, so a run that goes on from
+its last state ends as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from qwen2vl_rs.console import Progress
+
+EVERY = 50  # steps between states
+
+
+def schedule(step: int, steps: int, warmup: int = 50) -> float:
+    """Share of the learning rate: up within ``warmup`` steps, then down by half a cosine."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def train(
+    name: str,
+    module: torch.nn.Module,
+    loss: Callable[[int], torch.Tensor],
+    folder: Path,
+    *,
+    steps: int,
+    rate: float,
+    report: Callable[[], dict[str, float]],
+) -> None:
+    """Train a module, going on where an earlier call was interrupted.
+
+    Args:
+        name: of the phase; its state is ``NAME.safetensors``, its log ``NAME.jsonl``.
+        module: what is trained.
+        loss: step's number → its loss, ready for ``backward``.
+        folder: of the files.
+        steps: in all.
+        rate: learning rate after warm-up.
+        report: figures to log now and then.
+    """
+    weights = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
+    state = folder / f"{name}.safetensors"
+    done = _restore(state, module, optimizer) if state.exists() else 0
+    recent: list[float] = []
+    with Progress(name, steps, "steps", done) as bar, (folder / f"{name}.jsonl").open("a") as log:
+        for step in range(done, steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * schedule(step, steps)
+            value = loss(step)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            recent.append(value.item())
+            bar.advance(1, f"loss {value.item():.3f}")
+            if (step + 1) % EVERY == 0 or step + 1 == steps:
+                _save(state, module, optimizer, step + 1)
+                line = {"step": step + 1, "loss": sum(recent) / len(recent)}
+                if (step + 1) % (4 * EVERY) == 0 or step + 1 == steps:
+                    line |= report()
+                log.write(json.dumps({k: round(v, 4) for k, v in line.items()}) + "\n")
+                log.flush()
+                recent = []
+
+
+def _save(path: Path, module: torch.nn.Module, optimizer: Any, step: int) -> None:
+    tensors = {f"weights.{k}": v for k, v in module.state_dict().items()}
+    for n, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{n}.{k}": v for k, v in values.items()}
+    temporary = path.with_suffix(".tmp")
+    # tied weights stand twice in a state: each gets memory of its own
+    save_file({k: v.clone() for k, v in tensors.items()}, temporary, {"step": str(step)})
+    temporary.replace(path)
+
+
+def _restore(path: Path, module: torch.nn.Module, optimizer: Any) -> int:
+    with safe_open(path, "pt") as file:
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        step = int(file.metadata()["step"])
+    module.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("weights.")})
+    whole = optimizer.state_dict()
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, n, name = key.split(".")
+            whole["state"].setdefault(int(n), {})[name] = value
+    optimizer.load_state_dict(whole)
+    return step

@@ -1,0 +1,143 @@
+"""Pre-training of the embedded base: a small Qwen2-VL that sees, and answers in sentences.
+
+    python recipes/embedded_base/train.py FOLDER
+
+Draws scenes, teaches the eyes, then the words, measures both on scenes of another seed, and
+writes the base to src/qwen2vl_rs/model/base. Every stage goes on where it was interrupted; the
+same seed gives the same base on the same kind of machine.
+
+Hardware, time and figures: see README.md beside the weights, which this script writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import scenes
+import torch
+from card import write_card
+from eyes import GridHead, grid_loss, grid_scores, see, turned
+from scenes import CELLS, TARGETS, Scenes
+from sentences import corpus
+from steps import train
+from words import Lessons, encode, sentence_scores
+
+from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.console import say
+from qwen2vl_rs.model.loader import Base, load_base
+from qwen2vl_rs.model.random_base import Size, write_random_base
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGED = ROOT / "src/qwen2vl_rs/model/base"
+FIGURES = ROOT / "docs/results/embedded_base.json"
+#: Kept small: an image costs 12 GFLOP in the first phase and 25 in the second.
+SIZE = Size(hidden=256, layers=4, vision_hidden=160, vision_layers=3, kv_heads=4, head=32,
+            intermediate=512, vision_head=32)  # fmt: skip
+SEED, HELD_OUT_SEED = 900_000, 900_001  # of scenes
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, help="for scenes and states (1 GB per 5,000 scenes)")
+    parser.add_argument("--scenes", type=int, default=4800)
+    parser.add_argument("--eyes", type=int, default=1000, help="steps of the first phase")
+    parser.add_argument("--words", type=int, default=1000, help="steps of the second phase")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+def start(folder: Path, known: Scenes, seed: int) -> Base:
+    """A base with random weights, and words from the sentences of some scenes."""
+    path = folder / "base"
+    if not (path / "config.json").exists():
+        write_random_base(path, SIZE, corpus=corpus(known.elements(0)), seed=seed)
+    return load_base(path, ViewConfig(instruction=""))
+
+
+def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int) -> GridHead:
+    """First phase; see `eyes`."""
+    visual, head = base.model.model.visual.requires_grad_(True), GridHead(SIZE.hidden)
+
+    def loss(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([1, step])
+        chosen = np.sort(rng.choice(len(known), 12, replace=False))
+        way = int(rng.integers(8))
+        pixels = turned(known.pixels[chosen], way).copy()
+        truth = turned(known.targets[chosen], way).astype(np.float32, order="C")
+        told = head(see(visual, pixels))
+        return grid_loss(told, torch.from_numpy(truth).view(len(chosen), CELLS**2, TARGETS))
+
+    both = torch.nn.ModuleList([visual, head])
+    train("eyes", both, loss, folder, steps=steps, rate=2e-3,
+          report=lambda: grid_scores(visual, head, held, 100))  # fmt: skip
+    visual.requires_grad_(False)
+    return head
+
+
+def teach_words(
+    base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Second phase; see `words`. Returns scores with the right scenes and with wrong ones."""
+    seen = encode(base, known, folder)
+    held_seen = encode(base, held, held.folder)
+    base.model.model.language_model.requires_grad_(True)
+    base.model.train()
+    lessons = Lessons(base, known, seen, images=8, questions=24, seed=2)
+    train("words", base.model, lessons.loss, folder, steps=steps, rate=1.5e-3,
+          report=lambda: sentence_scores(base, held, held_seen, 20))  # fmt: skip
+    base.model.eval().requires_grad_(False)
+    return (
+        sentence_scores(base, held, held_seen, 200),
+        sentence_scores(base, held, held_seen, 100, wrong=True),
+    )
+
+
+def package(base: Base, target: Path) -> None:
+    """Write the base as it is published: brain floats, and the files beside the weights."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in base.folder.iterdir():
+        if path.suffix in (".json", ".txt"):
+            shutil.copy(path, target)
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(
+        json.dumps({**config, "torch_dtype": "bfloat16"}, indent=2) + "\n"
+    )
+    base.model.to(torch.bfloat16).save_pretrained(target / "tmp")
+    (target / "tmp/model.safetensors").rename(target / "model.safetensors")
+    shutil.rmtree(target / "tmp")
+
+
+def main() -> None:
+    """Run all stages."""
+    asked, began = arguments(), time.monotonic()
+    torch.manual_seed(asked.seed)
+    held_folder = asked.folder / "val"
+    scenes.draw(held_folder, HELD_OUT_SEED, 300, asked.workers)
+    scenes.draw(asked.folder / "train", SEED, asked.scenes, asked.workers)
+    known, held = scenes.load(asked.folder / "train", asked.scenes), scenes.load(held_folder)
+    say(f"{len(known):,} scenes")
+    base = start(asked.folder, known, asked.seed)
+    head = teach_eyes(base, known, held, asked.folder, asked.eyes)
+    figures: dict[str, object] = {"grid": grid_scores(base.model.model.visual, head, held)}
+    right, wrong = teach_words(base, known, held, asked.folder, asked.words)
+    figures |= {
+        "sentences": right, "sentences_wrong_scene": wrong,
+        "parameters": sum(p.numel() for p in base.model.parameters()),
+        "scenes": len(known), "eyes_steps": asked.eyes, "words_steps": asked.words,
+        "threads": torch.get_num_threads(), "seconds_of_this_call": time.monotonic() - began,
+    }  # fmt: skip
+    package(base, PACKAGED)
+    FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_card(PACKAGED / "README.md", figures)
+    say(f"wrote {PACKAGED}")
+
+
+if __name__ == "__main__":
+    main()

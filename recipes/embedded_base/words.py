@@ -1,0 +1,120 @@
+"""Then the words: the language model learns to talk about what the eyes see.
+
+The eyes rest in this phase, so each scene is encoded once; many questions hang below each image
+(`qwen2vl_rs.model.tree`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from eyes import GRID, see
+from scenes import CELLS, Scenes
+from sentences import INSTRUCTIONS, Talk
+from torch.nn.functional import cross_entropy
+
+from qwen2vl_rs.console import Progress
+from qwen2vl_rs.model.answer import answer, forward
+from qwen2vl_rs.model.images import Pixels
+from qwen2vl_rs.model.loader import Base
+from qwen2vl_rs.model.packing import Ask, pack, sharing_order
+from qwen2vl_rs.model.prompt import PromptFormat, load_prompt_format
+
+
+@torch.no_grad()
+def encode(base: Base, scenes: Scenes, folder: Path) -> Any:
+    """(N, CELLS², H) half-precision visual tokens of scenes, kept in a file."""
+    width = base.model.config.get_text_config().hidden_size
+    path, shape = folder / "features.bin", (len(scenes), CELLS**2, width)
+    size = 2 * int(np.prod(shape))
+    if not path.exists() or path.stat().st_size != size:
+        path.unlink(missing_ok=True)
+        values = np.memmap(path.with_suffix(".tmp"), np.float16, "w+", shape=shape)
+        with Progress("encoding", len(scenes), "scenes") as bar:
+            for start in range(0, len(scenes), 20):
+                part = slice(start, start + 20)
+                seen = see(base.model.model.visual, scenes.pixels[part])
+                values[part] = seen.numpy()
+                bar.advance(len(seen))
+        values.flush()
+        path.with_suffix(".tmp").rename(path)
+    return np.memmap(path, np.float16, "r", shape=shape)
+
+
+def shown(features: Any) -> Pixels:
+    """One scene's visual tokens (CELLS², H) as the engine takes them."""
+    seen = torch.from_numpy(features.astype(np.float32))
+    return Pixels(GRID, CELLS**2, features=seen[:, None])
+
+
+class Lessons:
+    """Questions and answers about scenes, a step at a time.
+
+    Args:
+        base: what is trained.
+        scenes: what is talked about.
+        features: of `encode`.
+        images: scenes in a step.
+        questions: about each of them.
+        seed: of the choice.
+    """
+
+    def __init__(
+        self, base: Base, scenes: Scenes, features: Any, images: int, questions: int, seed: int
+    ) -> None:
+        self.base, self.features, self.scenes = base, features, scenes
+        self.images, self.questions, self.seed = images, questions, seed
+        chunks = -(-len(scenes) // len(scenes.elements(0)))
+        self.elements = [one for k in range(chunks) for one in scenes.elements(k)]
+        self.prompts = [
+            load_prompt_format(base.folder, base.model.config, text) for text in INSTRUCTIONS
+        ]
+
+    def loss(self, step: int) -> torch.Tensor:
+        """Mean cross-entropy of a step's answers."""
+        rng = np.random.default_rng([self.seed, step])
+        prompts = self.prompts[int(rng.integers(len(self.prompts)))]
+        chosen = rng.choice(len(self.scenes), self.images, replace=False)
+        asks = [self._ask(rng, int(n), prompts) for n in chosen]
+        asks, _ = sharing_order(asks)
+        (batch,) = pack(asks, prompts, 2, 1 << 20)
+        logits = forward(self.base.model, batch, torch.from_numpy(batch.layout.predictors))
+        return cross_entropy(logits, torch.from_numpy(batch.layout.targets))
+
+    def _ask(self, rng: np.random.Generator, n: int, prompts: PromptFormat) -> Ask:
+        side, elements = self.elements[n]
+        pairs = Talk(rng, elements, side).pairs(self.questions)
+        branches = [prompts.branch(p.question, p.answer) for p in pairs]
+        return Ask(shown(self.features[n]), branches)
+
+
+def sentence_scores(
+    base: Base, scenes: Scenes, features: Any, most: int, *, wrong: bool = False
+) -> dict[str, float]:
+    """Share of answers that are right to the letter, by kind, on scenes not trained on.
+
+    Args:
+        base: with a prompt that has no instruction.
+        scenes: asked about.
+        features: of `encode`.
+        most: scenes.
+        wrong: show each question another scene: what remains is guessed.
+    """
+    right: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    elements = [one for k in range(-(-most // 100)) for one in scenes.elements(k)]
+    base.model.eval()
+    for n in range(min(most, len(scenes))):
+        side, things = elements[n]
+        pairs = list(Talk(np.random.default_rng([5, n]), things, side).pairs(24))
+        seen = shown(features[(n + 1) % len(scenes) if wrong else n])
+        told = answer(base, base.model, [(seen, [p.question for p in pairs])])[0]
+        for pair, one in zip(pairs, told, strict=True):
+            total.update([pair.kind, "all"])
+            right.update([pair.kind, "all"] if one.text == pair.answer else [])
+    base.model.train()
+    return {kind: right[kind] / total[kind] for kind in sorted(total)}
