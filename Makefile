@@ -14,8 +14,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,dev]'
 	touch $@
 
-demo: $(VENV)/.ready  ## the five commands on generated images and a small random base
-	$(BIN)/python benchmarks/demo.py
+demo: $(VENV)/.ready  ## the main job on drawn scenes and a small trained base, in minutes
+	$(BIN)/qwen2vl-rs demo
 
 test: $(VENV)/.ready  ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
@@ -37,7 +37,7 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_scoring.py
 	$(BIN)/python docs/make_benchmarks.py
 	$(BIN)/python docs/make_world.py
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/qwen2vl-rs demo
 	$(BIN)/python docs/make_pipeline.py demo
 
 clean:  ## remove what was made

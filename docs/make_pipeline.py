@@ -15,8 +15,8 @@ INTRO = """\
 
 <!-- Written by `python docs/make_pipeline.py demo` from the files of a run of `make demo`. -->
 
-Every excerpt below is from one run of `make demo` (generated images, a small base with random
-weights). With the real model and data the files are the same, only longer. Nothing is ever
+Every excerpt below is from one run of `make demo` (drawn scenes, a small base trained on such
+scenes). With the real model and data the files are the same, only longer. Nothing is ever
 half-written under the names shown here: files are written beside their place and renamed.
 """
 
@@ -25,7 +25,7 @@ STAGES = """\
 
 | file | written by | what it is |
 |---|---|---|
-| `rsvqa_questions.json`, `rsvqa_answers.json`, `rsvqa_images/` | RSVQA, or you | the official format; split files are read too, see `data2csv --folder` |
+| `rsvqa_questions.json`, `rsvqa_answers.json`, `rsvqa_images/` | RSVQA, you, or `generate` | the official format; split files are read too, see `data2csv --folder` |
 | `rsvqa-dataset.csv` | `data2csv` | one line a question: absolute image path, question, answer as stored; `--type` adds the question type |
 | `data_vl.json` | `csv2json` | one conversation a question, one a line |
 | `data_vl_train.json`, `data_vl_test.json` | `train` | the two sides of the split; no image stands in both |
@@ -94,13 +94,13 @@ def files_of(run: Path) -> str:
             if not (run / part).exists():
                 raise SystemExit(f"{run / part} does not exist: the page would be wrong")
     rows = "\n".join(f"| `{name}` | {what} |" for name, what in told.items())
-    return f"## The run: `output/Qwen2-VL-2B/`\n\n| file | what it is |\n|---|---|\n{rows}\n"
+    return f"## The run: `output/demo/`\n\n| file | what it is |\n|---|---|\n{rows}\n"
 
 
 def main() -> None:
     """Write the page."""
     folder = Path(sys.argv[1]).resolve()
-    run = folder / "output" / "Qwen2-VL-2B"
+    run = folder / "output" / "demo"
     results = json.loads((run / "eval/after/results.json").read_text(encoding="utf-8"))
     official = results["protocols"]["official"]
     blind = results["controls"]["question_only"]["official"]["OA"]

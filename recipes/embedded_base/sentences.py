@@ -122,18 +122,21 @@ class Talk:
 
     def compared(self) -> tuple[str, str]:
         """Which of two there are more of."""
-        first = self._phrase_with(self.rng.random() < 0.65)
-        second = self._phrase_with(self.rng.random() < 0.65)
-        a, b = self.number(first), self.number(second)
+        way, wanted = int(self.rng.integers(4)), bool(self.rng.random() < 0.5)
+        for _ in range(5):
+            first = self._phrase_with(self.rng.random() < 0.65)
+            second = self._phrase_with(self.rng.random() < 0.65)
+            a, b = self.number(first), self.number(second)
+            true = (a > b, a < b, a == b, a != b)[way]
+            if true == wanted:
+                break
         many, others = (self.wording.things(p, unique=False) for p in (first, second))
-        way = int(self.rng.integers(4))
         if way == 3:
             question = f"Of which do you see more, {many} or {others}?"
             if a == b:
                 return question, "They are equal in number."
             return question, f"I see more {many if a > b else others}."
-        templates, true = ((_MORE, a > b), (_LESS, a < b), (_EQUAL, a == b))[way]
-        question = self._pick(templates).format(many=many, others=others)
+        question = self._pick((_MORE, _LESS, _EQUAL)[way]).format(many=many, others=others)
         return question, "Yes, that is so." if true else "No, that is not so."
 
     def halved(self) -> tuple[str, str]:

@@ -67,7 +67,7 @@ def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
 
     def loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([1, step])
-        chosen = np.sort(rng.choice(len(known), 12, replace=False))
+        chosen = np.sort(rng.choice(len(known), 6, replace=False))
         way = int(rng.integers(8))
         pixels = turned(known.pixels[chosen], way).copy()
         truth = turned(known.targets[chosen], way).astype(np.float32, order="C")
@@ -75,7 +75,7 @@ def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
         return grid_loss(told, torch.from_numpy(truth).view(len(chosen), CELLS**2, TARGETS))
 
     both = torch.nn.ModuleList([visual, head])
-    train("eyes", both, loss, folder, steps=steps, rate=2e-3,
+    train("eyes", both, loss, folder, steps=steps, rate=1.5e-3,
           report=lambda: grid_scores(visual, head, held, 100))  # fmt: skip
     visual.requires_grad_(False)
     return head
@@ -89,7 +89,7 @@ def teach_words(
     held_seen = encode(base, held, held.folder)
     base.model.model.language_model.requires_grad_(True)
     base.model.train()
-    lessons = Lessons(base, known, seen, images=8, questions=24, seed=2)
+    lessons = Lessons(base, known, seen, images=4, questions=24, seed=2)
     train("words", base.model, lessons.loss, folder, steps=steps, rate=1.5e-3,
           report=lambda: sentence_scores(base, held, held_seen, 20))  # fmt: skip
     base.model.eval().requires_grad_(False)

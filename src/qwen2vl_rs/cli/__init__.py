@@ -20,6 +20,7 @@ from .learn import compare, evaluate, train
 from .make import generate
 from .prepare import csv2json, data2csv, load
 from .publish import export
+from .tour import demo
 from .use import ask
 
 
@@ -30,7 +31,7 @@ def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.
 
     The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, score, report,
-    export. Without data of your own: generate.
+    export. Without data of your own: generate; all of it at once: demo.
     """
     console.set_quiet(quiet)
 
@@ -38,6 +39,7 @@ def cli(quiet: bool) -> None:
 # in the order of the work
 COMMANDS = (
     load, data2csv, csv2json, train, compare, evaluate, ask, score, report, export, generate,
+    demo,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -1,0 +1,101 @@
+"""The whole story on a laptop: the commands a user types, one after another."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from ..errors import RunError
+from .common import FILE, needs_training
+
+MARK = ".qwen2vl-rs-demo"
+SETTINGS = """\
+# Fine-tuning of the embedded base on drawn scenes: see its model card in base/README.md.
+# Three minutes on two CPU cores.
+model = "base"
+output = "output/demo"
+
+[data]
+test_fraction = 0.25
+
+[eval]
+max_new_tokens = 12
+
+[training]
+learning_rate = 1e-3
+num_train_epochs = 4
+lr_scheduler_type = "cosine"
+gradient_checkpointing = false
+save_steps = 200
+"""
+#: What is run, in the folder of the demo.
+STEPS = (
+    "generate --synthetic 240 --balanced --questions 50 --split 1,0,0 --output data",
+    "data2csv --folder data --split train",
+    "csv2json",
+    "train demo.toml",
+    "compare --run output/demo --only fixed --limit 5",
+    "compare --run output/demo --only broken --limit 2",
+    "report output/demo",
+)
+
+
+@click.command()
+@click.option(
+    "--folder", type=FILE, default=Path("demo"), show_default=True,
+    help="Where everything is put; the last demo there is replaced.",
+)  # fmt: skip
+def demo(folder: Path) -> None:
+    """Run the main job on drawn scenes and a small trained base: no GPU, no download.
+
+    Generates questions about scenes, prepares them, fine-tunes with LoRA, evaluates before and
+    after with all controls, and writes the report. Under five minutes on two CPU cores.
+    """
+    with needs_training():
+        from ..model.base import FOLDER
+
+    prepare(folder, FOLDER)
+    environment = {**os.environ, "SWANLAB_MODE": os.environ.get("SWANLAB_MODE", "offline")}
+    for step in STEPS:
+        click.echo(f"\n$ qwen2vl-rs {step}")
+        program = [sys.executable, "-m", "qwen2vl_rs", *shlex.split(step)]
+        done = subprocess.run(program, cwd=folder, env=environment, check=False)
+        if done.returncode:
+            raise RunError(
+                f"qwen2vl-rs {step} ended with {done.returncode}",
+                hint=f"it said why above; the files so far are in {folder}",
+            )
+    click.echo(f"\nThe report: {folder / 'output/demo/report.html'}")
+    click.echo("Now with the real model: qwen2vl-rs load, then the same commands on your own data.")
+
+
+def prepare(folder: Path, base: Path) -> None:
+    """Empty the folder of the last demo, and put base and settings there.
+
+    Args:
+        folder: of the demo.
+        base: the embedded base.
+
+    Raises:
+        RunError: the folder holds something else, or cannot be written to.
+    """
+    mark = folder / MARK
+    try:
+        if mark.is_file():
+            shutil.rmtree(folder)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RunError(
+                f"{folder} holds something that is no demo", hint="choose another: --folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        shutil.copytree(base, folder / "base", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+        (folder / "demo.toml").write_text(SETTINGS, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror}") from error

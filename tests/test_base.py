@@ -1,0 +1,90 @@
+"""The embedded base: it loads, it is small, it looks, and it speaks in sentences."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qwen2vl_rs.cli import cli, tour
+from qwen2vl_rs.config import ViewConfig, load_config
+from qwen2vl_rs.errors import RunError
+from qwen2vl_rs.model.answer import answer
+from qwen2vl_rs.model.base import FOLDER
+from qwen2vl_rs.model.loader import load_base
+from qwen2vl_rs.world.scene import make_scene
+
+UNSEEN = 31_337  # a seed that no recipe uses
+NOUNS = {
+    "water area": "a water area", "forest": "a forest", "farmland": "a farmland",
+    "residential building": "a residential building", "road": "a road", "orchard": "an orchard",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_base(FOLDER, ViewConfig(instruction=""), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory, base):
+    """Visual tokens of some scenes, and the labels of what is in each."""
+    folder, found = tmp_path_factory.mktemp("scenes"), []
+    for n in range(16):
+        scene = make_scene(UNSEEN, n)
+        Image.fromarray(scene.pixels).save(folder / f"{n}.png")
+        labels = {e.label for e in scene.elements}
+        found.append((base.images.read(folder / f"{n}.png"), labels))
+    return found
+
+
+def test_it_is_small_and_has_a_card():
+    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) <= 12e6
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(word in card for word in ("Limits", "recipes/embedded_base", "Apache-2.0"))
+
+
+def test_it_looks_and_answers_in_sentences(base, scenes):
+    questions = [f"Does the picture show {a}?" for a in NOUNS.values()]
+    asked = [(pixels, questions) for pixels, _ in scenes]
+    told = answer(base, base.model, asked, max_new_tokens=12)
+    texts = np.array([[one.text for one in row] for row in told])
+    assert set(texts.ravel()) == {"Yes, it does.", "No, it does not."}
+    yes = texts == "Yes, it does."
+    true = np.array([[label in labels for label in NOUNS] for _, labels in scenes])
+    right = (yes == true).mean()
+    wrong = np.mean([(np.roll(yes, k, axis=0) == true).mean() for k in range(1, len(scenes))])
+    assert right >= 0.75
+    assert right >= wrong + 0.15
+
+
+def test_plain_transformers_reads_it():
+    from transformers import Qwen2VLForConditionalGeneration
+
+    model, info = Qwen2VLForConditionalGeneration.from_pretrained(
+        FOLDER, dtype=torch.float32, output_loading_info=True
+    )
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert model.config.model_type == "qwen2_vl"
+
+
+@pytest.mark.parametrize("step", tour.STEPS)
+def test_steps_of_the_demo_are_commands(step):
+    name, *arguments = step.split()
+    cli.commands[name].make_context(name, arguments)  # unknown options are errors
+
+
+def test_a_demo_replaces_only_a_demo(tmp_path):
+    folder = tmp_path / "demo"
+    tour.prepare(folder, FOLDER)
+    load_config(folder / "demo.toml")
+    (folder / "old").touch()
+    tour.prepare(folder, FOLDER)
+    assert not (folder / "old").exists()
+    assert (folder / "base/model.safetensors").is_file()
+    assert not (folder / "base/__init__.py").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").touch()
+    with pytest.raises(RunError, match="no demo"):
+        tour.prepare(tmp_path / "mine", FOLDER)
+    assert (tmp_path / "mine/thesis.tex").exists()
