@@ -26,11 +26,10 @@ _PLAIN: tuple[tuple[Layer, str], ...] = (
     ("building", "commercial building"), ("road", "road"), ("water", "water area"),
     ("land", ""), ("land", ""),
 )  # fmt: skip
-_UNITS = (
-    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen",
+          "eighteen", "nineteen")  # fmt: skip
+_UNITS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", *_TEENS)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 #: Questions whether something is there, with both answers.
 _SEEN = (
     ("Can {a} be seen?", "Yes, it can.", "No, it cannot."),
@@ -150,7 +149,9 @@ class Talk:
         }[half]  # fmt: skip
         where = f"{'at' if half in ('top', 'bottom') else 'on'} the {half}"
         shapes = self.things.shapes[self.things.select(phrase)]
-        yes = bool(len(shapes)) and bool(shapely.intersects(shapes, shapely.box(x0, y0, x1, y1)).any())
+        yes = bool(len(shapes)) and bool(
+            shapely.intersects(shapes, shapely.box(x0, y0, x1, y1)).any()
+        )
         a = self.wording.thing(phrase, unique=False)
         question = f"Look {where}: do you see {a}?"
         return question, f"Yes, {where}." if yes else f"No, not {where}."

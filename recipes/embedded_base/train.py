@@ -85,8 +85,8 @@ def teach_words(
     base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Second phase; see `words`. Returns scores with the right scenes and with wrong ones."""
-    seen = encode(base, known, folder)
-    held_seen = encode(base, held, held.folder)
+    seen = encode(base, known)
+    held_seen = encode(base, held)
     base.model.model.language_model.requires_grad_(True)
     base.model.train()
     lessons = Lessons(base, known, seen, images=4, questions=24, seed=2)
@@ -111,6 +111,7 @@ def package(base: Base, target: Path) -> None:
     )
     base.model.to(torch.bfloat16).save_pretrained(target / "tmp")
     (target / "tmp/model.safetensors").rename(target / "model.safetensors")
+    (target / "model.safetensors").chmod(0o644)
     shutil.rmtree(target / "tmp")
 
 

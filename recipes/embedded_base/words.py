@@ -6,8 +6,8 @@ The eyes rest in this phase, so each scene is encoded once; many questions hang 
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,18 +26,19 @@ from qwen2vl_rs.model.prompt import PromptFormat, load_prompt_format
 
 
 @torch.no_grad()
-def encode(base: Base, scenes: Scenes, folder: Path) -> Any:
-    """(N, CELLS², H) half-precision visual tokens of scenes, kept in a file."""
+def encode(base: Base, scenes: Scenes) -> Any:
+    """(N, CELLS², H) half-precision visual tokens of scenes, kept in a file beside them."""
+    visual = base.model.model.visual
+    digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in visual.state_dict().values()))
     width = base.model.config.get_text_config().hidden_size
-    path, shape = folder / "features.bin", (len(scenes), CELLS**2, width)
-    size = 2 * int(np.prod(shape))
-    if not path.exists() or path.stat().st_size != size:
-        path.unlink(missing_ok=True)
+    shape = (len(scenes), CELLS**2, width)
+    path = scenes.folder / f"seen-{digest.hexdigest()[:12]}-{len(scenes)}.bin"
+    if not path.exists():
         values = np.memmap(path.with_suffix(".tmp"), np.float16, "w+", shape=shape)
         with Progress("encoding", len(scenes), "scenes") as bar:
             for start in range(0, len(scenes), 20):
                 part = slice(start, start + 20)
-                seen = see(base.model.model.visual, scenes.pixels[part])
+                seen = see(visual, scenes.pixels[part])
                 values[part] = seen.numpy()
                 bar.advance(len(seen))
         values.flush()
