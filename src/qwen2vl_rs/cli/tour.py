@@ -28,7 +28,7 @@ test_fraction = 0.25
 max_new_tokens = 12
 
 [training]
-learning_rate = 1e-3
+learning_rate = 2e-3
 num_train_epochs = 4
 lr_scheduler_type = "cosine"
 gradient_checkpointing = false
