@@ -36,7 +36,7 @@ save_steps = 200
 """
 #: What is run, in the folder of the demo.
 STEPS = (
-    "generate --synthetic 240 --balanced --questions 50 --split 1,0,0 --output data",
+    "generate --synthetic 160 --balanced --questions 40 --split 1,0,0 --output data",
     "data2csv --folder data --split train",
     "csv2json",
     "train demo.toml",
