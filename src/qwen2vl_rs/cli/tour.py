@@ -22,7 +22,8 @@ model = "base"
 output = "output/demo"
 
 [data]
-test_fraction = 0.25
+train = "data_vl.json"
+test = "held_out.json"
 
 [eval]
 max_new_tokens = 12
@@ -34,11 +35,14 @@ lr_scheduler_type = "cosine"
 gradient_checkpointing = false
 save_steps = 200
 """
-#: What is run, in the folder of the demo.
+#: What is run, in the folder of the demo. Answers are levelled within each split: levelled over
+#: both, what a table has too much of in training it would have too little of in the test.
 STEPS = (
-    "generate --synthetic 160 --balanced --questions 40 --split 1,0,0 --output data",
+    "generate --synthetic 160 --balanced --questions 40 --split 0.75,0,0.25 --output data",
     "data2csv --folder data --split train",
     "csv2json",
+    "data2csv --folder data --split test --output held_out.csv",
+    "csv2json --input held_out.csv --output held_out.json",
     "train demo.toml",
     "compare --run output/demo --only fixed --limit 5",
     "compare --run output/demo --only broken --limit 2",
