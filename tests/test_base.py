@@ -82,7 +82,8 @@ def test_plain_transformers_reads_it():
 @pytest.mark.parametrize("step", tour.STEPS)
 def test_steps_of_the_demo_are_commands(step):
     name, *arguments = step.split()
-    cli.commands[name].make_context(name, arguments)  # unknown options are errors
+    above = cli.make_context("qwen2vl-rs", [name])
+    cli.commands[name].make_context(name, arguments, parent=above)  # unknown options are errors
 
 
 def test_a_demo_replaces_only_a_demo(tmp_path):

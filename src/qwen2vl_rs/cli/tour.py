@@ -56,10 +56,10 @@ STEPS = (
     help="Where everything is put; the last demo there is replaced.",
 )  # fmt: skip
 def demo(folder: Path) -> None:
-    """Run the main job on drawn scenes and a small trained base: no GPU, no download.
+    """Run the main job on drawn scenes and a small embedded base.
 
     Generates questions about scenes, prepares them, fine-tunes with LoRA, evaluates before and
-    after with all controls, and writes the report. Under five minutes on two CPU cores.
+    after with all controls, and writes the report. No GPU, no download; some four minutes on two cores.
     """
     with needs_training():
         from ..model.base import FOLDER
