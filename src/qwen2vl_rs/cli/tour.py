@@ -59,7 +59,8 @@ def demo(folder: Path) -> None:
     """Run the main job on drawn scenes and a small embedded base.
 
     Generates questions about scenes, prepares them, fine-tunes with LoRA, evaluates before and
-    after with all controls, and writes the report. No GPU, no download; some four minutes on two cores.
+    after with all controls, and writes the report. No GPU, no download; some four minutes on two
+    CPU cores.
     """
     with needs_training():
         from ..model.base import FOLDER
