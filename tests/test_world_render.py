@@ -84,3 +84,15 @@ def test_noise_and_crowns_fit_any_resolution(resolution):
     assert np.isfinite(plane).all()
     assert light.std() > 0.03
     assert 0 <= tree.min() < tree.max() <= 1
+
+
+def test_a_parking_in_two_parts_has_cars_on_both():
+    halves = [shapely.box(10, 10, 45, 86), shapely.box(51, 10, 86, 86)]
+    lots = [Feature("parking", "amenity", "parking", half) for half in halves]
+    whole = shapely.MultiPolygon(halves)
+    features = tuple(
+        Feature(**{**{n: getattr(f, n) for n in Feature.__slots__}, "whole": whole}) for f in lots
+    )
+    drawn = draw(Map(SIDE * 0.5, 0.5, "city", features), np.random.default_rng(0), SIDE)
+    for x in (30, 70):  # cars differ from the ground, and from each other
+        assert drawn[:, x - 15 : x + 15].astype(float).std() > 5

@@ -227,7 +227,7 @@ def cars(sheet: Sheet, map_: Map, rng: Generator) -> None:
 def _parked(sheet: Sheet, feature: Feature, rng: Generator) -> None:
     along = np.array([np.cos(feature.angle), np.sin(feature.angle)])
     across = np.array([-along[1], along[0]])
-    ring = shapely.get_coordinates(feature.whole.exterior)
+    ring = shapely.get_coordinates(feature.whole)  # of all parts, where a road parts it
     u, v = ring @ along, ring @ across
     us = np.arange(u.min() + 2.5, u.max() - 2, 2.7)
     vs = np.arange(v.min() + 4, v.max() - 2, 5.6)
