@@ -28,6 +28,9 @@ PUBLISHED = {
            "yes presence": 0.393, "yes less": 0.409, "yes more": 0.402, "yes equal": 0.162},
 }  # fmt: skip
 
+STARTS = ("Is there ", "Is the number ", "Is a", "How many ", "What is the number ",
+          "What is the amount ", "Are there less ", "Are there more ")  # fmt: skip
+
 
 def view_of(seed: int, number: int, **options) -> View:
     place = make_place(seed, number, **options)
@@ -71,13 +74,15 @@ def legacy(like: str, images: int) -> Iterator[list[Question]]:
 
 
 def statistics(asked: Iterator[list[Question]]) -> dict[str, float]:
-    """The figures of `PUBLISHED`, of some questions."""
-    types, yes = Counter(), defaultdict(list)
+    """The figures of `PUBLISHED`; and how far a template's share is from its type's mean."""
+    types, yes, templates = Counter(), defaultdict(list), defaultdict(Counter)
     relation, attribute, suffix = [], [], []
     for question in (q for questions in asked for q in questions):
         types[question.type] += 1
         kind = question.key[1] if question.type == "comp" else question.type
         yes[f"yes {kind}"].append(question.answer == "yes")
+        start = next((s for s in STARTS if question.text.startswith(s)), "")
+        templates[question.type][start] += 1
         if question.type != "rural_urban":
             suffix.append(question.text.endswith(" in the image?"))
         for phrase in question.key:
@@ -87,6 +92,10 @@ def statistics(asked: Iterator[list[Question]]) -> dict[str, float]:
     found = {t: n / types.total() for t, n in types.items()}
     found |= {name: float(np.mean(answers)) for name, answers in yes.items()}
     found |= {"relation": np.mean(relation), "attribute": np.mean(attribute)}
+    found["templates"] = max(
+        abs(n / shares.total() - 1 / len(shares)) for shares in templates.values()
+        for n in shares.values()
+    )  # fmt: skip
     return {**found, "suffix": float(np.mean(suffix))}
 
 
