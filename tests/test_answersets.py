@@ -53,3 +53,12 @@ def test_the_most_frequent_answers_are_kept():
     assert len(found.texts) == MOST
     assert "1004" in found.texts
     assert found.covered == (MOST + 1) / (MOST + 6)
+
+
+def test_words_are_written_as_they_were_taught_if_both_were():
+    question = "Is there a road?"
+    assert answer_sets(samples(question, "Yes", "No", "Yes"), "LR")["presence"].texts == (
+        "No",
+        "Yes",
+    )
+    assert answer_sets(samples(question, "Yes"), "LR")["presence"].texts == ("no", "yes")

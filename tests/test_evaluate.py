@@ -75,7 +75,9 @@ def test_a_base_needs_questions_and_says_which_controls_are_missing(here, small_
     )  # fmt: skip
     assert found["n"] == 8  # one image: nothing to shuffle
     assert found["controls"].keys() == {"constant", "question_only"}
-    assert Path("output/eval-base/data_vl_test-closed/predictions.jsonl").is_file()
+    (folder,) = Path("output/eval-base").iterdir()
+    assert folder.name.startswith("data_vl_test-")
+    assert folder.name.endswith("-closed-first-8")
 
 
 def test_types_without_an_answer_set_are_written(here, capsys):
@@ -84,7 +86,7 @@ def test_types_without_an_answer_set_are_written(here, capsys):
     write_conversations(Path("other.json"), asked)
     _, err = evaluated(capsys, RUN, "--test", "other.json", "--answers", "closed")
     assert "no answer set for colour: 4 questions are answered freely" in err
-    rows = predictions(RUN / "eval/other-closed")
+    rows = predictions(*RUN.glob("eval/other-*-closed"))
     free = {row["id"]: row for row in predictions(RUN / "eval/after")}
     assert [row["id"] for row in rows] == [s.id for s in asked]
     assert all(row["text"] == free[row["id"]]["text"] for row in rows if row["type"] == "colour")
@@ -114,3 +116,24 @@ def test_an_unknown_protocol_is_named_before_the_model_is_loaded(here, capsys, m
     monkeypatch.setattr(asking, "load_base", None)
     assert main(["eval", str(RUN), "--protocol", "oficial"]) == 1
     assert "did you mean official" in capsys.readouterr().err
+
+
+def test_one_evaluation_does_not_replace_another(here, capsys):
+    for more in ([], ["--max-eval", "8"], ["--answers", "closed"]):
+        evaluated(capsys, RUN, *more)
+    evaluated(capsys, RUN / "checkpoint-4")
+    assert {p.name for p in (RUN / "eval").glob("test-*")} == {
+        "test-free", "test-free-first-8", "test-closed", "test-free-checkpoint-4",
+    }  # fmt: skip
+    assert len(predictions(RUN / "eval/test-free")) == 16
+
+
+def test_answers_without_a_class_leave_the_official_set(here, capsys):
+    known = list(read_conversations(Path("data_vl_train.json")))
+    write_conversations(
+        Path("odd.json"), [replace(s, answer="several") for s in known if s.type == "count"]
+    )
+    evaluated(capsys, RUN, "--train-questions", "odd.json", "--answers", "closed")
+    texts = {r["text"] for r in predictions(RUN / "eval/test-closed") if r["type"] == "count"}
+    assert texts <= {"0", "between 0 and 10", "between 10 and 100", "between 100 and 1000",
+                     "more than 1000"}  # fmt: skip

@@ -103,11 +103,14 @@ def _attend(
     shared = heads // keys
     q = query.view(keys, shared, -1, d)[:, :, group.rows].transpose(1, 2)  # (K, B, G, b, d)
     k, v = (x[:, group.columns].flatten(0, 1) for x in (key, value))  # (K·B, c, d)
-    rows = (q * scale).reshape(keys, n * shared * b, d)
-    to_root = (rows @ root[0].transpose(1, 2)).view(keys, n, shared, b, p)
-    to_own = (rows.view(keys * n, shared * b, d) @ k.transpose(1, 2)).view(keys, n, shared, b, c)
-    scores = torch.cat([to_root, to_own + group.bias], dim=-1)
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
+    with torch.autocast(query.device.type, enabled=False):
+        # large scores lose their differences in bfloat16; float64 stays as it is
+        wide = torch.promote_types(query.dtype, torch.float32)
+        rows = (q.to(wide) * scale).reshape(keys, n * shared * b, d)
+        to_root = (rows @ root[0].to(wide).transpose(1, 2)).view(keys, n, shared, b, p)
+        to_own = rows.view(keys * n, shared * b, d) @ k.to(wide).transpose(1, 2)
+        to_own = to_own.view(keys, n, shared, b, c) + group.bias
+        weights = torch.cat([to_root, to_own], dim=-1).softmax(dim=-1).to(v.dtype)
     from_root = weights[..., :p].reshape(keys, n * shared * b, p) @ root[1]
     from_own = weights[..., p:].reshape(keys * n, shared * b, c) @ v
     out = from_root.view(keys, n, shared, b, d) + from_own.view(keys, n, shared, b, d)

@@ -13,7 +13,16 @@ from ..console import say
 from ..data.sources import read_samples
 from ..errors import ModelError, RunError
 from ..records import Prediction, Sample
-from ..runs import TEST_FILE, TRAIN_FILE, newest_checkpoint, read_json, run_lock, sha256, write_json
+from ..runs import (
+    TEST_FILE,
+    TRAIN_FILE,
+    checkpoints,
+    newest_checkpoint,
+    read_json,
+    run_lock,
+    sha256,
+    write_json,
+)
 from ..scoring.compare import Comparison, compare_runs
 from ..scoring.score import Results, results
 from .asking import Evaluator
@@ -112,9 +121,8 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
     test = _questions(asked.test, run, TEST_FILE, "--test FILE")
     test = limit_by_image(test, config.eval.max_eval)
     train = _training_questions(asked, run)
-    name = f"{asked.test.stem if asked.test else 'test'}-{config.eval.answers}"
     below = run / "eval" if checkpoint else Path("output") / f"eval-{folder.resolve().name}"
-    output = asked.output or below / name
+    output = asked.output or below / _name(asked, checkpoint, config)
     evaluator = Evaluator(folder, view, config.eval, config.training, train or ())
     team = processes()
     with run_lock(output) if team.is_main_process else contextlib.nullcontext():
@@ -125,6 +133,17 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
             write_json(output / "results.json", found)
     say(f"predictions and all protocols: {output}/")
     return found if team.is_main_process else None
+
+
+def _name(asked: Asked, checkpoint: Path | None, config: Config) -> str:
+    """A folder of its own for each checkpoint, file and number of questions, and way to answer."""
+    parts = [f"{asked.test.stem}-{sha256(asked.test)[:8]}" if asked.test else "test"]
+    parts.append(config.eval.answers)
+    if config.eval.max_eval:
+        parts.append(f"first-{config.eval.max_eval}")
+    if checkpoint and checkpoints(checkpoint.parent)[-1:] != [checkpoint]:
+        parts.append(checkpoint.name)
+    return "-".join(parts)
 
 
 def _base_and_view(
@@ -173,6 +192,8 @@ def run_questions(run: Path, name: str, option: str) -> list[Sample]:
     known = (read_json(run / "manifest.json") or {}).get("data", {}).get(name, {})
     if known and path.is_file() and sha256(path) == known["sha256"]:
         return list(read_samples(path))
+    if not known:
+        raise RunError(f"{run} is no run with {name}", hint=f"name the questions: {option}")
     problem = "is not the one of this run" if path.is_file() else "is not here"
     raise RunError(
         f"{run}: {name} {problem}",

@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def processes() -> PartialState:
 
     All but the first are silent.
     """
-    team = PartialState(cpu=not torch.cuda.is_available())
+    # the others wait while one process encodes all images, or asks the last questions
+    team = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=12))
     if not team.is_main_process:
         set_quiet(True, also_warnings=True)
     return team

@@ -210,7 +210,7 @@ def _arguments(config: Config, run: Path, trackers: list[str], bf16: bool) -> Tr
     return args
 
 
-_FREE = {"report_to", "save_total_limit", "vision_cache_gb"}
+_FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "vision_cache_gb"}
 
 
 def _check_run(run: Path, config: Config, resume: bool) -> None:

@@ -115,7 +115,8 @@ def encode_all(
     tokens = sum(math.prod(g) for g in grids.values()) // base.images.merge**2
     size = tokens * layers * width * dtype.itemsize
     folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    held = folder / "features.bin"  # of an interrupted call, or of another process
+    free = shutil.disk_usage(folder).free + (held.stat().st_size if held.is_file() else 0)
     if size > min(budget, free // 2):
         where = "training.vision_cache_gb" if size > budget else "half of the free disk space"
         say(f"images are encoded in every epoch: their features ({_gb(size)}) exceed {where}")
@@ -170,13 +171,16 @@ def _recover(index: Path, data: Path, width: int) -> dict[str, int]:
         index.unlink(missing_ok=True)
         data.unlink(missing_ok=True)
         return {}
-    whole = index.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-    rows = [json.loads(line) for line in whole]
-    held = data.stat().st_size // width
-    rows = [row for row in rows if row[1] + row[2] <= held]
-    with atomic_write(index) as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    os.truncate(data, width * max((start + size for _, start, size in rows), default=0))
+    text = index.read_text(encoding="utf-8")
+    held = data.stat().st_size
+    rows = [json.loads(line) for line in text.rpartition("\n")[0].splitlines()]
+    rows = [row for row in rows if (row[1] + row[2]) * width <= held]
+    kept = "".join(json.dumps(row) + "\n" for row in rows)
+    end = width * max((start + size for _, start, size in rows), default=0)
+    if (kept, end) != (text, held):  # else several processes may be reading
+        with atomic_write(index) as file:
+            file.write(kept)
+        os.truncate(data, end)
     return {key: start for key, start, _ in rows}
 
 

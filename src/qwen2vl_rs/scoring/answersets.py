@@ -45,10 +45,10 @@ class AnswerSet:
 def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet]:
     """The answer set of every question type that has one.
 
-    Yes/no and rural/urban are closed by themselves. Counts and areas take the candidates from the
-    training answers, or without any the official buckets (LR, areas) and 0 to 89 (counts of HR:
-    Lobry et al. 2020). Any other type (xBEN's land cover, types of other data) takes its training
-    answers.
+    Every type takes its candidates from its training answers. Without any that have a class,
+    yes/no and rural/urban are closed by themselves, counts and areas take the official buckets
+    (LR, areas) and 0 to 89 (counts of HR: Lobry et al. 2020), and any other type (xBEN's land
+    cover, types of other data) has no set.
 
     Args:
         train: the training questions; may be none.
@@ -56,14 +56,15 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
     """
     taught: dict[str, Counter[str]] = {}
     for sample in train:
-        kind = type_of(sample)
-        if kind not in _WORDS:
-            taught.setdefault(kind, Counter())[" ".join(sample.answer.split())] += 1
-    found = {kind: _set(kind, dict.fromkeys(words, 1), dataset) for kind, words in _WORDS.items()}
-    for kind, texts in _untaught(dataset).items():
-        found[kind] = _set(kind, dict.fromkeys(texts, 1), dataset)
+        text = " ".join(sample.answer.split())
+        taught.setdefault(type_of(sample), Counter())[text] += 1
+    official = {**_WORDS, **_untaught(dataset)}
+    found = {kind: _set(kind, dict.fromkeys(texts, 1), dataset) for kind, texts in official.items()}
     for kind, counted in taught.items():
-        found[kind] = _set(kind, counted, dataset)
+        one = _set(kind, counted, dataset)
+        # both words, though only one was the answer to all training questions
+        if one.texts and set(one.classes) >= set(_WORDS.get(kind, ())):
+            found[kind] = one
     return found
 
 
