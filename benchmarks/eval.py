@@ -1,8 +1,8 @@
 """Evaluation speed: all questions of an image at once against `generate` on each alone.
 
-Free answers are compared word for word with `generate` (greedy); closed answers choose among the
-official answer set. The base is random and never ends an answer, so both sides decode exactly
-``--new-tokens``: 2 is a word and its end, what most of RSVQA's answers take.
+Free answers are compared word for word with `generate` (greedy); closed answers choose between yes
+and no, or among four buckets. The base is random and never ends an answer, so both sides decode
+exactly ``--new-tokens``: 2 is a word and its end, what most of RSVQA's answers take.
 
     python benchmarks/eval.py                         small model, CPU, a few minutes
     python benchmarks/eval.py --model 2b --bf16       full size, wants a GPU

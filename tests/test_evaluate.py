@@ -1,6 +1,7 @@
 """`eval`: free and closed answers of runs, checkpoints and bases, with all controls."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -137,3 +138,19 @@ def test_answers_without_a_class_leave_the_official_set(here, capsys):
     texts = {r["text"] for r in predictions(RUN / "eval/test-closed") if r["type"] == "count"}
     assert texts <= {"0", "between 0 and 10", "between 10 and 100", "between 100 and 1000",
                      "more than 1000"}  # fmt: skip
+
+
+def test_other_pictures_of_the_same_names_are_asked_about_anew(here, capsys):
+    evaluated(capsys, RUN)
+    image = Path(next(read_conversations(Path("data_vl_test.json"))).image)
+    kept, times = image.read_bytes(), image.stat()
+    try:
+        image.write_bytes(image.with_name("3.tif").read_bytes())
+        _, err = evaluated(capsys, RUN)
+        assert "is up to date" not in err
+        image.unlink()
+        assert main(["eval", str(RUN)]) == 1
+        assert "no such file" in capsys.readouterr().err
+    finally:
+        image.write_bytes(kept)  # other tests use the same run
+        os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))

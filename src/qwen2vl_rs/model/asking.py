@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -221,6 +222,11 @@ class Evaluator:
         adapter = sha256(checkpoint / ADAPTER) if checkpoint else "none"
         parts = [self._fingerprint, adapter, salt, self._view.model_dump_json()]
         parts += [str(self._settings.max_new_tokens), repr(sorted(self._sets.items()))]
+        parts.append(str(self._training.bf16))
+        for image in dict.fromkeys(s.image for s in samples):  # another picture of the same name
+            if os.path.isfile(image):  # else reading it will say so
+                facts = os.stat(image)
+                parts.append(f"{facts.st_size} {facts.st_mtime_ns}")
         digest = hashlib.sha256()
         for part in (*parts, *map(repr, samples)):
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
