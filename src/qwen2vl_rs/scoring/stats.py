@@ -3,7 +3,13 @@
 Questions of one image share its difficulty, so they are not independent: on RSVQA-LR the honest
 standard error is about twice the naive one. Standard errors here are cluster-robust (CR1: sums
 of residuals per cluster, times G/(G-1) for G clusters; Cameron & Miller, "A Practitioner's Guide
-to Cluster-Robust Inference", 2015), intervals use Student's t with G-1 degrees of freedom.
+to Cluster-Robust Inference", 2015).
+
+Symmetric intervals around an accuracy near 0 or 1, or around a difference made of few changes,
+are too short. So the clustered error is turned into the number of independent questions that
+would have it (Korn & Graubard 1998), and with that many Wilson's interval is taken for an
+accuracy (Dean & Pagano 2015 recommend it for clusters), Bonett & Price's (2012) for a paired
+difference; both with Student's t of G-1 degrees of freedom.
 """
 
 from __future__ import annotations
@@ -59,24 +65,68 @@ def estimate(values: Floats, groups: Codes, clusters: Codes, low: float = 0.0) -
         The estimate. Where all clusters agree (every answer is right, no answer has changed)
         there is no spread to go by: then the interval allows for as many clusters of the
         utmost other value as 95 % confidence cannot exclude, which for an accuracy of 1 or 0 is
-        the exact binomial interval with clusters as trials. With a single cluster it is the
-        whole range.
+        the exact binomial interval with clusters as trials; a group without spread beside
+        others adds as much to their spread. With a single cluster it is the whole range.
     """
     sizes = np.bincount(groups)
-    means = np.bincount(groups, weights=values) / sizes
+    k = len(sizes)
+    means = _means(values, groups, sizes)
     value = float(means.mean())
     _, codes = np.unique(clusters, return_inverse=True)
     g = int(codes.max()) + 1
     if g < 2:
         return Estimate(value, None, low, 1.0, g)
-    influence = (values - means[groups]) / (sizes[groups] * len(sizes))
+    influence = (values - means[groups]) / (sizes[groups] * k)
     sums = np.bincount(codes, weights=influence)
     se = math.sqrt(g / (g - 1) * float(sums @ sums))
-    if se < _NO_SPREAD:
-        unseen = 1 - 0.025 ** (1 / g)
+    if se < _NO_SPREAD and k == 1:
+        unseen = _unseen(g)
         return Estimate(value, se, value - unseen * (value - low), value + unseen * (1 - value), g)
-    reach = t_quantile(g - 1) * se
-    return Estimate(value, se, max(low, value - reach), min(1.0, value + reach), g)
+    spread = _means(values**2, groups, sizes) - means**2
+    silent = np.flatnonzero(spread < _NO_SPREAD)
+    floors = [_unseen(len(np.unique(codes[groups == n]))) for n in silent]
+    t = t_quantile(g - 1)
+    # Clusters that differ less than chance would have them are no reason for more certainty.
+    variance = max(se**2, float((spread / sizes).sum()) / k**2)
+    variance += sum((floor / t / k) ** 2 for floor in floors)
+    if low == 0:
+        middle, reach = _wilson(value, variance, t)
+    else:
+        changed = float(_means(np.abs(values), groups, sizes).mean())
+        middle, reach = _bonett_price(value, changed, variance, t)
+    return Estimate(value, se, max(low, middle - reach), min(1.0, middle + reach), g)
+
+
+def _means(values: Floats, groups: Codes, sizes: NDArray[np.intp]) -> Floats:
+    return np.bincount(groups, weights=values) / sizes
+
+
+def _unseen(trials: int) -> float:
+    """The greatest share that 95 % confidence does not exclude where no trial showed it."""
+    return float(1 - 0.025 ** (1 / trials))
+
+
+def _wilson(share: float, variance: float, t: float) -> tuple[float, float]:
+    """Middle and half the width of Wilson's interval of a share that has a variance."""
+    spread = share * (1 - share)
+    if spread < _NO_SPREAD:
+        return share, t * math.sqrt(variance)
+    a = t * t * variance / spread  # t² over the effective number of questions
+    return (share + a / 2) / (1 + a), math.sqrt(t * t * variance + a * a / 4) / (1 + a)
+
+
+def _bonett_price(value: float, changed: float, variance: float, t: float) -> tuple[float, float]:
+    """Middle and half the width of a difference's interval: one win and one loss are added.
+
+    Args:
+        value: share of wins minus share of losses.
+        changed: share of both together.
+        variance: of the difference.
+        t: quantile.
+    """
+    n = (changed - value**2) / variance
+    middle = value * n / (n + 2)
+    return middle, t * math.sqrt(changed * n + 2 - (value * n) ** 2 / (n + 2)) / (n + 2)
 
 
 def overall(values: Floats, clusters: Codes, low: float = 0.0) -> Estimate:
