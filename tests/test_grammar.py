@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from qwen2vl_rs.records import Prediction
 from qwen2vl_rs.scoring.answers import normalise
-from qwen2vl_rs.scoring.grammar import back_off, canonical, noun, question_type, template
+from qwen2vl_rs.scoring.grammar import (
+    back_off,
+    canonical,
+    noun,
+    question_type,
+    template,
+    type_of,
+)
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -45,6 +53,19 @@ QUESTIONS = {
 @pytest.mark.parametrize(("question", "want"), QUESTIONS.items())
 def test_question_type(question, want):
     assert question_type(question) == want
+
+
+@pytest.mark.parametrize(
+    ("stored", "want"),
+    [
+        ("presence", "presence"), ("Presence", "presence"), ("Counting", "count"),
+        ("COUNT", "count"), ("comparison", "comp"), ("Rural/Urban", "rural_urban"),
+        ("rural_urban", "rural_urban"), ("urban-rural", "rural_urban"), ("area ", "area"),
+        ("lc", "LC"), ("Land cover", "LC"), ("colour", "colour"), ("", "presence"),
+    ],
+)  # fmt: skip
+def test_stored_types_have_other_names(stored, want):
+    assert type_of(Prediction("", "", "Is there a road?", stored, "yes", "yes")) == want
 
 
 def test_meaningless_differences_are_removed():

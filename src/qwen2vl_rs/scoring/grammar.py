@@ -99,9 +99,25 @@ def question_type(question: str) -> str:
     return _match(question)[0]
 
 
+#: Other names of the official types in files in use, in letters only.
+_OTHER_NAMES = {
+    "counting": "count", "comparison": "comp", "compare": "comp", "urbanrural": "rural_urban",
+    "ruralorurban": "rural_urban", "urbanorrural": "rural_urban", "landcover": "LC",
+} | {re.sub("[^a-z]", "", name.lower()): name for name in TYPES}  # fmt: skip
+
+
+@lru_cache(maxsize=1 << 10)
+def official_type(stored: str) -> str:
+    """A type as it is stored in some file, by its official name where it has one.
+
+    ``Presence`` → ``presence``, ``Rural/Urban`` → ``rural_urban``; other names stay as they are.
+    """
+    return _OTHER_NAMES.get(re.sub("[^a-z]", "", stored.lower()), stored)
+
+
 def type_of(record: Prediction | Sample) -> str:
     """The stored type of a record, or where none is stored the one its question says."""
-    return record.type or question_type(record.question)
+    return official_type(record.type) if record.type else question_type(record.question)
 
 
 def canonical(question: str) -> str:
