@@ -94,12 +94,26 @@ def test_protocols_without_questions_are_absent():
 def test_runs_that_cannot_be_compared():
     one = run([True] * 3)
     with pytest.raises(DataError, match="no question in common"):
-        compare_runs(one, [replace(p, id=f"x{p.id}") for p in one])
+        compare_runs(one, [replace(p, id=f"x{p.id}", image="another") for p in one])
+    with pytest.raises(DataError, match="no question in common"):
+        compare_runs(one, [replace(p, id=f"x{p.id}", question="another") for p in one])
     with pytest.raises(DataError, match="same id: q0"):
         compare_runs([*one, one[0]], one)
     with pytest.raises(DataError, match="same image and question: question 0"):
         compare_runs([replace(p, id="", image="") for p in run([True] * 6)], one)
     with pytest.raises(DataError, match="disagree on q0"):
         compare_runs(one, [replace(one[0], answer="no"), *one[1:]])
-    with pytest.raises(DataError, match="disagree on q1"):
-        compare_runs(one, [one[0], replace(one[1], question="another"), one[2]])
+
+
+def test_runs_of_other_programs_are_matched_too():
+    one = run([True] * 6)
+    numbered = [replace(p, id=f"{i}") for i, p in enumerate(reversed(one))]
+    assert compare_runs(one, numbered)["matched_by"] == "image and question"
+    swapped = [replace(p, id=one[-1 - i].id) for i, p in enumerate(one)]  # ids of their own
+    assert compare_runs(one, swapped)["matched_by"] == "image and question"
+    elsewhere = [replace(p, id="", image=f"D:\\data\\{p.image}") for p in one]
+    found = compare_runs(one, elsewhere)
+    assert found["matched_by"] == "file name and question"
+    assert found["protocols"]["official"]["OA"]["difference"] == 0
+    shouted = [replace(p, question=p.question.upper(), answer=p.answer.upper()) for p in one]
+    assert compare_runs(one, shouted)["matched_by"] == "id"

@@ -81,8 +81,9 @@ def compare_runs(
 ) -> Comparison:
     """Compare two runs question by question.
 
-    Questions are matched by id where every line of both runs has one, else by image and
-    question; their order does not matter. A protocol that leaves out all of them is absent.
+    Questions are matched by id where every line of both runs has one and they name the same
+    questions, else by image and question, else by the image's file name and question; their
+    order does not matter. A protocol that leaves out all of them is absent.
 
     Args:
         before: the answered questions of one run.
@@ -132,21 +133,37 @@ def match(
     Raises:
         DataError: see `compare_runs`.
     """
-    by = "id" if all(p.id for p in (*before, *after)) else "image and question"
-    left, right = _keyed(before, by), _keyed(after, by)
-    common = sorted(left.keys() & right.keys())
-    _check(left, right, common)
-    return by, left, right, common
+    ways = ["id"] if all(p.id for p in (*before, *after)) else []
+    why: DataError | None = None
+    for by in (*ways, "image and question", "file name and question"):
+        try:
+            left, right = _keyed(before, by), _keyed(after, by)
+            common = sorted(left.keys() & right.keys())
+            _check(left, right, common)
+        except DataError as error:
+            why = why or error
+        else:
+            return by, left, right, common
+    assert why
+    raise why
 
 
 def _name(key: Key) -> str:
     return ": ".join(part for part in key if part)
 
 
+def _key(p: Prediction, by: str) -> Key:
+    if by == "id":
+        return (p.id,)
+    image = p.image.replace("\\", "/")
+    image = image.rpartition("/")[2] if by == "file name and question" else image
+    return image, " ".join(p.question.split())
+
+
 def _keyed(run: Sequence[Prediction], by: str) -> Keyed:
     keyed: Keyed = {}
     for p in run:
-        key = (p.id,) if by == "id" else (p.image, " ".join(p.question.split()))
+        key = _key(p, by)
         if key in keyed:
             raise DataError(
                 f"two predictions have the same {by}: {_name(key)}",
@@ -159,16 +176,22 @@ def _keyed(run: Sequence[Prediction], by: str) -> Keyed:
 def _check(left: Keyed, right: Keyed, common: Sequence[Key]) -> None:
     if not common:
         raise DataError(
-            "the two runs have no question in common", hint="compare runs on the same questions"
+            "the two runs have no question in common",
+            hint="both files need answers to the same questions, told by id, or by image and "
+            "question",
         )
     for key in common:
         a, b = left[key], right[key]
-        if a.question.split() != b.question.split() or a.answer != b.answer:
+        if _plain(a.question) != _plain(b.question) or _plain(a.answer) != _plain(b.answer):
             raise DataError(
                 f"the runs disagree on {_name(key)}: "
                 f"{a.question!r} ({a.answer}) before, {b.question!r} ({b.answer}) after",
                 hint="compare runs on the same questions",
             )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _compared(
