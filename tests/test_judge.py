@@ -51,9 +51,9 @@ def test_every_protocol_and_control_as_json(files, capsys):
     assert official["OA"] == official["types"]["count"]["accuracy"] == 1
     assert {"n", "OA", "AA", "OA_se", "types"} <= official.keys()
     assert set(found["controls"]) == {"constant", "question_only", "shuffled_image"}
-    assert found["visual_gain"]["official"]["OA"] == pytest.approx(2 / 3)
+    assert found["visual_gain"]["official"]["OA"] == pytest.approx(1 / 2)  # of presence alone
+    assert set(found["left_out"]) == {"controls of count"}  # nobody counts "yes" in training
     assert found["shuffled_cost"]["official"]["OA"] == pytest.approx(2 / 3)
-    assert found["left_out"] == {}
     change = found["against"]["protocols"]["official"]["OA"]
     assert (change["before"], change["after"]) == (pytest.approx(1 / 3), 1)
     assert (change["wins"], change["losses"]) == (8, 0)

@@ -8,6 +8,7 @@ from typing import Any
 from ..console import clock
 from ..scoring import score
 from ..scoring.protocols import PROTOCOLS
+from ..scoring.score import CONTROLS_OF
 from .changes import LEAST
 from .evidence import Evidence, place
 from .parts import Cell, Section, Table
@@ -19,6 +20,7 @@ _REASONS = {
     score.NO_QUESTIONS: "no_questions",
     score.NO_TRAINING: "no_training",
     score.LEAKED_TRAINING: "leaked_training",
+    score.UNKNOWN_TYPE: "unknown_type",
 }
 
 
@@ -144,10 +146,7 @@ def missing(found: Evidence, shown: set[str], gone: list[str], w: Words) -> Sect
         w: the language.
     """
     left_out = found.after.results["left_out"]
-    rows = [
-        (name if name in PROTOCOLS else w(f"absent.{name}"), _reason(why, w))
-        for name, why in left_out.items()
-    ]
+    rows = [(_absent(name, w), _reason(why, w)) for name, why in left_out.items()]
     if not found.before:
         rows.insert(0, (w("absent.before"), w("reason.no_before")))
     if "counts" not in shown:
@@ -172,6 +171,12 @@ def missing(found: Evidence, shown: set[str], gone: list[str], w: Words) -> Sect
     head = [w("head.missing"), w("head.reason")]
     table = Table(head, [[Cell(a), Cell(b)] for a, b in rows])
     return Section("absent", w("absent.title"), w("absent.lead"), tables=[table])
+
+
+def _absent(name: str, w: Words) -> str:
+    if name.startswith(CONTROLS_OF):
+        return w("absent.controls_of", type=w.known("type", name.removeprefix(CONTROLS_OF)))
+    return name if name in PROTOCOLS else w(f"absent.{name}")
 
 
 def _reason(why: str, w: Words) -> str:

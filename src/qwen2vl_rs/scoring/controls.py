@@ -52,22 +52,48 @@ class Table:
     keys: Keys
     majority: Mapping[Hashable, str]
 
+    def knows(self, type: str) -> bool:
+        """Whether any answer to a question of a type was seen."""
+        return any(known in self.majority for known in ((type, "all"), type))
+
     def answer(self, question: str, type: str) -> str | None:
         """The class given to a question; None where its type was never seen."""
         known = (self.majority.get(key) for key in self.keys(question, type))
         return next((found for found in known if found), None)
 
 
+class _Images:
+    """Images by their paths, whole or in part."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.whole = set(map(_parts, set(paths)))
+        self.ends = {parts[i:] for parts in self.whole for i in range(len(parts))}
+        self.known: dict[str, bool] = {}
+
+    def __contains__(self, path: str) -> bool:
+        if path not in self.known:
+            parts = _parts(path)
+            ends = (parts[i:] for i in range(len(parts)))
+            self.known[path] = parts in self.ends or any(end in self.whole for end in ends)
+        return self.known[path]
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part or "/" for part in path.replace("\\", "/").removeprefix("./").split("/"))
+
+
 def gather(train: Iterable[Sample], scored: Sequence[Prediction]) -> Questions:
     """Count the training questions, without those about an image that is scored.
 
-    A table that has seen the answers it is scored on would be a control of nothing.
+    A table that has seen the answers it is scored on would be a control of nothing. Two paths
+    name one image where one is the end of the other: files of predictions often give the bare
+    name of an image (``12.tif``), or its folder and name.
     """
-    images = {p.image for p in scored if p.image}
+    images = _Images(p.image for p in scored if p.image)
     counted: Counter[tuple[str, str, str]] = Counter()
     dropped = 0
     for sample in train:
-        if sample.image in images:
+        if sample.image and sample.image in images:
             dropped += 1
         else:
             counted[sample.question, type_of(sample), sample.answer] += 1

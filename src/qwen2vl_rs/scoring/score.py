@@ -29,8 +29,11 @@ NO_CONFIDENCE = "the predictions carry no confidence"
 NO_QUESTIONS = "every question is of a type this protocol leaves out"
 NO_TRAINING = "no training questions were given"
 LEAKED_TRAINING = "every training question is about an image that is scored"
-REASONS = (NOT_SHUFFLED, NO_CONFIDENCE, NO_QUESTIONS, NO_TRAINING, LEAKED_TRAINING)
+UNKNOWN_TYPE = "no training question of this type has a readable answer"
+REASONS = (NOT_SHUFFLED, NO_CONFIDENCE, NO_QUESTIONS, NO_TRAINING, LEAKED_TRAINING, UNKNOWN_TYPE)
 """All that ``left_out`` may give as a reason."""
+CONTROLS_OF = "controls of "
+"""In ``left_out`` before the name of a type that the controls know nothing of."""
 
 
 class Gain(TypedDict):
@@ -189,16 +192,26 @@ def _blind(
     train: Questions,
     by: Protocol,
 ) -> None:
-    """Add the controls that never see the image, and the gain over the question-only table."""
-    clusters = clusters[judged.index]
-    asked = [predictions[i].question for i in judged.index]
-    right = {}
-    for name, fit in (("constant", constant), ("question_only", question_only)):
-        table = fit(train, by, found["dataset"])
-        answers = [table.answer(q, t) for q, t in zip(asked, judged.types, strict=True)]
-        right[name] = agree(judged.gold, answers)
-        scored = score(right[name], judged.types, clusters)
+    """Add the controls that never see the image, and the gain over the question-only table.
+
+    Types that no training question is of are left out of both: a table that could not answer
+    would flatter the model.
+    """
+    tables = {"constant": constant, "question_only": question_only}
+    fitted = {name: fit(train, by, found["dataset"]) for name, fit in tables.items()}
+    known = [fitted["question_only"].knows(type) for type in judged.types]
+    for type, known_type in zip(judged.types, known, strict=True):
+        if not known_type:
+            found["left_out"][CONTROLS_OF + type] = UNKNOWN_TYPE
+    kept = np.flatnonzero(known)
+    if not len(kept):
+        return
+    own = [(predictions[judged.index[i]].question, judged.types[i]) for i in kept]
+    gold, clusters = [judged.gold[i] for i in kept], clusters[judged.index[kept]]
+    right = {name: agree(gold, [t.answer(*q) for q in own]) for name, t in fitted.items()}
+    for name, one in right.items():
+        scored = score(one, [type for _, type in own], clusters)
         found["controls"].setdefault(name, {})[by.name] = scored
-    gained = judged.right.astype(np.float64) - right["question_only"]
+    gained = judged.right[kept].astype(np.float64) - right["question_only"]
     gain = overall(gained, clusters, low=-1.0)
     found["visual_gain"][by.name] = {"OA": gain.value, "ci": gain.ci}
