@@ -82,7 +82,13 @@ def test_counts_as_numbers():
     found = counts(run)
     assert found is not None
     assert (found["n"], found["numbers"], found["mae"]) == (5, 3, 4.0)
+    assert found["median_error"] == 2.0
     assert (found["exact"], found["bucket"]) == (0.2, 0.8)
+    for key in ("exact", "bucket"):
+        low, high = found[f"{key}_ci"]
+        assert 0 < low < found[key] < high < 1
+    inside = found["by_magnitude"]["between 0 and 10"]
+    assert inside["bucket"] == 1 > inside["bucket_ci"][0]
     assert list(found["by_magnitude"]) == ["0", "between 0 and 10", "between 10 and 100"]
     assert found["by_magnitude"]["0"]["mae"] is None
     assert found["by_magnitude"]["between 0 and 10"]["mae"] == 1.0

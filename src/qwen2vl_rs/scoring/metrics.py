@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NotRequired, TypedDict
+from statistics import median
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,15 +72,19 @@ class Counts(TypedDict):
     """Counting as measuring: exact numbers against exact numbers.
 
     ``numbers`` of the ``n`` predictions are numbers (buckets and sentences are not); ``mae`` is
-    the mean absolute error over them, None where there are none; ``exact`` and ``bucket`` are
-    accuracies over all ``n``.
+    the mean absolute error over them, ``median_error`` the median, which one runaway number does
+    not move; None where there are none. ``exact`` and ``bucket`` are accuracies over all ``n``,
+    with their intervals clustered by image.
     """
 
     n: int
     numbers: int
     mae: float | None
+    median_error: float | None
     exact: float
+    exact_ci: list[float]
     bucket: float
+    bucket_ci: list[float]
     by_magnitude: NotRequired[dict[str, Counts]]
 
 
@@ -226,34 +231,52 @@ def counts(predictions: Sequence[Prediction]) -> Counts | None:
         None where no count question has a whole number as its true answer.
     """
     rows = []
-    for p in predictions:
+    clusters = cluster_codes(predictions)[0].tolist()
+    for p, cluster in zip(predictions, clusters, strict=True):
         if type_of(p) == "count":
             gold, said = normalise(p.answer, "count"), normalise(p.prediction, "count")
             if gold and gold.isdecimal():
-                rows.append((int(gold), said))
+                rows.append(_Counted(int(gold), said, cluster))
     if not rows:
         return None
-    magnitudes: dict[str, list[tuple[int, str | None]]] = {}
-    for gold_count, said in sorted(rows, key=lambda row: row[0]):
-        magnitudes.setdefault(bucket(gold_count), []).append((gold_count, said))
+    magnitudes: dict[str, list[_Counted]] = {}
+    for row in sorted(rows, key=lambda row: row.gold):
+        magnitudes.setdefault(bucket(row.gold), []).append(row)
     whole = _counts(rows)
     whole["by_magnitude"] = {name: _counts(part) for name, part in magnitudes.items()}
     return whole
 
 
-def _counts(rows: Sequence[tuple[int, str | None]]) -> Counts:
-    numbers = [(gold, int(said)) for gold, said in rows if said and said.isdecimal()]
-    exact = sum(gold == said for gold, said in numbers)
-    inside = sum(
-        bucket(gold) == (bucket(int(said)) if said.isdecimal() else said)
-        for gold, said in rows
-        if said
-    )
-    errors = [abs(gold - said) for gold, said in numbers]
+class _Counted(NamedTuple):
+    """A true count, what was said in normal form, and the cluster."""
+
+    gold: int
+    said: str | None
+    cluster: int
+
+    @property
+    def number(self) -> int | None:
+        return int(self.said) if self.said and self.said.isdecimal() else None
+
+    @property
+    def inside(self) -> bool:
+        """Whether the answer is of the true count's bucket."""
+        said = self.said if self.number is None else bucket(self.number)
+        return bucket(self.gold) == said
+
+
+def _counts(rows: Sequence[_Counted]) -> Counts:
+    errors = [abs(row.gold - row.number) for row in rows if row.number is not None]
+    _, clusters = np.unique([row.cluster for row in rows], return_inverse=True)
+    exact = overall(np.array([float(row.gold == row.number) for row in rows]), clusters)
+    inside = overall(np.array([float(row.inside) for row in rows]), clusters)
     return {
         "n": len(rows),
-        "numbers": len(numbers),
+        "numbers": len(errors),
         "mae": sum(errors) / len(errors) if errors else None,
-        "exact": exact / len(rows),
-        "bucket": inside / len(rows),
+        "median_error": float(median(errors)) if errors else None,
+        "exact": exact.value,
+        "exact_ci": exact.ci,
+        "bucket": inside.value,
+        "bucket_ci": inside.ci,
     }
