@@ -57,7 +57,7 @@ def test_it_looks(base, scenes):
     yes, true = ask(base, scenes)
     right = (yes == true).mean()
     wrong = np.mean([(np.roll(yes, k, axis=0) == true).mean() for k in range(1, len(scenes))])
-    assert right >= wrong + 0.05  # of a base trained to the end 0.15 is to be expected
+    assert right >= wrong + 0.25  # 0.93 and 0.55 were seen
 
 
 def test_it_answers_in_sentences(base, scenes):

@@ -24,7 +24,7 @@ DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 def to_patches(pixels: NDArray[np.uint8]) -> torch.Tensor:
     """(B, SIDE, SIDE, 3) pixels as the processor hands them to the tower: (B · N, D)."""
-    x = torch.from_numpy(pixels).float().div_(255)
+    x = torch.tensor(pixels).float().div_(255)
     x = (x - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
     b = len(x)
     x = x.view(b, CELLS, 2, 14, CELLS, 2, 14, 3)

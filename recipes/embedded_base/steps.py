@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from muon import Muon
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -36,6 +37,7 @@ def train(
     *,
     steps: int,
     rate: float,
+    matrix_rate: float,
     report: Callable[[], dict[str, float]],
 ) -> None:
     """Train a module, going on where an earlier call was interrupted.
@@ -46,27 +48,34 @@ def train(
         loss: step's number → its loss, ready for ``backward``.
         folder: of the files.
         steps: in all.
-        rate: learning rate after warm-up.
+        rate: learning rate after warm-up, of AdamW.
+        matrix_rate: the same of Muon, which moves the matrices between input and output.
         report: figures to log now and then.
     """
-    weights = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=rate, betas=(0.9, 0.98), weight_decay=0.02)
+    weights = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    matrices = [n for n, p in weights.items() if p.ndim == 2 and not _at_an_end(n)]
+    others = [p for n, p in weights.items() if n not in matrices]
+    optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+        (Muon([weights[n] for n in matrices], matrix_rate, 0.95, 0.02), matrix_rate),
+        (torch.optim.AdamW(others, rate, (0.9, 0.98), weight_decay=0.02), rate),
+    ]
     state = folder / f"{name}.safetensors"
-    done = _restore(state, module, optimizer) if state.exists() else 0
+    done = _restore(state, module, optimizers) if state.exists() else 0
     recent: list[float] = []
     with Progress(name, steps, "steps", done) as bar, (folder / f"{name}.jsonl").open("a") as log:
         for step in range(done, steps):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * schedule(step, steps)
             value = loss(step)
             value.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+            torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
+            for optimizer, highest in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = highest * schedule(step, steps)
+                optimizer.step()
+                optimizer.zero_grad()
             recent.append(value.item())
             bar.advance(1, f"loss {value.item():.3f}")
             if (step + 1) % EVERY == 0 or step + 1 == steps:
-                _save(state, module, optimizer, step + 1)
+                _save(state, module, optimizers, step + 1)
                 line = {"step": step + 1, "loss": sum(recent) / len(recent)}
                 if (step + 1) % (4 * EVERY) == 0 or step + 1 == steps:
                     line |= report()
@@ -75,25 +84,32 @@ def train(
                 recent = []
 
 
-def _save(path: Path, module: torch.nn.Module, optimizer: Any, step: int) -> None:
+def _at_an_end(name: str) -> bool:
+    """Whether a weight belongs to what is read in or read off: words, and heads."""
+    return any(part in name for part in ("embed", "head", "linear"))
+
+
+def _save(path: Path, module: torch.nn.Module, optimizers: Any, step: int) -> None:
     tensors = {f"weights.{k}": v for k, v in module.state_dict().items()}
-    for n, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{n}.{k}": v for k, v in values.items()}
+    for which, (optimizer, _) in enumerate(optimizers):
+        for n, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{which}.{n}.{k}": v for k, v in values.items()}
     temporary = path.with_suffix(".tmp")
     # tied weights stand twice in a state: each gets memory of its own
     save_file({k: v.clone() for k, v in tensors.items()}, temporary, {"step": str(step)})
     temporary.replace(path)
 
 
-def _restore(path: Path, module: torch.nn.Module, optimizer: Any) -> int:
+def _restore(path: Path, module: torch.nn.Module, optimizers: Any) -> int:
     with safe_open(path, "pt") as file:
         tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
         step = int(file.metadata()["step"])
     module.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("weights.")})
-    whole = optimizer.state_dict()
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, n, name = key.split(".")
-            whole["state"].setdefault(int(n), {})[name] = value
-    optimizer.load_state_dict(whole)
+    for which, (optimizer, _) in enumerate(optimizers):
+        whole = optimizer.state_dict()
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{which}."):
+                _, _, n, name = key.split(".")
+                whole["state"].setdefault(int(n), {})[name] = value
+        optimizer.load_state_dict(whole)
     return step

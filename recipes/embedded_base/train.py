@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGED = ROOT / "src/qwen2vl_rs/model/base"
 FIGURES = ROOT / "docs/results/embedded_base.json"
 #: Kept small: an image costs 12 GFLOP in the first phase and 25 in the second.
-SIZE = Size(hidden=256, layers=4, vision_hidden=160, vision_layers=3, kv_heads=4, head=32,
+SIZE = Size(hidden=256, layers=4, vision_hidden=192, vision_layers=4, kv_heads=4, head=32,
             intermediate=512, vision_head=32)  # fmt: skip
 SEED, HELD_OUT_SEED = 900_000, 900_001  # of scenes
 
@@ -44,10 +44,10 @@ SEED, HELD_OUT_SEED = 900_000, 900_001  # of scenes
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("folder", type=Path, help="for scenes and states (1 GB per 5,000 scenes)")
-    parser.add_argument("--scenes", type=int, default=4800)
-    parser.add_argument("--eyes", type=int, default=1000, help="steps of the first phase")
-    parser.add_argument("--words", type=int, default=1000, help="steps of the second phase")
+    parser.add_argument("folder", type=Path, help="for scenes and states (3 GB)")
+    parser.add_argument("--scenes", type=int, default=12000)
+    parser.add_argument("--eyes", type=int, default=4500, help="steps of the first phase")
+    parser.add_argument("--words", type=int, default=3000, help="steps of the second phase")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -67,7 +67,7 @@ def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
 
     def loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([1, step])
-        chosen = np.sort(rng.choice(len(known), 6, replace=False))
+        chosen = np.sort(rng.choice(len(known), 8, replace=False))
         way = int(rng.integers(8))
         pixels = turned(known.pixels[chosen], way).copy()
         truth = turned(known.targets[chosen], way).astype(np.float32, order="C")
@@ -75,7 +75,7 @@ def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
         return grid_loss(told, torch.from_numpy(truth).view(len(chosen), CELLS**2, TARGETS))
 
     both = torch.nn.ModuleList([visual, head])
-    train("eyes", both, loss, folder, steps=steps, rate=1.5e-3,
+    train("eyes", both, loss, folder, steps=steps, rate=1.5e-3, matrix_rate=3e-3,
           report=lambda: grid_scores(visual, head, held, 100))  # fmt: skip
     visual.requires_grad_(False)
     return head
@@ -90,7 +90,7 @@ def teach_words(
     base.model.model.language_model.requires_grad_(True)
     base.model.train()
     lessons = Lessons(base, known, seen, images=4, questions=24, seed=2)
-    train("words", base.model, lessons.loss, folder, steps=steps, rate=1.5e-3,
+    train("words", base.model, lessons.loss, folder, steps=steps, rate=1.5e-3, matrix_rate=3e-3,
           report=lambda: sentence_scores(base, held, held_seen, 20))  # fmt: skip
     base.model.eval().requires_grad_(False)
     return (
