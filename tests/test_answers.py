@@ -1,5 +1,7 @@
 """Normal forms: what is one clear answer, and what is none."""
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -11,7 +13,10 @@ from qwen2vl_rs.scoring.numbers import bucket
 CLEAR = {
     "presence": {
         "yes": ["yes", "Yes.", "YES", "**Yes**", "'yes'", '"Yes."', " yes \n", "Answer: yes"],
-        "no": ["no", "No!", "No.", "`no`", "The answer is **no**.", "answer is: no", "- No"],
+        "no": [
+            *("no", "No!", "No.", "`no`", "The answer is **no**.", "answer is: no", "- No"),
+            *("No, roads cannot be seen.", "No, no roads.", "No.\n\nThere is no road.", "Ｎｏ。"),
+        ],
     },
     "comp": {
         "yes": ["Yes, there are more buildings than roads.", "yes there are", "Yes\n\nThere are."],
@@ -22,7 +27,10 @@ CLEAR = {
         "urban": ["Urban", "It is an urban area.", "urban area", "This image shows an urban area."],
     },
     "count": {
-        "12": ["12", "12.", "twelve", "There are 12 buildings.", "about 12", "**12**", "Yes, 12"],
+        "12": [
+            *("12", "12.", "twelve", "There are 12 buildings.", "about 12", "**12**", "Yes, 12"),
+            *("12.0", "１２", "12\nbuildings", "12</s>", "12<|im_end|>\n13"),
+        ],
         "1234": ["1,234", "1'234", "1’234", "1 234", "1\u202f234", "1234 roads"],
         "0": ["0", "zero", "There are no roads.", "No roads.", "There aren't any water areas."],
         "99": ["ninety-nine", "ninety nine", "There are ninety-nine small buildings"],
@@ -75,6 +83,8 @@ UNCLEAR = {
         *("No idea.", "no answer", "No image", "There is no way to tell.", "yesterday", "y", "n"),
         *("There is not enough information.", "There is a problem", "Many buildings", "nope"),
         *("No, there is a road.", "There are not no roads", "No, I cannot determine that", "0"),
+        *("No, a road can be seen.", "No. 12", "no 12", "No, a road is seen", "<|im_end|>yes"),
+        *("Yes, no roads.", "Yes, a road cannot be found", "No roads because it is a desert"),
         *("There is a road or a path", "urban", "12", "between 0 and 10", "know", "no-one"),
     ],
     "comp": [
@@ -84,11 +94,13 @@ UNCLEAR = {
     "rural_urban": [
         *("no", "yes", "rural or urban", "rural/urban", "not urban", "suburban", "semi-urban"),
         *("It is a rural area with urban parts.", "It isn't rural", "neither rural", "rur", "area"),
+        *("hardly urban", "barely urban", "far from urban", "less urban", "almost rural"),
         *("I cannot say whether it is urban", "peri-urban", "perhaps urban"),
     ],
     "count": [
         *("12 or 13", "12-13", "12 to 13", "12, 13", "at least 12", "more than 12", "no", "none"),
         *("12.5", "-12", "12%", "1/2", "½", "1e3", "12 m2", "12 km", "1,23", "1.234", "12+"),
+        *("≥10", "≤ 10", "± 10", "10 ± 2", "≠10", "minus five", "negative 5", "1.000", "10²", "1²"),
         *("over 12", "dozens", "two dozen", "2 thousand", "a million", "No idea.", "between"),
         *("between 0 and 100", "between 3 and 10", "between 0m2 and 10m2", "more than 1000m2"),
         *("no more than 1000", "not 12", "1000 or more", "between 10 and 0", "less than 10", "5²"),
@@ -106,6 +118,7 @@ UNCLEAR = {
     "area": [
         *("624", "624 m", "624 km2", "2 ha", "between 0 and 10", "more than 1000", "-5 m2", "m2"),
         *("no", "none", "624 m2 or 700 m2", "more than 624 m2", "0.4", "0 km2", "10 m2 and 20 m2"),
+        *("1.234 m2", "1.000 m2", "≥ 10 m2", "minus 5 m2"),
         *("between 10m2 and 100", "yes", "large", "2 square kilometers", "0%"),
     ],
 }
@@ -192,3 +205,38 @@ def test_normal_forms_are_their_own_normal_forms(text, type):
 
 def test_long_texts_are_no_answers():
     assert normalise("yes " + "very " * 300, "presence") is None
+
+
+TAILS = [
+    *("", ".", "!", "</s>", "<|im_end|>", "<|im_end|>\n<|im_start|>user", "\nBecause.", "\r\n"),
+    *(" because it is dry", " since it is dry", " 100%", " (clear)", "，", "。", "？", " ✓", " …"),
+    *(", I think so.", "\n\nI see.", "\n{}", ". {}.", " {}", ", {}!", " - that is the answer"),
+    *("; it is clear", ", maybe", " or so", " and perhaps", ", but small", " if you look"),
+    *("?? unclear", "/{}", "-ish"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("type", ["presence", "comp", "flood"])
+@pytest.mark.parametrize("tail", TAILS)
+def test_no_is_judged_as_strictly_as_yes(type, tail):
+    """But for words that negate, and for "no" before a noun, which belongs to the noun."""
+    read = {said: normalise(said.title() + tail.format(said), type) for said in ("yes", "no")}
+    if type == "flood":
+        assert (read["yes"] == "yes") == (read["no"] == "no")
+    else:
+        assert read in ({"yes": "yes", "no": "no"}, {"yes": None, "no": None})
+
+
+def test_reading_takes_no_longer_than_a_text_is_long():
+    start = time.process_time()
+    for text in (
+        "answer: " * 8000,
+        "answer: '" * 8000,
+        "no " * 20_000,
+        "\n" * 60_000,
+        "(" * 60_000,
+    ):
+        clean(text)
+        for type in TYPES:
+            normalise(text[:1000], type)
+    assert time.process_time() - start < 1

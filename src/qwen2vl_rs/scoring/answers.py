@@ -15,6 +15,11 @@ from .numbers import Numbers, quantity, scan
 
 _LONGEST = 1000  # characters; RSVQA's answers have under 30
 
+# Fullwidth forms, as Chinese keyboards give them. No other compatibility forms: 10² is not 102.
+_NARROW = {0xFF01 + i: 0x21 + i for i in range(94)}
+_NARROW |= {ord("’"): 0x27, ord("‘"): 0x27, ord("。"): 0x2E, ord("、"): 0x2C}
+_END = re.compile(r"</s>|<\|[^<>|]*\|>|<end_of_turn>")  # and whatever a model went on to say
+_LINES = re.compile(r"(?<=\w)\s*[\r\n]\s*")
 _MARKUP = re.compile(r"(?<![0-9])[*_`\"“”#]+|[*_`\"“”#]+(?![0-9])")
 _PREFIX = re.compile(r"^(?:- )?(?:(?:the )?(?:final |correct )?answer(?: is\b:?|:) *)?")
 _WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
@@ -23,17 +28,24 @@ _NEGATIONS = word_set("no non not none nothing never without neither nor lack la
 # Words that take back, split or refuse an answer.
 _DOUBTS = word_set(
     """or but however although though maybe perhaps unclear unsure uncertain unknown cannot unable
-    impossible sorry either if whether unless except enough information determine depends"""
+    impossible sorry either if whether unless except enough information determine depends hardly
+    barely scarcely"""
 )
+_WEAKENED = word_set("far less almost nearly")
 _HEAD = re.compile(r"(yes|no)(?!['/-]?\w)(?P<stop> ?[,.;:!–—-]*) *(?P<rest>.*)")
-_CLAUSE = word_set("there it they the this i")
+# What goes on after a bare "no"; any other word would make it "no roads", "no idea".
+_GOES_ON = re.compile(
+    r"(?:no|there|it|they|the|this|that|these|those|i|we|you|because|since|as|is|are)(?:'|n't)?\b"
+    r"|[^\w]|[0-9.]+ ?%"
+)
 _THERE = re.compile(
     r"there (?:is|are)(?P<not>n't| not)? "
     r"(?:(?P<no>no|any|an?|the|some|several|many|only|#) )?(?P<what>.+)"
 )
 _SHOWN = re.compile(
-    r"(?:(?P<no>no|an?|the|some|several|many|#) )?(?P<what>.+) (?:is|are)(?P<not>n't| not)? "
-    r"(?:present|visible)(?: in the (?:image|scene|picture))?"
+    r"(?:(?P<no>no|an?|the|some|several|many|#) )?(?P<what>.+) "
+    r"(?:is|are|can)(?P<not>n't| ?not|'t)? (?:be )?(?:present|visible|seen|found|shown)"
+    r"(?: in the (?:image|scene|picture))?"
 )
 _BARE_NO = re.compile(r"(?P<no>no) (?P<not>)(?P<what>.+)")
 _SCENE_WORDS = (
@@ -47,8 +59,13 @@ _SCENE_WORDS = (
 
 
 def clean(text: str) -> str:
-    """Lower case, single spaces, without Markdown, quotes, ``Answer:`` and closing stops."""
-    text = text.lower().replace("’", "'").replace("‘", "'")
+    """Lower case, single spaces, without Markdown, quotes, ``Answer:`` and closing stops.
+
+    The text ends at the first control token (``</s>``, ``<|im_end|>``), and in any case after a
+    thousand characters. The end of a line ends a sentence.
+    """
+    text = _END.split(text[:_LONGEST].strip().translate(_NARROW).lower(), maxsplit=1)[0]
+    text = _LINES.sub(". ", text.strip())
     before = None
     while text != before:  # quotes inside quotes, a prefix inside a prefix
         before = text
@@ -104,7 +121,7 @@ def _negated(words: set[str]) -> bool:
 def _rural_urban(answer: str) -> str | None:
     words = _words(answer)
     named = words & {"rural", "urban"}
-    if len(named) != 1 or words & _DOUBTS or _negated(words):
+    if len(named) != 1 or words & (_DOUBTS | _WEAKENED) or _negated(words):
         return None
     return named.pop()
 
@@ -113,17 +130,18 @@ def _yes_no(answer: str, presence: bool) -> str | None:
     head = _HEAD.fullmatch(answer)
     if head is None:
         return _existence(answer) if presence else None
-    said, rest = head[1], head["rest"]
+    said, stop, rest = head[1], head["stop"].strip(), head["rest"]
+    if said == "no" and rest and not stop and not _GOES_ON.match(rest):
+        # "No roads": here "no" belongs to a noun.
+        return _existence(answer) if presence else None
+    if said == "no" and stop in ("", ".") and rest.isdecimal():
+        return None  # "No. 12" is the name of a number
+    if presence and (clause := _existence(rest)):
+        return said if clause == said else None
     words = _words(rest)
     if words & _DOUBTS or "can't" in words:
         return None
-    if said == "yes":
-        return None if _negated(words) else "yes"
-    if rest and not head["stop"].strip() and rest.split()[0] not in _CLAUSE:
-        # "No roads": here "no" belongs to a noun.
-        return _existence(answer) if presence else None
-    contradicted = "yes" in words or (presence and _existence(rest) == "yes")
-    return None if contradicted else "no"
+    return None if (_negated(words) if said == "yes" else "yes" in words) else said
 
 
 def _existence(sentence: str) -> str | None:

@@ -47,12 +47,12 @@ _SQUARE_METRES = re.compile(
 )
 # Words and signs that make a number something else than the answer "that many".
 _NOT_EXACT = word_set(
-    """than least most over under above below nearly almost exceeding plus up between maximum
-    minimum dozen dozens hundred hundreds thousand thousands million millions billion half percent
-    times m km metre metres meter meters kilometre kilometres kilometer kilometers feet ft ha
-    hectare hectares acre acres pixel pixels"""
+    """minus negative than least most over under above below nearly almost exceeding plus up
+    between maximum minimum dozen dozens hundred hundreds thousand thousands million millions
+    billion half percent times m km metre metres meter meters kilometre kilometres kilometer
+    kilometers feet ft ha hectare hectares acre acres pixel pixels"""
 )
-_SIGNS = re.compile(r"[%$€£°<>=/\\^×+]")
+_SIGNS = re.compile(r"[%$€£°<>=/\\^×+≥≤≠±]")
 _RANGE = re.compile(r"\bbetween # (?P<low>sqm )?and #(?P<high> sqm)?")
 _BEYOND = re.compile(r"(?:\b(?:more than|greater than|over) |> ?)#(?P<high> sqm)?")
 
@@ -64,7 +64,7 @@ class Numbers:
     Attributes:
         template: the text with ``#`` for each number and ``sqm`` for each unit of area.
         values: the numbers, decimals cut off.
-        whole: whether no number had decimals.
+        whole: whether no number had decimals other than zeros.
     """
 
     template: str
@@ -93,17 +93,19 @@ def bucket(value: int, unit: str = "") -> str:
 def scan(text: str) -> Numbers | None:
     """Take the numbers out of a lower-case text; None where a number cannot be read safely."""
     values: list[int] = []
-    whole = True
+    fractions: list[str] = []
 
     def take(found: re.Match[str]) -> str:
-        nonlocal whole
-        whole = whole and not found["fraction"]
+        if found["fraction"]:
+            fractions.append(found["fraction"][1:])
         values.append(_value_of_words(found["words"]) if found["words"] else _value(found[0]))
         return "#"
 
     template = _NUMBER.sub(take, _SQUARE_METRES.sub(" sqm", text))
-    if any(c.isnumeric() for c in template):
+    # three decimals may as well be the thousands of a German or a Brazilian
+    if any(c.isnumeric() for c in template) or any(len(f) == 3 for f in fractions):
         return None
+    whole = not any(f.strip("0") for f in fractions)
     return Numbers(" ".join(template.split()), tuple(values), whole)
 
 
