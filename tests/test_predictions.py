@@ -1,5 +1,6 @@
 """Reading and writing ``predictions.jsonl``."""
 
+import gzip
 import json
 
 import pytest
@@ -54,17 +55,18 @@ def broken(**changes):
         ('{"question": "q", "answer": "a"}', "prediction is missing"),
         (broken(question=" "), "must not be empty"),
         (broken(answer=""), "must not be empty"),
-        (broken(answer=None), "answer must be text, not None"),
-        (broken(answer=True), "answer must be text, not True"),
-        (broken(prediction=1.5), "prediction must be text, not 1.5"),
+        (broken(answer=None), "answer must be text or a whole number, not None"),
+        (broken(answer=True), "answer must be text or a whole number, not True"),
+        (broken(prediction=1.5), "prediction must be text or a whole number, not 1.5"),
         (broken(prediction=["yes"]), "prediction must be text"),
         (broken(image=3), "image must be text"),
-        (broken(confidence=1.5), "confidence must lie between 0 and 1, not 1.5"),
+        (broken(confidence=1.5), "confidence must lie between 0 and 1, or be null, not 1.5"),
         (broken(confidence="high"), "confidence must lie"),
         (broken(confidence=True), "confidence must lie"),
-        (LINE.replace('"yes"', "NaN"), "not JSON"),
-        (broken(confidence=float("nan")), "not JSON"),
-        (broken(prediction="\ud800"), "not JSON"),
+        (LINE.replace('"yes"', "NaN"), "answer must be text or a whole number, not nan"),
+        (broken(confidence=float("nan")), "confidence must lie between 0 and 1, or be null"),
+        (broken(prediction=float("inf")), "prediction must be text or a whole number, not inf"),
+        (broken(prediction="\ud800"), "prediction holds half a character"),
         ('{"question": ' + "9" * 5000 + "}", "not JSON"),
         ("[" * 100_000, "nested too deeply"),
         (broken(text="x" * (1 << 20)), "longer than a MiB"),
@@ -78,6 +80,24 @@ def test_bad_lines_are_named(read, line, why):
         read(f"{LINE}\n".encode() + line)
     assert "line 2" in caught.value.message or "line 3" in caught.value.message
     assert "prediction" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (LINE.encode("utf-16"), "UTF-16"), (LINE.encode("utf-16-le"), "UTF-16"),
+        (gzip.compress(LINE.encode()), "gzip"), (b"PK\x03\x04\n", "zip file"),
+        (b"[\n" + LINE.encode() + b"\n]", "one JSON list"), (b"question,answer\n", "CSV"),
+    ],
+)  # fmt: skip
+def test_other_files_are_told_by_their_looks(read, content, why):
+    with pytest.raises(DataError, match=f"line 1: .*{why}"):
+        read(content)
+
+
+def test_numbers_may_be_floats_and_unused_keys_anything(read):
+    found = read(broken(prediction=3.0, answer=3, loss=float("nan"), note="\ud800").encode())
+    assert (found[0].prediction, found[0].answer) == ("3", "3")
 
 
 @pytest.mark.parametrize("content", ["", "\n \r\n", b"\xef\xbb\xbf\n"])

@@ -24,8 +24,8 @@ def read_predictions(path: Path) -> list[Prediction]:
     """Read predictions; ``question``, ``answer`` and ``prediction`` are all a line needs.
 
     A missing ``type`` is derived from the question. ``id``, ``answer`` and ``prediction`` may
-    be whole numbers, ``prediction`` null (no answer), and ``confidence`` is a probability.
-    Other keys are ignored, as are empty lines and a byte order mark.
+    be whole numbers, ``prediction`` null (no answer), and ``confidence`` is a probability or
+    null. Other keys are ignored, as are empty lines and a byte order mark.
 
     Raises:
         DataError: the file cannot be read, holds no line, or a line (its number is named) is
@@ -98,22 +98,34 @@ def _records(path: Path, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
                 if line.removeprefix(b"\xef\xbb\xbf").strip():
                     yield number, _record(line, path, number, hint)
     except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror}", hint="give a file of JSON Lines"
-        ) from error
+        hint = "give a file of JSON Lines, as eval/after/predictions.jsonl of a run"
+        raise DataError(f"cannot read {path}: {error.strerror}", hint=hint) from error
 
 
 def _record(line: bytes, path: Path, number: int, hint: str) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8-sig"))
-        # A lone surrogate (\ud800) is valid JSON, but can never be written out again.
-        line_out = json.dumps(record, ensure_ascii=False, allow_nan=False)
-        line_out.encode("utf-8")
     except (ValueError, RecursionError) as error:
-        _fail(path, number, f"not JSON ({_reason(error)})", hint)
+        other = _other_file(line) if number == 1 else ""
+        _fail(path, number, other or f"not JSON ({_reason(error)})", hint)
     if not isinstance(record, dict):
         _fail(path, number, f"an object is expected, not {record!r:.40}", hint)
     return record
+
+
+def _other_file(line: bytes) -> str:
+    """What a file that is no JSON Lines looks like, by its first line; else empty."""
+    if line.startswith(b"\x1f\x8b"):
+        return "this is a gzip file; unpack it first: gunzip"
+    if line.startswith(b"PK"):
+        return "this is a zip file (or .xlsx, .npz); unpack it first"
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:64]:
+        return "this looks like UTF-16; save the file as UTF-8"
+    if line.lstrip().startswith(b"["):
+        return "this is one JSON list, not one object a line; with jq: jq -c '.[]' FILE"
+    if b"," in line and b"{" not in line:
+        return "this looks like CSV, not JSON Lines"
+    return ""
 
 
 def _fields(
@@ -144,10 +156,16 @@ def _reason(error: Exception) -> str:
 def _text(value: Any, key: str, path: Path, number: int, hint: str) -> str:
     if value is None and key not in ("question", "answer"):
         return ""
-    if isinstance(value, int) and not isinstance(value, bool) and key in _MAY_BE_NUMBERS:
-        return str(value)
+    number_like = isinstance(value, int | float) and not isinstance(value, bool)
+    if number_like and key in _MAY_BE_NUMBERS and value % 1 == 0:
+        return str(int(value))
     if not isinstance(value, str):
-        _fail(path, number, f"{key} must be text, not {value!r:.40}", hint)
+        whole = "text or a whole number" if key in _MAY_BE_NUMBERS else "text"
+        _fail(path, number, f"{key} must be {whole}, not {value!r:.40}", hint)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate is valid JSON, but can never be written again
+        _fail(path, number, f"{key} holds half a character: {value!r:.40}", hint)
     return value
 
 
@@ -155,5 +173,6 @@ def _confidence(value: Any, path: Path, number: int) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        _fail(path, number, f"confidence must lie between 0 and 1, not {value!r:.40}", _HINT)
+        why = f"confidence must lie between 0 and 1, or be null, not {value!r:.40}"
+        _fail(path, number, why, _HINT)
     return float(value)
