@@ -34,6 +34,14 @@ def test_results_stand_beside_their_controls():
     assert "left out: shuffled_image (the model was not asked about other images)" in text
 
 
+def test_a_partial_control_says_how_many_questions_it_covers():
+    whole = results(run({}), shuffled=run({0: "no"}), train=TRAIN, protocols=["official"])
+    assert "of these questions" not in render_results(whole)
+    part = results(run({}), shuffled=run({0: "no"}, images=2), train=TRAIN, protocols=["official"])
+    (line,) = [x for x in render_results(part).splitlines() if x.startswith("shuffled cost")]
+    assert line.endswith("over a wrong image, on 4 of these questions")
+
+
 def test_columns_are_aligned():
     text = render_results(results(run({0: "yes"}), train=TRAIN, protocols=["official"]))
     table = text.splitlines()[2:7]

@@ -84,6 +84,7 @@ def test_what_a_wrong_image_costs():
     found = results(own, shuffled=random.Random(1).sample(wrong, len(wrong)))
     assert found["shuffled_cost"]["official"]["OA"] == 1  # on the questions asked both ways
     assert found["controls"]["shuffled_image"]["official"]["n"] == len(wrong)
+    assert found["shuffled_cost"]["official"]["n"] == len(wrong) < len(own)
     same = results(own, shuffled=own)["shuffled_cost"]["official"]
     assert same["OA"] == 0
     assert same["ci"][0] < 0 < same["ci"][1]

@@ -50,10 +50,18 @@ class Pair:
         return {**asdict(self), "change": self.change}
 
 
-def pairs(before: Sequence[Prediction], after: Sequence[Prediction]) -> list[Pair]:
-    """Put two runs on the same questions, in the same order, side by side."""
+def pairs(
+    before: Sequence[Prediction], after: Sequence[Prediction], dataset: str | None = None
+) -> list[Pair]:
+    """Put two runs on the same questions, in the same order, side by side.
+
+    Args:
+        before: the answered questions of one run.
+        after: those of the other.
+        dataset: ``LR``, ``HR`` or ``xBEN``; None to tell by the question types.
+    """
     by = protocol("official")
-    dataset = dataset_of(map(type_of, after))
+    dataset = dataset or dataset_of(map(type_of, after))
     right = [judge(run, by, dataset).right.tolist() for run in (before, after)]
     return [
         Pair(

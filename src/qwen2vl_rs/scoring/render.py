@@ -42,6 +42,7 @@ def render_results(results: Results) -> str:
         lines = [title, "", *_aligned(rows)]
         gains = [
             f"{what}: {_signed(gain['OA'])} points ({_signed_range(gain['ci'])}) over {whom}"
+            + (f", on {gain['n']:,} of these questions" if gain["n"] < score["n"] else "")
             for what, gain, whom in (
                 ("visual gain", results["visual_gain"].get(name), "question only"),
                 ("shuffled cost", results["shuffled_cost"].get(name), "a wrong image"),

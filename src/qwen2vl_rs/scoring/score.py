@@ -37,8 +37,9 @@ CONTROLS_OF = "controls of "
 
 
 class Gain(TypedDict):
-    """A paired difference of OA, with its clustered 95 % interval."""
+    """A paired difference of OA over ``n`` questions, with its clustered 95 % interval."""
 
+    n: int
     OA: float
     ci: list[float]
 
@@ -151,7 +152,7 @@ def _misled(
         found["controls"].setdefault("shuffled_image", {})[by.name] = scored
         lost = right.right.astype(np.float64) - wrong.right
         cost = overall(lost, clusters, low=-1.0)
-        found["shuffled_cost"][by.name] = {"OA": cost.value, "ci": cost.ci}
+        found["shuffled_cost"][by.name] = {"n": len(lost), "OA": cost.value, "ci": cost.ci}
 
 
 def _unreadable(predictions: Sequence[Prediction], dataset: str) -> int:
@@ -214,4 +215,4 @@ def _blind(
         found["controls"].setdefault(name, {})[by.name] = scored
     gained = judged.right[kept].astype(np.float64) - right["question_only"]
     gain = overall(gained, clusters, low=-1.0)
-    found["visual_gain"][by.name] = {"OA": gain.value, "ci": gain.ci}
+    found["visual_gain"][by.name] = {"n": len(gained), "OA": gain.value, "ci": gain.ci}
