@@ -48,7 +48,24 @@ def test_pictures_are_small_jpegs(tmp_path):
         assert (picture.format, picture.size) == ("JPEG", (320, 320))
     (tmp_path / "torn.tif").write_bytes(b"II*\0")
     assert pictures.of(str(tmp_path / "torn.tif")) == pictures.of("gone/1.tif") == ""
-    assert pictures.gone == ["torn.tif", "1.tif"]
+    assert list(pictures.gone.values()) == [["torn.tif"], ["1.tif"]]
+
+
+def test_images_are_found_in_a_folder_by_the_end_of_their_path(tmp_path):
+    (tmp_path / "here" / "b").mkdir(parents=True)
+    sides = {"here/1.tif": 40, "here/b/1.tif": 60}
+    for name, side in sides.items():
+        write_image(tmp_path / name, side, 1)
+    pictures = Pictures(ImageRule(), tmp_path / "here")
+    for path, side in (("a/1.tif", 40), ("/x/b/1.tif", 60), ("b/1.tif", 60), ("1.tif", 40)):
+        data = pictures.of(path).partition(",")[2]
+        with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+            assert picture.size == (side, side), path
+    for lost in ("b/2.tif", "/", "\0"):
+        assert not pictures.of(lost)
+    assert pictures.gone.pop("no such file") == ["2.tif"]
+    assert str(tmp_path) not in str(pictures.gone)
+    assert sum(map(len, pictures.gone.values())) == 2
 
 
 def test_fixed_and_broken(tmp_path):

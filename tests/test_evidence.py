@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from factory import write_run
 from qwen2vl_rs.errors import DataError, RunError
 from qwen2vl_rs.report.evidence import from_files, from_run
+from qwen2vl_rs.scoring.pairs import pairs
+from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
 
 
 @pytest.fixture
@@ -59,6 +62,79 @@ def test_an_unfinished_run(run):
         from_run(run / "nothing")
 
 
+def test_what_is_no_run_gets_a_hint_that_helps(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = run / "eval/after/predictions.jsonl"
+    for place, said, hint in (
+        (file, "is a file", f"qwen2vl-rs report --after {file}"),
+        (tmp_path, "is not the folder of a run", "runs with answers: output/small"),
+        (tmp_path / "output/big", "no run folder", "runs with answers: output/small"),
+    ):
+        with pytest.raises(RunError, match=said) as caught:
+            from_run(place)
+        assert hint in caught.value.hint
+    shutil.rmtree(tmp_path / "output")
+    with pytest.raises(RunError, match="no run folder") as caught:
+        from_run(run)
+    assert caught.value.hint == "train first: qwen2vl-rs train"
+
+
+def test_only_questions_of_both_runs_are_scored(run, tmp_path):
+    """Three stand before only, five after only: with them goes the only question of a type."""
+    before, after, shuffled = (
+        read_predictions(run / "eval" / name / "predictions.jsonl")
+        for name in ("before", "after", "shuffled")
+    )
+    alone = replace(after[0], id="alone", question="What is this?", type="odd", answer="a lake")
+    write_predictions(run / "eval/before/predictions.jsonl", before[5:])
+    write_predictions(run / "eval/after/predictions.jsonl", [*after[:-3], alone])
+    found = from_run(run)
+    assert found.comparison["unmatched"] | {"examples": None} == {
+        "before": 3, "after": 6, "examples": None,
+    }  # fmt: skip
+    n = len(before) - 3 - 5
+    assert found.comparison["n"] == found.after.results["n"] == found.before.results["n"] == n
+    for name, change in found.comparison["protocols"].items():
+        for side, results in (("before", found.before.results), ("after", found.after.results)):
+            score = results["protocols"][name]
+            assert "odd" not in score["types"]
+            assert change["OA"][side] == pytest.approx(score["OA"])
+            assert change["AA"][side] == pytest.approx(score["AA"])
+            assert {t: c["n"] for t, c in change["types"].items()} == {
+                t: c["n"] for t, c in score["types"].items()
+            }
+    assert found.after.results["shuffled_cost"]["official"]["n"] == n
+    assert len(shuffled) > n
+    # one run alone is scored whole
+    assert from_files(run / "eval/after/predictions.jsonl").after.results["n"] == len(after) - 2
+
+
+def test_the_data_set_can_be_said(run):
+    """A number that is near is in the bucket of LR, and wrong in HR."""
+    files = [run / "eval" / name / "predictions.jsonl" for name in ("after", "before")]
+    near = [replace(p, prediction="24") for p in read_predictions(files[0]) if p.answer == "21"]
+    write_predictions(files[0], near)
+    write_predictions(files[1], [replace(p, prediction="no") for p in near])
+    for dataset, right in (("LR", 1.0), ("HR", 0.0)):
+        for found in (from_files(*files, dataset=dataset), from_run(run, dataset=dataset)):
+            assert found.after.results["dataset"] == found.comparison["dataset"] == dataset
+            assert found.before.results["dataset"] == dataset
+            assert found.after.results["protocols"]["official"]["OA"] == right
+            assert found.comparison["protocols"]["official"]["OA"]["after"] == right
+            rows = pairs(*found.both, found.after.results["dataset"])
+            assert all(row.after_right is (right == 1) for row in rows)
+
+
+def test_results_of_an_older_form_are_computed_anew(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = run / "eval/after/results.json"
+    stored = json.loads(file.read_text())
+    for gain in stored["shuffled_cost"].values():
+        del gain["n"]
+    file.write_text(json.dumps(stored))
+    assert from_run(run).after.results["shuffled_cost"]["official"]["n"] == 48
+
+
 def test_predictions_of_any_model(run, tmp_path):
     files = {name: run / "eval" / name / "predictions.jsonl" for name in ("before", "after")}
     found = from_files(files["after"], files["before"], files["before"])
@@ -69,6 +145,6 @@ def test_predictions_of_any_model(run, tmp_path):
     lines = files["before"].read_text().splitlines()
     (tmp_path / "part.jsonl").write_text("\n".join(reversed(lines[3:])) + "\n")
     part = from_files(files["after"], tmp_path / "part.jsonl")
-    assert [p.id for p in part.both[0]] == [p.id for p in part.after.predictions[3:]]
+    assert [p.id for p in part.both[0]] == [p.id for p in found.after.predictions[3:]]
     with pytest.raises(DataError, match="cannot read"):
         from_files(tmp_path / "nothing.jsonl")

@@ -165,8 +165,112 @@ def test_images_that_are_gone_are_named(tmp_path):
     (tmp_path / "pictures" / "1.tif").unlink()
     page = build(from_run(run), Words("en"))
     (table,) = next(s for s in page.sections if s.id == "absent").tables
-    assert [c.text for c in table.rows[0]][1] == "1.tif is missing or unreadable"
+    (row,) = [[c.text for c in row] for row in table.rows if row[0].text.startswith("Images of")]
+    assert re.fullmatch(r"Images of \d+ cases", row[0])
+    assert row[1] == "no such file: 1.tif (--images FOLDER says where images are)"
     assert "image not shown" in " ".join(read(write_report(from_run(run), tmp_path).html).said)
+
+
+def test_figures_are_of_the_questions_in_both_runs(tmp_path):
+    """Beside a comparison stand n, accuracy and interval of the same questions."""
+    run = write_run(tmp_path, images=12)
+    files = [run / "eval" / name / "predictions.jsonl" for name in ("after", "before")]
+    after, before = map(read_predictions, files)
+    odd = [replace(p, id=f"odd{p.id}", type="odd") for p in after[:4]]
+    old = [replace(p, id=f"old{p.id}", type="old") for p in before[:2]]
+    write_predictions(files[0], [*after[8:], *odd])
+    write_predictions(files[1], [*before[:-16], *old])
+    found = from_files(*files)
+    n = 12 * 8 - 8 - 16
+    page = build(found, Words("en"))
+    assert f"{n} questions about 9 images" in page.eyebrow
+    sections = {s.id: s for s in page.sections}
+    (types,) = sections["types"].tables
+    rows = {row[0].text: row for row in types.rows}
+    assert list(rows) == ["Presence", "Counting", "Comparison", "Rural / urban", "AA", "OA"]
+    assert {len(row) for row in types.rows} == {len(types.head)} == {8}
+    compared = found.comparison["protocols"]["official"]
+    for name, change in (("Presence", compared["types"]["presence"]), ("OA", compared["OA"])):
+        cells = [cell.text for cell in rows[name]]
+        assert cells[1] == str(change["n"])
+        assert cells[2:4] == [f"{100 * change[side]:.1f}" for side in ("before", "after")]
+    assert rows["OA"][1].text == str(n)
+    assert rows["OA"][3].sub == page.tiles[0].sub.removeprefix("after ")
+    (protocols,) = sections["protocols"].tables
+    assert protocols.rows[0][1].text == str(n)
+    (templates,) = sections["templates"].tables
+    assert sum(int(row[2].text) for row in templates.rows) <= n
+    said = "10 questions before and 20 after are left out of every figure"
+    assert any(said in note for note in sections["types"].notes)
+    assert any(said in text for _, text in sections["run"].facts)
+
+
+def test_runs_that_name_a_type_differently_have_no_row_of_it_in_common(tmp_path):
+    run = write_run(tmp_path)
+    files = [run / "eval" / name / "predictions.jsonl" for name in ("after", "before")]
+    after = read_predictions(files[0])
+    changed = [replace(p, type="comparison") if p.type == "comp" else p for p in after]
+    write_predictions(files[0], changed)
+    sections = {s.id: s for s in build(from_files(*files), Words("en")).sections}
+    (table,) = sections["types"].tables
+    (row,) = [row for row in table.rows if row[0].text == "comparison"]
+    score = from_files(*files).after.results["protocols"]["official"]["types"]["comparison"]
+    shown = f"{100 * score['accuracy']:.1f}"
+    assert [c.text for c in row] == ["comparison", "12", "–", shown, "–", "–", "–", "–"]
+
+
+def test_every_accuracy_has_its_interval(run):
+    page = build(from_run(run), Words("en"))
+    (table,) = next(s for s in page.sections if s.id == "types").tables
+    kinds = [table.head.index(h) for h in ("Before", "After", "Constant answer", "Wrong image")]
+    for row in table.rows:
+        assert all(re.fullmatch(r"[\d.]+ – [\d.]+", row[k].sub) for k in kinds)
+
+
+def test_predictions_without_images(run, tmp_path):
+    files = []
+    for name in ("after", "before"):
+        lines = read_predictions(run / "eval" / name / "predictions.jsonl")
+        files.append(tmp_path / f"{name}.jsonl")
+        write_predictions(files[-1], [replace(p, image="") for p in lines])
+    page = build(from_files(*files), Words("en"))
+    written = write_report(from_files(*files), tmp_path)
+    text = " ".join(read(written.html).said)
+    assert "different images" not in text
+    assert "Questions about one image" not in text
+    assert "image not shown" not in text
+    assert "Image " not in written.markdown.read_text().partition("## What")[0]
+    (table,) = next(s for s in page.sections if s.id == "absent").tables
+    (row,) = [[c.text for c in row] for row in table.rows if row[0].text.startswith("Images of")]
+    assert row[1] == "the predictions name no image"
+
+
+def test_a_single_question(tmp_path):
+    one = Prediction("", "a.tif", "Is there a road?", "", "yes", "yes")
+    write_predictions(tmp_path / "one.jsonl", [one])
+    write_report(from_files(tmp_path / "one.jsonl", tmp_path / "one.jsonl"), tmp_path)
+    text = " ".join(read(tmp_path / "report.html").said)
+    assert "1 question about 1 image" in text
+    assert not re.findall(r"\b1 (?:questions|images|answers|templates|cases)\b", text)
+
+
+def test_settings_tell_no_places(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    config = (copy / "config.toml").read_text()
+    assert str(run) in config
+    config = config.replace('"Qwen/', '"/secret/Qwen/').replace('"data_vl', '"/secret/data_vl')
+    (copy / "config.toml").write_text(config)
+    section = next(s for s in build(from_run(copy), Words("en")).sections if s.id == "run")
+    text = section.attachment[1]
+    assert "secret" not in text
+    assert str(run.parent) not in text
+    for line in ('model = "Qwen2-VL-2B-Instruct"', 'conversations = "data_vl.json"'):
+        assert f"{line}\n" in text
+
+
+def test_chinese_markdown_has_chinese_punctuation(run, tmp_path):
+    text = write_report(from_run(run), tmp_path, "zh").markdown.read_text()
+    assert not re.findall("[\u4e00-\u9fff][,;:(]|[,;:)][\u4e00-\u9fff]", text)
 
 
 def test_odd_runs_have_reports(run, tmp_path):
@@ -216,6 +320,8 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
     assert main(["-q", "report"]) == 0
     assert (tmp_path / "output/Qwen2-VL-2B/report.html").is_file()
     after = str(run / "eval/after/predictions.jsonl")
+    assert main(["report", "--after", after, "--before", after, "--dataset", "HR"]) == 0
+    assert "RSVQA-HR" in (tmp_path / "report.md").read_text()
     assert main(["report", "--after", after, "--before", after]) == 0
     assert "no clear change" in (tmp_path / "report.md").read_text()
 
@@ -227,11 +333,28 @@ def test_the_command(run, tmp_path, capsys, monkeypatch):
         (["report", "--before", "x"], 2, "--after"),
         (["report", "run", "--after", "x"], 2, "not both"),
         (["report", "--lang", "de"], 2, "'en', 'zh'"),
+        (["report", "--images", "nothing"], 1, "no folder nothing"),
     ],
 )
 def test_wrong_usage(args, code, said, capsys):
     assert main(args) == code
     assert said in capsys.readouterr().err
+
+
+def test_the_folder_of_the_images_can_be_said(run, tmp_path, monkeypatch):
+    files = []
+    for name in ("after", "before"):
+        lines = read_predictions(run / "eval" / name / "predictions.jsonl")
+        files.append(str(tmp_path / f"{name}.jsonl"))
+        moved = [replace(p, image=f"gone/{p.image.rpartition('/')[2]}") for p in lines]
+        write_predictions(tmp_path / f"{name}.jsonl", moved)
+    monkeypatch.chdir(tmp_path)
+    asked = ["-q", "report", "--after", files[0], "--before", files[1]]
+    pictures = run.parents[1] / "pictures"
+    for more, shown in (([], 0), (["--images", str(pictures)], 13)):
+        assert main([*asked, *more]) == 0
+        assert (tmp_path / "report.html").read_text().count("data:image/jpeg") >= shown
+        assert ("no such file" in (tmp_path / "report.md").read_text()) is (shown == 0)
 
 
 def test_a_report_needs_no_torch(run, tmp_path):

@@ -12,12 +12,12 @@ from qwen2vl_rs.report.words import LANGUAGES, Words
 UP, LEVEL, DOWN = (0.27, [0.24, 0.3]), (0.01, [-0.02, 0.04]), (-0.223, [-0.25, -0.2])
 
 
-def evidence(change=None, gain=None, cost=None, run=Path("run")):
+def evidence(change=None, gain=None, cost=None, run=Path("run"), n=100):
     score = {"OA": 0.582, "OA_ci": [0.55, 0.61], "n": 100, "clusters": 9, "types": {}}
     found = {
         "protocols": {"official": score},
-        "visual_gain": {"official": {"OA": gain[0], "ci": gain[1]}} if gain else {},
-        "shuffled_cost": {"official": {"OA": cost[0], "ci": cost[1]}} if cost else {},
+        "visual_gain": {"official": {"n": 100, "OA": gain[0], "ci": gain[1]}} if gain else {},
+        "shuffled_cost": {"official": {"n": n, "OA": cost[0], "ci": cost[1]}} if cost else {},
     }
     compared = change and {
         "protocols": {
@@ -69,7 +69,8 @@ def test_the_change(change, said):
         (DOWN, UP, "than the wording of the questions gives away."),
         (None, UP, ": it looks at the image."),
         (UP, LEVEL, "no sign that it looks at the image."),
-        (DOWN, DOWN, "no sign that it looks at the image."),
+        (DOWN, DOWN, "it looks at the image, and is misled by it."),
+        (UP, DOWN, "it looks at the image, and is misled by it."),
         (None, LEVEL, "no sign that it looks at the image."),
         (UP, None, "it knows more than the wording of the questions gives away."),
         (LEVEL, None, "no sign that it looks at the image."),
@@ -78,6 +79,12 @@ def test_the_change(change, said):
 )
 def test_what_follows(gain, cost, ends):
     assert told(UP, gain, cost).endswith(ends)
+
+
+def test_a_wrong_image_that_helps():
+    text = told(UP, UP, DOWN)
+    assert ", yet with a wrong image it does even better (its own costs it 22.3 points):" in text
+    assert tiles(evidence(UP, UP, DOWN), Words("en"))[3].word == "better with a wrong image"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -100,3 +107,10 @@ def test_tiles():
     assert shown[0].value.startswith("31.2 → 58.2")
     assert shown[3].word == "not measured"
     assert shown[3].chart is None
+
+
+def test_a_control_on_fewer_questions_says_so():
+    part = [t.sub for t in tiles(evidence(UP, DOWN, UP, n=40), Words("en"))]
+    assert part[3] == "+24.0 to +30.0; 40 of 100 questions"
+    whole = [t.sub for t in tiles(evidence(UP, DOWN, UP), Words("en"))]
+    assert whole == [*part[:3], "+24.0 to +30.0"]

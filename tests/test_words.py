@@ -40,7 +40,7 @@ def test_no_text_is_unused_and_none_is_missing():
     assert named <= table().keys()
     mentioned = {k for s in sources for k in re.findall(r'["\']([a-z]+\.\w+)["\']', s)}
     put_together = {k for s in sources for k in re.findall(r'["\']([a-z]+\.[a-z_]*)\{', s)}
-    computed = (*put_together, "type.", "cluster.")
+    computed = (*put_together, "type.", "cluster.", "image.")
     assert not [k for k in table() if k not in mentioned and not k.startswith(computed)]
 
 
@@ -49,6 +49,17 @@ def test_every_reason_has_words():
 
     assert set(_REASONS) == set(REASONS)
     assert {f"reason.{name}" for name in _REASONS.values()} <= table().keys()
+
+
+def test_numbers_take_the_word_that_suits_them():
+    en, zh = Words("en"), Words("zh")
+    assert en("form.part", n=1, all=1) == "1 of 1 question"
+    assert en("form.part", n=1_234, all=12_345) == "1,234 of 12,345 questions"
+    assert zh("form.part", n=1, all=1) == "1 个问题中的 1 个"
+    assert en("templates.rest", n=1, questions=1) == (
+        "1 template with fewer questions (1 question) is not ranked."
+    )
+    assert "1 answer was fixed and 0 broken" in en("cases.lead", fixed=1, broken=0, most=12)
 
 
 def test_figures():

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from .. import console
+from ..errors import RunError
 from .common import FILE
+
+_DATASET = click.option(
+    "--dataset", type=click.Choice(["LR", "HR", "xBEN"]),
+    help="Whose classes apply.  [default: told by the question types]",
+)  # fmt: skip
 
 
 @click.command()
@@ -30,10 +37,7 @@ from .common import FILE
     "--protocol", "protocols", multiple=True, metavar="NAME",
     help="official, geochat, raw or original; may be repeated.  [default: all]",
 )  # fmt: skip
-@click.option(
-    "--dataset", type=click.Choice(["LR", "HR", "xBEN"]),
-    help="Whose classes apply.  [default: told by the question types]",
-)  # fmt: skip
+@_DATASET
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def score(
     file: Path,
@@ -85,6 +89,8 @@ def score(
     "--train-questions", "train", type=FILE,
     help="Training questions for the controls.  [default: as computed by the run]",
 )  # fmt: skip
+@_DATASET
+@click.option("--images", type=FILE, help="Folder of the images.  [default: where their paths say]")
 @click.option("-o", "--output", type=FILE, help="Folder of the report.  [default: the run's]")
 @click.option(
     "--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language."
@@ -95,28 +101,32 @@ def report(
     before: Path | None,
     shuffled: Path | None,
     train: Path | None,
+    dataset: str | None,
+    images: Path | None,
     output: Path | None,
     lang: str,
 ) -> None:
     """Write report.html and report.md: what changed, and whether it looks.
 
     RUN is the folder of a run, output/Qwen2-VL-2B unless --after is given. The page is one file
-    that opens from disk.
+    that opens from disk. In --images an image is the file with the longest end of its path.
     """
     if after is None and (before or shuffled):
         raise click.UsageError("--before and --shuffled need --after")
     if after and run:
         raise click.UsageError("give RUN or --after, not both")
+    if images and not images.is_dir():
+        raise RunError(f"no folder {images}", hint="--images names the folder of the images")
     from ..report.evidence import from_files, from_run
     from ..report.page import write_report
 
     if after:
-        found = from_files(after, before, shuffled, train)
+        found = from_files(after, before, shuffled, train, dataset)
         folder = output or Path()
     else:
         run = run or Path("output/Qwen2-VL-2B")
-        found = from_run(run, train)
+        found = from_run(run, train, dataset)
         folder = output or run
-    written = write_report(found, folder, lang)
+    written = write_report(replace(found, images=images), folder, lang)
     console.say(f"the same figures as text: {written.markdown}")
     click.echo(written.html)

@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
@@ -41,24 +42,46 @@ class Pictures:
 
     Attributes:
         rule: how files become pixels.
-        gone: names of the files that cannot be read.
+        folder: where images are, if not where their paths say: of each the longest end of its
+            path that is a file there.
+        gone: why → names of the files of the cases that cannot be shown.
+        unnamed: cases that name no image.
     """
 
     rule: ImageRule
-    gone: list[str] = field(default_factory=list)
+    folder: Path | None = None
+    gone: dict[str, list[str]] = field(default_factory=dict)
+    unnamed: int = 0
 
     def of(self, path: str) -> str:
         """The data URI of an image, empty where there is none."""
+        if not path:
+            self.unnamed += 1
+            return ""
+        file = self._place(path)
         try:
-            pixels = read_rgb(path, self.rule)
-        except ImageError:
-            self.gone.append(file_name(path))
+            pixels = read_rgb(file, self.rule)
+        except ImageError as error:
+            # the name is told beside the reason; where it lies is nobody's business
+            why = error.message
+            for name in (file, repr(file), ascii(file)):
+                why = why.removeprefix(f"{name}: ").replace(name, file_name(path))
+            self.gone.setdefault(why, []).append(file_name(path))
             return ""
         picture = Image.fromarray(pixels)
         picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=80)
         return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+    def _place(self, path: str) -> str:
+        if self.folder is None:
+            return path
+        pure = PurePath(path)
+        parts = pure.parts[1:] if pure.is_absolute() else pure.parts
+        ends = [self.folder.joinpath(*parts[k:]) for k in range(len(parts))] or [self.folder]
+        # unlike `Path.is_file` this is False for a name that no file can have
+        return str(next((end for end in ends if os.path.isfile(end)), ends[0]))
 
 
 def file_name(path: str) -> str:
@@ -97,12 +120,13 @@ def cases(found: Evidence, pictures: Pictures, w: Words) -> Section | None:
     """Fixed and broken answers; None where there is nothing to compare with."""
     if found.both is None:
         return None
-    rows = pairs(*found.both)
+    results = found.after.results
+    rows = pairs(*found.both, results["dataset"])
     kinds = {kind: [row for row in rows if row.change == kind] for kind in ("fixed", "broken")}
     lead = w(
-        "cases.lead",
-        fixed=f"{len(kinds['fixed']):,}",
-        broken=f"{len(kinds['broken']):,}",
+        "cases.lead_alone" if results["clustered_by"] == "question" else "cases.lead",
+        fixed=len(kinds["fixed"]),
+        broken=len(kinds["broken"]),
         most=SHOWN,
     )
     galleries = [
@@ -124,7 +148,7 @@ def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:
         before=_said("before", pair.before, pair.before_right, pair.before_confidence, w),
         after=_said("after", pair.after, pair.after_right, pair.after_confidence, w),
         image=file_name(pair.image),
-        alt=w("cases.picture", name=file_name(pair.image)),
+        alt=w("cases.picture", name=file_name(pair.image)) if pair.image else "",
         picture=pictures.of(pair.image),
     )
 
@@ -155,33 +179,30 @@ def templates(found: Evidence, w: Words) -> Section | None:
     ranked = {name: mine for name, mine in groups.items() if len(mine) >= LEAST}
     if not ranked:
         return None
-    was = {}
-    if found.before and found.both:
-        was = {id(p): r for p, r in zip(found.both[1], _right(found.both[0], found), strict=True)}
+    was = _right(found.both[0], found) if found.both else None
     axis = percent_axis("")
     scored = sorted((float(right[mine].mean()), name) for name, mine in ranked.items())
     rows = []
-    for accuracy, name in scored[:_WORST]:
+    for _, name in scored[:_WORST]:
         mine = ranked[name]
         one = overall(right[mine], clusters[mine])
-        old = [was[id(after[i])] for i in mine if id(after[i]) in was]
-        marks = [Mark(accuracy, "after", one.ci)]
-        if old:
-            marks.insert(0, Mark(sum(old) / len(old), "before"))
+        marks = [Mark(one.value, "after", one.ci)]
+        if was is not None:
+            old = overall(was[mine], clusters[mine])
+            marks.insert(0, Mark(old.value, "before"))
         cells = [
             Cell(_cut(name[:1].upper() + name[1:])),
             Cell(w.known("type", type_of(after[mine[0]]))),
         ]
         cells.append(Cell(f"{len(mine):,}"))
-        if was:
-            cells.append(Cell(f"{100 * sum(old) / len(old):.1f}" if old else "–"))
-        cells.append(
-            Cell(w.percent(accuracy), w.range(one.ci), strip(marks, axis, [["before", "after"]]))
-        )
+        if was is not None:
+            cells.append(Cell(f"{100 * old.value:.1f}", w.range(old.ci)))
+        drawn = strip(marks, axis, [["before", "after"]])
+        cells.append(Cell(f"{100 * one.value:.1f}", w.range(one.ci), drawn))
         rows.append(cells)
-    columns = ["template", "type", "n", *(["before"] if was else []), "after"]
+    columns = ["template", "type", "n", *(["before"] if was is not None else []), "after"]
     few = [len(mine) for mine in groups.values() if len(mine) < LEAST]
-    rest = w("templates.rest", n=f"{len(few):,}", questions=f"{sum(few):,}")
+    rest = w("templates.rest", n=len(few), questions=sum(few))
     return Section(
         id="templates",
         title=w("templates.title"),

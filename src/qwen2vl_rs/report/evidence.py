@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..config import Config, ImageRule, load_config
 from ..errors import RunError
 from ..records import Prediction
 from ..runs import TRAIN_FILE, read_json, read_metrics, sha256
 from ..scoring.compare import Comparison, compare_runs, match
+from ..scoring.grammar import type_of
 from ..scoring.predictions import read_predictions, read_training
-from ..scoring.score import Results, results
+from ..scoring.protocols import dataset_of
+from ..scoring.score import Gain, Results, results
+
+_OUTPUT = Path("output")
+_NAMED = 5  # runs in a hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class Side:
 
     Attributes:
         file: where the predictions were read from.
-        predictions: the answered questions.
+        predictions: the answered questions; beside another evaluation, those asked in both.
         results: as in ``results.json``.
         pace: seconds that a question took; None where it was not recorded.
     """
@@ -47,6 +52,7 @@ class Evidence:
         manifest, training: ``manifest.json`` and ``train_results.json``.
         metrics: lines of ``metrics.jsonl``.
         checkpoint: name of the one that was asked; empty where unknown.
+        images: folder of the images; None: where their paths say.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Evidence:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: str = ""
+    images: Path | None = None
 
     @property
     def image_rule(self) -> ImageRule:
@@ -67,48 +74,51 @@ class Evidence:
 
     @property
     def both(self) -> tuple[list[Prediction], list[Prediction]] | None:
-        """The answers before and after to the questions asked in both, in the order of after."""
+        """The answers before and after, question by question, in the order of after."""
         if self.before is None:
             return None
         _, left, right, _ = match(self.before.predictions, self.after.predictions)
-        keys = [key for key in right if key in left]
-        return [left[key] for key in keys], [right[key] for key in keys]
+        return [left[key] for key in right], list(right.values())
 
 
-def from_run(run: Path, train_questions: Path | None = None) -> Evidence:
+def from_run(
+    run: Path, train_questions: Path | None = None, dataset: str | None = None
+) -> Evidence:
     """The evidence of a run folder.
 
     Args:
         run: the folder.
         train_questions: for the controls that see no image. None: as computed at the end of the
             run; or, where that is not there, with the run's own file in the current folder.
+        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None to tell by the question
+            types.
 
     Raises:
         RunError: it is no run folder, or holds no answers after training.
-        DataError: predictions or training questions cannot be used.
+        DataError: predictions or training questions cannot be used, or the runs have no question
+            in common.
     """
-    if not run.is_dir():
-        raise RunError(f"no run folder {run}", hint="train first: qwen2vl-rs train")
-    places = {name: run / "eval" / name for name in ("before", "after", "shuffled")}
-    if not (places["after"] / "predictions.jsonl").is_file():
-        raise RunError(
-            f"{run} holds no answers after training",
-            hint=f"finish it: qwen2vl-rs train {run}/config.toml --resume",
-        )
+    _check(run)
     manifest = read_json(run / "manifest.json") or {}
+    files = {
+        name: run / "eval" / name / "predictions.jsonl" for name in ("after", "before", "shuffled")
+    }
+    there = {name: file if file.is_file() else None for name, file in files.items()}
     train = train_questions or _own_questions(manifest)
-    shuffled = places["shuffled"] / "predictions.jsonl"
-    other = read_predictions(shuffled) if shuffled.is_file() else None
-    after = _side(places["after"], train, other, anew=train_questions is not None)
-    before = None
-    if (places["before"] / "predictions.jsonl").is_file():
-        before = _side(places["before"], train, None, anew=train_questions is not None)
+    after, before, comparison = _sides(
+        files["after"],
+        there["before"],
+        there["shuffled"],
+        train,
+        dataset,
+        stored=train_questions is None,
+    )
     settings = run / "config.toml"
     return Evidence(
         name=run.resolve().name,
-        after=after,
-        before=before,
-        comparison=compare_runs(before.predictions, after.predictions) if before else None,
+        after=_timed(after),
+        before=before and _timed(before),
+        comparison=comparison,
         run=run,
         config=load_config(settings) if settings.is_file() else None,
         manifest=manifest,
@@ -123,6 +133,7 @@ def from_files(
     before: Path | None = None,
     shuffled: Path | None = None,
     train_questions: Path | None = None,
+    dataset: str | None = None,
 ) -> Evidence:
     """The evidence of predictions of any model.
 
@@ -131,24 +142,41 @@ def from_files(
         before: predictions they are compared with.
         shuffled: answers to the same questions about other images.
         train_questions: for the controls that see no image.
+        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None to tell by the question
+            types.
 
     Raises:
         DataError: a file cannot be used, or the runs have no question in common.
     """
-    other = read_predictions(shuffled) if shuffled else None
-    new = _scored(after, train_questions, other)
-    old = _scored(before, train_questions, None) if before else None
-    return Evidence(
-        name=place(after),
-        after=new,
-        before=old,
-        comparison=compare_runs(old.predictions, new.predictions) if old else None,
-    )
+    new, old, comparison = _sides(after, before, shuffled, train_questions, dataset, stored=False)
+    return Evidence(name=place(after), after=new, before=old, comparison=comparison)
 
 
 def place(file: Path) -> str:
     """A file with its folder: many are called ``predictions.jsonl``."""
     return "/".join(file.resolve().parts[-2:])
+
+
+def _check(run: Path) -> None:
+    """Refuse what is no finished run, with what to type instead."""
+    if run.is_file():
+        raise RunError(
+            f"{run} is a file, not the folder of a run",
+            hint=f"a report of predictions: qwen2vl-rs report --after {shlex.quote(str(run))}",
+        )
+    if (run / "eval" / "after" / "predictions.jsonl").is_file():
+        return
+    if (run / "config.toml").is_file():
+        raise RunError(
+            f"{run} holds no answers after training",
+            hint=f"finish it: qwen2vl-rs train {shlex.quote(f'{run}/config.toml')} --resume",
+        )
+    found = sorted(file.parents[2] for file in _OUTPUT.glob("*/eval/after/predictions.jsonl"))
+    names = ", ".join(map(str, found[:_NAMED])) + (", …" if len(found) > _NAMED else "")
+    raise RunError(
+        f"{run} is not the folder of a run" if run.is_dir() else f"no run folder {run}",
+        hint=f"runs with answers: {names}" if found else "train first: qwen2vl-rs train",
+    )
 
 
 def _own_questions(manifest: dict[str, Any]) -> Path | None:
@@ -158,25 +186,68 @@ def _own_questions(manifest: dict[str, Any]) -> Path | None:
     return path if same else None
 
 
-def _side(
-    folder: Path, train: Path | None, shuffled: Sequence[Prediction] | None, anew: bool
-) -> Side:
-    """An evaluation of a run, as scored at its end unless that is missing or asked ``anew``."""
-    file = folder / "predictions.jsonl"
-    stored = read_json(folder / "results.json")
-    timing = read_json(folder / "timing.json")
-    pace = timing["seconds"] / timing["questions"] if timing else None
-    if anew or not isinstance(stored, dict) or not Results.__required_keys__ <= stored.keys():
-        return _scored(file, train, shuffled, pace)
-    return Side(file, read_predictions(file), stored, pace)  # type: ignore[arg-type]
-
-
-def _scored(
-    file: Path,
+def _sides(
+    after: Path,
+    before: Path | None,
+    shuffled: Path | None,
     train: Path | None,
-    shuffled: Sequence[Prediction] | None,
-    pace: float | None = None,
+    dataset: str | None,
+    *,
+    stored: bool,
+) -> tuple[Side, Side | None, Comparison | None]:
+    """Both evaluations and their comparison, on the same questions and in the same classes.
+
+    What was ``stored`` beside the files is used where it was scored so.
+    """
+    new, other = read_predictions(after), read_predictions(shuffled) if shuffled else None
+    if before is None:
+        dataset = dataset or dataset_of(map(type_of, new))
+        return _side(after, new, train, other, dataset, stored), None, None
+    old = read_predictions(before)
+    dataset = dataset or dataset_of(map(type_of, (*old, *new)))
+    comparison = compare_runs(old, new, dataset=dataset)
+    if comparison["n"] < max(len(old), len(new)):
+        # figures of all questions of a run would not be those that are compared
+        _, left, right, _ = match(old, new)
+        old = [p for key, p in left.items() if key in right]
+        new = [p for key, p in right.items() if key in left]
+        stored = False
+    sides = (
+        _side(after, new, train, other, dataset, stored),
+        _side(before, old, train, None, dataset, stored),
+    )
+    return *sides, comparison
+
+
+def _side(
+    file: Path,
+    predictions: list[Prediction],
+    train: Path | None,
+    shuffled: list[Prediction] | None,
+    dataset: str,
+    stored: bool,
 ) -> Side:
-    predictions = read_predictions(file)
+    place = file.with_name("results.json")
+    if stored and (found := _stored(place, len(predictions), dataset)):
+        return Side(file, predictions, found)
     questions = read_training(train) if train else None
-    return Side(file, predictions, results(predictions, train=questions, shuffled=shuffled), pace)
+    scored = results(predictions, train=questions, shuffled=shuffled, dataset=dataset)
+    return Side(file, predictions, scored)
+
+
+def _stored(file: Path, n: int, dataset: str) -> Results | None:
+    """What was scored before; None where that is missing, incomplete or of something else."""
+    found = read_json(file)
+    if not isinstance(found, dict) or not Results.__required_keys__ <= found.keys():
+        return None
+    gains = [*found["visual_gain"].values(), *found["shuffled_cost"].values()]
+    if (found["n"], found["dataset"]) != (n, dataset):
+        return None
+    if not all(Gain.__required_keys__ <= g.keys() for g in gains):
+        return None
+    return cast(Results, found)
+
+
+def _timed(side: Side) -> Side:
+    timing = read_json(side.file.with_name("timing.json"))
+    return replace(side, pace=timing["seconds"] / timing["questions"]) if timing else side

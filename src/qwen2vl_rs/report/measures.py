@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from ..scoring.answers import normalise
@@ -46,7 +47,7 @@ def loss(found: Evidence, w: Words) -> Section | None:
         w("loss.title"),
     )
     first, last = means[min(window, len(means)) - 1], means[-1]
-    told = w("loss.first", first=f"{first:.3f}", last=f"{last:.3f}", steps=f"{len(steps):,}")
+    told = w("loss.first", first=f"{first:.3f}", last=f"{last:.3f}", steps=len(steps))
     lead = w("loss.lead", window=window)
     return Section("loss", w("loss.title"), lead, figures=[Figure(chart)], notes=[told])
 
@@ -60,10 +61,10 @@ def counting(found: Evidence, w: Words) -> Section | None:
     counted = found.after.results.get("counts")
     if counted is None:
         return None
-    whole = {"n": f"{counted['n']:,}", "numbers": f"{counted['numbers']:,}"}
-    lead, figures = w("counts.lead_none", **whole), []
+    n, numbers = counted["n"], counted["numbers"]
+    lead, figures = w("counts.lead_none", n=n), []
     if counted["mae"] is not None:
-        lead = w("counts.lead", mae=f"{counted['mae']:,.1f}", **whole)
+        lead = w("counts.lead", mae=f"{counted['mae']:,.1f}", n=n, numbers=numbers)
         figures = [Figure(_scatter(found.after, w))]
     return Section(
         id="counts",
@@ -107,12 +108,17 @@ def _magnitudes(counted: Counts, w: Words) -> Table:
             Cell(f"{one['n']:,}"),
             Cell(f"{one['numbers']:,}"),
             Cell("–" if one["mae"] is None else f"{one['mae']:,.1f}"),
-            Cell(w.percent(one["exact"])),
-            Cell(w.percent(one["bucket"])),
+            Cell(f"{100 * one['exact']:.1f}", _range(one, "exact_ci", w)),
+            Cell(f"{100 * one['bucket']:.1f}", _range(one, "bucket_ci", w)),
         ]
         for name, one in parts.items()
     ]
     return Table(head, rows, w("counts.table"))
+
+
+def _range(one: Mapping[str, Any], key: str, w: Words) -> str:
+    """An interval, where it was computed."""
+    return w.range(one[key]) if key in one else ""
 
 
 def confidence(found: Evidence, w: Words) -> Section | None:
@@ -131,7 +137,7 @@ def confidence(found: Evidence, w: Words) -> Section | None:
             side=w(f"head.{style}"),
             ece=f"{one['ece']:.3f}",
             aurc=f"{one['aurc']:.3f}",
-            n=f"{one['n']:,}",
+            n=one["n"],
         )
         for style, one in sides.items()
     ]

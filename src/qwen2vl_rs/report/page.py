@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -30,6 +31,7 @@ _UNSEEN = dict.fromkeys(
     ],
     "\ufffd",
 )
+_DATA_FILES = ("conversations", "train", "test")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -70,12 +72,12 @@ def build(found: Evidence, w: Words) -> Page:
     """All parts of the report in one language."""
     results = found.after.results
     claim, conclusion = sentence(found, w)
-    pictures = changes.Pictures(found.image_rule)
+    pictures = changes.Pictures(found.image_rule, found.images)
     sections = list(_sections(found, pictures, w))
     shown = {section.id for section in sections}
-    if absent := ran.missing(found, shown, pictures.gone, w):
+    if absent := ran.missing(found, shown, pictures, w):
         sections.append(absent)
-    sections.append(ran.terms(w))
+    sections.append(ran.terms(found, w))
     by_image = results["clustered_by"] == "image"
     return Page(
         title=w("page.title" if found.comparison else "page.title_alone", name=found.name),
@@ -83,8 +85,8 @@ def build(found: Evidence, w: Words) -> Page:
             "page.eyebrow" if by_image else "page.eyebrow_alone",
             protocol=OFFICIAL,
             dataset=results["dataset"],
-            n=f"{results['n']:,}",
-            clusters=f"{results['protocols'][OFFICIAL]['clusters']:,}",
+            n=results["n"],
+            clusters=results["protocols"][OFFICIAL]["clusters"],
         ),
         claim=claim,
         conclusion=conclusion,
@@ -94,7 +96,7 @@ def build(found: Evidence, w: Words) -> Page:
 
 
 def _sections(found: Evidence, pictures: changes.Pictures, w: Words) -> Iterator[Section]:
-    settings = to_toml(found.config.model_dump(exclude_none=True)) if found.config else ""
+    settings = to_toml(_shown(found)) if found.config else ""
     parts = (
         scores.by_type(found, w),
         changes.cases(found, pictures, w),
@@ -107,6 +109,17 @@ def _sections(found: Evidence, pictures: changes.Pictures, w: Words) -> Iterator
         ran.what(found, settings, w),
     )
     yield from (part for part in parts if part is not None)
+
+
+def _shown(found: Evidence) -> dict[str, Any]:
+    """The settings, files by their names alone: where they lie is nobody's business."""
+    assert found.config is not None
+    tree = found.config.model_dump(exclude_none=True)
+    for part, keys in ((tree, ("model", "output")), (tree["data"], _DATA_FILES)):
+        for key in keys:
+            if key in part and PurePath(part[key]).is_absolute():
+                part[key] = PurePath(part[key]).name
+    return tree
 
 
 def environment(kind: str) -> Environment:

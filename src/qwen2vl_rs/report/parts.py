@@ -69,7 +69,7 @@ class Case:
     Attributes:
         question, truth, type: the question.
         before, after: the answers.
-        image: name of the image file.
+        image: name of the image file; empty where none is named.
         alt: what stands for the picture where it cannot be seen.
         picture: data URI of the image; empty where it could not be read.
     """

@@ -9,11 +9,13 @@ from ..console import clock
 from ..scoring import score
 from ..scoring.protocols import PROTOCOLS
 from ..scoring.score import CONTROLS_OF
-from .changes import LEAST
+from .changes import LEAST, Pictures
 from .evidence import Evidence, place
 from .parts import Cell, Section, Table
+from .scores import partial
 from .words import Words
 
+_NO_FILE = "no such file"  # as `data.raster` says it
 _REASONS = {
     score.NOT_SHUFFLED: "not_shuffled",
     score.NO_CONFIDENCE: "no_confidence",
@@ -80,8 +82,8 @@ def _training(found: Evidence, w: Words) -> list[tuple[str, str]]:
         return []
     text = w(
         "ran.training_text",
-        questions=f"{done['train_questions']:,}",
-        steps=f"{done['train_steps']:,}",
+        questions=done["train_questions"],
+        steps=done["train_steps"],
         time=clock(done["train_runtime"]),
     )
     return [(w("ran.training"), text)]
@@ -110,19 +112,11 @@ def _scored(found: Evidence, w: Words) -> list[tuple[str, str]]:
     names = [str(f.relative_to(found.run)) if found.run else place(f) for f in files]
     facts = [(w("ran.scored"), w("form.list").join(names))]
     if train := results.get("train"):
-        text = w("ran.blind_fit_text", n=f"{train['n']:,}", dropped=f"{train['dropped']:,}")
+        text = w("ran.blind_fit_text", n=train["n"], dropped=train["dropped"])
         facts.append((w("ran.blind_fit"), text))
-    if found.comparison and any(found.comparison["unmatched"][k] for k in ("before", "after")):
-        lost = found.comparison["unmatched"]
-        text = w(
-            "ran.unmatched_text",
-            before=f"{lost['before']:,}",
-            after=f"{lost['after']:,}",
-            n=f"{found.comparison['n']:,}",
-        )
-        facts.append((w("ran.unmatched"), text))
+    facts += partial(found, w)
     if n := results["unreadable"]:
-        facts.append((w("ran.unreadable"), w("ran.unreadable_text", n=f"{n:,}")))
+        facts.append((w("ran.unreadable"), w("ran.unreadable_text", n=n)))
     return facts
 
 
@@ -136,13 +130,13 @@ def _data(manifest: dict[str, Any], w: Words) -> list[Table]:
     return [Table(head, rows, w("ran.data"))] if rows else []
 
 
-def missing(found: Evidence, shown: set[str], gone: list[str], w: Words) -> Section | None:
+def missing(found: Evidence, shown: set[str], pictures: Pictures, w: Words) -> Section | None:
     """What a complete report has and this one lacks, with the reasons.
 
     Args:
         found: the evidence.
         shown: ids of the sections that are there.
-        gone: names of images that could not be read.
+        pictures: knows which images could not be read.
         w: the language.
     """
     left_out = found.after.results["left_out"]
@@ -162,10 +156,7 @@ def missing(found: Evidence, shown: set[str], gone: list[str], w: Words) -> Sect
             rows.append((w(f"absent.{name}"), why))
     if found.after.pace is None:
         rows.append((w("absent.seconds"), w("reason.no_seconds" if found.run else "reason.no_run")))
-    if gone:
-        names = w("form.list").join(dict.fromkeys(gone))
-        why = w("reason.no_file", file=names)
-        rows.append((w("absent.pictures", n=len(gone)), why))
+    rows += _unseen(pictures, w)
     if not rows:
         return None
     head = [w("head.missing"), w("head.reason")]
@@ -179,13 +170,29 @@ def _absent(name: str, w: Words) -> str:
     return name if name in PROTOCOLS else w(f"absent.{name}")
 
 
+def _unseen(pictures: Pictures, w: Words) -> list[tuple[str, str]]:
+    """The cases without a picture, by reason."""
+    rows = []
+    for why, names in pictures.gone.items():
+        listed = w("form.list").join(dict.fromkeys(names))
+        text = w("reason.image", why=w.known("image", why), names=listed)
+        if why == _NO_FILE and pictures.folder is None:
+            text += w("form.in_brackets", text=w("reason.image_hint"))
+        rows.append((w("absent.pictures", n=len(names)), text))
+    if pictures.unnamed:
+        rows.append((w("absent.pictures", n=pictures.unnamed), w("reason.no_image")))
+    return rows
+
+
 def _reason(why: str, w: Words) -> str:
     return w(f"reason.{_REASONS[why]}")
 
 
-def terms(w: Words) -> Section:
+def terms(found: Evidence, w: Words) -> Section:
     """What the words mean."""
     facts = [(w(f"terms.{k}"), w(f"terms.{k}_text")) for k in ("averages", "interval", "clear")]
+    if found.after.results["clustered_by"] == "question":
+        facts[1] = (w("terms.interval"), w("terms.interval_text_alone"))
     controls = ("constant", "question_only", "shuffled_image")
     facts += [(w(f"control.{c}"), w(f"terms.{c}_text")) for c in controls]
     return Section("terms", w("terms.title"), facts=facts)

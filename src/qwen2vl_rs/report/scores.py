@@ -16,6 +16,7 @@ from .verdict import OFFICIAL
 from .words import Words
 
 _CONTROLS = ("constant", "question_only", "shuffled_image")
+_COMPARED = ("before", "after", "difference", "fixed", "broken", "p")
 _LANES = (("before",), ("after",), _CONTROLS)
 Interval = tuple[float, Sequence[float]]
 
@@ -36,13 +37,35 @@ def by_type(found: Evidence, w: Words) -> Section:
         title=w("types.title"),
         lead=w(lead, cluster=w.known("cluster", results["clustered_by"])),
         figures=[_chart(before, after, controls, w)],
-        tables=[_figures(found, after, controls, w)],
-        notes=[w("types.pairs")] if found.comparison else [],
+        tables=[_figures(found, before, after, controls, w)],
+        notes=_notes(found, w),
     )
 
 
-def _interval(score: Score, row: str) -> Interval | None:
-    """Accuracy and interval of OA, AA or a type."""
+def _notes(found: Evidence, w: Words) -> list[str]:
+    notes = [w("types.pairs")] if found.comparison else []
+    return notes + [f"{term}{w('form.colon')}{text}" for term, text in partial(found, w)]
+
+
+def partial(found: Evidence, w: Words) -> list[tuple[str, str]]:
+    """Questions that figures leave out, as facts: those of one run only, those not shuffled."""
+    facts = []
+    if found.comparison:
+        lost, n = found.comparison["unmatched"], found.comparison["n"]
+        if lost["before"] or lost["after"]:
+            text = w("ran.unmatched_text", before=lost["before"], after=lost["after"], n=n)
+            facts.append((w("ran.unmatched"), text))
+    results = found.after.results
+    cost, n = results["shuffled_cost"].get(OFFICIAL), results["protocols"][OFFICIAL]["n"]
+    if cost and cost["n"] < n:
+        facts.append((w("ran.misled"), w("form.part", n=cost["n"], all=n)))
+    return facts
+
+
+def _interval(score: Score | None, row: str) -> Interval | None:
+    """Accuracy and interval of OA, AA or a type; None where there is no such question."""
+    if score is None:
+        return None
     if row == "OA":
         return score["OA"], score["OA_ci"]
     if row == "AA":
@@ -80,39 +103,46 @@ def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w:
     return Figure(Markup("").join(parts), w("types.chart"), legend)
 
 
-def _figures(found: Evidence, after: Score, controls: Mapping[str, Score], w: Words) -> Table:
+def _figures(
+    found: Evidence, before: Score | None, after: Score, controls: Mapping[str, Score], w: Words
+) -> Table:
     compared = found.comparison["protocols"][OFFICIAL] if found.comparison else None
     paired: dict[str, Paired] = {**compared["types"], "OA": compared["OA"]} if compared else {}
     changes: dict[str, Change] = {**paired, "AA": compared["AA"]} if compared else {}
     reach = 1.1 * max((abs(x) for c in changes.values() for x in c["ci"]), default=1.0)
     axis = Axis(-reach, reach, [(0.0, "0")], "")
-    head = [w("head.type"), w("head.n")]
-    if compared:
-        head += [w(f"head.{k}") for k in ("before", "after", "difference", "fixed", "broken", "p")]
-    else:
-        head.append(w("head.accuracy"))
-    head += [w(f"control.{name}") for name in controls]
+    columns = ["type", "n", *(_COMPARED if compared else ["accuracy"])]
+    head = [*(w(f"head.{name}") for name in columns), *(w(f"control.{c}") for c in controls)]
     rows = []
     for name in (*after["types"], "AA", "OA"):
-        one = _interval(after, name)
-        assert one is not None
-        n = after["types"][name]["n"] if name in after["types"] else after["n"]
+        n = _number(after, name)
         cells = [Cell(w.known("type", name)), Cell(f"{n:,}")]
-        if change := changes.get(name):
-            cells += [
-                Cell(f"{100 * change['before']:.1f}"),
-                Cell(f"{100 * change['after']:.1f}", w.range(one[1])),
-                difference(change["difference"], change["ci"], axis, w),
-                *_pairs(paired.get(name), w),
-            ]
-        else:
-            cells += [Cell("–")] * (len(head) - 3 - len(controls)) if compared else []
-            cells.append(Cell(f"{100 * one[0]:.1f}", w.range(one[1])))
-        for control in controls.values():
-            blind = _interval(control, name)
-            cells.append(Cell(f"{100 * blind[0]:.1f}") if blind else Cell("–"))
+        change = changes.get(name)
+        # runs that call the same questions by different types have no such row in common
+        same = change is not None and change["n"] == n
+        if compared:
+            cells.append(accuracy(_interval(before if same else None, name), w))
+        cells.append(accuracy(_interval(after, name), w))
+        if compared:
+            cells += _changed(change if same else None, paired.get(name), axis, w)
+        cells += [accuracy(_interval(control, name), w) for control in controls.values()]
         rows.append(cells)
     return Table(head, rows, w("types.table"))
+
+
+def _signed(one: Change | None, w: Words) -> Cell:
+    return Cell(w.signed(one["difference"]), w.signed_range(one["ci"])) if one else Cell("–")
+
+
+def _number(score: Score, row: str) -> int:
+    if row in ("OA", "AA"):
+        return score["n"]
+    return score["types"][row]["n"] if row in score["types"] else 0
+
+
+def accuracy(one: Interval | None, w: Words) -> Cell:
+    """An accuracy in percent with its interval, or a dash."""
+    return Cell(f"{100 * one[0]:.1f}", w.range(one[1])) if one else Cell("–")
 
 
 def difference(value: float, ci: Sequence[float], axis: Axis, w: Words) -> Cell:
@@ -121,11 +151,14 @@ def difference(value: float, ci: Sequence[float], axis: Axis, w: Words) -> Cell:
     return Cell(w.signed(value), w.signed_range(ci), drawn)
 
 
-def _pairs(change: Paired | None, w: Words) -> list[Cell]:
-    """Fixed, broken and p; a mean over types has none."""
+def _changed(change: Change | None, pairs: Paired | None, axis: Axis, w: Words) -> list[Cell]:
+    """The difference, fixed, broken and p; the mean over types has the first alone."""
     if change is None:
-        return [Cell("")] * 3
-    return [Cell(f"{change['wins']:,}"), Cell(f"{change['losses']:,}"), Cell(w.p(change["p"]))]
+        return [Cell("–")] * 4
+    cells = [difference(change["difference"], change["ci"], axis, w)]
+    if pairs is None:
+        return [*cells, *[Cell("")] * 3]
+    return [*cells, Cell(f"{pairs['wins']:,}"), Cell(f"{pairs['losses']:,}"), Cell(w.p(pairs["p"]))]
 
 
 def by_protocol(found: Evidence, w: Words) -> Section:
@@ -135,17 +168,17 @@ def by_protocol(found: Evidence, w: Words) -> Section:
     shown = [name for name, one in gains.items() if one]
     columns = ["oa_before", "oa", "difference"] if found.comparison else ["oa"]
     head = [w(f"head.{name}") for name in ("protocol", "n", *columns, "aa", *shown)]
+    was = found.before.results["protocols"] if found.before else {}
     rows = []
     for name, score in results["protocols"].items():
         cells = [Cell(name), Cell(f"{score['n']:,}")]
         change = found.comparison["protocols"].get(name) if found.comparison else None
-        if change:
-            oa = change["OA"]
-            cells.append(Cell(f"{100 * oa['before']:.1f}"))
-        cells.append(Cell(f"{100 * score['OA']:.1f}", w.range(score["OA_ci"])))
-        if change:
-            cells.append(Cell(w.signed(oa["difference"]), w.signed_range(oa["ci"])))
-        cells.append(Cell(f"{100 * score['AA']:.1f}", w.range(score["AA_ci"])))
+        if found.comparison:
+            cells.append(accuracy(_interval(was.get(name) if change else None, "OA"), w))
+        cells.append(accuracy(_interval(score, "OA"), w))
+        if found.comparison:
+            cells.append(_signed(change and change["OA"], w))
+        cells.append(accuracy(_interval(score, "AA"), w))
         for kind in shown:
             one = gains[kind].get(name)
             cells.append(Cell(w.signed(one["OA"]), w.signed_range(one["ci"])) if one else Cell("–"))

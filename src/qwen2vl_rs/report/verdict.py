@@ -52,9 +52,9 @@ def sentence(found: Evidence, w: Words) -> tuple[str, str]:
     if cost:
         misses = direction(cost["ci"])
         name = {"up": "costs", "down": "helps", "level": "costless"}[misses]
-        points = w.amount(cost["OA"]) if misses == "up" else w.points(cost["OA"])
+        points = w.points(cost["OA"]) if misses == "level" else w.amount(abs(cost["OA"]))
         claim += w(f"verdict.{_joint(mood, misses)}_{name}", points=points)
-    return claim + w("verdict.colon"), w(f"verdict.{_conclusion(gain, cost)}")
+    return claim + w("form.colon"), w(f"verdict.{_conclusion(gain, cost)}")
 
 
 def _joint(before: str, after: str) -> str:
@@ -66,8 +66,9 @@ def _conclusion(gain: Gain | None, cost: Gain | None) -> str:
     beats = direction(gain["ci"]) if gain else ""
     if cost is None:
         return {"": "unknown", "up": "knows"}.get(beats, "blind")
-    if direction(cost["ci"]) != "up":
-        return "blind"
+    misses = direction(cost["ci"])
+    if misses != "up":
+        return {"down": "misled"}.get(misses, "blind")
     return {"": "looks_only", "up": "uses"}.get(beats, "looks")
 
 
@@ -93,7 +94,8 @@ def tiles(found: Evidence, w: Words) -> list[Tile]:
         ("cost", results["shuffled_cost"].get(OFFICIAL), _COST),
     ):
         if one:
-            shown.append(_difference(name, one["OA"], one["ci"], says, w))
+            part = w("form.part", n=one["n"], all=score["n"]) if one["n"] < score["n"] else ""
+            shown.append(_difference(name, one["OA"], one["ci"], says, w, part))
         else:
             shown.append(Tile(w(f"tile.{name}"), "–", "", w("tile.absent")))
     return shown
@@ -110,15 +112,16 @@ def _accuracy(marks: Sequence[Mark]) -> Markup:
 
 
 def _difference(
-    name: str, value: float, ci: Sequence[float], says: dict[str, str], w: Words
+    name: str, value: float, ci: Sequence[float], says: dict[str, str], w: Words, part: str = ""
 ) -> Tile:
+    """A tile of a difference; ``part`` says of which questions, where not of all."""
     where = direction(ci)
     reach = 1.15 * max(0.1, *map(abs, ci))
     axis = Axis(-reach, reach, [(0.0, "0")], "")
     return Tile(
         label=w(f"tile.{name}"),
         value=w.points(value),
-        sub=w.signed_range(ci),
+        sub=w.signed_range(ci) + (w("form.semicolon") + part if part else ""),
         word=w(f"tile.{says[where]}"),
         tone=_TONE[where],
         chart=strip([Mark(value, "difference", ci)], axis, [["difference"]]),

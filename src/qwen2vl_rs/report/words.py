@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import string
 import tomllib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 LANGUAGES = ("en", "zh")
 
@@ -21,6 +23,18 @@ def table() -> dict[str, dict[str, str]]:
     }
 
 
+class _Formatter(string.Formatter):
+    """Whole numbers get commas; ``{n:question|questions}`` is the word that suits the number."""
+
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        if "|" in format_spec:
+            return format_spec.split("|")[value != 1]
+        return super().format_field(value, "," if isinstance(value, int) else format_spec)
+
+
+_FORMATTER = _Formatter()
+
+
 class Words:
     """The texts and the spelling of figures in one language.
 
@@ -32,8 +46,8 @@ class Words:
         self.language = language
 
     def __call__(self, key: str, **values: object) -> str:
-        """The text of a key, with values filled in."""
-        return table()[key][self.language].format(**values)
+        """The text of a key, with values filled in; numbers that are counted as whole numbers."""
+        return _FORMATTER.format(table()[key][self.language], **values)
 
     def known(self, section: str, name: str) -> str:
         """The text of ``section.name`` where there is one, else the name itself.
