@@ -37,11 +37,13 @@ def test_the_hub_reads_the_model_card(run):
         assert overall.task_type == "visual-question-answering"
         assert overall.dataset_args["protocol"] == protocol
         assert overall.dataset_args["n"] == score["n"]
-        blind = mine["OA of the question-only control (sees no image)"].metric_value
-        control = found["controls"]["question_only"][protocol]["OA"]
-        assert blind == round(100 * control, 2)
-        assert {"OA of the constant-answer control", "OA when shown a wrong image",
-                "OA before fine-tuning"} <= mine.keys()  # fmt: skip
+        for name, control in [("question-only control", "question_only"),
+                              ("constant-answer control", "constant")]:  # fmt: skip
+            (blind,) = [r for n, r in mine.items() if n.startswith(f"OA of the {name} (n ")]
+            assert blind.metric_value == round(100 * found["controls"][control][protocol]["OA"], 2)
+        for start in ("OA when shown a wrong image (n ", "OA before fine-tuning (n "):
+            assert len([n for n in mine if n.startswith(start)]) == 1
+        assert all("95 % interval" in n for n in mine)
 
 
 def test_the_model_card_for_people(run):
@@ -50,7 +52,16 @@ def test_the_model_card_for_people(run):
     assert f'from_pretrained("{BASE}")' in text
     assert "“Answer the question using a single word or phrase.”" in text
     assert "| geochat | " in text
-    assert "licen" not in text.partition("\n---\n")[0]
+    assert f"The base, {BASE}, is licensed under Apache-2.0" in text
+
+
+def test_a_licence_is_named_where_the_base_has_one_we_know(run):
+    data = hub.ModelCard(model_card(from_run(run), BASE), ignore_metadata_errors=False).data
+    assert (data.license, data.base_model_relation) == ("apache-2.0", "adapter")
+    for base in (None, "someone/else"):
+        text = model_card(from_run(run), base)
+        assert hub.ModelCard(text, ignore_metadata_errors=False).data.license is None
+        assert "licence is not known here" in text
 
 
 def test_a_base_without_a_name_is_left_out(run):
@@ -69,6 +80,10 @@ def test_the_data_card(run, monkeypatch, tmp_path):
     assert "Split at random by image, seed 42." in text
     assert "No image stands on both sides of the split." in text
     assert "| presence | 36 | " in text
+    controls = from_run(run).after.results["controls"]
+    for name, says in (("constant", "of each type"), ("question_only", "its most frequent class")):
+        value = f"{100 * controls[name]['official']['OA']:.1f}"
+        assert f"{says}: OA {value} % (n 96, 95 % interval " in text
     monkeypatch.chdir(tmp_path)
     assert "Not described" in data_card(from_run(run))
     shutil.copytree(run, "run")

@@ -21,17 +21,26 @@ from .verdict import OFFICIAL, sentence
 from .words import Words
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+# bases whose own cards say Apache-2.0; not all of their kin do
+_APACHE = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct")
 _CONTROLS = {
     "constant": "OA of the constant-answer control",
-    "question_only": "OA of the question-only control (sees no image)",
+    "question_only": "OA of the question-only control",
     "shuffled_image": "OA when shown a wrong image",
+}
+
+
+_BLIND = {
+    "constant": "the most frequent class of each type",
+    "question_only": "a table from the wording of a question to its most frequent class",
 }
 
 
 def model_card(found: Evidence, base: str | None) -> str:
     """The model card of a run's adapter.
 
-    It names no licence: that is for its owner to say.
+    It names a licence where that of the base is known, and no data set: the files of a run do
+    not tell which one their questions come from.
 
     Args:
         found: the evidence of the run.
@@ -39,7 +48,9 @@ def model_card(found: Evidence, base: str | None) -> str:
     """
     w = Words("en")
     claim, conclusion = sentence(found, w)
-    head: dict[str, Any] = {"base_model": base} if base else {}
+    head: dict[str, Any] = {"base_model": base, "base_model_relation": "adapter"} if base else {}
+    if base in _APACHE:
+        head["license"] = "apache-2.0"
     head |= {
         "library_name": "peft",
         # what the base's own card says, and the pipeline of transformers that runs it
@@ -55,6 +66,9 @@ def model_card(found: Evidence, base: str | None) -> str:
             front=front_matter(head),
             name=found.name,
             base=base,
+            licence=head.get("license"),
+            clustered_by=found.after.results["clustered_by"],
+            w=w,
             verdict=claim + conclusion,
             tables=tables,
             notes=scores.by_protocol(found, w).notes,
@@ -69,21 +83,25 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
     results = found.after.results
     test = found.manifest.get("data", {}).get(TEST_FILE, {})
     for name, score in results["protocols"].items():
+        cluster = results["clustered_by"]
         metrics = [
-            _metric(_name(key, score[key + "_ci"], score["n"], results["clustered_by"]), score[key])  # type: ignore[literal-required]
-            for key in ("OA", "AA")
+            _metric("OA", score["OA"], score["OA_ci"], score["n"], cluster),
+            _metric("AA", score["AA"], score["AA_ci"], score["n"], cluster),
         ]
         metrics += [
-            _metric(f"{t} accuracy (n {v['n']:,})", v["accuracy"])
+            _metric(f"{t} accuracy", v["accuracy"], v["ci"], v["n"], cluster)
             for t, v in score["types"].items()
         ]
-        if found.comparison:
-            before = found.comparison["protocols"][name]["OA"]["before"]
-            metrics.append(_metric("OA before fine-tuning", before))
-        metrics += [
-            _metric(label, results["controls"][control][name]["OA"])
+        others = {
+            label: results["controls"].get(control, {}).get(name)
             for control, label in _CONTROLS.items()
-            if name in results["controls"].get(control, {})
+        }
+        if found.before:
+            others["OA before fine-tuning"] = found.before.results["protocols"].get(name)
+        metrics += [
+            _metric(label, one["OA"], one["OA_ci"], one["n"], cluster)
+            for label, one in others.items()
+            if one
         ]
         dataset = results["dataset"]
         yield {
@@ -104,13 +122,10 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
         }
 
 
-def _name(key: str, ci: list[float], n: int, cluster: str) -> str:
+def _metric(name: str, value: float, ci: list[float], n: int, cluster: str) -> dict[str, Any]:
     low, high = (f"{100 * end:.1f}" for end in ci)
-    return f"{key} (n {n:,}, 95 % interval {low} to {high}, clustered by {cluster})"
-
-
-def _metric(name: str, value: float) -> dict[str, Any]:
-    return {"type": "accuracy", "name": name, "value": round(100 * value, 2)}
+    more = f"(n {n:,}, 95 % interval {low} to {high}, clustered by {cluster})"
+    return {"type": "accuracy", "name": f"{name} {more}", "value": round(100 * value, 2)}
 
 
 def data_card(found: Evidence) -> str:
@@ -132,6 +147,7 @@ def data_card(found: Evidence) -> str:
     leaked = leak(whole[TRAIN_FILE], whole[TEST_FILE]) if len(whole) == len(known) > 1 else None
     data = found.config.data if found.config else None
     ready = data is not None and data.train is not None
+    controls = found.after.results["controls"]
     return (
         environment("md")
         .get_template("data_card.md")
@@ -146,6 +162,12 @@ def data_card(found: Evidence) -> str:
             seed=found.manifest.get("seed"),
             dataset=found.after.results["dataset"],
             protocol=OFFICIAL,
+            blind=[
+                (label, controls[name][OFFICIAL])
+                for name, label in _BLIND.items()
+                if OFFICIAL in controls.get(name, {})
+            ],
+            clustered_by=found.after.results["clustered_by"],
         )
     )
 
