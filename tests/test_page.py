@@ -72,7 +72,7 @@ def test_everything_is_there(run, tmp_path, language):
     # 1,000 questions trained on in 4 s, 8 asked in 0.125 s
     assert re.search(r"4\.0.(ms|毫秒)", text)
     assert re.search(r"15\.6.(ms|毫秒)", text)
-    assert "Qwen/Qwen2-VL-2B-Instruct (abababababab)" in text
+    assert re.search(r"Qwen/Qwen2-VL-2B-Instruct( \(|（)abababababab[)）]", text)
     assert "/models" not in text
 
 
@@ -94,6 +94,11 @@ def test_markdown_has_the_figures_of_the_page(run, tmp_path, language):
     wanted |= set(figures.findall(page.claim))
     assert wanted <= set(figures.findall(markdown))
     assert wanted <= set(figures.findall(" ".join(read(written.html).said)))
+    (wide,) = [t for s in page.sections for t in s.tables if s.id == "types"]
+    cell = wide.rows[0][2]
+    assert {"en": f"{cell.text} ({cell.sub})", "zh": f"{cell.text}（{cell.sub}）"}[
+        language
+    ] in markdown
     for block in re.findall(r"(?:^\|.*\n)+", markdown, re.M):  # every table is rectangular
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
@@ -195,7 +200,7 @@ def test_figures_are_of_the_questions_in_both_runs(tmp_path):
         assert cells[1] == str(change["n"])
         assert cells[2:4] == [f"{100 * change[side]:.1f}" for side in ("before", "after")]
     assert rows["OA"][1].text == str(n)
-    assert rows["OA"][3].sub == page.tiles[0].sub.removeprefix("after ")
+    assert rows["OA"][3].sub == page.tiles[0].sub.partition(" → ")[2]
     (protocols,) = sections["protocols"].tables
     assert protocols.rows[0][1].text == str(n)
     (templates,) = sections["templates"].tables
@@ -209,14 +214,14 @@ def test_runs_that_name_a_type_differently_have_no_row_of_it_in_common(tmp_path)
     run = write_run(tmp_path)
     files = [run / "eval" / name / "predictions.jsonl" for name in ("after", "before")]
     after = read_predictions(files[0])
-    changed = [replace(p, type="comparison") if p.type == "comp" else p for p in after]
+    changed = [replace(p, type="versus") if p.type == "comp" else p for p in after]
     write_predictions(files[0], changed)
     sections = {s.id: s for s in build(from_files(*files), Words("en")).sections}
     (table,) = sections["types"].tables
-    (row,) = [row for row in table.rows if row[0].text == "comparison"]
-    score = from_files(*files).after.results["protocols"]["official"]["types"]["comparison"]
+    (row,) = [row for row in table.rows if row[0].text == "versus"]
+    score = from_files(*files).after.results["protocols"]["official"]["types"]["versus"]
     shown = f"{100 * score['accuracy']:.1f}"
-    assert [c.text for c in row] == ["comparison", "12", "–", shown, "–", "–", "–", "–"]
+    assert [c.text for c in row] == ["versus", "12", "–", shown, "–", "–", "–", "–"]
 
 
 def test_every_accuracy_has_its_interval(run):

@@ -27,7 +27,8 @@ def evidence(change=None, gain=None, cost=None, run=Path("run"), n=100):
             }
         }
     }  # fmt: skip
-    return Evidence("x", Side(Path("p"), [], found), comparison=compared, run=run)
+    side = Side(Path("p"), [], found)
+    return Evidence("x", side, before=side if change else None, comparison=compared, run=run)
 
 
 def told(*args, language="en", **more):
@@ -105,6 +106,7 @@ def test_tiles():
     shown = tiles(evidence(UP, DOWN), Words("en"))
     assert [tile.tone for tile in shown] == ["flat", "good", "bad", "flat"]
     assert shown[0].value.startswith("31.2 → 58.2")
+    assert shown[0].sub == "55.0 – 61.0 → 55.0 – 61.0"
     assert shown[3].word == "not measured"
     assert shown[3].chart is None
 

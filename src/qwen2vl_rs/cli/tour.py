@@ -17,7 +17,7 @@ from .common import FILE, needs_training
 MARK = ".qwen2vl-rs-demo"
 SETTINGS = """\
 # Fine-tuning of the embedded base on drawn scenes: see its model card in base/README.md.
-# Three minutes on two CPU cores.
+# Some three minutes on two CPU cores.
 model = "base"
 output = "output/demo"
 
@@ -30,7 +30,7 @@ max_new_tokens = 12
 
 [training]
 learning_rate = 2e-3
-num_train_epochs = 4
+num_train_epochs = 2
 lr_scheduler_type = "cosine"
 gradient_checkpointing = false
 save_steps = 200
@@ -38,7 +38,7 @@ save_steps = 200
 #: What is run, in the folder of the demo. Answers are levelled within each split: levelled over
 #: both, what a table has too much of in training it would have too little of in the test.
 STEPS = (
-    "generate --synthetic 160 --balanced --questions 40 --split 0.75,0,0.25 --output data",
+    "generate --synthetic 480 --balanced --questions 40 --split 0.875,0,0.125 --output data",
     "data2csv --folder data --split train",
     "csv2json",
     "data2csv --folder data --split test --output held_out.csv",

@@ -87,8 +87,8 @@ def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w:
                 marks.append(Mark(one[0], style, None if style in controls else one[1]))
         name = w.known("type", row)
         parts.append(
-            Markup('<div class="strip-name{}">{}</div>{}').format(
-                " strong" if row in ("OA", "AA") else "", name, strip(marks, axis, lanes)
+            Markup('<div class="strip-name{}" title="{}">{}</div>{}').format(
+                " strong" if row in ("OA", "AA") else "", name, name, strip(marks, axis, lanes)
             )
         )
     ticks = "".join(

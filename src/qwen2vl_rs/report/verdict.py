@@ -78,12 +78,19 @@ def tiles(found: Evidence, w: Words) -> list[Tile]:
     score = results["protocols"][OFFICIAL]
     marks = [Mark(score["OA"], "after", score["OA_ci"])]
     change = found.comparison["protocols"][OFFICIAL]["OA"] if found.comparison else None
-    if change:
+    if change and found.before:
         value = f"{100 * change['before']:.1f} → {w.percent(change['after'])}"
-        after = w("tile.after_ci", range=w.range(score["OA_ci"]))
+        ranges = [
+            side.results["protocols"][OFFICIAL]["OA_ci"] for side in (found.before, found.after)
+        ]
         marks = [Mark(change["before"], "before"), *marks]
         shown = [
-            Tile(w("tile.before_after"), value, after, chart=_accuracy(marks)),
+            Tile(
+                w("tile.before_after"),
+                value,
+                " → ".join(map(w.range, ranges)),
+                chart=_accuracy(marks),
+            ),
             _difference("change", change["difference"], change["ci"], _CHANGE, w),
         ]
     else:
