@@ -1,0 +1,112 @@
+"""Run the main job as a user does, and keep its figures.
+
+    python benchmarks/results.py demo FOLDER
+    python benchmarks/results.py rsvqa-lr FOLDER --data RSVQA_LR
+
+``demo``: ``qwen2vl-rs demo`` in FOLDER, some four minutes on two cores. ``rsvqa-lr``: the embedded
+base fine-tuned, with the demo's settings, on RSVQA-LR's train split and evaluated on its val split;
+of either, those questions whose image is in RSVQA_LR. Writes docs/results/run-*.json, from which
+``docs/make_results.py`` makes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from qwen2vl_rs.cli.tour import SETTINGS
+from qwen2vl_rs.model.base import FOLDER as BASE
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+SPLITS = {"train": "data_vl.json", "val": "held_out.json"}
+
+
+def run(*arguments: str, cwd: Path | None = None) -> None:
+    """One command, aloud."""
+    environment = {**os.environ, "SWANLAB_MODE": "disabled"}
+    command = [sys.executable, "-m", "qwen2vl_rs", *arguments]
+    subprocess.run(command, cwd=cwd, env=environment, check=True)
+
+
+def demo(folder: Path) -> Path:
+    """The demo; returns its run."""
+    run("demo", "--folder", str(folder))
+    return folder / "output" / "demo"
+
+
+def rsvqa_lr(folder: Path, data: Path) -> Path:
+    """Fine-tuning on real images; returns the run."""
+    folder.mkdir(parents=True)
+    for split, name in SPLITS.items():
+        table = folder / f"{split}.csv"
+        run("data2csv", "--folder", str(data), "--split", split, "-o", str(table))
+        run("csv2json", "--input", str(table), "--output", str(folder / name))
+    settings = SETTINGS.replace('model = "base"', f'model = "{BASE}"')
+    (folder / "demo.toml").write_text(settings, encoding="utf-8")
+    run("train", "demo.toml", cwd=folder)
+    run("report", "output/demo", cwd=folder)
+    return folder / "output" / "demo"
+
+
+def figures(path: Path) -> dict[str, Any]:
+    """The official scores of a run before and after, its controls, its times."""
+    sides = {
+        side: json.loads((path / "eval" / side / "results.json").read_text(encoding="utf-8"))
+        for side in ("before", "after")
+    }
+    after = sides["after"]
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    change = json.loads((path / "compare.json").read_text(encoding="utf-8"))["protocols"]
+    scores = {side: found["protocols"]["official"] for side, found in sides.items()}
+    scores |= {name: found["official"] for name, found in after["controls"].items()}
+    return {
+        "versions": manifest["versions"],
+        "device": manifest["device"],
+        "threads": manifest["threads"],
+        "data": [{k: one[k] for k in ("questions", "images")} for one in manifest["data"].values()],
+        "training": json.loads((path / "train_results.json").read_text(encoding="utf-8")),
+        "scores": {name: _short(score) for name, score in scores.items()},
+        "change": change["official"]["OA"],
+        "visual_gain": after["visual_gain"]["official"],
+        "shuffled_cost": after["shuffled_cost"]["official"],
+    }
+
+
+def _short(score: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: [one["accuracy"], *one["ci"]] for name, one in score["types"].items()}
+    for name in ("AA", "OA"):
+        kept[name] = [score[name], *score[f"{name}_ci"]]
+    counted = {name: one["n"] for name, one in score["types"].items()}
+    return {"n": score["n"], "clusters": score["clusters"], "counted": counted, "accuracy": kept}
+
+
+def main() -> None:
+    """Run, measure and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("which", choices=["demo", "rsvqa-lr"])
+    parser.add_argument("folder", type=Path, help="a new one")
+    parser.add_argument("--data", type=Path, help="of rsvqa-lr: folder with its files and images")
+    asked = parser.parse_args()
+    began = time.monotonic()
+    path = demo(asked.folder) if asked.which == "demo" else rsvqa_lr(asked.folder, asked.data)
+    record = {
+        **figures(path),
+        "seconds": round(time.monotonic() - began),
+        # of the largest process, as all run one after another
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
+        "cores": os.cpu_count(),
+    }
+    target = RESULTS / f"run-{asked.which}.json"
+    target.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {target}")
+
+
+if __name__ == "__main__":
+    main()

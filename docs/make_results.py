@@ -1,0 +1,119 @@
+"""Write docs/results.md from docs/results/run-*.json; ``--check`` only says whether it is so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).with_name("results.md")
+RESULTS = Path(__file__).with_name("results")
+
+INTRO = """\
+# Results
+
+<!-- Written by `python docs/make_results.py` from docs/results/run-*.json. -->
+
+What fine-tuning changed, under the official protocol ([how answers are scored](scoring.md)), with
+95 % intervals clustered by image. *Question only* is a table that never sees an image; *wrong
+image* is the same model shown another scene. All of it on the [embedded base]({card}) of 5.4
+million parameters: these are figures of the method and of a toy-sized model, not of Qwen2-VL-2B,
+which nobody has run here yet.
+"""
+
+DEMO = """\
+## The demo: drawn scenes
+
+`qwen2vl-rs demo`: {train_questions:,} questions about {train_images} scenes to train on,
+{test_questions:,} about {test_images} others, drawn from other seeds, to ask. Answers are balanced
+within each question's wording, so that words alone give nothing away.
+"""
+
+REAL = """\
+## Real images: RSVQA-LR in small
+
+`python benchmarks/results.py rsvqa-lr FOLDER --data RSVQA_LR`: the same base, which has never met a
+real image, and the same settings, on {train_questions:,} questions about {train_images} images of
+RSVQA-LR's train split, asked {test_questions:,} questions about {test_images} images of its val
+split. The published train split has 572 images; this is a ninth of it.
+"""
+
+SUMMARY = """\
+Change {change}, {fixed:,} answers fixed and {broken:,} broken. Visual gain, over the table that
+never sees an image: {gain}. What a wrong image costs: {cost}. From the first command to the report
+{seconds} s on {cores} cores without a GPU, {memory:.1f} GiB at most.
+"""
+
+NAMES = {
+    "presence": "presence", "count": "count, official buckets", "comp": "comparison",
+    "rural_urban": "rural or urban", "AA": "average (AA)", "OA": "overall (OA)",
+}  # fmt: skip
+COLUMNS = {
+    "before": "before", "after": "after", "constant": "most frequent answer",
+    "question_only": "question only", "shuffled_image": "wrong image",
+}  # fmt: skip
+
+
+def run_section(name: str, text: str) -> str:
+    """One run: what it was, a table, and what it says."""
+    found = json.loads((RESULTS / f"run-{name}.json").read_text(encoding="utf-8"))
+    train, test = found["data"]
+    scores, change = found["scores"], found["change"]
+    rows = [["", "n", *COLUMNS.values()], ["---"] + ["---:"] * (1 + len(COLUMNS))]
+    for key, label in NAMES.items():
+        if key not in scores["after"]["accuracy"]:
+            continue
+        n = scores["after"]["counted"].get(key, scores["after"]["n"])
+        rows.append([label, f"{n:,}", *(_cell(scores[side], key) for side in COLUMNS)])
+    told = text.format(
+        train_questions=train["questions"],
+        train_images=train["images"],
+        test_questions=test["questions"],
+        test_images=test["images"],
+    )
+    summary = SUMMARY.format(
+        change=_points(change["difference"], change["ci"]),
+        fixed=change["wins"],
+        broken=change["losses"],
+        gain=_points(found["visual_gain"]["OA"], found["visual_gain"]["ci"]),
+        cost=_points(found["shuffled_cost"]["OA"], found["shuffled_cost"]["ci"]),
+        seconds=found["seconds"],
+        cores=found["cores"],
+        memory=found["peak_gib"],
+    )
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{told}\n{table}\n\n{summary}"
+
+
+def _cell(score: dict[str, Any], key: str) -> str:
+    if key not in score["accuracy"]:
+        return "–"
+    value, low, high = (100 * x for x in score["accuracy"][key])
+    return f"{value:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _points(value: float, ci: list[float]) -> str:
+    return f"{100 * value:+.1f} points ({100 * ci[0]:+.1f} to {100 * ci[1]:+.1f})"
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [
+        INTRO.format(card="../src/qwen2vl_rs/model/base/README.md"),
+        run_section("demo", DEMO),
+        run_section("rsvqa-lr", REAL),
+    ]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write the page, or check it."""
+    if "--check" not in sys.argv:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != page():
+        raise SystemExit("docs/results.md is out of date: python docs/make_results.py")
+
+
+if __name__ == "__main__":
+    main()
