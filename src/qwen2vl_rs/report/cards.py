@@ -36,8 +36,8 @@ _BLIND = {
 }
 
 
-def model_card(found: Evidence, base: str | None) -> str:
-    """The model card of a run's adapter.
+def model_card(found: Evidence, base: str | None, merged: bool = False) -> str:
+    """The model card of a run's adapter, or of the base with the adapter merged into it.
 
     It names a licence where that of the base is known, and no data set: the files of a run do
     not tell which one their questions come from.
@@ -45,6 +45,7 @@ def model_card(found: Evidence, base: str | None) -> str:
     Args:
         found: the evidence of the run.
         base: the base by its name on the hub; None where that is not known.
+        merged: whether the card stands beside the merged model.
     """
     w = Words("en")
     claim, conclusion = sentence(found, w)
@@ -52,7 +53,7 @@ def model_card(found: Evidence, base: str | None) -> str:
     if base in _APACHE:
         head["license"] = "apache-2.0"
     head |= {
-        "library_name": "peft",
+        "library_name": "transformers" if merged else "peft",
         # what the base's own card says, and the pipeline of transformers that runs it
         "pipeline_tag": "image-text-to-text",
         "tags": ["lora", "remote-sensing", "rsvqa", "visual-question-answering"],
@@ -69,6 +70,7 @@ def model_card(found: Evidence, base: str | None) -> str:
             licence=head.get("license"),
             clustered_by=found.after.results["clustered_by"],
             w=w,
+            merged=merged,
             verdict=claim + conclusion,
             tables=tables,
             notes=scores.by_protocol(found, w).notes,

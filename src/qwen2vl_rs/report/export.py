@@ -1,10 +1,12 @@
-"""A run's adapter in a folder of its own, with its cards, to keep or to publish."""
+"""A run's adapter, or the merged model, in a folder of its own with its cards."""
 
 from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..console import warn
 from ..errors import RunError
@@ -28,13 +30,19 @@ _FILES = (
 )
 
 
-def export(run: Path, folder: Path, base: str | None = None) -> None:
+def export(
+    run: Path,
+    folder: Path,
+    base: str | None = None,
+    merge: Callable[[Path, Path], None] | None = None,
+) -> None:
     """Copy the newest checkpoint's adapter, and write ``README.md`` and ``DATA.md`` beside it.
 
     Args:
         run: the run folder.
         folder: where to; it must not exist, or be empty. It appears whole or not at all.
         base: name of the base on the hub; None: where `load` fetched it from.
+        merge: writes the merged model of a checkpoint into a folder; None for the adapter alone.
 
     Raises:
         RunError: no run, checkpoint or evaluation of it; the checkpoint is damaged; the folder
@@ -58,14 +66,22 @@ def export(run: Path, folder: Path, base: str | None = None) -> None:
     if base is None:
         warn("the base's name on the hub is not known: the card leaves it out (--base-model NAME)")
     with staged_folder(folder) as staging:
-        for name in _FILES:
-            if (checkpoint / name).is_file():
-                shutil.copyfile(checkpoint / name, staging / name)
-        if base:
-            config = {**adapter, "base_model_name_or_path": base}
-            write_json(staging / "adapter_config.json", config)
-        for name, text in (("README.md", model_card(found, base)), ("DATA.md", data_card(found))):
+        if merge:
+            merge(checkpoint, staging)
+        else:
+            _copy_adapter(checkpoint, staging, {**adapter, "base_model_name_or_path": base})
+        card = model_card(found, base, merged=merge is not None)
+        for name, text in (("README.md", card), ("DATA.md", data_card(found))):
             (staging / name).write_text(text, encoding="utf-8")
+
+
+def _copy_adapter(checkpoint: Path, folder: Path, config: dict[str, Any]) -> None:
+    """Copy what PEFT loads; ``config`` replaces its settings where it names a base."""
+    for name in _FILES:
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, folder / name)
+    if config["base_model_name_or_path"]:
+        write_json(folder / "adapter_config.json", config)
 
 
 def _name_on_hub(base: str) -> str | None:
