@@ -15,7 +15,10 @@ def run(said, images=4, start=0):
     return found
 
 
-TRAIN = [Sample("t", "t.tif", "Is there a road?", "no")]
+TRAIN = [
+    Sample("t", "t.tif", "Is there a road?", "no"),
+    Sample("u", "t.tif", "How many roads are there?", "40"),
+]
 
 
 def cells(text, label):
@@ -30,7 +33,7 @@ def test_results_stand_beside_their_controls():
     assert cells(text, "presence")[1:] == ["4", "100.0", "39.8", "–", "100.0", "50.0", "50.0"]
     assert cells(text, "OA")[-2:] == ["25.0", "25.0"]
     assert "visual gain: +75.0 points (" in text
-    assert "mean absolute error 0.0" in text
+    assert "absolute error 0.0 in the mean, 0.0 in the median" in text
     assert "left out: shuffled_image (the model was not asked about other images)" in text
 
 
@@ -40,6 +43,9 @@ def test_a_partial_control_says_how_many_questions_it_covers():
     part = results(run({}), shuffled=run({0: "no"}, images=2), train=TRAIN, protocols=["official"])
     (line,) = [x for x in render_results(part).splitlines() if x.startswith("shuffled cost")]
     assert line.endswith("over a wrong image, on 4 of these questions")
+    seen = results(run({}), train=TRAIN[:1], protocols=["official"])
+    (line,) = [x for x in render_results(seen).splitlines() if x.startswith("visual gain")]
+    assert line.endswith("over question only, on 4 of these questions")
 
 
 def test_columns_are_aligned():

@@ -81,9 +81,9 @@ def _notes(results: Results) -> list[str]:
     notes = []
     if (counts := results.get("counts")) and counts["mae"] is not None:
         notes.append(
-            f"counting: {counts['numbers']:,} of {counts['n']:,} answers are numbers, absolute "
-            f"error {counts['mae']:,.1f} in the mean, {counts['median_error']:,.1f} in the median, "
-            f"exact {_percent(counts['exact'])} %"
+            f"counting: {counts['numbers']:,} of {counts['n']:,} answers are numbers, "
+            f"{_percent(counts['exact'])} % exact;\n  absolute error {counts['mae']:,.1f} in the "
+            f"mean, {counts['median_error']:,.1f} in the median"
         )
     if results["unreadable"]:
         notes.append(f"true answers without a normal form, never right: {results['unreadable']:,}")
