@@ -4,9 +4,9 @@
     python benchmarks/results.py rsvqa-lr FOLDER --data RSVQA_LR
 
 ``demo``: ``qwen2vl-rs demo`` in FOLDER, some four minutes on two cores. ``rsvqa-lr``: the embedded
-base fine-tuned, with the demo's settings and as many steps, on RSVQA-LR's train split and evaluated
-on its val split; of either, those questions whose image is in RSVQA_LR. Writes docs/results/run-*.json, from which
-``docs/make_results.py`` makes the page.
+base fine-tuned, with the demo's settings and as many steps, on RSVQA-LR's train split and
+evaluated on its val split; of either, those questions whose image is in RSVQA_LR. Writes
+docs/results/run-*.json, from which ``docs/make_results.py`` makes the page.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def export(
     data: Path | None,
     form: str | None,
 ) -> None:
-    """Copy a run's adapter into a new folder, with its cards; or data for other programs.
+    """Copy a run's adapter with its cards into a folder, or data for others.
 
     RUN is output/Qwen2-VL-2B by default. The adapter loads in plain PEFT, the merged model in
     plain transformers and vLLM. With --data, RUN only says how its model was shown the images
