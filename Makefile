@@ -30,12 +30,14 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/python docs/make_cli.py --check
 	$(BIN)/python docs/make_scoring.py --check
 	$(BIN)/python docs/make_benchmarks.py --check
+	$(BIN)/python docs/make_results.py --check
 	$(BIN)/python docs/make_world.py --check
 
 docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_cli.py
 	$(BIN)/python docs/make_scoring.py
 	$(BIN)/python docs/make_benchmarks.py
+	$(BIN)/python docs/make_results.py
 	$(BIN)/python docs/make_world.py
 	$(BIN)/qwen2vl-rs demo
 	$(BIN)/python docs/make_pipeline.py demo

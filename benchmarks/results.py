@@ -30,7 +30,7 @@ SPLITS = {"train": "data_vl.json", "val": "held_out.json"}
 
 def run(*arguments: str, cwd: Path | None = None) -> None:
     """One command, aloud."""
-    environment = {**os.environ, "SWANLAB_MODE": "disabled"}
+    environment = {**os.environ, "SWANLAB_MODE": "offline"}
     command = [sys.executable, "-m", "qwen2vl_rs", *arguments]
     subprocess.run(command, cwd=cwd, env=environment, check=True)
 

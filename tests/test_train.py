@@ -20,11 +20,11 @@ from qwen2vl_rs.data.tables import read_conversations, write_conversations
 from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
 from qwen2vl_rs.model import asking
 from qwen2vl_rs.model.answer import forward
-from qwen2vl_rs.model.ask import ask
 from qwen2vl_rs.model.compare import compare
 from qwen2vl_rs.model.loader import attach_adapter, load_base
 from qwen2vl_rs.model.packing import Ask, pack
 from qwen2vl_rs.model.random_base import Size, write_random_base
+from qwen2vl_rs.model.session import Session
 from qwen2vl_rs.model.train import train
 from qwen2vl_rs.runs import checkpoints, damage
 
@@ -130,10 +130,13 @@ def test_compare_reuses_predictions_and_ask_answers(trained, monkeypatch, small_
     assert sum(r.is_("wrong") for r in rows) == round(16 * (1 - overall["after"]))
     image = rows[0].image
     asked = [r for r in rows if r.image == image]
-    answers = ask(run, Path(image), [r.question for r in asked])
-    assert [a.text for a in answers] == [r.after for r in asked]
-    answers = ask(small_base, Path(image), [r.question for r in asked])
-    assert [a.text for a in answers] == [r.before for r in asked]
+    session = Session.open(run)
+    group = [(session.read(image), [r.question for r in asked])]
+    assert [a.text for a in session.ask(group)[0]] == [r.after for r in asked]
+    assert [a.text for a in session.ask(group, untouched=True)[0]] == [r.before for r in asked]
+    assert [a.text for a in session.ask(group)[0]] == [r.after for r in asked]  # it is put back
+    (plain,) = Session.open(small_base).ask(group)
+    assert [a.text for a in plain] == [r.before for r in asked]
 
 
 def test_resuming_gives_the_same_losses_and_adapter(trained, here, small_base, capsys):
@@ -230,9 +233,10 @@ def test_nothing_needs_torchvision(trained, small_base):
     """In a fresh process in which torchvision cannot be imported."""
     code = (
         "import sys; sys.modules['torchvision'] = None\n"
-        "from pathlib import Path; from qwen2vl_rs.model.ask import ask\n"
-        f"print(len(ask(Path({str(small_base)!r}), Path({str(trained[0] / 'images/0.tif')!r}),"
-        " ['Is there a road?'])))"
+        "from pathlib import Path; from qwen2vl_rs.model.session import Session\n"
+        f"session = Session.open(Path({str(small_base)!r}))\n"
+        f"pixels = session.read({str(trained[0] / 'images/0.tif')!r})\n"
+        "print(len(session.ask([(pixels, ['Is there a road?'])])))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
@@ -301,17 +305,16 @@ def test_resuming_needs_the_same_questions_and_base(trained, tmp_path, monkeypat
 
 def test_damaged_checkpoints_are_not_asked(trained, tmp_path, small_base):
     checkpoint = shutil.copytree(trained[0] / "output/Qwen2-VL-2B/checkpoint-8", tmp_path / "c")
-    image = trained[0] / "images/0.tif"
-    assert ask(checkpoint, image, ["Is there a road?"], small_base)
+    assert Session.open(checkpoint, small_base).adapted
     weights = checkpoint / "adapter_model.safetensors"
     tensors = load_file(weights)
     next(iter(tensors.values())).fill_(float("nan"))
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"damaged: adapter_model\.safetensors has changed"):
-        ask(checkpoint, image, ["Is there a road?"], small_base)
+        Session.open(checkpoint, small_base)
     (checkpoint / "checksums.json").unlink()
     with pytest.raises(ModelError, match="no numbers"):
-        ask(checkpoint, image, ["Is there a road?"], small_base)
+        Session.open(checkpoint, small_base)
 
 
 @pytest.mark.parametrize(

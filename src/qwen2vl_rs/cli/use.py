@@ -3,41 +3,163 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import DataError
 from .common import FILE, needs_training
+
+if TYPE_CHECKING:
+    from ..model.session import Reply, Session
+
+_AT_ONCE = 200  # questions of a batch between two lines of output
+_HINT = 'each line is an object like {"image": "scene.tif", "question": "Is there a road?"}'
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One question of one image; ``id`` as it came with it, if it did."""
+
+    image: str
+    question: str
+    id: Any = None
 
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.argument("image", type=FILE)
-@click.argument("questions", nargs=-1, required=True)
+@click.argument("image", type=FILE, required=False)
+@click.argument("questions", nargs=-1)
+@click.option("-i", "--image", "more", type=FILE, multiple=True, help="A further image.")
+@click.option(
+    "--batch", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
+    help="Lines of JSON with image and question instead; - for standard input.",
+)  # fmt: skip
+@click.option(
+    "--answers", type=click.Choice(["free", "closed"]), default="free", show_default=True,
+    help="closed: choose between yes and no, rural and urban, where these are the answers.",
+)  # fmt: skip
+@click.option("--before", is_flag=True, help="Show the answers of the untouched base as well.")
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def ask(
-    model: Path, image: Path, questions: Sequence[str], base: Path | None, as_json: bool
+    model: Path,
+    image: Path | None,
+    questions: Sequence[str],
+    more: Sequence[Path],
+    batch: str | None,
+    answers: str,
+    before: bool,
+    base: Path | None,
+    as_json: bool,
 ) -> None:
-    """Ask questions about one image; the image is encoded once.
+    """Ask questions about one or more images; each image is encoded once.
 
-    MODEL is a run folder, a checkpoint or a base.
+    MODEL is a run folder, a checkpoint or a base. Every question is asked of every image. The
+    answers to --batch are lines of JSON, in its order.
     """
     with needs_training():
-        from ..model.ask import ask as put
+        from ..model.session import Session
 
+    images = [str(path) for path in (image, *more) if path]
+    if batch is not None and (images or questions):
+        raise click.UsageError("--batch takes the place of images and questions")
+    if batch is None and not (images and questions):
+        raise click.UsageError("give an image and a question, or --batch FILE")
     if not all(q.strip() for q in questions):
         raise click.UsageError("a question is empty")
-    answers = put(model, image, questions, base)
-    if as_json:
-        rows = [
-            {"question": q, "answer": a.text, "confidence": round(a.confidence, 6)}
-            for q, a in zip(questions, answers, strict=True)
-        ]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-    elif len(questions) == 1:
-        click.echo(answers[0].text)
+    asked = _read_batch(batch) if batch else [_Asked(i, q) for i in images for q in questions]
+    session = Session.open(model, base)
+    if before and not session.adapted:
+        raise click.UsageError(f"--before: {model} is a base; there is nothing before it")
+    rows = _answer(session, asked, answers == "closed", before)
+    if batch:
+        for row in rows:
+            click.echo(json.dumps(row, ensure_ascii=False))
+    elif as_json:
+        click.echo(json.dumps(list(rows), ensure_ascii=False, indent=2))
     else:
-        for question, one in zip(questions, answers, strict=True):
-            click.echo(f"{question}\t{' '.join(one.text.split())}")
+        for row in rows:
+            click.echo("\t".join(_columns(row, len(images) > 1, len(questions) > 1)))
+
+
+def _columns(row: dict[str, Any], several_images: bool, several_questions: bool) -> Iterator[str]:
+    if several_images:
+        yield row["image"]
+    if several_questions:
+        yield row["question"]
+    if "before" in row:
+        yield " ".join(row["before"]["answer"].split())
+    yield " ".join(row["answer"].split())
+
+
+def _answer(
+    session: Session, asked: Sequence[_Asked], closed: bool, before: bool
+) -> Iterator[dict[str, Any]]:
+    """The answers in order; neighbours about one image are asked together."""
+    groups = [list(group) for _, group in groupby(asked, key=lambda one: one.image)]
+    for some in _pieces(groups):
+        pixels = [(session.read(group[0].image), [a.question for a in group]) for group in some]
+        shown = [(session.encode(px), questions) for px, questions in pixels]
+        after = session.ask(shown, closed=closed)
+        base = session.ask(shown, closed=closed, untouched=True) if before else None
+        for g, group in enumerate(some):
+            for q, one in enumerate(group):
+                row = {} if one.id is None else {"id": one.id}
+                row |= {"image": one.image, "question": one.question, **_facts(after[g][q])}
+                yield row | ({"before": _facts(base[g][q])} if base else {})
+
+
+def _pieces(groups: Iterable[list[_Asked]]) -> Iterator[list[list[_Asked]]]:
+    piece: list[list[_Asked]] = []
+    for group in groups:
+        piece.append(group)
+        if sum(map(len, piece)) >= _AT_ONCE:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def _facts(reply: Reply) -> dict[str, Any]:
+    facts: dict[str, Any] = {"answer": reply.text, "confidence": round(reply.confidence, 6)}
+    if reply.shares:
+        facts["probabilities"] = {word: round(share, 6) for word, share in reply.shares.items()}
+    return facts
+
+
+def _read_batch(name: str) -> list[_Asked]:
+    """The questions of a file of JSON Lines.
+
+    Raises:
+        DataError: it cannot be read, is empty, or a line (its number is named) is no question.
+    """
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise DataError(f"cannot read {name}: {why}", hint=_HINT) from error
+    found = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            found.append(_one(line, f"{name}, line {number}"))
+    if not found:
+        raise DataError(f"{name} holds no questions", hint=_HINT)
+    return found
+
+
+def _one(line: str, place: str) -> _Asked:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not JSON", hint=_HINT) from error
+    record = record if isinstance(record, dict) else {}
+    image, question = record.get("image"), record.get("question")
+    if not (isinstance(image, str) and isinstance(question, str) and image and question.strip()):
+        raise DataError(f"{place}: image and question must be text", hint=_HINT)
+    return _Asked(image, question, record.get("id"))

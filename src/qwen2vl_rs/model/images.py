@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     Qwen2VLImageProcessorPil,
@@ -76,8 +77,11 @@ class ImageReader:
         Raises:
             ImageError: the file cannot be used; see `data.raster.read_rgb`.
         """
-        image = Image.fromarray(read_rgb(path, self.rule))  # from (H, W, 3)
-        out = self.processor(images=[image], return_tensors="pt")
+        return self.cut(read_rgb(path, self.rule))
+
+    def cut(self, rgb: NDArray[np.uint8]) -> Pixels:
+        """Resize, normalise and cut an image of shape (height, width, 3)."""
+        out = self.processor(images=[Image.fromarray(rgb)], return_tensors="pt")
         t, rows, columns = out["image_grid_thw"][0].tolist()
         tokens = t * rows * columns // self.merge**2
         return Pixels((t, rows, columns), tokens, patches=out["pixel_values"])

@@ -1,0 +1,168 @@
+"""A model ready to be asked: a base, or a checkpoint on its base."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Self
+
+from ..config import Config, ViewConfig
+from ..errors import ModelError, RunError
+from ..scoring.answersets import answer_sets
+from ..scoring.grammar import question_type
+from .answer import answer
+from .closed import choose
+from .images import Pixels
+from .loader import Base, attach_adapter, find_checkpoint, load_base, read_card
+from .memory import explained_shortage, token_budget
+from .vision import encoded
+
+# Types whose two words everybody uses; what a model was taught to write as numbers, or as other
+# words, a checkpoint does not say.
+_WORDS = {
+    kind: one.texts
+    for kind, one in answer_sets((), "LR").items()
+    if kind in ("presence", "comp", "rural_urban")
+}
+
+
+Asked = Sequence[tuple[Pixels, Sequence[tuple[str, str]]]]  # images, questions with their types
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer.
+
+    Attributes:
+        text: as the model gave it.
+        type: of the question, see `scoring.grammar.question_type`.
+        confidence: probability of ``text``, among ``shares`` where they are there.
+        shares: probability of each word to choose from; None where the answer was written.
+    """
+
+    text: str
+    type: str
+    confidence: float
+    shares: Mapping[str, float] | None = None
+
+
+class Session:
+    """Answers questions about images, each image encoded once.
+
+    Args:
+        base: the base.
+        model: its network, with or without adapter.
+        view: how images and questions are shown.
+        adapted: whether the network has an adapter.
+    """
+
+    def __init__(self, base: Base, model: Any, view: ViewConfig, adapted: bool) -> None:
+        self.base, self.view, self.adapted = base, view, adapted
+        self._model, self._budget = model, token_budget(model)
+
+    @classmethod
+    def open(cls, folder: Path, base_folder: Path | None = None) -> Self:
+        """Load a model.
+
+        Args:
+            folder: a run (its newest checkpoint), a checkpoint, or a base.
+            base_folder: the base of a checkpoint; None for where it was when it was trained on.
+
+        Raises:
+            ModelError: the folder holds no model of ours.
+            RunError: the run has no checkpoint yet.
+        """
+        checkpoint = find_checkpoint(folder)
+        if checkpoint is None:
+            if (folder / "config.toml").is_file():
+                raise RunError(
+                    f"no checkpoint in {folder} yet", hint="train first: qwen2vl-rs train"
+                )
+            view = ViewConfig()
+            base = load_base(folder, view)
+            return cls(base, base.model, view, adapted=False)
+        card = read_card(checkpoint)
+        base_folder = base_folder or Path(card.base)
+        if not base_folder.is_dir():
+            raise ModelError(
+                f"the base of {checkpoint} is no longer at {base_folder}",
+                hint="say where it is: --base FOLDER",
+            )
+        base = load_base(base_folder, card.view)
+        return cls(base, attach_adapter(base, checkpoint), card.view, adapted=True)
+
+    def read(self, path: str | Path) -> Pixels:
+        """Read an image file.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        return self.base.images.read(path)
+
+    def encode(self, pixels: Pixels) -> Pixels:
+        """The image as the vision tower sees it, to be asked about again without its cost."""
+        with self._explained():
+            return encoded(self._model, pixels)
+
+    def ask(
+        self,
+        groups: Sequence[tuple[Pixels, Sequence[str]]],
+        *,
+        closed: bool = False,
+        untouched: bool = False,
+        max_new_tokens: int = Config().eval.max_new_tokens,
+    ) -> list[list[Reply]]:
+        """Ask questions about some images.
+
+        Args:
+            groups: images with their questions.
+            closed: choose between yes and no, rural and urban, where the question asks for that,
+                with exact probabilities.
+            untouched: ask the base without its adapter.
+            max_new_tokens: longest written answer in tokens.
+
+        Returns:
+            For each image the replies in the order of its questions.
+        """
+        bare = self._model.disable_adapter() if untouched and self.adapted else None
+        with bare or contextlib.nullcontext(), self._explained():
+            asked = [
+                (encoded(self._model, px), [(q, question_type(q)) for q in questions])
+                for px, questions in groups
+            ]
+            chosen = self._choose(asked) if closed else iter(())
+            written = self._write(asked, max_new_tokens, all_of_them=not closed)
+            return [
+                [next(chosen if closed and kind in _WORDS else written) for _, kind in questions]
+                for _, questions in asked
+            ]
+
+    def _choose(self, asked: Asked) -> Iterator[Reply]:
+        """The replies to the questions that have words to choose from, in order."""
+        groups = [(px, [(q, _WORDS[k]) for q, k in row if k in _WORDS]) for px, row in asked]
+        found = choose(self.base, self._model, groups, budget=self._budget)
+        kinds = (k for _, row in asked for _, k in row if k in _WORDS)
+        for kind, one in zip(kinds, chain(*found), strict=True):
+            shares = _shares(one.logs)
+            yield Reply(one.text, kind, max(shares), dict(zip(_WORDS[kind], shares, strict=True)))
+
+    def _write(self, asked: Asked, most: int, all_of_them: bool) -> Iterator[Reply]:
+        """The replies to the other questions, in order."""
+        kept = [[(q, k) for q, k in row if all_of_them or k not in _WORDS] for _, row in asked]
+        groups = [(px, [q for q, _ in row]) for (px, _), row in zip(asked, kept, strict=True)]
+        found = answer(self.base, self._model, groups, max_new_tokens=most, budget=self._budget)
+        for (_, kind), one in zip(chain(*kept), chain(*found), strict=True):
+            yield Reply(one.text, kind, one.confidence)
+
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        remedy = "ask about a smaller image, or fewer questions at once"
+        return explained_shortage(self._budget, remedy)
+
+
+def _shares(logs: Sequence[float]) -> list[float]:
+    weights = [math.exp(log - max(logs)) for log in logs]
+    return [weight / sum(weights) for weight in weights]

@@ -1,0 +1,95 @@
+"""``ask`` at the command line, on a trained run."""
+
+import io
+import json
+
+import pytest
+
+from qwen2vl_rs.cli import main
+from qwen2vl_rs.model.closed import choose
+from qwen2vl_rs.model.session import Session
+
+ROAD, URBAN, COUNT = "Is there a road?", "Is it a rural or an urban area?", "How many roads?"
+
+
+@pytest.fixture
+def here(trained, monkeypatch):
+    monkeypatch.chdir(trained[0])
+    return trained[0]
+
+
+def out_of(capsys, *args):
+    assert main(["ask", "output/Qwen2-VL-2B", *args]) == 0
+    return capsys.readouterr().out
+
+
+def test_one_answer_is_that_answer_alone(here, capsys):
+    said = out_of(capsys, "images/0.tif", ROAD)
+    assert said.count("\n") == 1
+    assert "\t" not in said
+
+
+def test_every_question_is_asked_of_every_image(here, capsys):
+    lines = out_of(capsys, "images/0.tif", ROAD, URBAN, "-i", "images/1.tif").splitlines()
+    columns = [line.split("\t") for line in lines]
+    assert [c[:2] for c in columns] == [
+        [f"images/{i}.tif", q] for i in (0, 1) for q in (ROAD, URBAN)
+    ]
+    alone = [out_of(capsys, c[0], c[1]).strip() for c in columns]
+    assert [c[2] for c in columns] == alone
+
+
+def test_closed_answers_have_exact_probabilities(here, capsys):
+    told = ("images/0.tif", ROAD, URBAN, COUNT, "--answers", "closed", "--json")
+    rows = json.loads(out_of(capsys, *told))
+    session = Session.open(here / "output/Qwen2-VL-2B")
+    words = [("yes", "no"), ("rural", "urban")]
+    asked = list(zip((ROAD, URBAN), words, strict=True))
+    (wanted,) = choose(session.base, session._model, [(session.read("images/0.tif"), asked)])
+    for row, choice, own in zip(rows, wanted, words, strict=False):
+        assert set(row["probabilities"]) == set(own)
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=2e-6)
+        assert row["answer"] == choice.text
+        assert row["confidence"] == pytest.approx(choice.confidence, abs=2e-6)
+    assert "probabilities" not in rows[2]  # a number is written
+
+
+def test_before_stands_beside(here, capsys):
+    (row,) = json.loads(out_of(capsys, "images/0.tif", ROAD, "--before", "--json"))
+    run = Session.open(here / "output/Qwen2-VL-2B")
+    base = Session.open(run.base.folder)
+    ((plain,),) = base.ask([(base.read("images/0.tif"), [ROAD])])
+    assert row["before"]["answer"] == plain.text
+    assert main(["ask", str(base.base.folder), "images/0.tif", ROAD, "--before"]) == 2
+
+
+@pytest.mark.parametrize("stdin", [True, False])
+def test_a_batch_is_answered_in_its_order(here, capsys, monkeypatch, tmp_path, stdin):
+    asked = [(i, q) for q in (ROAD, COUNT) for i in ("images/1.tif", "images/0.tif")]
+    lines = [json.dumps({"id": n, "image": i, "question": q}) for n, (i, q) in enumerate(asked)]
+    text = "\ufeff" * (not stdin) + "\n\n".join(lines)
+    (tmp_path / "batch.jsonl").write_text(text, encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    said = out_of(capsys, "--batch", "-" if stdin else str(tmp_path / "batch.jsonl"))
+    rows = [json.loads(line) for line in said.splitlines()]
+    assert [(r["id"], r["image"], r["question"]) for r in rows] == [
+        (n, i, q) for n, (i, q) in enumerate(asked)
+    ]
+    for row in rows:
+        assert row["answer"] == out_of(capsys, row["image"], row["question"]).rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "holds no questions"), ("{", "line 1: not JSON"), ("[]", "line 1: image and question"),
+        ('{"image": "a.tif", "question": " "}', "line 1: image and question"),
+        ('{"image": "nowhere.tif", "question": "Is there a road?"}', "no such file"),
+        (b"\xff", "not UTF-8"),
+    ],
+)  # fmt: skip
+def test_bad_batches(here, capsys, tmp_path, text, why):
+    path = tmp_path / "batch.jsonl"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert main(["ask", "output/Qwen2-VL-2B", "--batch", str(path)]) == 1
+    assert why in capsys.readouterr().err
