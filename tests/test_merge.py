@@ -33,7 +33,7 @@ def write_adapter(base_folder, folder):
                         exclude_modules=r".*visual\..*", task_type="CAUSAL_LM")  # fmt: skip
     with quiet_peft():
         get_peft_model(base.model, config).save_pretrained(folder)
-    write_card(folder, base, VIEW)
+    write_card(folder, base, VIEW, (None, 56))
     base.images.processor.save_pretrained(folder)
     return folder
 

@@ -17,7 +17,6 @@ from qwen2vl_rs.world.vectors import (
     REPAIRED,
     TOO_SMALL,
     Tile,
-    pixel_size,
     read_vectors,
 )
 
@@ -135,10 +134,10 @@ def test_web_mercator_is_not_believed():
     # at 60 degrees north its metres are half of the true ones
     x, y = transform("EPSG:4326", "EPSG:3857", [25.0], [60.0])
     mercator = Georeference("EPSG:3857", (1.0, 0.0, x[0], 0.0, -1.0, y[0]))
-    assert pixel_size(mercator, 0, 0) == pytest.approx((0.5, 0.5), rel=0.005)
-    assert pixel_size(IMAGE, 50, 50) == pytest.approx((0.5, 0.5), rel=1e-6)
+    assert mercator.pixel_size(0, 0) == pytest.approx((0.5, 0.5), rel=0.005)
+    assert IMAGE.pixel_size(50, 50) == pytest.approx((0.5, 0.5), rel=1e-6)
     degrees = Georeference("EPSG:4326", (1e-5, 0.0, 25.0, 0.0, -1e-5, 60.0))
-    across, down = pixel_size(degrees, 0, 0)
+    across, down = degrees.pixel_size(0, 0)
     assert (across, down) == pytest.approx((0.558, 1.114), rel=0.005)
 
 

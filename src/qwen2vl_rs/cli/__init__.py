@@ -20,6 +20,7 @@ from .learn import compare, evaluate, train
 from .make import generate
 from .prepare import csv2json, data2csv, load
 from .publish import export
+from .scene import map_
 from .tour import demo
 from .use import ask
 
@@ -30,16 +31,16 @@ from .use import ask
 def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.
 
-    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, score, report,
-    export. Without data of your own: generate; all of it at once: demo.
+    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, map, score,
+    report, export. Without data of your own: generate; all of it at once: demo.
     """
     console.set_quiet(quiet)
 
 
 # in the order of the work
 COMMANDS = (
-    load, data2csv, csv2json, train, compare, evaluate, ask, score, report, export, generate,
-    demo,
+    load, data2csv, csv2json, train, compare, evaluate, ask, map_, score, report, export,
+    generate, demo,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,15 @@ from numpy.typing import NDArray
 from ..config import ImageRule
 from ..errors import ImageError
 from .pixels import eight_bit, stretch
-from .raster import choose_bands, crs_name, open_image, valid_values
+from .raster import (
+    choose_bands,
+    crs_name,
+    image_size,
+    open_image,
+    read_resampled,
+    reproject,
+    valid_values,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,37 @@ class Georeference:
         a, b, c, d, e, f = self.transform
         there = (a, b, c + a * column + b * row, d, e, f + d * column + e * row)
         return Georeference(self.crs, there)
+
+    def to_map(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
+        """Coordinates of columns and rows; both of shape (n, 2)."""
+        a, b, c, d, e, f = self.transform
+        x, y = pixels[:, 0], pixels[:, 1]
+        return np.column_stack([a * x + b * y + c, d * x + e * y + f])
+
+    def to_pixels(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Columns and rows of coordinates; both of shape (n, 2)."""
+        a, b, c, d, e, f = self.transform
+        x, y = points[:, 0] - c, points[:, 1] - f
+        area = a * e - b * d
+        return np.column_stack([(e * x - b * y) / area, (a * y - d * x) / area])
+
+    def place(self, column: float, row: float) -> tuple[float, float]:
+        """Longitude and latitude of a pixel, in degrees."""
+        at = self.to_map(np.array([[column, row]], dtype=float))
+        ((longitude, latitude),) = reproject(self.crs, "EPSG:4326", at).tolist()
+        return longitude, latitude
+
+    def pixel_size(self, column: float, row: float) -> tuple[float, float]:
+        """True size (across, down) in metres of the ground under a pixel.
+
+        Measured in the UTM zone of the place.
+        """
+        longitude, north = self.place(column, row)
+        zone = min(int((longitude + 180) // 6) + 1, 60)
+        utm = f"EPSG:{(32600 if north >= 0 else 32700) + zone}"
+        pixels = np.array([[column, row], [column + 8, row], [column, row + 8]], dtype=float)
+        origin, right, below = reproject(self.crs, utm, self.to_map(pixels))
+        return float(np.hypot(*(right - origin)) / 8), float(np.hypot(*(below - origin)) / 8)
 
 
 class LargeImage:
@@ -79,6 +119,37 @@ class LargeImage:
         window = ((row, row + height), (column, column + width))
         values = self._source.read(self._bands, window=window)  # (band, row, column)
         valid = valid_values(self._source, list(self._bands), window=window)
+        return self._colours(values, valid)
+
+    def resampled(
+        self, column: float, row: float, width: float, height: float, side: int
+    ) -> tuple[NDArray[np.uint8], float]:
+        """A piece brought to ``side`` pixels on each side; what lies outside the image is black.
+
+        Smaller pictures of the file (overviews) are used where it has them.
+
+        Returns:
+            Array (side, side, 3), and the share of it that holds data.
+        """
+        left, top = max(0.0, column), max(0.0, row)
+        right = min(float(self.width), column + width)
+        bottom = min(float(self.height), row + height)
+        x0, x1 = (round((x - column) / width * side) for x in (left, right))
+        y0, y1 = (round((y - row) / height * side) for y in (top, bottom))
+        rgb = np.zeros((side, side, 3), dtype=np.uint8)
+        if x1 <= x0 or y1 <= y0:
+            return rgb, 0.0
+        piece = read_resampled(
+            self._source, self._bands, (left, top, right - left, bottom - top), (y1 - y0, x1 - x0)
+        )
+        inside, share = self._colours(*piece)
+        rgb[y0:y1, x0:x1] = inside
+        return rgb, share * (x1 - x0) * (y1 - y0) / side**2
+
+    def _colours(
+        self, values: NDArray[Any], valid: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.uint8], float]:
+        """Values and their validity (band, row, column) as colours, and the share with data."""
         if values.dtype == np.uint8:
             planes = eight_bit(values, valid, self._bits)
             filled = values.any(axis=0)
@@ -111,3 +182,20 @@ def open_scene(path: str | os.PathLike[str], rule: ImageRule) -> Iterator[LargeI
                 "IN OUT.tif",
             )
         yield LargeImage(source, path, rule, Georeference(crs_name(source.crs), (a, b, c, d, e, f)))
+
+
+def usual_ground(paths: Sequence[str]) -> tuple[float | None, int]:
+    """What a set of images usually shows: metres per pixel, and pixels on a side; both medians.
+
+    A sample of the images is looked at; those that do not say where they lie have no ground
+    resolution (None where none has).
+
+    Args:
+        paths: image files, at least one.
+    """
+    sizes, sides = [], []
+    for path in paths[:: max(1, len(paths) // 32)]:
+        sides.append(sum(image_size(path)) / 2)
+        with contextlib.suppress(ImageError), open_scene(path, ImageRule()) as scene:
+            sizes.append(sum(scene.reference.pixel_size(scene.width / 2, scene.height / 2)) / 2)
+    return float(np.median(sizes)) if sizes else None, round(float(np.median(sides)))

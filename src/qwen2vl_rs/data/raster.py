@@ -34,7 +34,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,11 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.warp import transform as warp
+from rasterio.windows import Window
 
 from ..config import ImageRule
 from ..errors import ImageError
@@ -91,17 +92,10 @@ _GDAL_OPTIONS = {
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 #: Colour spaces of bands, and of files that GDAL converts to RGB without their colour profile.
 _NOT_RGB_BANDS = {
-    ColorInterp.cyan,
-    ColorInterp.magenta,
-    ColorInterp.yellow,
-    ColorInterp.black,
-    ColorInterp.hue,
-    ColorInterp.saturation,
-    ColorInterp.lightness,
-    ColorInterp.Y,
-    ColorInterp.Cb,
-    ColorInterp.Cr,
-}
+    ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black,
+    ColorInterp.hue, ColorInterp.saturation, ColorInterp.lightness,
+    ColorInterp.Y, ColorInterp.Cb, ColorInterp.Cr,
+}  # fmt: skip
 _NOT_RGB_FILES = {"CMYK", "YCCK", "CIELAB"}
 _quiet_open = threading.Lock()
 _AGAIN = "the file is damaged or cut short: copy or download it again"
@@ -173,13 +167,50 @@ def write_geotiff(
     Raises:
         RunError: the file cannot be written.
     """
-    height, width, _ = pixels.shape
+    values = np.moveaxis(pixels, 2, 0)  # (row, column, channel) → (band, row, column)
+    _write(path, values, crs, transform, driver="GTiff", photometric="RGB", interleave="pixel")
+
+
+def write_cog(
+    path: Path,
+    values: NDArray[np.float32],
+    names: Sequence[str],
+    tags: Sequence[Mapping[str, str]],
+    crs: str,
+    transform: Sequence[float],
+) -> None:
+    """Write a Cloud Optimized GeoTIFF with NaN as nodata; it appears whole or not at all.
+
+    Args:
+        path: the file.
+        values: (band, row, column).
+        names: description of each band.
+        tags: of each band.
+        crs: as for `write_geotiff`.
+        transform: as for `write_geotiff`.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    said = list(zip(names, tags, strict=True))
+    _write(path, values, crs, transform, said, driver="COG", nodata=np.nan, compress="deflate")
+
+
+def _write(
+    path: Path, values: NDArray[Any], crs: str, transform: Sequence[float],
+    said: Sequence[tuple[str, Mapping[str, str]]] = (), **how: Any,
+) -> None:  # fmt: skip
+    """Write (band, row, column) values, with a description and tags of each band."""
+    count, height, width = values.shape
     with rasterio.Env(**_GDAL_OPTIONS), MemoryFile() as memory:
         with memory.open(
-            driver="GTiff", width=width, height=height, count=3, dtype="uint8", crs=crs,
-            transform=rasterio.Affine(*transform), photometric="RGB", interleave="pixel",
+            width=width, height=height, count=count, dtype=values.dtype, crs=crs,
+            transform=rasterio.Affine(*transform), **how,
         ) as file:  # fmt: skip
-            file.write(np.moveaxis(pixels, 2, 0))  # (row, column, channel) → (band, row, column)
+            file.write(values)
+            for number, (name, facts) in enumerate(said, start=1):
+                file.set_band_description(number, name)
+                file.update_tags(number, **facts)
         data = memory.read()
     with atomic_write(path, "wb") as out:
         out.write(data)
@@ -349,3 +380,20 @@ def valid_values(source: Any, bands: list[int], **piece: Any) -> NDArray[np.bool
         return None
     valid: NDArray[np.bool_] = source.read_masks(bands, **piece) != 0
     return valid
+
+
+def read_resampled(
+    source: Any, bands: Sequence[int], piece: tuple[float, float, float, float],
+    shape: tuple[int, int],
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:  # fmt: skip
+    """A piece (column, row, width, height) of an open image at another size (rows, columns).
+
+    Returns:
+        Values and their validity as `valid_values` gives it, (band, row, column).
+    """
+    window = Window(*piece)
+    smaller = shape[0] < piece[3]
+    way = Resampling.average if smaller else Resampling.bilinear
+    out = (len(bands), *shape)
+    values = source.read(list(bands), window=window, out_shape=out, resampling=way)
+    return values, valid_values(source, list(bands), window=window, out_shape=out)

@@ -84,11 +84,21 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointCard:
-    """What stands beside an adapter: its base and the view it was trained with."""
+    """What stands beside an adapter: its base and what it was trained with.
+
+    Attributes:
+        base: folder of the base.
+        fingerprint: of the base.
+        view: how images and questions were shown.
+        ground: usual metres per pixel of the training images, where they say so.
+        side: usual pixels on a side of the training images; None in old checkpoints.
+    """
 
     base: str
     fingerprint: str
     view: ViewConfig
+    ground: float | None = None
+    side: int | None = None
 
 
 def processes() -> PartialState:
@@ -318,12 +328,16 @@ def quiet_peft() -> Iterator[None]:
         yield
 
 
-def write_card(checkpoint: Path, base: Base, view: ViewConfig) -> None:
-    """Write down which base and view a checkpoint belongs to."""
+def write_card(
+    checkpoint: Path, base: Base, view: ViewConfig, ground: tuple[float | None, int | None]
+) -> None:
+    """Write down which base, view and images a checkpoint belongs to; see `CheckpointCard`."""
     value = {
         "base": str(base.folder.resolve()),
         "fingerprint": base.fingerprint,
         "view": view.model_dump(mode="json"),
+        "metres_per_pixel": ground[0],
+        "side": ground[1],
     }
     write_json(checkpoint / CARD, value)
     # PEFT writes the base as it was named on the command line, and an empty model card
@@ -344,7 +358,13 @@ def read_card(checkpoint: Path) -> CheckpointCard:
     try:
         value = json.loads((checkpoint / CARD).read_text(encoding="utf-8"))
         view = ViewConfig.model_validate(value["view"])
-        return CheckpointCard(str(value["base"]), str(value["fingerprint"]), view)
+        return CheckpointCard(
+            str(value["base"]),
+            str(value["fingerprint"]),
+            view,
+            value.get("metres_per_pixel"),
+            value.get("side"),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or unreadable)",

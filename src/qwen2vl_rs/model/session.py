@@ -12,12 +12,21 @@ from typing import Any, Self
 
 from ..config import Config, ViewConfig
 from ..errors import ModelError, RunError
+from ..runs import sha256
 from ..scoring.answersets import answer_sets
 from ..scoring.grammar import question_type
 from .answer import answer
 from .closed import choose
 from .images import Pixels
-from .loader import Base, attach_adapter, find_checkpoint, load_base, read_card
+from .loader import (
+    ADAPTER,
+    Base,
+    CheckpointCard,
+    attach_adapter,
+    find_checkpoint,
+    load_base,
+    read_card,
+)
 from .memory import explained_shortage, token_budget
 from .vision import encoded
 
@@ -57,12 +66,27 @@ class Session:
         base: the base.
         model: its network, with or without adapter.
         view: how images and questions are shown.
-        adapted: whether the network has an adapter.
+        card: of the checkpoint; None for a base, which has no adapter.
+        name: of the model, for people.
+        digest: tells models apart.
     """
 
-    def __init__(self, base: Base, model: Any, view: ViewConfig, adapted: bool) -> None:
-        self.base, self.view, self.adapted = base, view, adapted
+    def __init__(
+        self,
+        base: Base,
+        model: Any,
+        view: ViewConfig,
+        card: CheckpointCard | None,
+        name: str,
+        digest: str,
+    ) -> None:
+        self.base, self.view, self.card, self.name, self.digest = base, view, card, name, digest
         self._model, self._budget = model, token_budget(model)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether there is an adapter that can be taken off."""
+        return self.card is not None
 
     @classmethod
     def open(cls, folder: Path, base_folder: Path | None = None) -> Self:
@@ -84,7 +108,7 @@ class Session:
                 )
             view = ViewConfig()
             base = load_base(folder, view)
-            return cls(base, base.model, view, adapted=False)
+            return cls(base, base.model, view, None, folder.resolve().name, base.fingerprint)
         card = read_card(checkpoint)
         base_folder = base_folder or Path(card.base)
         if not base_folder.is_dir():
@@ -93,7 +117,10 @@ class Session:
                 hint="say where it is: --base FOLDER",
             )
         base = load_base(base_folder, card.view)
-        return cls(base, attach_adapter(base, checkpoint), card.view, adapted=True)
+        model = attach_adapter(base, checkpoint)
+        digest = f"{base.fingerprint} {sha256(checkpoint / ADAPTER)}"
+        name = checkpoint.resolve().parent.name
+        return cls(base, model, card.view, card, name, digest)
 
     def read(self, path: str | Path) -> Pixels:
         """Read an image file.
@@ -148,7 +175,8 @@ class Session:
         kinds = (k for _, row in asked for _, k in row if k in _WORDS)
         for kind, one in zip(kinds, chain(*found), strict=True):
             shares = _shares(one.logs)
-            yield Reply(one.text, kind, max(shares), dict(zip(_WORDS[kind], shares, strict=True)))
+            by_word = dict(zip(_WORDS[kind], shares, strict=True))
+            yield Reply(one.text, kind, max(shares), by_word)
 
     def _write(self, asked: Asked, most: int, all_of_them: bool) -> Iterator[Reply]:
         """The replies to the other questions, in order."""

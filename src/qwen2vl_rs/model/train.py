@@ -18,6 +18,7 @@ from transformers import TrainingArguments, set_seed
 from .. import __version__
 from ..config import Config, load_config, write_config
 from ..console import Progress, say, warn
+from ..data.georaster import usual_ground
 from ..data.raster import image_size
 from ..data.sources import read_samples
 from ..data.split import leak, split_by_image, split_by_question
@@ -159,7 +160,8 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     _describe(base, model, steps, settings, device, bf16)
     trackers = usable(settings.report_to)
     args = _arguments(config, run, trackers, bf16)
-    trainer = TreeTrainer(base, config.view, steps, settings.save_total_limit, model, args)
+    ground = usual_ground(paths)
+    trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
     if team.is_main_process:
         _write_manifest(config, split, base, run, bf16)
     with tracking(trackers if team.is_main_process else [], run):

@@ -163,6 +163,7 @@ class TreeTrainer(Trainer):
     Args:
         base: what is fine-tuned; goes into every checkpoint's card.
         view: likewise.
+        ground: likewise, see `loader.CheckpointCard`.
         steps: the data.
         keep: checkpoints kept, 0 for all.
         model, args: as for `Trainer`.
@@ -172,6 +173,7 @@ class TreeTrainer(Trainer):
         self,
         base: Base,
         view: ViewConfig,
+        ground: tuple[float | None, int],
         steps: Steps,
         keep: int,
         model: Any,
@@ -187,7 +189,7 @@ class TreeTrainer(Trainer):
         )
         self.reporter = reporter
         self.remove_callback(PrinterCallback)  # it prints to stdout
-        self._base, self._view, self._keep = base, view, keep
+        self._base, self._view, self._ground, self._keep = base, view, ground, keep
         self._folder = self._staging = Path(args.output_dir)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -238,7 +240,7 @@ class TreeTrainer(Trainer):
                 for path in list((self._staging / name).iterdir()):
                     path.rename(self._staging / path.name)
                 (self._staging / name).rmdir()
-                write_card(self._staging, self._base, self._view)
+                write_card(self._staging, self._base, self._view, self._ground)
                 self._base.images.processor.save_pretrained(self._staging)
         if main and self._keep:
             for old in checkpoints(self._folder)[: -self._keep]:

@@ -16,7 +16,7 @@ from ..data.georaster import Georeference, LargeImage, open_scene
 from ..data.raster import write_geotiff
 from ..errors import DataError
 from .questions import View
-from .vectors import REPAIRED, Tile, Vectors, latitude, read_vectors
+from .vectors import REPAIRED, Tile, Vectors, read_vectors
 
 NO_DATA = "tiles mostly without data"
 NOTHING = "tiles without anything to ask about"
@@ -160,7 +160,7 @@ def _cut(
         counts[NOTHING] += 1
         return None
     middle = tile.column + tile.width / 2, tile.row + tile.height / 2
-    _, north = latitude(image.reference, *middle)
+    _, north = image.reference.place(*middle)
     view = View(elements, tile.width * across, tile.height * down, (across + down) / 2, north)
     land = sorted({label for layer, label, _ in vectors.kinds if layer == "land"})
     name = f"{source.image.stem}_{tile.column}-{tile.row}{source.image.suffix}"

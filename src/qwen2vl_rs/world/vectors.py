@@ -87,7 +87,7 @@ class Vectors:
         )  # fmt: skip
         frame = shapely.box(x0, y0, x1, y1)
         found = np.sort(self._tree.query(frame, predicate="intersects"))
-        across, down = pixel_size(self.reference, (x0 + x1) / 2, (y0 + y1) / 2)
+        across, down = self.reference.pixel_size((x0 + x1) / 2, (y0 + y1) / 2)
         elements = []
         for k in found.tolist():
             layer, label, width = self.kinds[k]
@@ -195,7 +195,7 @@ def _read_layer(
         np.column_stack([at * width, 0 * at]), np.column_stack([at * width, 0 * at + height]),
         np.column_stack([0 * at, at * height]), np.column_stack([0 * at + width, at * height]),
     ])  # fmt: skip
-    around = reproject(reference.crs, crs, _to_map(reference, edge))
+    around = reproject(reference.crs, crs, reference.to_map(edge))
     around = around[np.isfinite(around).all(axis=1)]
     if not len(around):
         return np.array([]), []
@@ -233,7 +233,7 @@ def _elements(
             taken.append(k)
     shapes = shapely.force_2d(raw[taken])
     points = shapely.get_coordinates(shapes)
-    placed = _to_pixels(reference, reproject(crs, reference.crs, points))
+    placed = reference.to_pixels(reproject(crs, reference.crs, points))
     lost = ~np.isfinite(placed).all(axis=1)
     if lost.any():  # beyond what the image's reference system can express
         owner = np.repeat(np.arange(len(shapes)), shapely.get_num_coordinates(shapes))
@@ -263,36 +263,3 @@ def _only(shape: Any, dimension: int) -> Any:
         return shape if not shape.is_empty and shapely.get_dimensions(shape) == dimension else None
     kept = [p for p in shape.geoms if shapely.get_dimensions(p) == dimension and not p.is_empty]
     return shapely.union_all(kept) if kept else None
-
-
-def _to_map(reference: Georeference, pixels: NDArray[Any]) -> NDArray[np.float64]:
-    a, b, c, d, e, f = reference.transform
-    x, y = pixels[:, 0], pixels[:, 1]
-    return np.column_stack([a * x + b * y + c, d * x + e * y + f])
-
-
-def _to_pixels(reference: Georeference, points: NDArray[Any]) -> NDArray[np.float64]:
-    a, b, c, d, e, f = reference.transform
-    x, y = points[:, 0] - c, points[:, 1] - f
-    area = a * e - b * d
-    return np.column_stack([(e * x - b * y) / area, (a * y - d * x) / area])
-
-
-def latitude(reference: Georeference, x: float, y: float) -> tuple[float, float]:
-    """Longitude and latitude of a pixel, in degrees."""
-    at = _to_map(reference, np.array([[x, y]], dtype=float))
-    ((longitude, latitude),) = reproject(reference.crs, "EPSG:4326", at).tolist()
-    return longitude, latitude
-
-
-def pixel_size(reference: Georeference, x: float, y: float) -> tuple[float, float]:
-    """True size (across, down) in metres of the ground under a pixel at (x, y).
-
-    Measured in the UTM zone of the place.
-    """
-    longitude, north = latitude(reference, x, y)
-    zone = min(int((longitude + 180) // 6) + 1, 60)
-    utm = f"EPSG:{(32600 if north >= 0 else 32700) + zone}"
-    pixels = np.array([[x, y], [x + 8, y], [x, y + 8]], dtype=float)
-    there = reproject(reference.crs, utm, _to_map(reference, pixels))
-    return float(np.hypot(*(there[1] - there[0])) / 8), float(np.hypot(*(there[2] - there[0])) / 8)

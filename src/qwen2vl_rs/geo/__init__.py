@@ -1,0 +1,1 @@
+"""Large scenes: questions asked of window after window."""

@@ -1,0 +1,222 @@
+"""A question map: windows over a scene, several questions asked of each, kept as they come.
+
+Written into one folder: ``windows.jsonl`` (what was answered, line by line while it runs, so that
+a map that was interrupted goes on), then ``map.tif`` and ``windows.gpkg``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..console import Progress, say
+from ..data.georaster import LargeImage, open_scene
+from ..errors import RunError
+from ..model.ahead import ahead
+from ..model.session import Session
+from ..runs import atomic_write, run_lock
+from .files import write_map, write_windows
+from .values import Band, band
+from .windows import LEAST_DATA, Grid, lay_grid, pieces
+
+SIDE = 256  # pixels of a window where the model does not say what it was trained on
+_PREVIEW = 1200  # pixels of the longer side
+
+Line = dict[str, Any]  # of windows.jsonl: the window's number, and its replies or why it has none
+
+
+@dataclass(frozen=True, slots=True)
+class MapRequest:
+    """What is to be mapped.
+
+    Attributes:
+        scene: a georeferenced image of any size.
+        questions: asked of every window, all different.
+        output: folder of the map.
+        tile: pixels on a side of a window; None: of the images the model was trained on.
+        resolution: metres per pixel of a window; None: likewise, else the scene's own.
+        overlap: share of a window that the next one shows too.
+    """
+
+    scene: Path
+    questions: tuple[str, ...]
+    output: Path
+    tile: int | None = None
+    resolution: float | None = None
+    overlap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A finished map.
+
+    Attributes:
+        grid: its windows.
+        bands: the answers, one for each question.
+        lines: of ``windows.jsonl``, one for each window.
+        preview: the scene in small, (height, width, 3).
+        size: of the scene in pixels, (width, height).
+        model: its name.
+    """
+
+    grid: Grid
+    bands: list[Band]
+    lines: list[Line]
+    preview: NDArray[np.uint8]
+    size: tuple[int, int]
+    model: str
+
+    @property
+    def asked(self) -> int:
+        """Number of windows that were asked about."""
+        return sum("replies" in line for line in self.lines)
+
+
+def make_map(session: Session, request: MapRequest) -> Mapped:
+    """Ask the questions of every window and write the map.
+
+    Raises:
+        ImageError: the scene cannot be used, is not georeferenced, or holds no data.
+        RunError: the folder cannot be written to, or holds a map with other settings.
+    """
+    with run_lock(request.output), open_scene(request.scene, session.view.image) as scene:
+        grid = _grid(session, request, scene)
+        key = _key(session, request, grid)
+        path = request.output / "windows.jsonl"
+        _ask(session, request, scene, grid, path, key)
+        lines = sorted(_read(path, key), key=lambda line: line["window"])
+        replies = [line.get("replies") for line in lines]
+        shape = (grid.rows, grid.columns)
+        bands = [
+            band(question, [r[i] if r else None for r in replies], shape)
+            for i, question in enumerate(request.questions)
+        ]
+        write_map(request.output / "map.tif", grid, bands)
+        write_windows(request.output / "windows.gpkg", grid, bands, lines)
+        done = Mapped(
+            grid, bands, lines, _preview(scene), (scene.width, scene.height), session.name
+        )
+    skipped = len(grid) - done.asked
+    if skipped:
+        say(
+            f"{skipped:,} windows were not asked about: less than {LEAST_DATA:.0%} of them has data"
+        )
+    for one in bands:
+        if one.unreadable:
+            say(f"{one.unreadable:,} answers have no value: {one.question}")
+    return done
+
+
+def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
+    card = session.card
+    side = request.tile or (card.side if card and card.side else SIDE)
+    resolution = request.resolution or (card.ground if card else None)
+    grid = lay_grid(scene, side, resolution, request.overlap)
+    whose = (
+        "as asked for" if request.resolution
+        else "as the model was trained on" if resolution
+        else "the scene's own"
+    )  # fmt: skip
+    say(
+        f"{len(grid):,} windows ({grid.rows} × {grid.columns}) of {side} pixels, "
+        f"{grid.resolution:.3g} m each ({whose})"
+    )
+    return grid
+
+
+def _key(session: Session, request: MapRequest, grid: Grid) -> str:
+    """Digest of all that decides the answers."""
+    facts = request.scene.stat()
+    parts = [session.digest, session.view.model_dump_json(), repr(grid), repr(request.questions)]
+    parts.append(f"{facts.st_size} {facts.st_mtime_ns}")
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _ask(
+    session: Session, request: MapRequest, scene: LargeImage, grid: Grid, path: Path, key: str
+) -> None:
+    """Ask about the windows that are not in the file yet, some of them at a time."""
+    known = {line["window"] for line in _read(path, key)}
+    # A piece is asked as a whole or not at all: packed otherwise, rounding differs.
+    missing = [p for p in pieces(grid, len(request.questions)) if not known.issuperset(p)]
+    if not path.is_file():
+        head = {"key": key, "questions": request.questions}
+        with atomic_write(path) as file:
+            file.write(json.dumps(head, ensure_ascii=False) + "\n")
+
+    def read(piece: range) -> list[tuple[int, NDArray[np.uint8], float]]:
+        span = (grid.across, grid.down)
+        return [(i, *scene.resampled(*grid.corner(i), *span, grid.side)) for i in piece]
+
+    with (
+        path.open("a", encoding="utf-8") as file,
+        Progress("asking", len(grid), "windows", len(known)) as bar,
+    ):
+        for piece, shown in zip(missing, ahead(read, missing), strict=True):
+            lines = _answer(session, request.questions, shown)
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            file.write(text)
+            file.flush()
+            bar.advance(len(piece))
+
+
+def _answer(
+    session: Session,
+    questions: Sequence[str],
+    shown: Sequence[tuple[int, NDArray[np.uint8], float]],
+) -> list[Line]:
+    full = [(i, rgb) for i, rgb, share in shown if share >= LEAST_DATA]
+    groups = [(session.base.images.cut(rgb), questions) for _, rgb in full]
+    replies = iter(session.ask(groups, closed=True)) if groups else iter(())
+    lines: list[Line] = []
+    for i, _, share in shown:
+        line: Line = {"window": i, "data": round(share, 4)}
+        if share >= LEAST_DATA:
+            line["replies"] = [
+                {
+                    "text": r.text,
+                    "confidence": round(r.confidence, 6),
+                    "shares": {w: round(s, 6) for w, s in r.shares.items()} if r.shares else None,
+                }
+                for r in next(replies)
+            ]
+        lines.append(line)
+    return lines
+
+
+def _read(path: Path, key: str) -> list[Line]:
+    """The answered windows of a file; a torn line ends it, and is taken off.
+
+    Raises:
+        RunError: the file belongs to a map with other settings.
+    """
+    if not path.is_file():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    first, *lines = whole.decode("utf-8").split("\n")[:-1]
+    if json.loads(first)["key"] != key:
+        raise RunError(
+            f"{path.parent} holds a map of another scene or model, or with other settings",
+            hint="choose another folder: --output",
+        )
+    if whole != data:
+        with atomic_write(path, "wb") as file:
+            file.write(whole)
+    return [json.loads(line) for line in lines]
+
+
+def _preview(scene: LargeImage) -> NDArray[np.uint8]:
+    """The whole scene in small."""
+    width, height = float(scene.width), float(scene.height)
+    longest = max(width, height)
+    square, _ = scene.resampled(0, 0, longest, longest, min(_PREVIEW, round(longest)))
+    scale = len(square) / longest
+    return square[: max(1, round(height * scale)), : max(1, round(width * scale))]
