@@ -11,7 +11,7 @@ import pytest
 
 from qwen2vl_rs import console
 
-pytest_plugins = ["bases"]
+pytest_plugins = ["bases", "browsing"]
 
 FOLDERS = {
     "HOME": "",

@@ -1,6 +1,7 @@
 """Question maps: windows over a scene, the files they give, and going on after a kill."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -242,3 +243,31 @@ def test_a_grid_covers_what_is_at_least_half_a_window():
         grid = lay_grid(_Scene(width, 100, place), 100, None, 0.0)
         assert (grid.rows, grid.columns) == (1, columns)
     assert grid.across == pytest.approx(100, rel=1e-3)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_page_in_a_browser(made, scene, small_base, browser, tmp_path, width, lang):
+    shutil.copy(made / "windows.jsonl", tmp_path)
+    assert make(small_base, scene, tmp_path, "--lang", lang) == 0
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page, troubles = context.new_page(), []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("console", lambda said: troubles.append(said.text))
+    page.goto((tmp_path / "map.html").as_uri())
+    shown = "[...document.querySelectorAll('.layer')].map(e => getComputedStyle(e).display)"
+    assert page.evaluate(shown) == ["block", "none", "none", "none"]
+    page.get_by_text(ASKED[2]).click()
+    assert page.evaluate(shown) == ["none", "none", "block", "none"]
+    box = page.locator("#stage").bounding_box()
+    found = next(line for line in lines(made) if "replies" in line)
+    row, column = divmod(found["window"], 4)
+    x, y = ((column + 0.5) * 56 / 200 * box["width"], (row + 0.5) * 56 / 140 * box["height"])
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    share = found["replies"][2]["shares"]["urban"]
+    assert f"P(urban) = {share:.2f}" in page.locator("#read").inner_text()
+    page.locator("#opacity").fill("20")
+    assert page.evaluate("getComputedStyle(document.querySelector('.l2')).opacity") == "0.2"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not troubles
+    context.close()

@@ -1,21 +1,11 @@
 """The report in a real browser; skipped where Debian's Chromium is not installed."""
 
-import shutil
-
 import pytest
 
 from factory import write_run
 from qwen2vl_rs.report.evidence import from_run
 from qwen2vl_rs.report.page import write_report
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium: apt-get install chromium fonts-noto-cjk"
-)
 WIDTHS = (1280, 390)
 
 # Colours of a text and of the nearest ground that is painted below it, by selector.
@@ -26,15 +16,6 @@ COLOURS = """(selector) => [...document.querySelectorAll(selector)].map(e => {
     ground = ground.parentElement;
   return [rgb(getComputedStyle(e).color), rgb(getComputedStyle(ground).backgroundColor)];
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
