@@ -56,6 +56,23 @@ SUMMARY = """\
   at most.
 """
 
+MAPS = """\
+## Question maps
+
+`python benchmarks/map.py demo/output/demo`: the demo's model over a mosaic of 144 drawn scenes,
+windows of 256 pixels that overlap by half, so that most straddle several scenes. Of
+{windows} windows {buildings} show a building (nine pixels of one or more, by the vectors).
+
+- AUC of P("Is there a building?") against the vectors: **{auc:.3f}**; right at 0.5: {right:.1%}.
+- A scene of {pixels} pixels, {large} windows with {few} questions each: {seconds} s, {memory} GiB of
+  memory beyond what a scene of 512 × 512 takes.
+
+Speed with {questions} yes/no questions a window, the small random base with the real vocabulary,
+against `generate` on each question alone:
+
+{speed}
+"""
+
 NAMES = {
     "presence": "presence", "count": "count, official buckets", "comp": "comparison",
     "rural_urban": "rural or urban", "AA": "average (AA)", "OA": "overall (OA)",
@@ -108,12 +125,36 @@ def _points(value: float, ci: list[float]) -> str:
     return f"{100 * value:+.1f} points ({100 * ci[0]:+.1f} to {100 * ci[1]:+.1f})"
 
 
+def map_section() -> str:
+    """Maps: agreement with vectors, memory, speed."""
+    found = json.loads((RESULTS / "map.json").read_text(encoding="utf-8"))
+    agreement, memory, speed = found["agreement"], found["memory"], found["speed"]
+    rows = [["window, px", "windows/s", "generate, windows/s", "ratio"], ["---:"] * 4]
+    rows += [
+        [str(r[k]) for k in ("side", "windows/s", "generate windows/s", "ratio")] for r in speed
+    ]
+    return MAPS.format(
+        windows=agreement["windows"],
+        buildings=agreement["with a building"],
+        auc=agreement["AUC"],
+        right=agreement["accuracy at 0.5"],
+        pixels=memory["pixels"],
+        large=f"{memory['windows']:,}",
+        few=memory["questions a window"],
+        seconds=memory["seconds"],
+        memory=memory["beyond a scene of 512 × 512, GiB"],
+        questions=speed[0]["questions a window"],
+        speed="\n".join(f"| {' | '.join(row)} |" for row in rows),
+    )
+
+
 def page() -> str:
     """The whole page."""
     parts = [
         INTRO,
         run_section("demo", DEMO, DEMO_SAYS),
         run_section("rsvqa-lr", REAL, REAL_SAYS),
+        map_section(),
     ]
     return "\n".join(parts)
 
