@@ -64,8 +64,8 @@ windows of 256 pixels that overlap by half, so that most straddle several scenes
 {windows} windows {buildings} show a building (nine pixels of one or more, by the vectors).
 
 - AUC of P("Is there a building?") against the vectors: **{auc:.3f}**; right at 0.5: {right:.1%}.
-- A scene of {pixels} pixels, {large} windows with {few} questions each: {seconds} s, {memory} GiB of
-  memory beyond what a scene of 512 × 512 takes.
+- A scene of {pixels} pixels, {large} windows with {few} questions each: {seconds} s, and
+  {memory} GiB of memory beyond what a scene of 512 × 512 takes.
 
 Speed with {questions} yes/no questions a window, the small random base with the real vocabulary,
 against `generate` on each question alone:
