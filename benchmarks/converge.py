@@ -23,12 +23,13 @@ from common import arguments, plain_batch, plain_loss, show
 from drawn import write_samples
 
 from qwen2vl_rs.config import LoraSettings, TrainingSettings, ViewConfig
+from qwen2vl_rs.data.split import group_by_image
 from qwen2vl_rs.model.adapter import add_adapter
 from qwen2vl_rs.model.answer import answer
 from qwen2vl_rs.model.loader import Base, load_base
 from qwen2vl_rs.model.memory import token_budget
 from qwen2vl_rs.model.random_base import Size, write_random_base
-from qwen2vl_rs.model.trainer import Steps, group_by_image, pack_loss
+from qwen2vl_rs.model.trainer import Steps, pack_loss
 from qwen2vl_rs.records import Prediction, Sample
 from qwen2vl_rs.scoring.grammar import type_of
 from qwen2vl_rs.scoring.protocols import judge, protocol

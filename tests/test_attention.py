@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.data.split import group_by_image
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.model import attention
 from qwen2vl_rs.model.answer import forward
 from qwen2vl_rs.model.attention import block_mask, branches, choose
 from qwen2vl_rs.model.loader import load_base
 from qwen2vl_rs.model.packing import Ask, pack
-from qwen2vl_rs.model.trainer import group_by_image, pack_loss
+from qwen2vl_rs.model.trainer import pack_loss
 from qwen2vl_rs.model.tree import Node, Tree, lay_out, share
 from test_model import gradients, tree_loss, with_adapter
 from test_tree import trees

@@ -20,7 +20,7 @@ STOREYS = [
     {"scoring"},
     {"world"},
     {"model"},
-    {"geo"},
+    {"geo", "remote"},
     {"serve", "report"},
     {"cli", "__main__"},
 ]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import console
 from .common import FILE, needs_training, option
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..scoring.score import Results
 
 
 @click.command()
@@ -68,7 +73,7 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
 
 
 @click.command("eval")
-@click.argument("model", type=FILE)
+@click.argument("model", type=FILE, required=False)
 @click.option("--test", type=FILE, help="Questions.  [default: the test questions of the run]")
 @click.option(
     "--train-questions", type=FILE,
@@ -90,9 +95,21 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     help="Printed; results.json has all.",
 )  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. eval.samples=0")
+@click.option(
+    "--endpoint", metavar="URL", help="Ask an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1."
+)  # fmt: skip
+@click.option("--model", "name", metavar="NAME", help="Of --endpoint: the model's name there.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 256), default=8, show_default=True,
+    help="Of --endpoint: requests at a time.",
+)  # fmt: skip
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), metavar="N",
+    help="Of --endpoint: most requests a second.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
 def evaluate(
-    model: Path,
+    model: Path | None,
     test: Path | None,
     train_questions: Path | None,
     answers: str | None,
@@ -101,26 +118,59 @@ def evaluate(
     max_eval: int | None,
     protocols: tuple[str, ...],
     settings: tuple[str, ...],
+    endpoint: str | None,
+    name: str | None,
+    concurrency: int,
+    rate: float | None,
     as_json: bool,
 ) -> None:
     """Ask a model all questions and score it, with all controls.
 
-    MODEL is a run folder, a checkpoint or a base. What was answered before an interruption is
-    not asked again.
+    MODEL is a run folder, a checkpoint or a base; with --endpoint the model is a server's, and
+    its key is read from OPENAI_API_KEY. What was answered before an interruption is not asked
+    again.
     """
-    with needs_training():
-        from ..model.evaluate import Asked
-        from ..model.evaluate import evaluate as run
     from ..report.text import results_table
     from ..scoring.protocols import protocol
 
-    for name in protocols:
-        protocol(name)
+    for one in protocols:
+        protocol(one)
     given = {"eval.answers": answers, "eval.max_eval": max_eval}
     values = {key: value for key, value in given.items() if value is not None}
-    found = run(Asked(model, base, test, train_questions, output), settings, values)
+    found: Results | None
+    if endpoint is not None:
+        if model or base or not (name and test):
+            raise click.UsageError("--endpoint goes with --model NAME and --test FILE alone")
+        if answers == "closed":
+            raise click.UsageError("a server writes its answers: --answers free")
+        from ..config import load_config
+
+        config = load_config(None, settings, values)
+        found = _on_server(endpoint, name, concurrency, rate, test, train_questions, config, output)
+    else:
+        if not model or name:
+            raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
+        with needs_training():
+            from ..model.evaluate import Asked
+            from ..model.evaluate import evaluate as run
+        found = run(Asked(model, base, test, train_questions, output), settings, values)
     if found:  # else another process prints
         click.echo(json.dumps(found, indent=2) if as_json else results_table(found, protocols))
+
+
+def _on_server(
+    url: str, name: str, concurrency: int, rate: float | None, test: Path,
+    train_questions: Path | None, config: Config, output: Path | None,
+) -> Results:  # fmt: skip
+    """Evaluate a server's model; this needs no torch."""
+    from ..data.sources import read_samples
+    from ..remote.client import Endpoint
+    from ..remote.evaluate import evaluate_endpoint, folder_name
+
+    train = list(read_samples(train_questions, with_images=False)) if train_questions else None
+    there = Endpoint(url, name, os.environ.get("OPENAI_API_KEY"), concurrency, rate)
+    folder = output or Path("output") / folder_name(name)
+    return evaluate_endpoint(there, list(read_samples(test)), train, config, folder)
 
 
 @click.command()

@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Iterable, Sequence
 
+from ..console import say
 from ..errors import DataError
 from ..records import Sample
 
@@ -90,3 +91,25 @@ def _divide(samples: Sequence[Sample], tested: Iterable[bool]) -> tuple[list[Sam
     for sample, is_tested in zip(samples, tested, strict=True):
         sides[is_tested].append(sample)
     return sides
+
+
+def group_by_image(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples of the same image together, images in the order of their first sample."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image, []).append(sample)
+    return list(groups.values())
+
+
+def limit_by_image(samples: Sequence[Sample], most: int | None) -> list[Sample]:
+    """The first images whose questions are at most ``most`` together (at least one image)."""
+    if most is None or len(samples) <= most:
+        return list(samples)
+    taken: list[Sample] = []
+    for group in group_by_image(samples):
+        if taken and len(taken) + len(group) > most:
+            break
+        taken += group
+    images = len({s.image for s in taken})
+    say(f"evaluating {len(taken):,} of {len(samples):,} test questions ({images:,} whole images)")
+    return taken

@@ -17,6 +17,7 @@ from typing import Any
 from ..config import EvalConfig, TrainingSettings, ViewConfig
 from ..console import Progress, say
 from ..data.raster import image_size
+from ..data.split import group_by_image
 from ..records import Prediction, Sample
 from ..runs import atomic_write, read_json, sha256, write_json
 from ..scoring.answers import normalise
@@ -43,7 +44,7 @@ from .loader import (
     weights_dtype,
 )
 from .memory import explained_shortage, token_budget
-from .trainer import group_by_image, share_out
+from .trainer import share_out
 from .vision import encoded
 
 QUESTIONS_AT_ONCE = 200  # asked between two writes to disk

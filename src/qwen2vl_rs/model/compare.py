@@ -6,11 +6,12 @@ from pathlib import Path
 
 from ..config import Config, load_config
 from ..data.sources import read_samples
+from ..data.split import limit_by_image
 from ..errors import RunError
 from ..runs import TEST_FILE, TRAIN_FILE, newest_checkpoint, run_lock, sha256
 from ..scoring.pairs import Pair, pairs
 from .asking import Evaluator
-from .evaluate import limit_by_image, run_questions
+from .evaluate import run_questions
 from .loader import read_card, require_base
 
 

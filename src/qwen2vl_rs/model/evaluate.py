@@ -11,6 +11,7 @@ from typing import Any
 from ..config import Config, ViewConfig, load_config
 from ..console import say
 from ..data.sources import read_samples
+from ..data.split import limit_by_image
 from ..errors import ModelError, RunError
 from ..records import Prediction, Sample
 from ..runs import (
@@ -27,7 +28,6 @@ from ..scoring.compare import Comparison, compare_runs
 from ..scoring.score import Results, results
 from .asking import Evaluator
 from .loader import find_checkpoint, processes, read_card, require_base
-from .trainer import group_by_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,20 +199,6 @@ def run_questions(run: Path, name: str, option: str) -> list[Sample]:
         f"{run}: {name} {problem}",
         hint=f"go to the folder the run was started in, or name the questions: {option}",
     )
-
-
-def limit_by_image(samples: Sequence[Sample], most: int | None) -> list[Sample]:
-    """The first images whose questions are at most ``most`` together (at least one image)."""
-    if most is None or len(samples) <= most:
-        return list(samples)
-    taken: list[Sample] = []
-    for group in group_by_image(samples):
-        if taken and len(taken) + len(group) > most:
-            break
-        taken += group
-    images = len({s.image for s in taken})
-    say(f"evaluating {len(taken):,} of {len(samples):,} test questions ({images:,} whole images)")
-    return taken
 
 
 def _print_samples(before: list[Prediction], after: list[Prediction], most: int) -> None:

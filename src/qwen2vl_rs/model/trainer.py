@@ -30,6 +30,7 @@ from transformers import (
 
 from ..config import TrainingSettings, ViewConfig
 from ..console import Progress
+from ..data.split import group_by_image
 from ..errors import RunError
 from ..records import Sample
 from ..runs import atomic_write, checkpoints, read_metrics, staged_folder
@@ -147,14 +148,6 @@ def share_out(sizes: Sequence[int], world: int) -> list[list[int]]:
         shares[least].append(i)
         loads[least] += sizes[i]
     return [sorted(share) for share in shares]
-
-
-def group_by_image(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples of the same image together, images in the order of their first sample."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.image, []).append(sample)
-    return list(groups.values())
 
 
 class TreeTrainer(Trainer):

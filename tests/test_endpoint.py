@@ -1,0 +1,253 @@
+"""``eval --endpoint``: against a real HTTP server that answers with the engine, and misbehaves."""
+
+import base64
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from factory import make_samples
+from qwen2vl_rs.cli import main
+from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.scoring.predictions import read_predictions
+
+LEAD = ViewConfig().instruction + "\n"
+
+
+class Api:
+    """An OpenAI-compatible server on 127.0.0.1; ``answer`` gives what it does with a request."""
+
+    def __init__(self, answer):
+        self.seen, self.headers, api = [], [], self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                api.headers.append(dict(self.headers))
+                with api.lock:
+                    api.seen.append(body)
+                    reply = api.answer(body, len(api.seen))
+                if reply is None:  # hang up
+                    self.close_connection = True
+                    return
+                status, more, value = reply
+                data = value if isinstance(value, bytes) else json.dumps(value).encode()
+                self.send_response(status)
+                for name, text in {**more, "Content-Length": str(len(data))}.items():
+                    self.send_header(name, text)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_):
+                pass
+
+        self.answer, self.lock = answer, threading.Lock()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+
+
+@contextmanager
+def running(answer):
+    api = Api(answer)
+    thread = threading.Thread(target=api.server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield api
+    finally:
+        api.server.shutdown()
+        thread.join()
+        api.server.server_close()
+
+
+def said(text):
+    return 200, {}, {"choices": [{"message": {"role": "assistant", "content": text}}]}
+
+
+def question_of(body):
+    image, text = body["messages"][0]["content"]
+    assert text["text"].startswith(LEAD)
+    return image["image_url"]["url"], text["text"].removeprefix(LEAD)
+
+
+def by_wording(body, _):
+    return said("yes" if "road" in question_of(body)[1] else "0")
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    samples = make_samples(tmp_path / "images", images=4)
+    write_conversations(tmp_path / "test.json", samples)
+    return samples
+
+
+def run(url, *more):
+    return main(
+        ["eval", "--endpoint", url, "--model", "org/some model", "--test", "test.json", *more]
+    )
+
+
+def test_our_own_model_scores_the_same_behind_a_server(asked, small_base, tmp_path, capsys):
+    session = Session.open(small_base)
+
+    def answer(body, _):
+        url, question = question_of(body)
+        path = tmp_path / "received.png"
+        path.write_bytes(base64.b64decode(url.partition(",")[2]))
+        ((reply,),) = session.ask([(session.read(path), [question])],
+                                  max_new_tokens=body["max_tokens"])  # fmt: skip
+        return said(reply.text)
+
+    write_conversations(tmp_path / "train.json", make_samples(tmp_path / "others", images=3))
+    more = ("--train-questions", "train.json", "--json")
+    with running(answer) as api:
+        assert run(api.url, *more) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert main(["eval", str(small_base), "--test", "test.json", "-o", "ours", *more]) == 0
+    ours = json.loads(capsys.readouterr().out)
+    there = Path("output/eval-org-some-model")
+    told = [[(p.id, p.image, p.question, p.prediction, p.text)
+             for p in read_predictions(folder / "predictions.jsonl")]
+            for folder in (there, Path("ours"))]  # fmt: skip
+    assert told[0] == told[1]
+    assert set(found["controls"]) == {"constant", "question_only", "shuffled_image"}
+    for protocol in found["protocols"]:
+        for key in ("OA", "AA", "OA_ci"):
+            assert found["protocols"][protocol][key] == ours["protocols"][protocol][key]
+    assert found["shuffled_cost"] == ours["shuffled_cost"]
+    assert main(["report", "--after", str(there / "predictions.jsonl"), "-o", "report"]) == 0
+
+
+def test_nothing_is_asked_twice(asked, capsys):
+    with running(by_wording) as api:
+        assert run(api.url) == 0
+        asked_at_first = len(api.seen)
+        assert asked_at_first == 2 * len(asked)  # and of another image
+        assert run(api.url) == 0
+        assert len(api.seen) == asked_at_first
+    assert "is up to date" in capsys.readouterr().err
+
+
+def test_going_on_after_a_kill(asked, tmp_path):
+    def slow(body, n):
+        time.sleep(0.05)
+        return by_wording(body, n)
+
+    with running(slow) as api:
+        command = [sys.executable, "-m", "qwen2vl_rs", "eval", "--endpoint", api.url]
+        command += ["--model", "m", "--test", "test.json", "--concurrency", "2", "-o"]
+        first = subprocess.Popen([*command, "a"], stderr=subprocess.DEVNULL)
+        while len(api.seen) < 8:
+            time.sleep(0.01)
+        first.kill()
+        first.wait()
+        time.sleep(0.2)
+        before = len(api.seen)
+        for out in ("a", "b"):
+            subprocess.run([*command, out], check=True, capture_output=True)
+        assert len(api.seen) < before + 4 * len(asked)  # what was answered was kept
+    for name in ("predictions.jsonl", "results.json", "shuffled/predictions.jsonl"):
+        assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
+
+
+def test_busy_and_failing_servers_are_asked_again(asked, capsys):
+    def moody(body, n):
+        match n % 9:
+            case 1:
+                return 429, {"Retry-After": "0.05"}, {"error": {"message": "slow down"}}
+            case 4:
+                return 500, {}, b"oops"
+            case 7:
+                return None
+        return by_wording(body, n)
+
+    with running(moody) as api:
+        assert run(api.url) == 0
+    err = capsys.readouterr().err
+    for why in ("429", "500", "connection"):
+        assert f"times: {why}" in err
+
+
+def test_a_server_that_is_gone_is_given_up_and_gone_on_with(asked, monkeypatch, capsys):
+    monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_WAIT", 0.01)
+    with running(lambda body, n: by_wording(body, n) if n < 9 else (503, {}, b"")) as api:
+        assert run(api.url, "--concurrency", "1") == 1
+        err = capsys.readouterr().err
+        assert "failed 8 times in a row: 503" in err
+        assert "goes on where it stopped" in err
+        before = len(api.seen)
+        api.answer = by_wording
+        assert run(api.url) == 0
+        assert len(api.seen) - before == 2 * len(asked) - 8
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ((401, {}, {"error": {"message": "bad key"}}), ("401: bad key", "OPENAI_API_KEY")),
+        ((404, {}, {"detail": "no"}), ("404", "end in /v1")),
+        ((400, {}, {"error": {"message": "no images"}}), ("400: no images", "data URL")),
+        ((302, {"Location": "http://127.0.0.1:1/"}, b""), ("302", "not followed")),
+        ((200, {}, {"choices": []}), ("not as OpenAI", "--endpoint")),
+        ((200, {}, b"<html>"), ("not as OpenAI", "--endpoint")),
+        ((200, {}, {"choices": [{"message": {"content": 3}}]}), ("not as OpenAI", "--endpoint")),
+        ((200, {}, b"[" * 100_000), ("not as OpenAI", "--endpoint")),
+    ],
+)
+def test_servers_that_cannot_be_used_stop_it_at_once(asked, capsys, reply, why):
+    with running(lambda *_: reply) as api:
+        assert run(api.url, "--concurrency", "1") == 1
+        assert len(api.seen) == 1
+    err = capsys.readouterr().err
+    assert all(words in err for words in why), err
+    assert "Traceback" not in err
+
+
+def test_the_key_is_sent_and_kept_nowhere(asked, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    with running(by_wording) as api:
+        assert run(api.url) == 0
+    assert {h["Authorization"] for h in api.headers} == {"Bearer sk-very-secret"}
+    assert "very-secret" not in "".join(capsys.readouterr())
+    for path in (tmp_path / "output").rglob("*"):
+        assert path.is_dir() or b"very-secret" not in path.read_bytes()
+
+
+def test_not_more_than_so_many_a_second(asked):
+    start = time.monotonic()
+    with running(by_wording) as api:
+        assert run(api.url, "--rate", "200", "--max-eval", "8") == 0
+    assert len(api.seen) == 8  # one image: no other to be shown
+    assert time.monotonic() - start > 7 / 200
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--endpoint", "http://127.0.0.1:1/v1", "--test", "test.json"],
+        ["--endpoint", "http://127.0.0.1:1/v1", "--model", "m"],
+        ["base", "--endpoint", "http://127.0.0.1:1/v1", "--model", "m", "--test", "test.json"],
+        ["--endpoint", "http://127.0.0.1:1/v1", "--model", "m", "--test", "test.json",
+         "--answers", "closed"],
+        ["base", "--model", "m"], [],
+    ],
+)  # fmt: skip
+def test_usage(asked, words):
+    assert main(["eval", *words]) == 2
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://x/v1", "http://u:p@127.0.0.1:1/v1", "x"])
+def test_addresses(asked, capsys, url):
+    assert run(url) == 1
+    assert "hint:" in capsys.readouterr().err
