@@ -69,7 +69,7 @@ def test_each_window_has_the_answers_of_its_picture_alone(made, scene, small_bas
         assert line["data"] == pytest.approx((rgb.any(axis=2)).mean(), abs=1e-3)
         assert ("replies" in line) == (line["data"] >= 0.5)
         if "replies" in line:
-            ((*wanted,),) = session.ask([(session.base.images.cut(rgb), ASKED)], closed=True)
+            ((*wanted,),) = session.ask([(session.cut(rgb), ASKED)], closed=True)
             assert [r["text"] for r in line["replies"]] == [r.text for r in wanted]
             assert line["replies"][0]["shares"]["yes"] == pytest.approx(
                 wanted[0].shares["yes"], abs=1e-4

@@ -305,7 +305,7 @@ def test_resuming_needs_the_same_questions_and_base(trained, tmp_path, monkeypat
 
 def test_damaged_checkpoints_are_not_asked(trained, tmp_path, small_base):
     checkpoint = shutil.copytree(trained[0] / "output/Qwen2-VL-2B/checkpoint-8", tmp_path / "c")
-    assert Session.open(checkpoint, small_base).adapted
+    assert Session.open(checkpoint, small_base).tuned
     weights = checkpoint / "adapter_model.safetensors"
     tensors = load_file(weights)
     next(iter(tensors.values())).fill_(float("nan"))

@@ -75,7 +75,7 @@ def ask(
         raise click.UsageError("a question is empty")
     asked = _read_batch(batch) if batch else [_Asked(i, q) for i in images for q in questions]
     session = Session.open(model, base)
-    if before and not session.adapted:
+    if before and not session.tuned:
         raise click.UsageError(f"--before: {model} is a base; there is nothing before it")
     rows = _answer(session, asked, answers == "closed", before)
     if batch:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from ..config import Config, ViewConfig
 from ..errors import ModelError, RunError
@@ -50,12 +54,18 @@ class Reply:
         text: as the model gave it.
         type: of the question, see `scoring.grammar.question_type`.
         confidence: probability of ``text``, among ``shares`` where they are there.
+        prompt_tokens: tokens of the prompt, the image's among them.
+        ids: tokens of a written answer, without the end token.
+        whole: whether it ended by itself, and not by the bound on its length.
         shares: probability of each word to choose from; None where the answer was written.
     """
 
     text: str
     type: str
     confidence: float
+    prompt_tokens: int
+    ids: tuple[int, ...] = ()
+    whole: bool = True
     shares: Mapping[str, float] | None = None
 
 
@@ -69,6 +79,9 @@ class Session:
         card: of the checkpoint; None for a base, which has no adapter.
         name: of the model, for people.
         digest: tells models apart.
+
+    Attributes:
+        budget: most tokens of one pass.
     """
 
     def __init__(
@@ -81,10 +94,10 @@ class Session:
         digest: str,
     ) -> None:
         self.base, self.view, self.card, self.name, self.digest = base, view, card, name, digest
-        self._model, self._budget = model, token_budget(model)
+        self._model, self.budget = model, token_budget(model)
 
     @property
-    def adapted(self) -> bool:
+    def tuned(self) -> bool:
         """Whether there is an adapter that can be taken off."""
         return self.card is not None
 
@@ -130,6 +143,18 @@ class Session:
         """
         return self.base.images.read(path)
 
+    def cut(self, rgb: NDArray[np.uint8]) -> Pixels:
+        """An image of shape (height, width, 3), ready to be encoded; any thread may call this."""
+        return self.base.images.cut(rgb)
+
+    def shortened(self, reply: Reply, most: int) -> Reply:
+        """An answer as it is where only so many tokens may be written: decoding is greedy."""
+        if reply.shares or len(reply.ids) < most:
+            return reply
+        ids = reply.ids[:most]
+        return replace(reply, text=self.base.prompts.decode(list(ids)), ids=ids, whole=False)
+
+    @torch.inference_mode()
     def encode(self, pixels: Pixels) -> Pixels:
         """The image as the vision tower sees it, to be asked about again without its cost."""
         with self._explained():
@@ -155,7 +180,7 @@ class Session:
         Returns:
             For each image the replies in the order of its questions.
         """
-        bare = self._model.disable_adapter() if untouched and self.adapted else None
+        bare = self._model.disable_adapter() if untouched and self.tuned else None
         with bare or contextlib.nullcontext(), self._explained():
             asked = [
                 (encoded(self._model, px), [(q, question_type(q)) for q in questions])
@@ -171,24 +196,33 @@ class Session:
     def _choose(self, asked: Asked) -> Iterator[Reply]:
         """The replies to the questions that have words to choose from, in order."""
         groups = [(px, [(q, _WORDS[k]) for q, k in row if k in _WORDS]) for px, row in asked]
-        found = choose(self.base, self._model, groups, budget=self._budget)
-        kinds = (k for _, row in asked for _, k in row if k in _WORDS)
-        for kind, one in zip(kinds, chain(*found), strict=True):
+        found = choose(self.base, self._model, groups, budget=self.budget)
+        kept = ((px, q, k) for px, row in asked for q, k in row if k in _WORDS)
+        for (px, question, kind), one in zip(kept, chain(*found), strict=True):
             shares = _shares(one.logs)
             by_word = dict(zip(_WORDS[kind], shares, strict=True))
-            yield Reply(one.text, kind, max(shares), by_word)
+            fed = self._fed(px, question)
+            yield Reply(one.text, kind, max(shares), fed, shares=by_word)
 
     def _write(self, asked: Asked, most: int, all_of_them: bool) -> Iterator[Reply]:
         """The replies to the other questions, in order."""
         kept = [[(q, k) for q, k in row if all_of_them or k not in _WORDS] for _, row in asked]
         groups = [(px, [q for q, _ in row]) for (px, _), row in zip(asked, kept, strict=True)]
-        found = answer(self.base, self._model, groups, max_new_tokens=most, budget=self._budget)
-        for (_, kind), one in zip(chain(*kept), chain(*found), strict=True):
-            yield Reply(one.text, kind, one.confidence)
+        found = answer(self.base, self._model, groups, max_new_tokens=most, budget=self.budget)
+        flat = ((px, q, k) for (px, _), row in zip(asked, kept, strict=True) for q, k in row)
+        for (px, question, kind), one in zip(flat, chain(*found), strict=True):
+            fed, whole = self._fed(px, question), len(one.ids) < most
+            yield Reply(one.text, kind, one.confidence, fed, one.ids, whole)
+
+    def _fed(self, pixels: Pixels, question: str) -> int:
+        """Tokens of a prompt."""
+        prompts = self.base.prompts
+        text = len(prompts.head) + len(prompts.tail) + len(prompts.question_ids(question))
+        return text + pixels.tokens
 
     def _explained(self) -> contextlib.AbstractContextManager[None]:
         remedy = "ask about a smaller image, or fewer questions at once"
-        return explained_shortage(self._budget, remedy)
+        return explained_shortage(self.budget, remedy)
 
 
 def _shares(logs: Sequence[float]) -> list[float]:
