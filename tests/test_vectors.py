@@ -236,3 +236,11 @@ def test_a_million_features(tmp_path):
     assert len(found.kinds) > 990_000
     assert time.perf_counter() - start < 120
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 6e6  # KiB
+
+
+def test_names_of_columns_that_are_no_utf8(tmp_path):
+    """Found by fuzzing: pyogrio raises what is no error of GDAL."""
+    path = write(tmp_path / "a.geojson", ROWS)
+    path.write_bytes(path.read_bytes().replace(b'"width"', b'"w\xff\xfed"'))
+    with pytest.raises(DataError, match="not a vector file that can be read"):
+        read(path)

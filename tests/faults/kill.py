@@ -15,6 +15,7 @@ The stages run in forks of one process that has imported everything, so that the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -136,8 +137,10 @@ def fork(words: list[str], folder: Path) -> int:
     """Start a command in a folder; returns its process id."""
     child = os.fork()
     if child:
+        with contextlib.suppress(OSError):
+            os.setpgid(child, child)
         return child
-    os.setsid()  # generate starts processes of its own: they are killed with it
+    os.setpgid(0, 0)  # generate starts processes of its own: they are killed with it
     os.chdir(folder)
     quiet = os.open(os.devnull, os.O_WRONLY)
     log = os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

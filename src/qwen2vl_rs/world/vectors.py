@@ -35,7 +35,8 @@ TOO_SMALL = "smaller than a pixel"
 
 _OTHER = "other_tags"
 _HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>"((?:[^"\\]|\\.)*)"')
-_GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError)
+# pyogrio passes on names of columns and layers that are no UTF-8
+_GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError, UnicodeDecodeError)
 _HINT_TAGS = (
     "the file needs OpenStreetMap's tags as columns (building, highway, landuse, …) or in a "
     "column other_tags"
