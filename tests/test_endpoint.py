@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ class Api:
 
         self.answer, self.lock = answer, threading.Lock()
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *_: None  # a client that hangs up
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
 
@@ -203,6 +205,8 @@ def test_a_server_that_is_gone_is_given_up_and_gone_on_with(asked, monkeypatch, 
         ((200, {}, b"<html>"), ("not as OpenAI", "--endpoint")),
         ((200, {}, {"choices": [{"message": {"content": 3}}]}), ("not as OpenAI", "--endpoint")),
         ((200, {}, b"[" * 100_000), ("not as OpenAI", "--endpoint")),
+        ((200, {}, b"x" * (3 << 20)), ("not as OpenAI", "--endpoint")),
+        ((200, {"Content-Encoding": "gzip"}, b"no gzip"), ("not as OpenAI", "--endpoint")),
     ],
 )
 def test_servers_that_cannot_be_used_stop_it_at_once(asked, capsys, reply, why):
@@ -222,6 +226,49 @@ def test_the_key_is_sent_and_kept_nowhere(asked, monkeypatch, tmp_path, capsys):
     assert "very-secret" not in "".join(capsys.readouterr())
     for path in (tmp_path / "output").rglob("*"):
         assert path.is_dir() or b"very-secret" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("key", ["sk-\u2028x", "a b", "schlüssel", "a\nb"])
+def test_keys_that_cannot_be(asked, monkeypatch, capsys, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with running(by_wording) as api:
+        assert run(api.url) == 1
+        assert not api.seen
+    assert "OPENAI_API_KEY holds characters" in capsys.readouterr().err
+
+
+def test_a_key_with_the_end_of_its_line(asked, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x\n")
+    with running(by_wording) as api:
+        assert run(api.url, "--max-eval", "8") == 0
+    assert api.headers[0]["Authorization"] == "Bearer sk-x"
+
+
+def test_a_pause_may_be_asked_for_by_date(asked):
+    def dated(body, n):
+        when = formatdate(time.time() + 2, usegmt=True)
+        return (503, {"Retry-After": when}, b"") if n == 1 else by_wording(body, n)
+
+    start = time.monotonic()
+    with running(dated) as api:
+        assert run(api.url, "--max-eval", "8", "--concurrency", "1") == 0
+    assert len(api.seen) == 9
+    assert time.monotonic() - start > 0.9  # dates have no fractions of a second
+
+
+def test_what_a_server_said_is_reported_and_compared(asked, small_base, capsys):
+    with running(by_wording) as api:
+        assert run(api.url) == 0
+    there = "output/eval-org-some-model/predictions.jsonl"
+    assert main(["eval", str(small_base), "--test", "test.json", "-o", "ours"]) == 0
+    capsys.readouterr()
+    assert main(["score", there, "--against", "ours/predictions.jsonl", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["against"]["matched_by"] == "id"
+    assert found["against"]["unmatched"]["before"] == 0
+    told = ["--after", there, "--before", "ours/predictions.jsonl", "-o", "report"]
+    assert main(["report", *told]) == 0
+    assert Path("report/report.html").is_file()
 
 
 def test_not_more_than_so_many_a_second(asked):

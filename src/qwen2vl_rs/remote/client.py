@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +18,8 @@ import httpx
 from ..errors import ConfigError, HubError
 
 _ATTEMPTS = 8
-_LONGEST_WAIT = 60.0  # seconds
+_LONGEST_WAIT = 60.0  # seconds, of our own choice
+_LONGEST_PAUSE = 900.0  # seconds, where the server asks for it
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_REPLY = 1 << 20  # bytes
 
@@ -60,6 +63,23 @@ class Endpoint:
             )
         return f"{self.url.rstrip('/')}/chat/completions"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent with every question.
+
+        Raises:
+            ConfigError: the key cannot be sent.
+        """
+        said = {"User-Agent": "qwen2vl-rs"}
+        if key := (self.key or "").strip():
+            if not (key.isascii() and key.isprintable() and " " not in key):
+                raise ConfigError(
+                    "OPENAI_API_KEY holds characters that no key has",
+                    hint="set it again, without quotes or blanks",
+                )
+            said["Authorization"] = f"Bearer {key}"
+        return said
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -100,13 +120,13 @@ class Client:
         Raises:
             HubError: the server refuses, answers something else, or fails again and again.
         """
-        headers = {"User-Agent": "qwen2vl-rs"}
-        if self._endpoint.key:
-            headers["Authorization"] = f"Bearer {self._endpoint.key}"
         waiting = iter(questions)
         # A redirect would take the key and the images to another place.
         async with httpx.AsyncClient(
-            headers=headers, timeout=self._endpoint.timeout, follow_redirects=False, trust_env=False
+            headers=self._endpoint.headers,
+            timeout=self._endpoint.timeout,
+            follow_redirects=False,
+            trust_env=False,
         ) as http:
             running: set[asyncio.Task[tuple[str, str]]] = set()
             try:
@@ -142,39 +162,61 @@ class Client:
                 self.again[why] += 1
             await self._turn()
             wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
-            try:
-                response = await http.post(self._address, json=body)
-            except httpx.TimeoutException:
-                why = "timeout"
-            except httpx.TransportError as error:
-                why = f"connection ({type(error).__name__})"
-            else:
-                if response.status_code == 200:
-                    return question.id, _text(response, self._address)
-                if response.status_code not in _AGAIN:
-                    raise self._refusal(response)
-                why = str(response.status_code)
-                if (asked := _retry_after(response)) is not None:
-                    wait = asked
-                    self._pause = max(self._pause, time.monotonic() + asked)
+            text, why, asked = await self._try(http, body)
+            if text is not None:
+                return question.id, text
             if attempt + 1 < _ATTEMPTS:
-                await asyncio.sleep(wait)
+                await asyncio.sleep(wait if asked is None else asked)
         raise HubError(
             f"{self._address} failed {_ATTEMPTS} times in a row: {why}",
             hint="look after the server, then run the same command again: it goes on where it "
             "stopped; --concurrency and --rate ask less of it",
         )
 
-    async def _turn(self) -> None:
-        """Wait until the next request may leave."""
-        now = time.monotonic()
-        start = max(now, self._next, self._pause)
-        if self._endpoint.rate:
-            self._next = start + 1 / self._endpoint.rate
-        await asyncio.sleep(start - now)
+    async def _try(
+        self, http: httpx.AsyncClient, body: dict[str, Any]
+    ) -> tuple[str | None, str, float | None]:
+        """The answer to a request; or None, why, and the seconds that the server asks for."""
+        try:
+            response, data = await self._post(http, body)
+        except httpx.TimeoutException:
+            return None, "timeout", None
+        except httpx.TransportError as error:
+            return None, f"connection ({type(error).__name__})", None
+        except httpx.RequestError as error:
+            raise _strange(self._address, str(error)) from error
+        if response.status_code == 200:
+            return _text(data, self._address), "", None
+        if response.status_code not in _AGAIN:
+            raise self._refusal(response, data)
+        if (asked := _retry_after(response)) is not None:
+            self._pause = max(self._pause, time.monotonic() + asked)
+        return None, str(response.status_code), asked
 
-    def _refusal(self, response: httpx.Response) -> HubError:
-        said = _message(response)
+    async def _post(
+        self, http: httpx.AsyncClient, body: dict[str, Any]
+    ) -> tuple[httpx.Response, bytes]:
+        """Send one request; the response's body is read up to a bound."""
+        async with http.stream("POST", self._address, json=body) as response:
+            data = bytearray()
+            async for part in response.aiter_bytes():
+                data += part
+                if len(data) > _LONGEST_REPLY:
+                    break
+            return response, bytes(data)
+
+    async def _turn(self) -> None:
+        """Wait until the next request may leave; a server may ask for silence meanwhile."""
+        if self._endpoint.rate:
+            mine = max(time.monotonic(), self._next)
+            self._next = mine + 1 / self._endpoint.rate
+        else:
+            mine = 0.0
+        while (wait := max(mine, self._pause) - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+
+    def _refusal(self, response: httpx.Response, data: bytes) -> HubError:
+        said = _message(data)
         status = response.status_code
         if status in (401, 403):
             hint = "put the right key into OPENAI_API_KEY"
@@ -184,40 +226,48 @@ class Client:
             hint = "give the address it points to; redirects are not followed"
             said = said or response.headers.get("location", "")
         else:
-            hint = "the server does not take such questions: an image as data URL, and a text"
+            hint = "the server must take one image as a data URL, a text, and max_tokens"
         return HubError(f"{self._address} answers {status}: {said[:300]}", hint=hint)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds that a server asks to wait; None where it does not say."""
-    value = response.headers.get("retry-after", "")
-    return min(_LONGEST_WAIT, float(value)) if value.replace(".", "", 1).isdecimal() else None
+    value = response.headers.get("retry-after", "").strip()
+    if value.replace(".", "", 1).isdecimal():
+        return min(_LONGEST_PAUSE, float(value))
+    try:
+        seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    except ValueError:
+        return None
+    return min(_LONGEST_PAUSE, max(0.0, seconds))
 
 
-def _text(response: httpx.Response, address: str) -> str:
+def _text(data: bytes, address: str) -> str:
     """The answer in a response."""
     try:
-        if len(response.content) > _LONGEST_REPLY:
-            raise ValueError("too long")
-        text = response.json()["choices"][0]["message"]["content"]
+        text = json.loads(data)["choices"][0]["message"]["content"]
         if text is None:
             return ""
         if not isinstance(text, str):
             raise TypeError("no text")
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise HubError(
-            f"{address} answers, but not as OpenAI's API does: {response.text[:200]!r}",
-            hint="check the address: --endpoint",
-        ) from error
+        raise _strange(address, repr(data[:200].decode("utf-8", "replace"))) from error
     return text.encode("utf-8", "replace").decode()
 
 
-def _message(response: httpx.Response) -> str:
+def _strange(address: str, what: str) -> HubError:
+    return HubError(
+        f"{address} answers, but not as OpenAI's API does: {what}",
+        hint="check the address: --endpoint",
+    )
+
+
+def _message(data: bytes) -> str:
     """What an error response says."""
     try:
-        value: Any = response.json()
+        value: Any = json.loads(data)
         value = value.get("error", value)
         value = value.get("message", value) if isinstance(value, dict) else value
         return str(value)
     except (ValueError, AttributeError, RecursionError):
-        return " ".join(response.text.split())
+        return " ".join(data.decode("utf-8", "replace").split())
