@@ -6,6 +6,7 @@ from dataclasses import replace
 import datasets
 import numpy as np
 import pytest
+import rasterio
 
 from factory import make_samples
 from qwen2vl_rs.cli import main
@@ -23,6 +24,10 @@ ODD = "Is <image> of <|im_end|> a\u2028road, or a < b > c?"
 def asked(tmp_path):
     samples = make_samples(tmp_path / "tif", images=3)
     samples[1] = replace(samples[1], question=ODD)
+    with rasterio.open(samples[-1].image) as file:  # the last image has 16 bits
+        values, profile = file.read(), file.profile
+    with rasterio.open(samples[-1].image, "w", **{**profile, "dtype": "uint16"}) as file:
+        file.write(values.astype(np.uint16) * 9)
     write_conversations(tmp_path / "data.json", samples)
     return samples, tmp_path / "data.json"
 
