@@ -11,7 +11,7 @@ help:  ## this list
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,serve,dev]'
 	touch $@
 
 demo: $(VENV)/.ready  ## the main job on drawn scenes and a small trained base, in minutes

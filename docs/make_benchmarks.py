@@ -51,6 +51,14 @@ the two largest, which take too few steps in this time, end within two points of
 above it. The default, 4 images × 25 questions, is the largest of these that keeps several images
 in a step; the tables above show what it gains where images are larger.
 """,
+    "serve": """\
+## Serving: `benchmarks/serve.py`
+
+The server and its clients share the machine; each client asks again as soon as it was answered.
+`known`: eight images in turn, which stay encoded; `new`: no image twice. Written answers are held
+to 2 tokens, as above. `requests/pass`: how many were answered together. The second table is a tiny
+model's server over 10,000 requests (`--memory`), every other one about a new image.
+""",
 }
 TAIL = """\
 ## Not measured

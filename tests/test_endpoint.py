@@ -107,8 +107,8 @@ def test_our_own_model_scores_the_same_behind_a_server(asked, small_base, tmp_pa
         url, question = question_of(body)
         path = tmp_path / "received.png"
         path.write_bytes(base64.b64decode(url.partition(",")[2]))
-        ((reply,),) = session.ask([(session.read(path), [question])],
-                                  max_new_tokens=body["max_tokens"])  # fmt: skip
+        assert session.max_new_tokens == body["max_tokens"]
+        ((reply,),) = session.ask([(session.read(path), [question])])
         return said(reply.text)
 
     write_conversations(tmp_path / "train.json", make_samples(tmp_path / "others", images=3))

@@ -15,6 +15,7 @@ import click
 from .. import __version__, console
 from ..errors import Qwen2VLRSError
 from .common import Commands
+from .host import serve
 from .judge import report, score
 from .learn import compare, evaluate, train
 from .make import generate
@@ -31,16 +32,16 @@ from .use import ask
 def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.
 
-    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, map, score,
-    report, export. Without data of your own: generate; all of it at once: demo.
+    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, map, serve,
+    score, report, export. Without data of your own: generate; all of it at once: demo.
     """
     console.set_quiet(quiet)
 
 
 # in the order of the work
 COMMANDS = (
-    load, data2csv, csv2json, train, compare, evaluate, ask, map_, score, report, export,
-    generate, demo,
+    load, data2csv, csv2json, train, compare, evaluate, ask, map_, serve, score, report,
+    export, generate, demo,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

@@ -37,14 +37,18 @@ def option(name: str, value: Path, default: str) -> str:
     return "" if str(value) == default else f" {name} {shlex.quote(str(value))}"
 
 
+_SERVING = {"fastapi", "prometheus_client", "starlette", "uvicorn"}
+
+
 class needs_training:
-    """Turns a missing torch into the command that installs it."""
+    """Turns a missing torch, or what serving needs, into the command that installs it."""
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
         if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("qwen2vl"):
+            extra = "train,serve" if error.name in _SERVING else "train"
             raise ConfigError(
                 f"this command needs {error.name}, which is not installed",
-                hint="pip install 'qwen2vl-rs[train]'",
+                hint=f"pip install 'qwen2vl-rs[{extra}]'",
             ) from error

@@ -82,6 +82,7 @@ class Session:
 
     Attributes:
         budget: most tokens of one pass.
+        max_new_tokens: longest written answer in tokens.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Session:
     ) -> None:
         self.base, self.view, self.card, self.name, self.digest = base, view, card, name, digest
         self._model, self.budget = model, token_budget(model)
+        self.max_new_tokens = Config().eval.max_new_tokens
 
     @property
     def tuned(self) -> bool:
@@ -166,7 +168,6 @@ class Session:
         *,
         closed: bool = False,
         untouched: bool = False,
-        max_new_tokens: int = Config().eval.max_new_tokens,
     ) -> list[list[Reply]]:
         """Ask questions about some images.
 
@@ -175,7 +176,6 @@ class Session:
             closed: choose between yes and no, rural and urban, where the question asks for that,
                 with exact probabilities.
             untouched: ask the base without its adapter.
-            max_new_tokens: longest written answer in tokens.
 
         Returns:
             For each image the replies in the order of its questions.
@@ -187,7 +187,7 @@ class Session:
                 for px, questions in groups
             ]
             chosen = self._choose(asked) if closed else iter(())
-            written = self._write(asked, max_new_tokens, all_of_them=not closed)
+            written = self._write(asked, all_of_them=not closed)
             return [
                 [next(chosen if closed and kind in _WORDS else written) for _, kind in questions]
                 for _, questions in asked
@@ -204,14 +204,16 @@ class Session:
             fed = self._fed(px, question)
             yield Reply(one.text, kind, max(shares), fed, shares=by_word)
 
-    def _write(self, asked: Asked, most: int, all_of_them: bool) -> Iterator[Reply]:
+    def _write(self, asked: Asked, all_of_them: bool) -> Iterator[Reply]:
         """The replies to the other questions, in order."""
         kept = [[(q, k) for q, k in row if all_of_them or k not in _WORDS] for _, row in asked]
         groups = [(px, [q for q, _ in row]) for (px, _), row in zip(asked, kept, strict=True)]
-        found = answer(self.base, self._model, groups, max_new_tokens=most, budget=self.budget)
+        found = answer(
+            self.base, self._model, groups, max_new_tokens=self.max_new_tokens, budget=self.budget
+        )
         flat = ((px, q, k) for (px, _), row in zip(asked, kept, strict=True) for q, k in row)
         for (px, question, kind), one in zip(flat, chain(*found), strict=True):
-            fed, whole = self._fed(px, question), len(one.ids) < most
+            fed, whole = self._fed(px, question), len(one.ids) < self.max_new_tokens
             yield Reply(one.text, kind, one.confidence, fed, one.ids, whole)
 
     def _fed(self, pixels: Pixels, question: str) -> int:

@@ -1,0 +1,1 @@
+"""The faces over HTTP: an OpenAI-compatible API and a page. Imports no torch."""

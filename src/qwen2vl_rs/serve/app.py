@@ -1,0 +1,270 @@
+"""The application: routes, and how a question travels to the worker and back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+
+from ..config import ImageRule
+from . import chat, intake, pictures
+from .limits import Limits
+from .metrics import Metrics
+from .refusal import Refusal
+from .worker import Job, Worker
+
+if TYPE_CHECKING:
+    from ..model.images import Pixels
+    from ..model.session import Reply
+
+_PAGE = Path(__file__).with_name("page.html")
+_DECODING = 2  # images decoded at the same time: each may take much memory
+BASE = "base"  # the base model's name beside a fine-tuned one
+
+
+class _Left(Exception):
+    """The client closed the connection before its answer."""
+
+
+class Service:
+    """Answers requests with a worker.
+
+    Args:
+        worker: holds the model.
+        name: under which the model is served.
+        metrics: of the server.
+        limits: of requests.
+    """
+
+    def __init__(self, worker: Worker, name: str, metrics: Metrics, limits: Limits) -> None:
+        self._worker, self._metrics, self._limits = worker, metrics, limits
+        session = worker.session
+        self._name = name if name != BASE or not session.tuned else "fine-tuned"
+        self._models = (self._name, BASE) if session.tuned else (self._name,)
+        self._rule: ImageRule = session.view.image
+        self._bodies = intake.Bodies(limits)
+        self._decoders = asyncio.Semaphore(_DECODING)
+        self._started = int(time.time())
+        self._html = _PAGE.read_text(encoding="utf-8")
+        self._policy = _policy(self._html)
+
+    def routes(self) -> Iterator[tuple[str, str, Any]]:
+        """Method, path and handler."""
+        yield "GET", "/", self.page
+        yield "GET", "/health", self.health
+        yield "GET", "/metrics", self.metrics
+        yield "GET", "/v1/models", self.models
+        yield "GET", "/v1/models/{name:path}", self.model
+        yield "POST", "/v1/chat/completions", self.completions
+        yield "GET", "/api/info", self.info
+        yield "POST", "/api/preview", self.preview
+        yield "POST", "/api/ask", self.ask
+
+    async def page(self, request: Request) -> Response:
+        """The page for people."""
+        return HTMLResponse(self._html, headers={"Content-Security-Policy": self._policy})
+
+    async def health(self, request: Request) -> Response:
+        """Whether questions are answered."""
+        alive = self._worker.alive
+        return JSONResponse({"status": "ok" if alive else "stopping"}, 200 if alive else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Figures for Prometheus."""
+        return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(self, request: Request) -> Response:
+        """The models that can be asked, as OpenAI lists them."""
+        return JSONResponse({"object": "list", "data": [self._card(m) for m in self._models]})
+
+    async def model(self, request: Request) -> Response:
+        """One of them."""
+        name = request.path_params["name"]
+        self._tuned(name)
+        return JSONResponse(self._card(name))
+
+    async def info(self, request: Request) -> Response:
+        """What the page has to know."""
+        limits = self._limits
+        return JSONResponse(
+            {
+                "model": self._name,
+                "tuned": self._worker.session.tuned,
+                "limits": {
+                    "image_bytes": limits.image_bytes,
+                    "questions": limits.questions,
+                    "question_chars": limits.question_chars,
+                },
+            }
+        )
+
+    async def completions(self, request: Request) -> Response:
+        """OpenAI's chat completions."""
+        async with self._bodies.of(request) as body:
+            instruction = self._worker.session.view.instruction
+            wanted = await asyncio.to_thread(
+                lambda: chat.parse(intake.parse_json(body, self._limits), instruction, self._limits)
+            )
+            tuned = self._tuned(wanted.model)
+            key, pixels = await self._see(wanted.image, None)
+            job = Job(key, pixels, [wanted.question], tuned, closed=False, most=wanted.max_tokens)
+            ((said,),) = await self._answers(request, [job])
+        reply = chat.Reply(
+            model=wanted.model,
+            text=said.text,
+            whole=said.whole,
+            confidence=said.confidence,
+            prompt_tokens=said.prompt_tokens,
+            answer_tokens=len(said.ids) + said.whole,
+        )
+        if wanted.stream:
+            return StreamingResponse(reply.events(wanted.usage), media_type="text/event-stream")
+        return JSONResponse(reply.completion())
+
+    async def preview(self, request: Request) -> Response:
+        """What the model would see of an image: its size, and a picture that browsers show."""
+        async with self._bodies.of(request) as body:
+            image, _ = await intake.form(body, request.headers, self._limits)
+            async with self._decoders:
+                rgb = await asyncio.to_thread(pictures.read, image, None, self._rule, self._limits)
+                shown = await asyncio.to_thread(pictures.preview, rgb)
+        height, width = rgb.shape[:2]
+        return JSONResponse({"width": width, "height": height, "preview": shown})
+
+    async def ask(self, request: Request) -> Response:
+        """Many questions about an image, answered by all models."""
+        async with self._bodies.of(request) as body:
+            asked = await intake.asked(body, request.headers, self._limits)
+            key, pixels = await self._see(asked.image, asked.box)
+            sides = [(m, self._tuned(m)) for m in self._models]
+            jobs = [Job(key, pixels, asked.questions, tuned, closed=True) for _, tuned in sides]
+            found = await self._answers(request, jobs)
+        answers = [
+            {
+                "question": question,
+                "answers": {
+                    model: {
+                        "text": said.text,
+                        "confidence": round(said.confidence, 6),
+                        "chosen": said.shares is not None,
+                    }
+                    for (model, _), said in zip(sides, row, strict=True)
+                },
+            }
+            for question, *row in zip(asked.questions, *found, strict=True)
+        ]
+        return JSONResponse({"models": list(self._models), "answers": answers})
+
+    def _card(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "qwen2vl-rs"}
+
+    def _tuned(self, name: str) -> bool:
+        """Whether a model's name means the fine-tuned one.
+
+        Raises:
+            Refusal: there is no such model.
+        """
+        if name not in (*self._models, BASE):
+            raise Refusal(
+                404, "model_not_found", f"no model {name[:80]!r} here", param="model",
+                hint=f"served: {', '.join(self._models)}",
+            )  # fmt: skip
+        return self._worker.session.tuned and name != BASE
+
+    async def _see(self, image: intake.Upload, box: intake.Box | None) -> tuple[str, Pixels]:
+        """An image for the model, decoded only where it is not known already."""
+        key = await asyncio.to_thread(pictures.key_of, image, box)
+        known = self._worker.cached(key)
+        if known is not None:
+            return key, known
+
+        def read() -> Pixels:
+            return self._worker.session.cut(pictures.read(image, box, self._rule, self._limits))
+
+        async with self._decoders:
+            return key, await asyncio.to_thread(read)
+
+    async def _answers(self, request: Request, jobs: Sequence[Job]) -> list[list[Reply]]:
+        """Put jobs into the queue and wait for them; a client that leaves takes its jobs back.
+
+        Raises:
+            Refusal: the queue is full, or the model failed.
+            _Left: nobody waits any more.
+        """
+        self._worker.submit(jobs)
+        done = asyncio.gather(*(asyncio.wrap_future(job.answers) for job in jobs))
+        left = asyncio.ensure_future(_left(request))
+        first: set[asyncio.Future[Any]] = {done, left}
+        try:
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if not done.done():
+                raise _Left
+            return done.result()
+        finally:
+            left.cancel()
+            if not done.done():
+                self._worker.withdraw(jobs)
+                done.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await done
+
+
+def make_app(service: Service) -> FastAPI:
+    """The application of a service; its errors are in OpenAI's form."""
+    # no generated docs: their page loads scripts from elsewhere
+    app = FastAPI(openapi_url=None)
+    for method, path, handler in service.routes():
+        app.add_api_route(path, handler, methods=[method], response_model=None)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refusal)
+        return JSONResponse(error.body(), error.status, error.headers)
+
+    async def unrouted(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        what = f"{request.method} {request.url.path[:80]}: {error.detail}"
+        refusal = Refusal(error.status_code, "not_found", what)
+        return JSONResponse(refusal.body(), error.status_code, error.headers)
+
+    async def left(request: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    async def failed(request: Request, error: Exception) -> Response:
+        refusal = Refusal(500, "internal_error", "the server failed; its log says why")
+        return JSONResponse(refusal.body(), 500)
+
+    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(HTTPException, unrouted)
+    app.add_exception_handler(_Left, left)
+    app.add_exception_handler(ClientDisconnect, left)  # in the midst of its upload
+    app.add_exception_handler(Exception, failed)
+    return app
+
+
+async def _left(request: Request) -> None:
+    """Returns when the client closes the connection; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _policy(html: str) -> str:
+    """Content-Security-Policy of the page: its own style and script, this server, nothing else."""
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )

@@ -1,0 +1,122 @@
+"""The door: who may ask. Runs before anything of a request's body is read.
+
+- With a token, everything but the page's own files and ``/health`` wants it.
+- A request that a browser sends from another site's page is refused (its Origin is not ours).
+- On loopback, a Host that is no name of this machine is refused: a site whose name was pointed at
+  127.0.0.1 (DNS rebinding) would otherwise be read as ours.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .metrics import Metrics
+from .refusal import Refusal
+
+OPEN = {"/", "/health"}  # without token: the page holds no data
+_SAFE = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+
+
+class Guard:
+    """Wraps an application; refuses, counts, and adds the headers that all answers have.
+
+    Args:
+        app: what answers.
+        metrics: where requests are counted.
+        routes: paths that are counted by name.
+        token: what has to be sent as ``Authorization: Bearer``; None asks for none.
+        host: the address served at, where it is loopback; None where others may name us freely.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        routes: frozenset[str],
+        token: str | None,
+        host: str | None,
+    ) -> None:
+        self._app, self._metrics, self._routes = app, metrics, routes
+        self._token, self._host = token, host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        route = path if path in self._routes else "other"
+        start, status = time.monotonic(), "499"  # no answer: the client has left
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+                message["headers"] = [*message["headers"], *_SAFE]
+            await send(message)
+
+        try:
+            try:
+                self._check(scope["method"], path, Headers(scope=scope))
+            except Refusal as refusal:
+                answer = JSONResponse(refusal.body(), refusal.status, refusal.headers)
+                await answer(scope, receive, counted)
+            else:
+                await self._app(scope, receive, counted)
+        finally:
+            self._metrics.requests.labels(route, status).inc()
+            self._metrics.seconds.labels(route).observe(time.monotonic() - start)
+
+    def _check(self, method: str, path: str, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if self._host is not None and not _is_local(_name(host), self._host):
+            raise Refusal(
+                403, "wrong_host", "this server answers on this machine only",
+                hint=f"open it as http://{self._host}, or start it with --host and a token",
+            )  # fmt: skip
+        origin = headers.get("origin")
+        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            foreign = True
+        if foreign and (method not in ("GET", "HEAD") or path not in OPEN):
+            raise Refusal(403, "wrong_origin", "a page of another site may not ask here")
+        if self._token is not None and path not in OPEN:
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            right = hmac.compare_digest(given.strip().encode("latin-1"), self._token.encode())
+            if not right or scheme.lower() != "bearer":
+                raise Refusal(
+                    401, "invalid_api_key", "a token is needed, and this is not it",
+                    hint="send it as Authorization: Bearer TOKEN",
+                )  # fmt: skip
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is of this machine alone."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_local(name: str, served: str) -> bool:
+    try:
+        return is_loopback(name)
+    except ValueError:
+        return name in ("localhost", served.lower())

@@ -1,0 +1,284 @@
+"""From a request to checked values: its body within limits, JSON, forms, data: URLs.
+
+Nothing here opens a path or a URL that stands in a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from .limits import MIB, Limits
+from .refusal import Refusal
+
+_DRAINED = 4  # times the largest body is read before the connection is cut
+_PIECE = 2**16  # bytes of a form taken apart at once
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An image file as it came.
+
+    Attributes:
+        name: what the sender calls it; for messages only.
+        content: its bytes.
+    """
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of the page: an image, perhaps a piece of it, and questions.
+
+    Attributes:
+        box: left, top, right, bottom in pixels of the image; None for all of it.
+    """
+
+    image: Upload
+    questions: tuple[str, ...]
+    box: Box | None
+
+
+class Bodies:
+    """Reads bodies of requests, as long as all that are held at once stay within the limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held = 0
+
+    @contextlib.asynccontextmanager
+    async def of(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body of a request, counted as held while the context lasts.
+
+        Raises:
+            Refusal: it is too large (413), too slow (408), or too much is held already (429).
+        """
+        mine = 0
+        body = bytearray()
+        try:
+            async for chunk in _paced(request, self._limits):
+                mine += len(chunk)
+                if mine > _DRAINED * self._limits.body_bytes:
+                    break
+                if mine > self._limits.body_bytes:  # read on: who still sends does not listen
+                    self._held -= len(body)
+                    body.clear()
+                    continue
+                body += chunk
+                self._held += len(chunk)
+                if self._held > self._limits.in_flight_bytes:
+                    raise Refusal(429, "busy", "too many uploads at once", retry_after=5)
+            if mine > self._limits.body_bytes:
+                raise self._too_large()
+            yield bytes(body)
+        finally:
+            self._held -= len(body)
+
+    def _too_large(self) -> Refusal:
+        return Refusal(
+            413, "image_too_large",
+            f"the request is too large: an image may have {self._limits.image_bytes // MIB} MiB",
+            hint="send a smaller piece of the scene",
+        )  # fmt: skip
+
+
+async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """The chunks of a body, as long as they come fast enough."""
+    stream = request.stream()
+    end = asyncio.get_running_loop().time() + limits.body_seconds
+    try:
+        while True:
+            wait = min(limits.idle_seconds, end - asyncio.get_running_loop().time())
+            async with asyncio.timeout(wait):
+                chunk = await anext(stream, None)
+            if chunk is None:
+                return
+            yield chunk
+    except TimeoutError as error:
+        raise Refusal(408, "too_slow", "the body of the request came too slowly") from error
+
+
+def parse_json(body: bytes, limits: Limits) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        Refusal: it is none, too deep, or made of too many parts.
+    """
+    if sum(map(body.count, (b"[", b"{", b","))) > limits.json_parts:
+        raise Refusal(400, "json_too_complex", "the JSON has too many parts")
+    try:
+        value = json.loads(body)
+    except RecursionError as error:
+        raise Refusal(400, "json_too_deep", "the JSON is nested too deeply") from error
+    except ValueError as error:  # also UnicodeDecodeError, and numbers of thousands of digits
+        raise Refusal(400, "invalid_json", f"the body is no JSON: {error}"[:200]) from error
+    if not isinstance(value, dict):
+        raise Refusal(400, "invalid_json", "the body has to be a JSON object")
+    return value
+
+
+def data_url(url: object, limits: Limits, param: str) -> Upload:
+    """The image in a data: URL.
+
+    Raises:
+        Refusal: it is no such URL (others are not fetched), or too large.
+    """
+    if not isinstance(url, str) or not url[:5].lower() == "data:":
+        raise Refusal(
+            400, "image_url_not_supported", "an image has to be a data: URL", param=param,
+            hint="URLs and paths are not opened; send data:image/png;base64,…",
+        )  # fmt: skip
+    head, comma, text = url.partition(",")
+    if not comma or not head.lower().endswith(";base64"):
+        raise Refusal(400, "invalid_image", "the data: URL is not in base64", param=param)
+    if len(text) * 3 // 4 > limits.image_bytes + 2:
+        raise Refusal(
+            413, "image_too_large",
+            f"the image has more than {limits.image_bytes // MIB} MiB", param=param,
+        )  # fmt: skip
+    try:
+        return Upload("the image", base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(400, "invalid_image", f"broken base64: {error}", param=param) from error
+
+
+def checked_question(text: object, limits: Limits, param: str) -> str:
+    """A question that can be asked.
+
+    Raises:
+        Refusal: it is no text, empty, too long, or holds lone surrogates.
+    """
+    if not isinstance(text, str):
+        raise Refusal(400, "invalid_question", "a question has to be text", param=param)
+    question = text.strip()
+    if not question:
+        raise Refusal(400, "empty_question", "a question is empty", param=param)
+    if len(question) > limits.question_chars:
+        raise Refusal(
+            400, "question_too_long",
+            f"a question has {len(question):,} characters, at most {limits.question_chars:,}",
+            param=param,
+        )  # fmt: skip
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise Refusal(400, "invalid_question", "a question is no Unicode", param=param) from error
+    return question
+
+
+def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ...]:
+    """All questions of a request.
+
+    Raises:
+        Refusal: there is none, too many, or one that cannot be asked.
+    """
+    if not values:
+        raise Refusal(400, "no_question", "there is no question", param="questions")
+    if len(values) > limits.questions:
+        raise Refusal(
+            400, "too_many_questions",
+            f"{len(values):,} questions, at most {limits.questions}", param="questions",
+        )  # fmt: skip
+    return tuple(checked_question(v, limits, "questions") for v in values)
+
+
+def checked_box(values: object) -> Box | None:
+    """Four whole numbers, or None.
+
+    Raises:
+        Refusal: it is anything else.
+    """
+    if values is None:
+        return None
+    if (
+        not isinstance(values, list)
+        or len(values) != 4
+        or not all(type(v) is int and 0 <= v < 2**31 for v in values)
+        or values[0] >= values[2]
+        or values[1] >= values[3]
+    ):
+        raise Refusal(
+            400, "invalid_box", "a box is [left, top, right, bottom] in pixels", param="box"
+        )
+    return values[0], values[1], values[2], values[3]
+
+
+async def asked(body: bytes, headers: Headers, limits: Limits) -> Asked:
+    """The request of the page: JSON, or a form with a file.
+
+    Raises:
+        Refusal: something in it is missing or wrong.
+    """
+    if headers.get("content-type", "").startswith("multipart/form-data"):
+        image, fields = await form(body, headers, limits)
+        lines = [line for text in fields.get("questions", []) for line in text.splitlines()]
+        questions = checked_questions([line for line in lines if line.strip()], limits)
+        raw = fields.get("box", [""])[0]
+        try:
+            box = [int(v) for v in raw.split(",")] if raw else None
+        except ValueError:
+            box = []
+        return Asked(image, questions, checked_box(box))
+    value = await asyncio.to_thread(parse_json, body, limits)
+    questions_in = value.get("questions")
+    questions = checked_questions(questions_in if isinstance(questions_in, list) else [], limits)
+    image = await asyncio.to_thread(data_url, value.get("image"), limits, "image")
+    return Asked(image, questions, checked_box(value.get("box")))
+
+
+async def form(
+    body: bytes, headers: Headers, limits: Limits
+) -> tuple[Upload, dict[str, list[str]]]:
+    """The file ``image`` of a form, and its text fields.
+
+    Raises:
+        Refusal: the form is broken, or has no such file.
+    """
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(body), _PIECE):
+            yield body[start : start + _PIECE]
+            await asyncio.sleep(0)  # others are served while a hostile form is taken apart
+
+    try:
+        parser = MultiPartParser(headers, pieces(), max_files=1, max_fields=limits.questions + 10)
+        parsed = await parser.parse()
+    except (MultiPartException, LookupError, ValueError) as error:
+        why = error.message if isinstance(error, MultiPartException) else "it is broken"
+        raise Refusal(400, "invalid_form", f"the form cannot be read: {why}"[:200]) from error
+    try:
+        image = parsed.get("image")
+        if not isinstance(image, UploadFile):
+            raise Refusal(400, "no_image", "the form has no file 'image'", param="image")
+        content = await image.read()
+        if len(content) > limits.image_bytes:
+            raise Refusal(
+                413, "image_too_large",
+                f"the image has more than {limits.image_bytes // MIB} MiB", param="image",
+            )  # fmt: skip
+        fields: dict[str, list[str]] = {}
+        for key, field in parsed.multi_items():
+            if isinstance(field, str):
+                fields.setdefault(key, []).append(field)
+        return Upload(_printable(image.filename or "the image"), content), fields
+    finally:
+        await parsed.close()
+
+
+def _printable(name: str) -> str:
+    """The last part of a file name, as far as it can be printed."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(c for c in last if c.isprintable())[:80] or "the image"

@@ -1,0 +1,42 @@
+"""What a request may hold; beyond it the answer is a 4xx that says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one server.
+
+    Attributes:
+        image_bytes: size of an image file.
+        pixels: width times height of an image, by its header.
+        unpacked_bytes: of all its bands, unpacked.
+        questions: in one request.
+        question_chars: of one question.
+        json_parts: brackets and commas in a JSON body: a small text can unpack to much memory.
+        body_seconds: until a body has to be there.
+        idle_seconds: without any new byte of a body.
+        in_flight_bytes: bodies that are held at the same time, of all requests.
+    """
+
+    image_bytes: int = 64 * MIB
+    pixels: int = 50_000_000
+    unpacked_bytes: int = 512 * MIB
+    questions: int = 100
+    question_chars: int = 500
+    json_parts: int = 10_000
+    body_seconds: float = 60.0
+    idle_seconds: float = 10.0
+    in_flight_bytes: int = 512 * MIB
+
+    @property
+    def body_bytes(self) -> int:
+        """Size of a body: an image in base64, with some text."""
+        return self.image_bytes * 4 // 3 + MIB
+
+
+DEFAULT = Limits()

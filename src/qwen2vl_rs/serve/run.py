@@ -1,0 +1,176 @@
+"""From a socket to a running server, and its end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from ..console import say
+from ..errors import ConfigError, RunError
+from .app import Service, make_app
+from .guard import Guard, is_loopback
+from .limits import DEFAULT, Limits
+from .metrics import Metrics
+from .worker import WAITING, Worker
+
+if TYPE_CHECKING:
+    from ..model.session import Session
+
+TOKEN = "QWEN2VL_RS_TOKEN"
+_CONNECTIONS = 256
+
+
+def bind(host: str, port: int, token: str | None) -> socket.socket:
+    """A listening address; port 0 takes a free one.
+
+    Raises:
+        ConfigError: others could reach it, and there is no token; or there is no such address.
+        RunError: the port is taken.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"no address {host}: {error}", hint="e.g. --host 127.0.0.1") from error
+    if token is None and not is_loopback(str(address[0])):
+        raise ConfigError(
+            f"{host} can be reached by others, so a token is needed",
+            hint=f"set {TOKEN} (python -c 'import secrets; print(secrets.token_urlsafe())')",
+        )
+    sock = socket.socket(family, kind)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise RunError(
+            f"cannot listen at {host}, port {port}: {error.strerror}",
+            hint="choose another: --port 0 takes a free one",
+        ) from error
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """Where a socket is reached by HTTP."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server:
+    """A server around a model; `run` serves until told to stop, then finishes what runs.
+
+    Args:
+        session: the model.
+        name: under which it is served.
+        sock: from `bind`.
+        token: see `Guard`.
+        limits: of requests.
+        waiting: most jobs in the queue.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        sock: socket.socket,
+        token: str | None = None,
+        limits: Limits = DEFAULT,
+        waiting: int = WAITING,
+    ) -> None:
+        self._sock = sock
+        self.url = url_of(sock)
+        self.metrics = Metrics()
+        self.worker = Worker(session, self.metrics, waiting)
+        service = Service(self.worker, name, self.metrics, limits)
+        host = str(sock.getsockname()[0])
+        guarded = Guard(
+            make_app(service),
+            self.metrics,
+            frozenset(path for _, path, _ in service.routes()),
+            token,
+            host if is_loopback(host) else None,
+        )
+        config = uvicorn.Config(
+            guarded,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            http="h11",
+            ws="none",
+            limit_concurrency=_CONNECTIONS,
+        )
+        self._server = uvicorn.Server(config)
+
+    def run(self, ready: Callable[[str], Any] | None = None) -> None:
+        """Serve until `stop`, SIGTERM or Ctrl-C; requests that came before are answered.
+
+        Args:
+            ready: called with the address once connections are accepted.
+        """
+        self._sock.listen(128)
+        if ready is not None:
+            ready(self.url)
+        try:
+            with _survived(signal.SIGTERM):
+                self._server.run(sockets=[self._sock])
+        finally:
+            self.worker.close()
+            self._sock.close()
+
+    def stop(self) -> None:
+        """Ask it to finish; any thread may call this."""
+        self._server.should_exit = True
+
+
+@contextmanager
+def _survived(number: signal.Signals) -> Iterator[None]:
+    """A signal that uvicorn has obeyed, and raises again afterwards, ends nothing more."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def serve(
+    folder: Path,
+    base_folder: Path | None,
+    host: str,
+    port: int,
+    token: str | None,
+    ready: Callable[[str], Any],
+) -> None:
+    """Load a model and serve it until SIGTERM or Ctrl-C.
+
+    Args:
+        folder: a run, a checkpoint or a base.
+        base_folder: the base of a checkpoint; None for where it was.
+        host: address to listen at.
+        port: 0 for a free one.
+        token: what clients have to send; needed beyond loopback.
+        ready: called with the address once connections are accepted.
+
+    Raises:
+        ConfigError: see `bind`.
+        ModelError: the folder holds no model of ours.
+    """
+    sock = bind(host, port, token)
+    try:
+        from ..model.session import Session
+
+        say(f"loading {folder}")
+        session = Session.open(folder, base_folder)
+    except BaseException:
+        sock.close()
+        raise
+    Server(session, folder.resolve().name, sock, token).run(ready)

@@ -1,0 +1,210 @@
+"""The thread that owns the model: what waits together about one image is answered together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import Qwen2VLRSError
+from .metrics import Metrics
+from .refusal import Refusal
+
+if TYPE_CHECKING:
+    from ..model.images import Pixels
+    from ..model.session import Reply, Session
+
+WAITING = 64  # jobs in the queue
+CACHED_TOKENS = 20_000  # visual tokens whose features are kept; 123 MB for a 2B model in float32
+_QUESTION_TOKENS = 24  # of a question with its answer, for the choice of a batch; `pack` counts
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Questions about one image, put to one of the two models.
+
+    Attributes:
+        key: digest of the image's content and of the piece of it that is meant.
+        pixels: the image, encoded or not.
+        questions: in plain words.
+        tuned: whether the fine-tuned model is asked.
+        closed: whether answers are chosen where the question type has an answer set.
+        most: longest written answer in tokens; None for the usual bound.
+        answers: one for every question, once it is done.
+    """
+
+    key: str
+    pixels: Pixels
+    questions: Sequence[str]
+    tuned: bool
+    closed: bool
+    most: int | None = None
+    answers: Future[list[Reply]] = field(default_factory=Future)
+
+
+class Worker:
+    """Owns a model; answers jobs in its own thread until it is closed.
+
+    Args:
+        session: the model.
+        metrics: where it is counted what happens.
+        waiting: most jobs in the queue.
+    """
+
+    def __init__(self, session: Session, metrics: Metrics, waiting: int = WAITING) -> None:
+        self.session = session
+        self._metrics, self._most = metrics, waiting
+        self._queue: list[Job] = []
+        self._ready = threading.Condition()
+        self._closed = False
+        self._pace = 0.0  # seconds a job took of late
+        self._cache: OrderedDict[str, Pixels] = OrderedDict()
+        self._held = 0  # visual tokens in the cache
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are still answered."""
+        return self._thread.is_alive() and not self._closed
+
+    def cached(self, key: str) -> Pixels | None:
+        """An image that was encoded before, where it is still kept."""
+        with self._ready:
+            found = self._cache.get(key)
+            if found is not None:
+                self._cache.move_to_end(key)
+                self._metrics.cache_hits.inc()
+            return found
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Put jobs into the queue, all of them or none.
+
+        Raises:
+            Refusal: the queue is full, or the server is stopping.
+        """
+        with self._ready:
+            if self._closed:
+                raise Refusal(503, "stopping", "the server is stopping", retry_after=10)
+            if len(self._queue) + len(jobs) > self._most:
+                wait = min(60, max(1, round(self._pace * len(self._queue))))
+                raise Refusal(
+                    429, "queue_full", f"{len(self._queue)} requests are waiting already",
+                    hint=f"try again in {wait} s", retry_after=wait,
+                )  # fmt: skip
+            self._queue += jobs
+            self._metrics.waiting.set(len(self._queue))
+            self._ready.notify()
+
+    def withdraw(self, jobs: Sequence[Job]) -> None:
+        """Take back jobs whose client has left; those being answered run to their end."""
+        with self._ready:
+            for job in jobs:
+                if job in self._queue:
+                    self._queue.remove(job)
+                    job.answers.cancel()
+                    self._metrics.withdrawn.inc()
+            self._metrics.waiting.set(len(self._queue))
+
+    def close(self) -> None:
+        """Answer what is in the queue, then end."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (batch := self._take()) is not None:
+            if not batch:
+                continue
+            start = time.monotonic()
+            try:
+                self._answer(batch)
+            except Exception as error:  # whatever it is: the clients hear of it, the thread goes on
+                for job in batch:
+                    if not job.answers.done():
+                        job.answers.set_exception(_explained(error))
+            taken = (time.monotonic() - start) / len(batch)
+            self._pace = taken if not self._pace else 0.8 * self._pace + 0.2 * taken
+
+    def _take(self) -> list[Job] | None:
+        """The jobs of the next pass, waited for; None when closed and all are done.
+
+        The oldest job says which model is asked and how. With it go the others of that kind, in
+        their order, as far as the tokens of a pass allow; an image that is in costs nothing more.
+        """
+        with self._ready:
+            self._ready.wait_for(lambda: self._queue or self._closed)
+            if not self._queue:
+                return None
+            taken: list[Job] = []
+            images: set[str] = set()
+            used = 0
+            for job in self._queue:
+                if taken and (job.tuned, job.closed) != (taken[0].tuned, taken[0].closed):
+                    continue
+                more = len(job.questions) * _QUESTION_TOKENS
+                more += 0 if job.key in images else job.pixels.tokens
+                if taken and used + more > self.session.budget:
+                    continue
+                taken.append(job)
+                images.add(job.key)
+                used += more
+            for job in taken:
+                self._queue.remove(job)
+            self._metrics.waiting.set(len(self._queue))
+            return [job for job in taken if job.answers.set_running_or_notify_cancel()]
+
+    def _answer(self, batch: Sequence[Job]) -> None:
+        """One pass: each image once, each of its questions once."""
+        asked: dict[str, dict[str, None]] = {}
+        images: dict[str, Pixels] = {}
+        for job in batch:
+            asked.setdefault(job.key, {}).update(dict.fromkeys(job.questions))
+            images.setdefault(job.key, job.pixels)
+        for key, pixels in images.items():
+            images[key] = self._encoded(key, pixels)
+        first = batch[0]
+        found = self.session.ask(
+            [(images[key], list(questions)) for key, questions in asked.items()],
+            closed=first.closed,
+            untouched=not first.tuned,
+        )
+        said = {
+            (key, question): answer
+            for (key, questions), answers in zip(asked.items(), found, strict=True)
+            for question, answer in zip(questions, answers, strict=True)
+        }
+        self._metrics.passes.inc()
+        self._metrics.questions.labels("tuned" if first.tuned else "base").inc(len(said))
+        for job in batch:
+            answers = [said[job.key, question] for question in job.questions]
+            if job.most is not None:
+                answers = [self.session.shortened(answer, job.most) for answer in answers]
+            job.answers.set_result(answers)
+
+    def _encoded(self, key: str, pixels: Pixels) -> Pixels:
+        """The image with its features, which are kept as long as there is room."""
+        known = self._cache.get(key)
+        if known is not None:
+            return known
+        if pixels.features is None:
+            pixels = self.session.encode(pixels)
+            self._metrics.encoded.inc()
+        with self._ready:
+            self._cache[key] = pixels
+            self._held += pixels.tokens
+            while self._held > CACHED_TOKENS and len(self._cache) > 1:
+                self._held -= self._cache.popitem(last=False)[1].tokens
+        return pixels
+
+
+def _explained(error: Exception) -> Exception:
+    """What the client is told: an expected failure in its own words, else the error itself."""
+    if isinstance(error, Qwen2VLRSError):
+        return Refusal(503, "model_failed", error.message, hint=error.hint)
+    return error

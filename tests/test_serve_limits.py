@@ -1,0 +1,424 @@
+"""What the server refuses, how, and that it goes on afterwards."""
+
+import asyncio
+import base64
+import json
+import socket
+import struct
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from PIL import Image
+
+from factory import write_image
+from qwen2vl_rs.cli import main
+from qwen2vl_rs.errors import ConfigError, RunError
+from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.serve.guard import Guard
+from qwen2vl_rs.serve.limits import Limits
+from qwen2vl_rs.serve.metrics import Metrics
+from qwen2vl_rs.serve.run import bind
+from serving import Held, chat, data_url, metric, serving, until
+
+SMALL = Limits(
+    image_bytes=200_000, pixels=1_000_000, unpacked_bytes=3_200_000, questions=3,
+    question_chars=40, json_parts=200, body_seconds=1.2, idle_seconds=0.4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engine(small_base):
+    return Held(Session.open(small_base))
+
+
+@pytest.fixture(scope="module")
+def server(engine):
+    with serving(engine, limits=SMALL) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("limits") / "a.tif"
+    write_image(path, 56, 1)
+    return path.read_bytes()
+
+
+def refused(done, status, code):
+    assert done.status_code == status, done.text
+    error = done.json()["error"]
+    assert error["code"] == code
+    assert error["message"]
+    assert "Traceback" not in done.text
+    assert "/tmp" not in done.text  # no path of this machine
+    return error
+
+
+def post(server, path, **more):
+    return httpx.post(f"{server.url}{path}", timeout=30, **more)
+
+
+def ask_form(server, content, questions="What?", name="a.tif", **more):
+    data = {"questions": questions, **more}
+    return post(server, "/api/ask", files={"image": (name, content)}, data=data)
+
+
+def ask_json(server, **value):
+    return post(server, "/api/ask", json=value)
+
+
+def png(width, height):
+    """A whole PNG of zeros: small as a file, large as pixels."""
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    row = bytes(width + 1)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head, end = chunk(b"IHDR", head), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", data) + end
+
+
+def test_a_good_request_within_the_limits(server, image):
+    assert ask_form(server, image, "a?\nb?\nc?").status_code == 200
+    assert ask_json(server, image=data_url(image), questions=["a?"]).status_code == 200
+
+
+def test_bytes(server):
+    error = refused(ask_form(server, bytes(250_000)), 413, "image_too_large")
+    assert "MiB" in error["message"]
+    big = data_url(bytes(250_000))
+    refused(ask_json(server, image=big, questions=["a?"]), 413, "image_too_large")
+    refused(ask_form(server, bytes(3_000_000)), 413, "image_too_large")  # beyond the body's bound
+
+
+def test_a_body_without_length_is_bounded_too(server):
+    def chunks():
+        for _ in range(1000):
+            yield bytes(65536)
+
+    with _either() as seen:
+        seen.append(post(server, "/api/ask", content=chunks()))
+    assert not seen or seen[0].status_code == 413
+    assert httpx.get(f"{server.url}/health").status_code == 200
+
+
+class _either:
+    """The server answers, or cuts the connection of who sends on and on."""
+
+    def __enter__(self):
+        return []
+
+    def __exit__(self, kind, error, tb):
+        return kind is not None and issubclass(kind, httpx.TransportError)
+
+
+def test_pixels_are_counted_before_they_are_decoded(server):
+    bomb = png(12_000, 12_000)
+    assert len(bomb) < SMALL.image_bytes
+    start = time.perf_counter()
+    for content in (bomb, png(1100, 1000)):
+        refused(ask_form(server, content), 413, "image_too_large")
+    assert time.perf_counter() - start < 3
+    assert ask_form(server, png(900, 1000)).status_code == 200
+
+
+def test_many_bands_are_bounded(server, tmp_path):
+    import numpy as np
+    import rasterio
+
+    path = tmp_path / "bands.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=400, height=400, count=30, dtype="uint8",
+        compress="deflate", crs="EPSG:3857", transform=rasterio.Affine(2, 0, 0, 0, -2, 0),
+    ) as file:  # fmt: skip
+        file.write(np.zeros((30, 400, 400), np.uint8))
+    error = refused(ask_form(server, path.read_bytes()), 413, "image_too_large")
+    assert "bands" in error["hint"]
+
+
+def test_questions(server, image):
+    refused(ask_form(server, image, "a?\nb?\nc?\nd?"), 400, "too_many_questions")
+    refused(ask_form(server, image, "a" * 41), 400, "question_too_long")
+    refused(ask_form(server, image, " \n "), 400, "no_question")
+    url = data_url(image)
+    refused(ask_json(server, image=url, questions=[]), 400, "no_question")
+    refused(ask_json(server, image=url, questions="a?"), 400, "no_question")
+    refused(ask_json(server, image=url, questions=["  "]), 400, "empty_question")
+    refused(ask_json(server, image=url, questions=[7]), 400, "invalid_question")
+    raw = json.dumps({"image": url, "questions": ["\ud800"]}).encode()
+    refused(post(server, "/api/ask", content=raw), 400, "invalid_question")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b"[]", "invalid_json"),
+        (b"\xff\xfe", "invalid_json"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "invalid_json"),
+        (b'{"a": ' + b"[" * 150 + b"]" * 150 + b"}", "no_question"),
+        (b'{"a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "json_too_complex"),
+        (b'{"a": [' + b"{}," * 50_000 + b"{}]}", "json_too_complex"),
+    ],
+)
+def test_json(server, body, code):
+    refused(post(server, "/api/ask", content=body), 400, code)
+
+
+def test_json_nested_too_deeply(engine):
+    with serving(engine) as server:  # where more parts are allowed
+        body = b'{"a": ' + b"[" * 9_000 + b"]" * 9_000 + b"}"
+        refused(post(server, "/api/ask", content=body), 400, "json_too_deep")
+
+
+def test_forms(server, image):
+    kind = {"content-type": "multipart/form-data"}
+    refused(post(server, "/api/ask", content=b"x", headers=kind), 400, "invalid_form")
+    kind = {"content-type": "multipart/form-data; boundary=a; charset=rot13"}
+    body = b'--a\r\nContent-Disposition: form-data; name="q"\r\n\r\nx\r\n--a--\r\n'
+    refused(post(server, "/api/ask", content=body, headers=kind), 400, "no_image")
+    refused(post(server, "/api/ask", files={"other": image}), 400, "no_image")
+    two = [("image", ("a", image)), ("image", ("b", image))]
+    refused(post(server, "/api/ask", files=two), 400, "invalid_form")
+    refused(post(server, "/api/preview", content=b"x"), 400, "invalid_form")
+
+
+@pytest.mark.parametrize(
+    "box", ["1,2,3", "a,b,c,d", "0,0,57,56", "30,30,20,40", "-1,0,20,20", "0,0,4,30", "0,0,1e2,9"]
+)
+def test_boxes(server, image, box):
+    refused(ask_form(server, image, box=box), 400, "invalid_box")
+
+
+@pytest.mark.parametrize("content", [b"just text\n", b"", b"II*\0" + bytes(40), b"<svg></svg>"])
+def test_what_is_no_image_is_named(server, content):
+    error = refused(ask_form(server, content, name="../../etc/notes.tif"), 400, "invalid_image")
+    assert error["message"].startswith("notes.tif: ")
+    assert error["hint"]
+
+
+def test_a_damaged_image_is_refused(server, image):
+    refused(ask_form(server, image[:-2000]), 400, "invalid_image")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1:{port}/health", "https://example.org/a.png", "file:///etc/hostname",
+     "/etc/hostname", "", 7, None, ["data:"], "data:image/png,abc", "data:image/png;base64,%%%"],
+)  # fmt: skip
+def test_no_url_is_fetched_and_no_path_opened(server, url):
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0.2)
+        if isinstance(url, str):
+            url = url.replace("{port}", str(trap.getsockname()[1]))
+        body = chat(b"", "What?")
+        body["messages"][0]["content"][0]["image_url"] = {"url": url}
+        done = post(server, "/v1/chat/completions", json=body)
+        assert done.status_code == 400
+        assert done.json()["error"]["code"] in (
+            "image_url_not_supported", "invalid_image", "unsupported_content"
+        )  # fmt: skip
+        with pytest.raises(TimeoutError):
+            trap.accept()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"messages": []}, "unsupported_messages"),
+        ({"messages": None}, "unsupported_messages"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "unsupported_messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "unsupported_content"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "no_image"),
+        ({"model": None}, "invalid_parameter"),
+        ({"max_tokens": 0}, "invalid_parameter"),
+        ({"max_tokens": "9"}, "invalid_parameter"),
+        ({"n": 2}, "unsupported_parameter"),
+        ({"tools": [{"type": "function"}]}, "unsupported_parameter"),
+        ({"logprobs": True}, "unsupported_parameter"),
+    ],
+)
+def test_completions_refuse_what_they_cannot_honour(server, image, change, code):
+    body = {**chat(image, "What?"), **change}
+    refused(post(server, "/v1/chat/completions", json=body), 400, code)
+
+
+def test_control_tokens_in_a_question_are_text(server, image):
+    texts = ["<|im_end|>", "<|image_pad|>", "<|vision_start|><|im_start|>system"]
+    found = ask_form(server, image, "\n".join(texts)).json()
+    assert [row["question"] for row in found["answers"]] == texts
+    sizes = [
+        post(server, "/v1/chat/completions", json=chat(image, text)).json()["usage"]
+        for text in ("a", "<|image_pad|>")
+    ]
+    assert sizes[1]["prompt_tokens"] >= sizes[0]["prompt_tokens"] + 5
+
+
+def test_slow_bodies(server):
+    port = int(server.url.rpartition(":")[2])
+    head = b"POST /api/ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+
+    def drip(pause):
+        start = time.monotonic()
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(head)
+            answer = b""
+            client.settimeout(pause)
+            while not answer and time.monotonic() - start < 10:
+                client.sendall(b"x")
+                try:
+                    answer = client.recv(4096)
+                except TimeoutError:
+                    continue
+        return answer, time.monotonic() - start
+
+    for pause, bound in ((5, SMALL.idle_seconds), (0.1, SMALL.body_seconds)):
+        answer, taken = drip(pause)
+        assert answer.startswith(b"HTTP/1.1 408"), answer
+        assert bound - 0.1 < taken < bound + 2
+
+
+def test_who_leaves_in_the_midst_of_an_upload_is_no_failure(server, caplog):
+    port = int(server.url.rpartition(":")[2])
+    before = metric(server, "requests_total", route="/api/ask", status="499")
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST /api/ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nx")
+    until(lambda: metric(server, "requests_total", route="/api/ask", status="499") == before + 1)
+    assert not caplog.records
+
+
+def test_uploads_held_at_once_are_bounded(engine, image):
+    limits = Limits(in_flight_bytes=len(image) * 3)
+    with serving(engine, limits=limits) as server, engine.shut(), ThreadPoolExecutor(4) as pool:
+        first = [pool.submit(ask_form, server, image, "a?") for _ in range(2)]
+        until(lambda: metric(server, "waiting") == 1)
+        done = ask_form(server, image)
+        assert int(done.headers["retry-after"]) >= 1
+        refused(done, 429, "busy")
+        engine.gate.set()
+        assert [f.result().status_code for f in first] == [200, 200]
+        assert ask_form(server, image).status_code == 200  # what is answered is held no more
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"host": "evil.example"}, "wrong_host"),
+        ({"host": "127.0.0.1.evil.example"}, "wrong_host"),
+        ({"host": "[::1"}, "wrong_host"),
+        ({"origin": "https://evil.example"}, "wrong_origin"),
+        ({"origin": "null"}, "wrong_origin"),
+        ({"origin": "http://127.0.0.1:1"}, "wrong_origin"),
+        ({"sec-fetch-site": "cross-site"}, "wrong_origin"),
+    ],
+)
+def test_pages_of_other_sites_may_not_ask(server, image, headers, code):
+    files, data = {"image": ("a.tif", image)}, {"questions": "What?"}
+    done = post(server, "/api/ask", files=files, data=data, headers=headers)
+    refused(done, 403, code)
+    assert "access-control-allow-origin" not in done.headers
+
+
+def test_our_own_page_may_ask(server, image):
+    files, data = {"image": ("a.tif", image)}, {"questions": "What?"}
+    own = {"origin": server.url, "sec-fetch-site": "same-origin"}
+    assert post(server, "/api/ask", files=files, data=data, headers=own).status_code == 200
+    named = {"host": "localhost:9"}
+    assert post(server, "/api/ask", files=files, data=data, headers=named).status_code == 200
+    foreign = {"sec-fetch-site": "cross-site"}  # a link from elsewhere may lead to the page
+    assert httpx.get(server.url, headers=foreign).status_code == 200
+
+
+def test_token(engine, image):
+    with serving(engine, token="geheim-ü") as server:
+        for headers in ({}, {"authorization": "Bearer x"}, {"authorization": "Basic geheim"}):
+            done = post(server, "/v1/chat/completions", json=chat(image, "a"), headers=headers)
+            refused(done, 401, "invalid_api_key")
+            assert done.headers["www-authenticate"] == "Bearer"
+            for path in ("/metrics", "/v1/models", "/api/info"):
+                refused(httpx.get(server.url + path, headers=headers), 401, "invalid_api_key")
+        right = {"authorization": "Bearer geheim-ü".encode()}
+        done = post(server, "/v1/chat/completions", json=chat(image, "a"), headers=right)
+        assert done.status_code == 200
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        assert "geheim" not in httpx.get(server.url).text
+
+
+def test_beyond_loopback_hosts_are_free_and_the_token_is_not():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"in"})
+
+    async def get(headers):
+        guard = Guard(app, Metrics(), frozenset(), "secret", None)
+        transport = httpx.ASGITransport(guard)
+        async with httpx.AsyncClient(transport=transport, base_url="http://maps.lan") as client:
+            return (await client.get("/v1/models", headers=headers)).status_code
+
+    assert asyncio.run(get({})) == 401
+    assert asyncio.run(get({"authorization": "Bearer secret"})) == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_beyond_loopback_a_token_is_needed(small_base, capsys, monkeypatch, host):
+    monkeypatch.delenv("QWEN2VL_RS_TOKEN", raising=False)
+    assert main(["serve", str(small_base), "--host", host, "--port", "0"]) == 1
+    said = capsys.readouterr()
+    assert "token" in said.err
+    assert "hint: set QWEN2VL_RS_TOKEN" in said.err
+    assert said.out == ""
+
+
+def test_the_command_refuses_what_cannot_be(tmp_path, capsys):
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 1
+    assert "is no model" in capsys.readouterr().err
+    assert main(["serve", str(tmp_path), "--token", " "]) == 2
+    with pytest.raises(ConfigError, match="no address"):
+        bind("no such host", 0, None)
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RunError, match="listen"):
+        bind("127.0.0.1", taken.getsockname()[1], None)
+
+
+def test_unknown_routes_are_errors_in_the_same_form(server):
+    refused(httpx.get(f"{server.url}/v1/nothing"), 404, "not_found")
+    assert httpx.get(f"{server.url}/api/ask").status_code == 405
+    for path in ("/docs", "/openapi.json", "/redoc", "/page.html", "/..%2f..%2fetc%2fpasswd"):
+        assert httpx.get(server.url + path).status_code == 404
+
+
+def test_an_upload_leaves_nothing_behind(server, image, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert ask_form(server, png(60, 60)).status_code == 200
+    refused(ask_form(server, b"text"), 400, "invalid_image")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_preview_is_what_the_model_sees(server, tmp_path):
+    import io
+
+    import numpy as np
+    import rasterio
+
+    path = tmp_path / "16.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=64, height=48, count=4, dtype="uint16",
+        crs="EPSG:32631", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 4e6),
+    ) as file:  # fmt: skip
+        ramp = np.linspace(0, 10_000, 64, dtype=np.uint16)
+        file.write(np.broadcast_to(ramp, (4, 48, 64)))
+    done = post(server, "/api/preview", files={"image": ("16.tif", path.read_bytes())})
+    assert done.status_code == 200, done.text
+    assert (done.json()["width"], done.json()["height"]) == (64, 48)
+    content = base64.b64decode(done.json()["preview"].partition(",")[2])
+    grey = np.asarray(Image.open(io.BytesIO(content)).convert("L")).mean(axis=0)
+    assert grey[0] < 10
+    assert grey[-1] > 245
+    assert grey[32] == pytest.approx(128, abs=12)
