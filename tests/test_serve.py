@@ -7,18 +7,22 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
-from factory import write_image
+from factory import make_samples, write_image
+from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.data.raster import read_rgb
+from qwen2vl_rs.data.tables import write_conversations
 from qwen2vl_rs.model.answer import answer
 from qwen2vl_rs.model.closed import choose
 from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.scoring.predictions import read_predictions
 from serving import Held, ask, chat, metric, serving, until
 
 QUESTIONS = [
@@ -310,3 +314,17 @@ def test_sigterm_finishes_what_runs(small_base, images, tmp_path):
     finally:
         program.kill()
         program.communicate()
+
+
+def test_evaluating_it_over_http_is_evaluating_it(server, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    write_conversations(Path("test.json"), make_samples(tmp_path / "images", images=3))
+    there = ["--endpoint", f"{server.url}/v1", "--model", "small"]
+    assert main(["eval", *there, "--test", "test.json", "-o", "there"]) == 0
+    assert main(["eval", str(run), "--test", "test.json", "-o", "here"]) == 0
+    sides = [read_predictions(Path(side, "predictions.jsonl")) for side in ("there", "here")]
+    there, here = ([replace(p, confidence=None) for p in side] for side in sides)
+    assert there == here
+    scored = [json.loads(Path(side, "results.json").read_text()) for side in ("there", "here")]
+    assert scored[0]["shuffled_cost"] == scored[1]["shuffled_cost"]
