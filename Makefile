@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow check docs clean
+.PHONY: help demo test test-slow torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -22,6 +22,11 @@ test: $(VENV)/.ready  ## the tests
 
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
+
+torture: $(VENV)/.ready  ## kill every stage fifty times, read 100,000 broken files of each kind
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --json docs/results/fuzz.json
+	$(BIN)/python docs/make_reliability.py
 
 check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/ruff check .

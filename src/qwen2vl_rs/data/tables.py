@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..console import say
 from ..errors import DataError
 from ..records import Sample
 from ..runs import atomic_write
@@ -39,6 +40,7 @@ FIELD_LIMIT = 1_000_000
 _TOO_LONG = f"is longer than {FIELD_LIMIT:,} characters"
 _TOO_LONG_HINT = "questions and answers are sentences: shorten it or leave the question out"
 _NUL_HINT = "take the NUL out of the text or leave the question out"
+_FORMULA = ("=", "+", "-", "@")
 _EMPTY_HINT = "take another file: all of its questions are left out"
 _HEADER_HINT = f"the first line must name the columns {','.join(COLUMNS)}"
 
@@ -56,7 +58,7 @@ def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
             is longer than `FIELD_LIMIT`.
         RunError: the folder cannot be written to.
     """
-    n = 0
+    n = formulas = 0
     with atomic_write(path) as file:
         plain = csv.writer(file, lineterminator="\n")
         # without this, a lone carriage return would be read back as the end of the row
@@ -66,6 +68,7 @@ def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
             row = [sample.image, sample.question, sample.answer]
             if with_type:
                 row.append(sample.type)
+            formulas += any(text.startswith(_FORMULA) for text in row)
             text = "".join(row)
             if "\0" in text:
                 raise DataError(
@@ -79,6 +82,11 @@ def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
                 raise _no_text(sample) from error
         if n == 0:
             raise DataError(f"nothing to write to {path}: there are no samples", hint=_EMPTY_HINT)
+    if formulas:
+        say(
+            f"{formulas:,} rows hold a text that begins with =, +, - or @, written as it is: a "
+            "spreadsheet may take it for a formula"
+        )
     return n
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import pickle
 import platform
 import shlex
 import shutil
@@ -168,6 +169,12 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         try:
             with explained_shortage(budget):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except pickle.UnpicklingError as error:  # nothing but numbers is read from such files
+            why = str(error).splitlines()[0]
+            raise RunError(
+                f"the state of training in {checkpoint} cannot be read: {why}",
+                hint="remove that checkpoint; the one before it is used then",
+            ) from error
         finally:
             trainer.reporter.close()
     if team.is_main_process:

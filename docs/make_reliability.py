@@ -1,0 +1,77 @@
+"""Write docs/reliability.md from docs/results/{faults,fuzz}.json; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).with_name("reliability.md")
+RESULTS = Path(__file__).with_name("results")
+
+TEXT = """\
+# Reliability
+
+<!-- Written by `python docs/make_reliability.py` from docs/results/faults.json and fuzz.json. -->
+
+What the promises were put to. `make torture` does all of it again, some forty minutes on two cores.
+
+## Killed and started again
+
+Every stage was killed with SIGKILL at points drawn at random over its running time, and started
+again by the same command (`train` with `--resume`). Each time it had to end with the bytes of an
+undisturbed run (times that are written down aside), with no half-written file under a final name
+after the kill, and no temporary file after the end (`tests/faults/kill.py`).
+
+{kills}
+
+A stage that had ended before its kill counts as tried, not as killed.
+
+## Broken files
+
+Valid files changed at random, those that reach new lines of ours changed further
+(`tests/faults/fuzz.py`). A file may be read, or refused with one of our errors; anything else is a
+finding: another exception, a crash, five seconds, two gigabytes.
+
+{fuzz}
+
+What was found on the way, and mended, stands in the [changelog](../CHANGELOG.md), each with a test.
+"""
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows as a Markdown table, the first of them its head."""
+    lines = [rows[0], ["---"] + ["---:"] * (len(rows[0]) - 1), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def page() -> str:
+    """The whole page."""
+    faults, fuzz = (
+        json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("faults", "fuzz")
+    )
+    kills = [["stage", "tried", "killed", "same result", "lost or half-written"]]
+    for name, one in faults.items():
+        broken = len({problem.partition(":")[0] for problem in one["problems"]})
+        tried = one["points"]
+        kills.append([name, str(tried), str(one["killed"]), str(tried - broken), str(broken)])
+    broken_files = [["format", "inputs", "findings left", "lines reached", "peak memory, GiB"]]
+    for name, one in fuzz.items():
+        broken_files.append(
+            [name, f"{one['inputs']:,}", str(one["findings"]), str(one["lines"]),
+             str(one["peak_gib"])]
+        )  # fmt: skip
+    return TEXT.format(kills=table(kills), fuzz=table(broken_files))
+
+
+def main() -> None:
+    """Write the page, or check it."""
+    if "--check" not in sys.argv:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != page():
+        raise SystemExit("docs/reliability.md is out of date: python docs/make_reliability.py")
+
+
+if __name__ == "__main__":
+    main()
