@@ -25,6 +25,7 @@ test-slow: $(VENV)/.ready  ## the tests that take minutes
 
 torture: $(VENV)/.ready  ## kill every stage fifty times, read 100,000 broken files of each kind
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --disk --json docs/results/disk.json
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --json docs/results/fuzz.json
 	$(BIN)/python docs/make_reliability.py
 
@@ -36,6 +37,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/python docs/make_scoring.py --check
 	$(BIN)/python docs/make_benchmarks.py --check
 	$(BIN)/python docs/make_results.py --check
+	$(BIN)/python docs/make_reliability.py --check
 	$(BIN)/python docs/make_world.py --check
 
 docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)

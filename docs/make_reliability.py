@@ -1,4 +1,4 @@
-"""Write docs/reliability.md from docs/results/{faults,fuzz}.json; ``--check`` only compares."""
+"""Write docs/reliability.md from docs/results; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESULTS = Path(__file__).with_name("results")
 TEXT = """\
 # Reliability
 
-<!-- Written by `python docs/make_reliability.py` from docs/results/faults.json and fuzz.json. -->
+<!-- Written by `python docs/make_reliability.py` from docs/results. -->
 
 What the promises were put to. `make torture` does all of it again, some forty minutes on two cores.
 
@@ -26,6 +26,14 @@ after the kill, and no temporary file after the end (`tests/faults/kill.py`).
 {kills}
 
 A stage that had ended before its kill counts as tried, not as killed.
+
+## A disk that is too small
+
+Every stage on a disk with 5, 40 and 80 % of the room that its files need. It had to end with exit
+code 1 and a hint, with nothing half-written under a final name, and with the same bytes once there
+was room.
+
+{disk}
 
 ## Broken files
 
@@ -47,22 +55,27 @@ def table(rows: list[list[str]]) -> str:
 
 def page() -> str:
     """The whole page."""
-    faults, fuzz = (
+    faults, disk, fuzz = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("faults", "fuzz")
+        for name in ("faults", "disk", "fuzz")
     )
     kills = [["stage", "tried", "killed", "same result", "lost or half-written"]]
     for name, one in faults.items():
         broken = len({problem.partition(":")[0] for problem in one["problems"]})
         tried = one["points"]
         kills.append([name, str(tried), str(one["killed"]), str(tried - broken), str(broken)])
+    small = [["stage", "tried", "ran out of room", "problems"]]
+    small += [
+        [name, str(one["points"]), str(one["full"]), str(len(one["problems"]))]
+        for name, one in disk.items()
+    ]
     broken_files = [["format", "inputs", "findings left", "lines reached", "peak memory, GiB"]]
     for name, one in fuzz.items():
         broken_files.append(
             [name, f"{one['inputs']:,}", str(one["findings"]), str(one["lines"]),
              str(one["peak_gib"])]
         )  # fmt: skip
-    return TEXT.format(kills=table(kills), fuzz=table(broken_files))
+    return TEXT.format(kills=table(kills), disk=table(small), fuzz=table(broken_files))
 
 
 def main() -> None:

@@ -56,6 +56,25 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             temporary.unlink()
 
 
+@contextlib.contextmanager
+def appending(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
+    """Open a file that grows while work proceeds, and from which it goes on.
+
+    Raises:
+        RunError: it cannot be written to.
+    """
+    try:
+        with path.open(mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:  # type: ignore[call-overload]
+            yield file
+    except OSError as error:
+        if error.filename not in (None, str(path)):  # a failed write() names no file
+            raise
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="free some disk space, then run the same command again: it goes on where it was",
+        ) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)

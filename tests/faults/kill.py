@@ -1,6 +1,6 @@
 """Every stage killed with SIGKILL at random points, and started again.
 
-    python tests/faults/kill.py [--points 50] [--stages train map] [--json FILE]
+    python tests/faults/kill.py [--points 50] [--disk] [--stages train map] [--json FILE]
 
 For each stage: an undisturbed run, then for each point a fresh folder in which the stage is killed
 after a random part of the undisturbed run's time. What then stands under a final name must be whole
@@ -8,6 +8,10 @@ after a random part of the undisturbed run's time. What then stands under a fina
 command (`train` with ``--resume``), the stage must end with the same bytes, and leave nothing that
 begins with a dot but ``.lock`` and the manifest of a fetched model. Times that are written down are
 not compared; files that grow line by line while a stage runs are not looked at before its end.
+
+With ``--disk`` (root on Linux) each stage meets instead a disk with too little room for what it
+writes, three times: it must end with exit code 1 and a hint, leave nothing half-written under a
+final name, and end with the same bytes once there is room.
 
 The stages run in forks of one process that has imported everything, so that the time is theirs.
 """
@@ -22,9 +26,11 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +47,10 @@ from qwen2vl_rs.model import session, train  # noqa: E402, F401 - imported once,
 from qwen2vl_rs.model.random_base import Size, write_random_base  # noqa: E402
 from qwen2vl_rs.runs import HUB_MANIFEST  # noqa: E402
 
+LOG = Path(tempfile.gettempdir()) / f"qwen2vl-rs-faults-{os.getpid()}.log"
+# after an interruption fewer questions were asked in the seconds beside them
 TIMES = {"seconds", "train_runtime", "train_questions_per_second"}
+TIMING = "timing.json"
 GROWING = (
     "metrics.jsonl",
     "index.jsonl",
@@ -143,13 +152,16 @@ def fork(words: list[str], folder: Path) -> int:
     os.setpgid(0, 0)  # generate starts processes of its own: they are killed with it
     os.chdir(folder)
     quiet = os.open(os.devnull, os.O_WRONLY)
-    log = os.open(folder.parent / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(quiet, 1)
     os.dup2(log, 2)
     code = 99
     try:
         code = command_line(words)
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(code)
 
 
@@ -158,7 +170,7 @@ def finish(words: list[str], folder: Path) -> float:
     start = time.monotonic()
     _, status = os.waitpid(fork(words, folder), 0)
     if status:
-        said = (folder.parent / "log").read_text(errors="replace")
+        said = LOG.read_text(errors="replace")
         raise SystemExit(f"{' '.join(words)} in {folder} ended with {status}:\n{said}")
     return time.monotonic() - start
 
@@ -185,7 +197,7 @@ def files(folder: Path, stage: Stage) -> dict[str, str]:
         str(p.relative_to(folder)): content(p)
         for p in found
         if stage.compared(p.relative_to(folder)) and not _growing(p) and not _hidden(p, folder)
-        and "checksums.json" not in p.name
+        and p.name not in ("checksums.json", TIMING)
     }  # fmt: skip
 
 
@@ -234,10 +246,71 @@ def faults_of(name: str, stage: Stage, points: int, seed: int) -> dict[str, obje
     return {"points": points, "killed": landed, "seconds": round(seconds, 2), "problems": problems}
 
 
+def size_of(folder: Path) -> int:
+    """Bytes of the files of a folder on a disk with pages of 4 KiB."""
+    return sum(-(-p.stat().st_size // 4096) * 4096 for p in folder.rglob("*") if p.is_file())
+
+
+def disk_of(name: str, stage: Stage) -> dict[str, object]:
+    """Try a stage on a disk that is too small; the problems found are listed."""
+    problems: list[str] = []
+    full = 0
+    with tempfile.TemporaryDirectory(prefix=f"disk-{name}-") as place:
+        inputs, disk = Path(place) / "inputs", Path(place) / "w"
+        inputs.mkdir()
+        disk.mkdir()
+        stage.prepare(inputs)
+        _mount(disk, "size=1g")
+        try:
+            work = disk / "work"
+            shutil.copytree(inputs, work)
+            finish(stage.words, work)
+            before, wanted = files(inputs, stage), files(work, stage)
+            written = size_of(work) - size_of(inputs)
+            for share in (0.05, 0.4, 0.8):
+                shutil.rmtree(work)
+                shutil.copytree(inputs, work)
+                room = size_of(inputs) + int(written * share) // 4096 * 4096
+                _mount(disk, f"remount,size={room}")
+                found = _in_want_of_room(stage, work, before, wanted)
+                full += found is not None
+                problems += [f"share {share}: {problem}" for problem in found or []]
+                _mount(disk, "remount,size=1g")
+                if found is not None:
+                    finish([*stage.words, *stage.again], work)
+                if files(work, stage) != wanted:
+                    problems.append(f"share {share}: another result once there was room")
+        finally:
+            subprocess.run(["umount", "-l", str(disk)], check=True)
+    return {"points": 3, "full": full, "problems": problems}
+
+
+def _mount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(disk)], check=True)
+
+
+def _in_want_of_room(
+    stage: Stage, work: Path, before: dict[str, str], wanted: dict[str, str]
+) -> list[str] | None:
+    """Problems of a stage that ran out of room; None where it did not."""
+    _, status = os.waitpid(fork(stage.words, work), 0)
+    code, said = os.waitstatus_to_exitcode(status), LOG.read_text(errors="replace")
+    if code == 0:
+        return None
+    problems = []
+    if code != 1 or "Traceback" in said or "hint:" not in said:
+        problems.append(f"exit code {code}: {said[-300:]}")
+    for path, digest in files(work, stage).items():
+        if path != stage.in_steps and digest not in (wanted.get(path), before.get(path)):
+            problems.append(f"{path} is not whole")
+    return problems
+
+
 def main() -> None:
     """Try all stages, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--points", type=int, default=50)
+    parser.add_argument("--disk", action="store_true")
     parser.add_argument("--stages", nargs="+")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
@@ -250,7 +323,10 @@ def main() -> None:
         for name, stage in stages(hub).items():
             if asked.stages and name not in asked.stages:
                 continue
-            found[name] = faults_of(name, stage, asked.points, asked.seed)
+            found[name] = (
+                disk_of(name, stage) if asked.disk
+                else faults_of(name, stage, asked.points, asked.seed)
+            )  # fmt: skip
             print(f"{name}: {json.dumps(found[name])}", flush=True)
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyogrio
 import shapely
-from pyogrio.errors import DataSourceError
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
 from ..data.raster import write_cog
 from ..errors import RunError
@@ -86,7 +86,7 @@ def write_windows(
             layer="windows",
         )
         temporary.replace(path)
-    except (DataSourceError, OSError) as error:
+    except (DataSourceError, DataLayerError, FeatureError, OSError) as error:
         raise RunError(f"cannot write {path}: {error}", hint=_HINT) from error
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})

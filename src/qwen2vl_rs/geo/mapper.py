@@ -21,7 +21,7 @@ from ..data.georaster import LargeImage, open_scene
 from ..errors import RunError
 from ..model.ahead import ahead
 from ..model.session import Session
-from ..runs import atomic_write, run_lock
+from ..runs import appending, atomic_write, run_lock
 from .files import write_map, write_windows
 from .values import Band, band
 from .windows import LEAST_DATA, Grid, lay_grid, pieces
@@ -143,21 +143,25 @@ def _ask(
     session: Session, request: MapRequest, scene: LargeImage, grid: Grid, path: Path, key: str
 ) -> None:
     """Ask about the windows that are not in the file yet, some of them at a time."""
-    known = {line["window"] for line in _read(path, key)}
-    # A piece is asked as a whole or not at all: packed otherwise, rounding differs.
-    missing = [p for p in pieces(grid, len(request.questions)) if not known.issuperset(p)]
-    if not path.is_file():
+    known = {line["window"]: line for line in _read(path, key)}
+    # A piece is asked as a whole or not at all: packed otherwise, rounding differs. A disk that
+    # ran full may hold a part of one.
+    whole = list(pieces(grid, len(request.questions)))
+    missing = [p for p in whole if not known.keys() >= set(p)]
+    kept = [known[i] for p in whole if p not in missing for i in p]
+    if len(kept) < len(known) or not path.is_file():
         head = {"key": key, "questions": request.questions}
         with atomic_write(path) as file:
-            file.write(json.dumps(head, ensure_ascii=False) + "\n")
+            for line in (head, *kept):
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def read(piece: range) -> list[tuple[int, NDArray[np.uint8], float]]:
         span = (grid.across, grid.down)
         return [(i, *scene.resampled(*grid.corner(i), *span, grid.side)) for i in piece]
 
     with (
-        path.open("a", encoding="utf-8") as file,
-        Progress("asking", len(grid), "windows", len(known)) as bar,
+        appending(path) as file,
+        Progress("asking", len(grid), "windows", len(kept)) as bar,
     ):
         for piece, shown in zip(missing, ahead(read, missing), strict=True):
             lines = _answer(session, request.questions, shown)

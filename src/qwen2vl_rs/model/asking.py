@@ -19,7 +19,7 @@ from ..console import Progress, say
 from ..data.raster import image_size
 from ..data.split import group_by_image
 from ..records import Prediction, Sample
-from ..runs import atomic_write, read_json, sha256, write_json
+from ..runs import appending, atomic_write, read_json, sha256, write_json
 from ..scoring.answers import normalise
 from ..scoring.answersets import AnswerSet, answer_sets
 from ..scoring.controls import shuffle_images
@@ -141,7 +141,7 @@ class Evaluator:
         missing = [b for b in batches if not all(s.id in known for group in b for s in group)]
         with (
             self._model(checkpoint) as (base, model),
-            partial.open("a", encoding="utf-8") as file,
+            appending(partial) as file,
             Progress(f"asking ({partial.parent.name})", total, "questions", len(known)) as bar,
         ):
             start, asked = time.monotonic(), 0

@@ -33,7 +33,7 @@ from ..console import Progress
 from ..data.split import group_by_image
 from ..errors import RunError
 from ..records import Sample
-from ..runs import atomic_write, checkpoints, read_metrics, staged_folder
+from ..runs import appending, atomic_write, checkpoints, read_metrics, staged_folder
 from .ahead import Ahead
 from .answer import forward
 from .images import Images
@@ -224,9 +224,13 @@ class TreeTrainer(Trainer):
             everyone()
             try:
                 super()._save_checkpoint(model, trial)  # every process writes its random state
-            except SafetensorError as error:  # how safetensors says that the disk is full
+            except (SafetensorError, RuntimeError) as error:
+                # how safetensors and torch.save say that the disk is full
+                if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                    raise
                 raise RunError(
-                    f"cannot write {self._folder / name}: {error}", hint="free some disk space"
+                    f"cannot write {self._folder / name}: {str(error).splitlines()[0]}",
+                    hint="free some disk space, then go on: --resume",
                 ) from error
             everyone()
             if main:
@@ -284,7 +288,7 @@ class _Reporter(TrainerCallback):
         line = {"step": state.global_step, **logs}
         line["questions"] = self._steps.questions(state.global_step - 1)
         line["seconds"] = round(time.monotonic() - self._start, 3)
-        with self._path.open("a", encoding="utf-8") as file:
+        with appending(self._path) as file:
             file.write(json.dumps(line) + "\n")
         if self._progress:
             self._progress.advance(1, f"loss {logs['loss']:.4f}")

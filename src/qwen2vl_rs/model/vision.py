@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from ..console import Progress, say
-from ..runs import atomic_write, sha256
+from ..runs import appending, atomic_write, sha256
 from .images import Pixels
 from .loader import Base
 
@@ -142,8 +142,8 @@ def _fill(
     mixed = dtype is not base.model.dtype
     places = {}
     with (
-        index.open("a", encoding="utf-8") as names,
-        data.open("ab") as file,
+        appending(index) as names,
+        appending(data, "ab") as file,
         Progress("encoding", len(grids), "images") as progress,
     ):
         for path, grid in grids.items():

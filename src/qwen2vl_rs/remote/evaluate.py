@@ -22,7 +22,7 @@ from ..data.raster import read_rgb
 from ..data.split import group_by_image, limit_by_image
 from ..errors import DataError
 from ..records import Prediction, Sample
-from ..runs import atomic_write, read_json, run_lock, sha256, write_json
+from ..runs import appending, atomic_write, read_json, run_lock, sha256, write_json
 from ..scoring.answers import normalise
 from ..scoring.controls import shuffle_images
 from ..scoring.grammar import type_of
@@ -127,7 +127,7 @@ async def _ask(
     ]  # fmt: skip
     client, start = Client(endpoint), time.monotonic()
     with (
-        so_far.open("a", encoding="utf-8") as file,
+        appending(so_far) as file,
         Progress(f"asking ({so_far.parent.name})", len(samples), "questions", len(known)) as bar,
     ):
         try:
