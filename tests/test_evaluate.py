@@ -51,6 +51,21 @@ def test_a_run_is_asked_its_own_test_questions(here, capsys):
     assert "asking" not in err
 
 
+def test_killed_after_the_last_answer_it_asks_nothing_and_removes_what_is_left(here, capsys):
+    evaluated(capsys, RUN)
+    folder = RUN / "eval/test-free"
+    before = (folder / "predictions.jsonl").read_text("utf-8")
+    key = json.loads((folder / "inputs.json").read_text("utf-8"))["key"]
+    (folder / "inputs.json").unlink()
+    (folder / "predictions.jsonl").unlink()
+    whole = json.dumps({"key": key}) + "\n" + before
+    (folder / "predictions.partial-0.jsonl").write_text(whole, "utf-8")
+    (folder / ".timing.json.tmp").write_text("{")
+    evaluated(capsys, RUN)
+    assert (folder / "predictions.jsonl").read_text("utf-8") == before
+    assert not [path.name for path in folder.iterdir() if "tmp" in path.name or "part" in path.name]
+
+
 def test_closed_answers_are_classes_with_their_probability(here, capsys):
     found, _ = evaluated(capsys, RUN, "--answers", "closed")
     rows = predictions(RUN / "eval/test-closed")

@@ -32,8 +32,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     if os.path.exists(path) and not os.path.isfile(path):  # `Path.exists` raises for long names
         raise RunError(f"cannot write {path}: it is no regular file", hint="choose another output")
-    short = os.fsdecode(os.fsencode(path.name)[:200])  # a name has at most 255 bytes
-    temporary = path.with_name(f".{short}.tmp")
+    temporary = _temporary(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +53,17 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    short = os.fsdecode(os.fsencode(path.name)[:200])  # a name has at most 255 bytes
+    return path.with_name(f".{short}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed `atomic_write` left beside a file that is not written again."""
+    _temporary(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

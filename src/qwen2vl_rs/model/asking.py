@@ -19,7 +19,7 @@ from ..console import Progress, say
 from ..data.raster import image_size
 from ..data.split import group_by_image
 from ..records import Prediction, Sample
-from ..runs import appending, atomic_write, read_json, sha256, write_json
+from ..runs import appending, atomic_write, read_json, sha256, sweep, write_json
 from ..scoring.answers import normalise
 from ..scoring.answersets import AnswerSet, answer_sets
 from ..scoring.controls import shuffle_images
@@ -114,6 +114,7 @@ class Evaluator:
         predictions = [known[s.id] for s in samples]
         team.wait_for_everyone()
         if team.is_main_process:
+            sweep(folder / "timing.json")
             write_predictions(done, predictions)
             write_json(folder / "inputs.json", _inputs(key, done))
             for path in folder.glob("predictions.partial-*.jsonl"):

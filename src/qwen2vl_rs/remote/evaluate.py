@@ -22,7 +22,7 @@ from ..data.raster import read_rgb
 from ..data.split import group_by_image, limit_by_image
 from ..errors import DataError
 from ..records import Prediction, Sample
-from ..runs import appending, atomic_write, read_json, run_lock, sha256, write_json
+from ..runs import appending, atomic_write, read_json, run_lock, sha256, sweep, write_json
 from ..scoring.answers import normalise
 from ..scoring.controls import shuffle_images
 from ..scoring.grammar import type_of
@@ -98,6 +98,7 @@ def _run(
         file.writelines(json.dumps(row) + "\n" for row in known.items())
     asyncio.run(_ask(endpoint, samples, config, so_far, known))
     predictions = [_predict(s, known[s.id]) for s in samples]
+    sweep(folder / "timing.json")
     write_predictions(done, predictions)
     write_json(folder / "inputs.json", {"key": key, "sha256": sha256(done)})
     so_far.unlink()
