@@ -63,6 +63,8 @@ def test_killed_after_the_last_answer_it_asks_nothing_and_removes_what_is_left(h
     (folder / ".timing.json.tmp").write_text("{")
     evaluated(capsys, RUN)
     assert (folder / "predictions.jsonl").read_text("utf-8") == before
+    (folder / "predictions.partial-0.jsonl").write_text(whole, "utf-8")  # killed a little later
+    evaluated(capsys, RUN)
     assert not [path.name for path in folder.iterdir() if "tmp" in path.name or "part" in path.name]
 
 

@@ -101,6 +101,7 @@ class Evaluator:
         done = folder / "predictions.jsonl"
         if done.is_file() and read_json(folder / "inputs.json") == _inputs(key, done):
             say(f"{folder.name}: {done} is up to date")
+            _tidy(folder)  # a kill may have come between
             return read_predictions(done)
         team = processes()
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,11 +115,9 @@ class Evaluator:
         predictions = [known[s.id] for s in samples]
         team.wait_for_everyone()
         if team.is_main_process:
-            sweep(folder / "timing.json")
             write_predictions(done, predictions)
             write_json(folder / "inputs.json", _inputs(key, done))
-            for path in folder.glob("predictions.partial-*.jsonl"):
-                path.unlink()
+            _tidy(folder)
         team.wait_for_everyone()
         return predictions
 
@@ -282,6 +281,13 @@ def _predict(sample: Sample, text: str, confidence: float) -> Prediction:
         text=text,
         confidence=round(confidence, 6),
     )
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a complete evaluation needs no more."""
+    for path in folder.glob("predictions.partial-*.jsonl"):
+        path.unlink(missing_ok=True)  # several processes may do so
+    sweep(folder / "timing.json")
 
 
 def _read_partial(path: Path, key: str) -> list[Prediction]:

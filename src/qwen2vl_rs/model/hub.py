@@ -133,8 +133,8 @@ def load(
             commit=listing.commit,
             files={file.name: _record(folder / file.name, file) for file in files},
         )
-        write_json(folder / MANIFEST, manifest.model_dump())
         shutil.rmtree(folder / _INCOMING, ignore_errors=True)
+        write_json(folder / MANIFEST, manifest.model_dump())  # last: it says that all is done
     held = listing.commit or listing.revision
     say(f"{folder} is complete now: {_sum(manifest)}, revision {held}")
     return Loaded(folder, held, downloaded, tuple(manifest.files), already_complete=False)

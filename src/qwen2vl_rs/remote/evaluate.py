@@ -86,12 +86,12 @@ def _run(
 ) -> list[Prediction]:
     """Answers to all samples, from ``folder/predictions.jsonl`` where they are there."""
     key = _key(endpoint, samples, config)
-    done = folder / "predictions.jsonl"
+    done, so_far = folder / "predictions.jsonl", folder / "predictions.partial.jsonl"
     if done.is_file() and read_json(folder / "inputs.json") == {"key": key, "sha256": sha256(done)}:
         say(f"{folder.name}: {done} is up to date")
+        so_far.unlink(missing_ok=True)  # a kill may have come between
         return read_predictions(done)
     folder.mkdir(parents=True, exist_ok=True)
-    so_far = folder / "predictions.partial.jsonl"
     known = _read_partial(so_far, key)
     with atomic_write(so_far) as file:  # without what was cut short
         file.write(json.dumps({"key": key}) + "\n")
