@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 
+from qwen2vl_rs.model.random_base import Size, write_random_base
 from qwen2vl_rs.serve.limits import Limits
 from qwen2vl_rs.serve.run import Server, bind
 
@@ -59,6 +64,27 @@ def serving(engine, token=None, limits=None, waiting=64, name="small"):
         server.stop()
         thread.join(60)
         assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def command(place):
+    """The real command on a tiny base, in a process of its own; yields its address and process."""
+    size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
+    base = write_random_base(place / "base", size, shard="100KB")
+    words = [sys.executable, "-m", "qwen2vl_rs", "serve", str(base), "--port", "0"]
+    environment = {k: v for k, v in os.environ.items() if k != "QWEN2VL_RS_TOKEN"}
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        yield server.stdout.readline().strip(), server
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def memory_of(process, field="VmRSS"):
+    """Resident memory of a process in MiB; its peak with the field VmHWM."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
 def metric(server, name, **labels):

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import socket
 import struct
@@ -298,7 +299,9 @@ def test_who_leaves_in_the_midst_of_an_upload_is_no_failure(server, caplog):
 def test_uploads_held_at_once_are_bounded(engine, image):
     limits = Limits(in_flight_bytes=len(image) * 3)
     with serving(engine, limits=limits) as server, engine.shut(), ThreadPoolExecutor(4) as pool:
-        first = [pool.submit(ask_form, server, image, "a?") for _ in range(2)]
+        first = [pool.submit(ask_form, server, image, "a?")]
+        until(engine.entered.is_set)
+        first.append(pool.submit(ask_form, server, image, "a?"))
         until(lambda: metric(server, "waiting") == 1)
         done = ask_form(server, image)
         assert int(done.headers["retry-after"]) >= 1
@@ -387,10 +390,52 @@ def test_the_command_refuses_what_cannot_be(tmp_path, capsys):
         bind("127.0.0.1", taken.getsockname()[1], None)
 
 
+def test_answers_do_not_wait_for_the_client_to_acknowledge_their_head():
+    # asyncio turns Nagle's delay off only where the protocol stands in the socket
+    with contextlib.closing(bind("127.0.0.1", 0, None)) as sock:
+        assert sock.proto == socket.IPPROTO_TCP
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"stream": "yes"}, {"stream_options": []}, {"stream_options": {"include_usage": 1}},
+        {"max_tokens": 0}, {"max_tokens": 1.5}, {"max_tokens": True},
+        {"max_tokens": "1", "max_completion_tokens": 2},
+    ],
+)  # fmt: skip
+def test_options_that_mean_nothing_are_refused(server, image, wrong):
+    done = httpx.post(f"{server.url}/v1/chat/completions", json=chat(image, "A?", **wrong))
+    refused(done, 400, "invalid_parameter")
+
+
+def test_whole_numbers_may_be_written_with_a_fraction_of_zero(server, image):
+    url = f"{server.url}/v1/chat/completions"
+    one, other = (
+        httpx.post(url, json=chat(image, "A?", max_tokens=most)).json()["usage"]
+        for most in (2, 2.0)
+    )
+    assert one == other
+
+
+def test_the_openapi_document_has_all_routes(server):
+    document = httpx.get(f"{server.url}/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    served = {path for path in document["paths"] if not path.endswith("}")}
+    for path, operations in document["paths"].items():
+        for method in operations:
+            status = httpx.request(method, server.url + path.replace("{name}", "base")).status_code
+            assert status != 404 or "404" in operations[method]["responses"], path
+    assert served >= {"/", "/api/ask", "/api/preview", "/v1/chat/completions", "/v1/models"}
+    named = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]
+    schema = named["application/json"]["schema"]
+    assert schema["properties"]["model"] == {"enum": ["base", "small"]}
+
+
 def test_unknown_routes_are_errors_in_the_same_form(server):
     refused(httpx.get(f"{server.url}/v1/nothing"), 404, "not_found")
     assert httpx.get(f"{server.url}/api/ask").status_code == 405
-    for path in ("/docs", "/openapi.json", "/redoc", "/page.html", "/..%2f..%2fetc%2fpasswd"):
+    for path in ("/docs", "/redoc", "/page.html", "/..%2f..%2fetc%2fpasswd"):
         assert httpx.get(server.url + path).status_code == 404
 
 

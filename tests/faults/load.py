@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import httpx  # noqa: E402
 
 from factory import QUESTIONS, write_image  # noqa: E402
-from qwen2vl_rs.model.random_base import Size, write_random_base  # noqa: E402
+from serving import command, memory_of  # noqa: E402
 
 ASKED = [question for some in QUESTIONS.values() for question in some]
 BROKEN: list[Callable[[str], bytes]] = [
@@ -100,12 +98,6 @@ def client_loop(
                 seen.add("sound", "" if same else f"another answer to {question} about image {i}")
 
 
-def memory_of(process: int) -> float:
-    """Resident memory of a process in MiB."""
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
-
-
 def main() -> None:
     """Put the server under load, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -115,27 +107,18 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         place = Path(made)
-        size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
-        base = write_random_base(place / "base", size, shard="100KB")
         images = []
         for n in range(40):
             write_image(place / "x.tif", 56, n)
             data = base64.b64encode((place / "x.tif").read_bytes()).decode()
             images.append(f"data:image/tiff;base64,{data}")
-        command = [sys.executable, "-m", "qwen2vl_rs", "serve", str(base), "--port", "0"]
-        environment = {k: v for k, v in os.environ.items() if k != "QWEN2VL_RS_TOKEN"}
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert server.stdout is not None
-        try:
-            found = load(server.stdout.readline().strip(), server.pid, images, asked)
-        finally:
-            server.terminate()
-            code = server.wait(60)
-    found["exit_code"] = code
+        with command(place) as (url, server):
+            found = load(url, server.pid, images, asked)
+    found["exit_code"] = server.returncode
     print(json.dumps(found, indent=2))
     if asked.json:
         asked.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    sys.exit(bool(found["problems"]) or code != 0)
+    sys.exit(bool(found["problems"]) or server.returncode != 0)
 
 
 def load(url: str, process: int, images: list[str], asked: argparse.Namespace) -> dict[str, object]:

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
 from ..config import ImageRule
-from . import chat, intake, pictures
+from . import chat, intake, openapi, pictures
 from .limits import Limits
 from .metrics import Metrics
 from .refusal import Refusal
@@ -65,6 +65,7 @@ class Service:
         yield "GET", "/", self.page
         yield "GET", "/health", self.health
         yield "GET", "/metrics", self.metrics
+        yield "GET", "/openapi.json", self.openapi
         yield "GET", "/v1/models", self.models
         yield "GET", "/v1/models/{name:path}", self.model
         yield "POST", "/v1/chat/completions", self.completions
@@ -84,6 +85,10 @@ class Service:
     async def metrics(self, request: Request) -> Response:
         """Figures for Prometheus."""
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def openapi(self, request: Request) -> Response:
+        """What all routes take and give."""
+        return JSONResponse(openapi.document(self._models, self._limits))
 
     async def models(self, request: Request) -> Response:
         """The models that can be asked, as OpenAI lists them."""
@@ -223,8 +228,7 @@ class Service:
 
 def make_app(service: Service) -> FastAPI:
     """The application of a service; its errors are in OpenAI's form."""
-    # no generated docs: their page loads scripts from elsewhere
-    app = FastAPI(openapi_url=None)
+    app = FastAPI(openapi_url=None)  # ours; the generated one comes with a page of foreign scripts
     for method, path, handler in service.routes():
         app.add_api_route(path, handler, methods=[method], response_model=None)
 

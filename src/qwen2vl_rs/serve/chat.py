@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .intake import Upload, checked_question, data_url
+from .intake import Upload, checked_question, data_url, whole_number
 from .limits import Limits
 from .refusal import Refusal
 
@@ -62,25 +62,44 @@ def parse(value: Mapping[str, Any], instruction: str, limits: Limits) -> Chat:
         raise Refusal(
             400, "unsupported_parameter", "one answer a request: n has to be 1", param="n"
         )
-    most = value.get("max_completion_tokens", value.get("max_tokens"))
-    if most is not None and (type(most) is not int or most < 1):
-        raise Refusal(
-            400, "invalid_parameter", "max_tokens has to be a positive number", param="max_tokens"
-        )
     model = value.get("model")
     if not isinstance(model, str):
-        raise Refusal(400, "invalid_parameter", "model has to be a name", param="model")
+        raise _invalid("model", "a name")
     options = value.get("stream_options")
+    if not isinstance(options, dict | None):
+        raise _invalid("stream_options", "an object")
+    bounds = [_length(value, name) for name in ("max_completion_tokens", "max_tokens")]
     image, question = _read_messages(value.get("messages"), limits)
     question = question.removeprefix(instruction) if instruction else question
     return Chat(
         model=model,
         image=image,
         question=checked_question(question, limits, "messages"),
-        max_tokens=most,
-        stream=value.get("stream") is True,
-        usage=isinstance(options, dict) and options.get("include_usage") is True,
+        max_tokens=bounds[0] or bounds[1],
+        stream=_flag(value, "stream"),
+        usage=_flag(options or {}, "include_usage"),
     )
+
+
+def _invalid(name: str, wanted: str) -> Refusal:
+    return Refusal(400, "invalid_parameter", f"{name} has to be {wanted}", param=name)
+
+
+def _flag(value: Mapping[str, Any], name: str) -> bool:
+    found = value.get(name)
+    if not isinstance(found, bool | None):
+        raise _invalid(name, "true or false")
+    return found is True
+
+
+def _length(value: Mapping[str, Any], name: str) -> int | None:
+    """A bound on the answer's length in tokens, where there is one."""
+    if value.get(name) is None:
+        return None
+    found = whole_number(value[name])
+    if found is None or found < 1:
+        raise _invalid(name, "a positive number")
+    return found
 
 
 def _read_messages(messages: object, limits: Limits) -> tuple[Upload, str]:

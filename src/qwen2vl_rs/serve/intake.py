@@ -195,6 +195,13 @@ def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ..
     return tuple(checked_question(v, limits, "questions") for v in values)
 
 
+def whole_number(value: object) -> int | None:
+    """A JSON number without fraction (4.0 is one), None where it is anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
 def checked_box(values: object) -> Box | None:
     """Four whole numbers, or None.
 
@@ -203,17 +210,11 @@ def checked_box(values: object) -> Box | None:
     """
     if values is None:
         return None
-    if (
-        not isinstance(values, list)
-        or len(values) != 4
-        or not all(type(v) is int and 0 <= v < 2**31 for v in values)
-        or values[0] >= values[2]
-        or values[1] >= values[3]
-    ):
-        raise Refusal(
-            400, "invalid_box", "a box is [left, top, right, bottom] in pixels", param="box"
-        )
-    return values[0], values[1], values[2], values[3]
+    if isinstance(values, list) and len(values) == 4:
+        sides = [v for v in map(whole_number, values) if v is not None and 0 <= v < 2**31]
+        if len(sides) == 4 and sides[0] < sides[2] and sides[1] < sides[3]:
+            return sides[0], sides[1], sides[2], sides[3]
+    raise Refusal(400, "invalid_box", "a box is [left, top, right, bottom] in pixels", param="box")
 
 
 async def asked(body: bytes, headers: Headers, limits: Limits) -> Asked:

@@ -35,7 +35,9 @@ def bind(host: str, port: int, token: str | None) -> socket.socket:
         RunError: the port is taken.
     """
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"no address {host}: {error}", hint="e.g. --host 127.0.0.1") from error
     if token is None and not is_loopback(str(address[0])):
@@ -43,7 +45,8 @@ def bind(host: str, port: int, token: str | None) -> socket.socket:
             f"{host} can be reached by others, so a token is needed",
             hint=f"set {TOKEN} (python -c 'import secrets; print(secrets.token_urlsafe())')",
         )
-    sock = socket.socket(family, kind)
+    # Only with its protocol named does asyncio turn off Nagle's delay: 44 ms of every answer.
+    sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(address)
