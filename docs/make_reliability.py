@@ -18,14 +18,13 @@ What the promises were put to. `make torture` does all of it again, some forty m
 
 ## Killed and started again
 
-Every stage was killed with SIGKILL at points drawn at random over its running time, and started
-again by the same command (`train` with `--resume`). Each time it had to end with the bytes of an
+Every stage was killed with SIGKILL at points drawn at random over its running time until so many
+kills had met it, and started again by the same command (`train` with `--resume`), also where it had
+ended before its kill. Each time it had to end with the bytes of an
 undisturbed run (times that are written down aside), with no half-written file under a final name
 after the kill, and no temporary file after the end (`tests/faults/kill.py`).
 
 {kills}
-
-A stage that had ended before its kill counts as tried, not as killed.
 
 ## A disk that is too small
 
@@ -43,6 +42,23 @@ finding: another exception, a crash, five seconds, two gigabytes.
 
 {fuzz}
 
+## Broken requests
+
+To the server as its command starts it (`tests/faults/api.py`): Schemathesis makes requests from the
+document at `/openapi.json`, right and wrong ones, once as it is and once with real images in it;
+then sound bodies are changed at random. A request may be answered, or refused with a 4xx in
+OpenAI's form; anything else is a finding, and so are five seconds and two gigabytes.
+
+{api}
+
+## Under load
+
+{clients} clients for {minutes:.0f} minutes, one request in twenty broken (`tests/faults/load.py`).
+Every sound request had to get the answer that the same request got alone before, every broken one a
+4xx.
+
+{load}
+
 What was found on the way, and mended, stands in the [changelog](../CHANGELOG.md), each with a test.
 """
 
@@ -55,9 +71,9 @@ def table(rows: list[list[str]]) -> str:
 
 def page() -> str:
     """The whole page."""
-    faults, disk, fuzz = (
+    faults, disk, fuzz, api, load = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("faults", "disk", "fuzz")
+        for name in ("faults", "disk", "fuzz", "api", "load")
     )
     kills = [["stage", "tried", "killed", "same result", "lost or half-written"]]
     for name, one in faults.items():

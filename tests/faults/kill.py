@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -210,7 +211,7 @@ def _hidden(path: Path, folder: Path) -> bool:
 
 
 def faults_of(name: str, stage: Stage, points: int, seed: int) -> dict[str, object]:
-    """Try a stage at so many points; the problems found are listed."""
+    """Kill a stage so many times; the problems found are listed."""
     rng, problems, landed = random.Random(f"{name} {seed}"), [], 0
     with tempfile.TemporaryDirectory(prefix=f"kill-{name}-") as place:
         inputs, whole = Path(place) / "inputs", Path(place) / "whole" / "work"
@@ -222,7 +223,9 @@ def faults_of(name: str, stage: Stage, points: int, seed: int) -> dict[str, obje
         whole.parent.mkdir()
         (Path(place) / "w" / "work").rename(whole)
         before, wanted = files(inputs, stage), files(whole, stage)
-        for point in range(points):
+        for point in itertools.count():
+            if landed == points:
+                break
             work = Path(place) / "w" / "work"
             shutil.copytree(inputs, work)
             child = fork(stage.words, work)
@@ -243,7 +246,7 @@ def faults_of(name: str, stage: Stage, points: int, seed: int) -> dict[str, obje
             stray = [p for p in work.rglob(".*") if p.name not in (".lock", HUB_MANIFEST)]
             problems += [f"point {point}: stray {p.relative_to(work)}" for p in stray]
             shutil.rmtree(work)
-    return {"points": points, "killed": landed, "seconds": round(seconds, 2), "problems": problems}
+    return {"points": point, "killed": landed, "seconds": round(seconds, 2), "problems": problems}
 
 
 def size_of(folder: Path) -> int:
