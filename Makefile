@@ -23,10 +23,12 @@ test: $(VENV)/.ready  ## the tests
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-torture: $(VENV)/.ready  ## kill every stage fifty times, read 100,000 broken files of each kind
+torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: an hour or so
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --disk --json docs/results/disk.json
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --json docs/results/fuzz.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/api.py --json docs/results/api.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/load.py --json docs/results/load.json
 	$(BIN)/python docs/make_reliability.py
 
 check: $(VENV)/.ready  ## ruff, mypy and the generated pages

@@ -5,13 +5,17 @@
 For each stage: an undisturbed run, then for each point a fresh folder in which the stage is killed
 after a random part of the undisturbed run's time. What then stands under a final name must be whole
 (equal to the undisturbed run's file, or to what stood there before); started again by the same
-command (`train` with ``--resume``), the stage must end with the same bytes, and leave nothing that
-begins with a dot but ``.lock`` and the manifest of a fetched model. Times that are written down are
-not compared; files that grow line by line while a stage runs are not looked at before its end.
+command (`train` with ``--resume`` once its settings stand there), the stage must end with the same
+bytes, and leave nothing that begins with a dot but ``.lock`` and the manifest of a fetched model.
+Times that are written down are not compared; files that grow line by line while a stage runs are
+not looked at before its end.
 
 With ``--disk`` (root on Linux) each stage meets instead a disk with too little room for what it
-writes, three times: it must end with exit code 1 and a hint, leave nothing half-written under a
-final name, and end with the same bytes once there is room.
+writes, three times, and one that is read-only: it must end with exit code 1 and a hint, leave
+nothing half-written under a final name, and end with the same bytes once there is room.
+
+All folders have a name of 255 bytes, with spaces and Chinese, and the clock goes back an hour
+whenever it is read.
 
 The stages run in forks of one process that has imported everything, so that the time is theirs.
 """
@@ -48,6 +52,8 @@ from qwen2vl_rs.model import session, train  # noqa: E402, F401 - imported once,
 from qwen2vl_rs.model.random_base import Size, write_random_base  # noqa: E402
 from qwen2vl_rs.runs import HUB_MANIFEST  # noqa: E402
 
+WORK = f" two  words,  {'地图' * 40} "  # 255 bytes
+CLOCK = itertools.count(time.time(), -3600)
 LOG = Path(tempfile.gettempdir()) / f"qwen2vl-rs-faults-{os.getpid()}.log"
 # after an interruption fewer questions were asked in the seconds beside them
 TIMES = {"seconds", "train_runtime", "train_questions_per_second"}
@@ -79,6 +85,10 @@ class Stage:
     again: list[str] = field(default_factory=list)
     compared: Callable[[Path], bool] = lambda path: True
     in_steps: str = ""
+
+    def next(self, folder: Path) -> list[str]:
+        """The command that goes on, where the stage had begun."""
+        return [*self.words, *(self.again if any(folder.glob("output/*/config.toml")) else [])]
 
 
 def small_base(folder: Path) -> Path:
@@ -152,6 +162,7 @@ def fork(words: list[str], folder: Path) -> int:
         return child
     os.setpgid(0, 0)  # generate starts processes of its own: they are killed with it
     os.chdir(folder)
+    time.time = lambda: next(CLOCK)
     quiet = os.open(os.devnull, os.O_WRONLY)
     log = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(quiet, 1)
@@ -214,19 +225,19 @@ def faults_of(name: str, stage: Stage, points: int, seed: int) -> dict[str, obje
     """Kill a stage so many times; the problems found are listed."""
     rng, problems, landed = random.Random(f"{name} {seed}"), [], 0
     with tempfile.TemporaryDirectory(prefix=f"kill-{name}-") as place:
-        inputs, whole = Path(place) / "inputs", Path(place) / "whole" / "work"
+        inputs, whole = Path(place) / "inputs", Path(place) / "whole" / WORK
         inputs.mkdir()
         stage.prepare(inputs)
         # in a place of the same name, as absolute paths stand in some files
-        shutil.copytree(inputs, Path(place) / "w" / "work")
-        seconds = finish(stage.words, Path(place) / "w" / "work")
+        shutil.copytree(inputs, Path(place) / "w" / WORK)
+        seconds = finish(stage.words, Path(place) / "w" / WORK)
         whole.parent.mkdir()
-        (Path(place) / "w" / "work").rename(whole)
+        (Path(place) / "w" / WORK).rename(whole)
         before, wanted = files(inputs, stage), files(whole, stage)
         for point in itertools.count():
             if landed == points:
                 break
-            work = Path(place) / "w" / "work"
+            work = Path(place) / "w" / WORK
             shutil.copytree(inputs, work)
             child = fork(stage.words, work)
             time.sleep(seconds * rng.uniform(0.0, 1.0))
@@ -238,7 +249,7 @@ def faults_of(name: str, stage: Stage, points: int, seed: int) -> dict[str, obje
                     json.loads((work / path).read_text())
                 elif digest not in (wanted.get(path), before.get(path)):
                     problems.append(f"point {point}: {path} is not whole")
-            finish([*stage.words, *stage.again], work)
+            finish(stage.next(work), work)
             ended = files(work, stage)
             if ended != wanted:
                 odd = sorted(set(ended.items()) ^ set(wanted.items()))
@@ -265,27 +276,27 @@ def disk_of(name: str, stage: Stage) -> dict[str, object]:
         stage.prepare(inputs)
         _mount(disk, "size=1g")
         try:
-            work = disk / "work"
+            work = disk / WORK
             shutil.copytree(inputs, work)
             finish(stage.words, work)
             before, wanted = files(inputs, stage), files(work, stage)
             written = size_of(work) - size_of(inputs)
-            for share in (0.05, 0.4, 0.8):
+            for share in (0.05, 0.4, 0.8, None):
                 shutil.rmtree(work)
                 shutil.copytree(inputs, work)
-                room = size_of(inputs) + int(written * share) // 4096 * 4096
-                _mount(disk, f"remount,size={room}")
+                room = size_of(inputs) + int(written * (share or 0)) // 4096 * 4096
+                _mount(disk, f"remount,{f'size={room}' if share else 'ro'}")
                 found = _in_want_of_room(stage, work, before, wanted)
                 full += found is not None
                 problems += [f"share {share}: {problem}" for problem in found or []]
-                _mount(disk, "remount,size=1g")
+                _mount(disk, "remount,rw,size=1g")
                 if found is not None:
-                    finish([*stage.words, *stage.again], work)
+                    finish(stage.next(work), work)
                 if files(work, stage) != wanted:
                     problems.append(f"share {share}: another result once there was room")
         finally:
             subprocess.run(["umount", "-l", str(disk)], check=True)
-    return {"points": 3, "full": full, "problems": problems}
+    return {"points": 4, "full": full, "problems": problems}
 
 
 def _mount(disk: Path, options: str) -> None:
