@@ -77,6 +77,7 @@ def files_of(run: Path) -> str:
     told = {
         "config.toml": "all settings; `train config.toml --resume` goes on with the run",
         "manifest.json": "versions, device, seed, fingerprint of the base, hashes of the data",
+        "images.json": "SHA-256 of every image; training stops at one that changes",
         "metrics.jsonl": "one line a step: loss, gradient norm, learning rate, seconds",
         "train_results.json": "mean loss, time, questions per second",
         "checkpoint-*/adapter_model.safetensors": "the adapter, in PEFT's layout: "

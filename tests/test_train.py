@@ -26,6 +26,7 @@ from qwen2vl_rs.model.packing import Ask, pack
 from qwen2vl_rs.model.random_base import Size, write_random_base
 from qwen2vl_rs.model.session import Session
 from qwen2vl_rs.model.train import train
+from qwen2vl_rs.model.trainer import Steps
 from qwen2vl_rs.runs import checkpoints, damage
 
 
@@ -46,8 +47,8 @@ def test_the_files_of_a_run(trained):
     folder, _ = trained
     run = folder / "output" / "Qwen2-VL-2B"
     assert {p.name for p in run.iterdir()} == {
-        ".lock", "config.toml", "manifest.json", "metrics.jsonl", "train_results.json",
-        "checkpoint-4", "checkpoint-8", "eval", "compare.json",
+        ".lock", "config.toml", "images.json", "manifest.json", "metrics.jsonl",
+        "train_results.json", "checkpoint-4", "checkpoint-8", "eval", "compare.json",
     }  # fmt: skip
     for name in ("before", "after"):
         assert (run / "eval" / name / "results.json").is_file()
@@ -210,6 +211,30 @@ def test_images_are_looked_at_before_the_work_starts(here, small_base):
     with pytest.raises(ImageError, match=r"3\.tif"):
         train(configured(small_base))
     assert not (here / "output/Qwen2-VL-2B/config.toml").exists()  # can be started again
+
+
+def test_an_image_that_rots_stops_the_training(here, small_base, monkeypatch):
+    whole, run = Path("whole"), Path("output/Qwen2-VL-2B")
+    train(configured(small_base, f"output={whole}", "training.vision_cache_gb=0"))
+    made, paths = Steps._make, {s.image for s in read_conversations(Path("data_vl_train.json"))}
+    rotten = Path(min(paths))
+    good = rotten.read_bytes()
+
+    def rotting(self, index):
+        if index == 5:  # in the second epoch; still a sound file with one pixel changed
+            rotten.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        return made(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Steps, "_make", rotting)
+        for again in (False, True):  # begun, and gone on with while it is still another
+            with pytest.raises(ImageError, match="changed since the training began") as caught:
+                train(configured(small_base, "training.vision_cache_gb=0"), resume=again)
+            assert str(rotten) in caught.value.message
+            assert "--resume" in caught.value.hint
+    rotten.write_bytes(good)
+    train(configured(small_base), resume=True)
+    assert losses(run) == losses(whole)
 
 
 def test_a_checkpoint_of_another_base_is_refused(trained, tmp_path):

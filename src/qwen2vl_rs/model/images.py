@@ -8,6 +8,7 @@ are added after its first layers (DeepStack), H values each.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +24,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 
 from ..config import ImageRule, ViewConfig
 from ..data.raster import image_size, read_rgb
-from ..errors import ModelError
+from ..errors import ImageError, ModelError
+from ..runs import sha256
 from .tree import Ints
 
 
@@ -110,6 +112,40 @@ class ImageReader:
             ImageError: see `grid`.
         """
         return math.prod(self.grid(path)) // self.merge**2
+
+
+@dataclass(frozen=True, slots=True)
+class UnchangedImages(ImageReader):
+    """Reads images that must stay what they were when training began.
+
+    Training on other pixels than those it began with (a disk that rots, files that are replaced)
+    would go unnoticed for as long as they can be decoded.
+
+    Attributes:
+        digests: SHA-256 of each file by its path.
+    """
+
+    digests: Mapping[str, str]
+
+    def read(self, path: str | Path) -> Pixels:
+        """Read one image.
+
+        Raises:
+            ImageError: it cannot be used, or is another by now.
+        """
+        pixels = self.cut(read_rgb(path, self.rule))
+        if sha256(Path(path)) != self.digests[str(path)]:
+            raise changed([str(path)])
+        return pixels
+
+
+def changed(paths: Sequence[str]) -> ImageError:
+    """The error of images that are not what they were."""
+    more = f" (and {len(paths) - 1:,} more)" if len(paths) > 1 else ""
+    return ImageError(
+        f"{paths[0]}{more}: changed since the training began",
+        hint="put back the file it began with, then go on: --resume; or start anew: --output",
+    )
 
 
 def load_image_reader(folder: Path, view: ViewConfig) -> ImageReader:

@@ -8,7 +8,7 @@ import pickle
 import platform
 import shlex
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from ..runs import (
 from .adapter import add_adapter
 from .attention import choose
 from .evaluate import Outcome, before_and_after
+from .images import UnchangedImages, changed
 from .loader import (
     Base,
     choose_device,
@@ -54,6 +55,8 @@ from .memory import explained_shortage, token_budget
 from .track import tracking, usable
 from .trainer import Steps, TreeTrainer
 from .vision import encode_all
+
+IMAGES = "images.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         # read back, so that every process, and `compare` later, sees the very same samples
         split = Split(*(list(read_conversations(Path(f))) for f in (TRAIN_FILE, TEST_FILE)))
         if team.is_main_process:
-            _check_images(split)
+            _check_images(split, run / IMAGES, resume)
             write_config(run / "config.toml", config)
         finished = resume and (run / "train_results.json").is_file()
         team.wait_for_everyone()
@@ -141,6 +144,9 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     dtype = weights_dtype(device, settings.bf16)
     base = load_base(Path(config.model), config.view, device, dtype, kind)
     team = processes()
+    reader = base.images
+    unchanged = UnchangedImages(reader.processor, reader.rule, read_json(run / IMAGES))
+    base = replace(base, images=unchanged)
     cache = run / "vision-cache"
     paths = list(dict.fromkeys(sample.image for sample in split.train))
     for turn in (team.is_main_process, not team.is_main_process):  # the others find it written
@@ -293,13 +299,20 @@ def _sound_checkpoint(run: Path) -> Path | None:
     return None
 
 
-def _check_images(split: Split) -> None:
-    """Look at every image's header before the long work starts."""
+def _check_images(split: Split, known: Path, resume: bool) -> None:
+    """Look at every image before the long work starts, and write down or compare its digest."""
     images = dict.fromkeys(s.image for part in (split.train, split.test) for s in part)
+    digests = {}
     with Progress("checking images", len(images), "images") as progress:
         for image in images:
             image_size(Path(image))
+            digests[image] = sha256(Path(image))
             progress.advance()
+    before = (read_json(known) if resume else None) or {}
+    other = [image for image in images if before.get(image, digests[image]) != digests[image]]
+    if other:
+        raise changed(other)
+    write_json(known, digests)
 
 
 def _describe(
