@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow torture check docs clean
+.PHONY: help demo test test-slow test-oldest torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -23,6 +23,13 @@ test: $(VENV)/.ready  ## the tests
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
+test-oldest:  ## the tests with the oldest dependencies allowed
+	$(PYTHON) tests/oldest.py >oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet -c oldest.txt -e '.[train,serve,dev]'
+	.venv-oldest/bin/pip check
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2
+
 torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: an hour or so
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --disk --json docs/results/disk.json
@@ -40,6 +47,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/python docs/make_benchmarks.py --check
 	$(BIN)/python docs/make_results.py --check
 	$(BIN)/python docs/make_reliability.py --check
+	$(BIN)/python docs/make_dependencies.py --check
 	$(BIN)/python docs/make_world.py --check
 
 docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
@@ -47,9 +55,10 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_scoring.py
 	$(BIN)/python docs/make_benchmarks.py
 	$(BIN)/python docs/make_results.py
+	$(BIN)/python docs/make_dependencies.py
 	$(BIN)/python docs/make_world.py
 	$(BIN)/qwen2vl-rs demo
 	$(BIN)/python docs/make_pipeline.py demo
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache demo
+	rm -rf $(VENV) .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo

@@ -70,6 +70,10 @@ Every sound request had to get the answer that the same request got alone before
 
 {load}
 
+## Dependencies
+
+The oldest of every range and the newest: [dependencies](dependencies.md).
+
 What was found on the way, and mended, stands in the [changelog](../CHANGELOG.md), each with a test.
 """
 

@@ -86,7 +86,7 @@ def test_bad_lines_are_named(read, line, why):
     ("content", "why"),
     [
         (LINE.encode("utf-16"), "UTF-16"), (LINE.encode("utf-16-le"), "UTF-16"),
-        (gzip.compress(LINE.encode()), "gzip"), (b"PK\x03\x04\n", "zip file"),
+        (gzip.compress(LINE.encode(), mtime=0), "gzip"), (b"PK\x03\x04\n", "zip file"),
         (b"[\n" + LINE.encode() + b"\n]", "one JSON list"), (b"question,answer\n", "CSV"),
     ],
 )  # fmt: skip
