@@ -142,11 +142,11 @@ async def speed(folder: Path, side: int, seconds: float) -> list[dict[str, Any]]
     return rows
 
 
-async def memory(requests: int) -> list[dict[str, Any]]:
+async def memory(side: int, requests: int) -> list[dict[str, Any]]:
     """The server's memory as requests go by; every other image is a new one."""
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-tiny-")) / "base"
     write_random_base(folder, TINY)
-    kinds = itertools.cycle((pictures(64, new=False), pictures(64, new=True)))
+    kinds = itertools.cycle((pictures(side, new=False), pictures(side, new=True)))
     images = (next(kind) for kind in kinds)
     rows = []
     async with serving(folder) as client:
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     chosen = parser.parse_args()
     if chosen.memory:
-        rows = asyncio.run(memory(chosen.requests))
+        rows = asyncio.run(memory(chosen.side, chosen.requests))
     else:
         folder = make_base(chosen.model, torch.float32).folder
         rows = asyncio.run(speed(folder, chosen.side, chosen.seconds))
