@@ -58,7 +58,8 @@ The server and its clients share the machine; each client asks again as soon as 
 `known`: eight images in turn, which stay encoded; `new`: no image twice. Written answers are held
 to 2 tokens, as above. `requests/pass`: how many were answered together.
 """,
-    "servememory": """Memory of a tiny model's server over 10,000 requests (`--memory`), every other one about a new
+    "servememory": """\
+Memory of a tiny model's server over 10,000 requests (`--memory`), every other one about a new
 image:
 """,
 }

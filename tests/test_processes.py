@@ -47,9 +47,9 @@ ACCELERATE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("launch", [TORCHRUN, pytest.param(ACCELERATE, marks=pytest.mark.slow)],
-                         ids=["torchrun", "accelerate"])  # fmt: skip
+@pytest.mark.parametrize("launch", [TORCHRUN, ACCELERATE], ids=["torchrun", "accelerate"])
 def test_two_processes_are_one(tmp_path, small_base, launch):
     runs = {}
     # three images a step over two processes: their shares are never equal

@@ -23,6 +23,7 @@ The stages run in forks of one process that has imported everything, so that the
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import hashlib
 import itertools
@@ -54,7 +55,9 @@ from qwen2vl_rs.runs import HUB_MANIFEST  # noqa: E402
 
 WORK = f" two  words,  {'地图' * 40} "  # 255 bytes
 CLOCK = itertools.count(time.time(), -3600)
-LOG = Path(tempfile.gettempdir()) / f"qwen2vl-rs-faults-{os.getpid()}.log"
+OWN = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-faults-"))
+atexit.register(shutil.rmtree, OWN)  # not in the forks, which end by os._exit
+LOG = OWN / "stderr"
 # after an interruption fewer questions were asked in the seconds beside them
 TIMES = {"seconds", "train_runtime", "train_questions_per_second"}
 TIMING = "timing.json"
@@ -93,7 +96,7 @@ class Stage:
 
 def small_base(folder: Path) -> Path:
     """The base of all stages, made once."""
-    path = Path(tempfile.gettempdir()) / f"qwen2vl-rs-faults-{os.getpid()}" / "base"
+    path = OWN / "base"
     if not path.exists():
         size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
         write_random_base(path, size, shard="100KB")
