@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PAGE = Path(__file__).with_name("dependencies.md")
+GPU = ("nvidia-", "cuda-", "triton")  # what torch needs on a GPU; its CPU build does not
 PARTS = {"the light part": "", "`[train]`": "train", "`[serve]`": "serve"}
 
 TEXT = """\
@@ -28,7 +29,7 @@ that was measured.
 ## Licences
 
 All that `pip install '.[train,serve]'` installs on Linux without a GPU, by what the packages say of
-themselves. With a GPU torch brings NVIDIA's libraries, under NVIDIA's own terms.
+themselves. For a GPU torch brings Triton (MIT) and NVIDIA's libraries, under NVIDIA's own terms.
 
 | package | licence | needed by |
 |---|---|---|
@@ -49,6 +50,8 @@ def closure(name: str, extra: str, found: dict[str, metadata.Distribution]) -> N
         return
     for line in found[normal(name)].requires or []:
         needed = Requirement(line)
+        if normal(name) == "torch" and normal(needed.name).startswith(GPU):
+            continue
         if needed.marker is None or needed.marker.evaluate({"extra": extra}):
             for one in needed.extras or {""}:
                 closure(needed.name, one, found)

@@ -1,15 +1,18 @@
-"""Fixtures: small random bases in the published layout, and a run, made once a session."""
+"""Fixtures: small random bases in the published layout, and a run, made once a session.
+
+What needs torch is imported where it is used: the process that only hands tests to others starts
+without it.
+"""
 
 from importlib import util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from factory import make_samples
 from qwen2vl_rs.config import load_config
 from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.model.random_base import Size, write_random_base
-from qwen2vl_rs.model.train import train
 
 SETTINGS = [
     "training.learning_rate=0.01", "training.images_per_step=2", "training.questions_per_image=5",
@@ -23,19 +26,25 @@ def configured(base, *more):
     return load_config(None, [*SETTINGS, f"model={base}", *more])
 
 
+def _base(folder: Path, layers: int = 2, vision_hidden: int = 32, **more: Any) -> Path:
+    from qwen2vl_rs.model.random_base import Size, write_random_base
+
+    vision_layers = 1 if layers == 2 else layers
+    size = Size(64, layers, vision_hidden=vision_hidden, vision_layers=vision_layers, kv_heads=1)
+    return write_random_base(folder, size, **more)
+
+
 @pytest.fixture(scope="session")
 def small_base(tmp_path_factory) -> Path:
     """A base with a cut-down vocabulary, whose special-token ids differ from the published."""
-    size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
-    return write_random_base(tmp_path_factory.mktemp("small") / "base", size, shard="100KB")
+    return _base(tmp_path_factory.mktemp("small") / "base", shard="100KB")
 
 
 @pytest.fixture(scope="session", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def family_base(request, tmp_path_factory) -> Path:
     """A base of each family, deep enough for what is special in it (windows, DeepStack)."""
-    size = Size(hidden=64, layers=3, vision_hidden=64, vision_layers=3, kv_heads=1)
     folder = tmp_path_factory.mktemp(request.param) / "base"
-    return write_random_base(folder, size, family=request.param, shard="200KB")
+    return _base(folder, layers=3, vision_hidden=64, family=request.param, shard="200KB")
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +54,14 @@ def real_base(tmp_path_factory) -> Path:
     if found is None or found.origin is None:
         pytest.skip("the package dashscope, which carries the Qwen merges, is not installed")
     merges = Path(found.origin).parent / "resources" / "qwen.tiktoken"
-    size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
-    return write_random_base(
-        tmp_path_factory.mktemp("real") / "base", size, vocabulary=merges, shard="20MB"
-    )
+    return _base(tmp_path_factory.mktemp("real") / "base", vocabulary=merges, shard="20MB")
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, small_base):
     """A finished run, not to be written to."""
+    from qwen2vl_rs.model.train import train
+
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
