@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# the same bytes are promised on a CPU, and with the same number of threads
+ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
 .PHONY: help demo test test-slow test-oldest torture check docs clean
 
@@ -31,11 +33,11 @@ test-oldest:  ## the tests with the oldest dependencies allowed
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2
 
 torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: an hour or so
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kill.py --disk --json docs/results/disk.json
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --json docs/results/fuzz.json
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/api.py --json docs/results/api.json
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/load.py --json docs/results/load.json
+	$(ALONE) $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
+	$(ALONE) $(BIN)/python tests/faults/kill.py --disk --json docs/results/disk.json
+	$(ALONE) $(BIN)/python tests/faults/fuzz.py --json docs/results/fuzz.json
+	$(ALONE) $(BIN)/python tests/faults/api.py --json docs/results/api.json
+	$(ALONE) $(BIN)/python tests/faults/load.py --json docs/results/load.json
 	$(BIN)/python docs/make_reliability.py
 
 check: $(VENV)/.ready  ## ruff, mypy and the generated pages

@@ -41,8 +41,7 @@ and with the same bytes once there was room.
 | fault | what happens | test |
 |---|---|---|
 | an image of the training changes, though it can still be read | training stops and names it; with the file put back, `--resume` ends with the losses of an undisturbed run | `tests/test_train.py::test_an_image_that_rots_stops_the_training` |
-| a bit of a checkpoint flips | `--resume` names the file, removes that checkpoint and goes on from the one before, with the same losses | `tests/test_train.py::test_resuming_gives_the_same_losses_and_adapter` |
-| a file of a checkpoint is missing | as above | `tests/test_runs.py::test_a_file_cut_short_or_missing_is_damage` |
+| a bit of a checkpoint flips, or a file of it is missing | `--resume` names the file, removes that checkpoint and goes on from the one before, with the same losses | `tests/test_train.py::test_resuming_gives_the_same_losses_and_adapter` |
 | a second process in the folder of a run | refused | `tests/test_runs.py::test_a_second_process_is_refused_until_the_first_is_gone` |
 
 ## Broken files

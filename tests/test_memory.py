@@ -55,5 +55,6 @@ def test_a_shortage_names_the_setting_and_its_half(error):
 
 
 def test_other_failures_pass():
+    # a RuntimeError, as a shortage on a CPU is, but one that does not speak of memory
     with pytest.raises(NotImplementedError), explained_shortage(2048):
         raise NotImplementedError("x")

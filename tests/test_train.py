@@ -145,15 +145,18 @@ def test_resuming_gives_the_same_losses_and_adapter(trained, here, small_base, c
     run = Path("output/Qwen2-VL-2B")
     train(configured(small_base))
     whole = losses(run), (run / "checkpoint-8/adapter_model.safetensors").read_bytes()
-    # as if it had been killed after step 6, and the newest checkpoint damaged by the disk
-    shutil.copytree(run / "checkpoint-8", run / "checkpoint-6")
+    # as if it had been killed after step 7, and the newest checkpoints damaged by the disk
+    for step in (6, 7):
+        shutil.copytree(run / "checkpoint-8", run / f"checkpoint-{step}")
     shutil.rmtree(run / "checkpoint-8")
     (run / "train_results.json").unlink()
     weights = run / "checkpoint-6/adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    (run / "checkpoint-7/optimizer.pt").unlink()
     capsys.readouterr()
     train(configured(small_base), resume=True)
     told = capsys.readouterr().err
+    assert "checkpoint-7 is not used, and removed: optimizer.pt is missing" in told
     assert "checkpoint-6 is not used, and removed: adapter_model.safetensors has" in told
     assert "resuming from output/Qwen2-VL-2B/checkpoint-4" in told
     assert whole == (losses(run), (run / "checkpoint-8/adapter_model.safetensors").read_bytes())
