@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from qwen2vl_rs.runs import newest_checkpoint
+from qwen2vl_rs.run import newest_checkpoint
 
 PAGE = Path(__file__).with_name("pipeline.md")
 

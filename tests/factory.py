@@ -12,8 +12,8 @@ from rasterio.transform import from_origin
 
 from qwen2vl_rs.config import Config, write_config
 from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.files import seal, sha256, write_json
 from qwen2vl_rs.records import Prediction, Sample
-from qwen2vl_rs.runs import seal, sha256, write_json
 from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.scoring.score import results
 

@@ -21,10 +21,10 @@ from qwen2vl_rs.data.raster import read_rgb
 from qwen2vl_rs.data.sources import read_samples
 from qwen2vl_rs.data.tables import write_csv
 from qwen2vl_rs.errors import ImageError, RunError
+from qwen2vl_rs.files import seal
 from qwen2vl_rs.model.base import FOLDER
 from qwen2vl_rs.model.session import Session
 from qwen2vl_rs.model.train import train
-from qwen2vl_rs.runs import seal
 from test_vectors import write as write_vectors
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -131,7 +131,7 @@ def test_config_is_read_without_weights(base):
 
 
 def test_runs_without_checkpoints_say_so(tmp_path):
-    from qwen2vl_rs.runs import newest_checkpoint
+    from qwen2vl_rs.run import newest_checkpoint
 
     with pytest.raises(RunError, match="no checkpoint in"):
         newest_checkpoint(tmp_path)

@@ -18,6 +18,7 @@ from factory import make_samples
 from qwen2vl_rs.config import ViewConfig, load_config
 from qwen2vl_rs.data.tables import read_conversations, write_conversations
 from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
+from qwen2vl_rs.files import damage
 from qwen2vl_rs.model import asking
 from qwen2vl_rs.model.answer import forward
 from qwen2vl_rs.model.compare import compare
@@ -27,7 +28,7 @@ from qwen2vl_rs.model.random_base import Size, write_random_base
 from qwen2vl_rs.model.session import Session
 from qwen2vl_rs.model.train import train
 from qwen2vl_rs.model.trainer import Steps
-from qwen2vl_rs.runs import checkpoints, damage
+from qwen2vl_rs.run import checkpoints
 
 
 @pytest.fixture
@@ -272,7 +273,7 @@ def test_nothing_needs_torchvision(trained, small_base):
 
 
 def test_two_processes_do_not_share_a_run(here, small_base):
-    from qwen2vl_rs.runs import run_lock
+    from qwen2vl_rs.files import run_lock
 
     with (
         run_lock(Path("output/Qwen2-VL-2B")),

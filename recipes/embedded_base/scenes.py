@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qwen2vl_rs.console import Progress
-from qwen2vl_rs.runs import atomic_write
+from qwen2vl_rs.files import atomic_write
 from qwen2vl_rs.world.elements import Element, Layer
 from qwen2vl_rs.world.scene import CLASSES, make_scene, truth
 from qwen2vl_rs.world.things import SHAPES, SIZES, Phrase, Rules, Things

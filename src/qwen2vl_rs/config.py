@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from .errors import ConfigError
-from .runs import atomic_write
+from .files import atomic_write
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]

@@ -19,8 +19,8 @@ from PIL import Image
 from ..config import ViewConfig
 from ..console import Progress, say
 from ..errors import DataError, RunError
+from ..files import staged_folder, write_json
 from ..records import Sample
-from ..runs import staged_folder, write_json
 from .raster import read_rgb
 from .sources import read_samples
 

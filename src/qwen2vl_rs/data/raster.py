@@ -51,7 +51,7 @@ from rasterio.windows import Window
 
 from ..config import ImageRule
 from ..errors import ImageError
-from ..runs import atomic_write
+from ..files import atomic_write
 from .pixels import eight_bit, expand_palette, stretch
 
 #: Longest side, in pixels.

@@ -25,8 +25,8 @@ from typing import Any
 
 from ..console import say
 from ..errors import DataError
+from ..files import atomic_write
 from ..records import Sample
-from ..runs import atomic_write
 from . import jsonstream
 
 VISION_START = "<|vision_start|>"

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ..console import Progress, say
 from ..data.georaster import LargeImage, open_scene
 from ..errors import RunError
+from ..files import appending, atomic_write, run_lock
 from ..model.ahead import ahead
 from ..model.session import Session
-from ..runs import appending, atomic_write, run_lock
 from .files import write_map, write_windows
 from .values import Band, band
 from .windows import LEAST_DATA, Grid, lay_grid, pieces

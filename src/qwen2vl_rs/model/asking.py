@@ -18,8 +18,8 @@ from ..config import EvalConfig, TrainingSettings, ViewConfig
 from ..console import Progress, say
 from ..data.raster import image_size
 from ..data.split import group_by_image
+from ..files import appending, atomic_write, read_json, sha256, sweep, write_json
 from ..records import Prediction, Sample
-from ..runs import appending, atomic_write, read_json, sha256, sweep, write_json
 from ..scoring.answers import normalise
 from ..scoring.answersets import AnswerSet, answer_sets
 from ..scoring.controls import shuffle_images

@@ -8,7 +8,8 @@ from ..config import Config, load_config
 from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import RunError
-from ..runs import TEST_FILE, TRAIN_FILE, newest_checkpoint, run_lock, sha256
+from ..files import run_lock, sha256
+from ..run import TEST_FILE, TRAIN_FILE, newest_checkpoint
 from ..scoring.pairs import Pair, pairs
 from .asking import Evaluator
 from .evaluate import run_questions

@@ -13,17 +13,9 @@ from ..console import say
 from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import ModelError, RunError
+from ..files import read_json, run_lock, sha256, write_json
 from ..records import Prediction, Sample
-from ..runs import (
-    TEST_FILE,
-    TRAIN_FILE,
-    checkpoints,
-    newest_checkpoint,
-    read_json,
-    run_lock,
-    sha256,
-    write_json,
-)
+from ..run import TEST_FILE, TRAIN_FILE, checkpoints, newest_checkpoint
 from ..scoring.compare import Comparison, compare_runs
 from ..scoring.score import Results, results
 from .asking import Evaluator

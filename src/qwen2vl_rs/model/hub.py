@@ -24,8 +24,8 @@ from pydantic import BaseModel, ValidationError
 
 from ..console import Progress, say, warn
 from ..errors import HubError
-from ..runs import HUB_MANIFEST as MANIFEST
-from ..runs import sha256, write_json
+from ..files import HUB_MANIFEST as MANIFEST
+from ..files import sha256, write_json
 from .hub_clients import Client, Interrupted, Listing, RemoteFile, connect
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"

@@ -25,7 +25,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 from ..config import ImageRule, ViewConfig
 from ..data.raster import image_size, read_rgb
 from ..errors import ImageError, ModelError
-from ..runs import sha256
+from ..files import sha256
 from .tree import Ints
 
 

@@ -28,17 +28,8 @@ from transformers.utils import logging as hf_logging
 from ..config import ViewConfig
 from ..console import set_quiet
 from ..errors import ModelError
-from ..runs import (
-    CHECKSUMS,
-    HUB_MANIFEST,
-    atomic_write,
-    checkpoints,
-    damage,
-    newest_checkpoint,
-    read_json,
-    sha256,
-    write_json,
-)
+from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, sha256, write_json
+from ..run import checkpoints, newest_checkpoint
 from .attention import Kind, implementation
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format

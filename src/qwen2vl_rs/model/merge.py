@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ..console import Progress
 from ..errors import ModelError
-from ..runs import CHECKSUMS, HUB_MANIFEST, damage, read_json
+from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json
 from .loader import ADAPTER, read_card, require_base
 
 _PREPROCESSOR = "preprocessor_config.json"

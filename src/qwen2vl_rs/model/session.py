@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..config import Config, ViewConfig
 from ..errors import ModelError, RunError
-from ..runs import sha256
+from ..files import sha256
 from ..scoring.answersets import answer_sets
 from ..scoring.grammar import question_type
 from .answer import answer

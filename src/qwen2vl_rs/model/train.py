@@ -25,18 +25,9 @@ from ..data.sources import read_samples
 from ..data.split import leak, split_by_image, split_by_question
 from ..data.tables import read_conversations, write_conversations
 from ..errors import DataError, RunError
+from ..files import damage, read_json, run_lock, sha256, write_json
 from ..records import Sample
-from ..runs import (
-    TEST_FILE,
-    TRAIN_FILE,
-    checkpoints,
-    damage,
-    read_json,
-    read_metrics,
-    run_lock,
-    sha256,
-    write_json,
-)
+from ..run import TEST_FILE, TRAIN_FILE, checkpoints, read_metrics
 from .adapter import add_adapter
 from .attention import choose
 from .evaluate import Outcome, before_and_after

@@ -32,8 +32,9 @@ from ..config import TrainingSettings, ViewConfig
 from ..console import Progress
 from ..data.split import group_by_image
 from ..errors import RunError
+from ..files import appending, atomic_write, staged_folder
 from ..records import Sample
-from ..runs import appending, atomic_write, checkpoints, read_metrics, staged_folder
+from ..run import checkpoints, read_metrics
 from .ahead import Ahead
 from .answer import forward
 from .images import Images

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from ..console import Progress, say
-from ..runs import appending, atomic_write, sha256
+from ..files import appending, atomic_write, sha256
 from .images import Pixels
 from .loader import Base
 

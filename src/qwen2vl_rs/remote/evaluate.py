@@ -21,8 +21,8 @@ from ..console import Progress, say
 from ..data.raster import read_rgb
 from ..data.split import group_by_image, limit_by_image
 from ..errors import DataError
+from ..files import appending, atomic_write, read_json, run_lock, sha256, sweep, write_json
 from ..records import Prediction, Sample
-from ..runs import appending, atomic_write, read_json, run_lock, sha256, sweep, write_json
 from ..scoring.answers import normalise
 from ..scoring.controls import shuffle_images
 from ..scoring.grammar import type_of

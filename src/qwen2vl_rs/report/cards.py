@@ -10,8 +10,9 @@ from typing import Any
 
 from ..data.sources import read_samples
 from ..data.split import leak
+from ..files import sha256
 from ..records import Sample
-from ..runs import TEST_FILE, TRAIN_FILE, sha256
+from ..run import TEST_FILE, TRAIN_FILE
 from ..scoring.grammar import type_of
 from ..scoring.metrics import type_order
 from . import ran, scores

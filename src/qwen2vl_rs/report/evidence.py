@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from ..config import Config, ImageRule, load_config
 from ..errors import RunError
+from ..files import read_json, sha256
 from ..records import Prediction
-from ..runs import TRAIN_FILE, read_json, read_metrics, sha256
+from ..run import TRAIN_FILE, read_metrics
 from ..scoring.compare import Comparison, compare_runs, match
 from ..scoring.grammar import type_of
 from ..scoring.predictions import read_predictions, read_training

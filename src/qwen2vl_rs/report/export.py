@@ -10,15 +10,8 @@ from typing import Any
 
 from ..console import warn
 from ..errors import RunError
-from ..runs import (
-    CHECKSUMS,
-    HUB_MANIFEST,
-    damage,
-    newest_checkpoint,
-    read_json,
-    staged_folder,
-    write_json,
-)
+from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
+from ..run import newest_checkpoint
 from .cards import data_card, model_card
 from .evidence import from_run
 

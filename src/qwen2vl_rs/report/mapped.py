@@ -15,8 +15,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..files import atomic_write
 from ..geo.values import Band
-from ..runs import atomic_write
 from .page import environment
 from .words import Words
 

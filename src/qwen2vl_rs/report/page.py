@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import __version__
 from ..config import to_toml
-from ..runs import atomic_write
+from ..files import atomic_write
 from . import changes, measures, ran, scores
 from .evidence import Evidence
 from .parts import Page, Section

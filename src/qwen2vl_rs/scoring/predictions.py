@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 from ..data import jsonstream
 from ..data.sources import read_samples
 from ..errors import DataError
+from ..files import atomic_write
 from ..records import Prediction, Sample
-from ..runs import atomic_write
 from .grammar import question_type
 
 _LONGEST_LINE = 1 << 20  # bytes

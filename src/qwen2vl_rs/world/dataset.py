@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..runs import atomic_write
+from ..files import atomic_write
 from .questions import Question
 
 SPLITS = ("train", "val", "test")

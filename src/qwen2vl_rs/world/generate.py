@@ -19,7 +19,7 @@ from .. import __version__
 from ..console import Progress, say, warn
 from ..data.raster import write_geotiff
 from ..errors import DataError, RunError
-from ..runs import read_json, run_lock, write_json
+from ..files import read_json, run_lock, write_json
 from . import summary
 from .balance import SURPLUS, balance
 from .dataset import LAYOUTS, SPLITS, Picture, assign, write_lists

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from ..data.raster import reproject, write_geotiff
 from ..errors import ConfigError
-from ..runs import atomic_write
+from ..files import atomic_write
 from . import render
 from .elements import Element, classify
 from .features import Feature

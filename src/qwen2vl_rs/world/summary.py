@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..config import ImageRule
 from ..data.raster import read_rgb
-from ..runs import atomic_write
+from ..files import atomic_write
 from ..scoring.protocols import class_order, protocol
 from .dataset import SPLITS, Picture
 from .questions import Manner, Question

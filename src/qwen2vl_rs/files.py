@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, found again, and checked by content."""
+"""Files: written whole or not at all, locked, and checked by content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,6 @@ from .errors import RunError
 
 HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
 CHECKSUMS = "checksums.json"
-TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
 
 
 @contextlib.contextmanager
@@ -138,24 +136,6 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """The ``checkpoint-<step>`` folders of a run, oldest first."""
-    found = [(re.fullmatch(r"checkpoint-(\d+)", p.name), p) for p in run.glob("checkpoint-*")]
-    return [p for _, p in sorted((int(m[1]), p) for m, p in found if m and p.is_dir())]
-
-
-def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run.
-
-    Raises:
-        RunError: there is none.
-    """
-    found = checkpoints(run)
-    if not found:
-        raise RunError(f"no checkpoint in {run}", hint="train first: qwen2vl-rs train")
-    return found[-1]
-
-
 @contextlib.contextmanager
 def run_lock(run: Path) -> Iterator[None]:
     """Hold a run folder (made if missing) for one process at a time.
@@ -211,17 +191,3 @@ def staged_folder(final: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of ``metrics.jsonl``; a last line cut short by a crash is dropped."""
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
-    found = []
-    for line in lines:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            break
-    return found

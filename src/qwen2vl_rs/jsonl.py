@@ -1,0 +1,37 @@
+"""JSON Lines that grow while work proceeds: one reader for all of them.
+
+Whoever appends to such a file may be killed, or the power may fail, in the middle of a line; some
+file systems then show a stretch of NULs, or nothing. What stands before that is sound.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_jsonl(path: Path) -> tuple[list[Any], int]:
+    """The values of a file up to its last sound line, and the byte at which that line ends.
+
+    A line counts when it ends in a line break and is JSON; the first that does not ends the
+    file. An absent file has no lines.
+
+    Raises:
+        OSError: the file is there and cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    values: list[Any] = []
+    end = 0
+    for line in content.splitlines(keepends=True):
+        try:
+            if not line.endswith(b"\n"):
+                break
+            values.append(json.loads(line.decode("utf-8")))
+        except ValueError:
+            break
+        end += len(line)
+    return values, end
