@@ -137,7 +137,7 @@ def test_no_module_imports_itself_through_others():
         ("geo.new", "import rasterio.features", "rasterio.features"),
         ("serve.new", "from ..report import text", "report.text"),
         ("report.new", "from safetensors.torch import load", "safetensors.torch"),
-        ("runs", "import numpy", "numpy"),
+        ("files", "import numpy", "numpy"),
         ("errors", "from .data import tables", "data.tables"),
     ],
 )
