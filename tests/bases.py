@@ -68,3 +68,17 @@ def trained(tmp_path_factory, small_base):
         write_conversations(Path("data_vl.json"), make_samples(folder / "images", images=6))
         outcome = train(configured(small_base))
     return folder, outcome
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """FlexAttention uncompiled, where it also has a backward pass on a CPU."""
+    import torch
+
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    monkeypatch.setattr(
+        "torch.nn.attention.flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True
+    )
+    torch.compiler.set_stance("force_eager")
+    yield
+    torch.compiler.set_stance("default")

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from qwen2vl_rs.console import Progress
 from qwen2vl_rs.model.answer import answer, forward
 from qwen2vl_rs.model.images import Pixels
+from qwen2vl_rs.model.inputs import Target, make_inputs
 from qwen2vl_rs.model.loader import Base
 from qwen2vl_rs.model.packing import Ask, pack, sharing_order
 from qwen2vl_rs.model.prompt import PromptFormat, load_prompt_format
@@ -83,7 +84,7 @@ class Lessons:
         asks = [self._ask(rng, int(n), prompts) for n in chosen]
         asks, _ = sharing_order(asks)
         (batch,) = pack(asks, prompts, 2, 1 << 20)
-        logits = forward(self.base.model, batch, torch.from_numpy(batch.layout.predictors))
+        logits = forward(self.base.model, make_inputs(batch, Target.of(self.base.model)))
         return cross_entropy(logits, torch.from_numpy(batch.layout.targets))
 
     def _ask(self, rng: np.random.Generator, n: int, prompts: PromptFormat) -> Ask:

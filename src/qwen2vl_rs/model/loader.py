@@ -32,6 +32,7 @@ from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, sh
 from ..run import checkpoints, newest_checkpoint
 from .attention import Kind, implementation
 from .images import ImageReader, load_image_reader
+from .precision import choose_precision
 from .prompt import PromptFormat, load_prompt_format
 
 FAMILIES = {
@@ -124,18 +125,6 @@ def choose_device() -> torch.device:
     return torch.device("cpu")
 
 
-def choose_dtype(device: torch.device, bf16: bool | None = None) -> torch.dtype:
-    """Brain floats where asked for, or by itself on a CUDA device that has them."""
-    if bf16 is None:
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if bf16 else torch.float32
-
-
-def weights_dtype(device: torch.device, bf16: bool | None) -> torch.dtype:
-    """Type of the frozen weights: on a CPU float32, from which autocast rounds as it goes."""
-    return torch.float32 if device.type == "cpu" else choose_dtype(device, bf16)
-
-
 def read_config(folder: Path) -> Any:
     """Read and check the configuration of a base.
 
@@ -223,7 +212,7 @@ def load_base(
         model, info = FAMILIES[config.model_type].from_pretrained(
             folder,
             config=config,
-            dtype=dtype or weights_dtype(device, None),
+            dtype=dtype or choose_precision(device).weights,
             attn_implementation=implementation(attention),
             local_files_only=True,
             use_safetensors=True,
