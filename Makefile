@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # the same bytes are promised on a CPU, and with the same number of threads
 ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help demo test test-slow test-oldest torture check docs clean
+.PHONY: help demo test test-slow kit test-oldest torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -24,6 +24,9 @@ test: $(VENV)/.ready  ## the tests
 
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
+
+kit: $(VENV)/.ready  ## what is ready for a GPU, packed and run on the CPU
+	$(BIN)/python -m pytest -q -m slow tests/test_kit.py
 
 test-oldest:  ## the tests with the oldest dependencies allowed
 	$(PYTHON) tests/oldest.py >oldest.txt
@@ -51,6 +54,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/python docs/make_reliability.py --check
 	$(BIN)/python docs/make_dependencies.py --check
 	$(BIN)/python docs/make_world.py --check
+	$(BIN)/python docs/make_gpu.py --check
 
 docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_cli.py
@@ -59,6 +63,7 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_results.py
 	$(BIN)/python docs/make_dependencies.py
 	$(BIN)/python docs/make_world.py
+	$(BIN)/python docs/make_gpu.py
 	$(BIN)/qwen2vl-rs demo
 	$(BIN)/python docs/make_pipeline.py demo
 

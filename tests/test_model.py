@@ -39,25 +39,28 @@ def with_adapter(base):
 
 def plain_inputs(base, pixels, ids):
     ids = torch.tensor(np.array(ids))[None]
-    return {
+    inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "mm_token_type_ids": (ids == base.prompts.image_id).int(),
         "pixel_values": pixels.patches,
         "image_grid_thw": torch.tensor([pixels.grid]),
     }
+    return {name: value.to(base.model.device) for name, value in inputs.items()}
 
 
 def plain_loss(base, model, samples):
     """Summed loss and its number of tokens, one ordinary sequence a question."""
-    total, count = torch.zeros(()), 0
+    total, count = torch.zeros((), device=base.model.device), 0
     for s in samples:
         pixels = base.images.read(s.image)
         prompt = [*base.prompts.root_ids(pixels.tokens), *base.prompts.question_ids(s.question)]
         target = base.prompts.answer_ids(s.answer)
         logits = model(**plain_inputs(base, pixels, prompt + target)).logits[0]
         total = total + cross_entropy(
-            logits[len(prompt) - 1 : -1].float(), torch.tensor(target), reduction="sum"
+            logits[len(prompt) - 1 : -1].float(),
+            torch.tensor(target, device=logits.device),
+            reduction="sum",
         )
         count += len(target)
     return total, count
@@ -72,9 +75,8 @@ def tree_loss(base, model, samples, budget, images=None):
         for group in group_by_image(samples)
     ]
     packs = list(pack(asks, base.prompts, 2, budget))
-    total = sum(
-        (pack_loss(model, make_inputs(p, Target.of(model))) for p in packs), torch.zeros(())
-    )
+    losses = (pack_loss(model, make_inputs(p, Target.of(model))) for p in packs)
+    total = sum(losses, torch.zeros((), device=base.model.device))
     return total, sum(len(p.layout.targets) for p in packs)
 
 

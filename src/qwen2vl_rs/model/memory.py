@@ -36,10 +36,15 @@ def token_budget(model: Any, wanted: int | None = None, *, checkpointing: bool =
     """
     if wanted is not None:
         return wanted
-    total = device_memory(model.device)
-    room = total - _RESERVED - _kept_bytes(model)
+    room = device_memory(model.device) - training_memory(model, 0, checkpointing)
     fits = int(room / bytes_per_token(model.config, model.dtype.itemsize, checkpointing))
     return max(_LEAST, min(fits // 256 * 256, _MOST[model.device.type]))
+
+
+def training_memory(model: Any, tokens: int, checkpointing: bool = True) -> float:
+    """Bytes that training takes at most, with packs of so many tokens: an estimate from above."""
+    each = bytes_per_token(model.config, model.dtype.itemsize, checkpointing)
+    return _RESERVED + _kept_bytes(model) + tokens * each
 
 
 def device_memory(device: torch.device) -> int:

@@ -41,7 +41,7 @@ from .loader import (
     processes,
     read_config,
 )
-from .memory import explained_shortage, token_budget
+from .memory import device_memory, explained_shortage, token_budget, training_memory
 from .precision import Precision, choose_precision
 from .track import tracking, usable
 from .trainer import Steps, TreeTrainer
@@ -329,6 +329,8 @@ def _describe(
         f"{steps.steps:,} steps, each up to {settings.questions_per_image} questions about "
         f"{settings.images_per_step} images, at most {steps.budget:,} tokens at once"
     )
+    needed = training_memory(model, steps.budget, settings.gradient_checkpointing) / 1e9
+    say(f"memory: {needed:.1f} GB at most, of {device_memory(device) / 1e9:.1f} GB (estimate)")
 
 
 def versions() -> dict[str, str]:
