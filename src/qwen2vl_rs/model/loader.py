@@ -33,6 +33,7 @@ from ..run import checkpoints, newest_checkpoint
 from .attention import Kind, implementation
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
+from .usage import TEMPLATE, checkpoint_readme
 
 FAMILIES = {
     "qwen2_vl": Qwen2VLForConditionalGeneration,
@@ -102,19 +103,6 @@ def processes() -> PartialState:
     if not team.is_main_process:
         set_quiet(True, also_warnings=True)
     return team
-
-
-_README = """\
----
-base_model: {base}
-library_name: peft
-pipeline_tag: image-text-to-text
-tags: [remote-sensing, rsvqa, lora]
----
-
-LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and satellite images.
-`qwen2vl_rs.json` says which base it belongs to and how images and questions were shown to it.
-"""
 
 
 def choose_device() -> torch.device:
@@ -332,12 +320,14 @@ def write_card(
     }
     write_json(checkpoint / CARD, value)
     # PEFT writes the base as it was named on the command line, and an empty model card
-    known = read_json(base.folder / HUB_MANIFEST) or {}
-    name = known.get("repo_id", value["base"])
-    adapter = read_json(checkpoint / "adapter_config.json")
-    write_json(checkpoint / "adapter_config.json", {**adapter, "base_model_name_or_path": name})
+    name = (read_json(base.folder / HUB_MANIFEST) or {}).get("repo_id")
+    adapter = read_json(checkpoint / "adapter_config.json") or {}
+    adapter["base_model_name_or_path"] = name or value["base"]
+    write_json(checkpoint / "adapter_config.json", adapter)
+    with atomic_write(checkpoint / TEMPLATE) as file:
+        file.write(base.prompts.tokenizer.get_chat_template())
     with atomic_write(checkpoint / "README.md") as file:
-        file.write(_README.format(base=name))
+        file.write(checkpoint_readme(view, name))
 
 
 def read_card(checkpoint: Path) -> CheckpointCard:

@@ -8,18 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..config import Config, ViewConfig
 from ..console import warn
 from ..errors import RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
+from ..model.usage import TEMPLATE, Usage
 from ..run import newest_checkpoint
 from .cards import data_card, model_card
-from .evidence import from_run
+from .evidence import Evidence, from_run
 
+_VIEW = "qwen2vl_rs.json"  # of a checkpoint: how images and questions were shown
 _FILES = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "preprocessor_config.json",
-    "qwen2vl_rs.json",
+    TEMPLATE,
+    _VIEW,
 )
 
 
@@ -63,9 +67,23 @@ def export(
             merge(checkpoint, staging)
         else:
             _copy_adapter(checkpoint, staging, {**adapter, "base_model_name_or_path": base})
-        card = model_card(found, base, merged=merge is not None)
+        card = model_card(found, _usage(found, checkpoint, base, adapter=merge is None))
         for name, text in (("README.md", card), ("DATA.md", data_card(found))):
             (staging / name).write_text(text, encoding="utf-8")
+
+
+def _usage(found: Evidence, checkpoint: Path, base: str | None, adapter: bool) -> Usage:
+    """How the export is run: as the checkpoint says, for settings of a run can be edited."""
+    config = found.config or Config()
+    shown = (read_json(checkpoint / _VIEW) or {}).get("view")
+    return Usage(
+        view=ViewConfig.model_validate(shown) if shown else config.view,
+        adapter=adapter,
+        base=base,
+        own_template=(checkpoint / TEMPLATE).is_file(),
+        max_new_tokens=config.eval.max_new_tokens,
+        closed=config.eval.answers == "closed",
+    )
 
 
 def _copy_adapter(checkpoint: Path, folder: Path, config: dict[str, Any]) -> None:
