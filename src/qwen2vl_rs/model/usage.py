@@ -138,10 +138,11 @@ def python(how: Usage) -> str:
 
 def _notes(how: Usage) -> list[str]:
     notes = [
-        "`float32` gives the answers of this program. `torch.bfloat16` needs half the memory; where "
-        "two answers are nearly as probable it can give the other one. `float16` can overflow.",
-        "`mm_token_type_ids` says which tokens are the image. Without it the image's tokens get the "
-        "positions of text, and some answers change, without any message.",
+        "In `torch.float32` the answers are those of Qwen2-VL-RS in float32. `torch.bfloat16` "
+        "needs half the memory; where two answers are nearly as probable it can give the other "
+        "one. `torch.float16` can overflow.",
+        "`mm_token_type_ids` says which tokens are the image. Without it they get the positions of "
+        "text, and some answers change, without any message.",
         "The instruction stands between image and question, as in training.",
         _images(how.view.image),
     ]
@@ -182,7 +183,10 @@ def _images(rule: ImageRule) -> str:
 
 def _literal(text: str) -> str:
     """A text in Python's spelling that ends no Markdown code block."""
-    return repr(text).replace("`", "\\x60")
+    spelt = repr(text)
+    if "'" not in text and '"' not in text:
+        spelt = f'"{spelt[1:-1]}"'
+    return spelt.replace("`", "\\x60")
 
 
 _CHECKPOINT: Final = """\
