@@ -75,6 +75,10 @@ _IMPORTS: Final = (
     "    GenerationConfig,",
     ")",
 )
+_SERVED: Final = (
+    " Servers take the type in which the weights are stored unless told otherwise: "
+    "`transformers serve --dtype float32`, `vllm serve --dtype float32`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ def _notes(how: Usage) -> list[str]:
     notes = [
         "In `torch.float32` the answers are those of Qwen2-VL-RS in float32. `torch.bfloat16` "
         "needs half the memory; where two answers are nearly as probable it can give the other "
-        "one. `torch.float16` can overflow.",
+        "one. `torch.float16` can overflow." + ("" if how.adapter else _SERVED),
         "`mm_token_type_ids` says which tokens are the image. Without it they get the positions of "
         "text, and some answers change, without any message.",
         "The instruction stands between image and question, as in training.",

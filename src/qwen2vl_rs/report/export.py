@@ -61,7 +61,10 @@ def export(
     adapter = read_json(checkpoint / "adapter_config.json") or {}
     base = base or _name_on_hub(adapter.get("base_model_name_or_path", ""))
     if base is None:
-        warn("the base's name on the hub is not known: the card leaves it out (--base-model NAME)")
+        warn(
+            "the base's name on the hub is not known: the card says that it was a local folder "
+            "(--base-model NAME)"
+        )
     with staged_folder(folder) as staging:
         if merge:
             merge(checkpoint, staging)
