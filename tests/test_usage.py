@@ -17,6 +17,7 @@ from PIL import Image
 from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule, ViewConfig
+from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.files import HUB_MANIFEST, read_json, write_json
 from qwen2vl_rs.model.loader import load_base, quiet_peft, write_card
 from qwen2vl_rs.model.usage import Usage, python, usage
@@ -120,8 +121,9 @@ def test_what_else_a_card_says():
     shown = usage(Usage(VIEW.model_copy(update={"image": rule}), adapter=True))
     assert "bands 4, 3, 2 of a file; in data that are not 8-bit, the values 0 and 4096" in shown
     assert "taken as they are" not in shown
-    old = python(Usage(VIEW, adapter=True, own_template=False))
-    assert "chat_template.jinja" not in old
+    load = "AutoTokenizer.from_pretrained"
+    assert f"{load}(BASE)" in python(Usage(VIEW, adapter=True, own_tokenizer=False))
+    assert f"{load}(FOLDER)" in python(Usage(VIEW, adapter=True))
 
 
 def run_the_cards(base, tmp_path, capsys):
@@ -166,3 +168,9 @@ def run_the_cards(base, tmp_path, capsys):
     theirs = json.loads(done.stdout.splitlines()[-1])
     for folder, answers in zip(folders, theirs, strict=True):
         assert answers == ours, folder
+
+
+def test_a_tokenizer_that_cannot_be_written_is_an_error_for_people(small_base, tmp_path):
+    (tmp_path / "checkpoint-1" / "tokenizer.json").mkdir(parents=True)
+    with pytest.raises(RunError, match="cannot write .*checkpoint-1"):  # not tokenizers' own
+        write_checkpoint(small_base, tmp_path / "checkpoint-1")

@@ -27,13 +27,13 @@ from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
 from ..console import set_quiet
-from ..errors import ModelError
+from ..errors import ModelError, RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, sha256, write_json
 from ..run import checkpoints, newest_checkpoint
 from .attention import Kind, implementation
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
-from .usage import TEMPLATE, checkpoint_readme
+from .usage import checkpoint_readme
 
 FAMILIES = {
     "qwen2_vl": Qwen2VLForConditionalGeneration,
@@ -324,10 +324,21 @@ def write_card(
     adapter = read_json(checkpoint / "adapter_config.json") or {}
     adapter["base_model_name_or_path"] = name or value["base"]
     write_json(checkpoint / "adapter_config.json", adapter)
-    with atomic_write(checkpoint / TEMPLATE) as file:
-        file.write(base.prompts.tokenizer.get_chat_template())
+    _save_tokenizer(base.prompts.tokenizer, checkpoint)
     with atomic_write(checkpoint / "README.md") as file:
         file.write(checkpoint_readme(view, name))
+
+
+def _save_tokenizer(tokenizer: Any, checkpoint: Path) -> None:
+    try:
+        tokenizer.save_pretrained(checkpoint)
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers says so where the disk is full
+        raise RunError(
+            f"cannot write {checkpoint}: {str(error).splitlines()[0]}",
+            hint="free some disk space, then go on: --resume",
+        ) from error
 
 
 def read_card(checkpoint: Path) -> CheckpointCard:

@@ -12,7 +12,9 @@ from typing import Final
 
 from ..config import ImageRule, ViewConfig
 
-TEMPLATE: Final = "chat_template.jinja"  # of the base, in a checkpoint and in what is exported
+# the tokenizer of the base with the chat template in force, in a checkpoint and what is exported
+TEMPLATE: Final = "chat_template.jinja"
+TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", TEMPLATE)
 _UNKNOWN_BASE: Final = "FOLDER_OF_THE_BASE"
 
 _PYTHON: Final = Template('''\
@@ -22,8 +24,8 @@ FOLDER = "."  # the folder of this card, or its name on the hub
 ${base}INSTRUCTION = ${instruction}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-tokenizer = AutoTokenizer.from_pretrained(${source})
-${template}# not AutoProcessor: that needs torchvision, which resizes a little differently
+tokenizer = AutoTokenizer.from_pretrained(${tokenizer})
+# not AutoProcessor: that needs torchvision, which resizes a little differently
 processor = AutoImageProcessor.from_pretrained(
     FOLDER, backend="pil", min_pixels=${min_pixels}, max_pixels=${max_pixels}
 )
@@ -89,7 +91,7 @@ class Usage:
         view: how images and questions were shown.
         adapter: whether the folder holds an adapter; else a whole model.
         base: of an adapter, by its name on the hub; None where that is not known.
-        own_template: whether `TEMPLATE` lies beside an adapter (not in old checkpoints).
+        own_tokenizer: whether `TOKENIZER` lies beside an adapter (not in old checkpoints).
         max_new_tokens: longest answer in tokens.
         closed: whether the figures beside it are of answers chosen from an answer set.
     """
@@ -97,7 +99,7 @@ class Usage:
     view: ViewConfig
     adapter: bool
     base: str | None = None
-    own_template: bool = True
+    own_tokenizer: bool = True
     max_new_tokens: int = 32
     closed: bool = False
 
@@ -114,25 +116,15 @@ def usage(how: Usage) -> str:
 
 def python(how: Usage) -> str:
     """The Python of `usage`."""
-    ours = how.adapter and how.own_template
-    imports = [*_IMPORTS, *(["from transformers.utils import cached_file"] if ours else [])]
-    if how.adapter:
-        imports.insert(0, "from peft import PeftModel")
+    imports = ["import torch", *(["from peft import PeftModel"] if how.adapter else []), *_IMPORTS]
     instruction = how.view.instruction
     return _PYTHON.substitute(
-        imports="\n".join(
-            [*(["from pathlib import Path", ""] if ours else []), "import torch", *imports]
-        ),
+        imports="\n".join(imports),
         base=f"BASE = {_literal(how.base or _UNKNOWN_BASE)}\n" if how.adapter else "",
         source="BASE" if how.adapter else "FOLDER",
         instruction=_literal(instruction),
         asked='f"{INSTRUCTION}\\n{question.strip()}"' if instruction else "question.strip()",
-        template=(
-            f'template = cached_file(FOLDER, "{TEMPLATE}")\n'
-            'tokenizer.chat_template = Path(template).read_text(encoding="utf-8")\n'
-            if ours
-            else ""
-        ),
+        tokenizer="BASE" if how.adapter and not how.own_tokenizer else "FOLDER",
         min_pixels=how.view.min_pixels,
         max_pixels=how.view.max_pixels,
         max_new_tokens=how.max_new_tokens,

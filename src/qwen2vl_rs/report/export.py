@@ -12,7 +12,7 @@ from ..config import Config, ViewConfig
 from ..console import warn
 from ..errors import RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
-from ..model.usage import TEMPLATE, Usage
+from ..model.usage import TOKENIZER, Usage
 from ..run import newest_checkpoint
 from .cards import data_card, model_card
 from .evidence import Evidence, from_run
@@ -22,7 +22,7 @@ _FILES = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "preprocessor_config.json",
-    TEMPLATE,
+    *TOKENIZER,
     _VIEW,
 )
 
@@ -83,7 +83,7 @@ def _usage(found: Evidence, checkpoint: Path, base: str | None, adapter: bool) -
         view=ViewConfig.model_validate(shown) if shown else config.view,
         adapter=adapter,
         base=base,
-        own_template=(checkpoint / TEMPLATE).is_file(),
+        own_tokenizer=all((checkpoint / name).is_file() for name in TOKENIZER),
         max_new_tokens=config.eval.max_new_tokens,
         closed=config.eval.answers == "closed",
     )
