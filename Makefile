@@ -36,7 +36,7 @@ test-oldest:  ## the tests with the oldest dependencies allowed
 	.venv-oldest/bin/pip check
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2
 
-peers: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready  ## what TRL, ms-swift and LLaMA-Factory train of exported data (installs them: 10 GB)
+peers: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready  ## what TRL, ms-swift and LLaMA-Factory train of exported data (installs them: 9 GB)
 	PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/test_peers.py
 
 $(PEERS)/torch/.ready: tests/peers/torch.txt

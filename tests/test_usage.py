@@ -172,5 +172,5 @@ def run_the_cards(base, tmp_path, capsys):
 
 def test_a_tokenizer_that_cannot_be_written_is_an_error_for_people(small_base, tmp_path):
     (tmp_path / "checkpoint-1" / "tokenizer.json").mkdir(parents=True)
-    with pytest.raises(RunError, match="cannot write .*checkpoint-1"):  # not tokenizers' own
+    with pytest.raises(RunError, match=r"cannot write .*checkpoint-1"):  # not tokenizers' own
         write_checkpoint(small_base, tmp_path / "checkpoint-1")
