@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 # the same bytes are promised on a CPU, and with the same number of threads
 ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help demo test test-slow kit test-oldest torture check docs clean
+# where other programs live that read what is exported; they share one torch
+PEERS ?= .peers
+SHARED = $(PEERS)/torch/lib/$$(ls $(PEERS)/torch/lib)/site-packages
+
+.PHONY: help demo test test-slow kit test-oldest peers torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -34,6 +38,20 @@ test-oldest:  ## the tests with the oldest dependencies allowed
 	.venv-oldest/bin/pip install --quiet -c oldest.txt -e '.[train,serve,dev]'
 	.venv-oldest/bin/pip check
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2
+
+peers: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready  ## what TRL, ms-swift and LLaMA-Factory train of exported data (installs them: 9 GB)
+	PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/test_peers.py
+
+$(PEERS)/torch/.ready: tests/peers/torch.txt
+	$(PYTHON) -m venv $(PEERS)/torch
+	$(PEERS)/torch/bin/pip install --quiet -r $<
+	touch $@
+
+$(PEERS)/%/.ready: tests/peers/%.txt $(PEERS)/torch/.ready
+	$(PYTHON) -m venv $(PEERS)/$*
+	realpath $(SHARED) > $(subst torch,$*,$(SHARED))/torch.pth
+	$(PEERS)/$*/bin/pip install --quiet -r $<
+	touch $@
 
 torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: an hour or so
 	$(ALONE) $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
@@ -68,4 +86,4 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_pipeline.py demo
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo
+	rm -rf $(VENV) .peers .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo

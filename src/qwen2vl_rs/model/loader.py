@@ -27,13 +27,14 @@ from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
 from ..console import set_quiet
-from ..errors import ModelError
+from ..errors import ModelError, RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, sha256, write_json
 from ..run import checkpoints, newest_checkpoint
 from .attention import Kind, implementation
 from .images import ImageReader, load_image_reader
 from .precision import choose_precision
 from .prompt import PromptFormat, load_prompt_format
+from .usage import checkpoint_readme
 
 FAMILIES = {
     "qwen2_vl": Qwen2VLForConditionalGeneration,
@@ -103,19 +104,6 @@ def processes() -> PartialState:
     if not team.is_main_process:
         set_quiet(True, also_warnings=True)
     return team
-
-
-_README = """\
----
-base_model: {base}
-library_name: peft
-pipeline_tag: image-text-to-text
-tags: [remote-sensing, rsvqa, lora]
----
-
-LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and satellite images.
-`qwen2vl_rs.json` says which base it belongs to and how images and questions were shown to it.
-"""
 
 
 def choose_device() -> torch.device:
@@ -321,12 +309,25 @@ def write_card(
     }
     write_json(checkpoint / CARD, value)
     # PEFT writes the base as it was named on the command line, and an empty model card
-    known = read_json(base.folder / HUB_MANIFEST) or {}
-    name = known.get("repo_id", value["base"])
-    adapter = read_json(checkpoint / "adapter_config.json")
-    write_json(checkpoint / "adapter_config.json", {**adapter, "base_model_name_or_path": name})
+    name = (read_json(base.folder / HUB_MANIFEST) or {}).get("repo_id")
+    adapter = read_json(checkpoint / "adapter_config.json") or {}
+    adapter["base_model_name_or_path"] = name or value["base"]
+    write_json(checkpoint / "adapter_config.json", adapter)
+    _save_tokenizer(base.prompts.tokenizer, checkpoint)
     with atomic_write(checkpoint / "README.md") as file:
-        file.write(_README.format(base=name))
+        file.write(checkpoint_readme(view, name))
+
+
+def _save_tokenizer(tokenizer: Any, checkpoint: Path) -> None:
+    try:
+        tokenizer.save_pretrained(checkpoint)
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers says so where the disk is full
+        raise RunError(
+            f"cannot write {checkpoint}: {str(error).splitlines()[0]}",
+            hint="free some disk space, then go on: --resume",
+        ) from error
 
 
 def read_card(checkpoint: Path) -> CheckpointCard:
