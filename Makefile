@@ -7,9 +7,10 @@ ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
 # where other programs live that read what is exported; they share one torch
 PEERS ?= .peers
+KIT ?= .kit
 SHARED = $(PEERS)/torch/lib/$$(ls $(PEERS)/torch/lib)/site-packages
 
-.PHONY: help demo test test-slow kit test-oldest peers torture check docs clean
+.PHONY: help demo test test-slow kit kit-ready test-oldest peers peers-ready torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -29,8 +30,13 @@ test: $(VENV)/.ready  ## the tests
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-kit: $(VENV)/.ready  ## what is ready for a GPU, packed and run on the CPU
-	$(BIN)/python -m pytest -q -m slow tests/test_kit.py
+kit: kit-ready  ## what is ready for a GPU, packed and run on the CPU
+	KIT=$(KIT) $(BIN)/python -m pytest -q -m slow tests/test_kit.py
+
+kit-ready: $(VENV)/.ready
+	mkdir -p $(KIT)
+	benchmarks/gpu/pack.sh --python $$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') --everything -o $(KIT)/whole.tar.xz
+	benchmarks/gpu/pack.sh -o $(KIT)/gpu.tar.xz
 
 test-oldest:  ## the tests with the oldest dependencies allowed
 	$(PYTHON) tests/oldest.py >oldest.txt
@@ -39,8 +45,10 @@ test-oldest:  ## the tests with the oldest dependencies allowed
 	.venv-oldest/bin/pip check
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2
 
-peers: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready  ## what TRL, ms-swift and LLaMA-Factory train of exported data (installs them: 9 GB)
+peers: peers-ready  ## what TRL, ms-swift and LLaMA-Factory train of exported data (installs them: 9 GB)
 	PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/test_peers.py
+
+peers-ready: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready
 
 $(PEERS)/torch/.ready: tests/peers/torch.txt
 	$(PYTHON) -m venv $(PEERS)/torch

@@ -17,10 +17,10 @@ INTRO = """\
 
 All that only a GPU can show is one command, which needs no network and eight minutes:
 
-```console
-$ benchmarks/gpu/pack.sh --python 3.12 -o kit.tar.xz     # here: wheels and this tree, 40 MiB
-$ tar -xJf kit.tar.xz                                     # there
-$ project/benchmarks/gpu/run.sh -o results               # there: results/gpu.json, results/gpu.log
+```bash
+benchmarks/gpu/pack.sh --python 3.12 -o kit.tar.xz    # here: wheels and this tree, 40 MiB
+tar -xJf kit.tar.xz                                    # there
+project/benchmarks/gpu/run.sh -o results               # there: results/gpu.json, results/gpu.log
 ```
 
 The machine needs CPython of that version on x86-64 with torch, accelerate, peft, safetensors,

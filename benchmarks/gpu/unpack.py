@@ -14,7 +14,6 @@ MODELS = {
     "auto", "bloom", "encoder_decoder", "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_vl",
 }  # fmt: skip
 UNUSED = (
-    "rasterio/gdal_data/",
     "rasterio/rio/",
     "numpy/f2py/",
     "numpy/_core/include/",
@@ -26,7 +25,8 @@ def wanted(name: str) -> bool:
     """Whether a file of a wheel is used."""
     parts = name.split("/")
     if parts[:2] == ["transformers", "models"] and len(parts) > 3:
-        return parts[2] in MODELS
+        # AutoTokenizer looks at the configuration of every model
+        return parts[2] in MODELS or parts[3].startswith(("__init__", "configuration_"))
     return not ("tests" in parts[:-1] or name.startswith(UNUSED) or name.endswith(HEADERS))
 
 

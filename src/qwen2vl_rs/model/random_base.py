@@ -142,9 +142,9 @@ def write_random_base(
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
     model.to(dtype).save_pretrained(folder, max_shard_size=shard)
-    named = {"architectures": [type(model).__name__], **config}  # as published, not as saved
-    named["torch_dtype"] = str(dtype).removeprefix("torch.")
-    (folder / "config.json").write_text(json.dumps(named, indent=2))
+    kind = str(dtype).removeprefix("torch.")
+    named = {"architectures": [type(model).__name__], **config, "torch_dtype": kind}
+    (folder / "config.json").write_text(json.dumps(named, indent=2))  # as published, not as saved
     preprocessor = {
         "min_pixels": 56 * 56,
         "max_pixels": 28 * 28 * 16384,

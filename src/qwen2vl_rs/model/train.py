@@ -130,10 +130,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     checkpoint = _sound_checkpoint(run) if resume else None
     settings, device = config.training, choose_device()
     precision = choose_precision(device, settings.bf16, settings.fp16)
-    heads = Heads.of(read_config(Path(config.model)))
-    kind, why = choose(device, precision.compute, heads, settings.attention)
-    say(f"attention: {kind} ({why})")
-    base = load_base(Path(config.model), config.view, device, precision.weights, kind)
+    base = _load(config, device, precision)
     team = processes()
     reader = base.images
     unchanged = UnchangedImages(reader.processor, reader.rule, read_json(run / IMAGES))
@@ -187,6 +184,15 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def _load(config: Config, device: torch.device, precision: Precision) -> Base:
+    """The base, with the attention that suits the device."""
+    folder = Path(config.model)
+    heads = Heads.of(read_config(folder))
+    kind, why = choose(device, precision.compute, heads, config.training.attention)
+    say(f"attention: {kind} ({why})")
+    return load_base(folder, config.view, device, precision.weights, kind)
 
 
 def _arguments(
