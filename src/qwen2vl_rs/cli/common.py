@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import shlex
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,50 @@ class Commands(click.Group):
 def option(name: str, value: Path, default: str) -> str:
     """The option to type in the next command, where the value is not its default."""
     return "" if str(value) == default else f" {name} {shlex.quote(str(value))}"
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to end, as by a batch system or a closed terminal.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextlib.contextmanager
+def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
+    """Say something when a command is interrupted: by Ctrl-C, SIGTERM or SIGHUP.
+
+    A signal that is ignored (``&`` in a script, ``nohup``) stays so. Of several processes it is
+    their launcher that stops them.
+
+    Args:
+        told: gives the lines, which `main` prints; asked only then.
+    """
+    alone = "TORCHELASTIC_RUN_ID" not in os.environ
+    stop = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
+    try:
+        if alone:
+            for number in stop:
+                signal.signal(number, _stop)
+        yield
+    except KeyboardInterrupt as error:
+        if os.environ.get("RANK", "0") == "0":
+            for line in told():
+                error.add_note(line)
+        raise
+    finally:
+        if alone:
+            for number in stop:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise Stopped(number)
 
 
 _SERVING = {"fastapi", "prometheus_client", "starlette", "uvicorn"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from ..config import TrainingSettings, ViewConfig
 from ..console import Progress
 from ..data.split import group_by_image
 from ..errors import RunError
-from ..files import appending, atomic_write, staged_folder
+from ..files import appending, atomic_write, remove_folder, staged_folder
 from ..records import Sample
 from ..run import checkpoints, read_metrics
 from .ahead import Ahead
@@ -41,6 +40,7 @@ from .images import Images
 from .loader import Base, write_card
 from .packing import Ask, Pack, Turn, pack, plan_epoch, sharing_order
 from .prompt import PromptFormat
+from .track import make_harmless
 from .tree import Ints
 
 
@@ -183,6 +183,8 @@ class TreeTrainer(Trainer):
         )
         self.reporter = reporter
         self.remove_callback(PrinterCallback)  # it prints to stdout
+        handler = self.callback_handler
+        handler.callbacks = make_harmless(handler.callbacks)
         self._base, self._view, self._ground, self._keep = base, view, ground, keep
         self._folder = self._staging = Path(args.output_dir)
 
@@ -242,7 +244,7 @@ class TreeTrainer(Trainer):
                 self._base.images.processor.save_pretrained(self._staging)
         if main and self._keep:
             for old in checkpoints(self._folder)[: -self._keep]:
-                shutil.rmtree(old)
+                remove_folder(old)
         everyone()
 
 
