@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError
+from ..errors import ConfigError, Qwen2VLRSError
 
 FILE = click.Path(path_type=Path)
 
@@ -72,8 +72,9 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         if os.environ.get("RANK", "0") == "0":
-            for line in told():
-                error.add_note(line)
+            with contextlib.suppress(Qwen2VLRSError):  # it cannot be read just now
+                for line in told():
+                    error.add_note(line)
         raise
     finally:
         if alone:

@@ -39,7 +39,7 @@ def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
     otherwise, or where that fails, it writes to ``<run>/swanlog``, which ``swanlab sync``
     can send later. W&B is offline without ``WANDB_API_KEY``.
     """
-    if "WANDB_API_KEY" not in os.environ:
+    if "wandb" in trackers and "WANDB_API_KEY" not in os.environ:
         os.environ.setdefault("WANDB_MODE", "offline")
     if "swanlab" not in trackers:
         yield
@@ -50,13 +50,7 @@ def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
     mode = os.environ.get("SWANLAB_MODE", "online")
     if mode not in ("disabled", "local", "offline"):
         mode = "online" if swanlab.Settings().api_key else "offline"
-    try:
-        _start(mode, run, folder)
-    except Exception as error:  # a refused key, no network: whatever its client raises
-        mode = "offline" if mode == "online" else "disabled"
-        then = "it records offline" if mode == "offline" else "nothing is sent to it"
-        warn(f"SwanLab cannot start ({_reason(error)}): {then}")
-        _start(mode, run, folder)
+    mode = _started([mode, "offline", "disabled"], run, folder)
     later = f", send later: swanlab sync {shlex.quote(str(folder))}/run-*"
     say(f"SwanLab: {mode}{later if mode == 'offline' else ''}")
     state: Literal["success", "crashed", "aborted"] = "crashed"
@@ -102,6 +96,18 @@ class _Harmless:
 
 def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _started(modes: Sequence[str], run: Path, folder: Path) -> str:
+    """Start SwanLab in the first mode in which it can; the last sends and writes nothing."""
+    for mode in modes[:-1]:
+        try:
+            _start(mode, run, folder)
+            return mode
+        except Exception as error:  # a refused key, no network: whatever its client raises
+            warn(f"SwanLab cannot go {mode} ({_reason(error)})")
+    _start(modes[-1], run, folder)
+    return modes[-1]
 
 
 def _start(mode: str, run: Path, folder: Path) -> None:
