@@ -166,3 +166,12 @@ def test_a_tracker_that_fails_does_not_end_training(here, small_base, monkeypatc
     assert len(calls) == 3
     assert len((RUN / "metrics.jsonl").read_text().splitlines()) == 8
     assert told.out == ""
+
+
+@pytest.mark.slow
+def test_what_libraries_print_when_they_are_imported_is_no_data(here):
+    command = [sys.executable, "-m", "qwen2vl_rs", "train", "--model", "nowhere", "--json"]
+    environment = {**os.environ, "WANDB_MODE": "offline"}  # transformers prints a line then
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nowhere is no model" in done.stderr

@@ -7,6 +7,7 @@ import difflib
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,18 @@ _SERVING = {"fastapi", "prometheus_client", "starlette", "uvicorn"}
 
 
 class needs_training:
-    """Turns a missing torch, or what serving needs, into the command that installs it."""
+    """Turns a missing torch, or what serving needs, into the command that installs it.
 
-    def __enter__(self) -> None: ...
+    What libraries print while they are imported (transformers, where ``WANDB_MODE=offline``) goes
+    to stderr: stdout is data.
+    """
+
+    def __enter__(self) -> None:
+        self._printed = contextlib.redirect_stdout(sys.stderr)
+        self._printed.__enter__()
 
     def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
+        self._printed.__exit__(kind, error, tb)
         if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("qwen2vl"):
             extra = "train,serve" if error.name in _SERVING else "train"
             raise ConfigError(
