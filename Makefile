@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 # the same bytes are promised on a CPU, and with the same number of threads
 ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help demo test test-slow test-oldest torture check docs clean
+# where other programs live that read what is exported; they share one torch
+PEERS ?= .peers
+SHARED = $(PEERS)/torch/lib/$$(ls $(PEERS)/torch/lib)/site-packages
+
+.PHONY: help demo test test-slow kit test-oldest peers torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -25,12 +29,29 @@ test: $(VENV)/.ready  ## the tests
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
+kit: $(VENV)/.ready  ## what is ready for a GPU, packed and run on the CPU
+	$(BIN)/python -m pytest -q -m slow tests/test_kit.py
+
 test-oldest:  ## the tests with the oldest dependencies allowed
 	$(PYTHON) tests/oldest.py >oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet -c oldest.txt -e '.[train,serve,dev]'
 	.venv-oldest/bin/pip check
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2
+
+peers: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready  ## what TRL, ms-swift and LLaMA-Factory train of exported data (installs them: 9 GB)
+	PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/test_peers.py
+
+$(PEERS)/torch/.ready: tests/peers/torch.txt
+	$(PYTHON) -m venv $(PEERS)/torch
+	$(PEERS)/torch/bin/pip install --quiet -r $<
+	touch $@
+
+$(PEERS)/%/.ready: tests/peers/%.txt $(PEERS)/torch/.ready
+	$(PYTHON) -m venv $(PEERS)/$*
+	realpath $(SHARED) > $(subst torch,$*,$(SHARED))/torch.pth
+	$(PEERS)/$*/bin/pip install --quiet -r $<
+	touch $@
 
 torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: an hour or so
 	$(ALONE) $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
@@ -51,6 +72,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/python docs/make_reliability.py --check
 	$(BIN)/python docs/make_dependencies.py --check
 	$(BIN)/python docs/make_world.py --check
+	$(BIN)/python docs/make_gpu.py --check
 
 docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_cli.py
@@ -59,8 +81,9 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_results.py
 	$(BIN)/python docs/make_dependencies.py
 	$(BIN)/python docs/make_world.py
+	$(BIN)/python docs/make_gpu.py
 	$(BIN)/qwen2vl-rs demo
 	$(BIN)/python docs/make_pipeline.py demo
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo
+	rm -rf $(VENV) .peers .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo

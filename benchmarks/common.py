@@ -7,10 +7,11 @@ import gc
 import json
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.model.attention import choose
+from qwen2vl_rs.model.attention_check import Heads, choose
 from qwen2vl_rs.model.images import Pixels
-from qwen2vl_rs.model.loader import Base, choose_device, load_base
+from qwen2vl_rs.model.loader import Base, choose_device, load_base, read_config
 from qwen2vl_rs.model.random_base import Size, write_random_base
 from qwen2vl_rs.records import Sample
 
 SIZES = {
+    "tiny": Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1),
     "small": Size(
         hidden=384,
         layers=6,
@@ -54,19 +56,34 @@ PLACES = ("", " in the image", " on the left of a  road", " at the top of a  bui
 
 def merges() -> Path:
     """The real vocabulary's merges, from the package dashscope."""
-    found = util.find_spec("dashscope")
-    if found is None or found.origin is None:
-        raise SystemExit("the real vocabulary comes with a package: pip install dashscope")
-    return Path(found.origin).parent / "resources" / "qwen.tiktoken"
+    for folder in sys.path:  # not `find_spec`: of the package only this file may be there
+        found = Path(folder) / "dashscope" / "resources" / "qwen.tiktoken"
+        if found.is_file():
+            return found
+    raise SystemExit("the real vocabulary comes with a package: pip install dashscope")
+
+
+def base_folder(model: str, dtype: torch.dtype) -> Path:
+    """A base with random weights and the real vocabulary, written once."""
+    name = str(dtype).removeprefix("torch.")
+    folder = Path(tempfile.gettempdir()) / f"qwen2vl-rs-base-{model}-{name}"
+    if not (folder / "chat_template.json").exists():  # written last
+        write_random_base(
+            folder,
+            SIZES[model],
+            vocabulary=merges(),
+            shard="2GB",
+            dtype=dtype,
+            device=choose_device().type,
+        )
+    return folder
 
 
 def make_base(model: str, dtype: torch.dtype) -> Base:
-    """A base with random weights and the real vocabulary, on the best device."""
-    folder = Path(tempfile.gettempdir()) / f"qwen2vl-rs-base-{model}"
-    if not (folder / "preprocessor_config.json").exists():
-        write_random_base(folder, SIZES[model], vocabulary=merges(), shard="2GB")
-    device = choose_device()
-    return load_base(folder, ViewConfig(), device, dtype, choose(device)[0])
+    """The same, loaded on the best device."""
+    folder, device = base_folder(model, dtype), choose_device()
+    kind = choose(device, dtype, Heads.of(read_config(folder)))[0]
+    return load_base(folder, ViewConfig(), device, dtype, kind)
 
 
 def make_samples(images: int, questions: int, side: int) -> list[Sample]:

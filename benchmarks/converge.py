@@ -26,6 +26,7 @@ from qwen2vl_rs.config import LoraSettings, TrainingSettings, ViewConfig
 from qwen2vl_rs.data.split import group_by_image
 from qwen2vl_rs.model.adapter import add_adapter
 from qwen2vl_rs.model.answer import answer
+from qwen2vl_rs.model.inputs import Target
 from qwen2vl_rs.model.loader import Base, load_base
 from qwen2vl_rs.model.memory import token_budget
 from qwen2vl_rs.model.random_base import Size, write_random_base
@@ -45,13 +46,15 @@ def ours(base: Base, model: Any, samples: list[Sample], shape: tuple[int, int]) 
     settings = TrainingSettings(
         images_per_step=images, questions_per_image=questions, num_train_epochs=1000
     )
-    steps = Steps(samples, base.prompts, base.images, settings, token_budget(model))
+    steps = Steps(
+        samples, base.prompts, base.images, settings, token_budget(model), Target.of(model)
+    )
     for index in range(steps.steps):
 
         def run(index: int = index) -> None:
             step = steps[index]["step"]
-            for batch in step.packs:
-                (pack_loss(model, batch) / step.loss_tokens).backward()
+            for one in step.inputs:
+                (pack_loss(model, one) / step.loss_tokens).backward()
 
         yield run
 

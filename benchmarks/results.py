@@ -2,10 +2,12 @@
 
     python benchmarks/results.py demo FOLDER
     python benchmarks/results.py rsvqa-lr FOLDER --data RSVQA_LR
+    python benchmarks/results.py rsvqa-lr-2b FOLDER --data RSVQA_LR --model BASE
 
 ``demo``: ``qwen2vl-rs demo`` in FOLDER, some four minutes on two cores. ``rsvqa-lr``: the embedded
 base fine-tuned, with the demo's settings and as many steps, on RSVQA-LR's train split and
-evaluated on its val split; of either, those questions whose image is in RSVQA_LR. Writes
+evaluated on its val split; of either, those questions whose image is in RSVQA_LR. ``rsvqa-lr-2b``:
+configs/rsvqa_lr_2b.toml, the full-size model on the whole of it, which wants a GPU. Writes
 docs/results/run-*.json, from which ``docs/make_results.py`` makes the page.
 """
 
@@ -25,6 +27,7 @@ from qwen2vl_rs.cli.tour import SETTINGS
 from qwen2vl_rs.model.base import FOLDER as BASE
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+CONFIG = RESULTS.parents[1] / "configs" / "rsvqa_lr_2b.toml"
 SPLITS = {"train": "data_vl.json", "val": "held_out.json"}
 
 
@@ -55,6 +58,19 @@ def rsvqa_lr(folder: Path, data: Path) -> Path:
     run("train", "demo.toml", cwd=folder)
     run("report", "output/demo", cwd=folder)
     return folder / "output" / "demo"
+
+
+def rsvqa_lr_2b(folder: Path, data: Path, model: Path) -> Path:
+    """The full-size model on the official splits; returns the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = ["train", str(CONFIG), "--model", str(model.resolve())]
+    for part in ("train", "test"):
+        arguments += [f"--{part}", str(data.resolve() / f"LR_split_{part}_questions.json")]
+    arguments += ["--set", "training.report_to=[]"]
+    path = folder / "output" / "rsvqa-lr-2b"
+    run(*arguments, *(["--resume"] if (path / "config.toml").is_file() else []), cwd=folder)
+    run("report", "output/rsvqa-lr-2b", cwd=folder)
+    return path
 
 
 def figures(path: Path) -> dict[str, Any]:
@@ -92,12 +108,18 @@ def _short(score: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Run, measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("which", choices=["demo", "rsvqa-lr"])
-    parser.add_argument("folder", type=Path, help="a new one")
+    parser.add_argument("which", choices=["demo", "rsvqa-lr", "rsvqa-lr-2b"])
+    parser.add_argument("folder", type=Path, help="a new one; of rsvqa-lr-2b also one to resume")
     parser.add_argument("--data", type=Path, help="of rsvqa-lr: folder with its files and images")
+    parser.add_argument("--model", type=Path, help="of rsvqa-lr-2b: folder of the base")
     asked = parser.parse_args()
     began = time.monotonic()
-    path = demo(asked.folder) if asked.which == "demo" else rsvqa_lr(asked.folder, asked.data)
+    if asked.which == "demo":
+        path = demo(asked.folder)
+    elif asked.which == "rsvqa-lr":
+        path = rsvqa_lr(asked.folder, asked.data)
+    else:
+        path = rsvqa_lr_2b(asked.folder, asked.data, asked.model)
     record = {
         **figures(path),
         "seconds": round(time.monotonic() - began),

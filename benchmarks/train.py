@@ -35,8 +35,9 @@ from common import (
 
 from qwen2vl_rs.config import Config
 from qwen2vl_rs.model.adapter import add_adapter
-from qwen2vl_rs.model.attention import choose
-from qwen2vl_rs.model.loader import Base, choose_device
+from qwen2vl_rs.model.attention import kind_of
+from qwen2vl_rs.model.inputs import Target
+from qwen2vl_rs.model.loader import Base
 from qwen2vl_rs.model.memory import token_budget
 from qwen2vl_rs.model.trainer import Step, Steps, pack_loss
 from qwen2vl_rs.model.vision import encode_all
@@ -76,7 +77,9 @@ def head_size(config: Any) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
-def ours(model: Any, base: Base, samples: list[Sample], cache: bool, bf16: bool) -> Any:
+def ours(
+    model: Any, base: Base, samples: list[Sample], cache: bool, bf16: bool, checkpointing: bool
+) -> Any:
     """A function that does one step over all samples, and the layouts' sizes."""
     settings = Config().training
     settings = settings.model_copy(
@@ -86,14 +89,16 @@ def ours(model: Any, base: Base, samples: list[Sample], cache: bool, bf16: bool)
     if cache:
         paths = list(dict.fromkeys(s.image for s in samples))
         folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-cache-"))
-        images = encode_all(base, paths, folder, 10**11, bf16)
-    steps = Steps(samples, base.prompts, images, settings, token_budget(model))
+        dtype = torch.bfloat16 if bf16 else torch.float32
+        images = encode_all(base, paths, folder, 10**11, dtype)
+    budget = token_budget(model, checkpointing=checkpointing)
+    steps = Steps(samples, base.prompts, images, settings, budget, Target.of(base.model))
 
     def run() -> None:
         step = steps[0]["step"]
-        for batch in step.packs:
+        for one in step.inputs:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                loss = pack_loss(model, batch)
+                loss = pack_loss(model, one)
             (loss / step.loss_tokens).backward()
         model.zero_grad()
 
@@ -130,14 +135,13 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for precision in chosen.precisions:
         bf16 = precision == "bf16"
-        device = choose_device()
         base = make_base(chosen.model, torch.bfloat16 if bf16 and cuda else torch.float32)
         model = add_adapter(base.model, Config().lora).train()
         if chosen.checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         for side in chosen.sides:
             rows += compare(base, model, side, bf16, chosen)
-        print("attention: {} ({})".format(*choose(device)), flush=True)
+        print(f"attention: {kind_of(base.model)}", flush=True)
         del base, model
     show(rows, chosen.json)
 
@@ -155,7 +159,7 @@ def compare(
     rows = []
     for questions in chosen.questions:
         samples = make_samples(chosen.images, questions, side)
-        run, step = ours(model, base, samples, chosen.cache, bf16)
+        run, step = ours(model, base, samples, chosen.cache, bf16, chosen.checkpointing)
         reset_peak_memory()
         # measured next to the step: a machine's peak is not the same at every moment
         peak = matmul_peak(torch.bfloat16 if bf16 else torch.float32)
@@ -170,6 +174,7 @@ def compare(
                 "images": chosen.images,
                 "precision": "bf16" if bf16 else "fp32",
                 "vision": "cached" if chosen.cache else "computed",
+                "checkpointing": chosen.checkpointing,
                 "questions/s": round(len(samples) / seconds, 2),
                 "plain questions/s": round(1 / per_plain, 2),
                 "ratio": round(len(samples) / seconds * per_plain, 1),

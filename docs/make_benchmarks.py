@@ -68,8 +68,7 @@ TAIL = """\
 
 | what | why |
 | --- | --- |
-| Qwen2-VL-2B on a GPU: speed, share of peak, memory (estimated: below 10 GB) | no GPU at hand |
-| FlexAttention on a GPU (its results are tested on a CPU, uncompiled) | no GPU at hand |
+| anything on a GPU | see [gpu.md](gpu.md) |
 | bf16 on a CPU (`--precisions bf16`) | this one has no bf16 instructions; minutes a step |
 | LLaMA-Factory's own pipeline | not run with this version |
 """

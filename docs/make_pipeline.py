@@ -83,6 +83,7 @@ def files_of(run: Path) -> str:
         "train_results.json": "mean loss, time, questions per second",
         "checkpoint-*/adapter_model.safetensors": "the adapter, in PEFT's layout: "
         "`PeftModel.from_pretrained(base, checkpoint)` loads it",
+        "checkpoint-*/README.md": "how plain PEFT and transformers run it, as whole Python",
         "checkpoint-*/qwen2vl_rs.json": "the base it belongs to, and what it was shown",
         "checkpoint-*/checksums.json": "written last; `--resume` sets aside "
         "a checkpoint that differs",

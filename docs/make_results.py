@@ -17,9 +17,31 @@ INTRO = """\
 
 What fine-tuning changed, under the official protocol ([how answers are scored](scoring.md)), with
 95 % intervals clustered by image. *Question only* is a table that never sees an image; *wrong
-image* is the same model shown another scene. All of it on the
+image* is the same model shown another scene. The first two are on the
 [embedded base](../src/qwen2vl_rs/model/base/README.md) of 5.4 million parameters: these are figures
-of the method and of a very small model, not of Qwen2-VL-2B, which has not been run here yet.
+of the method and of a very small model, not of Qwen2-VL-2B.
+"""
+
+FULL = """\
+## Qwen2-VL-2B on RSVQA-LR
+
+`python benchmarks/results.py rsvqa-lr-2b FOLDER --data RSVQA_LR --model Qwen/Qwen2-VL-2B-Instruct`
+(settings: [configs/rsvqa_lr_2b.toml](../configs/rsvqa_lr_2b.toml)): {train_questions:,} questions
+about {train_images} images of the train split, asked {test_questions:,} questions about
+{test_images} images of the test split.
+"""
+
+FULL_MISSING = """\
+## Qwen2-VL-2B on RSVQA-LR
+
+Not measured yet: it wants a GPU, the model and the data set. Whoever has them fills this in:
+
+```console
+$ python benchmarks/results.py rsvqa-lr-2b FOLDER --data RSVQA_LR --model Qwen/Qwen2-VL-2B-Instruct
+$ python docs/make_results.py
+```
+
+(settings: [configs/rsvqa_lr_2b.toml](../configs/rsvqa_lr_2b.toml))
 """
 
 DEMO = """\
@@ -114,6 +136,13 @@ def run_section(name: str, text: str, says: str) -> str:
     return f"{told}\n{table}\n\n{summary}\n{says}"
 
 
+def full_section() -> str:
+    """The full-size model, where somebody has run it."""
+    if (RESULTS / "run-rsvqa-lr-2b.json").is_file():
+        return run_section("rsvqa-lr-2b", FULL, "")
+    return FULL_MISSING
+
+
 def _cell(score: dict[str, Any], key: str) -> str:
     if key not in score["accuracy"]:
         return "–"
@@ -154,6 +183,7 @@ def page() -> str:
         INTRO,
         run_section("demo", DEMO, DEMO_SAYS),
         run_section("rsvqa-lr", REAL, REAL_SAYS),
+        full_section(),
         map_section(),
     ]
     return "\n".join(parts)

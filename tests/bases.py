@@ -47,14 +47,24 @@ def family_base(request, tmp_path_factory) -> Path:
     return _base(folder, layers=3, vision_hidden=64, family=request.param, shard="200KB")
 
 
-@pytest.fixture(scope="session")
-def real_base(tmp_path_factory) -> Path:
-    """A base with the real vocabulary of 151,936 tokens."""
+def _merges() -> Path:
     found = util.find_spec("dashscope")  # not imported: only its merges file is wanted
     if found is None or found.origin is None:
         pytest.skip("the package dashscope, which carries the Qwen merges, is not installed")
-    merges = Path(found.origin).parent / "resources" / "qwen.tiktoken"
-    return _base(tmp_path_factory.mktemp("real") / "base", vocabulary=merges, shard="20MB")
+    return Path(found.origin).parent / "resources" / "qwen.tiktoken"
+
+
+@pytest.fixture(scope="session")
+def real_base(tmp_path_factory) -> Path:
+    """A base with the real vocabulary of 151,936 tokens."""
+    return _base(tmp_path_factory.mktemp("real") / "base", vocabulary=_merges(), shard="20MB")
+
+
+@pytest.fixture(scope="session", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def real_family_base(request, tmp_path_factory) -> Path:
+    """A base of each family with the real vocabulary."""
+    folder = tmp_path_factory.mktemp(request.param) / "base"
+    return _base(folder, layers=3, vision_hidden=64, family=request.param, vocabulary=_merges())
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +78,17 @@ def trained(tmp_path_factory, small_base):
         write_conversations(Path("data_vl.json"), make_samples(folder / "images", images=6))
         outcome = train(configured(small_base))
     return folder, outcome
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """FlexAttention uncompiled, where it also has a backward pass on a CPU."""
+    import torch
+
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    monkeypatch.setattr(
+        "torch.nn.attention.flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True
+    )
+    torch.compiler.set_stance("force_eager")
+    yield
+    torch.compiler.set_stance("default")

@@ -7,34 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import create_block_mask
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.split import group_by_image
-from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.model import attention
-from qwen2vl_rs.model.answer import forward
-from qwen2vl_rs.model.attention import block_mask, branches, choose
+from qwen2vl_rs.model.attention import MASK_BLOCK, block_mask, branches
 from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.model.packing import Ask, pack
-from qwen2vl_rs.model.trainer import pack_loss
 from qwen2vl_rs.model.tree import Node, Tree, lay_out, share
 from test_model import gradients, tree_loss, with_adapter
 from test_tree import trees
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """FlexAttention uncompiled, where it also has a backward pass on a CPU."""
-    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
-    monkeypatch.setattr(
-        "torch.nn.attention.flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True
-    )
-    torch.compiler.set_stance("force_eager")
-    yield
-    torch.compiler.set_stance("default")
 
 
 def states(size, heads=4, keys=2, width=8):
@@ -54,7 +37,7 @@ def dense(layout, query, key, value, scale):
 def close(layout):
     """Output and gradients of the two."""
     inputs = states(layout.size)
-    rule = branches(layout, CPU, torch.float64)
+    rule = branches(layout, torch.float64)
     results = []
     for out in (dense(layout, *inputs, 0.3), rule.attend(*inputs, 0.3)):
         grads = torch.autograd.grad((out * torch.arange(8)).square().sum(), inputs)
@@ -77,7 +60,7 @@ def test_branches_equal_a_dense_mask_on_trees_too_large_for_a_block():
     questions.sort(key=lambda q: q.ids)
     long = Node(range(100), (Node(range(50)), Node([1], (Node(range(40)),) * 3)))
     layout = lay_out([Tree(*root, share(questions)), Tree(*root, [long, Node([3])])])
-    blocks = branches(layout, CPU, torch.float64).trees[0][2]
+    blocks = branches(layout, torch.float64).trees[0][2]
     rows = sum(g.rows.numel() for g in blocks)
     columns = sum(g.rows.numel() * g.columns.shape[1] for g in blocks)
     assert len(blocks) > 1
@@ -86,12 +69,44 @@ def test_branches_equal_a_dense_mask_on_trees_too_large_for_a_block():
     close(layout)
 
 
+def assert_same_mask(layout):
+    """As ``create_block_mask`` makes it from the rule itself, for all pairs."""
+    ours = block_mask(layout).mask()
+    theirs = create_block_mask(ours.mask_mod, None, None, layout.size, layout.size, device="cpu")
+    assert ours.shape == theirs.shape
+    assert ours.seq_lengths == theirs.seq_lengths
+    for name in ("kv", "full_kv", "q", "full_q"):
+        numbers = getattr(theirs, f"{name}_num_blocks")
+        assert torch.equal(getattr(ours, f"{name}_num_blocks"), numbers), name
+        places, expected = (getattr(m, f"{name}_indices") for m in (ours, theirs))
+        for row in range(numbers.shape[-1]):
+            n = numbers[0, 0, row]
+            assert torch.equal(places[0, 0, row, :n], expected[0, 0, row, :n]), name
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(trees(), min_size=1, max_size=3))
+def test_a_block_mask_is_the_rule_written_out_on_any_forest(forest):
+    assert_same_mask(lay_out(forest))
+
+
+@pytest.mark.parametrize("root", [1, 127, 128, 129, 400])
+@pytest.mark.parametrize("long", [1, 128, 300])
+def test_a_block_mask_is_the_rule_written_out_over_many_blocks(root, long):
+    zeros = np.zeros((3, root), dtype=np.int64)
+    few = [Node([n, 7], (Node([1, 2]), Node(range(long), (Node([3]),) * 60))) for n in range(4)]
+    trees = [Tree(np.arange(root), zeros, few), Tree(np.arange(root), zeros, few[:1])]
+    layout = lay_out(trees)
+    assert layout.size > 2 * MASK_BLOCK
+    assert_same_mask(layout)
+
+
 @pytest.fixture
 def asked(tmp_path):
     return make_samples(tmp_path, images=2, side=150)[::2]
 
 
-def test_both_kinds_give_the_same_loss_and_gradients(family_base, asked, eager):
+def test_both_kinds_give_the_same_loss_and_gradients(family_base, asked, uncompiled):
     found = {}
     for kind in ("branches", "flex"):
         base = load_base(family_base, ViewConfig(), CPU, torch.float32, kind)
@@ -114,47 +129,3 @@ def test_a_base_works_in_plain_transformers_whatever_its_attention(small_base, a
         expected = plain(input_ids=ids, attention_mask=mask).logits
         found = ours(input_ids=ids, attention_mask=mask).logits
     torch.testing.assert_close(found[mask.bool()], expected[mask.bool()])
-
-
-def test_the_choice_is_explained_and_flex_refused_on_a_cpu():
-    assert choose(CPU) == ("branches", "FlexAttention has no backward pass on a CPU")
-    assert choose(CPU, "branches")[0] == "branches"
-    with pytest.raises(ConfigError, match="no backward pass") as caught:
-        choose(CPU, "flex")
-    assert caught.value.hint
-
-
-def plain_causal(layout, device):
-    root = Tree(np.arange(layout.size), np.zeros((3, layout.size), dtype=np.int64), ())
-    return block_mask(lay_out([root]), device)
-
-
-def test_the_probe_passes_flex_and_sees_a_wrong_one(eager, monkeypatch):
-    assert attention._flex_problem(CPU) is None
-    monkeypatch.setattr(attention, "block_mask", plain_causal)
-    assert attention._flex_problem(CPU) == "its results differ"
-
-    def broken(*_, **__):
-        raise RuntimeError("no compiler\nhere")
-
-    monkeypatch.setattr(attention, "flex_attention_forward", broken)
-    assert attention._flex_problem(CPU) == "no compiler"
-
-
-@pytest.mark.gpu
-def test_on_a_gpu_flex_is_chosen_and_equals_branches(family_base, asked):
-    device = torch.device("cuda")
-    assert choose(device)[0] == "flex"
-    logits = []
-    for kind in ("branches", "flex"):
-        base = load_base(family_base, ViewConfig(), device, torch.float32, kind)
-        asks = [Ask(base.images.read(g[0].image),
-                    [base.prompts.branch(s.question, s.answer) for s in g])
-                for g in group_by_image(asked)]  # fmt: skip
-        (batch,) = pack(asks, base.prompts, 2, 10_000)
-        model = with_adapter(base)
-        pack_loss(model, batch).backward()
-        grads = torch.cat([g.flatten() for g in gradients(model).values()])
-        rows = torch.from_numpy(batch.layout.predictors)
-        logits.append((forward(model, batch, rows).detach(), grads / grads.abs().max()))
-    torch.testing.assert_close(*logits, rtol=1e-2, atol=1e-2)

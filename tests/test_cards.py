@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory import write_run
+from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.model.usage import Usage
 from qwen2vl_rs.report.cards import data_card, front_matter, model_card
 from qwen2vl_rs.report.evidence import from_run
 
@@ -15,13 +17,17 @@ hub = pytest.importorskip("huggingface_hub")
 BASE = "Qwen/Qwen2-VL-2B-Instruct"
 
 
+def of(base):
+    return Usage(ViewConfig(), adapter=True, base=base)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("cards"), images=12)
 
 
 def test_the_hub_reads_the_model_card(run):
-    data = hub.ModelCard(model_card(from_run(run), BASE), ignore_metadata_errors=False).data
+    data = hub.ModelCard(model_card(from_run(run), of(BASE)), ignore_metadata_errors=False).data
     assert data.base_model == BASE
     assert data.library_name == "peft"
     assert data.pipeline_tag == "image-text-to-text"
@@ -47,27 +53,27 @@ def test_the_hub_reads_the_model_card(run):
 
 
 def test_the_model_card_for_people(run):
-    text = model_card(from_run(run), BASE)
+    text = model_card(from_run(run), of(BASE))
     assert "Fine-tuning raised OA from " in text
-    assert f'from_pretrained("{BASE}")' in text
-    assert "“Answer the question using a single word or phrase.”" in text
+    assert f'BASE = "{BASE}"' in text
+    assert 'INSTRUCTION = "Answer the question using a single word or phrase."' in text
     assert "| geochat | " in text
     assert f"The base, {BASE}, is licensed under Apache-2.0" in text
 
 
 def test_a_licence_is_named_where_the_base_has_one_we_know(run):
-    data = hub.ModelCard(model_card(from_run(run), BASE), ignore_metadata_errors=False).data
+    data = hub.ModelCard(model_card(from_run(run), of(BASE)), ignore_metadata_errors=False).data
     assert (data.license, data.base_model_relation) == ("apache-2.0", "adapter")
     for base in (None, "someone/else"):
-        text = model_card(from_run(run), base)
+        text = model_card(from_run(run), of(base))
         assert hub.ModelCard(text, ignore_metadata_errors=False).data.license is None
         assert "licence is not known here" in text
 
 
 def test_a_base_without_a_name_is_left_out(run):
-    data = hub.ModelCard(model_card(from_run(run), None)).data
+    data = hub.ModelCard(model_card(from_run(run), of(None))).data
     assert data.base_model is None
-    assert "FOLDER_OF_THE_BASE" in model_card(from_run(run), None)
+    assert "FOLDER_OF_THE_BASE" in model_card(from_run(run), of(None))
 
 
 def test_the_data_card(run, monkeypatch, tmp_path):

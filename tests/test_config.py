@@ -290,3 +290,10 @@ def test_a_tree_from_elsewhere_is_checked_alike():
 def test_settings_written_as_json_are_read_exactly():
     for text in ("plain", "a 'b' \"c\"\n", "输出", "=", "1e3", "true"):
         assert load_config(None, [f"output={json.dumps(text)}"]).output == text
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "configs").glob("*.toml")), ids=lambda p: p.name
+)
+def test_the_recipes_are_valid(path):
+    assert load_config(path).output != Config().output

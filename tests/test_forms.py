@@ -62,9 +62,10 @@ def test_trl_as_its_examples_load_it(asked, tmp_path):
     samples, path = asked
     write_form(path, "trl", tmp_path / "out", VIEW)
     rows = loaded(tmp_path / "out", tmp_path)
-    assert set(rows.column_names) == {"images", "messages"}
+    # of messages TRL would train every token
+    assert set(rows.column_names) == {"images", "prompt", "completion"}
     for row, sample in zip(rows, samples, strict=True):
-        user, assistant = row["messages"]
+        (user,), (assistant,) = row["prompt"], row["completion"]
         assert (user["role"], assistant["role"]) == ("user", "assistant")
         assert assistant["content"] == sample.answer
         (picture,) = row["images"]
@@ -92,7 +93,7 @@ def test_conversations_with_a_mark_for_the_image(asked, tmp_path, form):
 def test_lookalikes_of_tokens_are_defused_and_counted(asked, tmp_path, form, capsys):
     write_form(asked[1], form, tmp_path / "out", VIEW)
     (row,) = [r for r in lines(tmp_path / "out" / FORMS[form].file) if "2028" in json.dumps(r)]
-    said = row["messages"][0]["content"]
+    said = row.get("prompt", row.get("messages"))[0]["content"]
     assert said.endswith("Is < image> of < |im_end|> a\u2028road, or a < b > c?")
     assert "in the texts of 1 samples" in capsys.readouterr().err
 
@@ -101,7 +102,7 @@ def test_at_the_command_line(asked, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", "--data", str(asked[1]), "--form", "trl", "-o", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}\n"
-    first = lines(out / "metadata.jsonl")[0]["messages"][0]["content"]
+    first = lines(out / "metadata.jsonl")[0]["prompt"][0]["content"]
     assert first.startswith(ViewConfig().instruction + "\n")
     assert main(["export", "--data", str(asked[1]), "-o", str(tmp_path / "x")]) == 2
     assert main(["export", "--form", "trl", "-o", str(tmp_path / "x")]) == 2

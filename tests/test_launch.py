@@ -9,6 +9,11 @@ from bases import SETTINGS
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.model.launch import check_precision, check_strategy
+from qwen2vl_rs.model.precision import choose_precision
+
+
+def precision(**wanted):
+    return choose_precision(torch.device("cpu"), **wanted)
 
 
 @pytest.fixture(autouse=True)
@@ -56,15 +61,17 @@ def test_what_is_switched_off_is_no_strategy(monkeypatch):
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "NO")
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     check_strategy()
-    check_precision(torch.float32)
+    check_precision(precision())
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    check_precision(torch.bfloat16)
+    check_precision(precision(bf16=True))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    check_precision(precision(fp16=True))
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("ACCELERATE_MIXED_PRECISION", "fp16", "mixed precision fp16 is not supported"),
+        ("ACCELERATE_MIXED_PRECISION", "fp16", "mixed precision fp16, but the run is in float32"),
         ("ACCELERATE_MIXED_PRECISION", "fp8", "mixed precision fp8 is not supported"),
         ("ACCELERATE_MIXED_PRECISION", "bf16", "but the run is in float32"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "torch.compile (inductor)"),
@@ -89,4 +96,4 @@ def test_all_contradictions_are_named_at_once(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
     with pytest.raises(ConfigError, match=r"fp16 .*; torch\.compile"):
-        check_precision(torch.float32)
+        check_precision(precision())

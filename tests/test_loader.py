@@ -7,7 +7,6 @@ import torch
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.errors import ModelError, RunError
 from qwen2vl_rs.model.loader import (
-    choose_dtype,
     find_checkpoint,
     fingerprint,
     load_base,
@@ -118,12 +117,6 @@ def test_what_a_folder_means(base, tmp_path):
     assert find_checkpoint(run) == run / "checkpoint-10"
     with pytest.raises(ModelError, match="no checkpoint of this tool"):
         read_card(run / "checkpoint-9")
-
-
-def test_types(monkeypatch):
-    assert choose_dtype(CPU) is torch.float32
-    assert choose_dtype(CPU, True) is torch.bfloat16
-    assert choose_dtype(torch.device("cuda"), False) is torch.float32
 
 
 def test_config_is_read_without_weights(base):

@@ -4,7 +4,12 @@ from transformers import Qwen2VLConfig
 
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.model import memory
-from qwen2vl_rs.model.memory import bytes_per_token, explained_shortage, token_budget
+from qwen2vl_rs.model.memory import (
+    bytes_per_token,
+    explained_shortage,
+    token_budget,
+    training_memory,
+)
 
 GB = 10**9
 
@@ -37,8 +42,25 @@ def test_the_budget_follows_the_memory_of_the_card(monkeypatch, card, tokens):
 
 
 def test_the_2b_model_at_its_default_is_estimated_below_10_gb():
-    kept = memory._kept_bytes(Model())
-    assert kept + memory._RESERVED + 4096 * bytes_per_token(Model.config, 2) < 10 * GB
+    assert training_memory(Model(), 4096) < 10 * GB
+
+
+def test_without_checkpointing_a_token_takes_what_all_layers_keep(monkeypatch):
+    assert bytes_per_token(Model.config, 2) == pytest.approx(0.49e6, rel=0.02)
+    assert bytes_per_token(Model.config, 2, checkpointing=False) == pytest.approx(5.4e6, rel=0.02)
+    monkeypatch.setattr(memory, "device_memory", lambda device: 16 * GB)
+    assert token_budget(Model()) == 4096
+    assert token_budget(Model(), checkpointing=False) == 1536
+
+
+def test_a_process_that_may_use_a_part_of_its_card_plans_with_that_part(monkeypatch):
+    class Card:
+        total_memory = 80 * GB
+
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: Card)
+    monkeypatch.setattr("torch.cuda.get_per_process_memory_fraction", lambda device: 0.1)
+    assert memory.device_memory(torch.device("cuda")) == 8 * GB
+    assert token_budget(Model()) == 1792
 
 
 def test_the_machine_has_memory():

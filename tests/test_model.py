@@ -11,6 +11,7 @@ from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.data.split import group_by_image
 from qwen2vl_rs.model.answer import answer, forward
 from qwen2vl_rs.model.images import root_positions
+from qwen2vl_rs.model.inputs import Target, make_inputs
 from qwen2vl_rs.model.loader import load_base, quiet_peft
 from qwen2vl_rs.model.packing import Ask, pack, put_back, sharing_order
 from qwen2vl_rs.model.trainer import pack_loss
@@ -38,25 +39,28 @@ def with_adapter(base):
 
 def plain_inputs(base, pixels, ids):
     ids = torch.tensor(np.array(ids))[None]
-    return {
+    inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "mm_token_type_ids": (ids == base.prompts.image_id).int(),
         "pixel_values": pixels.patches,
         "image_grid_thw": torch.tensor([pixels.grid]),
     }
+    return {name: value.to(base.model.device) for name, value in inputs.items()}
 
 
 def plain_loss(base, model, samples):
     """Summed loss and its number of tokens, one ordinary sequence a question."""
-    total, count = torch.zeros(()), 0
+    total, count = torch.zeros((), device=base.model.device), 0
     for s in samples:
         pixels = base.images.read(s.image)
         prompt = [*base.prompts.root_ids(pixels.tokens), *base.prompts.question_ids(s.question)]
         target = base.prompts.answer_ids(s.answer)
         logits = model(**plain_inputs(base, pixels, prompt + target)).logits[0]
         total = total + cross_entropy(
-            logits[len(prompt) - 1 : -1].float(), torch.tensor(target), reduction="sum"
+            logits[len(prompt) - 1 : -1].float(),
+            torch.tensor(target, device=logits.device),
+            reduction="sum",
         )
         count += len(target)
     return total, count
@@ -71,7 +75,8 @@ def tree_loss(base, model, samples, budget, images=None):
         for group in group_by_image(samples)
     ]
     packs = list(pack(asks, base.prompts, 2, budget))
-    total = sum((pack_loss(model, p) for p in packs), torch.zeros(()))
+    losses = (pack_loss(model, make_inputs(p, Target.of(model))) for p in packs)
+    total = sum(losses, torch.zeros((), device=base.model.device))
     return total, sum(len(p.layout.targets) for p in packs)
 
 
@@ -105,7 +110,7 @@ def test_encoded_images_change_nothing(base, samples, tmp_path):
     expected = gradients(model)
     paths = list(dict.fromkeys(s.image for s in samples))
     for _ in range(2):  # the second time they are there already
-        cached = encode_all(base, paths, tmp_path / "cache", 10**9, bf16=False)
+        cached = encode_all(base, paths, tmp_path / "cache", 10**9, torch.float32)
     found, _ = tree_loss(base, model, samples, 400, cached)
     found.backward()
     assert found.item() == pytest.approx(plain.item(), rel=1e-6)
@@ -127,7 +132,7 @@ def test_logits_of_the_first_token_equal_one_question_alone(base, samples, budge
     rows = (
         row
         for batch in pack(asks, base.prompts, 2, budget)
-        for row in forward(model, batch, torch.from_numpy(batch.layout.leaves))
+        for row in forward(model, make_inputs(batch, Target.of(model), batch.layout.leaves))
     )
     for group, found in zip(group_by_image(samples), put_back(rows, orders), strict=True):
         pixels = base.images.read(group[0].image)

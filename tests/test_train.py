@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from peft import PeftModel
@@ -22,6 +23,7 @@ from qwen2vl_rs.files import damage
 from qwen2vl_rs.model import asking
 from qwen2vl_rs.model.answer import forward
 from qwen2vl_rs.model.compare import compare
+from qwen2vl_rs.model.inputs import Target, make_inputs
 from qwen2vl_rs.model.loader import attach_adapter, load_base
 from qwen2vl_rs.model.packing import Ask, pack
 from qwen2vl_rs.model.random_base import Size, write_random_base
@@ -103,14 +105,14 @@ def test_checkpoints_load_in_plain_peft_and_give_the_same_logits(trained, small_
         pixel_values=pixels.patches,
         image_grid_thw=torch.tensor([pixels.grid]),
     ).logits[0]
-    every = torch.arange(batch.layout.size)
-    untouched = forward(base.model, batch, every)
+    every = make_inputs(batch, Target.of(base.model), np.arange(batch.layout.size))
+    untouched = forward(base.model, every)
     adapted = attach_adapter(base, checkpoint)
-    with_adapter = forward(adapted, batch, every)
+    with_adapter = forward(adapted, every)
     assert torch.allclose(with_adapter, theirs, atol=1e-4)
     assert (with_adapter - untouched).abs().max() > 0.1  # "after" is not "before"
     adapted.unload()
-    assert torch.equal(forward(base.model, batch, every), untouched)  # bit for bit
+    assert torch.equal(forward(base.model, every), untouched)  # bit for bit
 
 
 def test_only_the_language_model_is_adapted(trained):

@@ -22,10 +22,10 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
-def to_patches(pixels: NDArray[np.uint8]) -> torch.Tensor:
+def to_patches(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     """(B, SIDE, SIDE, 3) pixels as the processor hands them to the tower: (B · N, D)."""
-    x = torch.tensor(pixels).float().div_(255)
-    x = (x - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
+    x = torch.tensor(pixels, device=device).float().div_(255)
+    x = (x - torch.tensor(MEAN, device=device)) / torch.tensor(DEVIATION, device=device)
     b = len(x)
     x = x.view(b, CELLS, 2, 14, CELLS, 2, 14, 3)
     # cells, patches of a cell, then colours, two equal moments, rows, columns
@@ -68,8 +68,8 @@ def grid_loss(told: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 def see(visual: Any, pixels: NDArray[np.uint8]) -> torch.Tensor:
     """(B, CELLS², H) visual tokens of (B, SIDE, SIDE, 3) pixels."""
-    grids = torch.tensor([GRID] * len(pixels))
-    out = visual(to_patches(pixels), grid_thw=grids).pooler_output
+    grids = torch.tensor([GRID] * len(pixels), device=visual.device)
+    out = visual(to_patches(pixels, visual.device), grid_thw=grids).pooler_output
     return out.view(len(pixels), CELLS**2, -1)
 
 
@@ -79,7 +79,7 @@ def grid_scores(visual: Any, head: GridHead, scenes: Scenes, most: int = 200) ->
     told, truth = [], []
     for start in range(0, min(most, len(scenes)), 20):
         part = slice(start, start + 20)
-        told.append(head(see(visual, scenes.pixels[part])))
+        told.append(head(see(visual, scenes.pixels[part])).cpu())
         flat = scenes.targets[part].reshape(-1, CELLS**2, TARGETS)
         truth.append(torch.from_numpy(flat.astype(np.float32)))
     guess, true = torch.cat(told), torch.cat(truth)

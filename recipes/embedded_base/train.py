@@ -48,6 +48,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenes", type=int, default=12000)
     parser.add_argument("--eyes", type=int, default=4500, help="steps of the first phase")
     parser.add_argument("--words", type=int, default=3000, help="steps of the second phase")
+    parser.add_argument("--held-out", type=int, default=300, help="scenes to measure on")
+    parser.add_argument("--stop-after", choices=["eyes"], help="to try it: packages nothing")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -64,15 +66,16 @@ def start(folder: Path, known: Scenes, seed: int) -> Base:
 def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int) -> GridHead:
     """First phase; see `eyes`."""
     visual, head = base.model.model.visual.requires_grad_(True), GridHead(SIZE.hidden)
+    head.to(visual.device)
 
     def loss(step: int) -> torch.Tensor:
         rng = np.random.default_rng([1, step])
         chosen = np.sort(rng.choice(len(known), 8, replace=False))
         way = int(rng.integers(8))
         pixels = turned(known.pixels[chosen], way).copy()
-        truth = turned(known.targets[chosen], way).astype(np.float32, order="C")
-        told = head(see(visual, pixels))
-        return grid_loss(told, torch.from_numpy(truth).view(len(chosen), CELLS**2, TARGETS))
+        flat = turned(known.targets[chosen], way).astype(np.float32, order="C")
+        truth = torch.from_numpy(flat).view(len(chosen), CELLS**2, TARGETS)
+        return grid_loss(head(see(visual, pixels)), truth.to(visual.device))
 
     both = torch.nn.ModuleList([visual, head])
     train("eyes", both, loss, folder, steps=steps, rate=1.5e-3, matrix_rate=3e-3,
@@ -120,13 +123,15 @@ def main() -> None:
     asked, began = arguments(), time.monotonic()
     torch.manual_seed(asked.seed)
     held_folder = asked.folder / "val"
-    scenes.draw(held_folder, HELD_OUT_SEED, 300, asked.workers)
+    scenes.draw(held_folder, HELD_OUT_SEED, asked.held_out, asked.workers)
     scenes.draw(asked.folder / "train", SEED, asked.scenes, asked.workers)
     known, held = scenes.load(asked.folder / "train", asked.scenes), scenes.load(held_folder)
     say(f"{len(known):,} scenes")
     base = start(asked.folder, known, asked.seed)
     head = teach_eyes(base, known, held, asked.folder, asked.eyes)
     figures: dict[str, object] = {"grid": grid_scores(base.model.model.visual, head, held)}
+    if asked.stop_after == "eyes":
+        return
     right, wrong = teach_words(base, known, held, asked.folder, asked.words)
     figures |= {
         "sentences": right, "sentences_wrong_scene": wrong,

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from qwen2vl_rs.console import Progress
 from qwen2vl_rs.model.answer import answer, forward
 from qwen2vl_rs.model.images import Pixels
+from qwen2vl_rs.model.inputs import Target, make_inputs
 from qwen2vl_rs.model.loader import Base
 from qwen2vl_rs.model.packing import Ask, pack, sharing_order
 from qwen2vl_rs.model.prompt import PromptFormat, load_prompt_format
@@ -29,7 +30,9 @@ from qwen2vl_rs.model.prompt import PromptFormat, load_prompt_format
 def encode(base: Base, scenes: Scenes) -> Any:
     """(N, CELLS², H) half-precision visual tokens of scenes, kept in a file beside them."""
     visual = base.model.model.visual
-    digest = hashlib.sha256(b"".join(w.numpy().tobytes() for w in visual.state_dict().values()))
+    digest = hashlib.sha256(
+        b"".join(w.cpu().numpy().tobytes() for w in visual.state_dict().values())
+    )
     width = base.model.config.get_text_config().hidden_size
     shape = (len(scenes), CELLS**2, width)
     path = scenes.folder / f"seen-{digest.hexdigest()[:12]}-{len(scenes)}.bin"
@@ -39,7 +42,7 @@ def encode(base: Base, scenes: Scenes) -> Any:
             for start in range(0, len(scenes), 20):
                 part = slice(start, start + 20)
                 seen = see(visual, scenes.pixels[part])
-                values[part] = seen.numpy()
+                values[part] = seen.cpu().numpy()
                 bar.advance(len(seen))
         values.flush()
         path.with_suffix(".tmp").rename(path)
@@ -83,8 +86,9 @@ class Lessons:
         asks = [self._ask(rng, int(n), prompts) for n in chosen]
         asks, _ = sharing_order(asks)
         (batch,) = pack(asks, prompts, 2, 1 << 20)
-        logits = forward(self.base.model, batch, torch.from_numpy(batch.layout.predictors))
-        return cross_entropy(logits, torch.from_numpy(batch.layout.targets))
+        inputs = make_inputs(batch, Target.of(self.base.model))
+        logits = forward(self.base.model, inputs)
+        return cross_entropy(logits, inputs.targets.to(logits.device))
 
     def _ask(self, rng: np.random.Generator, n: int, prompts: PromptFormat) -> Ask:
         side, elements = self.elements[n]

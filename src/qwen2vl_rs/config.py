@@ -115,7 +115,8 @@ class TrainingSettings(Section):
         vision_cache_gb: the frozen vision tower's output for all images is kept on disk for all
             epochs when it takes no more than this (and half of the free space); 0: never.
         attention: ``flex`` or ``branches``, see `model.attention`; None: chosen for the device.
-        bf16: True, False, or None: where a CUDA device has it.
+        bf16, fp16: in which 16-bit numbers training computes. Both None: bfloat16 on a GPU that
+            has it, float16 on one that has not (T4, V100), float32 on a CPU. False: float32.
         max_steps: ends training early; None: all epochs.
         save_steps: a checkpoint every so many steps (and one at the end).
         save_total_limit: checkpoints kept; 0: all.
@@ -136,10 +137,17 @@ class TrainingSettings(Section):
     gradient_checkpointing: bool = True
     attention: Literal["branches", "flex"] | None = None
     bf16: bool | None = None
+    fp16: bool | None = None
     save_steps: int = Field(100, ge=1)
     save_total_limit: int = Field(2, ge=0)
     seed: int = Field(42, ge=0)
     report_to: tuple[Tracker, ...] = ("swanlab",)
+
+    @model_validator(mode="after")
+    def _one_precision(self) -> TrainingSettings:
+        if self.bf16 and self.fp16:
+            raise ValueError("set bf16 or fp16, not both")
+        return self
 
 
 class DataConfig(Section):

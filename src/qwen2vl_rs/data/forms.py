@@ -45,18 +45,27 @@ class Form:
     plain: bool = False
 
 
-def _turns(asked: str, answer: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
 def _tagged(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any]:
     """LLaMA-Factory (its README on sharegpt data) and ms-swift (its page on custom data sets)."""
-    return {"messages": _turns(f"<image>{asked}", answer), "images": [image]}
+    turns = [_turn("user", f"<image>{asked}"), _turn("assistant", answer)]
+    return {"messages": turns, "images": [image]}
 
 
 def _trl(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any]:
-    """TRL puts the images of ``images`` before the first text (its page on data set formats)."""
-    return {"images_file_names": [image], "messages": _turns(asked, answer)}
+    """TRL puts the images of ``images`` before the first text (its page on data set formats).
+
+    Of ``prompt`` and ``completion`` it trains the completion; of ``messages`` it would train
+    every token, those of the question and of the image too.
+    """
+    return {
+        "images_file_names": [image],
+        "prompt": [_turn("user", asked)],
+        "completion": [_turn("assistant", answer)],
+    }
 
 
 def _table(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any]:

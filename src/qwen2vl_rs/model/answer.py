@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache, Qwen2VLForConditionalGeneration
 
-from .attention import prepared
+from .attention import in_force
 from .images import Pixels
+from .inputs import Inputs, Target, make_inputs
 from .loader import Base
 from .packing import Ask, Pack, pack, put_back, sharing_order
 from .vision import as_output, encode, encoded
@@ -39,37 +40,33 @@ class Answer:
     confidence: float
 
 
-def forward(
-    model: Any, batch: Pack, keep: torch.Tensor, cache: DynamicCache | None = None
-) -> torch.Tensor:
+def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> torch.Tensor:
     """Run a pack through the model.
 
     Args:
         model: a base, with or without adapter.
-        batch: the pack.
-        keep: (K,) indices of the tokens whose logits are wanted.
+        inputs: the pack.
         cache: filled with the keys and values of all tokens.
 
     Returns:
         (K, V) logits.
     """
     inner = getattr(model, "module", model)  # behind DDP
-    device = inner.device
-    layout = batch.layout
-    known = [image.features for image in batch.images]
-    features = [f.to(device) for f in known if f is not None]
-    if len(features) < len(known):
-        features = encode(inner, batch.images)
+    inputs = inputs.to(inner.device)
+    features: Sequence[torch.Tensor] = inputs.features
+    if inputs.patches is not None:
+        features = encode(inner, inputs.patches, inputs.grids)
     out = model(
-        input_ids=torch.from_numpy(layout.ids)[None].to(device),
-        position_ids=torch.from_numpy(layout.positions)[:, None].to(device),
+        input_ids=inputs.ids,
+        position_ids=inputs.positions,
         mm_encoder_outputs={"image": as_output(features)},
-        logits_to_keep=keep.to(device),
+        logits_to_keep=inputs.keep,
         **{_CACHE: cache},
         use_cache=cache is not None,
-        **prepared(inner, layout),
+        **in_force(inputs.rule),
     )
-    logits: torch.Tensor = out.logits[0]
+    # not [0], whose backward fills a zero for every logit
+    logits: torch.Tensor = out.logits.squeeze(0)
     return logits
 
 
@@ -96,8 +93,12 @@ def answer(
     Returns:
         For each image the answers in the order of its questions.
     """
+    images = encoded(model, [px for px, _ in groups])
     asks, orders = sharing_order(
-        [Ask(encoded(model, px), [base.prompts.branch(q) for q in qs]) for px, qs in groups]
+        [
+            Ask(px, [base.prompts.branch(q) for q in qs])
+            for px, (_, qs) in zip(images, groups, strict=True)
+        ]
     )
     answers = (
         one
@@ -108,25 +109,26 @@ def answer(
 
 
 def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[Answer]:
-    """Greedy decoding of every leaf of a pack from one shared cache."""
-    device = model.device
-    leaves = torch.from_numpy(batch.layout.leaves)
+    """Greedy decoding of every leaf of a pack from one shared cache.
+
+    The host waits for the device once a token: to learn which branches go on.
+    """
+    leaves, device = batch.layout.leaves, model.device
     cache = DynamicCache(config=model.config.get_text_config())
-    logits = forward(model, batch, leaves, cache)  # (B, V)
-    seen = torch.from_numpy(batch.layout.visible(batch.layout.leaves)).to(device)  # (B, T)
-    position = torch.from_numpy(batch.layout.positions[0, batch.layout.leaves]).to(device)
+    logits = forward(model, make_inputs(batch, Target.of(model), leaves), cache)  # (B, V)
+    seen = torch.from_numpy(batch.layout.visible(leaves)).to(device)  # (B, T)
+    position = torch.from_numpy(batch.layout.positions[0, leaves]).to(device)
     stop = torch.tensor(sorted(base.prompts.stop_ids), device=device)
-    ids: list[list[int]] = [[] for _ in leaves]
+    said = torch.full((len(leaves), max_new_tokens), -1, device=device)  # token ids
     score = torch.zeros(len(leaves), device=device)
     active = torch.arange(len(leaves), device=device)  # branches still being decoded
     owner = active[:0]  # branch of every decoded token in the cache
     for step in range(max_new_tokens):
         best, token = logits.float().max(dim=-1)  # (B,)
         score[active] += best - logits.float().logsumexp(dim=-1)
-        going = ~torch.isin(token, stop)
-        for branch, new in zip(active[going].tolist(), token[going].tolist(), strict=True):
-            ids[branch].append(new)
+        going = (~torch.isin(token, stop)).nonzero().squeeze(1)  # the host waits here
         active, token = active[going], token[going]
+        said[active, step] = token
         if not len(active) or step + 1 == max_new_tokens:
             break
         owner = torch.cat([owner, active])
@@ -138,8 +140,10 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
             **{_CACHE: cache},
             use_cache=True,
         )
-        logits = out.logits[0]
-    confidence = score.exp().tolist()
-    return [
-        Answer(tuple(i), base.prompts.decode(i), c) for i, c in zip(ids, confidence, strict=True)
-    ]
+        logits = out.logits.squeeze(0)
+    rows, confidence = said.tolist(), score.exp().tolist()
+    found = []
+    for row, sure in zip(rows, confidence, strict=True):
+        ids = [one for one in row if one >= 0]
+        found.append(Answer(tuple(ids), base.prompts.decode(ids), sure))
+    return found

@@ -28,7 +28,7 @@ from ..scoring.predictions import read_predictions, write_predictions
 from ..scoring.protocols import dataset_of
 from .ahead import ahead
 from .answer import answer
-from .attention import choose
+from .attention_check import Heads, choose
 from .closed import choose as choose_answers
 from .closed import pick_class
 from .images import Pixels
@@ -41,9 +41,9 @@ from .loader import (
     load_base,
     processes,
     read_config,
-    weights_dtype,
 )
 from .memory import explained_shortage, token_budget
+from .precision import choose_precision
 from .trainer import share_out
 from .vision import encoded
 
@@ -177,9 +177,11 @@ class Evaluator:
         """The base, with a checkpoint's adapter in place while the context lasts."""
         if self._base is None:
             device = choose_device()
-            kind, why = choose(device, self._training.attention)
+            settings = self._training
+            dtype = choose_precision(device, settings.bf16, settings.fp16).weights
+            heads = Heads.of(read_config(self._folder))
+            kind, why = choose(device, dtype, heads, settings.attention)
             say(f"attention: {kind} ({why})")
-            dtype = weights_dtype(device, self._training.bf16)
             self._base = load_base(self._folder, self._view, device, dtype, kind)
         if checkpoint is None:
             yield self._base, self._base.model
@@ -196,7 +198,7 @@ class Evaluator:
         """Answers to a batch: chosen where the type has an answer set, else written."""
         budget = token_budget(model, self._training.max_tokens_per_pack)
         with explained_shortage(budget):
-            images = [encoded(model, pixels) for pixels in images]
+            images = encoded(model, images)
             open_, shut = (
                 [[s for s in group if (type_of(s) in self._sets) is closed] for group in groups]
                 for closed in (False, True)
@@ -223,7 +225,7 @@ class Evaluator:
         adapter = sha256(checkpoint / ADAPTER) if checkpoint else "none"
         parts = [self._fingerprint, adapter, salt, self._view.model_dump_json()]
         parts += [str(self._settings.max_new_tokens), repr(sorted(self._sets.items()))]
-        parts.append(str(self._training.bf16))
+        parts.append(f"{self._training.bf16} {self._training.fp16}")
         for image in dict.fromkeys(s.image for s in samples):  # another picture of the same name
             if os.path.isfile(image):  # else reading it will say so
                 facts = os.stat(image)

@@ -11,12 +11,15 @@ Two ways, which give the same numbers up to rounding:
     PyTorch's FlexAttention with a block mask: one compiled kernel. CUDA only, for on a CPU it has
     no backward pass.
 
+What a layout means for either is worked out on the host, in whichever thread, and moved to the
+device with the tokens; see `inputs`.
+
 Both are known to transformers as implementations of attention, so that plain calls of a base
 (``generate``, padded batches) work as with its own ``sdpa``, which then does the work.
 
 Shapes: T tokens, P tokens of a root, B blocks of like size, b tokens of the largest of them, c
 tokens that it may see besides the root; H query heads, K key heads, G = H / K heads that share a
-key, d values a head.
+key, d values a head; N blocks of `MASK_BLOCK` tokens that FlexAttention cuts T into.
 """
 
 from __future__ import annotations
@@ -28,18 +31,18 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ..errors import ConfigError
-from .tree import Ints, Layout, Node, Tree, lay_out, share
+from .tree import Ints, Layout
 
 Kind = Literal["branches", "flex"]
 _PREFIX = "qwen2vl_rs_"  # of the names under which transformers knows the kinds
+MASK_BLOCK = 128  # of FlexAttention's sparse masks; its own default
 _BLOCK = 32  # most tokens of a subtree that is not cut further
 _ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones make a new group
 
@@ -117,8 +120,8 @@ def _attend(
     return out.transpose(1, 2).reshape(1, heads, n * b, d)
 
 
-def branches(layout: Layout, device: torch.device, dtype: torch.dtype) -> Branches:
-    """Cut a layout into roots and groups of blocks of like size."""
+def branches(layout: Layout, dtype: torch.dtype) -> Branches:
+    """Cut a layout into roots and groups of blocks of like size; the bias is of type ``dtype``."""
     order = np.zeros(layout.size, dtype=np.int64)
     trees: list[tuple[int, int, list[Group]]] = []
     done = 0
@@ -136,13 +139,13 @@ def branches(layout: Layout, device: torch.device, dtype: torch.dtype) -> Branch
             bias = torch.from_numpy(np.where(seen, 0.0, -np.inf)[:, None])
             groups.append(
                 Group(
-                    rows=torch.from_numpy(rows).to(device),
-                    columns=torch.from_numpy(columns).to(device),
-                    bias=bias.to(device, dtype),
+                    rows=torch.from_numpy(rows),
+                    columns=torch.from_numpy(columns),
+                    bias=bias.to(dtype),
                 )
             )
         trees.append((start, stop, groups))
-    return Branches(trees, torch.from_numpy(order).to(device))
+    return Branches(trees, torch.from_numpy(order))
 
 
 Block = tuple[tuple[int, ...], int, int]  # tokens above it below the root; its start and stop
@@ -184,25 +187,86 @@ def _padded(lists: list[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
     return np.concatenate(lists)[places], within < sizes
 
 
-def block_mask(layout: Layout, device: torch.device) -> BlockMask:
-    """The attention rule for FlexAttention."""
-    end = torch.from_numpy(layout.end).to(device)
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A layout as FlexAttention's sparse mask.
 
-    def rule(b: Any, h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-        return (k <= q) & (q < end[k])
+    Attributes:
+        end: (T,) see `tree.Layout`.
+        partial: (1, 1, N) number of key blocks of which a query block sees a part,
+        partial_at: (1, 1, N, N) and which they are, in front of the others.
+        full: (1, 1, N) number of those that it sees whole,
+        full_at: (1, 1, N, N) likewise.
+    """
 
-    return create_block_mask(rule, None, None, layout.size, layout.size, device=str(device))
+    end: torch.Tensor
+    partial: torch.Tensor
+    partial_at: torch.Tensor
+    full: torch.Tensor
+    full_at: torch.Tensor
+
+    def mask(self) -> BlockMask:
+        """The mask, on the device of the tensors."""
+        end = self.end
+
+        def rule(b: Any, h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+            return (k <= q) & (q < end[k])
+
+        return BlockMask.from_kv_blocks(
+            self.partial,
+            self.partial_at,
+            self.full,
+            self.full_at,
+            BLOCK_SIZE=MASK_BLOCK,
+            mask_mod=rule,
+            seq_lengths=(len(end), len(end)),
+        )
 
 
-def prepared(model: Any, layout: Layout) -> dict[str, Any]:
-    """Arguments of a model's forward that put a layout's attention rule in force."""
-    config = model.config.get_text_config()
-    if config._attn_implementation == _PREFIX + "flex":
-        rule: Any = block_mask(layout, model.device)
-    else:
-        rule = branches(layout, model.device, model.dtype)
+def block_mask(layout: Layout) -> Blocks:
+    """The sparse mask of a layout, block by block from where the subtrees end.
+
+    An earlier block is seen by a later one when its longest-lived token lives that far, and whole
+    when all its tokens outlive it; a block sees a part of itself. Evaluating the rule for all T²
+    pairs, as ``create_block_mask`` does, takes 7 ms at 1,312 tokens and 57 ms at 2,944 (CPU).
+    """
+    size = layout.size
+    starts = np.arange(0, size, MASK_BLOCK)
+    longest, shortest = (f.reduceat(layout.end, starts) for f in (np.maximum, np.minimum))
+    q, k = np.indices((len(starts), len(starts)))
+    seen = (k == q) | ((k < q) & (longest[k] > starts[q]))
+    stops = starts + MASK_BLOCK  # a last block that the layout does not fill is never whole
+    whole = (k < q) & (shortest[k] >= stops[q]) & (stops[q] <= size)
+    partial, full = (_ordered(some) for some in (seen & ~whole, whole))
+    return Blocks(torch.from_numpy(layout.end), *partial, *full)
+
+
+def _ordered(chosen: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of (N, N) choices the number in each row, and all columns with the chosen ones in front."""
+    columns = np.argsort(~chosen, axis=1, kind="stable").astype(np.int32)
+    numbers = chosen.sum(axis=1, dtype=np.int32)
+    return torch.from_numpy(numbers)[None, None], torch.from_numpy(columns)[None, None]
+
+
+Rule = Branches | Blocks
+
+
+def rule_of(kind: Kind, layout: Layout, dtype: torch.dtype) -> Rule:
+    """What a kind of attention has to know of a layout, on the host."""
+    return block_mask(layout) if kind == "flex" else branches(layout, dtype)
+
+
+def kind_of(model: Any) -> Kind:
+    """The kind that a base was loaded with."""
+    name = model.config.get_text_config()._attn_implementation
+    return "flex" if name == _PREFIX + "flex" else "branches"
+
+
+def in_force(rule: Rule) -> dict[str, Any]:
+    """Arguments of a model's forward that put a rule, which is on its device, in force."""
+    tree = rule.mask() if isinstance(rule, Blocks) else rule
     # a mask of four dimensions is handed through; its values are not looked at
-    return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool), "tree": rule}
+    return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool), "tree": tree}
 
 
 def implementation(kind: Kind) -> dict[str, str]:
@@ -210,53 +274,7 @@ def implementation(kind: Kind) -> dict[str, str]:
     return {"": "sdpa", "text_config": _PREFIX + kind, "vision_config": "sdpa"}
 
 
-def choose(device: torch.device, wanted: Kind | None = None) -> tuple[Kind, str]:
-    """The kind for training and evaluation on a device, and why.
-
-    Raises:
-        ConfigError: ``flex`` is wanted on a CPU.
-    """
-    if device.type != "cuda":
-        why = "FlexAttention has no backward pass on a CPU"
-        if wanted == "flex":
-            raise ConfigError(
-                f"training.attention = flex: {why}", hint="leave it unset, or use a CUDA device"
-            )
-        return "branches", why
-    if wanted is not None:
-        return wanted, "as set by training.attention"
-    if problem := _flex_problem(device):
-        return "branches", f"FlexAttention fails on this device: {problem}"
-    return "flex", "compiled, and checked on this device"
-
-
-def _flex_problem(device: torch.device) -> str | None:
-    """What is wrong with FlexAttention here: it must run, and agree with the other kind."""
-    root, zeros = np.arange(20), np.zeros((3, 20), dtype=np.int64)
-    questions = [Node([1, 2, n], (Node([3, 4]),)) for n in range(40)]
-    layout = lay_out([Tree(root, zeros, share(questions))] * 2)
-    generator = torch.Generator(device).manual_seed(0)
-    states = [
-        torch.randn(1, heads, layout.size, 64, device=device, generator=generator)
-        for heads in (4, 2, 2)
-    ]
-    module = torch.nn.Module().train()
-    results = []
-    try:
-        for rule in (branches(layout, device, torch.float32), block_mask(layout, device)):
-            inputs = [x.clone().requires_grad_() for x in states]
-            query, key, value = inputs
-            out, _ = _tree_attention(module, query, key, value, None, scaling=0.125, tree=rule)
-            out.square().sum().backward()
-            results.append([out, *(x.grad for x in inputs)])
-    except Exception as error:  # no compiler, no Triton, a device it does not know
-        return (str(error).splitlines() or [type(error).__name__])[0]
-    differences = [(a - b).abs().max() / b.abs().max() for a, b in zip(*results, strict=True)]
-    # tensor cores round to ten bits of fraction
-    return None if max(differences) < 1e-2 else "its results differ"
-
-
-def _tree_attention(
+def tree_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -276,5 +294,5 @@ def _tree_attention(
 
 
 for _kind in get_args(Kind):
-    AttentionInterface.register(_PREFIX + _kind, _tree_attention)
+    AttentionInterface.register(_PREFIX + _kind, tree_attention)
     AttentionMaskInterface.register(_PREFIX + _kind, sdpa_mask)

@@ -19,6 +19,7 @@ import torch
 from ..scoring.answersets import AnswerSet
 from .answer import forward
 from .images import Pixels
+from .inputs import Target, make_inputs
 from .loader import Base
 from .packing import Ask, Pack, pack, put_back, sharing_order
 from .prompt import PromptFormat
@@ -66,12 +67,11 @@ def choose(
         For each image the choices in the order of its questions.
     """
     tries = {c: _trie(base.prompts, c) for _, questions in groups for _, c in questions}
+    images = encoded(model, [pixels for pixels, _ in groups])
     asks, orders = sharing_order(
         [
-            Ask(
-                encoded(model, pixels), [_question(base.prompts, q, tries[c]) for q, c in questions]
-            )
-            for pixels, questions in groups
+            Ask(pixels, [_question(base.prompts, q, tries[c]) for q, c in questions])
+            for pixels, (_, questions) in zip(images, groups, strict=True)
         ]
     )
     logs = _token_logs(base, model, asks, budget)
@@ -148,7 +148,8 @@ def _token_logs(base: Base, model: Any, asks: Sequence[Ask], budget: int) -> Ite
 
 def _score(model: Any, batch: Pack) -> list[float]:
     rows, row_of = np.unique(batch.layout.predictors, return_inverse=True)
-    logits = forward(model, batch, torch.from_numpy(rows))  # (R, V)
+    inputs = make_inputs(batch, Target.of(model), rows)
+    logits = forward(model, inputs)  # (R, V)
     total = torch.cat([part.float().logsumexp(dim=1) for part in logits.split(_ROWS)])  # (R,)
     row = torch.from_numpy(row_of).to(logits.device)  # (L,)
     word = torch.from_numpy(batch.layout.targets).to(logits.device)  # (L,)

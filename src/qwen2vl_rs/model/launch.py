@@ -16,6 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 
 from ..errors import ConfigError
+from .precision import Precision
 
 _STRATEGIES = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
@@ -25,6 +26,7 @@ _STRATEGIES = {
     "parallel)",
 }
 _KNOWN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
+_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _INSTEAD = (
     "use plain data parallelism: torchrun --nproc-per-node gpu -m qwen2vl_rs …, or accelerate "
     "launch --multi_gpu --mixed_precision no --dynamo_backend no -m qwen2vl_rs …"
@@ -48,16 +50,16 @@ def check_strategy() -> None:
         raise ConfigError(f"{' and '.join(on)} cannot be used here", hint=_INSTEAD)
 
 
-def check_precision(dtype: torch.dtype) -> None:
+def check_precision(precision: Precision) -> None:
     """Refuse what a launcher asks for and the settings of the run do not.
 
     Args:
-        dtype: in which the run computes, by its settings.
+        precision: of the run, by its settings.
 
     Raises:
         ConfigError: naming each such request.
     """
-    problems = list(_contradictions(dtype))
+    problems = list(_contradictions(precision))
     if problems:
         raise ConfigError(
             "accelerate's configuration contradicts the run: " + "; ".join(problems),
@@ -66,12 +68,14 @@ def check_precision(dtype: torch.dtype) -> None:
         )
 
 
-def _contradictions(dtype: torch.dtype) -> Iterator[str]:
-    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
-    if precision == "bf16" and dtype is not torch.bfloat16:
-        yield "mixed precision bf16, but the run is in float32 (--set training.bf16=true)"
-    elif precision not in ("no", "bf16"):
-        yield f"mixed precision {precision} is not supported, only bf16 (training.bf16)"
+def _contradictions(precision: Precision) -> Iterator[str]:
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if asked not in ("no", *_PRECISIONS):
+        yield f"mixed precision {asked} is not supported, only {' and '.join(_PRECISIONS)}"
+    elif asked != "no" and precision.compute is not _PRECISIONS[asked]:
+        yield f"mixed precision {asked}, but the run is in {precision.name} " + (
+            f"(--set training.{asked}=true)"
+        )
     backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
     if backend.lower() != "no":
         yield f"torch.compile ({backend.lower()}) is not supported"

@@ -27,12 +27,14 @@ from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
 from ..console import set_quiet
-from ..errors import ModelError
+from ..errors import ModelError, RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, sha256, write_json
 from ..run import checkpoints, newest_checkpoint
 from .attention import Kind, implementation
 from .images import ImageReader, load_image_reader
+from .precision import choose_precision
 from .prompt import PromptFormat, load_prompt_format
+from .usage import checkpoint_readme
 
 FAMILIES = {
     "qwen2_vl": Qwen2VLForConditionalGeneration,
@@ -104,36 +106,11 @@ def processes() -> PartialState:
     return team
 
 
-_README = """\
----
-base_model: {base}
-library_name: peft
-pipeline_tag: image-text-to-text
-tags: [remote-sensing, rsvqa, lora]
----
-
-LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and satellite images.
-`qwen2vl_rs.json` says which base it belongs to and how images and questions were shown to it.
-"""
-
-
 def choose_device() -> torch.device:
     """The CUDA device of this process, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
-
-
-def choose_dtype(device: torch.device, bf16: bool | None = None) -> torch.dtype:
-    """Brain floats where asked for, or by itself on a CUDA device that has them."""
-    if bf16 is None:
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if bf16 else torch.float32
-
-
-def weights_dtype(device: torch.device, bf16: bool | None) -> torch.dtype:
-    """Type of the frozen weights: on a CPU float32, from which autocast rounds as it goes."""
-    return torch.float32 if device.type == "cpu" else choose_dtype(device, bf16)
 
 
 def read_config(folder: Path) -> Any:
@@ -223,7 +200,7 @@ def load_base(
         model, info = FAMILIES[config.model_type].from_pretrained(
             folder,
             config=config,
-            dtype=dtype or weights_dtype(device, None),
+            dtype=dtype or choose_precision(device).weights,
             attn_implementation=implementation(attention),
             local_files_only=True,
             use_safetensors=True,
@@ -332,12 +309,25 @@ def write_card(
     }
     write_json(checkpoint / CARD, value)
     # PEFT writes the base as it was named on the command line, and an empty model card
-    known = read_json(base.folder / HUB_MANIFEST) or {}
-    name = known.get("repo_id", value["base"])
-    adapter = read_json(checkpoint / "adapter_config.json")
-    write_json(checkpoint / "adapter_config.json", {**adapter, "base_model_name_or_path": name})
+    name = (read_json(base.folder / HUB_MANIFEST) or {}).get("repo_id")
+    adapter = read_json(checkpoint / "adapter_config.json") or {}
+    adapter["base_model_name_or_path"] = name or value["base"]
+    write_json(checkpoint / "adapter_config.json", adapter)
+    _save_tokenizer(base.prompts.tokenizer, checkpoint)
     with atomic_write(checkpoint / "README.md") as file:
-        file.write(_README.format(base=name))
+        file.write(checkpoint_readme(view, name))
+
+
+def _save_tokenizer(tokenizer: Any, checkpoint: Path) -> None:
+    try:
+        tokenizer.save_pretrained(checkpoint)
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers says so where the disk is full
+        raise RunError(
+            f"cannot write {checkpoint}: {str(error).splitlines()[0]}",
+            hint="free some disk space, then go on: --resume",
+        ) from error
 
 
 def read_card(checkpoint: Path) -> CheckpointCard:

@@ -18,8 +18,10 @@ from ..console import Progress
 from ..errors import ModelError
 from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json
 from .loader import ADAPTER, read_card, require_base
+from .usage import TEMPLATE
 
-_PREPROCESSOR = "preprocessor_config.json"
+# Of a checkpoint, in place of the base's: the view's pixel bounds, and the template in force.
+_OWN = ("preprocessor_config.json", TEMPLATE)
 _NOT_THE_MODEL = ("README.md", HUB_MANIFEST, CHECKSUMS)
 # Forms of LoRA in which the change of a weight is not scale · B · A.
 _OTHER_FORMS = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save",
@@ -56,8 +58,9 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     for path in sorted(base.iterdir()):
         if path.is_file() and path not in shards and path.name not in _NOT_THE_MODEL:
             shutil.copyfile(path, folder / path.name)
-    if (checkpoint / _PREPROCESSOR).is_file():  # has the bounds of the view
-        shutil.copyfile(checkpoint / _PREPROCESSOR, folder / _PREPROCESSOR)
+    for name in _OWN:
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, folder / name)
     with Progress("merging", len(shards), "files") as bar:
         for shard in shards:
             _merge_shard(shard, folder / shard.name, pairs, scale)

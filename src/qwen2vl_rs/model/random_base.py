@@ -106,6 +106,8 @@ def write_random_base(
     corpus: Iterable[str] | None = None,
     seed: int = 0,
     shard: str = "100MB",
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
 ) -> Path:
     """Write a random base.
 
@@ -119,6 +121,8 @@ def write_random_base(
             the words of RSVQA's questions.
         seed: of the weights.
         shard: largest size of one weights file.
+        dtype: of the stored weights.
+        device: where they are drawn; another device draws others.
 
     Returns:
         ``folder``.
@@ -129,15 +133,17 @@ def write_random_base(
     config = _config(family, size, ids, words_known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = FAMILIES[family](CONFIG_MAPPING[family](**config))
+        with torch.device(device):
+            model = FAMILIES[family](CONFIG_MAPPING[family](**config))
     # The head is tied to the embeddings: with words of length 2 a hidden state can point at one
     # of them clearly enough to be learnt; at the initial length no word can get above 5 %.
     words = model.get_input_embeddings().weight.data
     words *= 2 / words.norm(dim=1).mean()
     model.generation_config.eos_token_id = [ids["<|im_end|>"], ids["<|endoftext|>"]]
     model.generation_config.pad_token_id = ids["<|endoftext|>"]
-    model.save_pretrained(folder, max_shard_size=shard)
+    model.to(dtype).save_pretrained(folder, max_shard_size=shard)
     named = {"architectures": [type(model).__name__], **config}  # as published, not as saved
+    named["torch_dtype"] = str(dtype).removeprefix("torch.")
     (folder / "config.json").write_text(json.dumps(named, indent=2))
     preprocessor = {
         "min_pixels": 56 * 56,

@@ -160,7 +160,7 @@ class Session:
     def encode(self, pixels: Pixels) -> Pixels:
         """The image as the vision tower sees it, to be asked about again without its cost."""
         with self._explained():
-            return encoded(self._model, pixels)
+            return encoded(self._model, [pixels])[0]
 
     def ask(
         self,
@@ -182,9 +182,10 @@ class Session:
         """
         bare = self._model.disable_adapter() if untouched and self.tuned else None
         with bare or contextlib.nullcontext(), self._explained():
+            images = encoded(self._model, [px for px, _ in groups])
             asked = [
-                (encoded(self._model, px), [(q, question_type(q)) for q in questions])
-                for px, questions in groups
+                (px, [(q, question_type(q)) for q in questions])
+                for px, (_, questions) in zip(images, groups, strict=True)
             ]
             chosen = self._choose(asked) if closed else iter(())
             written = self._write(asked, all_of_them=not closed)

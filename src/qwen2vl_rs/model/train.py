@@ -25,20 +25,20 @@ from ..files import is_there, read_json, run_lock, sha256, write_json
 from ..records import Sample
 from ..run import TEST_FILE, TRAIN_FILE, checkpoints, own_file, read_metrics
 from .adapter import add_adapter, check_targets, outline
-from .attention import choose
+from .attention_check import Heads, choose
 from .evaluate import Outcome, before_and_after
 from .images import UnchangedImages
+from .inputs import Target
 from .launch import check_precision, check_strategy
 from .loader import (
     Base,
     choose_device,
-    choose_dtype,
     load_base,
     processes,
     read_config,
-    weights_dtype,
 )
-from .memory import explained_shortage, token_budget
+from .memory import device_memory, explained_shortage, token_budget, training_memory
+from .precision import Precision, choose_precision
 from .preparation import (
     IMAGES,
     check_images,
@@ -80,7 +80,8 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
     run = Path(config.output)
     team = processes()
     config = with_own_base(config, run) if resume else config
-    check_precision(choose_dtype(choose_device(), config.training.bf16))
+    wanted = config.training
+    check_precision(choose_precision(choose_device(), wanted.bf16, wanted.fp16))
     with run_lock(run) if team.is_main_process else contextlib.nullcontext():
         if team.is_main_process:
             base = read_config(Path(config.model))
@@ -108,11 +109,11 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
     checkpoint = next(reversed(checkpoints(run)), None) if resume else None
     settings, device = config.training, choose_device()
-    bf16 = choose_dtype(device, settings.bf16) is torch.bfloat16
-    kind, why = choose(device, settings.attention)
+    precision = choose_precision(device, settings.bf16, settings.fp16)
+    heads = Heads.of(read_config(Path(config.model)))
+    kind, why = choose(device, precision.compute, heads, settings.attention)
     say(f"attention: {kind} ({why})")
-    dtype = weights_dtype(device, settings.bf16)
-    base = load_base(Path(config.model), config.view, device, dtype, kind)
+    base = load_base(Path(config.model), config.view, device, precision.weights, kind)
     team = processes()
     reader = base.images
     unchanged = UnchangedImages(reader.processor, reader.rule, read_json(run / IMAGES))
@@ -121,26 +122,31 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     paths = list(dict.fromkeys(sample.image for sample in split.train))
     for turn in (team.is_main_process, not team.is_main_process):  # the others find it written
         if turn:
-            images = encode_all(base, paths, cache, int(settings.vision_cache_gb * 1e9), bf16)
+            images = encode_all(
+                base, paths, cache, int(settings.vision_cache_gb * 1e9), precision.compute
+            )
         team.wait_for_everyone()
     set_seed(settings.seed)
     model = add_adapter(base.model, config.lora)
-    budget = token_budget(model, settings.max_tokens_per_pack)
+    budget = token_budget(
+        model, settings.max_tokens_per_pack, checkpointing=settings.gradient_checkpointing
+    )
     steps = Steps(
         split.train,
         base.prompts,
         images or base.images,
         settings,
         budget,
+        Target.of(base.model),
         team.num_processes,
     )
-    _describe(base, model, steps, settings, device, bf16)
+    _describe(base, model, steps, settings, device, precision)
     trackers = usable(settings.report_to)
-    args = _arguments(config, run, trackers, bf16)
+    args = _arguments(config, run, trackers, precision)
     ground = usual_ground(paths)
     trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
     if team.is_main_process:
-        _write_manifest(config, split, base, run, bf16)
+        _write_manifest(config, split, base, run, precision)
     with tracking(trackers if team.is_main_process else [], run):
         try:
             with explained_shortage(budget):
@@ -163,8 +169,10 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         torch.cuda.empty_cache()
 
 
-def _arguments(config: Config, run: Path, trackers: list[str], bf16: bool) -> TrainingArguments:
-    settings = config.training
+def _arguments(
+    config: Config, run: Path, trackers: list[str], precision: Precision
+) -> TrainingArguments:
+    settings, half = config.training, precision.compute is torch.float16
     args = TrainingArguments(
         output_dir=str(run),
         run_name=run.name,
@@ -177,7 +185,10 @@ def _arguments(config: Config, run: Path, trackers: list[str], bf16: bool) -> Tr
         max_grad_norm=settings.max_grad_norm,
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        bf16=bf16,
+        bf16=precision.compute is torch.bfloat16,
+        fp16=half,
+        # a fused step skips inside the kernel, where accelerate does not see it
+        optim="adamw_torch" if half else "adamw_torch_fused",
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -196,18 +207,20 @@ def _arguments(config: Config, run: Path, trackers: list[str], bf16: bool) -> Tr
 
 
 def _describe(
-    base: Base, model: Any, steps: Steps, settings: Any, device: torch.device, bf16: bool
+    base: Base, model: Any, steps: Steps, settings: Any, device: torch.device, precision: Precision
 ) -> None:
     trained, total = model.get_nb_trainable_parameters()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     say(
         f"training {trained / 1e6:.2f} M of {total / 1e6:.1f} M parameters of {base.folder} "
-        f"on {name} in {'bfloat16' if bf16 else 'float32'}"
+        f"on {name} in {precision.name} ({precision.why})"
     )
     say(
         f"{steps.steps:,} steps, each up to {settings.questions_per_image} questions about "
         f"{settings.images_per_step} images, at most {steps.budget:,} tokens at once"
     )
+    needed = training_memory(model, steps.budget, settings.gradient_checkpointing) / 1e9
+    say(f"memory: {needed:.1f} GB at most, of {device_memory(device) / 1e9:.1f} GB (estimate)")
 
 
 def versions() -> dict[str, str]:
@@ -217,7 +230,9 @@ def versions() -> dict[str, str]:
     return own | {name: metadata.version(name) for name in names}
 
 
-def _write_manifest(config: Config, split: Split, base: Base, run: Path, bf16: bool) -> None:
+def _write_manifest(
+    config: Config, split: Split, base: Base, run: Path, precision: Precision
+) -> None:
     device = choose_device()
     cuda = device.type == "cuda"
     write_json(
@@ -226,7 +241,7 @@ def _write_manifest(config: Config, split: Split, base: Base, run: Path, bf16: b
             "versions": versions(),
             "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or "CPU",
             "threads": torch.get_num_threads(),
-            "dtype": "bfloat16" if bf16 else "float32",
+            "dtype": precision.name,
             "seed": config.training.seed,
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
@@ -250,9 +265,12 @@ def _write_results(run: Path) -> None:
         "train_runtime": seconds,
         "train_questions": done,
         "train_questions_per_second": round(done / seconds, 3),
+        "skipped_steps": sum(line.get("skipped_steps", 0) for line in lines),
     }
     write_json(run / "train_results.json", results)
     say(
         f"trained on {done:,} questions in {seconds:,.0f} s, {done / seconds:,.1f} questions/s; "
         f"last loss {lines[-1]['loss']:.4f}"
     )
+    if skipped := results["skipped_steps"]:
+        say(f"{skipped:,} of {len(lines):,} steps were skipped: their gradients overflowed float16")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +38,15 @@ from ..run import checkpoints, read_metrics
 from .ahead import Ahead
 from .answer import forward
 from .images import Images
+from .inputs import Inputs, Target, make_inputs
 from .loader import Base, write_card
 from .packing import Ask, Pack, Turn, pack, plan_epoch, sharing_order
 from .prompt import PromptFormat
 from .track import make_harmless
 from .tree import Ints
+
+_MOST_SKIPPED = 20  # in a row; each halves the scale of the loss, which begins at 65,536
+_IN_FLOAT32 = "train in float32: --set training.fp16=false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,14 @@ class Step:
 
     Attributes:
         packs: its trees.
+        inputs: of each pack, ready to be moved to the device.
         loss_tokens: number of answer and end tokens in the whole step.
         weight: 1; 0 for a process that has nothing to do and repeats another's work, because
             all have to take part in the exchange of gradients.
     """
 
     packs: list[Pack]
+    inputs: list[Inputs]
     loss_tokens: int
     weight: int
 
@@ -72,6 +79,7 @@ class Steps(Dataset[dict[str, Step]]):
         images: where images are read.
         settings: how many images and questions a step holds, and in which order.
         budget: most tokens in a pack.
+        target: where packs go.
         world: number of processes.
     """
 
@@ -82,11 +90,12 @@ class Steps(Dataset[dict[str, Step]]):
         images: Images,
         settings: TrainingSettings,
         budget: int,
+        target: Target,
         world: int = 1,
     ) -> None:
         self._groups = group_by_image(samples)
         self._prompts, self._images, self._settings = prompts, images, settings
-        self.budget, self._world = budget, world
+        self.budget, self._target, self._world = budget, target, world
         self._plan_of: tuple[int, list[list[Turn]]] = (-1, [])
         self.per_epoch = len(self._plan(0))
         self._ahead = Ahead(self._make)
@@ -117,7 +126,8 @@ class Steps(Dataset[dict[str, Step]]):
         packs = list(pack(asks, self._prompts, self._images.merge, self.budget))
         everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
-        return Step(packs, tokens, weight=int(bool(mine)))
+        inputs = [make_inputs(one, self._target) for one in packs]
+        return Step(packs, inputs, tokens, weight=int(bool(mine)))
 
     def _size(self, image: int, chosen: Ints) -> int:
         """Tokens of one image with questions about it."""
@@ -186,6 +196,10 @@ class TreeTrainer(Trainer):
         handler = self.callback_handler
         handler.callbacks = make_harmless(handler.callbacks)
         self._base, self._view, self._ground, self._keep = base, view, ground, keep
+        self._skipped_in_a_row = 0
+        if args.fp16 and self.accelerator.scaler is None:  # accelerate has none for a CPU
+            self.accelerator.scaler = torch.amp.GradScaler("cpu")
+            self.accelerator.native_amp = True
         self._folder = self._staging = Path(args.output_dir)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -200,20 +214,46 @@ class TreeTrainer(Trainer):
         total = torch.zeros((), device=self.args.device)
         # gradients are averaged over the processes, so every share counts as often as there are
         scale = step.weight * self.args.world_size / step.loss_tokens
-        for batch in step.packs:
-            last = batch is step.packs[-1]
+        for n, one in enumerate(step.inputs, 1):
+            last = n == len(step.inputs)
             together = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
             with together:
                 with self.compute_loss_context_manager():
-                    loss = pack_loss(model, batch) * scale
+                    loss = pack_loss(model, one) * scale
                 self.accelerator.backward(loss)
             total += loss.detach()
-        if not torch.isfinite(total):
-            raise RunError(
-                f"the loss became {total.item()} at step {self.state.global_step + 1}",
-                hint="lower the learning rate: --set training.learning_rate=2e-5",
-            )
-        return total
+        return total  # looked at when it is logged: the host does not wait for it here
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Refuse what is not a number before anybody writes it down or a checkpoint is saved.
+
+        Raises:
+            RunError: the loss or the gradients are no numbers.
+        """
+        if "loss" in logs:
+            self._check_numbers(logs)
+        super().log(logs, start_time)
+
+    def _check_numbers(self, logs: dict[str, float]) -> None:
+        step, norm = self.state.global_step, logs["grad_norm"]
+        rate = "lower the learning rate: --set training.learning_rate=2e-5"
+        if not math.isfinite(logs["loss"]):
+            hint = f"{_IN_FLOAT32}, or {rate}" if self.args.fp16 else rate
+            raise RunError(f"the loss became {logs['loss']} at step {step}", hint=hint)
+        if self.accelerator.optimizer_step_was_skipped:
+            self._skipped_in_a_row += 1
+            logs["skipped_steps"] = 1
+            del logs["grad_norm"]  # infinite: the loss was scaled too far, and will be less
+            if self._skipped_in_a_row == _MOST_SKIPPED:
+                raise RunError(
+                    f"{_MOST_SKIPPED} steps in a row were skipped, the last is step {step}: their "
+                    "gradients do not fit float16 however little the loss is scaled up",
+                    hint=f"{_IN_FLOAT32}, or {rate}",
+                )
+            return
+        self._skipped_in_a_row = 0
+        if not math.isfinite(norm):
+            raise RunError(f"the gradient became {norm} at step {step}", hint=rate)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging)
@@ -248,11 +288,10 @@ class TreeTrainer(Trainer):
         everyone()
 
 
-def pack_loss(model: Any, batch: Pack) -> torch.Tensor:
+def pack_loss(model: Any, inputs: Inputs) -> torch.Tensor:
     """Summed cross-entropy of a pack's loss tokens, in nats; the head runs on these alone."""
-    keep = torch.from_numpy(batch.layout.predictors)
-    logits = forward(model, batch, keep)  # (L, V)
-    targets = torch.from_numpy(batch.layout.targets).to(logits.device)
+    logits = forward(model, inputs)  # (L, V)
+    targets = inputs.targets.to(logits.device, non_blocking=True)
     return cross_entropy(logits.float(), targets, reduction="sum")
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,33 +24,57 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 from ..console import Progress, say
 from ..files import appending, atomic_write, is_there, sha256, unreadable
 from ..jsonl import read_jsonl
+from .ahead import ahead
 from .images import Pixels
 from .loader import Base
 
+_PATCHES_AT_ONCE = 4096  # of the vision tower: 12 images of 256 pixels, 3 of 512
+
 
 @torch.no_grad()
-def encode(model: Any, images: Sequence[Pixels]) -> list[torch.Tensor]:
+def encode(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
     """Features of images, one pass of the vision tower for all of them.
 
     Args:
         model: a base, with or without adapter.
-        images: with their patches.
+        patches: (N, D) of all images, on the model's device.
+        grids: (images, 3) their time, rows and columns of patches, likewise.
 
     Returns:
         For each image (V, F, H), on the model's device.
     """
-    patches = torch.cat([i.patches for i in images if i.patches is not None])  # (N, D)
-    grids = torch.tensor([i.grid for i in images], device=model.device)
-    out = model.get_image_features(patches.to(model.device), grids)
+    out = model.get_image_features(patches, grids)
     layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or [])]
     return [torch.stack(list(features), dim=1) for features in zip(*layers, strict=True)]
 
 
-def encoded(model: Any, image: Pixels) -> Pixels:
-    """The image with its features: packs that share it need the vision tower no more."""
-    if image.features is not None:
-        return image
-    return replace(image, features=encode(model, [image])[0], patches=None)
+def encoded(model: Any, images: Sequence[Pixels]) -> list[Pixels]:
+    """The images with their features, several in a pass; those that have them stay."""
+    found = list(images)
+    bare = [i for i, image in enumerate(found) if image.features is None]
+    for part in in_passes([math.prod(found[i].grid) for i in bare]):
+        some = [found[bare[k]] for k in part]
+        patches = torch.cat([i.patches for i in some if i.patches is not None])
+        grids = torch.tensor([i.grid for i in some])
+        device = model.device
+        features = encode(model, patches.to(device), grids.to(device))
+        for k, one in zip(part, features, strict=True):
+            found[bare[k]] = replace(found[bare[k]], features=one, patches=None)
+    return found
+
+
+def in_passes(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Cut a sequence of images into passes of the vision tower, by their numbers of patches."""
+    part: list[int] = []
+    used = 0
+    for i, size in enumerate(sizes):
+        if part and used + size > _PATCHES_AT_ONCE:
+            yield part
+            part, used = [], 0
+        part.append(i)
+        used += size
+    if part:
+        yield part
 
 
 def as_output(features: Sequence[torch.Tensor]) -> BaseModelOutputWithDeepstackFeatures:
@@ -91,7 +115,7 @@ class EncodedImages:
 
 
 def encode_all(
-    base: Base, paths: Sequence[str], folder: Path, budget: int, bf16: bool
+    base: Base, paths: Sequence[str], folder: Path, budget: int, dtype: torch.dtype
 ) -> EncodedImages | None:
     """Encode every image once and keep the result for all epochs.
 
@@ -103,7 +127,7 @@ def encode_all(
         paths: the images.
         folder: where the file lies.
         budget: most bytes it may take.
-        bf16: encode in brain floats.
+        dtype: in which they are encoded and kept.
 
     Returns:
         The encoded images; None, and the reason is said, where they would not fit.
@@ -111,7 +135,6 @@ def encode_all(
     config = base.model.config
     width = config.get_text_config().hidden_size
     layers = 1 + len(getattr(config.vision_config, "deepstack_visual_indexes", ()))
-    dtype = torch.bfloat16 if bf16 else torch.float32
     grids = {path: base.images.grid(path) for path in paths}
     tokens = sum(math.prod(g) for g in grids.values()) // base.images.merge**2
     size = tokens * layers * width * dtype.itemsize
@@ -140,28 +163,37 @@ def _fill(
         f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
     ).hexdigest()
     known = _recover(index, data, dtype.itemsize)
+    keys = {path: f"{rule[:16]}-{sha256(Path(path))}" for path in grids}
+    paths = list(grids)
+    # which images share a pass follows from the list alone, so that a resumed call gets the same
+    passes = [
+        [paths[i] for i in part] for part in in_passes([math.prod(g) for g in grids.values()])
+    ]
+    missing = [part for part in passes if any(keys[path] not in known for path in part)]
     mixed = dtype is not base.model.dtype
-    places = {}
     with (
         appending(index) as names,
         appending(data, "ab") as file,
         Progress("encoding", len(grids), "images") as progress,
     ):
-        for path, grid in grids.items():
-            key = f"{rule[:16]}-{sha256(Path(path))}"
-            if key not in known:
-                place = file.tell() // dtype.itemsize
-                with torch.autocast(base.model.device.type, dtype, enabled=mixed):
-                    (features,) = encode(base.model, [base.images.read(path)])
-                flat = features.to(dtype).cpu().contiguous().view(-1)
-                file.write(flat.view(torch.uint8).numpy().tobytes())
-                file.flush()
-                known[key] = place
-                names.write(json.dumps([key, place, len(flat)]) + "\n")
-                names.flush()
-            tokens = math.prod(grid) // base.images.merge**2
-            places[path] = (grid, known[key], (tokens, *shape))
-            progress.advance()
+        progress.advance(sum(map(len, passes)) - sum(map(len, missing)))
+        read = ahead(lambda part: [base.images.read(path) for path in part], missing)
+        for part, pixels in zip(missing, read, strict=True):
+            with torch.autocast(base.model.device.type, dtype, enabled=mixed):
+                images = encoded(base.model, pixels)
+            for path, image in zip(part, images, strict=True):
+                key = keys[path]
+                if key not in known and image.features is not None:
+                    place = file.tell() // dtype.itemsize
+                    flat = image.features.to(dtype).cpu().contiguous().view(-1)
+                    file.write(flat.view(torch.uint8).numpy().tobytes())
+                    file.flush()
+                    known[key] = place
+                    names.write(json.dumps([key, place, len(flat)]) + "\n")
+                    names.flush()
+            progress.advance(len(part))
+    tokens = {path: math.prod(grid) // base.images.merge**2 for path, grid in grids.items()}
+    places = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
     values = np.memmap(data, dtype=words, mode="r")
     return EncodedImages(base.images.merge, values, dtype, places)
 

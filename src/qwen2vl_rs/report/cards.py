@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data.sources import read_samples
 from ..data.split import leak
+from ..model.usage import Usage, usage
 from ..records import Sample
 from ..run import TEST_FILE, TRAIN_FILE
 from ..scoring.grammar import type_of
@@ -35,7 +36,7 @@ _BLIND = {
 }
 
 
-def model_card(found: Evidence, base: str | None, merged: bool = False) -> str:
+def model_card(found: Evidence, how: Usage) -> str:
     """The model card of a run's adapter, or of the base with the adapter merged into it.
 
     It names a licence where that of the base is known, and no data set: the files of a run do
@@ -43,9 +44,9 @@ def model_card(found: Evidence, base: str | None, merged: bool = False) -> str:
 
     Args:
         found: the evidence of the run.
-        base: the base by its name on the hub; None where that is not known.
-        merged: whether the card stands beside the merged model.
+        how: what the card stands beside, and how that is run.
     """
+    base, merged = how.base, not how.adapter
     w = Words("en")
     claim, conclusion = sentence(found, w)
     head: dict[str, Any] = {"base_model": base, "base_model_relation": "adapter"} if base else {}
@@ -74,7 +75,7 @@ def model_card(found: Evidence, base: str | None, merged: bool = False) -> str:
             tables=tables,
             notes=scores.by_protocol(found, w).notes,
             facts=ran.what(found, "", w).facts,
-            instruction=found.config.view.instruction if found.config else "",
+            usage=usage(how),
         )
     )
 

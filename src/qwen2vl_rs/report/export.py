@@ -7,18 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..config import Config, ViewConfig
 from ..console import warn
 from ..errors import RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
+from ..model.usage import TOKENIZER, Usage
 from ..run import newest_checkpoint, resume_command
 from .cards import data_card, model_card
-from .evidence import from_run
+from .evidence import Evidence, from_run
 
+_VIEW = "qwen2vl_rs.json"  # of a checkpoint: how images and questions were shown
 _FILES = (
     "adapter_config.json",
     "adapter_model.safetensors",
     "preprocessor_config.json",
-    "qwen2vl_rs.json",
+    *TOKENIZER,
+    _VIEW,
 )
 
 
@@ -56,15 +60,32 @@ def export(
     adapter = read_json(checkpoint / "adapter_config.json") or {}
     base = base or _name_on_hub(adapter.get("base_model_name_or_path", ""))
     if base is None:
-        warn("the base's name on the hub is not known: the card leaves it out (--base-model NAME)")
+        warn(
+            "the base's name on the hub is not known: the card says that it was a local folder "
+            "(--base-model NAME)"
+        )
     with staged_folder(folder) as staging:
         if merge:
             merge(checkpoint, staging)
         else:
             _copy_adapter(checkpoint, staging, {**adapter, "base_model_name_or_path": base})
-        card = model_card(found, base, merged=merge is not None)
+        card = model_card(found, _usage(found, checkpoint, base, adapter=merge is None))
         for name, text in (("README.md", card), ("DATA.md", data_card(found))):
             (staging / name).write_text(text, encoding="utf-8")
+
+
+def _usage(found: Evidence, checkpoint: Path, base: str | None, adapter: bool) -> Usage:
+    """How the export is run: as the checkpoint says, for settings of a run can be edited."""
+    config = found.config or Config()
+    shown = (read_json(checkpoint / _VIEW) or {}).get("view")
+    return Usage(
+        view=ViewConfig.model_validate(shown) if shown else config.view,
+        adapter=adapter,
+        base=base,
+        own_tokenizer=all((checkpoint / name).is_file() for name in TOKENIZER),
+        max_new_tokens=config.eval.max_new_tokens,
+        closed=config.eval.answers == "closed",
+    )
 
 
 def _copy_adapter(checkpoint: Path, folder: Path, config: dict[str, Any]) -> None:

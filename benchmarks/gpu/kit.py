@@ -1,0 +1,130 @@
+"""All that only a GPU can show, in order of worth, each step in a process with a time limit.
+
+    python benchmarks/gpu/kit.py --device cuda --model 2b --json docs/results/gpu.json
+
+The JSON is written anew after every step, so that a run that is cut off leaves what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+# seconds on a GPU; the first three are most of what the whole is worth
+LIMITS = {
+    "attention": 110, "training": 110, "evaluation": 70, "train_command": 110, "memory_cap": 60,
+    "profile": 40, "embedded_base": 60,
+}  # fmt: skip
+WHOLE = 480
+SLOWER = 6  # times as long on a CPU, with the tiny model
+NEEDED = {
+    "torch": "2.6", "transformers": "5.23", "peft": "0.20", "accelerate": "1.3",
+    "safetensors": "0.8", "tokenizers": "0.23.1", "huggingface_hub": "1.31", "numpy": "2.0",
+    "pillow": "10", "pydantic": "2.7", "click": "8.4", "rasterio": "1.4", "pytest": "8.3",
+}  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that is needed; ends with a list of what is missing or too old."""
+    found, wrong = {"python": platform.python_version()}, []
+    for name, least in NEEDED.items():
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{name} is missing")
+            continue
+        if _numbers(found[name]) < _numbers(least):
+            wrong.append(f"{name} {found[name]} is older than {least}")
+    if wrong:
+        raise SystemExit("cannot run: " + "; ".join(wrong))
+    return found
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = version.split("+")[0].split(".")
+    return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in parts[:3])
+
+
+def machine(device: str) -> str:
+    """The card as ``nvidia-smi`` names it, or the number of cores."""
+    if device == "cpu":
+        return f"CPU, {os.cpu_count()} cores"
+    command = [
+        "nvidia-smi",
+        "--query-gpu=name,memory.total,driver_version",
+        "--format=csv,noheader",
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def run_step(name: str, model: str, seconds: float, log: Any) -> dict[str, Any]:
+    """One step's figures, or what became of it."""
+    environment = {**os.environ, "QWEN2VL_RS_STEP_SECONDS": str(seconds)}
+    command = [sys.executable, str(HERE / "measure.py"), name, "--model", model]
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=log, timeout=seconds, env=environment,
+            check=False, text=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"status": "timed out", "seconds": round(seconds, 1)}
+    took = round(time.monotonic() - began, 1)
+    log.write(done.stdout)
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        return {"status": "failed", "exit": done.returncode, "step_seconds": took}
+    return {**json.loads(lines[-1]), "step_seconds": took}
+
+
+def main() -> None:
+    """Run all steps and keep what they find."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--model", choices=["tiny", "2b"], default="2b")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=list(LIMITS), help="these steps alone")
+    parser.add_argument("--seconds", type=float, help="for all steps together")
+    asked = parser.parse_args()
+    factor = 1
+    if asked.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"], factor = "", SLOWER
+    whole = asked.seconds or WHOLE * factor
+    began = time.monotonic()
+    record: dict[str, Any] = {
+        "device": machine(asked.device),
+        "model": asked.model,
+        "versions": versions(),
+        "steps": {},
+    }
+    for folder in (asked.json, asked.log):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with asked.log.open("w") as log:
+        for name in asked.only or LIMITS:
+            left = whole - (time.monotonic() - began)
+            if left < 10:
+                found: dict[str, Any] = {"status": "no time left"}
+            else:
+                found = run_step(name, asked.model, min(LIMITS[name] * factor, left), log)
+            record["steps"][name] = found
+            record["seconds"] = round(time.monotonic() - began, 1)
+            temporary = asked.json.with_suffix(".tmp")
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+            temporary.replace(asked.json)
+            print(f"{name}: {found['status']}", flush=True)
+    if any(s["status"] in ("failed", "timed out") for s in record["steps"].values()):
+        raise SystemExit(f"some steps failed: see {asked.log}")
+
+
+if __name__ == "__main__":
+    main()

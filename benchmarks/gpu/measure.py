@@ -1,0 +1,305 @@
+"""What only a GPU can show, one step a process: ``python measure.py NAME --model 2b``.
+
+Each prints its figures as one JSON object in the last line of stdout. `kit.py` calls them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import torch  # noqa: E402
+from common import (  # noqa: E402
+    base_folder,
+    make_base,
+    make_samples,
+    matmul_peak,
+    peak_memory_gb,
+    reset_peak_memory,
+    sync,
+)
+
+from qwen2vl_rs.config import Config  # noqa: E402
+from qwen2vl_rs.data.tables import write_conversations  # noqa: E402
+from qwen2vl_rs.model.adapter import add_adapter  # noqa: E402
+
+CUDA = torch.cuda.is_available()
+Figures = dict[str, Any]
+
+
+class NeedsCuda(Exception):
+    """A step that a CPU cannot do."""
+
+
+def precision(model: str) -> torch.dtype:
+    """Of a base: bfloat16 at full size, so that it fits; on a CPU float32."""
+    return torch.bfloat16 if CUDA and model == "2b" else torch.float32
+
+
+def attention(model: str) -> Figures:
+    """FlexAttention against ``branches`` and plain transformers: the tests marked ``gpu``."""
+    if not CUDA:
+        raise NeedsCuda("FlexAttention has no backward pass on a CPU")
+    report = Path(tempfile.mkdtemp()) / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]
+    command += ["-o", "filterwarnings=default", "tests/test_flex.py"]  # a compiler warns of much
+    done = subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr)
+    cases = ElementTree.parse(report).getroot().iter("testcase")
+    figures: Figures = {"passed": done.returncode == 0, "tests": {}}
+    for case in cases:
+        bad = next((c for c in case if c.tag in ("failure", "error", "skipped")), None)
+        told = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
+        outcome = bad.tag if bad is not None else "passed"
+        figures["tests"][case.get("name")] = {"outcome": outcome, **told}
+    return figures
+
+
+def training(model: str) -> Figures:
+    """Questions a second, share of peak and memory, beside plain Hugging Face in the same run."""
+    import train
+
+    tiny = model == "tiny"
+    rows: list[Figures] = []
+    dtype = precision(model)
+    base = make_base(model, dtype)
+    adapted = add_adapter(base.model, Config().lora).train()
+    for checkpointing in (True, False):
+        if checkpointing:
+            adapted.activation_checkpointing_enable({"use_reentrant": False})
+        else:
+            adapted.activation_checkpointing_disable()
+        chosen = argparse.Namespace(
+            plain=4 if tiny else 8,
+            repeats=1 if tiny else 3,
+            questions=[5] if tiny else [25, 100],
+            images=2 if tiny else 4,
+            cache=True,
+            checkpointing=checkpointing,
+        )
+        for side in (256,) if tiny else (256, 512):
+            rows += train.compare(base, adapted, side, dtype is torch.bfloat16, chosen)
+    return {"matmul_tflops": round(matmul_peak(dtype) / 1e12, 2), "rows": rows}
+
+
+def evaluation(model: str) -> Figures:
+    """Free and closed answers against ``generate`` on each question alone."""
+    import eval as evaluation_speed
+
+    tiny = model == "tiny"
+    base = make_base(model, precision(model))
+    sizes = [(256, 10)] if tiny else [(side, n) for side in (256, 512) for n in (25, 100)]
+    rows = [evaluation_speed.compare(base, side, n, 2, 1 if tiny else 3) for side, n in sizes]
+    return {"rows": rows}
+
+
+def train_command(model: str) -> Figures:
+    """The real ``train`` for some steps, killed after its first checkpoint and resumed."""
+    folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-train-"))
+    command = _prepare_training(folder, model, steps=12)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path]).strip(":")}
+    began = time.monotonic()
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=sys.stderr) as first:
+        while not (folder / "run/checkpoint-4").exists():
+            if first.poll() is not None:
+                raise RuntimeError(f"train ended with {first.returncode} before its checkpoint")
+            time.sleep(0.05)
+        while _steps(folder)[-1]["step"] < 6 and first.poll() is None:
+            time.sleep(0.01)
+        first.send_signal(signal.SIGKILL)
+    before = _steps(folder)
+    subprocess.run(
+        [*command, "--resume"], cwd=folder, env=environment, check=True, stdout=sys.stderr
+    )
+    after = _steps(folder)
+    again = [(b["loss"], after[b["step"] - 1]["loss"]) for b in before if b["step"] > 4]
+    steady = after[8:]
+    return {
+        "seconds_in_all": round(time.monotonic() - began, 1),
+        "steps_before_the_kill": len(before),
+        "largest_difference_of_losses_computed_twice": max(abs(a - b) for a, b in again),
+        "losses": [round(line["loss"], 5) for line in after],
+        "questions_per_second": round(
+            sum(line["questions"] for line in steady)
+            / (after[-1]["seconds"] - after[7]["seconds"]),
+            1,
+        ),
+        "train_results": json.loads((folder / "run/train_results.json").read_text()),
+    }
+
+
+def _steps(folder: Path) -> list[Figures]:
+    from qwen2vl_rs.run import read_metrics
+
+    return read_metrics(folder / "run/metrics.jsonl")
+
+
+def _prepare_training(folder: Path, model: str, steps: int) -> list[str]:
+    """Questions about noise in a folder; the command that trains on them."""
+    tiny = model == "tiny"
+    samples = make_samples(4 if tiny else 16, 10 if tiny else 100, 256)
+    write_conversations(folder / "data_vl.json", samples)
+    settings = [
+        f"training.max_steps={steps}", "training.num_train_epochs=9", "training.save_steps=4",
+        "training.report_to=[]", "eval.max_eval=10", "data.test_fraction=0.2",
+        f"model={base_folder(model, precision(model))}", "output=run",
+    ]  # fmt: skip
+    if tiny:
+        settings += ["training.images_per_step=1", "training.questions_per_image=2"]
+    command = [sys.executable, "-m", "qwen2vl_rs", "train"]
+    return command + [part for one in settings for part in ("--set", one)]
+
+
+def memory_cap(model: str) -> Figures:
+    """The defaults of ``train`` in a process that may use 12 GB; the estimate beside the peak."""
+    if not CUDA:
+        raise NeedsCuda("only a GPU's memory can be capped within a process")
+    import io
+    from contextlib import redirect_stderr
+
+    from qwen2vl_rs.cli import main as run
+
+    device = torch.device("cuda", 0)
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(12e9 / total, device)
+    folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-cap-"))
+    command = _prepare_training(folder, model, steps=6)
+    os.chdir(folder)
+    told = io.StringIO()
+    torch.cuda.reset_peak_memory_stats()
+    with redirect_stderr(told):
+        code = run(command[3:])
+    sys.stderr.write(told.getvalue())
+    estimate = re.search(r"memory: ([0-9.]+) GB at most, of ([0-9.]+) GB", told.getvalue())
+    budget = re.search(r"at most ([0-9,]+) tokens at once", told.getvalue())
+    if code or not estimate or not budget:
+        raise RuntimeError(f"train ended with {code}")
+    return {
+        "cap_gb": 12.0,
+        "tokens_at_once": int(budget[1].replace(",", "")),
+        "estimate_gb": float(estimate[1]),
+        "peak_allocated_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
+        "peak_reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2),
+    }
+
+
+def profile(model: str) -> Figures:
+    """One training step: share of the time in which the device idles, largest kernels, waits."""
+    import train
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as record
+
+    tiny = model == "tiny"
+    dtype = precision(model)
+    base = make_base(model, dtype)
+    adapted = add_adapter(base.model, Config().lora).train()
+    adapted.activation_checkpointing_enable({"use_reentrant": False})
+    samples = make_samples(1 if tiny else 4, 5 if tiny else 25, 256)
+    bf16 = dtype is torch.bfloat16
+    run, step = train.ours(adapted, base, samples, True, bf16, True)
+    for _ in range(2):
+        run()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if CUDA else [])]
+    sync()
+    reset_peak_memory()
+    began = time.perf_counter()
+    with record(activities=activities) as found:
+        run()
+        sync()
+    seconds = time.perf_counter() - began
+    events = found.key_averages()
+    key = "self_device_time_total" if CUDA else "self_cpu_time_total"
+    largest = sorted(events, key=lambda e: -getattr(e, key))[:10]
+    counts = {e.key: e.count for e in events}
+    waits = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "aten::item")
+    figures: Figures = {
+        "questions": len(samples),
+        "tokens": sum(p.layout.size for p in step.packs),
+        "seconds": round(seconds, 4),
+        "peak_memory_gb": round(peak_memory_gb(), 2),
+        "largest": [[e.key[:80], e.count, round(getattr(e, key) / 1e3, 3)] for e in largest],
+        "synchronisations": {name: counts[name] for name in waits if name in counts},
+    }
+    if CUDA:
+        spans = [(e.time_range.start, e.time_range.end) for e in found.events()
+                 if e.device_type.name == "CUDA"]  # fmt: skip
+        busy, whole = _covered(spans)
+        figures["kernels"] = len(spans)
+        figures["idle_share"] = round(1 - busy / whole, 3)
+    return figures
+
+
+def _covered(spans: list[tuple[float, float]]) -> tuple[float, float]:
+    """Length of the union of spans, and from the first start to the last end."""
+    busy, end = 0.0, spans[0][0]
+    for start, stop in sorted(spans):
+        busy += max(0.0, stop - max(start, end))
+        end = max(end, stop)
+    return busy, end - min(start for start, _ in spans)
+
+
+def embedded_base(model: str) -> Figures:
+    """The first phase of the embedded base's recipe on drawn scenes, for as long as there is."""
+    folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-recipe-"))
+    scenes, steps = (100, 4) if model == "tiny" else (1000, 4500)
+    command = [
+        sys.executable, str(ROOT / "recipes/embedded_base/train.py"), str(folder),
+        "--scenes", str(scenes), "--held-out", "100", "--eyes", str(steps),
+        "--workers", str(os.cpu_count() or 1), "--stop-after", "eyes",
+    ]  # fmt: skip
+    limit = float(os.environ.get("QWEN2VL_RS_STEP_SECONDS", "120")) - 5
+    began = time.monotonic()
+    with subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr) as child:
+        try:
+            child.wait(limit)
+        except subprocess.TimeoutExpired:
+            child.terminate()
+    log = (folder / "eyes.jsonl").read_text().splitlines()
+    return {
+        "device": "cuda" if CUDA else "cpu",
+        "seconds": round(time.monotonic() - began, 1),
+        "scenes": scenes,
+        "log": [json.loads(line) for line in log],
+    }
+
+
+STEPS: dict[str, Callable[[str], Figures]] = {
+    "attention": attention,
+    "training": training,
+    "evaluation": evaluation,
+    "train_command": train_command,
+    "memory_cap": memory_cap,
+    "profile": profile,
+    "embedded_base": embedded_base,
+}
+
+
+def main() -> None:
+    """Do one step and print what it found."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("step", choices=STEPS)
+    parser.add_argument("--model", choices=["tiny", "2b"], default="2b")
+    asked = parser.parse_args()
+    try:
+        found = {"status": "done", **STEPS[asked.step](asked.model)}
+    except NeedsCuda as error:
+        found = {"status": "needs CUDA", "why": str(error)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

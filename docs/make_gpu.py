@@ -1,0 +1,148 @@
+"""Write docs/gpu.md from docs/results/gpu*.json; ``--check`` only says whether it is so."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).with_name("gpu.md")
+RESULTS = Path(__file__).with_name("results")
+
+INTRO = """\
+# On a GPU
+
+<!-- Written by `python docs/make_gpu.py` from docs/results/gpu*.json. -->
+
+All that only a GPU can show is one command, which needs no network and eight minutes:
+
+```console
+$ benchmarks/gpu/pack.sh --python 3.12 -o kit.tar.xz     # here: wheels and this tree, 40 MiB
+$ tar -xJf kit.tar.xz                                     # there
+$ project/benchmarks/gpu/run.sh -o results               # there: results/gpu.json, results/gpu.log
+```
+
+The machine needs CPython of that version on x86-64 with torch, accelerate, peft, safetensors,
+tokenizers, huggingface_hub, numpy and pillow; `pack.sh --everything` packs all but torch. `run.sh`
+does its steps in order of worth, each with a time limit, and writes the JSON anew after each, so a
+run that is cut off leaves what it has. `--device cpu --model tiny` tries it without a GPU. The
+figures appear below once the JSON is `docs/results/gpu-CARD.json`: `python docs/make_gpu.py`.
+"""
+
+# step: what it shows, and the goal as rows of (what, how it is read, least or most)
+STEPS = {
+    "attention": "FlexAttention against `branches` and plain transformers (`pytest -m gpu`)",
+    "training": "Training, forward and backward, Qwen2-VL-2B with random weights, LoRA r 64",
+    "evaluation": "Free and closed answers against `generate` on each question alone",
+    "train_command": "`train`, killed after its first checkpoint and resumed",
+    "memory_cap": "The defaults of `train` in a process that may use 12 GB",
+    "profile": "One training step, profiled",
+    "embedded_base": "The first phase of the embedded base's recipe, for a minute",
+}
+GOALS = """\
+## Goals
+
+| on one H100, bfloat16 | goal | measured |
+| --- | --- | --- |
+"""
+
+
+def newest() -> dict[str, Any] | None:
+    """The record of the last file by name of docs/results/gpu*.json, None where there is none."""
+    found = sorted(RESULTS.glob("gpu*.json"))
+    return json.loads(found[-1].read_text(encoding="utf-8")) if found else None
+
+
+def rows_of(record: dict[str, Any] | None, step: str) -> list[dict[str, Any]]:
+    """The table of a step that was done."""
+    found: dict[str, Any] = (record or {"steps": {}})["steps"].get(step, {})
+    return found.get("rows", []) if found.get("status") == "done" else []
+
+
+def best(rows: list[dict[str, Any]], key: str, **wanted: Any) -> float | None:
+    """The best value of some rows."""
+    fitting = [r[key] for r in rows if all(r[k] == v for k, v in wanted.items())]
+    return max(fitting) if fitting else None
+
+
+def goals(record: dict[str, Any] | None) -> str:
+    """Each goal beside what was measured."""
+    trained, asked = rows_of(record, "training"), rows_of(record, "evaluation")
+    at = "questions/image"
+    cap = (record or {"steps": {}})["steps"].get("memory_cap", {})
+    lines = []
+    for name, side, speed, ratio in (("LR, 256 px", 256, 1500, 8), ("HR, 512 px", 512, 800, 20)):
+        lines += [
+            (f"training, {name}, 25 questions an image: questions/s", f"≥ {speed:,}",
+             best(trained, "questions/s", side=side, **{at: 25})),
+            (f"training, {name}: share of the peak of matrix products", "≥ 0.40",
+             best(trained, "share of peak", side=side, **{at: 25})),
+            (f"training, {name}: against plain Hugging Face in the same run", f"≥ {ratio} ×",
+             best(trained, "ratio", side=side)),
+        ]  # fmt: skip
+    lines += [
+        ("evaluation, closed: questions/s", "≥ 3,000", best(asked, "closed questions/s")),
+        ("evaluation, free: questions/s", "≥ 1,500", best(asked, "free questions/s")),
+        ("peak memory, defaults, 12 GB cap: GB", "≤ 10", cap.get("peak_allocated_gb")),
+    ]
+    told = [f"| {a} | {b} | {'not measured yet' if c is None else c} |" for a, b, c in lines]
+    missed = [a for a, b, c in lines if c is not None and not _reached(b, c)]
+    return GOALS + "\n".join(told) + "\n" + (_next_step(record or {}, missed) if missed else "")
+
+
+def _reached(goal: str, value: float) -> bool:
+    bound = float(goal.strip("≥≤ ×").replace(",", ""))
+    return value >= bound if goal.startswith("≥") else value <= bound
+
+
+def _next_step(record: dict[str, Any], missed: list[str]) -> str:
+    """Which goals were missed, and what takes most of the time in the profile of a step."""
+    text = "\nMissed: " + "; ".join(missed) + "."
+    profile = record["steps"].get("profile", {})
+    if profile.get("status") != "done":
+        return text + " There is no profile that says why.\n"
+    name, count, ms = profile["largest"][0]
+    idle = profile.get("idle_share", 0.0)
+    busiest = f"the kernel {name} ({count} calls, {ms} ms of {1e3 * profile['seconds']:.0f} ms)"
+    cause = f"the GPU idles for {idle:.0%} of a step" if idle > 0.25 else busiest
+    return f"{text} Largest cause in the profile, and the next step: {cause}.\n"
+
+
+def section(step: str, found: dict[str, Any]) -> str:
+    """What one step gave."""
+    parts = [f"### {STEPS[step]}\n"]
+    if found["status"] != "done":
+        return "\n".join([*parts, f"{found['status']}: {found.get('why', 'see the log')}\n"])
+    if "rows" in found:
+        names = list(found["rows"][0])
+        lines = [names, ["---"] * len(names), *([str(r[n]) for n in names] for r in found["rows"])]
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+    plain = {k: v for k, v in found.items() if k not in ("rows", "status", "log", "losses")}
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    return "\n".join([*parts, f"```json\n{text}\n```\n"])
+
+
+def page() -> str:
+    """The whole page."""
+    record = newest()
+    parts = [INTRO, goals(record)]
+    if record is None:
+        parts.append("## Measured\n\nNothing yet: no GPU has been at hand.\n")
+    else:
+        facts = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+        parts.append(f"## Measured on {record['device']}\n\n{facts}; {record['seconds']} s.\n")
+        parts += [section(step, found) for step, found in record["steps"].items()]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write the page, or check it."""
+    if "--check" not in sys.argv:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != page():
+        raise SystemExit("docs/gpu.md is out of date: python docs/make_gpu.py")
+
+
+if __name__ == "__main__":
+    main()

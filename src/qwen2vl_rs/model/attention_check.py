@@ -1,0 +1,101 @@
+"""Which kind of attention a device gets: the faster one, where it is shown to be right there.
+
+Shapes: see `attention`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from ..errors import ConfigError
+from .attention import Kind, in_force, rule_of, tree_attention
+from .moving import moved
+from .tree import Node, Tree, lay_out, share
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Attention heads of a language model: H of queries, K of keys, d values each."""
+
+    query: int
+    key: int
+    width: int
+
+    @classmethod
+    def of(cls, config: Any) -> Heads:
+        """Those of a base, by its configuration."""
+        text = config.get_text_config()
+        query = text.num_attention_heads
+        width = getattr(text, "head_dim", None) or text.hidden_size // query
+        return cls(query, text.num_key_value_heads, width)
+
+
+def choose(
+    device: torch.device, dtype: torch.dtype, heads: Heads, wanted: Kind | None = None
+) -> tuple[Kind, str]:
+    """The kind for training and evaluation on a device, and why.
+
+    Args:
+        device: where the model is.
+        dtype: in which it computes.
+        heads: of its language model.
+        wanted: by the settings; None: the faster one that is right.
+
+    Raises:
+        ConfigError: ``flex`` is wanted on a CPU.
+    """
+    if device.type != "cuda":
+        why = "FlexAttention has no backward pass on a CPU"
+        if wanted == "flex":
+            raise ConfigError(
+                f"training.attention = flex: {why}", hint="leave it unset, or use a CUDA device"
+            )
+        return "branches", why
+    if wanted is not None:
+        return wanted, "as set by training.attention"
+    if problem := flex_problem(device, dtype, heads):
+        return "branches", f"FlexAttention fails on this device: {problem}"
+    return "flex", "compiled, and checked on this device"
+
+
+def flex_problem(device: torch.device, dtype: torch.dtype, heads: Heads) -> str | None:
+    """What is wrong with FlexAttention here: it must run, and agree with the other kind.
+
+    Two layouts, for a kernel that keeps the mask it was compiled with is right about the first.
+    """
+    try:
+        worst = max(_disagreement(device, dtype, heads, n) for n in (40, 97))
+    except Exception as error:  # no compiler, no Triton, a device it does not know
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    # tensor cores round float32 to ten bits of fraction, as many as float16 has; bfloat16 has 7
+    return None if worst < (5e-2 if dtype is torch.bfloat16 else 1e-2) else "its results differ"
+
+
+def _disagreement(device: torch.device, dtype: torch.dtype, heads: Heads, questions: int) -> float:
+    """Largest difference of output and gradients between the kinds, relative to the largest."""
+    root, zeros = np.arange(90), np.zeros((3, 90), dtype=np.int64)
+    nodes = [Node([1, 2, n], (Node([3, 4]),)) for n in range(questions)]
+    layout = lay_out([Tree(root, zeros, share(nodes))] * 2)
+    generator = torch.Generator(device).manual_seed(0)
+    states = [
+        torch.randn(1, n, layout.size, heads.width, device=device, dtype=dtype, generator=generator)
+        for n in (heads.query, heads.key, heads.key)
+    ]
+    module = torch.nn.Module().train()
+    results = []
+    for kind in get_args(Kind):
+        rule = moved(rule_of(kind, layout, dtype), lambda x: x.to(device))
+        tree = in_force(rule)["tree"]
+        inputs = [x.clone().requires_grad_() for x in states]
+        scale = heads.width**-0.5
+        query, key, value = inputs
+        out, _ = tree_attention(module, query, key, value, None, scaling=scale, tree=tree)
+        out.float().square().sum().backward()
+        results.append(
+            [out.detach().float(), *(x.grad.float() for x in inputs if x.grad is not None)]
+        )
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(*results, strict=True))
