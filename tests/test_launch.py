@@ -95,5 +95,5 @@ def test_what_contradicts_the_run_is_refused(
 def test_all_contradictions_are_named_at_once(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
-    with pytest.raises(ConfigError, match=r"fp16 .*; torch\.compile"):
+    with pytest.raises(ConfigError, match=r"fp16, .*; torch\.compile"):
         check_precision(precision())
