@@ -76,6 +76,7 @@ def files_of(run: Path) -> str:
     checkpoint = newest_checkpoint(run)
     told = {
         "config.toml": "all settings; `train config.toml --resume` goes on with the run",
+        "data/train.json, data/test.json": "the run's own copies of its questions",
         "manifest.json": "versions, device, seed, fingerprint of the base, hashes of the data",
         "images.json": "SHA-256 of every image; training stops at one that changes",
         "metrics.jsonl": "one line a step: loss, gradient norm, learning rate, seconds",
@@ -84,7 +85,8 @@ def files_of(run: Path) -> str:
         "`PeftModel.from_pretrained(base, checkpoint)` loads it",
         "checkpoint-*/README.md": "how plain PEFT and transformers run it, as whole Python",
         "checkpoint-*/qwen2vl_rs.json": "the base it belongs to, and what it was shown",
-        "checkpoint-*/checksums.json": "written last; `--resume` skips a checkpoint that differs",
+        "checkpoint-*/checksums.json": "written last; `--resume` sets aside "
+        "a checkpoint that differs",
         "eval/before, eval/after": "`predictions.jsonl` (every question with the answer) and "
         "`results.json` (all protocols and controls)",
         "eval/shuffled": "the same questions asked of wrong images: the control",

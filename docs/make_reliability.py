@@ -41,7 +41,12 @@ and with the same bytes once there was room.
 | fault | what happens | test |
 |---|---|---|
 | an image of the training changes, though it can still be read | training stops and names it; with the file put back, `--resume` ends with the losses of an undisturbed run | `tests/test_train.py::test_an_image_that_rots_stops_the_training` |
-| a bit of a checkpoint flips, or a file of it is missing | `--resume` names the file, removes that checkpoint and goes on from the one before, with the same losses | `tests/test_train.py::test_resuming_gives_the_same_losses_and_adapter` |
+| a bit of a checkpoint flips, or a file of it is missing | `--resume` names the file, sets that checkpoint aside (`checkpoint-40.damaged`) and resumes from the one before, with the same losses; where none is left it stops | `tests/test_train.py::test_resuming_gives_the_same_losses_and_adapter`, `tests/test_preparation.py::test_training_never_starts_over_by_itself` |
+| a file of a checkpoint or of the run cannot be read (EIO) | the command stops and names it; nothing is removed | `tests/test_preparation.py::test_a_read_error_stops_and_removes_nothing` |
+| a file system without locks (Lustre), or that cannot flush a folder (CIFS) | it is worked on, and said once | `tests/test_runs.py::test_a_file_system_without_locks_is_worked_on_and_named_once` |
+| the questions in the current folder are replaced, as by a second run | every run keeps its own in `data/` | `tests/test_train.py::test_a_run_is_compared_on_its_own_questions` |
+| Ctrl-C, SIGTERM, SIGHUP during training | it is said what is kept and how to resume; exit code 130, 143, 129 | `tests/test_interrupt.py::test_an_interrupted_training_says_what_is_kept_and_how_to_go_on` |
+| an experiment tracker fails, or an interrupt reaches a training that ignores it | training goes on | `tests/test_interrupt.py::test_a_tracker_that_fails_does_not_end_training` |
 | a second process in the folder of a run | refused | `tests/test_runs.py::test_a_second_process_is_refused_until_the_first_is_gone` |
 
 ## Broken files

@@ -54,3 +54,4 @@ def _is_here(host: str) -> bool:
 def _not_quiet():
     yield
     console.set_quiet(False)
+    console._said.clear()

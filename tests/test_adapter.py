@@ -42,6 +42,47 @@ def test_the_adapter_sits_on_the_language_model_with_our_dropout(small_base):
     drops = [m for n, m in model.named_modules() if "lora_dropout.default" in n]
     assert len(drops) == 14
     assert all(isinstance(m, Dropout) for m in drops)
-    with pytest.raises(ConfigError, match="target_modules"):
-        add_adapter(load_base(small_base, ViewConfig(), torch.device("cpu")).model,
-                    LoraSettings(target_modules=("nothing",)))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (["q_prj", "v_proj"], "there is no layer q_prj, did you mean q_proj?"),
+        (["nothing"], "there is no layer nothing"),
+        (["q_proj", "all-linear"], "there is no layer all-linear"),
+        (["self_attn.q_prj"], "there is no layer self_attn.q_prj, did you mean self_attn.q_proj?"),
+        ([".*q_proj"], "there is no layer .*q_proj, did you mean"),
+        (["proj"], "proj is in the vision tower"),
+        (["q_proj", "fc1"], "fc1 is in the vision tower, which is not trained"),
+        (["lm_head"], "lm_head is not a linear layer of a decoder block"),
+        (["embed_tokens"], "embed_tokens is not a linear layer of a decoder block"),
+        (["input_layernorm"], "input_layernorm is not a linear layer of a decoder block"),
+        (["Q_proj", "k_pro"], "did you mean q_proj?; there is no layer k_pro, did you mean k_proj"),
+        ([], "target_modules is empty"),
+    ],
+)
+def test_names_that_match_nothing_are_refused(bare, targets, said):
+    with pytest.raises(ConfigError) as caught:
+        add_adapter(bare, LoraSettings(r=2, target_modules=tuple(targets)))
+    assert said in caught.value.message
+    assert "q_proj, k_proj, v_proj" in caught.value.hint or not targets
+    assert not any("lora_" in name for name, _ in bare.named_modules())
+
+
+@pytest.fixture(scope="module")
+def bare(small_base):
+    return load_base(small_base, ViewConfig(), torch.device("cpu")).model
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (("q_proj", "down_proj"), "LoRA r 2 on 4 layers of 2 kinds: q_proj 2, down_proj 2"),
+        (("self_attn.v_proj",), "LoRA r 2 on 2 layers of 1 kind: v_proj 2"),
+        (("layers.1.mlp.up_proj",), "LoRA r 2 on 1 layer of 1 kind: up_proj 1"),
+    ],
+)
+def test_what_was_matched_is_said(small_base, capsys, targets, said):
+    base = load_base(small_base, ViewConfig(), torch.device("cpu"))
+    add_adapter(base.model, LoraSettings(r=2, target_modules=targets))
+    assert capsys.readouterr().err == f"{said}\n"

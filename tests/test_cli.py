@@ -130,6 +130,7 @@ def test_version(capsys):
         (["compare", "--chekpoint", "x"], "--checkpoint"),
         (["load", "--hub", "github"], "'modelscope', 'hf'"),
         (["train", "--split-by", "luck"], "'image', 'question'"),
+        (["train", "--split-by", "image", "--train", "a", "--test", "b"], "--split-by is for"),
         (["train", "--max-eval", "many"], "'many' is not a valid integer"),
         (["train", "a.toml", "b.toml"], "b.toml"),
         (["compare", "--only", "best"], "'fixed', 'broken', 'wrong'"),

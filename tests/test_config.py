@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from qwen2vl_rs.config import Config, check_config, load_config, to_toml, write_config
-from qwen2vl_rs.errors import ConfigError
+from qwen2vl_rs.errors import ConfigError, RunError
 
 quotes = ['"', '"""', "'", "\\", "\\u12", "#", "]", "=", ""]
 controls = ["\n", "\r\n", "\r", "\t", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ufeff"]
@@ -223,6 +223,11 @@ def test_an_unknown_key_is_named_with_the_nearest(text, said):
         ("[data]\ntest_fraction = 1.0", "data.test_fraction", "less than 1"),
         ("[data]\nsplit_by = 'luck'", "data.split_by", "'image' or 'question'"),
         ("[data]\ntrain = 'a.json'", "data", "give both train and test, or neither"),
+        (
+            "[data]\ntrain = 'a.json'\ntest = 'b.json'\nconversations = 'c.json'",
+            "data",
+            "give conversations to split, or train and test, not both",
+        ),
         ("[eval]\nmax_eval = 0", "eval.max_eval", "greater than or equal to 1"),
         ("[view]\nmin_pixels = 9000000", "view", "min_pixels is larger than max_pixels"),
         ("[view]\nmin_pixels = 10", "view.min_pixels", "784"),
@@ -269,6 +274,9 @@ def test_a_file_that_is_no_toml(tmp_path, content):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ConfigError, match=r"no configuration file .*missing\.toml"):
         load_config(tmp_path / "missing.toml")
+    (tmp_path / "broken.toml").symlink_to("/proc/self/mem")  # opens; reading it is an EIO
+    with pytest.raises(RunError, match=r"cannot read .*broken\.toml: Input/output error"):
+        load_config(tmp_path / "broken.toml")
     with pytest.raises(ConfigError, match="is no regular file"):
         load_config(tmp_path)
 

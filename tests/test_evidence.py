@@ -43,7 +43,11 @@ def test_results_that_are_missing_are_computed_with_the_run_s_own_questions(
     (run / "eval/after/results.json").unlink()
     monkeypatch.chdir(tmp_path)
     assert from_run(run).after.results == stored
+    (run / "data").mkdir()
+    shutil.copy(tmp_path / "data_vl_train.json", run / "data" / "train.json")
     (tmp_path / "data_vl_train.json").write_text("[]")  # another one by now
+    assert from_run(run).after.results == stored
+    shutil.rmtree(run / "data")  # as in runs that kept no copies
     assert "question_only" in from_run(run).after.results["left_out"]
 
 

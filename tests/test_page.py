@@ -158,8 +158,8 @@ def test_what_is_absent_is_named_with_its_reason(run, tmp_path):
         "Cost of a wrong image": "the model was not asked about other images",
         "Confidence": "the predictions carry no confidence",
         "Counting": "no counting question has a number as its true answer",
-        "Loss curve": "metrics.jsonl is missing or unreadable",
-        "Versions, device, seed, data hashes": "manifest.json is missing or unreadable",
+        "Loss curve": "metrics.jsonl is missing or empty",
+        "Versions, device, seed, data hashes": "manifest.json is missing or empty",
         "Cost of asking": "the evaluation did not record its time",
     }
     write_report(from_run(short), tmp_path)

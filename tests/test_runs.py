@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,13 +19,37 @@ from qwen2vl_rs.files import (
     atomic_write,
     damage,
     read_json,
+    remove_folder,
     run_lock,
     seal,
+    set_aside,
     sha256,
     staged_folder,
     write_json,
 )
 from qwen2vl_rs.run import checkpoints, newest_checkpoint
+
+
+def broken(path: Path) -> None:
+    """A file that is there and opens, but whose content cannot be read (EIO)."""
+    path.unlink(missing_ok=True)
+    path.symlink_to("/proc/self/mem")
+
+
+def failing(monkeypatch, module, name: str, number: int, only=lambda handle, *_: True) -> None:
+    """Let calls to the operating system fail."""
+    real = getattr(module, name)
+
+    def call(*arguments):
+        if only(*arguments):
+            raise OSError(number, os.strerror(number))
+        return real(*arguments)
+
+    monkeypatch.setattr(module, name, call)
+
+
+def is_folder(handle, *_) -> bool:
+    return stat.S_ISDIR(os.fstat(handle).st_mode)
 
 
 def write(path: Path, text: str = "new") -> None:
@@ -225,12 +250,26 @@ def test_json(tmp_path):
         {"图": [1, None, 0.5]}, ensure_ascii=False, indent=2
     ) + "\n"  # fmt: skip
     assert read_json(path) == {"图": [1, None, 0.5]}
-    path.write_bytes(path.read_bytes()[:-4])
-    assert read_json(path) is None
-    path.write_bytes(b"\xff")
-    assert read_json(path) is None
     assert read_json(tmp_path / "missing.json") is None
-    assert read_json(tmp_path) is None
+    assert read_json(path / "below.json") is None
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff", b"[" * 100_000], ids=len)
+def test_damaged_json_is_not_absent(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"a\.json is damaged: it is not JSON"):
+        read_json(path)
+    assert read_json(path, damaged=None) is None  # where that makes no difference
+
+
+def test_what_cannot_be_read_is_not_absent(tmp_path):
+    broken(tmp_path / "a.json")
+    for path in (tmp_path / "a.json", tmp_path):  # and a folder in its place
+        for damaged in ({}, {"damaged": None}):
+            with pytest.raises(RunError, match="cannot read") as caught:
+                read_json(path, **damaged)
+            assert "check the disk" in caught.value.hint
 
 
 # Folders
@@ -286,11 +325,53 @@ def test_without_checksums_a_folder_is_damaged(sealed, content):
         (sealed / CHECKSUMS).unlink()
     else:
         (sealed / CHECKSUMS).write_bytes(content)
-    assert damage(sealed) == f"{CHECKSUMS} is missing or unreadable"
+    assert damage(sealed) == f"{CHECKSUMS} is {'missing' if content is None else 'damaged'}"
 
 
 def test_a_missing_folder_is_damaged(tmp_path):
-    assert damage(tmp_path / "missing") == f"{CHECKSUMS} is missing or unreadable"
+    assert damage(tmp_path / "missing") == f"{CHECKSUMS} is missing"
+
+
+@pytest.mark.parametrize("name", [CHECKSUMS, "weights.bin"])
+def test_what_cannot_be_read_is_not_damaged(sealed, name):
+    broken(sealed / name)
+    with pytest.raises(RunError, match=f"cannot read .*{name}: Input/output error") as caught:
+        damage(sealed)
+    assert "check the disk" in caught.value.hint
+
+
+def test_pages_for_people_may_be_edited(sealed):
+    (sealed / "README.md").write_text("old")
+    seal(sealed)
+    assert "README.md" not in json.loads((sealed / CHECKSUMS).read_bytes())
+    listed = json.loads((sealed / CHECKSUMS).read_bytes()) | {"README.md": "as older versions did"}
+    write_json(sealed / CHECKSUMS, listed)
+    assert damage(sealed) is None
+    (sealed / "README.md").unlink()
+    assert damage(sealed) is None
+
+
+def test_damaged_folders_are_set_aside(tmp_path):
+    for n, name in enumerate(("damaged", "damaged-2", "damaged-3")):
+        folder = tmp_path / "checkpoint-7"
+        folder.mkdir()
+        (folder / "weights").write_text(str(n))
+        assert set_aside(folder) == tmp_path / f"checkpoint-7.{name}"
+    assert sorted(os.listdir(tmp_path)) == [f"checkpoint-7.{n}" for n in
+                                            ("damaged", "damaged-2", "damaged-3")]  # fmt: skip
+    kept = [(path / "weights").read_text() for path in sorted(tmp_path.iterdir())]
+    assert kept == ["0", "1", "2"]
+    assert checkpoints(tmp_path) == []
+    with pytest.raises(RunError, match=r"no sound checkpoint in .* checkpoint-7\.damaged"):
+        newest_checkpoint(tmp_path)
+
+
+def test_a_folder_is_removed_whole(tmp_path):
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-1" / "a").write_text("")
+    (tmp_path / ".checkpoint-1.tmp").mkdir()  # of another time
+    remove_folder(tmp_path / "checkpoint-1")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_staged_folder_appears_sealed(tmp_path):
@@ -339,6 +420,82 @@ def test_what_a_kill_left_does_not_get_into_the_next_folder(tmp_path):
         (folder / "a").write_text("")
     assert sorted(os.listdir(tmp_path / "checkpoint-1")) == ["a", CHECKSUMS]
     assert os.listdir(tmp_path) == ["checkpoint-1"]
+
+
+def test_what_stood_there_is_put_back_when_the_new_one_cannot_be_named(tmp_path, monkeypatch):
+    final = tmp_path / "checkpoint-1"
+    with staged_folder(final) as folder:
+        (folder / "a").write_text("old")
+    real = Path.rename
+
+    def rename(self, target):
+        if self.name.endswith(".tmp"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(RunError, match=r"cannot write .*checkpoint-1: Input/out") as caught:
+        replace_with_new(final)
+    assert "check the disk" in caught.value.hint
+    assert (final / "a").read_text() == "old"
+    assert damage(final) is None
+    assert os.listdir(tmp_path) == ["checkpoint-1"]
+
+
+def replace_with_new(final):
+    with staged_folder(final) as folder:
+        (folder / "a").write_text("new")
+
+
+def test_what_stood_there_is_put_back_after_a_kill_between_two_renames(tmp_path):
+    final = tmp_path / "checkpoint-1"
+    replace_with_new(final)
+    final.rename(tmp_path / ".checkpoint-1.old")
+
+    def fail():
+        with staged_folder(final):
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - it is ours
+        fail()
+    assert (final / "a").read_text() == "new"
+    assert os.listdir(tmp_path) == ["checkpoint-1"]
+
+
+def test_what_stood_there_is_kept_until_the_new_one_is_on_disk(tmp_path, monkeypatch):
+    final = tmp_path / "checkpoint-1"
+    replace_with_new(final)
+    (final / "a").chmod(0o600)
+    seal(final)
+    old = (final / "a").stat().st_ino
+    with monkeypatch.context() as patch:
+        parent = tmp_path.stat().st_ino
+        failing(patch, os, "fsync", errno.EIO, lambda handle: os.fstat(handle).st_ino == parent)
+        with pytest.raises(RunError, match="Input/output error"):
+            replace_with_new(final)
+    assert (tmp_path / ".checkpoint-1.old" / "a").stat().st_ino == old
+    replace_with_new(final)
+    assert os.listdir(tmp_path) == ["checkpoint-1"]
+
+
+def test_a_read_error_is_not_blamed_on_the_output(tmp_path):
+    broken(tmp_path / "source")
+
+    def copy():
+        with staged_folder(tmp_path / "out"):
+            (tmp_path / "none").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match="none"):
+        copy()
+
+
+def test_checkpoints_that_cannot_be_listed_are_not_absent(tmp_path, monkeypatch):
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-2").symlink_to("nowhere")
+    assert checkpoints(tmp_path) == [tmp_path / "checkpoint-1"]
+    failing(monkeypatch, os, "listdir", errno.EIO)
+    with pytest.raises(RunError, match=r"cannot read .*Input/output error"):
+        checkpoints(tmp_path)
 
 
 def test_checkpoints_stand_in_the_order_of_their_steps(tmp_path):
@@ -392,6 +549,64 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
                 process.communicate("\n")
         with run_lock(run):
             assert run.is_dir()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK])
+def test_a_file_system_without_locks_is_worked_on_and_named_once(
+    tmp_path, monkeypatch, capsys, number
+):
+    failing(monkeypatch, fcntl, "flock", number)
+    for name in ("one", "two"):
+        with run_lock(tmp_path / name):
+            write(tmp_path / name / "file")
+    assert capsys.readouterr().err == (
+        f"warning: the file system of {tmp_path}/one has no locks: make sure yourself that only "
+        "one process at a time works in a folder\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EWOULDBLOCK, "another process is at work in"),
+        (errno.EACCES, "another process is at work in"),
+        (errno.EIO, "cannot lock .*Input/output error"),
+    ],
+)
+def test_why_a_lock_fails_is_told_apart(tmp_path, monkeypatch, number, said):
+    failing(monkeypatch, fcntl, "flock", number)
+    with pytest.raises(RunError, match=said):
+        run_lock(tmp_path).__enter__()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_flush_folders_is_worked_on_and_named_once(
+    tmp_path, monkeypatch, capsys, number
+):
+    failing(monkeypatch, os, "fsync", number, is_folder)
+    for name in ("one", "two"):
+        write(tmp_path / name)
+        with staged_folder(tmp_path / f"folder-{name}") as folder:
+            (folder / "a").write_text("")
+    assert damage(tmp_path / "folder-two") is None
+    assert capsys.readouterr().err.count("cannot flush a folder") == 1
+
+
+def test_a_folder_that_fails_to_flush_is_an_error_of_the_disk(tmp_path, monkeypatch):
+    failing(monkeypatch, os, "fsync", errno.EIO, is_folder)
+    with pytest.raises(RunError, match="Input/output error") as caught:
+        write(tmp_path / "file")
+    assert "check the disk" in caught.value.hint
+
+
+def test_a_folder_one_may_write_to_but_not_list(locked):
+    mine = os.geteuid()
+    if os.getuid() == 0:
+        os.seteuid(0)
+    locked.chmod(0o333)
+    os.seteuid(mine)
+    write(locked / "new")
+    assert (locked / "new").read_text() == "new"
 
 
 def test_a_lock_is_given_back_after_an_error(tmp_path):

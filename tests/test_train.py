@@ -51,8 +51,10 @@ def test_the_files_of_a_run(trained):
     run = folder / "output" / "Qwen2-VL-2B"
     assert {p.name for p in run.iterdir()} == {
         ".lock", "config.toml", "images.json", "manifest.json", "metrics.jsonl",
-        "train_results.json", "checkpoint-4", "checkpoint-8", "eval", "compare.json",
+        "train_results.json", "checkpoint-4", "checkpoint-8", "eval", "compare.json", "data",
     }  # fmt: skip
+    for own, name in (("train.json", "data_vl_train.json"), ("test.json", "data_vl_test.json")):
+        assert (run / "data" / own).read_bytes() == (folder / name).read_bytes()
     for name in ("before", "after"):
         assert (run / "eval" / name / "results.json").is_file()
         lines = (run / "eval" / name / "predictions.jsonl").read_text().splitlines()
@@ -159,9 +161,11 @@ def test_resuming_gives_the_same_losses_and_adapter(trained, here, small_base, c
     capsys.readouterr()
     train(configured(small_base), resume=True)
     told = capsys.readouterr().err
-    assert "checkpoint-7 is not used, and removed: optimizer.pt is missing" in told
-    assert "checkpoint-6 is not used, and removed: adapter_model.safetensors has" in told
+    aside = "is not used, and set aside as"
+    assert f"checkpoint-7 {aside} checkpoint-7.damaged: optimizer.pt is missing" in told
+    assert f"checkpoint-6 {aside} checkpoint-6.damaged: adapter_model.safetensors has" in told
     assert "resuming from output/Qwen2-VL-2B/checkpoint-4" in told
+    assert (run / "checkpoint-6.damaged/adapter_model.safetensors").read_bytes().endswith(b"x")
     assert whole == (losses(run), (run / "checkpoint-8/adapter_model.safetensors").read_bytes())
 
 
@@ -305,10 +309,13 @@ def test_a_run_is_compared_on_its_own_questions(here, small_base):
     before = Path("output/Qwen2-VL-2B/eval/before/predictions.jsonl").read_bytes()
     other = ["training.seed=7", "training.max_steps=1", "output=output/two"]
     train(configured(small_base, *other))
-    with pytest.raises(RunError, match=r"data_vl_test\.json is not the one of this run"):
-        compare(Path("output/Qwen2-VL-2B"))
+    first, second = (
+        {row.image for row in compare(Path(run))} for run in ("output/Qwen2-VL-2B", "output/two")
+    )
+    assert first != second
+    assert {s.image for s in read_conversations(Path("data_vl_test.json"))} == second
     rows = compare(Path("output/Qwen2-VL-2B"), test=Path("data_vl_test.json"))
-    assert len(rows) == 16
+    assert {row.image for row in rows} == second
     assert Path("output/Qwen2-VL-2B/eval/before/predictions.jsonl").read_bytes() == before
 
 
@@ -328,9 +335,10 @@ def test_resuming_needs_the_same_questions_and_base(trained, tmp_path, monkeypat
     size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
     with pytest.raises(RunError, match="the base is not the one"):
         train(configured(write_random_base(tmp_path / "b", size, seed=3)), resume=True)
-    samples = list(read_conversations(Path("data_vl_train.json")))
-    write_conversations(Path("data_vl_train.json"), samples[:8])
-    with pytest.raises(RunError, match=r"data_vl_train\.json in this folder is not the one"):
+    own = Path("output/Qwen2-VL-2B/data/train.json")
+    samples = list(read_conversations(own))
+    write_conversations(own, samples[:8])
+    with pytest.raises(RunError, match=r"train\.json is not what .* was started with"):
         train(configured(small_base), resume=True)
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from .errors import ConfigError
-from .files import atomic_write
+from .files import atomic_write, unreadable
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
@@ -170,6 +170,8 @@ class DataConfig(Section):
     def _both(self) -> DataConfig:
         if (self.train is None) != (self.test is None):
             raise ValueError("give both train and test, or neither")
+        if self.train is not None and self.conversations != "data_vl.json":
+            raise ValueError("give conversations to split, or train and test, not both")
         return self
 
 
@@ -218,7 +220,8 @@ def load_config(
         values: values by key, e.g. ``{"eval.max_eval": 100}``.
 
     Raises:
-        ConfigError: unreadable file, unknown key or bad value; all of them in one message.
+        ConfigError: no TOML file, unknown key or bad value; all of them in one message.
+        RunError: the file is there and cannot be read.
     """
     tree: dict[str, Any] = {}
     if path is not None:
@@ -230,7 +233,9 @@ def load_config(
             raise ConfigError(
                 f"no configuration file {path}", hint="without one, the defaults are used"
             ) from error
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: {error}", hint="the file must be TOML") from error
     for key, value in (values or {}).items():
         _put(tree, key, value)

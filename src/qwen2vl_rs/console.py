@@ -39,6 +39,23 @@ def warn(text: str) -> None:
         print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
+_said: set[str] = set()  # by `say_once` and `warn_once`
+
+
+def say_once(key: str, text: str) -> None:
+    """Print a line of conversation, and none by the same key again in this process."""
+    if key not in _said:
+        _said.add(key)
+        say(text)
+
+
+def warn_once(key: str, text: str) -> None:
+    """Print a warning, and none by the same key again in this process."""
+    if key not in _said:
+        _said.add(key)
+        warn(text)
+
+
 def _end_bar() -> None:
     """Leave the line of a progress bar that is being drawn, so that text starts on its own."""
     global _bar

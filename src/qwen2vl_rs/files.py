@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from .console import say_once, warn_once
 from .errors import RunError
 
 HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
 CHECKSUMS = "checksums.json"
+
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENODEV, errno.ENXIO}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def unreadable(path: Path | str, error: OSError) -> RunError:
+    """The error for a file that may be there and sound, but cannot be read now."""
+    hint = "check the disk or network share it lies on, then run the same command again"
+    if error.errno in _FORBIDDEN:
+        hint = "make it readable for you (chmod, or the account that wrote it)"
+    return RunError(f"cannot read {error.filename or path}: {error.strerror or error}", hint=hint)
+
+
+def _unwritable(path: Path, error: OSError, again: str = "") -> RunError:
+    """The error for a file that cannot be written; ``again`` is what to do after mending."""
+    if error.errno in _FULL:
+        hint = f"free some disk space{again}"
+    elif error.errno in _FAULTY:
+        hint = f"check the disk or network share it lies on{again}"
+    elif error.errno in _FORBIDDEN:
+        hint = "choose an output folder you may write to"
+    else:
+        hint = "free some disk space, or choose an output folder you may write to"
+    return RunError(f"cannot write {path}: {error.strerror or error}", hint=hint)
 
 
 @contextlib.contextmanager
@@ -44,10 +75,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         ours = {None, str(temporary), *map(str, path.parents)}  # a failed write() names no file
         if error.filename not in ours:
             raise
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}",
-            hint="free some disk space, or choose an output folder you may write to",
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -77,19 +105,37 @@ def appending(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
     except OSError as error:
         if error.filename not in (None, str(path)):  # a failed write() names no file
             raise
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}",
-            hint="free some disk space, then run the same command again: it goes on where it was",
-        ) from error
+        again = ", then run the same command again: it resumes"
+        raise _unwritable(path, error, again) from error
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Flush a folder's entries to disk, so that a rename survives a power cut.
+
+    Some file systems (CIFS, some of FUSE) cannot do that, and a folder that may be written to but
+    not read cannot be opened for it. What was renamed is in place all the same.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        _say_not_flushed(folder)
+        return
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {*_UNSUPPORTED, errno.EBADF}:
+            raise
+        _say_not_flushed(folder)
     finally:
         os.close(handle)
+
+
+def _say_not_flushed(folder: Path) -> None:
+    say_once(
+        "fsync",
+        f"the file system of {folder} cannot flush a folder: after a power cut the newest files "
+        "may be missing",
+    )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -99,12 +145,69 @@ def write_json(path: Path, value: Any) -> None:
         file.write("\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run, None where it is missing or unreadable."""
+_REFUSED = object()
+
+
+def read_json(path: Path, *, damaged: Any = _REFUSED) -> Any:
+    """Read a JSON file of a run; None where there is none.
+
+    Args:
+        path: the file.
+        damaged: what to return where the content is no JSON; without it that is an error.
+
+    Raises:
+        RunError: it is there and cannot be read, or its content is no JSON.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return json.loads(path.read_bytes())
+    except _ABSENT:
         return None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        if damaged is not _REFUSED:
+            return damaged
+        raise RunError(
+            f"{path} is damaged: it is not JSON",
+            hint="put back a copy of it, or remove it if what it says is not needed",
+        ) from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether something bears this name.
+
+    Raises:
+        RunError: that cannot be told. (`Path.exists` takes this for absent in newer Pythons.)
+    """
+    try:
+        path.lstat()
+    except _ABSENT:
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
+
+
+def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
+    """The folders in a folder whose whole names match; none where there is no such folder.
+
+    Raises:
+        RunError: they cannot be listed, which says nothing about what is there.
+    """
+    try:
+        named = ((re.fullmatch(pattern, name), parent / name) for name in os.listdir(parent))
+        return [(match, path) for match, path in named if match and _is_folder(path)]
+    except _ABSENT:
+        return []
+    except OSError as error:
+        raise unreadable(parent, error) from error
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except _ABSENT:  # a link that leads nowhere
+        return False
 
 
 def sha256(path: Path) -> str:
@@ -114,26 +217,105 @@ def sha256(path: Path) -> str:
 
 
 def seal(folder: Path) -> None:
-    """Write ``checksums.json``, last of all files: its presence says the folder is complete."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    """Write ``checksums.json``, last of all files: its presence says the folder is complete.
+
+    Pages for people (``*.md``) are left out: they may be edited.
+    """
+    found = sorted(p for p in folder.rglob("*") if p.name != CHECKSUMS)
+    files = [p for p in found if p.is_file()]
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    write_json(folder / CHECKSUMS, {str(p.relative_to(folder)): sha256(p) for p in files})
+    for path in found:
+        if path.is_dir():
+            sync_folder(path)
+    names = {str(p.relative_to(folder)): p for p in files}
+    write_json(folder / CHECKSUMS, {n: sha256(p) for n, p in names.items() if not _is_page(n)})
+
+
+def _is_page(name: str) -> bool:
+    return name.endswith(".md")
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, or None when every file is as it was written."""
+    """What is wrong with a sealed folder, or None when every file is as it was written.
+
+    Raises:
+        RunError: a file cannot be read now. That says nothing about what is in it.
+    """
     try:
-        expected = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")).items()
-    except (OSError, ValueError, AttributeError):
-        return f"{CHECKSUMS} is missing or unreadable"
+        expected = json.loads((folder / CHECKSUMS).read_bytes()).items()
+    except _ABSENT:
+        return f"{CHECKSUMS} is missing"
+    except OSError as error:
+        raise unreadable(folder / CHECKSUMS, error) from error
+    except (ValueError, AttributeError):
+        return f"{CHECKSUMS} is damaged"
     for name, digest in expected:
-        if not (folder / name).is_file():
+        if _is_page(name):  # as older versions listed it
+            continue
+        try:
+            if sha256(folder / name) != digest:
+                return f"{name} has changed since it was written"
+        except (*_ABSENT, IsADirectoryError):
             return f"{name} is missing"
-        if sha256(folder / name) != digest:
-            return f"{name} has changed since it was written"
+        except OSError as error:
+            raise unreadable(folder / name, error) from error
     return None
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged folder to ``<name>.damaged``, so that it is neither used nor lost.
+
+    Raises:
+        RunError: it cannot be renamed.
+    """
+    aside = folder.with_name(f"{folder.name}.damaged")
+    n = 1
+    while is_there(aside):
+        n += 1
+        aside = folder.with_name(f"{folder.name}.damaged-{n}")
+    try:
+        folder.rename(aside)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise _unwritable(aside, error) from error
+    return aside
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that is not wanted any more: at once it has no name, then it is gone.
+
+    Killed in between, it leaves a hidden folder instead of one that lacks files.
+    """
+    hidden = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def lock(handle: int, what: Path) -> bool:
+    """Lock an open file for this process; False where another holds it.
+
+    Where the file system knows no locks (Lustre without ``flock``, some of NFS and FUSE) there is
+    none, which is said once.
+
+    Raises:
+        OSError: locking fails otherwise.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno not in {*_UNSUPPORTED, errno.ENOLCK}:
+            raise
+        warn_once(
+            "flock",
+            f"the file system of {what} has no locks: make sure yourself that only one process "
+            "at a time works in a folder",
+        )
+    return True
 
 
 @contextlib.contextmanager
@@ -152,11 +334,15 @@ def run_lock(run: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = lock(handle, run)
         except OSError as error:
             raise RunError(
-                f"another process is at work in {run}", hint="wait for it, or choose --output"
+                f"cannot lock {run}: {error.strerror}", hint="choose another folder: --output"
             ) from error
+        if not held:
+            raise RunError(
+                f"another process is at work in {run}", hint="wait for it, or choose --output"
+            )
         yield
     finally:
         os.close(handle)
@@ -166,7 +352,8 @@ def run_lock(run: Path) -> Iterator[None]:
 def staged_folder(final: Path) -> Iterator[Path]:
     """Fill a hidden folder, then seal it and rename it to ``final`` in one step.
 
-    A folder that stands at ``final`` is kept until then, under a hidden name.
+    A folder that stands at ``final`` is kept, under a hidden name, until the new one is in its
+    place on disk; where that fails, or was interrupted, it is put back.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written to.
@@ -174,20 +361,34 @@ def staged_folder(final: Path) -> Iterator[Path]:
     staging = final.with_name(f".{final.name}.tmp")
     old = final.with_name(f".{final.name}.old")
     try:
+        _put_back(old, final)
         shutil.rmtree(staging, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
         staging.mkdir(parents=True)
         yield staging
         seal(staging)
-        if final.exists():
+        if is_there(final):
+            shutil.rmtree(old, ignore_errors=True)  # older than the sealed one at `final`
             final.rename(old)
         staging.rename(final)
         sync_folder(final.parent)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {final}: {error.strerror or error}",
-            hint="free some disk space, or choose an output folder you may write to",
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if error.filename and not _within(error.filename, final, staging, old):
+            raise  # of something that was read for it
+        raise _unwritable(final, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            _put_back(old, final)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _put_back(old: Path, final: Path) -> None:
+    """Give a folder its name again, where the one that was to follow it never came."""
+    if is_there(old) and not is_there(final):
+        old.rename(final)
+
+
+def _within(name: str | bytes, final: Path, *hidden: Path) -> bool:
+    """Whether a path is one of those written, in one of them, or one in which they lie."""
+    path = Path(os.fsdecode(name))
+    return path in (*final.parents, final) or any(h in (path, *path.parents) for h in hidden)

@@ -1,21 +1,36 @@
-"""A run's folder: what lies where in it."""
+"""A run's folder: what lies where in it, and which questions are its own."""
 
 from __future__ import annotations
 
-import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 from .errors import RunError
+from .files import folders, is_there, read_json, sha256, unreadable
 from .jsonl import read_jsonl
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
+_COPIES = {TRAIN_FILE: "train.json", TEST_FILE: "test.json"}  # in the run's ``data``
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The ``checkpoint-<step>`` folders of a run, oldest first."""
-    found = [(re.fullmatch(r"checkpoint-(\d+)", p.name), p) for p in run.glob("checkpoint-*")]
-    return [p for _, p in sorted((int(m[1]), p) for m, p in found if m and p.is_dir())]
+    """The ``checkpoint-<step>`` folders of a run, oldest first.
+
+    Raises:
+        RunError: the folder cannot be listed.
+    """
+    found = folders(run, r"checkpoint-(\d+)")
+    return [path for _, path in sorted((int(step[1]), path) for step, path in found)]
+
+
+def damaged_checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run that were set aside, by name.
+
+    Raises:
+        RunError: the folder cannot be listed.
+    """
+    return sorted(path for _, path in folders(run, r"checkpoint-\d+\.damaged(-\d+)?"))
 
 
 def newest_checkpoint(run: Path) -> Path:
@@ -25,11 +40,103 @@ def newest_checkpoint(run: Path) -> Path:
         RunError: there is none.
     """
     found = checkpoints(run)
+    if not found and (aside := damaged_checkpoints(run)):
+        raise RunError(
+            f"no sound checkpoint in {run}: {', '.join(p.name for p in aside)} set aside",
+            hint="put back a copy of one under its name, or train again: --output FOLDER",
+        )
     if not found:
         raise RunError(f"no checkpoint in {run}", hint="train first: qwen2vl-rs train")
     return found[-1]
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, which begins with its questions or their images."""
+    begun = [own_file(folder, TRAIN_FILE), folder / "images.json", folder / "manifest.json"]
+    return is_there(folder / "config.toml") and any(map(is_there, begun))
+
+
+def resume_command(run: Path) -> str:
+    """What to type in order to go on with a run."""
+    return f"qwen2vl-rs train {shlex.quote(f'{run}/config.toml')} --resume"
+
+
+def own_file(run: Path, name: str) -> Path:
+    """Where a run keeps its own copy of its questions.
+
+    Args:
+        run: its folder.
+        name: ``data_vl_train.json`` or ``data_vl_test.json``.
+    """
+    return run / "data" / _COPIES[name]
+
+
+def what_is_kept(run: Path) -> list[str]:
+    """What training leaves when it is interrupted, and how to go on; lines for people."""
+    if not is_there(run / "config.toml"):
+        return ["nothing is kept yet: it had not begun to train"]
+    steps = [line["step"] for line in read_metrics(run / "metrics.jsonl")]
+    done, found = max(steps, default=0), checkpoints(run)
+    if is_there(run / "train_results.json"):
+        kept = f"training is finished; kept: {found[-1] if found else run} and all answers so far"
+    elif found:
+        since = done - int(found[-1].name.rpartition("-")[2])
+        again = f"; the {since:,} steps since then are done again" if since > 0 else ""
+        kept = f"kept: {found[-1]}{again}"
+    else:
+        kept = f"kept: {run}, but no checkpoint yet; {done:,} steps are done again"
+    return [kept, f"hint: resume: {resume_command(run)}"]
+
+
+class NoQuestions(RunError):
+    """The questions of a run are not there, or are not those it was started with."""
+
+
+def questions_file(run: Path, name: str) -> Path:
+    """The file that holds the questions of a run: its own copy.
+
+    Runs made before they kept copies have theirs in the current folder, if anywhere.
+
+    Args:
+        run: its folder.
+        name: ``data_vl_train.json`` or ``data_vl_test.json``.
+
+    Raises:
+        NoQuestions: the questions are not there, or not those it was trained and tested on.
+        RunError: that cannot be told, as a file cannot be read.
+    """
+    known = _known(run, name)
+    own = own_file(run, name)
+    if is_there(own):
+        if known and sha256(own) != known:
+            raise NoQuestions(
+                f"{own} is not what {run} was started with",
+                hint=f"put back the file it was started with (SHA-256 {known})",
+            )
+        return own
+    if not known:
+        raise NoQuestions(f"{run} holds no questions", hint="train first: qwen2vl-rs train")
+    path = Path(name)
+    if is_there(path) and sha256(path) == known:
+        return path
+    problem = "is not the one of this run" if is_there(path) else "is not here"
+    raise NoQuestions(f"{run}: {name} {problem}", hint="go to the folder the run was started in")
+
+
+def _known(run: Path, name: str) -> str | None:
+    """SHA-256 of a run's questions, by its manifest."""
+    facts = (read_json(run / "manifest.json") or {}).get("data", {}).get(name, {})
+    known: str | None = facts.get("sha256")
+    return known
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of ``metrics.jsonl``; what a crash cut short is dropped."""
-    return read_jsonl(path)[0]
+    """Lines of ``metrics.jsonl``; what a crash cut short is dropped.
+
+    Raises:
+        RunError: the file is there and cannot be read.
+    """
+    try:
+        return read_jsonl(path)[0]
+    except OSError as error:
+        raise unreadable(path, error) from error

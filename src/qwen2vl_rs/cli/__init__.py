@@ -1,12 +1,14 @@
 """The front door: one command per stage. Parses, calls, prints; knows nothing else.
 
 stdout carries results, stderr the conversation. Exit codes: 0 ok, 1 an expected failure (with a
-hint), 2 wrong usage, 130 interrupted. ``QWEN2VL_RS_DEBUG=1`` shows tracebacks.
+hint), 2 wrong usage, 130 interrupted by Ctrl-C, 128 + n by signal n. ``QWEN2VL_RS_DEBUG=1`` shows
+tracebacks.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import traceback
 from collections.abc import Sequence
 
@@ -14,7 +16,7 @@ import click
 
 from .. import __version__, console
 from ..errors import Qwen2VLRSError
-from .common import Commands
+from .common import Commands, Stopped
 from .host import serve
 from .judge import report, score
 from .learn import compare, evaluate, train
@@ -56,19 +58,40 @@ def main(args: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        return 130
-    except OSError as error:  # stdout cannot be written to
-        click.echo(f"error: cannot print the result: {error.strerror}", err=True)
-        return 1
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _interrupted(error.__cause__ or error)
+    except OSError as error:
+        return _failed(_explained(error))
     except SystemExit:  # click's answer to a closed pipe: `… | head` is no failure
         return 0
     except Qwen2VLRSError as error:
-        if os.environ.get("QWEN2VL_RS_DEBUG"):
-            traceback.print_exc()
-        click.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"hint: {error.hint}", err=True)
-        return 1
+        return _failed(error)
     return 0
+
+
+def _explained(error: OSError) -> Qwen2VLRSError:
+    """What a call to the operating system failed on: a file, or stdout, which has no name."""
+    why = error.strerror or error
+    if not error.filename:
+        return Qwen2VLRSError(f"cannot print the result: {why}")
+    return Qwen2VLRSError(
+        f"cannot read or write {error.filename}: {why}",
+        hint="check its permissions, and the disk it lies on",
+    )
+
+
+def _failed(error: Qwen2VLRSError) -> int:
+    """Print an expected failure; returns the exit code."""
+    if os.environ.get("QWEN2VL_RS_DEBUG"):
+        traceback.print_exc()
+    click.echo(f"error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"hint: {error.hint}", err=True)
+    return 1
+
+
+def _interrupted(error: BaseException) -> int:
+    """Say so, and what the command has to say about it; returns the exit code."""
+    number = error.number if isinstance(error, Stopped) else signal.SIGINT
+    click.echo("\n".join(["interrupted", *getattr(error, "__notes__", ())]), err=True)
+    return 128 + number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -32,5 +34,6 @@ def serve(model: Path, base: Path | None, host: str, port: int, token: str | Non
 
     if token is not None and not token.strip():
         raise click.UsageError("the token is empty")
+    tell = partial(click.echo, file=sys.stdout)  # before libraries are kept off it
     with needs_training():
-        run(model, base, host, port, token, click.echo)
+        run(model, base, host, port, token, tell)

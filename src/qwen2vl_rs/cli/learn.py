@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import console
-from .common import FILE, needs_training, option
+from .common import FILE, interruptible, needs_training, option
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -44,19 +45,26 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     conversations, CSV or official question files.
     """
     from ..config import load_config
+    from ..run import holds_run, what_is_kept
 
     if options["data"] and options["train_file"]:
         raise click.UsageError("give --data, or --train and --test, not both")
+    if options["split_by"] and options["train_file"]:
+        raise click.UsageError("--split-by is for --data: --train and --test are split already")
     names = {
         "model": "model", "data": "data.conversations", "train_file": "data.train",
         "test_file": "data.test", "split_by": "data.split_by", "output": "output",
         "max_eval": "eval.max_eval",
     }  # fmt: skip
     given = {names[k]: v for k, v in options.items() if k in names and v is not None}
+    if resume and config and "output" not in given and holds_run(config.parent):
+        # from whichever folder: the run is the one whose settings these are
+        given["output"] = str(config.parent)
     loaded = load_config(config, options["settings"], given)
-    with needs_training():
-        from ..model.train import train as run
-    outcome = run(loaded, resume=resume)
+    with interruptible(partial(what_is_kept, Path(loaded.output))):
+        with needs_training():
+            from ..model.train import train as run
+        outcome = run(loaded, resume=resume)
     if outcome is None:  # another process prints
         return
     from ..report.text import verdict
@@ -146,16 +154,25 @@ def evaluate(
         from ..config import load_config
 
         config = load_config(None, settings, values)
-        found = _on_server(endpoint, name, concurrency, rate, test, train_questions, config, output)
+        with interruptible(_answers_are_kept):
+            found = _on_server(
+                endpoint, name, concurrency, rate, test, train_questions, config, output
+            )
     else:
         if not model or name:
             raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
         with needs_training():
             from ..model.evaluate import Asked
             from ..model.evaluate import evaluate as run
-        found = run(Asked(model, base, test, train_questions, output), settings, values)
+        asked = Asked(model, base, test, train_questions, output)
+        with interruptible(_answers_are_kept):
+            found = run(asked, settings, values)
     if found:  # else another process prints
         click.echo(json.dumps(found, indent=2) if as_json else results_table(found, protocols))
+
+
+def _answers_are_kept() -> list[str]:
+    return ["kept: all answers so far", "hint: the same command resumes"]
 
 
 def _on_server(
@@ -180,7 +197,7 @@ def _on_server(
 )  # fmt: skip
 @click.option("--model", type=FILE, help="Folder of the base.  [default: the checkpoint's own]")
 @click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
-@click.option("--test", type=FILE, help="Test questions.  [default: data_vl_test.json]")
+@click.option("--test", type=FILE, help="Test questions.  [default: those of the run]")
 @click.option(
     "--only", type=click.Choice(["all", "fixed", "broken", "wrong"]), default="all",
     show_default=True, help="fixed: wrong before, right after; broken: the reverse; "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +12,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 
 from ..config import LoraSettings
+from ..console import say
 from ..errors import ConfigError
-from .loader import quiet_peft
+from .loader import FAMILIES, quiet_peft
 
 _LANES = 4  # 16-bit lanes in a 64-bit random number
 _STEPS = 1 << 16
@@ -42,11 +46,12 @@ class Dropout(torch.nn.Module):
 
 
 def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
-    """Put a fresh adapter on the language model, ready for training.
+    """Put a fresh adapter on the language model, ready for training; say what it is on.
 
     Raises:
-        ConfigError: a target module does not exist.
+        ConfigError: a target module is not among the linear layers of the decoder blocks.
     """
+    check_targets(model, lora.target_modules)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.lora_alpha,
@@ -63,8 +68,67 @@ def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
             f"lora.target_modules: {str(error).splitlines()[0]}",
             hint="names of layers, such as q_proj, v_proj",
         ) from error
+    found = Counter(
+        name.rpartition(".")[2] for name, m in adapted.named_modules() if isinstance(m, LoraLayer)
+    )
+    kinds = ", ".join(f"{name} {n}" for name, n in found.items())
+    layers = "1 layer" if found.total() == 1 else f"{found.total()} layers"
+    of = "1 kind" if len(found) == 1 else f"{len(found)} kinds"
+    say(f"LoRA r {lora.r} on {layers} of {of}: {kinds}")
     if model.device.type == "cpu" and lora.lora_dropout:
         for layer in adapted.modules():
             if isinstance(layer, LoraLayer):
                 layer.lora_dropout.update({n: Dropout(lora.lora_dropout) for n in layer.r})
     return adapted
+
+
+def outline(config: Any) -> Any:
+    """The network of a base without its weights: which layers there are, in a moment."""
+    with torch.device("meta"):
+        return FAMILIES[config.model_type](config)
+
+
+def check_targets(model: Any, targets: Sequence[str]) -> None:
+    """Refuse names that PEFT would pass over, or that lie where nothing is adapted.
+
+    Raises:
+        ConfigError: naming each, with the nearest name there is.
+    """
+    layers = [name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    blocks = [n for n in layers if ".layers." in n and not _in_vision(n)]
+    problems = []
+    for target in targets:
+        if any(_is_called(name, target) for name in blocks):
+            continue
+        if any(_is_called(name, target) for name in layers if _in_vision(name)):
+            problems.append(f"{target} is in the vision tower, which is not trained")
+        elif any(_is_called(name, target) for name, _ in model.named_modules()):
+            problems.append(f"{target} is not a linear layer of a decoder block")
+        else:
+            problems.append(f"there is no layer {target}{_nearest(target, blocks)}")
+    if problems:
+        kinds = dict.fromkeys(name.rpartition(".")[2] for name in blocks)
+        raise ConfigError(
+            f"lora.target_modules: {'; '.join(problems)}",
+            hint=f"layers that can be adapted: {', '.join(kinds)}",
+        )
+    if not targets:
+        raise ConfigError("lora.target_modules is empty", hint="e.g. q_proj, v_proj")
+
+
+def _is_called(name: str, target: str) -> bool:
+    """Whether PEFT takes a module for a target."""
+    return name == target or name.endswith(f".{target}")
+
+
+def _in_vision(name: str) -> bool:
+    return "visual." in name
+
+
+def _nearest(target: str, layers: list[str]) -> str:
+    """The real name that looks most like a wrong one; it has as many parts."""
+    parts = target.count(".") + 1
+    ends = dict.fromkeys(".".join(name.split(".")[-parts:]) for name in layers)
+    names = {name.lower(): name for name in ends}
+    near = difflib.get_close_matches(target.lower(), names, n=1, cutoff=0.5)
+    return f", did you mean {names[near[0]]}?" if near else ""

@@ -5,12 +5,13 @@ Shapes: T tokens of a pack, B branches still being decoded, C tokens in the cach
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, Qwen2VLForConditionalGeneration
 
 from .attention import in_force
 from .images import Pixels
@@ -18,6 +19,10 @@ from .inputs import Inputs, Target, make_inputs
 from .loader import Base
 from .packing import Ask, Pack, pack, put_back, sharing_order
 from .vision import as_output, encode, encoded
+
+# transformers 5.24 renamed the argument; the old name is gone in 5.40
+_TAKES = inspect.signature(Qwen2VLForConditionalGeneration.forward).parameters
+_CACHE = "cache" if "cache" in _TAKES else "past_key_values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> to
         position_ids=inputs.positions,
         mm_encoder_outputs={"image": as_output(features)},
         logits_to_keep=inputs.keep,
-        past_key_values=cache,
+        **{_CACHE: cache},
         use_cache=cache is not None,
         **in_force(inputs.rule),
     )
@@ -132,7 +137,7 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
             input_ids=token[None],
             position_ids=(position[active] + 1 + step).expand(3, 1, -1),
             attention_mask=mask[None, None],
-            past_key_values=cache,
+            **{_CACHE: cache},
             use_cache=True,
         )
         logits = out.logits.squeeze(0)

@@ -99,7 +99,7 @@ class Evaluator:
             _describe(self._sets, types)
         key = self._key(checkpoint, samples, salt)
         done = folder / "predictions.jsonl"
-        if done.is_file() and read_json(folder / "inputs.json") == _inputs(key, done):
+        if done.is_file() and read_json(folder / "inputs.json", damaged=None) == _inputs(key, done):
             say(f"{folder.name}: {done} is up to date")
             _tidy(folder)  # a kill may have come between
             return read_predictions(done)

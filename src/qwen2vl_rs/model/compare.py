@@ -29,7 +29,7 @@ def compare(
         run: the run folder.
         model: the base; None for the one the checkpoint was trained on.
         checkpoint: None for the newest of the run.
-        test: the test questions; None for ``data_vl_test.json``.
+        test: the test questions; None for those of the run.
 
     Raises:
         RunError: no run, or no checkpoint in it.

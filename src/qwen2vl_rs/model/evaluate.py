@@ -13,12 +13,21 @@ from ..console import say
 from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import ModelError, RunError
-from ..files import read_json, run_lock, sha256, write_json
+from ..files import run_lock, sha256, write_json
 from ..records import Prediction, Sample
-from ..run import TEST_FILE, TRAIN_FILE, checkpoints, newest_checkpoint
+from ..run import (
+    TEST_FILE,
+    TRAIN_FILE,
+    NoQuestions,
+    checkpoints,
+    damaged_checkpoints,
+    newest_checkpoint,
+    questions_file,
+)
 from ..scoring.compare import Comparison, compare_runs
 from ..scoring.score import Results, results
 from .asking import Evaluator
+from .launch import check_strategy
 from .loader import find_checkpoint, processes, read_card, require_base
 
 
@@ -103,10 +112,13 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
     Raises:
         Qwen2VLRSError: model, questions or images cannot be used.
     """
+    check_strategy()
     checkpoint = find_checkpoint(asked.model)
     run = asked.model if checkpoint is None else checkpoint.parent
     known = run / "config.toml"
     if checkpoint is None and known.is_file():
+        if damaged_checkpoints(run):
+            newest_checkpoint(run)  # says so
         raise RunError(f"no checkpoint in {run} yet", hint="train first: qwen2vl-rs train")
     config = load_config(known if known.is_file() else None, settings, values)
     folder, view = _base_and_view(asked, checkpoint, config)
@@ -158,9 +170,7 @@ def _training_questions(asked: Asked, run: Path) -> list[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
         return _questions(asked.train, run, TRAIN_FILE, "--train-questions FILE")
-    except RunError as error:
-        if asked.train:
-            raise
+    except NoQuestions as error:
         say(f"no control that never sees the image: {error.message}; {error.hint}")
         return None
 
@@ -170,7 +180,7 @@ def _questions(given: Path | None, run: Path, name: str, option: str) -> list[Sa
 
 
 def run_questions(run: Path, name: str, option: str) -> list[Sample]:
-    """The training or test questions of a run, from the current folder.
+    """The training or test questions of a run.
 
     Args:
         run: its folder.
@@ -178,19 +188,13 @@ def run_questions(run: Path, name: str, option: str) -> list[Sample]:
         option: what to type in order to name them.
 
     Raises:
-        RunError: the file there is another run's, which may have trained on these images.
+        NoQuestions: they are not there, or not those of the run, which may have trained on them.
     """
-    path = Path(name)
-    known = (read_json(run / "manifest.json") or {}).get("data", {}).get(name, {})
-    if known and path.is_file() and sha256(path) == known["sha256"]:
-        return list(read_samples(path))
-    if not known:
-        raise RunError(f"{run} is no run with {name}", hint=f"name the questions: {option}")
-    problem = "is not the one of this run" if path.is_file() else "is not here"
-    raise RunError(
-        f"{run}: {name} {problem}",
-        hint=f"go to the folder the run was started in, or name the questions: {option}",
-    )
+    try:
+        return list(read_samples(questions_file(run, name)))
+    except NoQuestions as error:
+        hint = f"{error.hint}, or name the questions: {option}"
+        raise NoQuestions(error.message, hint=hint) from error
 
 
 def _print_samples(before: list[Prediction], after: list[Prediction], most: int) -> None:

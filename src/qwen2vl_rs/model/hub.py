@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ValidationError
 from ..console import Progress, say, warn
 from ..errors import HubError
 from ..files import HUB_MANIFEST as MANIFEST
-from ..files import sha256, write_json
+from ..files import lock, read_json, sha256, write_json
 from .hub_clients import Client, Interrupted, Listing, RemoteFile, connect
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
@@ -141,10 +140,15 @@ def load(
 
 
 def _read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest, None where there is none that can be believed."""
+    """The folder's manifest, None where there is none that can be believed.
+
+    Raises:
+        RunError: it cannot be read: then it is not known whose files the folder holds.
+    """
+    value = read_json(folder / MANIFEST, damaged=None)
     try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
+        manifest = Manifest.model_validate(value)
+    except ValidationError:
         return None
     return manifest if all(map(_is_safe, manifest.files)) else None
 
@@ -346,14 +350,10 @@ def _sole_user_of(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(handle, folder):
             raise HubError(
                 f"{folder} is being filled by another process", hint="wait until it is done"
-            ) from None
-        except OSError:
-            pass  # some network disks cannot lock
+            )
         yield
     finally:
         os.close(handle)

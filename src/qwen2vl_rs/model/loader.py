@@ -335,9 +335,10 @@ def read_card(checkpoint: Path) -> CheckpointCard:
 
     Raises:
         ModelError: the folder is no checkpoint of ours.
+        RunError: the file is there and cannot be read.
     """
+    value = read_json(checkpoint / CARD, damaged=None)
     try:
-        value = json.loads((checkpoint / CARD).read_text(encoding="utf-8"))
         view = ViewConfig.model_validate(value["view"])
         return CheckpointCard(
             str(value["base"]),
@@ -346,9 +347,9 @@ def read_card(checkpoint: Path) -> CheckpointCard:
             value.get("metres_per_pixel"),
             value.get("side"),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or unreadable)",
+            f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or damaged)",
             hint="give a run folder or one of its checkpoint-* folders",
         ) from error
 

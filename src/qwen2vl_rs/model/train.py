@@ -6,7 +6,6 @@ import contextlib
 import gc
 import pickle
 import platform
-import shlex
 import shutil
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -17,37 +16,40 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from .. import __version__
-from ..config import Config, load_config, write_config
-from ..console import Progress, say, warn
+from ..config import Config, write_config
+from ..console import say
 from ..data.georaster import usual_ground
-from ..data.raster import image_size
-from ..data.sources import read_samples
-from ..data.split import leak, split_by_image, split_by_question
-from ..data.tables import read_conversations, write_conversations
-from ..errors import DataError, RunError
-from ..files import damage, read_json, run_lock, sha256, write_json
+from ..data.tables import read_conversations
+from ..errors import RunError
+from ..files import is_there, read_json, run_lock, sha256, write_json
 from ..records import Sample
-from ..run import TEST_FILE, TRAIN_FILE, checkpoints, read_metrics
-from .adapter import add_adapter
+from ..run import TEST_FILE, TRAIN_FILE, checkpoints, own_file, read_metrics
+from .adapter import add_adapter, check_targets, outline
 from .attention_check import Heads, choose
 from .evaluate import Outcome, before_and_after
-from .images import UnchangedImages, changed
+from .images import UnchangedImages
 from .inputs import Target
+from .launch import check_precision, check_strategy
 from .loader import (
     Base,
     choose_device,
-    fingerprint,
     load_base,
     processes,
     read_config,
 )
 from .memory import device_memory, explained_shortage, token_budget, training_memory
 from .precision import Precision, choose_precision
+from .preparation import (
+    IMAGES,
+    check_images,
+    check_run,
+    choose_checkpoint,
+    prepare_questions,
+    with_own_base,
+)
 from .track import tracking, usable
 from .trainer import Steps, TreeTrainer
 from .vision import encode_all
-
-IMAGES = "images.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Split:
 def train(config: Config, *, resume: bool = False) -> Outcome | None:
     """Fine-tune a base and evaluate it before and after.
 
-    Writes the two split files in the current folder and everything else in ``config.output``.
+    Writes the two split files in the current folder and everything else, with copies of them, in
+    ``config.output``.
 
     Args:
         config: all settings.
@@ -73,21 +76,28 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
     Raises:
         Qwen2VLRSError: for data, images, base or run folder that cannot be used.
     """
+    check_strategy()
     run = Path(config.output)
     team = processes()
+    config = with_own_base(config, run) if resume else config
+    wanted = config.training
+    check_precision(choose_precision(choose_device(), wanted.bf16, wanted.fp16))
     with run_lock(run) if team.is_main_process else contextlib.nullcontext():
         if team.is_main_process:
-            read_config(Path(config.model))
-            _check_run(run, config, resume)
-            if not (resume and _same_questions(run)):
-                make_split(config)
+            base = read_config(Path(config.model))
+            check_targets(outline(base), config.lora.target_modules)
+            check_run(run, config, resume)
+            prepare_questions(config, run, resume)
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
-        split = Split(*(list(read_conversations(Path(f))) for f in (TRAIN_FILE, TEST_FILE)))
+        files = [own_file(run, name) for name in (TRAIN_FILE, TEST_FILE)]
+        split = Split(*(list(read_conversations(file)) for file in files))
+        finished = resume and is_there(run / "train_results.json")
         if team.is_main_process:
-            _check_images(split, run / IMAGES, resume)
+            check_images([*split.train, *split.test], run / IMAGES, resume)
+            if resume and not finished:
+                choose_checkpoint(run, config.training.save_steps)
             write_config(run / "config.toml", config)
-        finished = resume and (run / "train_results.json").is_file()
         team.wait_for_everyone()
         if not finished:
             fit(config, split, run, resume)
@@ -95,39 +105,9 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         return outcome if team.is_main_process else None
 
 
-def make_split(config: Config) -> None:
-    """Read the questions, split them, and write the two split files.
-
-    Raises:
-        DataError: a file is missing or malformed, or too small to split.
-    """
-    data, seed = config.data, config.training.seed
-    if data.train and data.test:
-        train_set = list(read_samples(Path(data.train)))
-        test_set = list(read_samples(Path(data.test)))
-        how = "as given"
-    else:
-        samples = list(read_samples(Path(data.conversations)))
-        by = split_by_image if data.split_by == "image" else split_by_question
-        train_set, test_set = by(samples, data.test_fraction, seed)
-        how = f"at random by {data.split_by}, seed {seed}"
-    if not train_set or not test_set:
-        raise DataError(
-            "no questions to " + ("train on" if not train_set else "test on"),
-            hint="check the files given as training and test data",
-        )
-    if leaked := leak(train_set, test_set):
-        warn(f"{leaked} images stand on both sides of the split: the test will look too good")
-    write_conversations(Path(TRAIN_FILE), train_set)
-    write_conversations(Path(TEST_FILE), test_set)
-    for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
-        say(f"{name}: {len(part):,} questions about {len({s.image for s in part}):,} images")
-    say(f"split {how}")
-
-
 def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
-    checkpoint = _sound_checkpoint(run) if resume else None
+    checkpoint = next(reversed(checkpoints(run)), None) if resume else None
     settings, device = config.training, choose_device()
     precision = choose_precision(device, settings.bf16, settings.fp16)
     base = _load(config, device, precision)
@@ -232,96 +212,6 @@ def _arguments(
     return args
 
 
-_FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "vision_cache_gb"}
-
-
-def _check_run(run: Path, config: Config, resume: bool) -> None:
-    """Refuse to mix two runs in one folder."""
-    started = bool(checkpoints(run)) or (run / "train_results.json").is_file()
-    if started and not resume:
-        raise RunError(
-            f"{run} already holds a run",
-            hint="go on with it: --resume; or choose another folder: --output",
-        )
-    if not resume:
-        return
-    if not (run / "config.toml").is_file():
-        raise RunError(f"nothing to resume in {run}", hint="start without --resume")
-    before = load_config(run / "config.toml")
-    changed = _differences(_what_matters(before), _what_matters(config))
-    manifest = read_json(run / "manifest.json") or {}
-    known = manifest.get("base", {}).get("fingerprint")
-    if known and known != fingerprint(Path(config.model)):
-        changed.append(f"the base is not the one it was started with ({before.model})")
-    if changed:
-        raise RunError(
-            f"{run} was started with other settings: {'; '.join(changed)}",
-            hint=f"resume with its own: qwen2vl-rs train {shlex.quote(str(run))}/config.toml "
-            "--resume",
-        )
-
-
-def _what_matters(config: Config) -> dict[str, Any]:
-    """The settings that decide the result of training."""
-    tree = config.model_dump(include={"data", "view", "lora", "training"})
-    tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
-    return tree
-
-
-def _same_questions(run: Path) -> bool:
-    """Whether the split files are those of the run; False where it has not got so far.
-
-    Raises:
-        RunError: they are others now.
-    """
-    known = (read_json(run / "manifest.json") or {}).get("data", {})
-    for name, facts in known.items():
-        if not Path(name).is_file() or sha256(Path(name)) != facts["sha256"]:
-            raise RunError(
-                f"{name} in this folder is not the one {run} was started with",
-                hint="go to the folder it was started in, or start anew: --output",
-            )
-    return bool(known)
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key, value in old.items():
-        if isinstance(value, dict):
-            found += _differences(value, new[key], f"{prefix}{key}.")
-        elif value != new[key]:
-            found.append(f"{prefix}{key} was {value}, is {new[key]}")
-    return found
-
-
-def _sound_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint whose files are as they were written; None if there is none."""
-    for checkpoint in reversed(checkpoints(run)):
-        if (problem := damage(checkpoint)) is None:
-            say(f"resuming from {checkpoint}")
-            return checkpoint
-        warn(f"{checkpoint} is not used, and removed: {problem}")
-        shutil.rmtree(checkpoint)
-    say("no checkpoint yet: starting from the beginning")
-    return None
-
-
-def _check_images(split: Split, known: Path, resume: bool) -> None:
-    """Look at every image before the long work starts, and write down or compare its digest."""
-    images = dict.fromkeys(s.image for part in (split.train, split.test) for s in part)
-    digests = {}
-    with Progress("checking images", len(images), "images") as progress:
-        for image in images:
-            image_size(Path(image))
-            digests[image] = sha256(Path(image))
-            progress.advance()
-    before = (read_json(known) if resume else None) or {}
-    other = [image for image in images if before.get(image, digests[image]) != digests[image]]
-    if other:
-        raise changed(other)
-    write_json(known, digests)
-
-
 def _describe(
     base: Base, model: Any, steps: Steps, settings: Any, device: torch.device, precision: Precision
 ) -> None:
@@ -362,7 +252,7 @@ def _write_manifest(
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
                 name: {
-                    "sha256": sha256(Path(name)),
+                    "sha256": sha256(own_file(run, name)),
                     "questions": len(part),
                     "images": len({s.image for s in part}),
                 }

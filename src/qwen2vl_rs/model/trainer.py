@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from ..config import TrainingSettings, ViewConfig
 from ..console import Progress
 from ..data.split import group_by_image
 from ..errors import RunError
-from ..files import appending, atomic_write, staged_folder
+from ..files import appending, atomic_write, remove_folder, staged_folder
 from ..records import Sample
 from ..run import checkpoints, read_metrics
 from .ahead import Ahead
@@ -43,6 +42,7 @@ from .inputs import Inputs, Target, make_inputs
 from .loader import Base, write_card
 from .packing import Ask, Pack, Turn, pack, plan_epoch, sharing_order
 from .prompt import PromptFormat
+from .track import make_harmless
 from .tree import Ints
 
 _MOST_SKIPPED = 20  # in a row; each halves the scale of the loss, which begins at 65,536
@@ -193,6 +193,8 @@ class TreeTrainer(Trainer):
         )
         self.reporter = reporter
         self.remove_callback(PrinterCallback)  # it prints to stdout
+        handler = self.callback_handler
+        handler.callbacks = make_harmless(handler.callbacks)
         self._base, self._view, self._ground, self._keep = base, view, ground, keep
         self._skipped_in_a_row = 0
         if args.fp16 and self.accelerator.scaler is None:  # accelerate has none for a CPU
@@ -282,7 +284,7 @@ class TreeTrainer(Trainer):
                 self._base.images.processor.save_pretrained(self._staging)
         if main and self._keep:
             for old in checkpoints(self._folder)[: -self._keep]:
-                shutil.rmtree(old)
+                remove_folder(old)
         everyone()
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from ..console import Progress, say
-from ..files import appending, atomic_write, sha256
+from ..files import appending, atomic_write, is_there, sha256, unreadable
 from ..jsonl import read_jsonl
 from .ahead import ahead
 from .images import Pixels
@@ -199,22 +199,27 @@ def _fill(
 
 
 def _recover(index: Path, data: Path, width: int) -> dict[str, int]:
-    """Offsets by key of what an interrupted call has written; what was cut short is cut off."""
-    if not (index.is_file() and data.is_file()):
+    """Offsets by key of what an interrupted call has written; what was cut short is cut off.
+
+    Raises:
+        RunError: one of the files cannot be read.
+    """
+    if not (is_there(index) and is_there(data)):
         index.unlink(missing_ok=True)
         data.unlink(missing_ok=True)
         return {}
-    rows, sound = read_jsonl(index)
-    held = data.stat().st_size
-    whole = [row for row in rows if (row[1] + row[2]) * width <= held]
-    kept = "".join(json.dumps(row) + "\n" for row in whole)
-    end = width * max((start + size for _, start, size in whole), default=0)
-    cut = len(whole) < len(rows) or sound < index.stat().st_size or end < held
-    if cut:  # else several processes may be reading
+    try:
+        rows, sound = read_jsonl(index)
+        held, written = data.stat().st_size, index.stat().st_size
+    except OSError as error:
+        raise unreadable(index, error) from error
+    kept = [row for row in rows if (row[1] + row[2]) * width <= held]
+    end = width * max((start + size for _, start, size in kept), default=0)
+    if (len(kept), sound, end) != (len(rows), written, held):  # else others may be reading
         with atomic_write(index) as file:
-            file.write(kept)
+            file.writelines(json.dumps(row) + "\n" for row in kept)
         os.truncate(data, end)
-    return {key: start for key, start, _ in whole}
+    return {key: start for key, start, _ in kept}
 
 
 def _gb(size: int) -> str:

@@ -87,7 +87,10 @@ def _run(
     """Answers to all samples, from ``folder/predictions.jsonl`` where they are there."""
     key = _key(endpoint, samples, config)
     done, so_far = folder / "predictions.jsonl", folder / "predictions.partial.jsonl"
-    if done.is_file() and read_json(folder / "inputs.json") == {"key": key, "sha256": sha256(done)}:
+    if done.is_file() and read_json(folder / "inputs.json", damaged=None) == {
+        "key": key,
+        "sha256": sha256(done),
+    }:
         say(f"{folder.name}: {done} is up to date")
         so_far.unlink(missing_ok=True)  # a kill may have come between
         return read_predictions(done)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..data.sources import read_samples
 from ..data.split import leak
-from ..files import sha256
 from ..model.usage import Usage, usage
 from ..records import Sample
 from ..run import TEST_FILE, TRAIN_FILE
 from ..scoring.grammar import type_of
 from ..scoring.metrics import type_order
 from . import ran, scores
-from .evidence import Evidence
+from .evidence import Evidence, own_questions
 from .page import environment
 from .verdict import OFFICIAL, sentence
 from .words import Words
@@ -135,10 +133,10 @@ def _metric(name: str, value: float, ci: list[float], n: int, cluster: str) -> d
 def data_card(found: Evidence) -> str:
     """The card of the questions a run was trained and tested on.
 
-    What the questions are like is told where the split files still lie in the current folder.
+    What the questions are like is told where the run still has them.
     """
     known = found.manifest.get("data", {})
-    splits = {name: _own(name, facts) for name, facts in known.items()}
+    splits = {name: _own(found, name) for name in known}
     total = sum(facts["questions"] for facts in known.values())
     size = next((label for most, label in _SIZES if total < most), "n>1M")
     head = {
@@ -176,11 +174,10 @@ def data_card(found: Evidence) -> str:
     )
 
 
-def _own(name: str, facts: dict[str, Any]) -> list[Sample]:
-    """The samples of a split file of the run; none where it is not there any more."""
-    path = Path(name)
-    same = path.is_file() and sha256(path) == facts["sha256"]
-    return list(read_samples(path)) if same else []
+def _own(found: Evidence, name: str) -> list[Sample]:
+    """The samples of one side of the run's split; none where they are not there any more."""
+    path = own_questions(found.run, name) if found.run else None
+    return list(read_samples(path)) if path else []
 
 
 def _types(samples: list[Sample]) -> list[tuple[str, int, str, float]]:

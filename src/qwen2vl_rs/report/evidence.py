@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from ..config import Config, ImageRule, load_config
 from ..errors import RunError
-from ..files import read_json, sha256
+from ..files import read_json
 from ..records import Prediction
-from ..run import TRAIN_FILE, read_metrics
+from ..run import TRAIN_FILE, NoQuestions, questions_file, read_metrics, resume_command
 from ..scoring.compare import Comparison, compare_runs, match
 from ..scoring.grammar import type_of
 from ..scoring.predictions import read_predictions, read_training
@@ -90,7 +90,7 @@ def from_run(
     Args:
         run: the folder.
         train_questions: for the controls that see no image. None: as computed at the end of the
-            run; or, where that is not there, with the run's own file in the current folder.
+            run; or, where that is not there, from the run's own.
         dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None to tell by the question
             types.
 
@@ -105,7 +105,7 @@ def from_run(
         name: run / "eval" / name / "predictions.jsonl" for name in ("after", "before", "shuffled")
     }
     there = {name: file if file.is_file() else None for name, file in files.items()}
-    train = train_questions or _own_questions(manifest)
+    train = train_questions or own_questions(run, TRAIN_FILE)
     after, before, comparison = _sides(
         files["after"],
         there["before"],
@@ -170,7 +170,7 @@ def _check(run: Path) -> None:
     if (run / "config.toml").is_file():
         raise RunError(
             f"{run} holds no answers after training",
-            hint=f"finish it: qwen2vl-rs train {shlex.quote(f'{run}/config.toml')} --resume",
+            hint=f"finish it: {resume_command(run)}",
         )
     found = sorted(file.parents[2] for file in _OUTPUT.glob("*/eval/after/predictions.jsonl"))
     names = ", ".join(map(str, found[:_NAMED])) + (", …" if len(found) > _NAMED else "")
@@ -180,11 +180,12 @@ def _check(run: Path) -> None:
     )
 
 
-def _own_questions(manifest: dict[str, Any]) -> Path | None:
-    """The training questions of the run, where the current folder holds them."""
-    facts, path = manifest.get("data", {}).get(TRAIN_FILE, {}), Path(TRAIN_FILE)
-    same = facts and path.is_file() and sha256(path) == facts["sha256"]
-    return path if same else None
+def own_questions(run: Path, name: str) -> Path | None:
+    """The file with the questions of a run; None where they are not there any more."""
+    try:
+        return questions_file(run, name)
+    except NoQuestions:
+        return None
 
 
 def _sides(
@@ -238,7 +239,7 @@ def _side(
 
 def _stored(file: Path, n: int, dataset: str) -> Results | None:
     """What was scored before; None where that is missing, incomplete or of something else."""
-    found = read_json(file)
+    found = read_json(file, damaged=None)  # scored again then
     if not isinstance(found, dict) or not Results.__required_keys__ <= found.keys():
         return None
     gains = [*found["visual_gain"].values(), *found["shuffled_cost"].values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from ..console import warn
 from ..errors import RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
 from ..model.usage import TOKENIZER, Usage
-from ..run import newest_checkpoint
+from ..run import newest_checkpoint, resume_command
 from .cards import data_card, model_card
 from .evidence import Evidence, from_run
 
@@ -49,7 +48,7 @@ def export(
         raise RunError(f"{folder} holds something already", hint="choose a new folder: --output")
     found = from_run(run)
     checkpoint = newest_checkpoint(run)
-    resume = f"qwen2vl-rs train {shlex.quote(str(run))}/config.toml --resume"
+    resume = resume_command(run)
     if found.checkpoint != checkpoint.name:
         raise RunError(
             f"the figures in {run} are of {found.checkpoint or 'another checkpoint'}, its newest "

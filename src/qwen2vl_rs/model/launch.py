@@ -1,0 +1,94 @@
+"""What a launcher may switch on behind our back, and what of it is supported.
+
+``accelerate launch`` passes its configuration on in environment variables, which `Trainer` then
+obeys. Training here is data parallel or in one process; every other way to share out the work
+either steps the optimizer at each pack (DeepSpeed, Megatron-LM) or takes the layers away from a
+vision tower that is called outside the wrapped forward (FSDP and all that shards).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+
+from ..errors import ConfigError
+from .precision import Precision
+
+_STRATEGIES = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config (tensor, context or sequence "
+    "parallel)",
+}
+_KNOWN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
+_PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_INSTEAD = (
+    "use plain data parallelism: torchrun --nproc-per-node gpu -m qwen2vl_rs …, or accelerate "
+    "launch --multi_gpu --mixed_precision no --dynamo_backend no -m qwen2vl_rs …"
+)
+
+
+def check_strategy() -> None:
+    """Refuse every way to share out the work but plain data parallelism.
+
+    Raises:
+        ConfigError: naming what was switched on, and what to use instead.
+    """
+    on = [name for variable, name in _STRATEGIES.items() if _flag(variable)]
+    if _flag("ACCELERATE_USE_SAGEMAKER"):
+        kind = os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO")
+        on += [] if kind == "NO" else [f"SageMaker's {kind}"]
+    started = PartialState._shared_state.get("distributed_type", DistributedType.NO)
+    if not on and started not in _KNOWN:  # by a program that uses us as a library
+        on = [str(getattr(started, "value", started))]
+    if on:
+        raise ConfigError(f"{' and '.join(on)} cannot be used here", hint=_INSTEAD)
+
+
+def check_precision(precision: Precision) -> None:
+    """Refuse what a launcher asks for and the settings of the run do not.
+
+    Args:
+        precision: of the run, by its settings.
+
+    Raises:
+        ConfigError: naming each such request.
+    """
+    problems = list(_contradictions(precision))
+    if problems:
+        raise ConfigError(
+            "accelerate's configuration contradicts the run: " + "; ".join(problems),
+            hint="launch with --mixed_precision no --dynamo_backend no and set the rest with "
+            "--set training.…",
+        )
+
+
+def _contradictions(precision: Precision) -> Iterator[str]:
+    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if asked not in ("no", *_PRECISIONS):
+        yield f"mixed precision {asked} is not supported, only {' and '.join(_PRECISIONS)}"
+    elif asked != "no" and precision.compute is not _PRECISIONS[asked]:
+        yield f"mixed precision {asked}, but the run is in {precision.name} " + (
+            f"(--set training.{asked}=true)"
+        )
+    backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
+    if backend.lower() != "no":
+        yield f"torch.compile ({backend.lower()}) is not supported"
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if steps != "1":
+        yield (
+            f"gradient accumulation over {steps} steps would be ignored: a step here is as large "
+            "as training.images_per_step and questions_per_image say"
+        )
+    if torch.cuda.is_available() and _flag("ACCELERATE_USE_CPU"):
+        yield 'the CPU, but the run is on CUDA (for the CPU: CUDA_VISIBLE_DEVICES="")'
+
+
+def _flag(variable: str) -> bool:
+    """Whether a variable is set to what accelerate takes for true."""
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "on", "t")
