@@ -42,6 +42,12 @@ def rehearse(folder: Path, grid: Grid, questions: Sequence[str]) -> None:
     Raises:
         RunError: one of them cannot be written.
     """
+    for name in (MAP, WINDOWS):
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise RunError(
+                f"cannot write {folder / name}: it is not a regular file",
+                hint="move it away, or choose another folder: --output",
+            )
     bands = [band(question, [None], (1, 1)) for question in questions]
     place = folder / ".trial"
     shutil.rmtree(place, ignore_errors=True)
@@ -60,7 +66,7 @@ def write_map(path: Path, grid: Grid, bands: Sequence[Band]) -> None:
 
     The band's description is its question; its tags say what the values are (``kind``, ``of``,
     ``classes``). NaN is nodata. Overviews are averages of probabilities; of numbers and classes
-    the commonest.
+    they show every second window, so that no value is there that no window has.
 
     Raises:
         RunError: the file cannot be written.

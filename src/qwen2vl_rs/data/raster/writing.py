@@ -22,6 +22,7 @@ from ...errors import RunError
 from ...files import atomic_write
 from .opening import GDAL_OPTIONS
 
+_OPTIONS = {**GDAL_OPTIONS, "GDAL_GEOREF_SOURCES": "INTERNAL"}  # files are opened again
 _BLOCK = 512  # pixels on a side: the coarsest overview is one block
 _TILED = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "interleave": "band"}
 
@@ -35,7 +36,7 @@ class Layer:
         tags: its metadata.
         values: (row, column) float32, NaN where there is none.
         smooth: whether values between two others mean anything: then overviews are averages,
-            else the commonest value.
+            else values of single pixels.
     """
 
     name: str
@@ -59,7 +60,7 @@ def write_geotiff(
         RunError: the file cannot be written.
     """
     values = np.moveaxis(pixels, 2, 0)  # (row, column, channel) → (band, row, column)
-    with rasterio.Env(**GDAL_OPTIONS), MemoryFile() as memory:
+    with rasterio.Env(**_OPTIONS), MemoryFile() as memory:
         _fill(memory, values, crs, transform, photometric="RGB", interleave="pixel")
         data = memory.read()
     with atomic_write(path, "wb") as out:
@@ -82,9 +83,10 @@ def write_cog(path: Path, layers: Sequence[Layer], crs: str, transform: Sequence
     Raises:
         RunError: the file cannot be written.
     """
-    with rasterio.Env(**GDAL_OPTIONS), contextlib.ExitStack() as stack:
+    with rasterio.Env(**_OPTIONS), contextlib.ExitStack() as stack:
         places: dict[int, tuple[str, int]] = {}
-        for smooth, way in ((True, Resampling.average), (False, Resampling.mode)):
+        # not the mode: GDAL's turns NaN into 0
+        for smooth, way in ((True, Resampling.average), (False, Resampling.nearest)):
             mine = [k for k, layer in enumerate(layers) if layer.smooth == smooth]
             if not mine:
                 continue
