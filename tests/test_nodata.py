@@ -19,6 +19,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.data.georaster import open_scene
 from qwen2vl_rs.data.raster import collar, read_rgb
+from qwen2vl_rs.data.raster.nodata import whole
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
@@ -273,3 +274,26 @@ def test_official_tiles_keep_their_pixels(folder):
     tiles = sorted((DATA / folder).rglob("*.tif"))
     assert tiles
     assert [tile.name for tile in tiles if not same_as_stored(tile)] == []
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_large_image_read_whole_looks_like_the_scene_read_in_pieces(tmp_path, dtype):
+    values = np.random.default_rng(2).integers(20, 90, (3, 64, 4100)).astype(dtype)
+    values[:, :, :500] = 0
+    values[:, 20:30, 2000:2020] = 0
+    path = write(tmp_path / "a.tif", values)
+    whole = read_rgb(path, ImageRule())
+    assert not whole[:, :500].any()
+    with open_scene(path, ImageRule()) as scene:
+        pieces = [scene.read(x, 0, 820, 64) for x in range(0, 4100, 820)]
+    assert [part for _, part in pieces] == pytest.approx([1 - 500 / 820, 1, 1, 1, 1])
+    joined = np.concatenate([pixels for pixels, _ in pieces], axis=1)
+    assert np.abs(joined.astype(int) - whole).max() <= (0 if dtype == "uint8" else 4)
+
+
+def test_a_tangle_of_zeros_is_no_work_without_end():
+    """The runs of a large noisy image are counted in small: one in four pixels here."""
+    zeros = np.random.default_rng(0).random((3000, 3000)) < 0.6
+    found = whole(zeros)
+    assert found is not None
+    assert not (found & ~zeros).any()

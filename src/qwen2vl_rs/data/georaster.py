@@ -18,25 +18,26 @@ from ..config import ImageRule
 from ..errors import ImageError
 from .pixels import eight_bit, measured, stretch
 from .raster import (
+    Piece,
     choose_bands,
-    collar,
     crs_name,
     crs_title,
     declared,
     empty,
     flat_position,
+    frame,
     image_size,
+    in_small,
     no_position,
     not_of_the_earth,
     open_image,
     out_of_bounds,
     read_resampled,
     reproject,
+    within,
 )
 
-_SMALL = 1024  # pixels on a side of the scene in small, at least: limits and collar are taken there
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
-Piece = tuple[float, float, float, float]  # column, row, width, height
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,7 @@ class LargeImage:
     @cached_property
     def _in_small(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """The whole scene in small, and what it declares of it; (band, row, column)."""
-        step = max(1, max(self.width, self.height) // _SMALL)
-        shape = (3, self.height // step or 1, self.width // step or 1)
+        shape = (3, *in_small(self.height, self.width))
         values = self._source.read(self._bands, out_shape=shape)
         return values, declared(self._source, self._bands, out_shape=shape)
 
@@ -123,13 +123,7 @@ class LargeImage:
     def _frame(self) -> NDArray[np.bool_] | None:
         """The collar of the scene in small, (row, column)."""
         values, valid = self._in_small
-        frame = collar(empty(values)) if valid is None else None
-        if frame is None or frame.shape == (self.height, self.width):
-            return frame
-        # a pixel in small stands for several: empty ones beside the collar may belong to it
-        wide = np.pad(frame, 1)
-        wide = wide[:-2] | wide[1:-1] | wide[2:]
-        return np.asarray(wide[:, :-2] | wide[:, 1:-1] | wide[:, 2:])
+        return frame(empty(values), self.height, self.width) if valid is None else None
 
     @cached_property
     def _look(self) -> ImageRule:
@@ -146,21 +140,6 @@ class LargeImage:
         low, high = np.percentile(good, self._rule.stretch) if good.size else (0.0, 1.0)
         limits = (float(low), float(high) if high > low else float(low) + 1.0)
         return self._rule.model_copy(update={"value_range": limits})
-
-    def _framing(self, zeros: NDArray[np.bool_], piece: Piece) -> NDArray[np.bool_] | None:
-        """Which empty pixels of a piece belong to the collar, both (row, column)."""
-        frame = self._frame
-        if frame is None:
-            return None
-        column, row, width, height = piece
-        where = []
-        for start, span, n, own, small in (
-            (row, height, zeros.shape[0], self.height, frame.shape[0]),
-            (column, width, zeros.shape[1], self.width, frame.shape[1]),
-        ):
-            at = start + (np.arange(n) + 0.5) * span / n
-            where.append(np.clip(at * small / own, 0, small - 1).astype(np.intp))
-        return np.asarray(zeros & frame[np.ix_(*where)])
 
     def read(
         self, column: int, row: int, width: int, height: int
@@ -206,9 +185,10 @@ class LargeImage:
         filled = measured(values).all(axis=0)
         if valid is not None:
             filled &= valid.any(axis=0)
-        elif (framing := self._framing(empty(values), piece)) is not None:
-            filled &= ~framing
-            valid = np.broadcast_to(~framing, values.shape)
+        elif self._frame is not None:
+            hidden = within(self._frame, empty(values), self.height, self.width, piece)
+            filled &= ~hidden
+            valid = np.broadcast_to(~hidden, values.shape)
         if values.dtype == np.uint8:
             planes = eight_bit(values, valid, self._bits)
         else:

@@ -32,7 +32,7 @@ side and (row, column, channel) on ours; each crossing says so.
 
 from __future__ import annotations
 
-from .nodata import collar, declared, empty
+from .nodata import Piece, collar, declared, empty, frame, in_small, within
 from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
 from .refusals import flat_position, no_position, not_of_the_earth, out_of_bounds
 from .rgb import choose_bands, read_resampled, read_rgb
@@ -43,6 +43,7 @@ __all__ = [
     "MAX_ASPECT",
     "MIN_SIDE",
     "Layer",
+    "Piece",
     "choose_bands",
     "collar",
     "crs_name",
@@ -50,7 +51,9 @@ __all__ = [
     "declared",
     "empty",
     "flat_position",
+    "frame",
     "image_size",
+    "in_small",
     "no_position",
     "not_of_the_earth",
     "open_image",
@@ -58,6 +61,7 @@ __all__ = [
     "read_resampled",
     "read_rgb",
     "reproject",
+    "within",
     "write_cog",
     "write_geotiff",
 ]

@@ -4,7 +4,9 @@ What a file declares (a nodata value, a mask, an alpha band) is believed, and th
 no data: zeros are dark water, night or shadow. Many scenes declare nothing and yet are framed by
 zeros, where the satellite saw nothing. Such a collar is taken for no data, whatever the type of
 the values: pixels that are exactly 0 in all shown bands, joined side by side with the edge of the
-image, and together at least `LEAST_COLLAR` of it.
+image, and together at least `LEAST_COLLAR` of it. Images of 2,048 pixels and more on a side are
+looked at in small, so that the work does not grow with them; which pixels are empty is then asked
+of each.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ Mask = NDArray[np.bool_]
 
 #: Share of an image that zeros at its edge cover at least where they are a collar.
 LEAST_COLLAR = 0.01
+_SMALL = 1024  # pixels on the longer side of an image in small, at least
+Piece = tuple[float, float, float, float]  # column, row, width and height
 
 
 def declared(source: Any, bands: Sequence[int], **piece: Any) -> Mask | None:
@@ -60,6 +64,67 @@ def declared(source: Any, bands: Sequence[int], **piece: Any) -> Mask | None:
 def empty(values: NDArray[Any]) -> Mask:
     """Pixels that are exactly 0 in all bands; (band, row, column) → (row, column)."""
     return np.asarray(~values.any(axis=0))
+
+
+def in_small(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of an image in small; all of them below 2,048."""
+    step = max(1, max(width, height) // _SMALL)
+    return height // step or 1, width // step or 1
+
+
+def frame(zeros: Mask, height: int, width: int) -> Mask | None:
+    """Where the collar of an image lies, in small.
+
+    Args:
+        zeros: its empty pixels in small.
+        height: of the image itself, in pixels.
+        width: of the image itself, in pixels.
+
+    Returns:
+        Shape as ``zeros``; None where it has no collar.
+    """
+    found = collar(zeros)
+    if found is None or found.shape == (height, width):
+        return found
+    # a pixel in small stands for several: empty ones beside the collar may belong to it
+    wide = np.pad(found, 1)
+    wide = wide[:-2] | wide[1:-1] | wide[2:]
+    return np.asarray(wide[:, :-2] | wide[:, 1:-1] | wide[:, 2:])
+
+
+def within(frame: Mask, zeros: Mask, height: int, width: int, piece: Piece) -> Mask:
+    """Which empty pixels of a piece of an image belong to its collar.
+
+    Args:
+        frame: of the image, in small.
+        zeros: empty pixels of the piece, at whatever size it was read.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        piece: which piece of the image.
+    """
+    left, top, across, down = piece
+    rows = _places(top, down, zeros.shape[0], height, frame.shape[0])
+    columns = _places(left, across, zeros.shape[1], width, frame.shape[1])
+    return np.asarray(zeros & frame[np.ix_(rows, columns)])
+
+
+def whole(zeros: Mask) -> Mask | None:
+    """The collar of an image by all its empty pixels, see `collar`."""
+    height, width = zeros.shape
+    rows, columns = in_small(height, width)
+    sample = np.ix_(
+        _places(0, height, rows, height, height), _places(0, width, columns, width, width)
+    )
+    found = frame(zeros[sample], height, width)
+    if found is None:
+        return None
+    return within(found, zeros, height, width, (0, 0, width, height))
+
+
+def _places(start: float, span: float, n: int, own: int, small: int) -> NDArray[np.intp]:
+    """Where n pixels over a stretch of an image, ``own`` pixels long, lie in ``small`` of them."""
+    at = (start + (np.arange(n) + 0.5) * span / n) * small / own
+    return np.clip(at, 0, small - 1).astype(np.intp)
 
 
 def collar(zeros: Mask) -> Mask | None:

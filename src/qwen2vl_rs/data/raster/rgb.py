@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from ...config import ImageRule
 from ...errors import ImageError
 from ..pixels import eight_bit, expand_palette, stretch
-from .nodata import collar, declared, empty
+from .nodata import declared, empty, whole
 from .opening import open_image
 from .refusals import AGAIN, not_colours
 
@@ -54,8 +54,8 @@ def read_rgb(path: str | os.PathLike[str], rule: ImageRule) -> NDArray[np.uint8]
                 raise ImageError(f"{path}: its palette is missing", hint=AGAIN) from error
             return expand_palette(values[0], valid, colors)
         bits = int(source.tags(distinct[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
-    if valid is None and (frame := collar(empty(values))) is not None:
-        valid = np.broadcast_to(~frame, values.shape)
+    if valid is None and (hidden := whole(empty(values))) is not None:
+        valid = np.broadcast_to(~hidden, values.shape)
     if values.dtype == np.uint8:
         planes = eight_bit(values, valid, bits)
     else:
