@@ -459,6 +459,19 @@ def test_windows_in_a_collar_are_left_out_and_counted(small_base, tmp_path, caps
     assert "4 windows left out" in (tmp_path / "m/map.html").read_text()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_scene_without_any_data_is_no_map(small_base, tmp_path, capsys, dtype):
+    path = tmp_path / "s.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=60, height=60, count=3, dtype=dtype, crs="EPSG:32631",
+        transform=from_origin(5e5, 5.6e6, 2, 2),
+    ) as file:  # fmt: skip
+        file.write(np.zeros((3, 60, 60), dtype))
+    assert make(small_base, path, tmp_path / "m", questions=ASKED[:1]) == 1
+    assert "no window holds data" in capsys.readouterr().err
+    assert not (tmp_path / "m/map.tif").exists()
+
+
 def test_the_page_says_that_windows_share_ground(made):
     page = (made / "map.html").read_text().replace("\xa0", " ")
     assert "Neighbouring windows share up to 25.0 %" in page

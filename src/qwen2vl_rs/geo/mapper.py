@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..console import Progress, say
 from ..data.georaster import LargeImage, open_scene
-from ..errors import RunError
+from ..errors import ImageError, RunError
 from ..files import appending, atomic_write, run_lock
 from ..jsonl import read_jsonl
 from ..model.ahead import ahead
@@ -110,6 +110,13 @@ def make_map(session: Session, request: MapRequest) -> Mapped:
         _ask(session, request, scene, grid, path, key)
         lines = sorted(_read(path, key)[0], key=lambda line: line["window"])
         replies = [line.get("replies") for line in lines]
+        if not any(replies):
+            raise ImageError(
+                f"{request.scene}: nothing to ask about: no window holds data in {LEAST_DATA:.0%} "
+                "of it",
+                hint="compare gdalinfo -stats SCENE: is its nodata value right? or choose smaller "
+                "windows: --tile",
+            )
         shape = (grid.rows, grid.columns)
         bands = [
             band(question, [r[i] if r else None for r in replies], shape)
