@@ -41,11 +41,15 @@ The model sees 8-bit RGB. An 8-bit file is shown as it is. Other files (16-bit, 
 stretched band by band from the 2nd to the 98th percentile of their valid pixels, or between fixed
 values (`--set view.image.value_range=[0,4096]`), which makes equal values look equal in all
 images. Bands are those tagged red, green and blue, else the first three; for another choice
-`--set view.image.bands=[4,3,2]`. Nodata, masked and transparent pixels are black and do not count
-for the percentiles. An image is resized to the nearest multiple of 28 pixels on each side, and
-only enlarged or reduced when it has fewer than `view.min_pixels` or more than `view.max_pixels`
-pixels. All of this stands in `qwen2vl_rs.json` beside every checkpoint, and is used again when
-the checkpoint is asked.
+`--set view.image.bands=[4,3,2]`. What is no data is black and does not count for the percentiles:
+what the file declares by a nodata value, a mask or an alpha band; NaN, infinity and fill values of
+floats (from 1e30 on, such as −3.4e38). Where a file declares nothing, a collar is no data too:
+pixels that are exactly 0 in all shown bands, joined side by side with the edge of the image, and
+together at least 1 % of it. Black water or night at the edge of an image stays data where the file
+declares anything, such as a mask without gaps. An image is resized to the nearest multiple of 28
+pixels on each side, and only enlarged or reduced when it has fewer than `view.min_pixels` or more
+than `view.max_pixels` pixels. All of this stands in `qwen2vl_rs.json` beside every checkpoint, and
+is used again when the checkpoint is asked.
 """
 
 PROMPT = """\

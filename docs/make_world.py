@@ -51,11 +51,14 @@ cell of a grid, the share of every class and the number of building centres).
 ## Vectors
 
 Any file that GDAL reads, in any reference system: GeoJSON, GeoPackage, Shapefile, `.osm.pbf`. Tags
-are columns (`building`, `highway`, `landuse`, …) or OpenStreetMap's `other_tags`. Lengths and areas
-are true metres, measured in the UTM zone of the place, not Web Mercator's. Outlines that cross
-themselves are repaired and counted. Things narrower than a pixel are left out and counted, but in
-`--legacy`. Tiles are split in blocks of up to 4 × 4; where blocks of two splits meet, the tiles
-beside the smaller split are left out, so that no neighbour leaks.
+are columns (`building`, `highway`, `landuse`, …) or stand together in a column `other_tags`,
+`all_tags` or `tags`, as HSTORE or JSON. Lengths and areas are true metres, measured in the UTM zone
+of the place, not Web Mercator's. Outlines that cross themselves are repaired and counted. Things
+narrower than a pixel are left out and counted, but in `--legacy`; so is what cannot be seen from
+above: tunnels, what lies below ground or under a roof, buildings that are not built. Relations of
+`.osm` files that lack members or do not close, which GDAL passes over in silence, are counted.
+Tiles are split in blocks of up to 4 × 4; where blocks of two splits meet, the tiles beside the
+smaller split are left out, so that no neighbour leaks.
 
 ## Three manners of asking
 

@@ -101,8 +101,8 @@ def complaints(module: Module, known: set[str]) -> list[str]:
                 found.append(f"{module.name}, on the ground floor, imports {target}")
         elif top in MODEL_ONLY and room(module.name) != "model":
             found.append(f"{module.name} imports {target}, which only model/ may")
-        elif top == "rasterio" and module.name != f"{PACKAGE}.data.raster":
-            found.append(f"{module.name} imports {target}, which only data/raster.py may")
+        elif top == "rasterio" and not module.name.startswith(f"{PACKAGE}.data.raster."):
+            found.append(f"{module.name} imports {target}, which only data/raster/ may")
         elif top == "torchvision":
             found.append(f"{module.name} imports {target}, which must not be needed")
     return found

@@ -1,20 +1,30 @@
 """Question maps: windows over a scene, the files they give, and going on after a kill."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine, from_origin
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.geo.values import OTHER, band
+from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.data.georaster import Georeference, open_scene
+from qwen2vl_rs.geo.files import write_map, write_windows
+from qwen2vl_rs.geo.values import OTHER, Band, band
 from qwen2vl_rs.geo.windows import lay_grid
 from qwen2vl_rs.model.session import Session
 
@@ -60,12 +70,11 @@ def test_each_window_has_the_answers_of_its_picture_alone(made, scene, small_bas
     with rasterio.open(scene) as file:
         pixels = file.read()
     found = lines(made)
-    assert len(found) == 12  # 140 and 200 are 2.5 and 3.57 windows of 56
+    assert len(found) == 12  # 140 and 200 are 2.5 and 3.57 windows of 56: spread to the edges
     for line in found:
         row, column = divmod(line["window"], 4)
-        piece = pixels[:, row * 56 : row * 56 + 56, column * 56 : column * 56 + 56]
-        rgb = np.zeros((56, 56, 3), np.uint8)
-        rgb[: piece.shape[1], : piece.shape[2]] = np.moveaxis(piece, 0, 2)
+        rows, columns = range(42 * row, 42 * row + 56), range(48 * column, 48 * column + 56)
+        rgb = np.moveaxis(pixels[:, rows][:, :, columns], 0, 2)
         assert line["data"] == pytest.approx((rgb.any(axis=2)).mean(), abs=1e-3)
         assert ("replies" in line) == (line["data"] >= 0.5)
         if "replies" in line:
@@ -79,7 +88,8 @@ def test_each_window_has_the_answers_of_its_picture_alone(made, scene, small_bas
 def test_the_map_opens_in_gdal(made):
     with rasterio.open(made / "map.tif") as file:
         assert file.crs.to_epsg() == 32631
-        assert file.transform == Affine(112, 0, 5e5, 0, -112, 5.6e6)
+        # the scene's 400 × 280 m evenly divided
+        assert file.transform.almost_equals(Affine(100, 0, 5e5, 0, -280 / 3, 5.6e6))
         assert file.descriptions == ASKED
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert np.isnan(file.nodata)
@@ -107,11 +117,11 @@ def test_the_windows_open_in_gdal_beside_the_map(made):
     assert len(shapes) == len(asked)
     with rasterio.open(made / "map.tif") as file:
         values = file.read()
-    assert table[ASKED[0]] == pytest.approx(values[0, table["row"], table["column"]])
-    assert list(table[f"{ASKED[1]} | answer"]) == [r["replies"][1]["text"] for r in asked]
-    assert table[f"{ASKED[1]} | confidence"] == pytest.approx(
-        [r["replies"][1]["confidence"] for r in asked]
-    )
+    assert info["layer_metadata"]["q1"] == ASKED[0]
+    assert info["layer_metadata"]["q1_kind"] == "probability"
+    assert table["q1"] == pytest.approx(values[0, table["row"], table["column"]])
+    assert list(table["q2_answer"]) == [r["replies"][1]["text"] for r in asked]
+    assert table["q2_confidence"] == pytest.approx([r["replies"][1]["confidence"] for r in asked])
 
 
 def test_geopandas_style_bounds(made):
@@ -159,15 +169,18 @@ def test_other_settings_do_not_go_on(made, scene, small_base, capsys):
 def test_overlapping_windows_make_a_finer_map(scene, small_base, tmp_path):
     assert make(small_base, scene, tmp_path / "o", "--overlap", "0.5", questions=ASKED[:1]) == 0
     with rasterio.open(tmp_path / "o/map.tif") as file:
-        assert file.transform == Affine(56, 0, 5e5 + 28, 0, -56, 5.6e6 - 28)
-        assert file.shape == (5, 7)
+        # a quarter of a window of 112 m is left off on each side
+        wanted = Affine(344 / 7, 0, 5e5 + 28, 0, -224 / 4, 5.6e6 - 28)
+        assert file.transform.almost_equals(wanted)
+        assert file.shape == (4, 7)
 
 
 def test_windows_are_brought_to_the_resolution(scene, small_base, tmp_path, capsys):
     assert make(small_base, scene, tmp_path / "r", "--resolution", "4", questions=ASKED[:1]) == 0
     assert "4 m each (as asked for)" in capsys.readouterr().err
     with rasterio.open(tmp_path / "r/map.tif") as file:
-        assert file.transform.a == pytest.approx(224, rel=1e-3)
+        assert file.shape == (2, 2)  # windows of 224 m over 400 × 280 m
+        assert file.transform.almost_equals(Affine(200, 0, 5e5, 0, -140, 5.6e6))
 
 
 def test_a_trained_model_says_its_resolution(trained, scene, tmp_path, capsys):
@@ -235,14 +248,234 @@ class _Scene:
         self.width, self.height, self.reference = width, height, reference
 
 
-def test_a_grid_covers_what_is_at_least_half_a_window():
-    from qwen2vl_rs.data.georaster import Georeference
+PLACE = Georeference("EPSG:32631", (2.0, 0.0, 5e5, 0.0, -2.0, 5.6e6))
 
-    place = Georeference("EPSG:32631", (2.0, 0.0, 5e5, 0.0, -2.0, 5.6e6))
-    for width, columns in ((100, 1), (149, 1), (150, 2), (250, 3), (200, 2)):
-        grid = lay_grid(_Scene(width, 100, place), 100, None, 0.0)
-        assert (grid.rows, grid.columns) == (1, columns)
+
+def test_the_number_of_windows():
+    wanted = ((60, 1), (100, 1), (101, 1), (102, 2), (149, 2), (200, 2), (250, 3), (2005, 21))
+    for width, columns in wanted:
+        grid = lay_grid(_Scene(width, 100, PLACE), 100, None, 0.0)
+        assert (grid.rows, grid.columns) == (1, columns), width
     assert grid.across == pytest.approx(100, rel=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    width=st.integers(40, 900), height=st.integers(40, 900), side=st.integers(28, 80),
+    overlap=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9]),
+    resolution=st.sampled_from([None, 1.0, 2.3]),
+)  # fmt: skip
+def test_windows_leave_nothing_out_and_pixels_lie_in_theirs(
+    width, height, side, overlap, resolution
+):
+    grid = lay_grid(_Scene(width, height, PLACE), side, resolution, overlap)
+    map_ = grid.map_reference()
+    for size, span, n, axis in (
+        (width, grid.across, grid.columns, 0), (height, grid.down, grid.rows, 1),
+    ):  # fmt: skip
+        index = np.arange(n) * (1 if axis == 0 else grid.columns)
+        starts = np.array([grid.corner(int(i))[axis] for i in index])
+        ends = starts + span
+        pixel = 1 + span / side
+        assert starts[0] == 0
+        assert ends[-1] >= size - pixel
+        assert (starts == np.round(starts)).all()
+        if n > 1:
+            assert ends[-1] <= size + 1
+            assert (np.diff(starts) > 0).all()
+            # side by side or over each other, never apart by more than rounding
+            assert (starts[1:] <= ends[:-1] + pixel).all()
+            assert (np.diff(starts) <= span * (1 - overlap) + pixel).all()
+        corners = np.zeros((n + 1, 2))
+        corners[:, axis] = np.arange(n + 1)
+        edges = PLACE.to_pixels(map_.to_map(corners))[:, axis]
+        assert (edges[:-1] >= starts - pixel).all()
+        assert (edges[1:] <= ends + pixel).all()
+        middles = (starts + np.minimum(ends, size)) / 2
+        assert (edges[:-1] <= middles + pixel).all()
+        assert (edges[1:] >= middles - pixel).all()
+        if overlap == 0:
+            assert edges[[0, -1]] == pytest.approx([0, size])
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(1, 0, 5e5, 0, 1, 5.6e6),  # south up
+        Affine(10, 0, 5e5, 0, 10, 5.6e6),
+        Affine(-1, 0, 5e5, 0, -1, 5.6e6),  # west to the right
+        Affine(1, 0, 0, 0, 1, 1e6),
+        Affine.translation(5e5, 5.6e6) * Affine.rotation(30) * Affine.scale(1, -1),
+        Affine(0, 1, 5e5, 1, 0, 5.6e6),  # rows and columns swapped
+    ],
+)
+def test_whatever_way_a_scene_lies_the_map_lies_the_same(tmp_path, transform):
+    path = write_scene(tmp_path / "s.tif", width=150, transform=transform)
+    with open_scene(path, ImageRule()) as scene:
+        assert scene.reference.transform == tuple(transform)[:6]
+        grid = lay_grid(scene, 56, None, 0.0)
+    shape = (grid.rows, grid.columns)
+    replies = [{"text": str(i), "confidence": 1.0} for i in range(len(grid))]
+    bands = [band("How many roads are there?", replies, shape)]
+    told = [{"window": i, "data": 1.0, "replies": [r]} for i, r in enumerate(replies)]
+    write_map(tmp_path / "map.tif", grid, bands)
+    write_windows(tmp_path / "windows.gpkg", grid, bands, told)
+    meta, _, shapes, columns = pyogrio.raw.read(tmp_path / "windows.gpkg")
+    table = dict(zip(meta["fields"], columns, strict=True))
+    shapes = shapely.from_wkb(shapes)
+    with rasterio.open(path) as file, rasterio.open(tmp_path / "map.tif") as drawn:
+        corners = [(0, 0), (file.width, 0), (file.width, file.height), (0, file.height)]
+        whole = shapely.Polygon([file.transform * at for at in corners])
+        values = drawn.read(1)
+        for shape, value in zip(shapes, table["q1"], strict=True):
+            column, row = ~drawn.transform * (shape.centroid.x, shape.centroid.y)
+            assert values[int(row), int(column)] == value
+        corners = [(0, 0), (drawn.width, 0), (drawn.width, drawn.height), (0, drawn.height)]
+        mapped = shapely.Polygon([drawn.transform * at for at in corners])
+    assert mapped.symmetric_difference(whole).area < 1e-6 * whole.area
+    assert shapely.union_all(shapes).symmetric_difference(whole).area < 0.02 * whole.area
+
+
+def test_overviews_show_what_the_windows_show(tmp_path):
+    """Zoomed out: probabilities are means, counts and classes are those of some window."""
+    grid = replace(lay_grid(_Scene(5600, 5600, PLACE), 56, None, 0.0), rows=600, columns=1100)
+    rng = np.random.default_rng(0)
+    shape = (600, 1100)
+    likely = (rng.random(shape) > 0.5).astype(np.float32)
+    counts = rng.choice(np.array([0, 40, 1000], np.float32), shape)
+    classes = rng.choice(np.array([0, 5], np.float32), shape)
+    for values in (likely, counts, classes):
+        values[:, :200] = np.nan
+    names = tuple(f"class {k}" for k in range(6))
+    bands = [
+        Band("Is there a road?", "probability", "yes", likely, (), 0),
+        Band("How many roads are there?", "number", "", counts, (), 0),
+        Band("What is it?", "class", "", classes, names, 0),
+        Band("Is there water?", "probability", "yes", 1 - likely, (), 0),
+    ]
+    write_map(tmp_path / "map.tif", grid, bands)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert file.descriptions == tuple(one.question for one in bands)
+        assert file.tags(3) == {"kind": "class", "classes": "|".join(names)}
+        assert_array_equal(file.read(), np.stack([one.values for one in bands]))
+        assert file.overviews(1) == file.overviews(4) == [2, 4]
+    for level, factor in enumerate((2, 4)):
+        with rasterio.open(tmp_path / "map.tif", overview_level=level) as file:
+            first, second, third, last = file.read()
+        cut = 200 // factor
+        for drawn in (first, second, third, last):
+            assert np.isnan(drawn[:, :cut]).all()
+        blocks = likely.reshape(600 // factor, factor, 1100 // factor, factor).mean(axis=(1, 3))
+        assert first[:, cut:] == pytest.approx(blocks[:, cut:], abs=1e-6)
+        assert last[:, cut:] == pytest.approx(1 - blocks[:, cut:], abs=1e-6)
+        assert set(np.unique(second[:, cut:])) == {0, 40, 1000}
+        assert set(np.unique(third[:, cut:])) == {0, 5}
+
+
+ODD = ("Is there a road?", "is there a road?", "IS THERE A ROAD?", "fid", "FID", "geom", "data",
+       "row", "Row", "column", "windows", "rowid", "q1", "q2_answer", "", 'a "quoted" one',
+       "'); DROP TABLE windows; --", "a | b", "这里有道路吗？",
+       "🛰?", "What is " + "x" * 900)  # fmt: skip
+
+
+def test_questions_of_any_wording_have_their_own_columns(scene, small_base, tmp_path, capsys):
+    questions = [q for q in ODD if q]
+    assert make(small_base, scene, tmp_path / "m", "--json", questions=questions) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["question"] for one in told["questions"]] == questions
+    assert [one["column"] for one in told["questions"]] == [
+        f"q{k + 1}" for k in range(len(questions))
+    ]
+    assert told["asked"] + told["left_out"] == told["windows"] == 12
+    assert told["left_out"] == 3  # the first column lies in the collar
+    meta, _, _, columns = pyogrio.raw.read(tmp_path / "m/windows.gpkg")
+    facts = pyogrio.read_info(tmp_path / "m/windows.gpkg")["layer_metadata"]
+    table = dict(zip(meta["fields"], columns, strict=True))
+    asked = [line for line in lines(tmp_path / "m") if "replies" in line]
+    with rasterio.open(tmp_path / "m/map.tif") as file:
+        assert file.descriptions == tuple(questions)
+    with contextlib.closing(sqlite3.connect(tmp_path / "m/windows.gpkg")) as file:
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        aliases = dict(file.execute("SELECT column_name, title FROM gpkg_data_columns"))
+    for one, question in zip(told["questions"], questions, strict=True):
+        column, k = one["column"], one["band"] - 1
+        assert facts[column] == aliases[column] == question
+        assert list(table[f"{column}_answer"]) == [r["replies"][k]["text"] for r in asked]
+        assert facts[f"{column}_kind"] == one["kind"]
+
+
+@pytest.mark.parametrize("question", ["a\x01b", "Is there \udcff?", "a\x7f"])
+def test_questions_that_files_cannot_hold_are_refused_at_once(
+    scene, small_base, tmp_path, capsys, question
+):
+    assert make(small_base, scene, tmp_path / "m", questions=[question]) == 2
+    assert "control characters" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("name", ["map.tif", "windows.gpkg"])
+def test_what_cannot_be_written_shows_before_the_first_window(
+    scene, small_base, tmp_path, capsys, name
+):
+    (tmp_path / name).mkdir()
+    assert make(small_base, scene, tmp_path) == 1
+    said = capsys.readouterr().err
+    assert "not a regular file" in said
+    assert "disk space" not in said
+    assert not (tmp_path / "windows.jsonl").exists()
+    assert not (tmp_path / ".trial").exists()
+
+
+def test_a_damaged_record_of_windows_is_not_taken_for_none(made, scene, small_base, tmp_path):
+    whole = (made / "windows.jsonl").read_bytes().splitlines(keepends=True)
+    path = tmp_path / "windows.jsonl"
+    for content in (b"\0" * 64, b'{"id": 1}\n', b"[1]\n", whole[0][:-9] + b"\n" + whole[1]):
+        path.write_bytes(content)
+        assert make(small_base, scene, tmp_path) == 1
+        assert path.read_bytes() == content  # nobody removes what cannot be read
+    # behind a torn line the rest is asked again
+    path.write_bytes(b"".join(whole[:4]) + whole[4][:30] + b"\0\0\0\n" + b"".join(whole[5:]))
+    assert make(small_base, scene, tmp_path) == 0
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (made / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_windows_in_a_collar_are_left_out_and_counted(small_base, tmp_path, capsys, dtype):
+    values = np.random.default_rng(0).integers(20, 120, (3, 112, 224)).astype(dtype)
+    values[:, :, :112] = 0
+    path = tmp_path / "s.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=224, height=112, count=3, dtype=dtype, crs="EPSG:32631",
+        transform=from_origin(5e5, 5.6e6, 2, 2),
+    ) as file:  # fmt: skip
+        file.write(values)
+    assert make(small_base, path, tmp_path / "m", "--json", questions=ASKED[:1]) == 0
+    out = capsys.readouterr()
+    told = json.loads(out.out)
+    assert (told["windows"], told["asked"], told["left_out"]) == (8, 4, 4)
+    assert "4 windows were not asked about" in out.err
+    assert "4 windows left out" in (tmp_path / "m/map.html").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_scene_without_any_data_is_no_map(small_base, tmp_path, capsys, dtype):
+    path = tmp_path / "s.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=60, height=60, count=3, dtype=dtype, crs="EPSG:32631",
+        transform=from_origin(5e5, 5.6e6, 2, 2),
+    ) as file:  # fmt: skip
+        file.write(np.zeros((3, 60, 60), dtype))
+    assert make(small_base, path, tmp_path / "m", questions=ASKED[:1]) == 1
+    assert "no window holds data" in capsys.readouterr().err
+    assert not (tmp_path / "m/map.tif").exists()
+
+
+def test_the_page_says_that_windows_share_ground(made):
+    page = (made / "map.html").read_text().replace("\xa0", " ")
+    assert "Neighbouring windows share up to 25.0 %" in page
+    assert "3 windows left out" in page
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -262,7 +495,7 @@ def test_the_page_in_a_browser(made, scene, small_base, browser, tmp_path, width
     box = page.locator("#stage").bounding_box()
     found = next(line for line in lines(made) if "replies" in line)
     row, column = divmod(found["window"], 4)
-    x, y = ((column + 0.5) * 56 / 200 * box["width"], (row + 0.5) * 56 / 140 * box["height"])
+    x, y = ((column + 0.5) / 4 * box["width"], (row + 0.5) / 3 * box["height"])
     page.mouse.move(box["x"] + x, box["y"] + y)
     share = found["replies"][2]["shares"]["urban"]
     assert f"P(urban) = {share:.2f}" in page.locator("#read").inner_text()

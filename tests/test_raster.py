@@ -345,10 +345,12 @@ def test_floats_with_nan_and_infinity(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "uint32", "int64", "uint64"])
 def test_other_integers(tmp_path, dtype):
     info = np.iinfo(dtype)
-    values = np.zeros((1, 16, 16), dtype)
-    values[0, :8], values[0, 8:] = info.min, info.max
+    values = np.full((1, 16, 16), info.min, dtype)
+    values[0, 8:] = info.max
+    values[0, 0], values[0, :8, 0], values[0, :8, -1] = 1, 1, 1  # zeros at the edge are no data
     rgb = read_rgb(write(tmp_path / "a.tif", values), RULE)
-    assert not rgb[:8].any()
+    assert (rgb[:8] < 255).all()
+    assert not rgb[1:8, 1:-1].any()
     assert (rgb[8:] == 255).all()
 
 

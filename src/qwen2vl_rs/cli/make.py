@@ -73,7 +73,7 @@ def generate(
         raise click.UsageError("--resolution is for --synthetic; images have their own")
 
     from ..world.dataset import parse_split
-    from ..world.generate import Plan
+    from ..world.generate import Plan, first_split
     from ..world.generate import generate as make
     from ..world.tiles import pair
 
@@ -93,4 +93,5 @@ def generate(
     page = make(plan, output, workers or os.cpu_count() or 1, left_out)
     console.say(f"look at {page}")
     folder = option("--folder", output, "")
-    console.say(f"next: qwen2vl-rs data2csv{folder} --split train -o train.csv")
+    if first := first_split(output):
+        console.say(f"next: qwen2vl-rs data2csv{folder} --split {first} -o {first}.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def map_(
     """
     questions = tuple(" ".join(q.split()) for q in questions)
     if not all(questions) or len(set(questions)) < len(questions):
-        raise click.UsageError("a question is empty, or stands there twice")
+        raise click.UsageError("a question is empty, or a duplicate of another")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in "".join(questions)):
+        raise click.UsageError("a question holds control characters, or is not valid UTF-8")
     with needs_training():
         from ..geo.mapper import MapRequest, make_map
         from ..model.session import Session
@@ -63,9 +66,10 @@ def map_(
     write_page(output / "map.html", done, scene.name, lang)
     files = [str(output / name) for name in ("map.tif", "windows.gpkg", "map.html")]
     if as_json:
-        facts = {"windows": len(done.grid), "asked": done.asked, "rows": done.grid.rows,
-                 "columns": done.grid.columns, "metres_per_pixel": done.grid.resolution,
-                 "files": files}  # fmt: skip
+        facts = {"windows": len(done.grid), "asked": done.asked, "left_out": done.left_out,
+                 "rows": done.grid.rows, "columns": done.grid.columns,
+                 "metres_per_pixel": done.grid.resolution, "shared": round(done.grid.shared, 4),
+                 "questions": done.questions, "files": files}  # fmt: skip
         click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
     else:
         click.echo("\n".join(files))

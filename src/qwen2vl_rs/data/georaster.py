@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,28 @@ from numpy.typing import NDArray
 
 from ..config import ImageRule
 from ..errors import ImageError
-from .pixels import eight_bit, stretch
+from .pixels import eight_bit, measured, stretch
 from .raster import (
+    Piece,
     choose_bands,
     crs_name,
+    crs_title,
+    declared,
+    empty,
+    flat_position,
+    frame,
     image_size,
+    in_small,
+    no_position,
+    not_of_the_earth,
     open_image,
+    out_of_bounds,
     read_resampled,
     reproject,
-    valid_values,
+    within,
 )
+
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +111,35 @@ class LargeImage:
             )
         tags = source.tags(self._bands[0], ns="IMAGE_STRUCTURE")
         self._bits = int(tags.get("NBITS", 8))
-        if source.dtypes[0] != "uint8" and rule.value_range is None:
-            # equal values have to look equal in all pieces
-            step = max(1, max(self.width, self.height) // 1024)
-            shape = (3, self.height // step or 1, self.width // step or 1)
-            values = source.read(self._bands, out_shape=shape).astype(np.float64)
-            valid = valid_values(source, list(self._bands), out_shape=shape)
-            good = values[np.isfinite(values) & (True if valid is None else valid)]
-            low, high = np.percentile(good, rule.stretch) if good.size else (0.0, 1.0)
-            limits = (float(low), float(high) if high > low else float(low) + 1.0)
-            self._rule = rule.model_copy(update={"value_range": limits})
+
+    @cached_property
+    def _in_small(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The whole scene in small, and what it declares of it; (band, row, column)."""
+        shape = (3, *in_small(self.height, self.width))
+        values = self._source.read(self._bands, out_shape=shape)
+        return values, declared(self._source, self._bands, out_shape=shape)
+
+    @cached_property
+    def _frame(self) -> NDArray[np.bool_] | None:
+        """The collar of the scene in small, (row, column)."""
+        values, valid = self._in_small
+        return frame(empty(values), self.height, self.width) if valid is None else None
+
+    @cached_property
+    def _look(self) -> ImageRule:
+        """The rule with limits of the whole scene: equal values look equal in all pieces."""
+        if self._source.dtypes[0] == "uint8" or self._rule.value_range is not None:
+            return self._rule
+        values, valid = self._in_small
+        counts = measured(values)
+        if valid is not None:
+            counts &= valid
+        if self._frame is not None:
+            counts &= ~(self._frame & empty(values))
+        good = values[counts].astype(np.float64)
+        low, high = np.percentile(good, self._rule.stretch) if good.size else (0.0, 1.0)
+        limits = (float(low), float(high) if high > low else float(low) + 1.0)
+        return self._rule.model_copy(update={"value_range": limits})
 
     def read(
         self, column: int, row: int, width: int, height: int
@@ -118,8 +151,8 @@ class LargeImage:
         """
         window = ((row, row + height), (column, column + width))
         values = self._source.read(self._bands, window=window)  # (band, row, column)
-        valid = valid_values(self._source, list(self._bands), window=window)
-        return self._colours(values, valid)
+        valid = declared(self._source, self._bands, window=window)
+        return self._colours(values, valid, (column, row, width, height))
 
     def resampled(
         self, column: float, row: float, width: float, height: float, side: int
@@ -139,25 +172,27 @@ class LargeImage:
         rgb = np.zeros((side, side, 3), dtype=np.uint8)
         if x1 <= x0 or y1 <= y0:
             return rgb, 0.0
-        piece = read_resampled(
-            self._source, self._bands, (left, top, right - left, bottom - top), (y1 - y0, x1 - x0)
-        )
-        inside, share = self._colours(*piece)
+        piece = (left, top, right - left, bottom - top)
+        shown = read_resampled(self._source, self._bands, piece, (y1 - y0, x1 - x0))
+        inside, share = self._colours(*shown, piece)
         rgb[y0:y1, x0:x1] = inside
         return rgb, share * (x1 - x0) * (y1 - y0) / side**2
 
     def _colours(
-        self, values: NDArray[Any], valid: NDArray[np.bool_] | None
+        self, values: NDArray[Any], valid: NDArray[np.bool_] | None, piece: Piece
     ) -> tuple[NDArray[np.uint8], float]:
         """Values and their validity (band, row, column) as colours, and the share with data."""
+        filled = measured(values).all(axis=0)
+        if valid is not None:
+            filled &= valid.any(axis=0)
+        elif self._frame is not None:
+            hidden = within(self._frame, empty(values), self.height, self.width, piece)
+            filled &= ~hidden
+            valid = np.broadcast_to(~hidden, values.shape)
         if values.dtype == np.uint8:
             planes = eight_bit(values, valid, self._bits)
-            filled = values.any(axis=0)
         else:
-            planes = stretch(values, valid, self._rule)
-            filled = np.isfinite(values).all(axis=0)
-        if valid is not None:
-            filled = filled & valid.any(axis=0)
+            planes = stretch(values, valid, self._look)
         rgb = np.ascontiguousarray(np.moveaxis(planes, 0, 2))  # → (row, column, channel)
         return rgb, float(filled.mean())
 
@@ -173,15 +208,31 @@ def open_scene(path: str | os.PathLike[str], rule: ImageRule) -> Iterator[LargeI
         ImageError: as `read_rgb`, or the image does not say where it lies.
     """
     with open_image(path, GDAL_GEOREF_SOURCES="INTERNAL") as source:
-        a, b, c, d, e, f = tuple(source.transform)[:6]
-        if source.crs is None or (a, b, d, e) == (1, 0, 0, 1) or a * e == b * d:
-            missing = "no coordinate reference system" if source.crs is None else "no position"
-            raise ImageError(
-                f"{path}: not georeferenced: it has {missing}",
-                hint="give it both: gdal_translate -a_srs EPSG:32631 -a_ullr LEFT TOP RIGHT BOTTOM "
-                "IN OUT.tif",
-            )
-        yield LargeImage(source, path, rule, Georeference(crs_name(source.crs), (a, b, c, d, e, f)))
+        yield LargeImage(source, path, rule, _reference(source, path))
+
+
+def _reference(source: Any, path: str | os.PathLike[str]) -> Georeference:
+    """Where an open image lies; what it lacks is refused by name."""
+    transform = tuple(source.transform)[:6]
+    placed = transform != _IDENTITY
+    if source.crs is None or not placed:
+        raise no_position(path, source, placed=placed)
+    a, b, _, d, e, _ = transform
+    if not np.isfinite(transform).all() or a * e == b * d:
+        raise flat_position(path)
+    name = crs_name(source.crs)
+    if not (source.crs.is_projected or source.crs.is_geographic):
+        raise not_of_the_earth(path, crs_title(source.crs))
+    reference = Georeference(name, transform)
+    middle = np.array([[source.width / 2, source.height / 2]])
+    x, y = reference.to_map(middle)[0].tolist()
+    try:
+        longitude, latitude = reference.place(source.width / 2, source.height / 2)
+    except ImageError as error:
+        raise out_of_bounds(path, name, x, y) from error
+    if not (math.isfinite(longitude) and abs(latitude) <= 90):
+        raise out_of_bounds(path, name, x, y)
+    return reference
 
 
 def usual_ground(paths: Sequence[str]) -> tuple[float | None, int]:

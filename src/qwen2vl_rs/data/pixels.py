@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 from ..config import ImageRule
 
+#: Floats from here on, of either sign, are fill values, such as −3.4e38 where nothing is declared.
+#: Far below it, because averages of it with true values have to be known too.
+FILL = 1e30
+
 
 def expand_palette(
     index: NDArray[Any],
@@ -40,6 +44,14 @@ def eight_bit(
     return values
 
 
+def measured(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which values can have been measured: numbers, finite, and not above `FILL`."""
+    if values.dtype.kind != "f":
+        return np.ones(values.shape, dtype=bool)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.abs(values) < FILL)
+
+
 def stretch(
     values: NDArray[Any], valid: NDArray[np.bool_] | None, rule: ImageRule
 ) -> NDArray[np.uint8]:
@@ -49,7 +61,7 @@ def stretch(
     work = np.result_type(values.dtype, np.float32)
     for number, plane in enumerate(values):
         band = plane.astype(work)
-        good = np.isfinite(band)
+        good = measured(band)
         if valid is not None:
             good &= valid[number]
         inside = band[good]

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from ..console import Progress, say
 from ..data.georaster import LargeImage, open_scene
-from ..errors import RunError
+from ..errors import ImageError, RunError
 from ..files import appending, atomic_write, run_lock
+from ..jsonl import read_jsonl
 from ..model.ahead import ahead
 from ..model.session import Session
-from .files import write_map, write_windows
+from .files import MAP, WINDOWS, column_of, rehearse, write_map, write_windows
 from .values import Band, band
 from .windows import LEAST_DATA, Grid, lay_grid, pieces
 
@@ -62,7 +63,6 @@ class Mapped:
         bands: the answers, one for each question.
         lines: of ``windows.jsonl``, one for each window.
         preview: the scene in small, (height, width, 3).
-        size: of the scene in pixels, (width, height).
         model: its name.
     """
 
@@ -70,13 +70,29 @@ class Mapped:
     bands: list[Band]
     lines: list[Line]
     preview: NDArray[np.uint8]
-    size: tuple[int, int]
     model: str
 
     @property
     def asked(self) -> int:
         """Number of windows that were asked about."""
         return sum("replies" in line for line in self.lines)
+
+    @property
+    def questions(self) -> list[dict[str, Any]]:
+        """Where the answers to each question stand in the files, and what they are."""
+        found = []
+        for i, one in enumerate(self.bands):
+            facts = {"question": one.question, "band": i + 1, "column": column_of(i)}
+            facts |= {**one.layer.tags, "unreadable": one.unreadable}
+            if one.classes:
+                facts["classes"] = list(one.classes)
+            found.append(facts)
+        return found
+
+    @property
+    def left_out(self) -> int:
+        """Number of windows that hold too little data."""
+        return len(self.grid) - self.asked
 
 
 def make_map(session: Session, request: MapRequest) -> Mapped:
@@ -90,23 +106,29 @@ def make_map(session: Session, request: MapRequest) -> Mapped:
         grid = _grid(session, request, scene)
         key = _key(session, request, grid)
         path = request.output / "windows.jsonl"
+        rehearse(request.output, grid, request.questions)
         _ask(session, request, scene, grid, path, key)
-        lines = sorted(_read(path, key), key=lambda line: line["window"])
+        lines = sorted(_read(path, key)[0], key=lambda line: line["window"])
         replies = [line.get("replies") for line in lines]
+        if not any(replies):
+            raise ImageError(
+                f"{request.scene}: nothing to ask about: no window holds data in {LEAST_DATA:.0%} "
+                "of it",
+                hint="compare gdalinfo -stats SCENE: is its nodata value right? or choose smaller "
+                "windows: --tile",
+            )
         shape = (grid.rows, grid.columns)
         bands = [
             band(question, [r[i] if r else None for r in replies], shape)
             for i, question in enumerate(request.questions)
         ]
-        write_map(request.output / "map.tif", grid, bands)
-        write_windows(request.output / "windows.gpkg", grid, bands, lines)
-        done = Mapped(
-            grid, bands, lines, _preview(scene), (scene.width, scene.height), session.name
-        )
-    skipped = len(grid) - done.asked
-    if skipped:
+        write_map(request.output / MAP, grid, bands)
+        write_windows(request.output / WINDOWS, grid, bands, lines)
+        done = Mapped(grid, bands, lines, _preview(scene), session.name)
+    if done.left_out:
         say(
-            f"{skipped:,} windows were not asked about: less than {LEAST_DATA:.0%} of them has data"
+            f"{done.left_out:,} windows were not asked about: less than {LEAST_DATA:.0%} of each "
+            "holds data"
         )
     for one in bands:
         if one.unreadable:
@@ -128,6 +150,11 @@ def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
         f"{len(grid):,} windows ({grid.rows} × {grid.columns}) of {side} pixels, "
         f"{grid.resolution:.3g} m each ({whose})"
     )
+    if round(grid.shared, 2) > round(request.overlap, 2):
+        say(
+            f"neighbours share up to {grid.shared:.0%} of a window, so that they end at the edges "
+            "of the scene"
+        )
     return grid
 
 
@@ -143,13 +170,14 @@ def _ask(
     session: Session, request: MapRequest, scene: LargeImage, grid: Grid, path: Path, key: str
 ) -> None:
     """Ask about the windows that are not in the file yet, some of them at a time."""
-    known = {line["window"]: line for line in _read(path, key)}
+    lines, torn = _read(path, key)
+    known = {line["window"]: line for line in lines}
     # A piece is asked as a whole or not at all: packed otherwise, rounding differs. A disk that
     # ran full may hold a part of one.
     whole = list(pieces(grid, len(request.questions)))
     missing = [p for p in whole if not known.keys() >= set(p)]
     kept = [known[i] for p in whole if p not in missing for i in p]
-    if len(kept) < len(known) or not path.is_file():
+    if len(kept) < len(known) or torn or not path.is_file():
         head = {"key": key, "questions": request.questions}
         with atomic_write(path) as file:
             for line in (head, *kept):
@@ -195,26 +223,34 @@ def _answer(
     return lines
 
 
-def _read(path: Path, key: str) -> list[Line]:
-    """The answered windows of a file; a torn line ends it, and is taken off.
+def _read(path: Path, key: str) -> tuple[list[Line], bool]:
+    """The answered windows of a file, and whether more stands behind them that is no line.
 
     Raises:
-        RunError: the file belongs to a map with other settings.
+        RunError: the file cannot be read, or belongs to something else.
     """
-    if not path.is_file():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    first, *lines = whole.decode("utf-8").split("\n")[:-1]
-    if json.loads(first)["key"] != key:
+    try:
+        values, end = read_jsonl(path)
+        if not path.exists():
+            return [], False
+        size = path.stat().st_size
+    except OSError as error:
+        raise RunError(
+            f"cannot read {path}: {error.strerror or error}",
+            hint="check the disk, then run the same command again; or choose another --output",
+        ) from error
+    first, *lines = values or [None]
+    if not isinstance(first, dict) or "key" not in first:
+        raise RunError(
+            f"{path} does not begin as the windows of a map do: damaged, or another file",
+            hint="move it away, or choose another folder: --output",
+        )
+    if first["key"] != key:
         raise RunError(
             f"{path.parent} holds a map of another scene or model, or with other settings",
             hint="choose another folder: --output",
         )
-    if whole != data:
-        with atomic_write(path, "wb") as file:
-            file.write(whole)
-    return [json.loads(line) for line in lines]
+    return lines, end < size
 
 
 def _preview(scene: LargeImage) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.raster import Layer
 from ..scoring.answers import normalise
 from ..scoring.grammar import question_type
 from ..scoring.numbers import scan
@@ -41,6 +42,16 @@ class Band:
     values: NDArray[np.float32]
     classes: tuple[str, ...]
     unreadable: int
+
+    @property
+    def layer(self) -> Layer:
+        """The band as it is written to a file."""
+        tags: dict[str, str] = {"kind": self.kind}
+        if self.of:
+            tags["of"] = self.of
+        if self.classes:
+            tags["classes"] = "|".join(self.classes)
+        return Layer(self.question, tags, self.values, smooth=self.kind == "probability")
 
 
 def kind_of(question: str) -> Kind:

@@ -17,12 +17,16 @@ LEAST_DATA = 0.5
 class Grid:
     """Square windows over a scene, row by row.
 
+    They are spread evenly so that the last ones end at the right and lower edge. Where the scene is
+    no whole number of windows they therefore share more with each other than was asked for.
+
     Attributes:
         side: of a window as the model sees it, in pixels.
         resolution: of that picture, in metres per pixel.
         across, down: of a window in pixels of the scene.
-        overlap: share of a window that the next one shows too.
+        overlap: share of a window that the next one shows too, at least.
         rows, columns: number of windows.
+        width, height: of the scene in pixels.
         reference: where the scene lies.
     """
 
@@ -33,25 +37,51 @@ class Grid:
     overlap: float
     rows: int
     columns: int
+    width: int
+    height: int
     reference: Georeference
 
     def __len__(self) -> int:
         return self.rows * self.columns
 
     @property
-    def stride(self) -> tuple[float, float]:
-        """From window to window (across, down) in pixels of the scene."""
-        return self.across * (1 - self.overlap), self.down * (1 - self.overlap)
+    def shared(self) -> float:
+        """Share of a window that the next one shows too, in the direction where it is more."""
+        shares = [
+            1 - (size - span) / (n - 1) / span
+            for size, span, n in (
+                (self.width, self.across, self.columns), (self.height, self.down, self.rows),
+            ) if n > 1
+        ]  # fmt: skip
+        return max([0.0, *shares])
 
     def corner(self, index: int) -> tuple[float, float]:
-        """Column and row of the scene at a window's upper left corner."""
+        """Column and row of the scene at a window's upper left corner, whole numbers."""
         row, column = divmod(index, self.columns)
-        return column * self.stride[0], row * self.stride[1]
+        return (
+            _start(column, self.columns, self.width, self.across),
+            _start(row, self.rows, self.height, self.down),
+        )
+
+    @property
+    def frame(self) -> tuple[float, float, float, float]:
+        """The piece of the scene that a map shows: column, row, width and height.
+
+        Half of the overlap is left off at each edge, so that a pixel of the map lies around the
+        middle of its window.
+        """
+        left = self.overlap * min(self.across, self.width) / 2
+        top = self.overlap * min(self.down, self.height) / 2
+        return left, top, self.width - 2 * left, self.height - 2 * top
 
     def map_reference(self) -> Georeference:
-        """Where a map lies in which every window is a pixel around its middle."""
-        over, under = self.stride
-        moved = self.reference.moved((self.across - over) / 2, (self.down - under) / 2)
+        """Where a map lies in which every window is a pixel.
+
+        The pixels divide `frame` evenly. Each lies within its window, and holds its middle.
+        """
+        left, top, width, height = self.frame
+        moved = self.reference.moved(left, top)
+        over, under = width / self.columns, height / self.rows
         a, b, c, d, e, f = moved.transform
         return Georeference(moved.crs, (a * over, b * under, c, d * over, e * under, f))
 
@@ -62,10 +92,15 @@ class Grid:
         return [(x, y), (right, y), (right, bottom), (x, bottom), (x, y)]
 
 
-def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: float) -> Grid:
-    """Windows over a whole scene, from its upper left corner.
+def _start(number: int, of: int, size: int, span: float) -> float:
+    """Where a window starts; whole pixels, so that they need not be mixed with their neighbours."""
+    return float(round(number * (size - span) / (of - 1))) if of > 1 else 0.0
 
-    Those at the right and lower edge may reach beyond it, by less than half of a window.
+
+def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: float) -> Grid:
+    """Windows over a whole scene, none of it left out.
+
+    A scene that is smaller than a window has one, which reaches beyond its edge.
 
     Args:
         scene: the scene.
@@ -86,10 +121,14 @@ def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: fl
             hint="choose smaller windows: --tile, or a finer --resolution",
         )
     columns, rows = (
-        1 + max(0, math.floor((size - span * LEAST_DATA) / (span * (1 - overlap))))
+        # less than a pixel of a window is not worth one
+        1 + max(0, math.ceil((size - span * (1 + 1 / side)) / (span * (1 - overlap))))
         for size, span in ((scene.width, across), (scene.height, down))
     )
-    return Grid(side, resolution, across, down, overlap, rows, columns, scene.reference)
+    return Grid(
+        side, resolution, across, down, overlap, rows, columns, scene.width, scene.height,
+        scene.reference,
+    )  # fmt: skip
 
 
 def pieces(grid: Grid, questions: int, most: int = 200) -> Iterator[range]:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..files import atomic_write
 from ..geo.values import Band
+from ..geo.windows import LEAST_DATA
 from .page import environment
 from .words import Words
 
@@ -70,12 +71,12 @@ def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
     """
     w = Words(language)
     grid = done.grid
-    over, under = grid.stride
+    left, top, width, height = grid.frame
     place = {
-        "left": 100 * (grid.across - over) / 2 / done.size[0],
-        "top": 100 * (grid.down - under) / 2 / done.size[1],
-        "width": 100 * over * grid.columns / done.size[0],
-        "height": 100 * under * grid.rows / done.size[1],
+        "left": 100 * left / grid.width,
+        "top": 100 * top / grid.height,
+        "width": 100 * width / grid.width,
+        "height": 100 * height / grid.height,
     }
     layers = [_layer(one, w) for one in done.bands]
     known = {
@@ -89,6 +90,10 @@ def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
         "map.facts", asked=done.asked, windows=len(grid), side=grid.side,
         metres=f"{grid.resolution:.3g}",
     )  # fmt: skip
+    if grid.shared > 0:
+        facts += w("map.shared", share=w.percent(grid.shared))
+    if done.left_out:
+        facts += w("map.left_out", n=done.left_out, least=w.percent(LEAST_DATA))
     template = environment("html").get_template("map.html")
     html = template.render(
         w=w,

@@ -137,6 +137,8 @@ def _fields(site: Site, region: Any) -> None:
 
 def _parcels(site: Site, region: BaseGeometry, angle: float) -> list[Any]:
     """A region cut in strips, and these across."""
+    if region.is_empty:  # a lake or a copse took all of it
+        return []
     rng = site.rng
     scale = 1 + site.resolution / 5
     x0, y0, x1, y1 = region.bounds

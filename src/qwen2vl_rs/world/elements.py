@@ -8,6 +8,7 @@ metres to the right of the left edge and metres above the bottom edge, true metr
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -62,8 +63,14 @@ _LAND = {
     "aeroway": _words("runway taxiway"),
     "barrier": _words("hedge"),
 }
-#: Every tag key that decides anything.
+#: Every tag key that decides what a thing is.
 KEYS = tuple(dict.fromkeys(("building", "highway", "area", "width", *_WATER, *_LAND)))
+#: Keys that decide whether it can be seen from above.
+COVER_KEYS = ("tunnel", "covered", "location", "indoor", "layer", "level", "parking")
+_NO = _words("no none false f n 0")
+_UNSEEN_PLACES = _words("underground underwater indoor")
+_NOT_THERE = _words("proposed planned demolished destroyed razed removed")  # as buildings
+_BELOW = re.compile(r"-\d+(\.\d+)?(\s*(;|,|-|to)\s*-\d+(\.\d+)?)*")  # -1; -2.0; -1;-2; -3--1
 
 #: Land classes whose noun ends in ``area``.
 _AREAS = _words("residential grass industrial commercial retail construction religious")
@@ -123,6 +130,32 @@ def classify(
         if (value := tags.get(key)) in values:
             return "land", str(value)
     return None
+
+
+def unseen(tags: Mapping[str, str], layer: Layer) -> bool:
+    """Whether a feature cannot be seen from above: below ground, under a roof, or not built.
+
+    Of roads a negative ``layer`` says only that something crosses above them, and of land and water
+    nothing at all; of buildings and car parks it means that they lie below ground.
+
+    Args:
+        tags: OpenStreetMap's keys and values.
+        layer: which `classify` gave.
+    """
+    parking = tags.get("amenity") == "parking"
+    if tags.get("tunnel", "no").lower() not in _NO or tags.get("indoor", "no").lower() not in _NO:
+        return True
+    if tags.get("location") in _UNSEEN_PLACES or _BELOW.fullmatch(tags.get("level", "").strip()):
+        return True
+    below = _BELOW.fullmatch(tags.get("layer", "").strip())
+    if below and (layer == "building" or parking):
+        return True
+    if layer == "building":
+        return tags.get("building") in _NOT_THERE
+    if parking and tags.get("parking") == "underground":
+        return True
+    covered = tags.get("covered", "no").lower() not in _NO
+    return covered and tags.get("amenity") != "fuel"  # its roof is what one sees of it
 
 
 def _building(value: str, legacy: bool) -> str:

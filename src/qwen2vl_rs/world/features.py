@@ -129,7 +129,9 @@ def boxes(
 
 
 def direction(block: Any) -> float:
-    """Angle of a block's long side, in radians."""
+    """Angle of a block's long side, in radians; 0 where nothing is left of it."""
     ring = shapely.get_coordinates(block.minimum_rotated_rectangle)
+    if len(ring) < 2:
+        return 0.0
     side = max(np.diff(ring[:3], axis=0), key=lambda v: float(np.hypot(*v)))
     return float(np.arctan2(side[1], side[0]))

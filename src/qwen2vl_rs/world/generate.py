@@ -128,13 +128,28 @@ def generate(
             page, images, manner=plan.manner, like=plan.like, pictures=result.pictures,
             questions=result.questions, splits=result.splits, left_out=result.left_out,
         )  # fmt: skip
-        write_json(folder / PLAN_FILE, {**_written(plan), "images": len(result.pictures)})
+        write_json(folder / PLAN_FILE, {**_written(plan), **_counted(result)})
     for reason, n in (+result.left_out).items():
         say(f"left out: {n:,} {reason}")
     total = sum(map(len, result.questions))
     images_asked = sum(map(bool, result.splits))
     say(f"wrote {total:,} questions about {images_asked:,} images to {folder}")
     return page
+
+
+def _counted(result: Result) -> dict[str, object]:
+    """What is written down beside a plan once it is carried out."""
+    asked = dict.fromkeys(SPLITS, 0)
+    for questions, split in zip(result.questions, result.splits, strict=True):
+        if split:
+            asked[split] += len(questions)
+    return {"images": len(result.pictures), "questions": asked}
+
+
+def first_split(folder: Path) -> str | None:
+    """The first split of a data set, of train, val and test, about which anything is asked."""
+    asked = (read_json(folder / PLAN_FILE) or {}).get("questions") or dict.fromkeys(SPLITS, 1)
+    return next((split for split in SPLITS if asked.get(split)), None)
 
 
 def _written(plan: Plan) -> dict[str, object]:

@@ -49,6 +49,7 @@ def write(
         RunError: it cannot be written.
     """
     total = sum(map(len, questions))
+    asked = {split for mine, split in zip(questions, splits, strict=True) if mine}
     types = sorted({q.type for asked in questions for q in asked})
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
@@ -59,6 +60,7 @@ def write(
         intro=_MANNERS[manner],
         types=types,
         splits=list(_splits(questions, splits, types)),
+        first=next((split for split in SPLITS if split in asked), None),
         split_note="No region stands in two splits.",
         answers=list(_answers(questions, types, like.upper())),
         examples=list(_examples(images, pictures, questions, splits)),

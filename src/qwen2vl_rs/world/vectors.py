@@ -8,10 +8,12 @@ so that Web Mercator, which stretches Europe by half, does no harm.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,23 +25,30 @@ from pyogrio import list_layers, read_info
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
 from pyogrio.raw import read as read_raw
 
+from ..console import warn
 from ..data.georaster import Georeference
 from ..data.raster import reproject
 from ..errors import DataError
-from .elements import KEYS, Element, Layer, breadth, classify, road_width
+from .elements import COVER_KEYS, KEYS, Element, Layer, breadth, classify, road_width, unseen
+from .relations import relations
 
 NO_TAGS = "without a tag that RSVQA knows"
 NO_SHAPE = "without a shape"
 REPAIRED = "repaired (the outline crossed itself)"
 TOO_SMALL = "smaller than a pixel"
+UNSEEN = "that cannot be seen from above (tunnels, below ground, under a roof, not built)"
+INCOMPLETE = "of incomplete relations (members missing, or rings not closed)"
+BAD_TAGS = "whose tags are neither HSTORE nor JSON"
 
-_OTHER = "other_tags"
+#: Columns that hold several tags: GDAL's of .osm files, osm2pgsql's, and a "tags" of GeoJSON.
+_OTHERS = ("other_tags", "all_tags", "tags")
 _HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>"((?:[^"\\]|\\.)*)"')
+_AREAS = "multipolygons"  # GDAL's layer of areas in .osm files
 # pyogrio passes on names of columns and layers that are no UTF-8
 _GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError, UnicodeDecodeError)
 _HINT_TAGS = (
-    "the file needs OpenStreetMap's tags as columns (building, highway, landuse, …) or in a "
-    "column other_tags"
+    "the file needs OpenStreetMap's tags as columns (building, highway, landuse, …), or in a "
+    "column other_tags, all_tags or tags, as HSTORE or JSON"
 )
 
 
@@ -127,6 +136,16 @@ def read_vectors(
     if not os.path.exists(path):
         raise DataError(f"no file {path}", hint="name a vector file: --vectors FILE")
     file = Path(os.path.abspath(path))  # never a name that GDAL would fetch
+    with warnings.catch_warnings():
+        # said of each outline that GDAL cannot close; they are counted
+        warnings.filterwarnings("ignore", "Non closed ring", RuntimeWarning)
+        return _read(path, file, reference, width, height, legacy)
+
+
+def _read(
+    path: str | os.PathLike[str], file: Path, reference: Georeference, width: int, height: int,
+    legacy: bool,
+) -> Vectors:  # fmt: skip
     counts: Counter[str] = Counter()
     shapes: list[NDArray[Any]] = []
     kinds: list[tuple[Layer, str, float]] = []
@@ -139,10 +158,13 @@ def read_vectors(
             info = read_info(file, layer=name)
             columns += [c for c in info["fields"].tolist() if c not in columns]
             total += abs(info["features"])  # -1: not known
-            tagged = [c for c in info["fields"].tolist() if c in KEYS or c == _OTHER]
+            if info["driver"] == "OSM" and name == _AREAS:
+                counts[INCOMPLETE] += _incomplete(file, legacy)
+            tagged = [c for c in info["fields"].tolist() if c in (*KEYS, *_OTHERS)]
             if tagged:
+                tagged += [c for c in info["fields"].tolist() if c in COVER_KEYS]
                 crs = _crs(path, name, info["crs"])
-                wkb, tags = _read_layer(file, name, tagged, crs, reference, width, height)
+                wkb, tags = _read_layer(file, name, tagged, crs, reference, width, height, counts)
                 shape, kind = _elements(wkb, tags, crs, reference, legacy, counts)
                 shapes.append(shape)
                 kinds += kind
@@ -165,11 +187,11 @@ def _require(
         return
     if not total:
         raise DataError(f"{path}: holds no lines and no polygons", hint="take another file")
-    if not set(columns) & {*KEYS, _OTHER}:
+    if not set(columns) & {*KEYS, *_OTHERS}:
         names = ", ".join(columns) or "none"
         raise DataError(f"{path}: holds no tags (its columns: {names})", hint=_HINT_TAGS)
-    if found.counts[NO_TAGS] or found.counts[NO_SHAPE]:
-        reasons = "; ".join(f"{n:,} {reason}" for reason, n in found.counts.items())
+    if any(found.counts[why] for why in (NO_TAGS, NO_SHAPE, UNSEEN, BAD_TAGS)):
+        reasons = "; ".join(f"{n:,} {reason}" for reason, n in found.counts.items() if n)
         raise DataError(f"{path}: nothing in the image can be used: {reasons}", hint=_HINT_TAGS)
     raise DataError(
         f"{path}: none of its features lies in the image",
@@ -188,7 +210,7 @@ def _crs(path: str | os.PathLike[str], layer: str, crs: str | None) -> str:
 
 def _read_layer(
     file: Path, layer: str, columns: list[str], crs: str, reference: Georeference, width: int,
-    height: int,
+    height: int, counts: Counter[str],
 ) -> tuple[NDArray[Any], list[dict[str, str]]]:  # fmt: skip
     """Geometries (WKB) and tags of the features near the image."""
     at = np.linspace(0, 1, 21)
@@ -203,17 +225,61 @@ def _read_layer(
     bbox = (*around.min(axis=0).tolist(), *around.max(axis=0).tolist())
     meta, _, geometry, values = read_raw(file, layer=layer, columns=columns, bbox=bbox)
     names = meta["fields"].tolist()
-    return geometry, list(_tags(names, [v.tolist() for v in values], len(geometry)))
+    return geometry, list(_tags(names, [v.tolist() for v in values], len(geometry), counts))
 
 
-def _tags(names: Sequence[str], values: Sequence[list[Any]], n: int) -> Iterable[dict[str, str]]:
-    other = values[names.index(_OTHER)] if _OTHER in names else None
-    plain = [(name, column) for name, column in zip(names, values, strict=True) if name in KEYS]
+def _tags(
+    names: Sequence[str], values: Sequence[list[Any]], n: int, counts: Counter[str]
+) -> Iterator[dict[str, str]]:
+    known = {*KEYS, *COVER_KEYS}
+    columns = list(zip(names, values, strict=True))
+    others = [column for name, column in columns if name in _OTHERS]
+    plain = [(name, column) for name, column in columns if name in known]
     for k in range(n):
-        tags = {name: str(column[k]) for name, column in plain if column[k] not in (None, "")}
-        if other and other[k]:
-            tags |= {key: v for key, v in _HSTORE.findall(other[k]) if key in KEYS}
+        # a number that is missing is NaN, and not equal to itself
+        tags = {
+            name: str(column[k]) for name, column in plain
+            if column[k] not in (None, "") and column[k] == column[k]
+        }  # fmt: skip
+        for column in others:
+            if column[k]:
+                try:
+                    tags |= {key: v for key, v in _several(str(column[k])).items() if key in known}
+                except ValueError:
+                    counts[BAD_TAGS] += 1
         yield tags
+
+
+def _several(text: str) -> dict[str, str]:
+    """Tags written in one column: HSTORE ("key"=>"value", …), or a JSON object.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = text.strip()
+    if text.startswith("{"):
+        found = json.loads(text)
+        return {key: str(value) for key, value in found.items() if value not in (None, "")}
+    pairs = _HSTORE.findall(text)
+    if text and not pairs:
+        raise ValueError("neither HSTORE nor JSON")
+    return dict(pairs)
+
+
+def _incomplete(file: Path, legacy: bool) -> int:
+    """Number of relations of an OpenStreetMap file that GDAL could not make areas of."""
+    try:
+        wanted = {
+            number for number, tags in relations(file)
+            if (kind := classify(tags, 2, legacy=legacy)) and (legacy or not unseen(tags, kind[0]))
+        }  # fmt: skip
+    except (ValueError, OSError) as error:
+        warn(f"{file}: incomplete relations, if any, are not counted: {error}")
+        return 0
+    if not wanted:
+        return 0
+    _, _, _, (made,) = read_raw(file, layer=_AREAS, columns=["osm_id"], read_geometry=False)
+    return len(wanted - {int(number) for number in made.tolist() if number})
 
 
 def _elements(
@@ -229,6 +295,8 @@ def _elements(
         kind = classify(tag, dimension, legacy=legacy)
         if kind is None:
             counts[NO_SHAPE if dimension < 1 else NO_TAGS] += 1
+        elif not legacy and unseen(tag, kind[0]):
+            counts[UNSEEN] += 1
         else:
             kinds.append((*kind, road_width(tag) if kind[0] == "road" else 0.0))
             taken.append(k)
