@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunError
+from .files import read_json
 from .jsonl import read_jsonl
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
@@ -33,3 +34,9 @@ def newest_checkpoint(run: Path) -> Path:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Lines of ``metrics.jsonl``; what a crash cut short is dropped."""
     return read_jsonl(path)[0]
+
+
+def records_no_dataset(run: Path) -> bool:
+    """Whether a run was made before runs recorded the data set of their questions."""
+    manifest = read_json(run / "manifest.json")
+    return isinstance(manifest, dict) and "dataset" not in manifest

@@ -20,6 +20,7 @@ from ..console import Progress, say
 from ..data.georaster import LargeImage, open_scene
 from ..errors import RunError
 from ..files import appending, atomic_write, run_lock
+from ..jsonl import to_line
 from ..model.ahead import ahead
 from ..model.session import Session
 from .files import write_map, write_windows
@@ -153,7 +154,7 @@ def _ask(
         head = {"key": key, "questions": request.questions}
         with atomic_write(path) as file:
             for line in (head, *kept):
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(to_line(line))
 
     def read(piece: range) -> list[tuple[int, NDArray[np.uint8], float]]:
         span = (grid.across, grid.down)
@@ -165,7 +166,7 @@ def _ask(
     ):
         for piece, shown in zip(missing, ahead(read, missing), strict=True):
             lines = _answer(session, request.questions, shown)
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            text = "".join(to_line(line) for line in lines)
             file.write(text)
             file.flush()
             bar.advance(len(piece))

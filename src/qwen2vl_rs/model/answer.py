@@ -13,6 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from .attention import prepared
+from .finite import require_numbers
 from .images import Pixels
 from .loader import Base
 from .packing import Ask, Pack, pack, put_back, sharing_order
@@ -90,6 +91,9 @@ def answer(
 
     Returns:
         For each image the answers in the order of its questions.
+
+    Raises:
+        ModelError: the model's output is not numbers.
     """
     asks, orders = sharing_order(
         [Ask(encoded(model, px), [base.prompts.branch(q) for q in qs]) for px, qs in groups]
@@ -99,7 +103,11 @@ def answer(
         for batch in pack(asks, base.prompts, base.images.merge, budget)
         for one in _decode(base, model, batch, max_new_tokens)
     )
-    return put_back(answers, orders)
+    found = put_back(answers, orders)
+    for (pixels, questions), row in zip(groups, found, strict=True):
+        for question, one in zip(questions, row, strict=True):
+            require_numbers([one.confidence], question, pixels.name)
+    return found
 
 
 def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[Answer]:

@@ -28,6 +28,7 @@ from ..errors import DataError, RunError
 from ..files import damage, read_json, run_lock, sha256, write_json
 from ..records import Sample
 from ..run import TEST_FILE, TRAIN_FILE, checkpoints, read_metrics
+from ..scoring.datasets import settle
 from .adapter import add_adapter
 from .attention import choose
 from .evaluate import Outcome, before_and_after
@@ -248,6 +249,7 @@ def _check_run(run: Path, config: Config, resume: bool) -> None:
 def _what_matters(config: Config) -> dict[str, Any]:
     """The settings that decide the result of training."""
     tree = config.model_dump(include={"data", "view", "lora", "training"})
+    del tree["data"]["dataset"]  # of scoring
     tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
     return tree
 
@@ -339,6 +341,7 @@ def _write_manifest(config: Config, split: Split, base: Base, run: Path, bf16: b
             "threads": torch.get_num_threads(),
             "dtype": "bfloat16" if bf16 else "float32",
             "seed": config.training.seed,
+            "dataset": _dataset(config, split.test),
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
                 name: {
@@ -350,6 +353,13 @@ def _write_manifest(config: Config, split: Split, base: Base, run: Path, bf16: b
             },
         },
     )
+
+
+def _dataset(config: Config, samples: list[Sample]) -> dict[str, str]:
+    """The data set of the questions, who says so, and how they were asked where we made them."""
+    found = settle(samples, config.data.dataset)
+    manners = {s.manner for s in samples}
+    return {"name": found.name, "from": found.how, "manner": ", ".join(sorted(manners - {""}))}
 
 
 def _write_results(run: Path) -> None:

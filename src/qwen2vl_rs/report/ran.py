@@ -9,6 +9,7 @@ from ..console import clock
 from ..scoring import score
 from ..scoring.protocols import PROTOCOLS
 from ..scoring.score import CONTROLS_OF
+from . import scores
 from .changes import LEAST, Pictures
 from .evidence import Evidence, place
 from .parts import Cell, Section, Table
@@ -116,7 +117,11 @@ def _scored(found: Evidence, w: Words) -> list[tuple[str, str]]:
         text = w("ran.blind_fit_text", n=train["n"], dropped=train["dropped"])
         facts.append((w("ran.blind_fit"), text))
     facts += partial(found, w)
-    if n := results["unreadable"]:
+    for name, side in (("before", found.before), ("after", found.after)):
+        if side and side.results["unreadable"]["n"]:
+            title = w("ran.unreadable_answers") + w("form.in_brackets", text=w(f"head.{name}"))
+            facts.append((title, scores.causes(side.results, w)))
+    if n := results["unreadable_truth"]:
         facts.append((w("ran.unreadable"), w("ran.unreadable_text", n=n)))
     return facts
 
