@@ -53,6 +53,8 @@ def map_(
     """
     from ..data.arguments import images_and_questions
 
+    if len(words) < 2:
+        raise click.UsageError("give a scene and a question")
     scenes, asked = images_and_questions(words)
     questions = tuple(" ".join(q.split()) for q in asked)
     if not (scenes and questions):

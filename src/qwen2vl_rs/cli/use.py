@@ -67,14 +67,15 @@ def ask(
         from ..model.session import Session
     from ..data.arguments import images_and_questions
 
-    images, questions = images_and_questions(words)
-    images += [str(path) for path in more if str(path) not in images]
-    if batch is not None and (images or questions):
+    if batch is not None and (words or more):
         raise click.UsageError("--batch takes the place of images and questions")
+    if not all(word.strip() for word in words):
+        raise click.UsageError("a question is empty")
+    few = len(words) + len(more) < 2
+    images, questions = ([], []) if few else images_and_questions(words)
+    images += [str(path) for path in more if str(path) not in images]
     if batch is None and not (images and questions):
         raise click.UsageError("give an image and a question, or --batch FILE")
-    if not all(q.strip() for q in questions):
-        raise click.UsageError("a question is empty")
     asked = _read_batch(batch) if batch else [_Asked(i, q) for i in images for q in questions]
     session = Session.open(model, base)
     if before and not session.tuned:
