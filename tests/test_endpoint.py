@@ -322,6 +322,8 @@ def wrapped(kind, answer):
             message["content"] = [{"type": "text", "text": answer}]
         case "beside":
             message["reasoning_content"] = "No road, yet there are 3 lines."
+        case "absent":
+            del message["content"]
         case "cut":
             message["content"] = "<think>\nThe picture shows no road at first"
         case "null":
@@ -360,10 +362,11 @@ def test_right_answers_are_read_however_they_are_wrapped(asked, capsys, kind):
 
 def test_what_cannot_be_read_is_counted_by_cause_and_told(asked, capsys):
     answer = truth(asked)
-    kinds = ["cut", "null", "plain", "open"]  # in turn, asked one at a time
+    kinds = ["cut", ["null", "absent"], "plain", "open"]  # in turn, asked one at a time
 
     def mixed(body, n):
-        return wrapped(kinds[n % 4], answer(body))
+        kind = kinds[n % 4]
+        return wrapped(kind if isinstance(kind, str) else kind[n // 4 % 2], answer(body))
 
     with running(mixed) as api:
         assert run(api.url, "--concurrency", "1") == 0

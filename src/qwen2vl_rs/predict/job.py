@@ -149,7 +149,11 @@ class Job:
             main: whether this is the process that writes.
         """
         inputs = self.folder / "inputs.json"
-        if not self.done.is_file() or read_json(inputs) != self._inputs():
+        if not self.done.is_file():
+            return None
+        if read_json(inputs) != self._inputs():
+            if main:
+                say(f"{self.done}: of another model, settings, questions or images; asking anew")
             return None
         say(f"{self.folder.name}: {self.done} is up to date")
         self._tidy()  # a kill may have come between

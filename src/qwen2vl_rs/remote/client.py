@@ -247,7 +247,7 @@ def _reply(data: bytes, address: str) -> Reply:
     """The reply in a response; what a server sends as thoughts of their own is no part of it."""
     try:
         choice = json.loads(data)["choices"][0]
-        text = _content(choice["message"]["content"])
+        text = _content(dict(choice["message"]).get("content"))
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise _strange(address, repr(data[:200].decode("utf-8", "replace"))) from error
     cut = choice.get("finish_reason") == "length"
