@@ -112,7 +112,7 @@ def _scored(found: Evidence, w: Words) -> list[tuple[str, str]]:
     results = found.after.results
     files = [side.file for side in (found.before, found.after) if side]
     names = [str(f.relative_to(found.run)) if found.run else place(f) for f in files]
-    facts = [(w("ran.scored"), w("form.list").join(names))]
+    facts = [(w("ran.scored"), w("form.list").join(names)), (w("ran.dataset"), _classes(found, w))]
     if train := results.get("train"):
         text = w("ran.blind_fit_text", n=train["n"], dropped=train["dropped"])
         facts.append((w("ran.blind_fit"), text))
@@ -124,6 +124,14 @@ def _scored(found: Evidence, w: Words) -> list[tuple[str, str]]:
     if n := results["unreadable_truth"]:
         facts.append((w("ran.unreadable"), w("ran.unreadable_text", n=n)))
     return facts
+
+
+def _classes(found: Evidence, w: Words) -> str:
+    """Whose classes apply, and how the questions were asked where they were generated."""
+    text = w.known("dataset", found.after.results["dataset"])
+    if manner := found.manifest.get("dataset", {}).get("manner"):
+        text += w("form.in_brackets", text=w("ran.generated", manner=manner))
+    return text
 
 
 def _data(manifest: dict[str, Any], w: Words) -> list[Table]:
