@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,9 +96,10 @@ def test_other_programs_may_mean_something_else_by_the_word():
     run("data2csv", "--folder", write_rsvqa(Path("data"), images=2, side=28))
     run("csv2json")
     records = read("data_vl.json")
-    for value in ("DOTA", ["x"], {"a": 1}, None):
+    known = {"RSVQA-LR": "LR", "hr": "HR", "rsvqa_xben": "xBEN", "RSVQAxBEN": "xBEN"}
+    for value in ("DOTA", "", ["x"], {"a": 1}, None, *known):
         Path("c.json").write_text(json.dumps([{**r, "dataset": value} for r in records]))
-        assert datasets("c.json") == {""}
+        assert datasets("c.json") == {known.get(value, "") if isinstance(value, str) else ""}
 
 
 def lines(path, *pairs, **more):
@@ -167,6 +169,23 @@ def test_a_run_that_knows_it_not_says_so(run_here, capsys):
     assert "official (LR)" in out
     assert "asking" not in err
     assert read(run_here / "eval/after/results.json")["dataset"] == "LR"
+
+
+def test_a_run_s_setting_is_about_its_own_questions(run_here, capsys):
+    settings = (run_here / "config.toml").read_text().replace("[data]", '[data]\ndataset = "LR"')
+    (run_here / "config.toml").write_text(settings)
+    own = list(read_samples(Path("data_vl_test.json")))
+    write_conversations(Path("hr.json"), [replace(s, dataset="HR") for s in own])
+    write_conversations(Path("unsaid.json"), own)
+    for words, told in (
+        ([], ("LR", "setting")),
+        (["--test", "unsaid.json"], ("LR", "setting")),
+        (["--test", "hr.json"], ("HR", "files")),
+        (["--test", "hr.json", "--set", "data.dataset=xBEN"], ("xBEN", "setting")),
+    ):
+        run("eval", run_here, *words, "--json")
+        found = json.loads(capsys.readouterr().out)
+        assert (found["dataset"], found["dataset_from"]) == told
 
 
 def test_a_run_made_before_keeps_its_classes_and_says_that_they_are_inferred(run_here, capsys):

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 DATASETS = ("LR", "HR", "xBEN")
 """The data sets whose classes are known: RSVQA-LR, RSVQA-HR, RSVQAxBEN."""
+
+
+def dataset_name(value: object) -> str:
+    """One of `DATASETS` however it is spelt (``RSVQA-LR``, ``hr``); empty for anything else."""
+    text = value.lower() if isinstance(value, str) else ""
+    plain = re.sub(r"[^a-z]", "", text).removeprefix("rsvqa")
+    return {name.lower(): name for name in DATASETS}.get(plain, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 from ..console import say
 from ..errors import DataError
 from ..files import read_json, sha256, write_json
+from ..records import dataset_name
 from . import jsonstream
 from .rsvqa import SPLIT_NAME, WHOLE, WHOLE_NAME
 
@@ -50,7 +51,7 @@ def official_note(questions: Path, images: Path | None) -> Note:
     prefix, split = str(parts.get("prefix", "")).rstrip("_"), str(parts.get("split", ""))
     plan = (_object(questions.with_name(PLAN_FILE))).get("plan")
     if isinstance(plan, dict) and isinstance(plan.get("manner"), str):
-        return Note(str(plan.get("like", "")).upper(), plan["manner"], split)
+        return Note(dataset_name(plan.get("like")), plan["manner"], split)
     name = _BY_PREFIX.get(prefix) or _by_sensor(questions)
     name = name or _BY_FOLDER.get(images.name if images else "", "")
     return Note(name or ("LR" if prefix == "all" else ""), split=split)
@@ -101,7 +102,8 @@ def read_note(table: Path) -> Note:
     if found["sha256"] != sha256(table):
         say(f"{_place(table)} is about another content of {table}, and not used")
         return Note()
-    return Note(**{key: str(value) for key, value in known.items()})
+    texts = {key: str(value) for key, value in known.items()}
+    return Note(**texts | {"dataset": dataset_name(known["dataset"])})
 
 
 def _place(table: Path) -> Path:

@@ -27,7 +27,7 @@ from ..console import say
 from ..errors import DataError
 from ..files import atomic_write
 from ..jsonl import to_json
-from ..records import DATASETS, Sample
+from ..records import Sample, dataset_name
 from . import jsonstream
 
 VISION_START = "<|vision_start|>"
@@ -214,8 +214,7 @@ def read_conversations(path: Path) -> Iterator[Sample]:
         if name is None:
             name = jsonstream.field(path, n, record, "id", str)
         kind = jsonstream.field(path, n, record, "type", str) if "type" in record else ""
-        dataset = record.get("dataset")  # other programs may mean something else by it
-        dataset = dataset if dataset in DATASETS else ""
+        dataset = dataset_name(record.get("dataset"))  # others may mean something else by it
         manner = str(record.get("manner", "")) if dataset else ""
         yield Sample(str(name), image, question.removesuffix(" "), answer, kind, dataset, manner)
 

@@ -94,7 +94,10 @@ class Evaluator:
             _describe(self._sets, Counter(map(type_of, samples)))
         job = Job(samples, folder, self._made_by(checkpoint, salt), self._dataset.written)
         team = processes()
-        if (found := job.ready(team.is_main_process)) is not None:
+        if (found := job.ready()) is not None:
+            team.wait_for_everyone()  # until all have read it
+            if team.is_main_process:
+                job.keep(found)
             return found
         batches = _batches(samples)
         shares = share_out([self._weight(b) for b in batches], team.num_processes)

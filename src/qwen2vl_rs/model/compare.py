@@ -54,8 +54,12 @@ def compare(
     require_base(folder, checkpoint, card)
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
-    old = test is None and records_no_dataset(run)
-    dataset = settle(samples, config.data.dataset, old=old)
+    own = config.data.dataset
+    dataset = (
+        settle(samples, own, old=records_no_dataset(run))
+        if test is None
+        else settle(samples, otherwise=own)
+    )
     asked = Evaluator(folder, card.view, config.eval, config.training, taught, dataset)
     with run_lock(run):
         before = asked.run(None, samples, place / "before")

@@ -117,8 +117,11 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
     train = _training_questions(asked, run)
     below = run / "eval" if checkpoint else Path("output") / f"eval-{folder.resolve().name}"
     output = asked.output or below / _name(asked, checkpoint, config)
-    old = asked.test is None and records_no_dataset(run)
-    dataset = settle(test, config.data.dataset, old=old)
+    if asked.test is None:
+        dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
+    else:
+        typed = load_config(None, settings, values).data.dataset
+        dataset = settle(test, typed, otherwise=config.data.dataset)
     evaluator = Evaluator(folder, view, config.eval, config.training, train or (), dataset)
     team = processes()
     with run_lock(output) if team.is_main_process else contextlib.nullcontext():

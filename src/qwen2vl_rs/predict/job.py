@@ -142,26 +142,22 @@ class Job:
         """The file of all predictions."""
         return self.folder / "predictions.jsonl"
 
-    def ready(self, main: bool = True) -> list[Prediction] | None:
-        """The predictions, where they are there, whole, and from the same inputs.
-
-        Args:
-            main: whether this is the process that writes.
-        """
+    def ready(self) -> list[Prediction] | None:
+        """The predictions, where they are there, whole, and from the same inputs."""
         inputs = self.folder / "inputs.json"
         if not self.done.is_file():
             return None
         if read_json(inputs) != self._inputs():
-            if main:
-                say(f"{self.done}: of another model, settings, questions or images; asking anew")
+            say(f"{self.done}: of another model, settings, questions or images; asking anew")
             return None
         say(f"{self.folder.name}: {self.done} is up to date")
         self._tidy()  # a kill may have come between
-        found = read_predictions(self.done)
-        named = [replace(p, dataset=self.dataset) for p in found]
-        if main and named != found:  # the same answers, scored in other classes
-            self._write(named)
-        return named
+        return [replace(p, dataset=self.dataset) for p in read_predictions(self.done)]
+
+    def keep(self, predictions: list[Prediction]) -> None:
+        """Write down what `ready` gave, where it is to be scored in other classes than before."""
+        if predictions != read_predictions(self.done):
+            self._write(predictions)
 
     @contextlib.contextmanager
     def asking(self, total: int, process: int = 0) -> Iterator[Log]:

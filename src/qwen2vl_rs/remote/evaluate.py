@@ -79,6 +79,7 @@ def _run(
     made_by.append(str(config.eval.max_new_tokens))
     job = Job(samples, folder, made_by, dataset.written)
     if (found := job.ready()) is not None:
+        job.keep(found)
         return found
     asyncio.run(_ask(endpoint, config, job))
     return job.finish()

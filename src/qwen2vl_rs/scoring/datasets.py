@@ -35,13 +35,19 @@ class Dataset:
 
 
 def settle(
-    rows: Iterable[Sample | Prediction], given: str | None = None, *, old: bool = False
+    rows: Iterable[Sample | Prediction],
+    given: str | None = None,
+    *,
+    otherwise: str | None = None,
+    old: bool = False,
 ) -> Dataset:
     """The data set of some questions.
 
     Args:
         rows: the questions.
         given: its name by a setting, which wins.
+        otherwise: its name by the setting of a run of which these are not the own questions: it
+            counts where the files say nothing.
         old: whether they are those of a run that was made before it was recorded.
     """
     if given:
@@ -50,6 +56,8 @@ def settle(
     names = {row.dataset for row in listed}
     if len(names) == 1 and (name := names.pop()) in DATASETS:
         return Dataset(name, "files")
+    if otherwise:
+        return Dataset(otherwise, "setting")
     return Dataset(_inferred(map(type_of, listed)), "inferred") if old else Dataset()
 
 

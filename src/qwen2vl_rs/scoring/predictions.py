@@ -13,7 +13,7 @@ from ..data.sources import read_samples
 from ..errors import DataError
 from ..files import atomic_write
 from ..jsonl import to_line
-from ..records import DATASETS, Prediction, Sample
+from ..records import Prediction, Sample, dataset_name
 from .grammar import question_type
 from .reply import CAUSES
 
@@ -153,13 +153,10 @@ def _prediction(record: dict[str, Any], path: Path, number: int) -> Prediction:
     fields = _fields(record, (*_ASKED_KEYS, "prediction", "text"), path, number, _HINT)
     fields["type"] = fields["type"] or question_type(fields["question"])
     # other programs may use these names for something else
-    fields["unreadable"] = _one_of(record.get("unreadable"), CAUSES)
-    fields["dataset"] = _one_of(record.get("dataset"), DATASETS)
+    cause = record.get("unreadable")
+    fields["unreadable"] = cause if isinstance(cause, str) and cause in CAUSES else ""
+    fields["dataset"] = dataset_name(record.get("dataset"))
     return Prediction(**fields, confidence=_confidence(record.get("confidence"), path, number))
-
-
-def _one_of(value: Any, known: Iterable[str]) -> str:
-    return value if isinstance(value, str) and value in known else ""
 
 
 def _reason(error: Exception) -> str:
