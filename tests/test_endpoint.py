@@ -354,7 +354,7 @@ def truth(samples):
 def test_right_answers_are_read_however_they_are_wrapped(asked, capsys, kind):
     answer = truth(asked)
     with running(lambda body, _: wrapped(kind, answer(body))) as api:
-        assert run(api.url, "--json") == 0
+        assert run(api.url, "--json", "--max-eval", "8") == 0
     found = json.loads(capsys.readouterr().out)
     assert {p["OA"] for p in found["protocols"].values()} == {1}
     assert found["unreadable"] == {"n": 0, "causes": {}}

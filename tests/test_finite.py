@@ -17,6 +17,7 @@ from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.jsonl import to_json
 from qwen2vl_rs.model import finite, loader
 from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.model.trainer import _metrics_line
 from serving import chat, serving
 
 ROAD = "Is there a road?"
@@ -126,3 +127,8 @@ def test_finiteness_is_told_without_a_copy():
             weights = torch.zeros(3000, dtype=dtype)
             weights[1234] = value
             assert not finite._is_finite(weights)
+
+
+def test_a_norm_that_overflowed_is_null_in_the_metrics():
+    line = _metrics_line({"step": 3, "loss": 0.5, "grad_norm": float("inf"), "x": float("nan")})
+    assert json.loads(line) == {"step": 3, "loss": 0.5, "grad_norm": None, "x": None}

@@ -131,9 +131,14 @@ class Job:
     def _key(self) -> str:
         """Digest of all that decides the answers."""
         digest = hashlib.sha256()
+        parts = list(self.made_by)
         images = dict.fromkeys(s.image for s in self.samples)
-        asked = (repr((s.id, s.image, s.question, s.answer, s.type)) for s in self.samples)
-        for part in (*self.made_by, *map(_content, images), *asked):
+        with Progress("checking images", len(images), "images") as bar:
+            for image in images:
+                parts.append(_content(image))
+                bar.advance()
+        parts += (repr((s.id, s.image, s.question, s.answer, s.type)) for s in self.samples)
+        for part in parts:
             digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
         return digest.hexdigest()
 
