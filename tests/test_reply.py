@@ -20,6 +20,9 @@ FORMS = [
     "<|begin_of_box|>{}<|end_of_box|>", "<think>no</think>**{}**.<|im_end|>",
     "<|begin_of_thought|>no<|end_of_thought|><|begin_of_solution|>{}<|end_of_solution|>",
     "<|channel|>analysis<|message|>no<|end|><|start|>assistant<|channel|>final<|message|>{}",
+    "<|START_THINKING|>no<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
+    "<think>no</think><answer><|begin_of_box|>{}<|end_of_box|></answer>",
+    "<answer>\\boxed{{{}}}</answer>",
     "<think>" + "no roads, " * 5000 + "</think>{}",
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import ModelError, RunError
 from ..files import read_json, run_lock, sha256, write_json
+from ..predict.job import say_cut_off
 from ..records import Prediction, Sample
 from ..run import TEST_FILE, TRAIN_FILE, checkpoints, newest_checkpoint, records_no_dataset
 from ..scoring.compare import Comparison, compare_runs
@@ -131,6 +132,7 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
         if team.is_main_process:
             write_json(output / "results.json", found)
     say(f"predictions and all protocols: {output}/")
+    say_cut_off(found, config.eval.max_new_tokens)
     return found if team.is_main_process else None
 
 

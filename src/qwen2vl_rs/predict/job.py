@@ -26,6 +26,8 @@ from ..scoring.answers import understood
 from ..scoring.controls import shuffle_images
 from ..scoring.grammar import type_of
 from ..scoring.predictions import as_record, read_predictions, write_predictions
+from ..scoring.reply import CUT_OFF
+from ..scoring.score import Results
 
 _PARTIAL = "predictions.partial*.jsonl"
 
@@ -60,6 +62,12 @@ def predict(sample: Sample, reply: Reply) -> Prediction:
         confidence=None if reply.confidence is None else round(reply.confidence, 6),
         unreadable=unreadable,
     )
+
+
+def say_cut_off(found: Results, most: int) -> None:
+    """Say what to set where answers were cut off at so many tokens."""
+    if n := found["unreadable"]["causes"].get(CUT_OFF):
+        say(f"{n:,} answers were cut off at {most} tokens: --set eval.max_new_tokens={16 * most}")
 
 
 def with_other_images(samples: Sequence[Sample], seed: int) -> list[Sample] | None:

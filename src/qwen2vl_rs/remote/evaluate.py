@@ -17,7 +17,7 @@ from ..console import say
 from ..data.raster import read_rgb
 from ..data.split import group_by_image, limit_by_image
 from ..files import run_lock, write_json
-from ..predict.job import Job, predict, with_other_images, with_own_images
+from ..predict.job import Job, predict, say_cut_off, with_other_images, with_own_images
 from ..records import Prediction, Sample
 from ..scoring.datasets import Dataset, settle
 from ..scoring.score import Results, results
@@ -62,6 +62,7 @@ def evaluate_endpoint(
         found = results(predictions, train=train, shuffled=shuffled, dataset=dataset)
         write_json(output / "results.json", found)
     say(f"predictions and all protocols: {output}/")
+    say_cut_off(found, config.eval.max_new_tokens)
     return found
 
 

@@ -24,14 +24,15 @@ _THOUGHTS = r"think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratch
 _THINKING = re.compile(
     rf"<(?P<end>/?)(?:seed:)?(?:{_THOUGHTS})>"
     r"|\[(?P<end2>/?)think\]|◁(?P<end3>/?)think▷"
-    r"|<\|(?:begin_of_(?:thought)|(?P<end4>end_of_thought))\|>",
+    r"|<\|(?:(?:begin_of_thought|start_thinking)|(?P<end4>end_of_thought|end_thinking))\|>",
     re.IGNORECASE,
 )
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>")  # OpenAI's harmony format
 _TAG = r"(?:final_?|final )?answer|final|conclusion|response|output|solution"
 _ANSWER = re.compile(
     rf"<(?P<end>/?)(?:{_TAG})>|\[(?P<end2>/?)answer\]"
-    r"|<\|(?:begin_of_(?:box|solution)|(?P<end3>end_of_(?:box|solution)))\|>",
+    r"|<\|(?:(?:begin_of_box|begin_of_solution|start_response)"
+    r"|(?P<end3>end_of_box|end_of_solution|end_response))\|>",
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
