@@ -54,6 +54,8 @@ class Spoken:
 
 def spoken(reply: str) -> Spoken:
     """The answer in a reply, without thoughts and without the marks around it."""
+    if not any(sign in reply for sign in "<[◁\\"):  # most replies have no mark at all
+        return Spoken(reply) if reply.strip() else Spoken("", EMPTY)
     rest, thoughts = _after_thoughts(reply)
     found = _marked(rest)
     if found.cause or found.text.strip():
