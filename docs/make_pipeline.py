@@ -27,6 +27,7 @@ STAGES = """\
 |---|---|---|
 | `rsvqa_questions.json`, `rsvqa_answers.json`, `rsvqa_images/` | RSVQA, you, or `generate` | the official format; split files are read too, see `data2csv --folder` |
 | `rsvqa-dataset.csv` | `data2csv` | one line a question: absolute image path, question, answer as stored; `--type` adds the question type |
+| `rsvqa-dataset.csv.json` | `data2csv` | what the columns cannot hold: data set, manner of asking, split; belongs to that content of the table alone |
 | `data_vl.json` | `csv2json` | one conversation a question, one a line |
 | `data_vl_train.json`, `data_vl_test.json` | `train` | the two sides of the split; no image stands in both |
 

@@ -84,7 +84,7 @@ def write_run(folder: Path, images: int = 6) -> Path:
     Before, everything is answered "no"; after, the truth but for counts and the contrary to every
     seventh question; shown a wrong image, "yes".
     """
-    samples = make_samples(folder / "pictures", images)
+    samples = [replace(s, dataset="LR") for s in make_samples(folder / "pictures", images)]
     training = [replace(s, id=f"t{s.id}", image=f"elsewhere/{s.id}.tif") for s in samples]
     run = folder / "output" / "small"
     contrary = {"yes": "no", "no": "yes"}
@@ -97,7 +97,17 @@ def write_run(folder: Path, images: int = 6) -> Path:
     }
     answered = {
         name: [
-            Prediction(s.id, s.image, s.question, s.type, s.answer, say(k, s), "", 0.5 + k % 5 / 10)
+            Prediction(
+                s.id,
+                s.image,
+                s.question,
+                s.type,
+                s.answer,
+                say(k, s),
+                "",
+                0.5 + k % 5 / 10,
+                dataset="LR",
+            )
             for k, s in enumerate(samples)
         ]
         for name, say in said.items()
@@ -125,6 +135,7 @@ def write_run(folder: Path, images: int = 6) -> Path:
     write_json(run / "manifest.json", {
         "versions": {"qwen2vl-rs": "0.1", "torch": "2.13"}, "device": "CPU", "threads": 2,
         "dtype": "float32", "seed": 42, "data": data,
+        "dataset": {"name": "LR", "from": "files", "manner": ""},
         "base": {"folder": "/models/Qwen/Qwen2-VL-2B-Instruct", "fingerprint": "ab" * 32},
     })  # fmt: skip
     checkpoint = run / "checkpoint-40"

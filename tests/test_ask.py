@@ -93,3 +93,28 @@ def test_bad_batches(here, capsys, tmp_path, text, why):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert main(["ask", "output/Qwen2-VL-2B", "--batch", str(path)]) == 1
     assert why in capsys.readouterr().err
+
+
+def test_files_folders_and_patterns_are_images(here, capsys):
+    names = [f"images/{i}.tif" for i in range(3)]
+    by_name = [line.split("\t") for line in out_of(capsys, *names, ROAD).splitlines()]
+    assert [image for image, _ in by_name] == names
+    assert [answer for _, answer in by_name] == [out_of(capsys, n, ROAD).strip() for n in names]
+    rows = json.loads(out_of(capsys, "images", ROAD, COUNT, "--json"))
+    assert [(r["image"], r["question"]) for r in rows[:6]] == [(n, q) for n in names
+                                                               for q in (ROAD, COUNT)]  # fmt: skip
+    assert len(rows) == 12
+    assert json.loads(out_of(capsys, "images/*.tif", ROAD, COUNT, "--json")) == rows
+
+
+@pytest.mark.parametrize("command", ["ask", "map"])
+def test_a_file_is_no_question(here, capsys, command):
+    for word, why in (("data_vl.json", "data_vl.json is a file and not an image"),
+                      ("gone.tif", "gone.tif: no such file"),
+                      ("*.png", "no file matches *.png")):  # fmt: skip
+        words = [command, "output/Qwen2-VL-2B", "images/0.tif", word, ROAD]
+        assert main(words) == 1
+        out, err = capsys.readouterr()
+        assert not out
+        assert why in err
+    assert main([command, "output/Qwen2-VL-2B", "images/0.tif", "images/1.tif"]) == 2

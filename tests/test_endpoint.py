@@ -2,7 +2,9 @@
 
 import base64
 import http.server
+import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -12,10 +14,12 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.data.raster import read_rgb
 from qwen2vl_rs.data.tables import write_conversations
 from qwen2vl_rs.model.session import Session
 from qwen2vl_rs.scoring.predictions import read_predictions
@@ -299,3 +303,120 @@ def test_usage(asked, words):
 def test_addresses(asked, capsys, url):
     assert run(url) == 1
     assert "hint:" in capsys.readouterr().err
+
+
+FINISH = {"cut": "length"}
+
+
+def wrapped(kind, answer):
+    """How servers hand over an answer, or fail to."""
+    message = {"role": "assistant", "content": answer}
+    match kind:
+        case "think":
+            message["content"] = f"<think>\nNo road, yet there are 3 lines.\n</think>\n\n{answer}"
+        case "closing":
+            message["content"] = f"No road, yet there are 3 lines.\n</think>\n\n{answer}"
+        case "tag":
+            message["content"] = f"<answer>{answer}</answer>"
+        case "parts":
+            message["content"] = [{"type": "text", "text": answer}]
+        case "beside":
+            message["reasoning_content"] = "No road, yet there are 3 lines."
+        case "absent":
+            del message["content"]
+        case "cut":
+            message["content"] = "<think>\nThe picture shows no road at first"
+        case "null":
+            message |= {"content": None, "reasoning_content": "The answer is yes"}
+        case "open":
+            message["content"] = "<think>\nyes"
+    choice = {"index": 0, "message": message, "finish_reason": FINISH.get(kind, "stop")}
+    return 200, {}, {"choices": [choice]}
+
+
+def truth(samples):
+    """The true answer of each question, by wording and picture."""
+    known = {}
+
+    def answer(body):
+        url, question = question_of(body)
+        return known[url, question]
+
+    for s in samples:
+        memory = io.BytesIO()
+        Image.fromarray(read_rgb(s.image, ViewConfig().image)).save(memory, "PNG")
+        url = f"data:image/png;base64,{base64.b64encode(memory.getvalue()).decode()}"
+        known[url, s.question] = s.answer
+    return answer
+
+
+@pytest.mark.parametrize("kind", ["think", "closing", "tag", "parts", "beside"])
+def test_right_answers_are_read_however_they_are_wrapped(asked, capsys, kind):
+    answer = truth(asked)
+    with running(lambda body, _: wrapped(kind, answer(body))) as api:
+        assert run(api.url, "--json", "--max-eval", "8") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {p["OA"] for p in found["protocols"].values()} == {1}
+    assert found["unreadable"] == {"n": 0, "causes": {}}
+
+
+def test_what_cannot_be_read_is_counted_by_cause_and_told(asked, capsys):
+    answer = truth(asked)
+    kinds = ["cut", ["null", "absent"], "plain", "open"]  # in turn, asked one at a time
+
+    def mixed(body, n):
+        kind = kinds[n % 4]
+        return wrapped(kind if isinstance(kind, str) else kind[n // 4 % 2], answer(body))
+
+    with running(mixed) as api:
+        assert run(api.url, "--concurrency", "1") == 0
+    out, err = capsys.readouterr()
+    assert "8 answers were cut off at 32 tokens: --set eval.max_new_tokens=512" in err
+    assert "unreadable: 24, of these cut off: 8, empty: 8, thoughts without an answer: 8" in out
+    there = Path("output/eval-org-some-model")
+    found = json.loads((there / "results.json").read_text("utf-8"))
+    causes = {"cut_off": 8, "empty": 8, "no_answer": 8}
+    assert found["unreadable"] == {"n": 24, "causes": causes}
+    assert found["protocols"]["official"]["OA"] == 8 / 32
+    lines = [json.loads(line) for line in (there / "predictions.jsonl").read_text().splitlines()]
+    assert {line.get("unreadable") for line in lines} == {None, *causes}
+    for language, words in (
+        ("en", "unreadable answers: 24 (cut off: 8"),
+        ("zh", "24 个（因长度限制"),
+    ):
+        report = ["report", "--after", str(there / "predictions.jsonl"), "--lang", language]
+        assert main([*report, "-o", language]) == 0
+        assert words in Path(language, "report.html").read_text("utf-8")
+    capsys.readouterr()
+    assert main(["score", str(there / "predictions.jsonl"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unreadable"] == found["unreadable"]
+
+
+def test_a_replaced_image_is_asked_about_anew(asked, capsys):
+    with running(by_wording) as api:
+        assert run(api.url) == 0
+        before = len(api.seen)
+        image = Path(asked[0].image)
+        facts = image.stat()
+        image.write_bytes(image.with_name("3.tif").read_bytes())
+        os.utime(image, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))
+        assert run(api.url) == 0
+        assert len(api.seen) == 2 * before
+        os.utime(image)  # touched, but the same picture
+        assert run(api.url) == 0
+        assert len(api.seen) == 2 * before
+    assert "is up to date" in capsys.readouterr().err
+
+
+def test_answers_of_other_inputs_are_not_gone_on_with(asked, capsys):
+    folder = Path("output/eval-org-some-model")
+    folder.mkdir(parents=True)
+    old = folder / "predictions.partial-0.jsonl"
+    old.write_text(json.dumps({"key": "other"}) + "\n" + json.dumps({"id": asked[0].id}) + "\n")
+    with running(by_wording) as api:
+        assert run(api.url) == 0
+        assert len(api.seen) == 2 * len(asked)
+    assert f"{old}: of another model, settings, questions or images; not used" in (
+        capsys.readouterr().err
+    )
+    assert not old.exists()

@@ -151,7 +151,8 @@ def test_answers_without_a_class_leave_the_official_set(here, capsys):
     write_conversations(
         Path("odd.json"), [replace(s, answer="several") for s in known if s.type == "count"]
     )
-    evaluated(capsys, RUN, "--train-questions", "odd.json", "--answers", "closed")
+    evaluated(capsys, RUN, "--train-questions", "odd.json", "--answers", "closed",
+              "--set", "data.dataset=LR")  # fmt: skip
     texts = {r["text"] for r in predictions(RUN / "eval/test-closed") if r["type"] == "count"}
     assert texts <= {"0", "between 0 and 10", "between 10 and 100", "between 100 and 1000",
                      "more than 1000"}  # fmt: skip
@@ -171,3 +172,27 @@ def test_other_pictures_of_the_same_names_are_asked_about_anew(here, capsys):
     finally:
         image.write_bytes(kept)  # other tests use the same run
         os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_answers_that_are_cut_off_are_counted(here, small_base, capsys):
+    evaluated(capsys, small_base, "--test", "data_vl_test.json", "-o", "out",
+              "--set", "eval.max_new_tokens=1")  # fmt: skip
+    rows = predictions(Path("out"))
+    found = json.loads(Path("out/results.json").read_text())["unreadable"]
+    assert found["causes"]["cut_off"] == sum(r.get("unreadable") == "cut_off" for r in rows) > 8
+    assert main(["eval", str(small_base), "--test", "data_vl_test.json", "-o", "out",
+                 "--set", "eval.max_new_tokens=1"]) == 0  # fmt: skip
+    assert f"unreadable: {found['n']}, of these cut off: {found['causes']['cut_off']}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_training_tells_what_could_not_be_read_before_and_after(here, capsys):
+    assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
+    out = capsys.readouterr().out
+    before = json.loads((RUN / "eval/before/results.json").read_text())["unreadable"]
+    assert before["n"] > 8
+    assert f"Before training: unreadable: {before['n']}, of these cut off: " in out
+    assert main(["report", str(RUN)]) == 0
+    page = (RUN / "report.html").read_text("utf-8")
+    assert f"Before: unreadable answers: {before['n']} (cut off: " in page

@@ -18,6 +18,7 @@ STOREYS = [
     {"ground floor"},
     {"data"},
     {"scoring"},
+    {"predict"},
     {"world"},
     {"model"},
     {"geo", "remote"},
@@ -203,7 +204,7 @@ def test_help_takes_no_longer_than_300_ms():
 
 
 def test_data_scoring_worlds_and_report_work_where_torch_is_not_installed():
-    rooms = {"ground floor", "data", "scoring", "world", "report"}
+    rooms = {"ground floor", "data", "scoring", "predict", "world", "report"}
     names = [name for name in MODULES if room(name) in rooms]
     assert {room(name) for name in names} == rooms
     done = python(

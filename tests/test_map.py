@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -215,6 +216,24 @@ def test_a_scene_without_a_position(small_base, tmp_path, capsys):
 def test_sixteen_bits_are_stretched_alike_everywhere(small_base, tmp_path):
     scene = write_scene(tmp_path / "s.tif", dtype="uint16")
     assert make(small_base, scene, tmp_path / "m", questions=ASKED[:1]) == 0
+
+
+def test_several_scenes_have_a_map_each(scene, small_base, tmp_path, capsys):
+    for name in ("a/x.tif", "b/x.tif", "b/y.tif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(scene, tmp_path / name)
+    many = [str(tmp_path / name) for name in ("a/x.tif", "b")]
+    out = tmp_path / "maps"
+    words = ["map", str(small_base), *many, ASKED[0], "-o", str(out), "--tile", "56"]
+    assert main([*words, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [Path(m["scene"]).relative_to(tmp_path).as_posix() for m in made] == [
+        "a/x.tif", "b/x.tif", "b/y.tif",
+    ]  # fmt: skip
+    assert [Path(m["files"][0]).parent.name for m in made] == ["x", "x-2", "y"]
+    alone = [Path(m["files"][0]).read_bytes() for m in made]
+    assert alone[0] == alone[1] == alone[2]
+    assert made[0]["asked"] > 0
 
 
 def test_questions_that_stand_there_twice(small_base, scene, tmp_path):

@@ -3,8 +3,9 @@
 import pytest
 
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.records import Prediction
-from qwen2vl_rs.scoring.protocols import PROTOCOLS, class_order, dataset_of, judge, protocol
+from qwen2vl_rs.records import Prediction, Sample
+from qwen2vl_rs.scoring.datasets import Dataset, settle
+from qwen2vl_rs.scoring.protocols import PROTOCOLS, class_order, judge, protocol
 
 
 def right(name, type, gold, said, dataset="LR", text=""):
@@ -30,6 +31,10 @@ def right(name, type, gold, said, dataset="LR", text=""):
         ("HR", "area", "624m2", "between 100m2 and 1000m2", True),
         ("HR", "area", "624m2", "between 100 and 1000", False),
         ("HR", "area", "0m2", "between 0m2 and 10m2", False),
+        ("unknown", "count", "47", "12", False),
+        ("unknown", "count", "47", "47 roads", True),
+        ("unknown", "area", "624m2", "700m2", False),
+        ("unknown", "area", "624m2", "624 m²", True),
         ("LR", "presence", "no", "There is no road.", True),
         ("LR", "rural_urban", "urban", "no", False),
         ("LR", "rural_urban", "urban", "It is an urban area.", True),
@@ -112,10 +117,25 @@ def test_a_constant_bucket_earns_its_own_class_and_no_other(name):
     assert right("official", "count", "7", "between 0 and 10")
 
 
-def test_the_data_set_is_told_by_its_types():
-    assert dataset_of(["presence", "count", "area"]) == "HR"
-    assert dataset_of(["presence", "LC"]) == "xBEN"
-    assert dataset_of(["presence", "count", "rural_urban"]) == dataset_of([]) == "LR"
+def asked(*types, dataset=""):
+    return [Sample("", "", "q", "a", type, dataset) for type in types]
+
+
+def test_whose_classes_apply_is_said_and_not_guessed():
+    for types in (["presence", "count"], ["count", "area"], ["presence", "LC"], []):
+        assert settle(asked(*types)) == Dataset("unknown", "unknown")
+        assert settle(asked(*types), "HR") == Dataset("HR", "setting")
+    assert settle(asked("count", "comp", dataset="HR")) == Dataset("HR", "files")
+    assert settle(asked("count", dataset="HR"), "LR") == Dataset("LR", "setting")
+    mixed = asked("count", dataset="HR") + asked("count", dataset="LR")
+    assert settle(mixed) == settle(mixed + asked("count")) == Dataset()
+
+
+def test_what_runs_were_scored_by_before_they_recorded_it():
+    told = {("presence", "count", "area"): "HR", ("presence", "LC"): "xBEN", ("count",): "LR"}
+    for types, name in told.items():
+        assert settle(asked(*types), old=True) == Dataset(name, "inferred")
+    assert settle(asked("area", dataset="LR"), old=True) == Dataset("LR", "files")
 
 
 def test_unknown_protocols_are_errors_that_name_the_nearest():

@@ -10,7 +10,9 @@ import pytest
 from qwen2vl_rs.errors import ConfigError, DataError
 from qwen2vl_rs.records import Prediction, Sample
 from qwen2vl_rs.scoring.compare import compare_runs
+from qwen2vl_rs.scoring.datasets import settle
 from qwen2vl_rs.scoring.grammar import question_type
+from qwen2vl_rs.scoring.render import render_results
 from qwen2vl_rs.scoring.score import UNKNOWN_TYPE, results
 
 NOUNS = ["road", "building", "water area", "forest", "farm", "park"]
@@ -45,7 +47,7 @@ def test_the_shape_of_results():
     test, train = world(8), world(20, 1, "train")
     found = results(answered(test), train=train, shuffled=answered(test, lambda s: "no"))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert (found["n"], found["dataset"], found["clustered_by"]) == (152, "LR", "image")
+    assert (found["n"], found["dataset"], found["clustered_by"]) == (152, "unknown", "image")
     assert list(found["protocols"]) == ["official", "geochat", "raw", "original"]
     for name, score in found["protocols"].items():
         assert {"n", "OA", "AA", "OA_se", "OA_ci", "AA_ci", "clusters", "types"} <= score.keys()
@@ -158,19 +160,44 @@ def test_calibration_uses_the_questions_with_a_confidence():
 def test_hr_counts_are_exact():
     run = [Prediction("", "a", "How many roads are there?", "", "5", "7")]
     area = [Prediction("", "a", "What is the area covered by roads?", "", "624m2", "700m2")]
-    assert results(run)["protocols"]["official"]["OA"] == 1
-    assert results(run, dataset="HR")["protocols"]["official"]["OA"] == 0
-    both = results(run + area)
-    assert both["dataset"] == "HR"
+    assert results(run)["protocols"]["official"]["OA"] == 0  # nobody says that they are LR's
+    for name, want in (("LR", 1), ("HR", 0)):
+        known = [replace(p, dataset=name) for p in run]
+        given = results(run, dataset=settle(run, name))
+        for found, how in ((results(known), "files"), (given, "setting")):
+            assert (found["dataset"], found["dataset_from"]) == (name, how)
+            assert found["protocols"]["official"]["OA"] == want
+    both = results([replace(p, dataset="HR") for p in run + area])
     assert both["protocols"]["official"]["OA"] == 0.5
+    assert results(run + area)["protocols"]["official"]["OA"] == 0
 
 
 def test_unreadable_true_answers_are_counted():
     run = [Prediction("", "", "Is there a road?", "", gold, "yes") for gold in ("yes", "perhaps")]
     found = results(run)
-    assert found["unreadable"] == 1
+    assert found["unreadable_truth"] == 1
+    assert found["unreadable"] == {"n": 0, "causes": {}}
     assert found["clustered_by"] == "question"
     assert found["protocols"]["official"]["OA"] == 0.5
+
+
+def test_answers_that_cannot_be_read_are_counted_by_cause():
+    said = {
+        "yes": None, "Yes.": None, "no": None,  # wrong, but read
+        "<think>no road?</think>yes": None, "<answer>yes</answer>": None,
+        "": "empty", "<think>is it": "no_answer", "<think></think>\n": "no_answer",
+        "I cannot tell": "unclear", "<answer>yes</answer> <answer>no</answer>": "unclear",
+    }  # fmt: skip
+    run = [Prediction("", "", "Is there a road?", "", "yes", text, text) for text in said]
+    run.append(Prediction("", "", "Is there a road?", "", "yes", "", "It", unreadable="cut_off"))
+    found = results(run)
+    causes = {"cut_off": 1, "empty": 1, "no_answer": 2, "unclear": 2}
+    assert found["unreadable"] == {"n": 6, "causes": causes}
+    line = "unreadable: 6, of these cut off: 1, empty: 1, thoughts without an answer: 2"
+    assert line in render_results(found)
+    for name in ("official", "raw"):
+        right = {"official": 4, "raw": 3}[name]  # "Yes." is another string
+        assert found["protocols"][name]["OA"] == pytest.approx(right / 11)
 
 
 def test_errors():

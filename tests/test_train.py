@@ -59,7 +59,7 @@ def test_the_files_of_a_run(trained):
         assert (run / "eval" / name / "results.json").is_file()
         lines = (run / "eval" / name / "predictions.jsonl").read_text().splitlines()
         keys = {"id", "image", "question", "type", "answer", "prediction", "text", "confidence"}
-        assert all(set(json.loads(line)) == keys for line in lines)
+        assert all(set(json.loads(line)) - {"unreadable"} == keys for line in lines)
     assert [step for step, _, _ in losses(run)] == list(range(1, 9))
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["versions"]["torch"].startswith("2.")

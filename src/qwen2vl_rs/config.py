@@ -158,6 +158,8 @@ class DataConfig(Section):
         train, test: ready splits (conversations, CSV or official question files).
         test_fraction: share of the images (or questions) that is held out.
         split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
+        dataset: whose classes apply in scoring: ``LR``, ``HR``, ``xBEN``; None: what the files of
+            the questions say, and where they do not, counts and areas are compared exactly.
     """
 
     conversations: str = "data_vl.json"
@@ -165,6 +167,7 @@ class DataConfig(Section):
     test: str | None = None
     test_fraction: float = Field(0.1, gt=0, lt=1)
     split_by: Literal["image", "question"] = "image"
+    dataset: Literal["LR", "HR", "xBEN"] | None = None
 
     @model_validator(mode="after")
     def _both(self) -> DataConfig:

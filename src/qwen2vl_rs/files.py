@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from .console import say_once, warn_once
 from .errors import RunError
+from .jsonl import to_json
 
 HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
 CHECKSUMS = "checksums.json"
@@ -141,8 +142,7 @@ def _say_not_flushed(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic_write(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2)
-        file.write("\n")
+        file.write(to_json(value, indent=2) + "\n")
 
 
 _REFUSED = object()

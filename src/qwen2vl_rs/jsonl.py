@@ -1,4 +1,4 @@
-"""JSON Lines that grow while work proceeds: one reader for all of them.
+"""JSON as others can read it, and JSON Lines that grow while work proceeds.
 
 Whoever appends to such a file may be killed, or the power may fail, in the middle of a line; some
 file systems then show a stretch of NULs, or nothing. What stands before that is sound.
@@ -9,6 +9,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON; never ``NaN`` or ``Infinity``, which are not JSON.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def to_line(value: Any) -> str:
+    """A value as a line of JSON; see `to_json`."""
+    return to_json(value) + "\n"
 
 
 def read_jsonl(path: Path) -> tuple[list[Any], int]:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+DATASETS = ("LR", "HR", "xBEN")
+"""The data sets whose classes are known: RSVQA-LR, RSVQA-HR, RSVQAxBEN."""
+
+
+def dataset_name(value: object) -> str:
+    """One of `DATASETS` however it is spelt (``RSVQA-LR``, ``hr``); empty for anything else."""
+    text = value.lower() if isinstance(value, str) else ""
+    plain = re.sub(r"[^a-z]", "", text).removeprefix("rsvqa")
+    return {name.lower(): name for name in DATASETS}.get(plain, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +26,9 @@ class Sample:
         question: as stored (RSVQA's double spaces included).
         answer: the true answer as stored, e.g. ``yes``, ``47``, ``624m2``.
         type: ``presence``, ``count``, … as stored; empty where the source does not say.
+        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; empty where the source does not
+            say.
+        manner: of asking, where `generate` made the question: ``sane``, ``legacy``, ``balanced``.
     """
 
     id: str
@@ -22,6 +36,8 @@ class Sample:
     question: str
     answer: str
     type: str = ""
+    dataset: str = ""
+    manner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,9 @@ class Prediction:
         prediction: the normalised answer of the model, or its text where there is no norm.
         text: the answer as the model gave it.
         confidence: probability of ``text`` under the model, None where unknown.
+        unreadable: why the text cannot be read, one of `scoring.reply.CAUSES`; empty where it can
+            be, or where nobody has looked.
+        dataset: as in `Sample`.
     """
 
     id: str
@@ -44,3 +63,5 @@ class Prediction:
     prediction: str
     text: str = ""
     confidence: float | None = None
+    unreadable: str = ""
+    dataset: str = ""

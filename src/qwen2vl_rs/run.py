@@ -140,3 +140,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return read_jsonl(path)[0]
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def records_no_dataset(run: Path) -> bool:
+    """Whether a run was made before runs recorded the data set of their questions."""
+    manifest = read_json(run / "manifest.json")
+    return isinstance(manifest, dict) and "dataset" not in manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from .common import FILE
 
 _DATASET = click.option(
     "--dataset", type=click.Choice(["LR", "HR", "xBEN"]),
-    help="Whose classes apply.  [default: told by the question types]",
+    help="Whose classes apply.  [default: what the predictions say, or how they were scored; "
+    "unknown: counts and areas are compared exactly]",
 )  # fmt: skip
 
 
@@ -51,9 +51,11 @@ def score(
     """Score the predictions of any model.
 
     FILE holds one JSON object a line, with question, answer and prediction; where known also
-    id, image, type, text and confidence.
+    id, image, type, text, confidence and dataset (LR, HR or xBEN).
     """
+    from ..jsonl import to_json
     from ..scoring.compare import compare_runs
+    from ..scoring.datasets import of_predictions
     from ..scoring.predictions import read_predictions, read_training
     from ..scoring.protocols import PROTOCOLS
     from ..scoring.render import render_comparison, render_results
@@ -66,14 +68,14 @@ def score(
         train=read_training(train) if train else None,
         shuffled=read_predictions(shuffled) if shuffled else None,
         protocols=names,
-        dataset=dataset,
+        dataset=of_predictions(file, run, dataset),
     )
     change = against and compare_runs(
         read_predictions(against), run, protocols=names, dataset=found["dataset"]
     )
     if as_json:
         whole = {**found, **({"against": change} if change else {})}
-        click.echo(json.dumps(whole, ensure_ascii=False, indent=2))
+        click.echo(to_json(whole, indent=2))
         return
     click.echo(render_results(found))
     if change:

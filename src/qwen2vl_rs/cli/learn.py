@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from functools import partial
@@ -67,12 +66,13 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
         outcome = run(loaded, resume=resume)
     if outcome is None:  # another process prints
         return
+    from ..jsonl import to_json
     from ..report.text import verdict
 
     click.echo(
-        json.dumps(outcome.comparison, indent=2)
+        to_json(outcome.comparison, indent=2)
         if as_json
-        else verdict(outcome.after, outcome.comparison)
+        else verdict(outcome.before, outcome.after, outcome.comparison)
     )
     place = shlex.quote(loaded.output)
     console.say(f"next: qwen2vl-rs report{'' if place == 'output/Qwen2-VL-2B' else f' {place}'}")
@@ -138,6 +138,7 @@ def evaluate(
     its key is read from OPENAI_API_KEY. What was answered before an interruption is not asked
     again.
     """
+    from ..jsonl import to_json
     from ..report.text import results_table
     from ..scoring.protocols import protocol
 
@@ -168,7 +169,7 @@ def evaluate(
         with interruptible(_answers_are_kept):
             found = run(asked, settings, values)
     if found:  # else another process prints
-        click.echo(json.dumps(found, indent=2) if as_json else results_table(found, protocols))
+        click.echo(to_json(found, indent=2) if as_json else results_table(found, protocols))
 
 
 def _answers_are_kept() -> list[str]:
@@ -220,6 +221,7 @@ def compare(
     """
     with needs_training():
         from ..model.compare import compare as pairs
+    from ..jsonl import to_json
     from ..report.text import pair_table
 
     rows = pairs(run, model=model, checkpoint=checkpoint, test=test)
@@ -227,7 +229,7 @@ def compare(
     shown = chosen[:limit]
     if as_json:
         for row in shown:
-            click.echo(json.dumps(row.as_dict(), ensure_ascii=False))
+            click.echo(to_json(row.as_dict()))
     elif shown:
         click.echo(pair_table(shown))
     console.say(f"{len(shown):,} of {len(chosen):,} shown; {len(rows):,} questions in all")

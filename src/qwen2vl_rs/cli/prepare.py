@@ -38,8 +38,9 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
 @click.option("--folder", type=FILE, help="A folder in the official layout, instead of the three.")
 @click.option("--split", help="Split of --folder, e.g. train, val, test.")
 @click.option(
-    "-o", "--output", type=FILE, default=Path("rsvqa-dataset.csv"), show_default=True,
-    help="The table.",
+    "-o", "--output", type=FILE,
+    help="The table.  [default: rsvqa-dataset.csv; of a split that is not trained on "
+    "rsvqa-dataset-SPLIT.csv]",
 )  # fmt: skip
 @click.option("--type", "with_type", is_flag=True, help="Also write the question type.")
 def data2csv(
@@ -48,7 +49,7 @@ def data2csv(
     images: Path | None,
     folder: Path | None,
     split: str | None,
-    output: Path,
+    output: Path | None,
     with_type: bool,
 ) -> None:
     """Join RSVQA's questions, answers and images into a table.
@@ -56,6 +57,7 @@ def data2csv(
     Reads every official file of RSVQA-LR, -HR and xBEN, by id; says what is left out and why.
     """
     from ..data import rsvqa, sources
+    from ..data.notes import is_held_out, official_note
 
     if folder:
         if questions or answers:
@@ -68,8 +70,13 @@ def data2csv(
         questions = questions or Path("rsvqa_questions.json")
         answers = answers or rsvqa.answers_beside(questions)
         images = images or rsvqa.images_beside(questions)
+    held_out = is_held_out(split := official_note(questions, images).split)
+    output = output or Path(f"rsvqa-dataset-{split}.csv" if held_out else "rsvqa-dataset.csv")
     sources.data2csv(questions, answers, images, output, with_type)
-    console.say(f"next: qwen2vl-rs csv2json{option('--input', output, 'rsvqa-dataset.csv')}")
+    follow = option("--input", output, "rsvqa-dataset.csv")
+    if held_out:  # what is trained on has the default
+        follow += option("--output", output.with_suffix(".json"), "")
+    console.say(f"next: qwen2vl-rs csv2json{follow}")
 
 
 @click.command()
@@ -84,6 +91,19 @@ def data2csv(
 def csv2json(table: Path, output: Path) -> None:
     """Turn the table into conversations."""
     from ..data import sources
+    from ..data.notes import is_held_out, read_note
 
+    held_out = is_held_out(read_note(table).split)
     sources.csv2json(table, output)
-    console.say(f"next: qwen2vl-rs train{option('--data', output, 'data_vl.json')}")
+    console.say(f"next: qwen2vl-rs {_after(output, held_out)}")
+
+
+def _after(output: Path, held_out: bool) -> str:
+    """The command that uses some conversations."""
+    default = Path("data_vl.json")
+    if not held_out:
+        return f"train{option('--data', output, str(default))}"
+    test = option("--test", output, "")
+    if output == default or not default.is_file():
+        return f"eval MODEL{test}"
+    return f"train{option('--train', default, '')}{test}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,11 @@ from .common import FILE, needs_training
 
 @click.command("map")
 @click.argument("model", type=FILE)
-@click.argument("scene", type=FILE)
-@click.argument("questions", nargs=-1, required=True)
-@click.option("-o", "--output", type=FILE, default=Path("map"), show_default=True)
+@click.argument("words", nargs=-1, required=True, metavar="SCENE... QUESTION...")
+@click.option(
+    "-o", "--output", type=FILE, default=Path("map"), show_default=True,
+    help="Folder of the map; of several scenes, each has a folder in it.",
+)  # fmt: skip
 @click.option(
     "--tile", type=click.IntRange(28, 4096), metavar="PIXELS",
     help="Side of a window.  [default: of the images the model was trained on, else 256]",
@@ -34,8 +35,7 @@ from .common import FILE, needs_training
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def map_(
     model: Path,
-    scene: Path,
-    questions: Sequence[str],
+    words: Sequence[str],
     output: Path,
     tile: int | None,
     resolution: float | None,
@@ -44,13 +44,22 @@ def map_(
     lang: str,
     as_json: bool,
 ) -> None:
-    """Ask questions of every window of a large georeferenced image.
+    """Ask questions of every window of large georeferenced images.
+
+    Files and folders are scenes, all else are questions.
 
     Writes map.tif (a band for each question: the probability of yes or urban, a number, or a
     class), windows.gpkg (answers and confidences) and map.html. Run it again to go on where it
     was interrupted.
     """
-    questions = tuple(" ".join(q.split()) for q in questions)
+    from ..data.arguments import images_and_questions
+
+    if len(words) < 2:
+        raise click.UsageError("give a scene and a question")
+    scenes, asked = images_and_questions(words)
+    questions = tuple(" ".join(q.split()) for q in asked)
+    if not (scenes and questions):
+        raise click.UsageError("give a scene and a question")
     if not all(questions) or len(set(questions)) < len(questions):
         raise click.UsageError("a question is empty, or a duplicate of another")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in "".join(questions)):
@@ -58,18 +67,42 @@ def map_(
     with needs_training():
         from ..geo.mapper import MapRequest, make_map
         from ..model.session import Session
+    from ..jsonl import to_json
     from ..report.mapped import write_page
 
     session = Session.open(model, base)
-    request = MapRequest(scene, questions, output, tile, resolution, overlap)
-    done = make_map(session, request)
-    write_page(output / "map.html", done, scene.name, lang)
-    files = [str(output / name) for name in ("map.tif", "windows.gpkg", "map.html")]
+    made = []
+    for scene, folder in _folders(scenes, output).items():
+        request = MapRequest(Path(scene), questions, folder, tile, resolution, overlap)
+        done = make_map(session, request)
+        write_page(folder / "map.html", done, Path(scene).name, lang)
+        files = [str(folder / name) for name in ("map.tif", "windows.gpkg", "map.html")]
+        facts = {
+            "windows": len(done.grid),
+            "asked": done.asked,
+            "left_out": done.left_out,
+            "rows": done.grid.rows,
+            "columns": done.grid.columns,
+            "metres_per_pixel": done.grid.resolution,
+            "shared": round(done.grid.shared, 4),
+            "questions": done.questions,
+            "files": files,
+        }
+        made.append({"scene": scene, **facts} if len(scenes) > 1 else facts)
+        if not as_json:
+            click.echo("\n".join(files))
     if as_json:
-        facts = {"windows": len(done.grid), "asked": done.asked, "left_out": done.left_out,
-                 "rows": done.grid.rows, "columns": done.grid.columns,
-                 "metres_per_pixel": done.grid.resolution, "shared": round(done.grid.shared, 4),
-                 "questions": done.questions, "files": files}  # fmt: skip
-        click.echo(json.dumps(facts, ensure_ascii=False, indent=2))
-    else:
-        click.echo("\n".join(files))
+        click.echo(to_json(made if len(scenes) > 1 else made[0], indent=2))
+
+
+def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:
+    """The folder of each scene's map: of one the output itself, of several one each in it."""
+    if len(scenes) == 1:
+        return {scenes[0]: output}
+    folders: dict[str, Path] = {}
+    for scene in scenes:
+        stem = Path(scene).stem
+        others = sum(folder.name.rpartition("-")[0] == stem or folder.name == stem
+                     for folder in folders.values())  # fmt: skip
+        folders[scene] = output / (f"{stem}-{others + 1}" if others else stem)
+    return folders

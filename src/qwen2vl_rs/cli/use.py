@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import DataError
+from ..jsonl import to_json
 from .common import FILE, needs_training
 
 if TYPE_CHECKING:
@@ -33,9 +34,8 @@ class _Asked:
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.argument("image", type=FILE, required=False)
-@click.argument("questions", nargs=-1)
-@click.option("-i", "--image", "more", type=FILE, multiple=True, help="A further image.")
+@click.argument("words", nargs=-1, metavar="[IMAGE... QUESTION...]")
+@click.option("-i", "--image", "more", type=FILE, multiple=True, help="A further image file.")
 @click.option(
     "--batch", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
     help="Lines of JSON with image and question instead; - for standard input.",
@@ -49,8 +49,7 @@ class _Asked:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def ask(
     model: Path,
-    image: Path | None,
-    questions: Sequence[str],
+    words: Sequence[str],
     more: Sequence[Path],
     batch: str | None,
     answers: str,
@@ -60,19 +59,23 @@ def ask(
 ) -> None:
     """Ask questions about one or more images; each image is encoded once.
 
-    MODEL is a run folder, a checkpoint or a base. Every question is asked of every image. The
-    answers to --batch are lines of JSON, in its order.
+    MODEL is a run folder, a checkpoint or a base. Files and folders are images, all else are
+    questions; every question is asked of every image. The answers to --batch are lines of JSON,
+    in its order.
     """
     with needs_training():
         from ..model.session import Session
+    from ..data.arguments import images_and_questions
 
-    images = [str(path) for path in (image, *more) if path]
-    if batch is not None and (images or questions):
+    if batch is not None and (words or more):
         raise click.UsageError("--batch takes the place of images and questions")
+    if not all(word.strip() for word in words):
+        raise click.UsageError("a question is empty")
+    few = len(words) + len(more) < 2
+    images, questions = ([], []) if few else images_and_questions(words)
+    images += [str(path) for path in more if str(path) not in images]
     if batch is None and not (images and questions):
         raise click.UsageError("give an image and a question, or --batch FILE")
-    if not all(q.strip() for q in questions):
-        raise click.UsageError("a question is empty")
     asked = _read_batch(batch) if batch else [_Asked(i, q) for i in images for q in questions]
     session = Session.open(model, base)
     if before and not session.tuned:
@@ -80,9 +83,9 @@ def ask(
     rows = _answer(session, asked, answers == "closed", before)
     if batch:
         for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False))
+            click.echo(to_json(row))
     elif as_json:
-        click.echo(json.dumps(list(rows), ensure_ascii=False, indent=2))
+        click.echo(to_json(list(rows), indent=2))
     else:
         for row in rows:
             click.echo("\t".join(_columns(row, len(images) > 1, len(questions) > 1)))

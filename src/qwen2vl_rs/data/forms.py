@@ -7,7 +7,6 @@ in our prompts (`model.prompt`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ..config import ViewConfig
 from ..console import Progress, say
 from ..errors import DataError, RunError
 from ..files import staged_folder, write_json
+from ..jsonl import to_line
 from ..records import Sample
 from .raster import read_rgb
 from .sources import read_samples
@@ -162,7 +162,7 @@ def _write_rows(
                 changed += (question, answer) != said
             row = form.row(sample, places[sample.image], lead + question, answer)
             try:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.write(to_line(row))
             except UnicodeEncodeError as error:
                 raise DataError(f"sample {sample.id} cannot be written as UTF-8") from error
     return changed

@@ -30,8 +30,8 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 WHOLE = "all"
 """The name of the split that is the whole data set."""
 
-_SPLIT_NAME = re.compile(r"(?P<prefix>.+)_split_(?P<split>\w+)_questions\.json")
-_WHOLE_NAME = re.compile(r"(?P<prefix>all_|rsvqa_|USGS|LRBEN|)questions\.json")
+SPLIT_NAME = re.compile(r"(?P<prefix>.+)_split_(?P<split>\w+)_questions\.json")
+WHOLE_NAME = re.compile(r"(?P<prefix>all_|rsvqa_|USGS|LRBEN|)questions\.json")
 _FOLDERS = ("Images_LR", "Data", "Images", "rsvqa_images", "data", "images", "dataUSGS")
 _FOLDERS_OF = {
     "LR": ("Images_LR", "data"),
@@ -105,7 +105,7 @@ def find_split(folder: Path, split: str | None = None) -> SplitFiles:
     """
     found: dict[str, list[tuple[str, Path]]] = {}
     for path in _listed(folder):
-        if match := _SPLIT_NAME.fullmatch(path.name) or _WHOLE_NAME.fullmatch(path.name):
+        if match := SPLIT_NAME.fullmatch(path.name) or WHOLE_NAME.fullmatch(path.name):
             parts = match.groupdict()
             found.setdefault(parts.get("split", WHOLE), []).append((parts["prefix"], path))
     if not found:
@@ -165,7 +165,7 @@ def images_beside(questions: Path) -> Path:
     Raises:
         DataError: there is none, or several that could be meant.
     """
-    match = _SPLIT_NAME.fullmatch(questions.name) or _WHOLE_NAME.fullmatch(questions.name)
+    match = SPLIT_NAME.fullmatch(questions.name) or WHOLE_NAME.fullmatch(questions.name)
     return _image_folder(questions.parent, match["prefix"] if match else "")
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..console import say
+from ..console import say, warn
 from ..errors import DataError
 from ..records import Sample
 from . import jsonstream, rsvqa, tables
+from .notes import Note, official_note, read_note, write_note
+
+_LOOKED_AT = 10_000  # conversations of a file that is to be replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,26 @@ def _samples(path: Path, with_images: bool) -> Iterator[Sample]:
         case "object", "questions":
             counts = rsvqa.LeftOut()
             images = _images_beside(path, with_images)
-            yield from rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
+            found = rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
+            yield from _noted(found, official_note(path, images))
             _say_left_out(counts)
         case "text", _:
-            yield from tables.read_csv(path)
+            yield from _noted(tables.read_csv(path), read_note(path))
         case _, key:
             raise DataError(
                 f"{path} holds no questions (a JSON object, its first key is {key!r})",
                 hint="accepted are conversations (data_vl.json), a CSV table "
                 "(image_path,question,answer) and RSVQA's own *_questions.json",
             )
+
+
+def _noted(samples: Iterable[Sample], note: Note) -> Iterator[Sample]:
+    """The samples with what a note says of them all."""
+    if not note.dataset:
+        yield from samples
+        return
+    for sample in samples:
+        yield replace(sample, dataset=note.dataset, manner=note.manner)
 
 
 def _images_beside(questions: Path, required: bool) -> Path | None:
@@ -115,6 +129,7 @@ def data2csv(
     seen: set[str] = set()
     samples = rsvqa.read_split(questions, answers, images, counts=counts)
     written = tables.write_csv(out, _noting(samples, seen), with_type)
+    write_note(out, official_note(questions, images))
     return _told(Report(out, written, len(seen), counts))
 
 
@@ -127,8 +142,23 @@ def csv2json(table: Path, out: Path) -> Report:
     """
     _spare(out, table)
     seen: set[str] = set()
-    written = tables.write_conversations(out, _noting(tables.read_csv(table), seen))
+    before = _images_of(out)
+    samples = _noted(tables.read_csv(table), read_note(table))
+    written = tables.write_conversations(out, _noting(samples, seen))
+    if others := [image for image in before if image not in seen]:
+        warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
     return _told(Report(out, written, len(seen)))
+
+
+def _images_of(path: Path) -> list[str]:
+    """The images of the first conversations of a file; none where it holds no such."""
+    if not path.is_file():
+        return []
+    found: dict[str, None] = {}
+    with contextlib.suppress(DataError):
+        for sample in itertools.islice(tables.read_conversations(path), _LOOKED_AT):
+            found[sample.image] = None
+    return list(found)
 
 
 def _spare(out: Path, *inputs: Path) -> None:

@@ -11,14 +11,14 @@ Conversations, one object a line inside a list::
         {"from": "assistant", "value": "yes"}]}
 
 Where question or path hold one of the two marks themselves, the record carries the path once
-more, as ``"image"``, so that it is read back exactly.
+more, as ``"image"``, so that it is read back exactly. ``"dataset"`` and ``"manner"`` say what
+`records.Sample` says; a CSV has them in the note beside it, see `data.notes`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from typing import Any
 from ..console import say
 from ..errors import DataError
 from ..files import atomic_write
-from ..records import Sample
+from ..jsonl import to_json
+from ..records import Sample, dataset_name
 from . import jsonstream
 
 VISION_START = "<|vision_start|>"
@@ -164,8 +165,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
     """Write samples as conversations; returns their number.
 
-    A record has the keys of the original format; ``type`` joins them where the sample has one,
-    and ``image`` where question or path hold image marks of their own.
+    A record has the keys of the original format; ``type``, ``dataset`` and ``manner`` join them
+    where the sample has them, and ``image`` where question or path hold image marks of their own.
 
     Args:
         path: the file; it appears whole, or, on any error, not at all.
@@ -178,7 +179,7 @@ def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
     n = 0
     with atomic_write(path) as file:
         for n, sample in enumerate(samples, 1):
-            line = json.dumps(_conversation(sample), ensure_ascii=False)
+            line = to_json(_conversation(sample))
             try:
                 file.write(f"{'[' if n == 1 else ','}\n{line}")
             except UnicodeEncodeError as error:
@@ -213,7 +214,9 @@ def read_conversations(path: Path) -> Iterator[Sample]:
         if name is None:
             name = jsonstream.field(path, n, record, "id", str)
         kind = jsonstream.field(path, n, record, "type", str) if "type" in record else ""
-        yield Sample(str(name), image, question.removesuffix(" "), answer, kind)
+        dataset = dataset_name(record.get("dataset"))  # others may mean something else by it
+        manner = str(record.get("manner", "")) if dataset else ""
+        yield Sample(str(name), image, question.removesuffix(" "), answer, kind, dataset, manner)
 
 
 def _conversation(sample: Sample) -> dict[str, Any]:
@@ -225,8 +228,9 @@ def _conversation(sample: Sample) -> dict[str, Any]:
             {"from": "assistant", "value": sample.answer},
         ],
     }
-    if sample.type:
-        record["type"] = sample.type
+    for key in ("type", "dataset", "manner"):
+        if more := getattr(sample, key):
+            record[key] = more
     if (value.count(VISION_START), value.count(VISION_END)) != (1, 1):
         record["image"] = sample.image
     return record

@@ -7,7 +7,6 @@ a map that was interrupted goes on), then ``map.tif`` and ``windows.gpkg``.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..console import Progress, say
 from ..data.georaster import LargeImage, open_scene
 from ..errors import ImageError, RunError
 from ..files import appending, atomic_write, run_lock
-from ..jsonl import read_jsonl
+from ..jsonl import read_jsonl, to_line
 from ..model.ahead import ahead
 from ..model.session import Session
 from .files import MAP, WINDOWS, column_of, rehearse, write_map, write_windows
@@ -181,7 +180,7 @@ def _ask(
         head = {"key": key, "questions": request.questions}
         with atomic_write(path) as file:
             for line in (head, *kept):
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(to_line(line))
 
     def read(piece: range) -> list[tuple[int, NDArray[np.uint8], float]]:
         span = (grid.across, grid.down)
@@ -193,7 +192,7 @@ def _ask(
     ):
         for piece, shown in zip(missing, ahead(read, missing), strict=True):
             lines = _answer(session, request.questions, shown)
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            text = "".join(to_line(line) for line in lines)
             file.write(text)
             file.flush()
             bar.advance(len(piece))

@@ -14,6 +14,7 @@ import torch
 from transformers import DynamicCache, Qwen2VLForConditionalGeneration
 
 from .attention import in_force
+from .finite import require_numbers
 from .images import Pixels
 from .inputs import Inputs, Target, make_inputs
 from .loader import Base
@@ -92,6 +93,9 @@ def answer(
 
     Returns:
         For each image the answers in the order of its questions.
+
+    Raises:
+        ModelError: the model's output is not numbers.
     """
     images = encoded(model, [px for px, _ in groups])
     asks, orders = sharing_order(
@@ -105,7 +109,11 @@ def answer(
         for batch in pack(asks, base.prompts, base.images.merge, budget)
         for one in _decode(base, model, batch, max_new_tokens)
     )
-    return put_back(answers, orders)
+    found = put_back(answers, orders)
+    for (pixels, questions), row in zip(groups, found, strict=True):
+        for question, one in zip(questions, row, strict=True):
+            require_numbers([one.confidence], question, pixels.name)
+    return found
 
 
 def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[Answer]:

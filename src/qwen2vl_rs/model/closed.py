@@ -18,6 +18,7 @@ import torch
 
 from ..scoring.answersets import AnswerSet
 from .answer import forward
+from .finite import require_numbers
 from .images import Pixels
 from .inputs import Target, make_inputs
 from .loader import Base
@@ -65,6 +66,9 @@ def choose(
 
     Returns:
         For each image the choices in the order of its questions.
+
+    Raises:
+        ModelError: the model's output is not numbers.
     """
     tries = {c: _trie(base.prompts, c) for _, questions in groups for _, c in questions}
     images = encoded(model, [pixels for pixels, _ in groups])
@@ -76,8 +80,8 @@ def choose(
     )
     logs = _token_logs(base, model, asks, budget)
     choices = (
-        _choose(questions[i][1], tries[questions[i][1]], logs)
-        for (_, questions), order in zip(groups, orders, strict=True)
+        _choose(questions[i], pixels.name, tries[questions[i][1]], logs)
+        for (pixels, questions), order in zip(groups, orders, strict=True)
         for i in order
     )
     return put_back(choices, orders)
@@ -157,10 +161,14 @@ def _score(model: Any, batch: Pack) -> list[float]:
     return found
 
 
-def _choose(candidates: Sequence[str], trie: _Trie, logs: Iterator[float]) -> Choice:
+def _choose(
+    asked: tuple[str, tuple[str, ...]], image: str, trie: _Trie, logs: Iterator[float]
+) -> Choice:
     """Sum the logs of one question's trie along the path of every candidate."""
+    question, candidates = asked
     mine = list(itertools.islice(logs, trie.size))
     sums = [sum(mine[i] for i in path) for path in trie.paths]
+    require_numbers(sums, question, image)
     scores = torch.tensor(sums, dtype=torch.float64)
     shares = torch.softmax(scores, dim=0)
     best = int(shares.argmax())

@@ -9,7 +9,8 @@ from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import RunError
 from ..files import run_lock, sha256
-from ..run import TEST_FILE, TRAIN_FILE, newest_checkpoint
+from ..run import TEST_FILE, TRAIN_FILE, newest_checkpoint, records_no_dataset
+from ..scoring.datasets import settle
 from ..scoring.pairs import Pair, pairs
 from .asking import Evaluator
 from .evaluate import run_questions
@@ -53,8 +54,14 @@ def compare(
     require_base(folder, checkpoint, card)
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
-    asked = Evaluator(folder, card.view, config.eval, config.training, taught)
+    own = config.data.dataset
+    dataset = (
+        settle(samples, own, old=records_no_dataset(run))
+        if test is None
+        else settle(samples, otherwise=own)
+    )
+    asked = Evaluator(folder, card.view, config.eval, config.training, taught, dataset)
     with run_lock(run):
         before = asked.run(None, samples, place / "before")
         after = asked.run(checkpoint, samples, place / ("after" if newest else checkpoint.name))
-    return pairs(before, after)
+    return pairs(before, after, dataset.name)

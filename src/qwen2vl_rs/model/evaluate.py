@@ -14,6 +14,7 @@ from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import ModelError, RunError
 from ..files import run_lock, sha256, write_json
+from ..predict.job import say_cut_off
 from ..records import Prediction, Sample
 from ..run import (
     TEST_FILE,
@@ -23,8 +24,10 @@ from ..run import (
     damaged_checkpoints,
     newest_checkpoint,
     questions_file,
+    records_no_dataset,
 )
 from ..scoring.compare import Comparison, compare_runs
+from ..scoring.datasets import settle
 from ..scoring.score import Results, results
 from .asking import Evaluator
 from .launch import check_strategy
@@ -59,14 +62,15 @@ def before_and_after(
     """
     test = limit_by_image(test, config.eval.max_eval)
     checkpoint = newest_checkpoint(run)
-    asked = Evaluator(Path(config.model), config.view, config.eval, config.training, train)
+    dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
+    asked = Evaluator(Path(config.model), config.view, config.eval, config.training, train, dataset)
     before = asked.run(None, test, run / "eval" / "before")
     after = asked.run(checkpoint, test, run / "eval" / "after")
     shuffled = asked.run_shuffled(checkpoint, test, run / "eval" / "shuffled")
     scored = Outcome(
-        before=results(before, train=train),
-        after=results(after, train=train, shuffled=shuffled),
-        comparison=compare_runs(before, after),
+        before=results(before, train=train, dataset=dataset),
+        after=results(after, train=train, shuffled=shuffled, dataset=dataset),
+        comparison=compare_runs(before, after, dataset=dataset.name),
     )
     if processes().is_main_process:
         write_json(run / "eval" / "before" / "results.json", scored.before)
@@ -127,15 +131,21 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
     train = _training_questions(asked, run)
     below = run / "eval" if checkpoint else Path("output") / f"eval-{folder.resolve().name}"
     output = asked.output or below / _name(asked, checkpoint, config)
-    evaluator = Evaluator(folder, view, config.eval, config.training, train or ())
+    if asked.test is None:
+        dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
+    else:
+        typed = load_config(None, settings, values).data.dataset
+        dataset = settle(test, typed, otherwise=config.data.dataset)
+    evaluator = Evaluator(folder, view, config.eval, config.training, train or (), dataset)
     team = processes()
     with run_lock(output) if team.is_main_process else contextlib.nullcontext():
         predictions = evaluator.run(checkpoint, test, output)
         shuffled = evaluator.run_shuffled(checkpoint, test, output / "shuffled")
-        found = results(predictions, train=train, shuffled=shuffled)
+        found = results(predictions, train=train, shuffled=shuffled, dataset=dataset)
         if team.is_main_process:
             write_json(output / "results.json", found)
     say(f"predictions and all protocols: {output}/")
+    say_cut_off(found, config.eval.max_new_tokens)
     return found if team.is_main_process else None
 
 

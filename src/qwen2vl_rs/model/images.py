@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,12 +38,14 @@ class Pixels:
         tokens: number of visual tokens V.
         patches: (N, D) float32; None where the features are known.
         features: (V, F, H) output of the vision tower; None where it is still to be run.
+        name: of the file, for people; empty where there is none.
     """
 
     grid: tuple[int, int, int]
     tokens: int
     patches: torch.Tensor | None = None
     features: torch.Tensor | None = None
+    name: str = ""
 
 
 class Images(Protocol):
@@ -79,7 +81,7 @@ class ImageReader:
         Raises:
             ImageError: the file cannot be used; see `data.raster.read_rgb`.
         """
-        return self.cut(read_rgb(path, self.rule))
+        return replace(self.cut(read_rgb(path, self.rule)), name=str(path))
 
     def cut(self, rgb: NDArray[np.uint8]) -> Pixels:
         """Resize, normalise and cut an image of shape (height, width, 3)."""

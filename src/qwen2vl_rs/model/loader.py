@@ -31,6 +31,7 @@ from ..errors import ModelError, RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, sha256, write_json
 from ..run import checkpoints, newest_checkpoint
 from .attention import Kind, implementation
+from .finite import require_finite_weights
 from .images import ImageReader, load_image_reader
 from .precision import choose_precision
 from .prompt import PromptFormat, load_prompt_format
@@ -192,7 +193,7 @@ def load_base(
     """Load a base, ready for use on a device.
 
     Raises:
-        ModelError: see `read_config`; also for weights that are missing or broken.
+        ModelError: see `read_config`; also for weights that are missing, broken or no numbers.
     """
     config = read_config(folder)
     device = device or choose_device()
@@ -216,9 +217,11 @@ def load_base(
             f"{folder} lacks {len(absent)} weights, e.g. {absent[0]}",
             hint="fetch the model again: qwen2vl-rs load --verify",
         )
+    model = model.to(device)
+    require_finite_weights(model, folder)
     return Base(
         folder=folder,
-        model=model.to(device).eval().requires_grad_(False),
+        model=model.eval().requires_grad_(False),
         prompts=load_prompt_format(folder, config, view.instruction),
         images=load_image_reader(folder, view),
         fingerprint=fingerprint(folder),

@@ -90,6 +90,7 @@ def _manifest(run: Path) -> dict[str, Any]:
 def _what_matters(config: Config) -> dict[str, Any]:
     """The settings that decide the result of training."""
     tree = config.model_dump(include={"data", "view", "lora", "training"})
+    del tree["data"]["dataset"]  # of scoring
     tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
     return tree
 

@@ -24,6 +24,7 @@ from ..errors import RunError
 from ..files import is_there, read_json, run_lock, sha256, write_json
 from ..records import Sample
 from ..run import TEST_FILE, TRAIN_FILE, checkpoints, own_file, read_metrics
+from ..scoring.datasets import settle
 from .adapter import add_adapter, check_targets, outline
 from .attention_check import Heads, choose
 from .evaluate import Outcome, before_and_after
@@ -249,6 +250,7 @@ def _write_manifest(
             "threads": torch.get_num_threads(),
             "dtype": precision.name,
             "seed": config.training.seed,
+            "dataset": _dataset(config, split.test),
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
                 name: {
@@ -260,6 +262,13 @@ def _write_manifest(
             },
         },
     )
+
+
+def _dataset(config: Config, samples: list[Sample]) -> dict[str, str]:
+    """The data set of the questions, who says so, and how they were asked where we made them."""
+    found = settle(samples, config.data.dataset)
+    manners = {s.manner for s in samples}
+    return {"name": found.name, "from": found.how, "manner": ", ".join(sorted(manners - {""}))}
 
 
 def _write_results(run: Path) -> None:

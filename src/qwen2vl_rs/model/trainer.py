@@ -7,7 +7,6 @@ Checkpoints appear whole or not at all, and say which base and view they belong 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from ..console import Progress
 from ..data.split import group_by_image
 from ..errors import RunError
 from ..files import appending, atomic_write, remove_folder, staged_folder
+from ..jsonl import to_line
 from ..records import Sample
 from ..run import checkpoints, read_metrics
 from .ahead import Ahead
@@ -311,7 +311,7 @@ class _Reporter(TrainerCallback):
             return
         kept = [line for line in read_metrics(self._path) if line["step"] <= state.global_step]
         with atomic_write(self._path) as file:
-            file.writelines(json.dumps(line) + "\n" for line in kept)
+            file.writelines(map(_metrics_line, kept))
         self._progress = Progress("training", state.max_steps, "steps", state.global_step)
         self._start = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
@@ -331,7 +331,7 @@ class _Reporter(TrainerCallback):
         line["questions"] = self._steps.questions(state.global_step - 1)
         line["seconds"] = round(time.monotonic() - self._start, 3)
         with appending(self._path) as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(_metrics_line(line))
         if self._progress:
             self._progress.advance(1, f"loss {logs['loss']:.4f}")
 
@@ -339,3 +339,11 @@ class _Reporter(TrainerCallback):
         """Leave the line of the progress bar, however training ended."""
         if self._progress:
             self._progress.__exit__(None, None, None)
+
+
+def _metrics_line(values: dict[str, Any]) -> str:
+    """A line of ``metrics.jsonl``; a norm of gradients that overflowed is null."""
+    finite = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }
+    return to_line(finite)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ..errors import ConfigError, HubError
+from ..predict.job import Reply
 
 _ATTEMPTS = 8
 _LONGEST_WAIT = 60.0  # seconds, of our own choice
@@ -114,8 +115,8 @@ class Client:
         self._pause = 0.0  # until when the server asked for silence
         self.again: Counter[str] = Counter()
 
-    async def ask(self, questions: Sequence[Question]) -> AsyncIterator[tuple[str, str]]:
-        """Ids and answers, in the order in which they come.
+    async def ask(self, questions: Sequence[Question]) -> AsyncIterator[tuple[str, Reply]]:
+        """Ids and replies, in the order in which they come.
 
         Raises:
             HubError: the server refuses, answers something else, or fails again and again.
@@ -128,7 +129,7 @@ class Client:
             follow_redirects=False,
             trust_env=False,
         ) as http:
-            running: set[asyncio.Task[tuple[str, str]]] = set()
+            running: set[asyncio.Task[tuple[str, Reply]]] = set()
             try:
                 while True:
                     while len(running) < self._endpoint.concurrency:
@@ -146,7 +147,7 @@ class Client:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
 
-    async def _one(self, http: httpx.AsyncClient, question: Question) -> tuple[str, str]:
+    async def _one(self, http: httpx.AsyncClient, question: Question) -> tuple[str, Reply]:
         image = await asyncio.to_thread(question.image)
         content = [
             {"type": "image_url", "image_url": {"url": image}},
@@ -162,9 +163,9 @@ class Client:
                 self.again[why] += 1
             await self._turn()
             wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
-            text, why, asked = await self._try(http, body)
-            if text is not None:
-                return question.id, text
+            reply, why, asked = await self._try(http, body)
+            if reply is not None:
+                return question.id, reply
             if attempt + 1 < _ATTEMPTS:
                 await asyncio.sleep(wait if asked is None else asked)
         raise HubError(
@@ -175,8 +176,8 @@ class Client:
 
     async def _try(
         self, http: httpx.AsyncClient, body: dict[str, Any]
-    ) -> tuple[str | None, str, float | None]:
-        """The answer to a request; or None, why, and the seconds that the server asks for."""
+    ) -> tuple[Reply | None, str, float | None]:
+        """The reply to a request; or None, why, and the seconds that the server asks for."""
         try:
             response, data = await self._post(http, body)
         except httpx.TimeoutException:
@@ -186,7 +187,7 @@ class Client:
         except httpx.RequestError as error:
             raise _strange(self._address, str(error)) from error
         if response.status_code == 200:
-            return _text(data, self._address), "", None
+            return _reply(data, self._address), "", None
         if response.status_code not in _AGAIN:
             raise self._refusal(response, data)
         if (asked := _retry_after(response)) is not None:
@@ -242,17 +243,26 @@ def _retry_after(response: httpx.Response) -> float | None:
     return min(_LONGEST_PAUSE, max(0.0, seconds))
 
 
-def _text(data: bytes, address: str) -> str:
-    """The answer in a response."""
+def _reply(data: bytes, address: str) -> Reply:
+    """The reply in a response; what a server sends as thoughts of their own is no part of it."""
     try:
-        text = json.loads(data)["choices"][0]["message"]["content"]
-        if text is None:
-            return ""
-        if not isinstance(text, str):
-            raise TypeError("no text")
+        choice = json.loads(data)["choices"][0]
+        text = _content(dict(choice["message"]).get("content"))
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise _strange(address, repr(data[:200].decode("utf-8", "replace"))) from error
-    return text.encode("utf-8", "replace").decode()
+    cut = choice.get("finish_reason") == "length"
+    return Reply(text.encode("utf-8", "replace").decode(), cut)
+
+
+def _content(value: Any) -> str:
+    """The text of a message: none, one, or in parts."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "".join(_content(part["text"]) for part in value if part["type"] == "text")
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
 
 
 def _strange(address: str, what: str) -> HubError:

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import io
-import json
 import re
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 from PIL import Image
 
 from ..config import Config
-from ..console import Progress, say
+from ..console import say
 from ..data.raster import read_rgb
 from ..data.split import group_by_image, limit_by_image
-from ..errors import DataError
-from ..files import appending, atomic_write, read_json, run_lock, sha256, sweep, write_json
+from ..files import run_lock, write_json
+from ..predict.job import Job, predict, say_cut_off, with_other_images, with_own_images
 from ..records import Prediction, Sample
-from ..scoring.answers import normalise
-from ..scoring.controls import shuffle_images
-from ..scoring.grammar import type_of
-from ..scoring.predictions import read_predictions, write_predictions
+from ..scoring.datasets import Dataset, settle
 from ..scoring.score import Results, results
 from .client import Client, Endpoint, Question
 
@@ -58,21 +51,18 @@ def evaluate_endpoint(
         RunError: another process is at work in the folder, or it cannot be written to.
     """
     test = limit_by_image(test, config.eval.max_eval)
-    if len({s.id for s in test}) < len(test):
-        raise DataError("several questions have the same id")
+    dataset = settle(test, config.data.dataset)
     with run_lock(output):
-        predictions = _run(endpoint, test, config, output)
-        images = list(dict.fromkeys(s.image for s in test))
+        predictions = _run(endpoint, test, config, output, dataset)
+        moved = with_other_images(test, config.training.seed)
         shuffled = None
-        if len(images) > 1:
-            other = shuffle_images(images, config.training.seed)
-            moved = [replace(s, image=other[s.image]) for s in test]
-            asked = _run(endpoint, moved, config, output / "shuffled")
-            own = {s.id: s.image for s in test}
-            shuffled = [replace(p, image=own[p.id]) for p in asked]
-        found = results(predictions, train=train, shuffled=shuffled)
+        if moved is not None:
+            told = _run(endpoint, moved, config, output / "shuffled", dataset)
+            shuffled = with_own_images(told, test)
+        found = results(predictions, train=train, shuffled=shuffled, dataset=dataset)
         write_json(output / "results.json", found)
     say(f"predictions and all protocols: {output}/")
+    say_cut_off(found, config.eval.max_new_tokens)
     return found
 
 
@@ -82,39 +72,21 @@ def folder_name(model: str) -> str:
 
 
 def _run(
-    endpoint: Endpoint, samples: Sequence[Sample], config: Config, folder: Path
+    endpoint: Endpoint, samples: Sequence[Sample], config: Config, folder: Path, dataset: Dataset
 ) -> list[Prediction]:
     """Answers to all samples, from ``folder/predictions.jsonl`` where they are there."""
-    key = _key(endpoint, samples, config)
-    done, so_far = folder / "predictions.jsonl", folder / "predictions.partial.jsonl"
-    if done.is_file() and read_json(folder / "inputs.json", damaged=None) == {
-        "key": key,
-        "sha256": sha256(done),
-    }:
-        say(f"{folder.name}: {done} is up to date")
-        so_far.unlink(missing_ok=True)  # a kill may have come between
-        return read_predictions(done)
-    folder.mkdir(parents=True, exist_ok=True)
-    known = _read_partial(so_far, key)
-    with atomic_write(so_far) as file:  # without what was cut short
-        file.write(json.dumps({"key": key}) + "\n")
-        file.writelines(json.dumps(row) + "\n" for row in known.items())
-    asyncio.run(_ask(endpoint, samples, config, so_far, known))
-    predictions = [_predict(s, known[s.id]) for s in samples]
-    sweep(folder / "timing.json")
-    write_predictions(done, predictions)
-    write_json(folder / "inputs.json", {"key": key, "sha256": sha256(done)})
-    so_far.unlink()
-    return predictions
+    # of the model nothing but its name is known from here
+    made_by = [endpoint.address, endpoint.model, config.view.model_dump_json()]
+    made_by.append(str(config.eval.max_new_tokens))
+    job = Job(samples, folder, made_by, dataset.written)
+    if (found := job.ready()) is not None:
+        job.keep(found)
+        return found
+    asyncio.run(_ask(endpoint, config, job))
+    return job.finish()
 
 
-async def _ask(
-    endpoint: Endpoint,
-    samples: Sequence[Sample],
-    config: Config,
-    so_far: Path,
-    known: dict[str, str],
-) -> None:
+async def _ask(endpoint: Endpoint, config: Config, job: Job) -> None:
     """Ask what is not known yet; every answer is written down as it comes."""
     lead = f"{config.view.instruction}\n" if config.view.instruction else ""
 
@@ -124,55 +96,18 @@ async def _ask(
         Image.fromarray(read_rgb(path, config.view.image)).save(memory, "PNG")
         return f"data:image/png;base64,{base64.b64encode(memory.getvalue()).decode()}"
 
-    missing = [
-        Question(s.id, lead + s.question.strip(), partial(picture, s.image),
-                 config.eval.max_new_tokens)
-        for group in group_by_image(samples) for s in group if s.id not in known
-    ]  # fmt: skip
-    client, start = Client(endpoint), time.monotonic()
-    with (
-        appending(so_far) as file,
-        Progress(f"asking ({so_far.parent.name})", len(samples), "questions", len(known)) as bar,
-    ):
+    def question(s: Sample) -> Question:
+        text = lead + s.question.strip()
+        return Question(s.id, text, partial(picture, s.image), config.eval.max_new_tokens)
+
+    client, asked = Client(endpoint), {s.id: s for s in job.samples}
+    with job.asking(len(job.samples)) as log:
+        ordered = [s for group in group_by_image(job.samples) for s in group]
         try:
-            async for name, text in client.ask(missing):
-                known[name] = text
-                file.write(json.dumps((name, text)) + "\n")
-                file.flush()
-                bar.advance()
+            async for name, reply in client.ask(
+                [question(s) for s in ordered if s.id not in log.known]
+            ):
+                log.add([predict(asked[name], reply)])
         finally:
             for why, times in client.again.items():
                 say(f"asked again {times:,} times: {why}")
-    if missing:
-        seconds = round(time.monotonic() - start, 3)
-        write_json(so_far.with_name("timing.json"), {"questions": len(missing), "seconds": seconds})
-
-
-def _key(endpoint: Endpoint, samples: Sequence[Sample], config: Config) -> str:
-    """Digest of all that decides the answers, as far as it is known from here."""
-    digest = hashlib.sha256()
-    parts = [endpoint.address, endpoint.model, config.view.model_dump_json()]
-    parts.append(str(config.eval.max_new_tokens))
-    for part in (*parts, *(json.dumps(asdict(s)) for s in samples)):
-        digest.update(part.encode() + b"\0")
-    return digest.hexdigest()
-
-
-def _read_partial(path: Path, key: str) -> dict[str, str]:
-    """What an interrupted evaluation with the same inputs had; a torn line ends it."""
-    if not path.is_file():
-        return {}
-    whole = path.read_bytes().rpartition(b"\n")[0].decode("utf-8")
-    first, *lines = whole.split("\n")
-    if first != json.dumps({"key": key}):
-        return {}
-    return dict(json.loads(line) for line in lines)
-
-
-def _predict(sample: Sample, text: str) -> Prediction:
-    kind = type_of(sample)
-    found = normalise(text, kind)
-    return Prediction(
-        sample.id, sample.image, sample.question, kind, sample.answer,
-        text if found is None else found, text,
-    )  # fmt: skip

@@ -12,6 +12,7 @@ from ..data.split import leak
 from ..model.usage import Usage, usage
 from ..records import Sample
 from ..run import TEST_FILE, TRAIN_FILE
+from ..scoring.datasets import UNKNOWN
 from ..scoring.grammar import type_of
 from ..scoring.metrics import type_order
 from . import ran, scores
@@ -111,7 +112,7 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
             "dataset": {
                 # the classes are known, which questions these are only by their digest
                 "type": f"rsvqa-{dataset.lower()}-classes",
-                "name": f"Test questions with the classes of RSVQA-{dataset}, protocol {name}",
+                "name": f"Test questions with {_classes(dataset)}, protocol {name}",
                 "config": name,
                 "split": "test",
                 "args": {
@@ -122,6 +123,12 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
             },
             "metrics": metrics,
         }
+
+
+def _classes(dataset: str) -> str:
+    if dataset == UNKNOWN:
+        return "exact counts and areas, since the data set is not known"
+    return f"the classes of {'RSVQA' if dataset == 'xBEN' else 'RSVQA-'}{dataset}"
 
 
 def _metric(name: str, value: float, ci: list[float], n: int, cluster: str) -> dict[str, Any]:
@@ -162,7 +169,7 @@ def data_card(found: Evidence) -> str:
             leaked=leaked,
             split_by="" if data is None or ready else data.split_by,
             seed=found.manifest.get("seed"),
-            dataset=found.after.results["dataset"],
+            classes=_classes(found.after.results["dataset"]),
             protocol=OFFICIAL,
             blind=[
                 (label, controls[name][OFFICIAL])

@@ -22,6 +22,7 @@ from ..scoring.grammar import template, type_of
 from ..scoring.metrics import cluster_codes, type_order
 from ..scoring.pairs import Pair, pairs
 from ..scoring.protocols import judge, protocol
+from ..scoring.reply import spoken
 from ..scoring.stats import overall
 from .charts import Mark, percent_axis, strip
 from .evidence import Evidence
@@ -156,7 +157,7 @@ def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:
 def _said(who: str, text: str, right: bool, sure: float | None, w: Words) -> Said:
     return Said(
         who=w(f"cases.{who}"),
-        text=_cut(text) or w("cases.nothing"),
+        text=_cut(spoken(text).text or text) or w("cases.nothing"),
         right=right,
         mark=w("cases.right" if right else "cases.wrong"),
         confidence="" if sure is None else w("cases.confidence", value=w.percent(sure)),

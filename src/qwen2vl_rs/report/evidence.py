@@ -11,12 +11,18 @@ from ..config import Config, ImageRule, load_config
 from ..errors import RunError
 from ..files import read_json
 from ..records import Prediction
-from ..run import TRAIN_FILE, NoQuestions, questions_file, read_metrics, resume_command
+from ..run import (
+    TRAIN_FILE,
+    NoQuestions,
+    questions_file,
+    read_metrics,
+    records_no_dataset,
+    resume_command,
+)
 from ..scoring.compare import Comparison, compare_runs, match
-from ..scoring.grammar import type_of
+from ..scoring.datasets import Dataset, of_predictions
 from ..scoring.predictions import read_predictions, read_training
-from ..scoring.protocols import dataset_of
-from ..scoring.score import Gain, Results, results
+from ..scoring.score import Gain, Results, results, unreadable
 
 _OUTPUT = Path("output")
 _NAMED = 5  # runs in a hint
@@ -91,8 +97,8 @@ def from_run(
         run: the folder.
         train_questions: for the controls that see no image. None: as computed at the end of the
             run; or, where that is not there, from the run's own.
-        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None to tell by the question
-            types.
+        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None for what the predictions
+            say, or what they were scored by.
 
     Raises:
         RunError: it is no run folder, or holds no answers after training.
@@ -113,6 +119,7 @@ def from_run(
         train,
         dataset,
         stored=train_questions is None,
+        old=records_no_dataset(run),
     )
     settings = run / "config.toml"
     return Evidence(
@@ -143,8 +150,8 @@ def from_files(
         before: predictions they are compared with.
         shuffled: answers to the same questions about other images.
         train_questions: for the controls that see no image.
-        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None to tell by the question
-            types.
+        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None for what the predictions
+            say, or what they were scored by.
 
     Raises:
         DataError: a file cannot be used, or the runs have no question in common.
@@ -196,27 +203,27 @@ def _sides(
     dataset: str | None,
     *,
     stored: bool,
+    old: bool = False,
 ) -> tuple[Side, Side | None, Comparison | None]:
     """Both evaluations and their comparison, on the same questions and in the same classes.
 
     What was ``stored`` beside the files is used where it was scored so.
     """
     new, other = read_predictions(after), read_predictions(shuffled) if shuffled else None
+    known = of_predictions(after, new, dataset, old=old)
     if before is None:
-        dataset = dataset or dataset_of(map(type_of, new))
-        return _side(after, new, train, other, dataset, stored), None, None
-    old = read_predictions(before)
-    dataset = dataset or dataset_of(map(type_of, (*old, *new)))
-    comparison = compare_runs(old, new, dataset=dataset)
-    if comparison["n"] < max(len(old), len(new)):
+        return _side(after, new, train, other, known, stored), None, None
+    was = read_predictions(before)
+    comparison = compare_runs(was, new, dataset=known.name)
+    if comparison["n"] < max(len(was), len(new)):
         # figures of all questions of a run would not be those that are compared
-        _, left, right, _ = match(old, new)
-        old = [p for key, p in left.items() if key in right]
+        _, left, right, _ = match(was, new)
+        was = [p for key, p in left.items() if key in right]
         new = [p for key, p in right.items() if key in left]
         stored = False
     sides = (
-        _side(after, new, train, other, dataset, stored),
-        _side(before, old, train, None, dataset, stored),
+        _side(after, new, train, other, known, stored),
+        _side(before, was, train, None, known, stored),
     )
     return *sides, comparison
 
@@ -226,24 +233,29 @@ def _side(
     predictions: list[Prediction],
     train: Path | None,
     shuffled: list[Prediction] | None,
-    dataset: str,
+    dataset: Dataset,
     stored: bool,
 ) -> Side:
     place = file.with_name("results.json")
-    if stored and (found := _stored(place, len(predictions), dataset)):
+    if stored and (found := _stored(place, predictions, dataset)):
         return Side(file, predictions, found)
     questions = read_training(train) if train else None
     scored = results(predictions, train=questions, shuffled=shuffled, dataset=dataset)
     return Side(file, predictions, scored)
 
 
-def _stored(file: Path, n: int, dataset: str) -> Results | None:
+def _stored(file: Path, predictions: list[Prediction], dataset: Dataset) -> Results | None:
     """What was scored before; None where that is missing, incomplete or of something else."""
     found = read_json(file, damaged=None)  # scored again then
-    if not isinstance(found, dict) or not Results.__required_keys__ <= found.keys():
+    if not isinstance(found, dict):
+        return None
+    if isinstance(n := found.get("unreadable"), int):  # as it was called before
+        counted = unreadable(predictions, dataset.name)
+        found |= {"unreadable": counted, "unreadable_truth": n, "dataset_from": dataset.how}
+    if not Results.__required_keys__ <= found.keys():
         return None
     gains = [*found["visual_gain"].values(), *found["shuffled_cost"].values()]
-    if (found["n"], found["dataset"]) != (n, dataset):
+    if (found["n"], found["dataset"]) != (len(predictions), dataset.name):
         return None
     if not all(Gain.__required_keys__ <= g.keys() for g in gains):
         return None

@@ -104,7 +104,7 @@ def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
         scene=_url(Image.fromarray(done.preview), "JPEG"),
         facts=facts,
         # "<" would let a question end the script element
-        known=Markup(json.dumps(known, ensure_ascii=True).replace("<", "\\u003c")),
+        known=Markup(json.dumps(known, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")),
     )
     with atomic_write(path) as file:
         file.write(html)

@@ -84,7 +84,7 @@ def build(found: Evidence, w: Words) -> Page:
         eyebrow=w(
             "page.eyebrow" if by_image else "page.eyebrow_alone",
             protocol=OFFICIAL,
-            dataset=results["dataset"],
+            dataset=w.known("dataset", results["dataset"]),
             n=results["n"],
             clusters=results["protocols"][OFFICIAL]["clusters"],
         ),

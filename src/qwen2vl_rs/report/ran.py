@@ -9,6 +9,7 @@ from ..console import clock
 from ..scoring import score
 from ..scoring.protocols import PROTOCOLS
 from ..scoring.score import CONTROLS_OF
+from . import scores
 from .changes import LEAST, Pictures
 from .evidence import Evidence, place
 from .parts import Cell, Section, Table
@@ -111,14 +112,26 @@ def _scored(found: Evidence, w: Words) -> list[tuple[str, str]]:
     results = found.after.results
     files = [side.file for side in (found.before, found.after) if side]
     names = [str(f.relative_to(found.run)) if found.run else place(f) for f in files]
-    facts = [(w("ran.scored"), w("form.list").join(names))]
+    facts = [(w("ran.scored"), w("form.list").join(names)), (w("ran.dataset"), _classes(found, w))]
     if train := results.get("train"):
         text = w("ran.blind_fit_text", n=train["n"], dropped=train["dropped"])
         facts.append((w("ran.blind_fit"), text))
     facts += partial(found, w)
-    if n := results["unreadable"]:
+    for name, side in (("before", found.before), ("after", found.after)):
+        if side and side.results["unreadable"]["n"]:
+            title = w("ran.unreadable_answers") + w("form.in_brackets", text=w(f"head.{name}"))
+            facts.append((title, scores.causes(side.results, w)))
+    if n := results["unreadable_truth"]:
         facts.append((w("ran.unreadable"), w("ran.unreadable_text", n=n)))
     return facts
+
+
+def _classes(found: Evidence, w: Words) -> str:
+    """Whose classes apply, and how the questions were asked where they were generated."""
+    text = w.known("dataset", found.after.results["dataset"])
+    if manner := found.manifest.get("dataset", {}).get("manner"):
+        text += w("form.in_brackets", text=w("ran.generated", manner=manner))
+    return text
 
 
 def _data(manifest: dict[str, Any], w: Words) -> list[Table]:

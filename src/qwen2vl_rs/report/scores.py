@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from ..scoring.compare import Change, Paired
+from ..scoring.datasets import UNKNOWN, is_scored_by
 from ..scoring.metrics import NO_ANSWER, OTHERS, Confusion, Score
 from ..scoring.protocols import PROTOCOLS
+from ..scoring.score import Results
 from .charts import Axis, Mark, key, percent_axis, strip
 from .evidence import Evidence
 from .parts import Cell, Figure, Section, Table
@@ -44,7 +46,33 @@ def by_type(found: Evidence, w: Words) -> Section:
 
 def _notes(found: Evidence, w: Words) -> list[str]:
     notes = [w("types.pairs")] if found.comparison else []
-    return notes + [f"{term}{w('form.colon')}{text}" for term, text in partial(found, w)]
+    notes += [f"{term}{w('form.colon')}{text}" for term, text in partial(found, w)]
+    notes += dataset(found.after.results, w)
+    for name, side in (("before", found.before), ("after", found.after)):
+        if side and side.results["unreadable"]["n"]:
+            who = w(f"head.{name}") + w("form.colon") if found.before else ""
+            notes.append(who + unreadable(side.results, w))
+    return notes
+
+
+def unreadable(results: Results, w: Words) -> str:
+    """How many wrong answers could not be read, and why."""
+    return w("unreadable.text", n=results["unreadable"]["n"], causes=causes(results, w))
+
+
+def causes(results: Results, w: Words) -> str:
+    """Why wrong answers could not be read, and how many for each cause."""
+    found = results["unreadable"]["causes"].items()
+    return w("form.list").join(w(f"unreadable.{cause}", n=n) for cause, n in found)
+
+
+def dataset(results: Results, w: Words) -> list[str]:
+    """A note where nobody says whose classes apply, and it matters."""
+    if not is_scored_by(results["protocols"][OFFICIAL]["types"]):
+        return []
+    if results["dataset_from"] == "inferred":
+        return [w("dataset.inferred", dataset=results["dataset"])]
+    return [w("dataset.exact")] if results["dataset"] == UNKNOWN else []
 
 
 def partial(found: Evidence, w: Words) -> list[tuple[str, str]]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ..scoring.compare import Comparison
 from ..scoring.pairs import Pair
-from ..scoring.render import render_comparison, render_results
+from ..scoring.render import render_comparison, render_results, unreadable_note
+from ..scoring.reply import spoken
 from ..scoring.score import Results
 
 
@@ -16,7 +17,7 @@ def results_table(results: Results, protocols: Sequence[str]) -> str:
     return render_results({**results, "protocols": scores})
 
 
-def verdict(after: Results, comparison: Comparison) -> str:
+def verdict(before: Results, after: Results, comparison: Comparison) -> str:
     """Accuracy after training beside its controls, and the change, by the official protocol.
 
     The other protocols stand in ``results.json`` and ``compare.json``.
@@ -26,7 +27,8 @@ def verdict(after: Results, comparison: Comparison) -> str:
         "protocols": {"official": comparison["protocols"]["official"]},
     }
     table = results_table(after, ["official"])
-    return f"After training\n{table}\n\nChange\n{render_comparison(changed)}"
+    was = "".join(f"\n\nBefore training: {line}" for line in unreadable_note(before["unreadable"]))
+    return f"After training\n{table}{was}\n\nChange\n{render_comparison(changed)}"
 
 
 def pair_table(rows: Sequence[Pair]) -> str:
@@ -47,5 +49,5 @@ def pair_table(rows: Sequence[Pair]) -> str:
 
 def _line(text: str) -> str:
     """One line of at most 100 characters."""
-    flat = " ".join(text.split()) or "(nothing)"
+    flat = " ".join((spoken(text).text or text).split()) or "(nothing)"
     return flat if len(flat) <= 100 else flat[:99] + "…"

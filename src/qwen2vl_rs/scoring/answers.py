@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from .grammar import ATTRIBUTES, NOUN_WORDS, word_set
 from .numbers import Numbers, quantity, scan
+from .reply import CUT_OFF, UNCLEAR, spoken
 
 _LONGEST = 1000  # characters; RSVQA's answers have under 30
 
@@ -86,7 +87,8 @@ def normalise(text: str, type: str) -> str | None:
     any other                 ``yes`` or ``no`` where it opens so, else the cleaned text
     ========================  =====================================================
 
-    Normal forms are their own normal forms. ``none`` is no number: it is what a missing answer
+    Thoughts and the marks around an answer are taken off first, see `reply.spoken`. Normal forms
+    are their own normal forms. ``none`` is no number: it is what a missing answer
     looks like once printed, and a quarter to a half of all counts are zero.
 
     Args:
@@ -96,6 +98,7 @@ def normalise(text: str, type: str) -> str | None:
     Returns:
         The normal form, or None where the text is no single, clear answer of that type.
     """
+    text = spoken(text).text
     if len(text) > _LONGEST:
         return None
     answer = clean(text)
@@ -108,6 +111,31 @@ def normalise(text: str, type: str) -> str | None:
     if type == "LC":
         return answer or None
     return _yes_no(answer, presence=False) or answer or None
+
+
+def understood(reply: str, type: str, cut: bool = False) -> tuple[str, str]:
+    """How a reply is read.
+
+    Args:
+        reply: what the model gave.
+        type: of the question.
+        cut: whether it ended at the bound on its length, and not by itself.
+
+    Returns:
+        Its normal form, or else the answer in it as it stands; and why it cannot be read, one of
+        `reply.CAUSES`, empty where it can.
+    """
+    answer, normal = spoken(reply), normalise(reply, type)
+    if normal is None:
+        return answer.text[:_LONGEST], CUT_OFF if cut else answer.cause or UNCLEAR
+    return normal, CUT_OFF if cut and _goes_on(answer.text, type) else ""
+
+
+def _goes_on(text: str, type: str) -> bool:
+    """Whether more of an answer may have followed what can be read of it."""
+    if type in ("count", "area"):
+        return text.rstrip()[-1:].isdigit()
+    return type not in ("presence", "comp", "rural_urban")
 
 
 def _words(text: str) -> set[str]:

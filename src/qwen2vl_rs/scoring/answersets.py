@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..records import Sample
+from .datasets import UNKNOWN
 from .grammar import type_of
 from .numbers import bucket
 from .protocols import class_order, protocol
@@ -47,12 +48,12 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
 
     Every type takes its candidates from its training answers. Without any that have a class,
     yes/no and rural/urban are closed by themselves, counts and areas take the official buckets
-    (LR, areas) and 0 to 89 (counts of HR: Lobry et al. 2020), and any other type (xBEN's land
-    cover, types of other data) has no set.
+    (LR, areas) and 0 to 89 (counts of HR: Lobry et al. 2020); those of an unknown data set and
+    any other type (xBEN's land cover, types of other data) have no set.
 
     Args:
         train: the training questions; may be none.
-        dataset: ``LR``, ``HR`` or ``xBEN``, see `protocols.dataset_of`.
+        dataset: ``LR``, ``HR``, ``xBEN`` or ``unknown``, see `datasets.settle`.
     """
     taught: dict[str, Counter[str]] = {}
     for sample in train:
@@ -69,6 +70,8 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
 
 
 def _untaught(dataset: str) -> dict[str, list[str]]:
+    if dataset == UNKNOWN:
+        return {}
     counts = [str(n) for n in range(90)] if dataset == "HR" else [bucket(n) for n in _MIDDLES]
     return {"count": counts, "area": [bucket(n, "m2") for n in _MIDDLES]}
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..errors import DataError
 from ..records import Prediction
-from .grammar import type_of
+from .datasets import settle
 from .metrics import cluster_codes, group_codes
-from .protocols import PROTOCOLS, dataset_of, judge, protocol
+from .protocols import PROTOCOLS, judge, protocol
 from .stats import Codes, Estimate, Floats, estimate, mcnemar, overall
 
 _EXAMPLES = 5
@@ -89,7 +89,7 @@ def compare_runs(
         before: the answered questions of one run.
         after: those of the other.
         protocols: names, see `protocols`.
-        dataset: ``LR``, ``HR`` or ``xBEN``; None to tell by the question types.
+        dataset: whose classes apply; None for what the predictions say.
 
     Raises:
         DataError: no question stands in both runs, one cannot be told from another, or one id
@@ -102,7 +102,7 @@ def compare_runs(
     clusters, clustered_by = cluster_codes(pairs[0])
     found: Comparison = {
         "n": len(common),
-        "dataset": dataset or dataset_of(map(type_of, pairs[0])),
+        "dataset": dataset or settle((*pairs[0], *pairs[1])).name,
         "matched_by": matched_by,
         "clustered_by": clustered_by,
         "clusters": int(clusters.max()) + 1,

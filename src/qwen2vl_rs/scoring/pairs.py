@@ -8,7 +8,7 @@ from typing import Any
 
 from ..records import Prediction
 from .grammar import type_of
-from .protocols import dataset_of, judge, protocol
+from .protocols import judge, protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +50,15 @@ class Pair:
         return {**asdict(self), "change": self.change}
 
 
-def pairs(
-    before: Sequence[Prediction], after: Sequence[Prediction], dataset: str | None = None
-) -> list[Pair]:
+def pairs(before: Sequence[Prediction], after: Sequence[Prediction], dataset: str) -> list[Pair]:
     """Put two runs on the same questions, in the same order, side by side.
 
     Args:
         before: the answered questions of one run.
         after: those of the other.
-        dataset: ``LR``, ``HR`` or ``xBEN``; None to tell by the question types.
+        dataset: whose classes apply.
     """
     by = protocol("official")
-    dataset = dataset or dataset_of(map(type_of, after))
     right = [judge(run, by, dataset).right.tolist() for run in (before, after)]
     return [
         Pair(

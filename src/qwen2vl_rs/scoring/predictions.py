@@ -12,8 +12,10 @@ from ..data import jsonstream
 from ..data.sources import read_samples
 from ..errors import DataError
 from ..files import atomic_write
-from ..records import Prediction, Sample
+from ..jsonl import to_line
+from ..records import Prediction, Sample, dataset_name
 from .grammar import question_type
+from .reply import CAUSES
 
 _LONGEST_LINE = 1 << 20  # bytes
 _HINT = 'each line is an object like {"question": "…", "answer": "…", "prediction": "…"}'
@@ -23,7 +25,8 @@ _ASKED_HINT = 'each line is an object like {"question": "…", "answer": "…"}'
 def read_predictions(path: Path) -> list[Prediction]:
     """Read predictions; ``question``, ``answer`` and ``prediction`` are all a line needs.
 
-    A missing ``type`` is derived from the question. ``id``, ``answer`` and ``prediction`` may
+    A missing ``type`` is derived from the question; ``dataset`` names the data set whose classes
+    apply. ``id``, ``answer`` and ``prediction`` may
     be whole numbers, ``prediction`` null (no answer), and ``confidence`` is a probability or
     null. Other keys are ignored, as are empty lines and a byte order mark.
 
@@ -74,10 +77,15 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
         RunError: the folder cannot be written to.
     """
     with atomic_write(path) as file:
-        for p in predictions:
-            file.write(json.dumps(asdict(p), ensure_ascii=False) + "\n")
+        file.writelines(to_line(as_record(p)) for p in predictions)
 
 
+def as_record(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as it is written down: what need not be said is left out."""
+    return {k: v for k, v in asdict(prediction).items() if v or k not in _OPTIONAL}
+
+
+_OPTIONAL = ("unreadable", "dataset")
 _ASKED_KEYS = ("id", "image", "question", "type", "answer")
 _MAY_BE_NUMBERS = ("id", "answer", "prediction")
 
@@ -144,6 +152,10 @@ def _fields(
 def _prediction(record: dict[str, Any], path: Path, number: int) -> Prediction:
     fields = _fields(record, (*_ASKED_KEYS, "prediction", "text"), path, number, _HINT)
     fields["type"] = fields["type"] or question_type(fields["question"])
+    # other programs may use these names for something else
+    cause = record.get("unreadable")
+    fields["unreadable"] = cause if isinstance(cause, str) and cause in CAUSES else ""
+    fields["dataset"] = dataset_name(record.get("dataset"))
     return Prediction(**fields, confidence=_confidence(record.get("confidence"), path, number))
 
 

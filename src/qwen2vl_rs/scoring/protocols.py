@@ -3,7 +3,7 @@
 ============  =====================================================================================
 ``official``  Lobry et al. 2020 (RSVQA-LR, -HR) and every paper that prints count accuracy: all
               types; LR counts and HR areas in the official buckets, HR counts exact. xBEN: whole
-              answer strings (IGARSS 2021).
+              answer strings (IGARSS 2021). Of an unknown data set, counts and areas are exact.
 ``geochat``   GeoChat, TEOChat, EarthDial, GeoVLM-R1 (question-weighted average: our OA); RSGPT,
               SkyEyeGPT, LHRS-Bot (mean over types: our AA): no counts, no areas. GeoChat prints
               one column of both kinds, see ``docs/scoring.md``.
@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..records import Prediction
 from .answers import clean, normalise
+from .datasets import UNKNOWN
 from .grammar import type_of
 from .numbers import bucket, scan
+from .reply import spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +70,6 @@ class Judged:
     right: NDArray[np.bool_]
 
 
-def dataset_of(types: Iterable[str]) -> str:
-    """The data set whose buckets apply, by the types of its questions.
-
-    Only HR asks for areas, only xBEN for land cover (``LC``); all else is taken for LR, whose
-    counts are bucketed. Counts of HR on their own look like LR's: then it has to be said.
-    """
-    present = set(types)
-    return "HR" if "area" in present else "xBEN" if "LC" in present else "LR"
-
-
 def protocol(name: str) -> Protocol:
     """The protocol of a name.
 
@@ -94,15 +86,27 @@ def protocol(name: str) -> Protocol:
 
 
 def judge(predictions: Sequence[Prediction], by: Protocol, dataset: str) -> Judged:
-    """Compare each prediction with its true answer."""
+    """Compare each prediction with its true answer.
+
+    Thoughts and the marks around an answer are no part of it under any protocol.
+
+    Args:
+        predictions: answered questions.
+        by: the protocol.
+        dataset: whose classes apply: ``LR``, ``HR``, ``xBEN`` or ``unknown``.
+    """
     types = [type_of(p) for p in predictions]
     kept = [i for i, type in enumerate(types) if type not in by.excluded]
     types = [types[i] for i in kept]
     answers = [predictions[i].answer for i in kept]
-    said = [(predictions[i].text if by.said else "") or predictions[i].prediction for i in kept]
+    said = [_said(predictions[i], by) for i in kept]
     gold = [by.to_class(text, t, dataset) for text, t in zip(answers, types, strict=True)]
     predicted = [by.to_class(text, t, dataset) for text, t in zip(said, types, strict=True)]
     return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, agree(gold, predicted))
+
+
+def _said(prediction: Prediction, by: Protocol) -> str:
+    return spoken((prediction.text if by.said else "") or prediction.prediction).text
 
 
 def agree(gold: Sequence[str | None], predicted: Sequence[str | None]) -> NDArray[np.bool_]:
@@ -125,7 +129,7 @@ def _official(answer: str, type: str, dataset: str) -> str | None:
         return None
     if type == "count" and dataset == "LR" and normal.isdecimal():
         return bucket(int(normal))
-    if type == "area" and normal.removesuffix("m2").isdecimal():
+    if type == "area" and dataset != UNKNOWN and normal.removesuffix("m2").isdecimal():
         return bucket(int(normal.removesuffix("m2")), "m2")
     return normal
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .compare import Change, Comparison, Paired
-from .score import Results
+from .datasets import UNKNOWN, is_scored_by
+from .score import Results, Unreadable
 
 _CONTROLS = {
     "constant": "constant",
     "question_only": "question only",
     "shuffled_image": "shuffled image",
+}
+_CAUSES = {
+    "cut_off": "cut off",
+    "empty": "empty",
+    "no_answer": "thoughts without an answer",
+    "unclear": "no clear answer",
 }
 _NONE = "–"
 
@@ -20,7 +27,7 @@ def render_results(results: Results) -> str:
     blocks = []
     for name, score in results["protocols"].items():
         title = (
-            f"{name} ({results['dataset']}): {score['n']:,} questions, 95 % intervals "
+            f"{name} ({_classes(results['dataset'])}): {score['n']:,} questions, 95 % intervals "
             f"clustered by {results['clustered_by']} ({score['clusters']:,})"
         )
         controls = {k: v[name] for k, v in results["controls"].items() if name in v}
@@ -54,13 +61,17 @@ def render_results(results: Results) -> str:
     return "\n\n".join(blocks + _notes(results))
 
 
+def _classes(dataset: str) -> str:
+    return "data set not known" if dataset == UNKNOWN else dataset
+
+
 def render_comparison(comparison: Comparison) -> str:
     """One table per protocol: before, after, and the difference with its interval."""
     blocks = []
     for name, found in comparison["protocols"].items():
         title = (
-            f"{name} ({comparison['dataset']}): {found['n']:,} questions in both runs, 95 % "
-            f"intervals clustered by {comparison['clustered_by']} ({comparison['clusters']:,})"
+            f"{name} ({_classes(comparison['dataset'])}): {found['n']:,} questions in both runs, "
+            f"95 % intervals clustered by {comparison['clustered_by']} ({comparison['clusters']:,})"
         )
         rows = [["", "n", "before", "after", "difference", "95 %", "fixed", "broken", "p"]]
         rows += [[kind, *_change(one), *_pairs(one)] for kind, one in found["types"].items()]
@@ -85,12 +96,39 @@ def _notes(results: Results) -> list[str]:
             f"{_percent(counts['exact'])} % exact;\n  absolute error {counts['mae']:,.1f} in the "
             f"mean, {counts['median_error']:,.1f} in the median"
         )
-    if results["unreadable"]:
-        notes.append(f"true answers without a normal form, never right: {results['unreadable']:,}")
+    notes += dataset_note(results) + unreadable_note(results["unreadable"])
+    if n := results["unreadable_truth"]:
+        notes.append(f"true answers without a normal form, never right: {n:,}")
     if dropped := results.get("train", {}).get("dropped"):
         notes.append(f"training questions not used, their image is scored: {dropped:,}")
     notes += [f"left out: {name} ({why})" for name, why in results["left_out"].items()]
     return ["\n".join(notes)] if notes else []
+
+
+def dataset_note(results: Results) -> list[str]:
+    """A line where nobody says whose classes apply, and it matters."""
+    types = {kind for score in results["protocols"].values() for kind in score["types"]}
+    if not is_scored_by(types):
+        return []
+    if results["dataset_from"] == "inferred":
+        return [
+            "the data set was not recorded when this run was made; inferred from the types of its "
+            f"questions: {results['dataset']}"
+        ]
+    if results["dataset"] == UNKNOWN:
+        return [
+            "the data set is not known: counts and areas are compared exactly; name it: "
+            "--set data.dataset=LR (train, eval), --dataset LR (score, report)"
+        ]
+    return []
+
+
+def unreadable_note(unreadable: Unreadable) -> list[str]:
+    """``unreadable: 31, of these cut off: 12``, where there are any."""
+    if not unreadable["n"]:
+        return []
+    causes = (f"{_CAUSES[cause]}: {n:,}" for cause, n in unreadable["causes"].items())
+    return [f"unreadable: {unreadable['n']:,}, of these {', '.join(causes)}"]
 
 
 def _change(one: Change | Paired) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NotRequired, TypedDict
 
@@ -11,7 +12,7 @@ from ..errors import DataError
 from ..records import Prediction, Sample
 from .compare import match
 from .controls import Questions, constant, gather, question_only
-from .grammar import type_of
+from .datasets import Dataset, settle
 from .metrics import (
     Counts,
     Score,
@@ -21,7 +22,8 @@ from .metrics import (
     counts,
     score,
 )
-from .protocols import PROTOCOLS, Judged, Protocol, agree, dataset_of, judge, protocol
+from .protocols import PROTOCOLS, Judged, Protocol, agree, judge, protocol
+from .reply import CAUSES, UNCLEAR, spoken
 from .stats import Codes, overall
 
 NOT_SHUFFLED = "the model was not asked about other images"
@@ -51,19 +53,30 @@ class TrainingQuestions(TypedDict):
     dropped: int
 
 
+class Unreadable(TypedDict):
+    """Wrong answers that could not be read, and how many for each cause (`reply.CAUSES`)."""
+
+    n: int
+    causes: dict[str, int]
+
+
 class Results(TypedDict):
     """``results.json``; accuracies are fractions.
 
+    ``dataset`` is ``LR``, ``HR``, ``xBEN`` or ``unknown``; ``dataset_from`` says who says so, see
+    `datasets.Dataset`.
     ``visual_gain``: OA minus that of the question-only table; ``shuffled_cost``: OA minus that of
-    the same model shown another image. ``clustered_by`` says what a cluster is; ``unreadable``
-    counts true answers that have no normal form for their type, which nobody can get right;
-    ``left_out`` says why something that belongs here is absent.
+    the same model shown another image. ``clustered_by`` says what a cluster is;
+    ``unreadable_truth`` counts true answers that have no normal form for their type, which nobody
+    can get right; ``left_out`` says why something that belongs here is absent.
     """
 
     n: int
     dataset: str
+    dataset_from: str
     clustered_by: str
-    unreadable: int
+    unreadable: Unreadable
+    unreadable_truth: int
     protocols: dict[str, Score]
     controls: dict[str, dict[str, Score]]
     visual_gain: dict[str, Gain]
@@ -79,7 +92,7 @@ def results(
     train: Iterable[Sample] | None = None,
     shuffled: Sequence[Prediction] | None = None,
     protocols: Sequence[str] = tuple(PROTOCOLS),
-    dataset: str | None = None,
+    dataset: Dataset | None = None,
 ) -> Results:
     """Score predictions.
 
@@ -90,7 +103,7 @@ def results(
         shuffled: the same questions answered by the same model about other images; told by
             their ids, or else by the image a question belongs to.
         protocols: names, see `protocols`.
-        dataset: ``LR``, ``HR`` or ``xBEN``; None to tell by the question types.
+        dataset: whose classes apply; None for what the predictions say.
 
     Raises:
         DataError: there are no predictions.
@@ -99,13 +112,15 @@ def results(
     if not predictions:
         raise DataError("there are no predictions to score", hint="run: qwen2vl-rs eval")
     chosen = [protocol(name) for name in protocols]
-    dataset = dataset or dataset_of(map(type_of, predictions))
+    dataset = dataset or settle(predictions)
     clusters, clustered_by = cluster_codes(predictions)
     found: Results = {
         "n": len(predictions),
-        "dataset": dataset,
+        "dataset": dataset.name,
+        "dataset_from": dataset.how,
         "clustered_by": clustered_by,
-        "unreadable": _unreadable(predictions, dataset),
+        "unreadable": unreadable(predictions, dataset.name),
+        "unreadable_truth": _unreadable_truth(predictions, dataset.name),
         "protocols": {},
         "controls": {},
         "visual_gain": {},
@@ -117,7 +132,7 @@ def results(
     if pairs is None:
         found["left_out"] |= dict.fromkeys(("shuffled_image", "shuffled_cost"), NOT_SHUFFLED)
     for by in chosen:
-        judged = judge(predictions, by, dataset)
+        judged = judge(predictions, by, dataset.name)
         if not judged.types:
             found["left_out"][by.name] = NO_QUESTIONS
             continue
@@ -155,7 +170,17 @@ def _misled(
         found["shuffled_cost"][by.name] = {"n": len(lost), "OA": cost.value, "ci": cost.ci}
 
 
-def _unreadable(predictions: Sequence[Prediction], dataset: str) -> int:
+def unreadable(predictions: Sequence[Prediction], dataset: str) -> Unreadable:
+    """The wrong answers that could not be read, by cause."""
+    judged = judge(predictions, PROTOCOLS["official"], dataset)
+    causes: Counter[str] = Counter()
+    for p, predicted, right in zip(predictions, judged.predicted, judged.right, strict=True):
+        if not right and (p.unreadable or predicted is None):
+            causes[p.unreadable or spoken(p.text or p.prediction).cause or UNCLEAR] += 1
+    return {"n": causes.total(), "causes": {c: causes[c] for c in CAUSES if causes[c]}}
+
+
+def _unreadable_truth(predictions: Sequence[Prediction], dataset: str) -> int:
     return judge(predictions, PROTOCOLS["official"], dataset).gold.count(None)
 
 

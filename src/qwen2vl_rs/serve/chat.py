@@ -7,13 +7,13 @@ decoding is greedy whatever the temperature.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..jsonl import to_json
 from .intake import Upload, checked_question, data_url, whole_number
 from .limits import Limits
 from .refusal import Refusal
@@ -195,4 +195,4 @@ class Reply:
 
 
 def _event(value: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    return f"data: {to_json(value)}\n\n"

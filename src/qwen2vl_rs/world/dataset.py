@@ -6,7 +6,6 @@ files of one split the records of the others are stubs, as published.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..files import atomic_write
+from ..jsonl import to_json
 from .questions import Question
 
 SPLITS = ("train", "val", "test")
@@ -176,7 +176,7 @@ def write_lists(
             with atomic_write(path) as file:
                 file.write(f'{{"{kind}": [')
                 for n, record in enumerate(records):
-                    file.write((",\n" if n else "\n") + json.dumps(record, ensure_ascii=False))
+                    file.write((",\n" if n else "\n") + to_json(record))
                 file.write("\n]}\n")
             written.append(path)
     return written

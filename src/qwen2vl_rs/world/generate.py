@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import __version__
 from ..console import Progress, say, warn
+from ..data.notes import PLAN_FILE
 from ..data.raster import write_geotiff
 from ..errors import DataError, RunError
 from ..files import read_json, run_lock, write_json
@@ -27,7 +28,6 @@ from .questions import Asker, Manner, Question, View
 from .scene import CLASSES, make_place, write_vectors
 from .tiles import Source, tiles
 
-PLAN_FILE = "generate.json"
 #: Land uses that scenes can hold.
 LAND = CLASSES[5:]
 LOPSIDED = "questions whose wording tells the answer"
@@ -113,8 +113,8 @@ def generate(
         result = Result(folder, left_out=left_out or Counter())
         images = folder / LAYOUTS[plan.like].images
         images.mkdir(exist_ok=True)
-        made = _scenes(plan, images, workers) if plan.synthetic else _tiles(plan, images, result)
-        for picture, asked in made:
+        drawn = _scenes(plan, images, workers) if plan.synthetic else _tiles(plan, images, result)
+        for picture, asked in drawn:
             result.pictures.append(picture)
             result.questions.append(asked)
         if not result.pictures:
@@ -128,7 +128,8 @@ def generate(
             page, images, manner=plan.manner, like=plan.like, pictures=result.pictures,
             questions=result.questions, splits=result.splits, left_out=result.left_out,
         )  # fmt: skip
-        write_json(folder / PLAN_FILE, {**_written(plan), **_counted(result)})
+        dataset = {"name": plan.like.upper(), "manner": plan.manner}  # whose classes; how asked
+        write_json(folder / PLAN_FILE, {**_written(plan), "dataset": dataset, **_counted(result)})
     for reason, n in (+result.left_out).items():
         say(f"left out: {n:,} {reason}")
     total = sum(map(len, result.questions))

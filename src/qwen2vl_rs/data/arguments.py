@@ -1,0 +1,101 @@
+"""Images and questions as they are typed in one row at a terminal.
+
+Shells put all files of a pattern into the row, so what is a file has to be an image: taken for a
+question it would be answered without a word.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..errors import DataError, ImageError
+from .raster import image_size
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp", ".gif")
+"""Endings of image files: those taken from a folder, and those that no question has."""
+
+# What no question looks like: /a/b, ./a, ~/a, a/*, a/
+_PATH = re.compile(r"(?:/|\.{1,2}/|~/)\S*|\S*/\S*\*\S*|[!-~]+/")
+
+
+def images_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Tell images from questions.
+
+    Files and folders are images (of a folder, all image files in it, by name), patterns that the
+    shell left alone are the files they match, and everything else is a question.
+
+    Args:
+        words: as typed, in any order.
+
+    Returns:
+        Images, each once, and questions, in their order.
+
+    Raises:
+        DataError: a file is no image, a folder holds none, or what can only be a path is not
+            there.
+    """
+    images: list[str] = []
+    questions: list[str] = []
+    for word in words:
+        found = _images(word)
+        if found is None:
+            questions.append(word)
+        images += found or ()
+    return list(dict.fromkeys(images)), questions
+
+
+def _images(word: str) -> Sequence[str] | None:
+    """The images a word stands for; None for a question."""
+    if os.path.isdir(word):
+        return _of_folder(Path(word))
+    if os.path.exists(word):
+        return [_checked(word)]
+    suffix = os.path.splitext(word)[1].lower()
+    if not (suffix in SUFFIXES or _PATH.fullmatch(word)):
+        return None
+    if glob.has_magic(word):
+        if matched := sorted(glob.glob(word)):
+            return [image for name in matched for image in _images(name) or ()]
+        raise DataError(f"no file matches {word}", hint="check the folder and the pattern: ls")
+    raise DataError(
+        f"{word}: no such file",
+        hint="check the path, relative to the current folder; a question ends with a question mark",
+    )
+
+
+def _of_folder(folder: Path) -> list[str]:
+    try:
+        names = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise DataError(
+            f"cannot list the folder {folder}: {error.strerror}",
+            hint="name a folder that you may read",
+        ) from error
+    if not names:
+        raise DataError(
+            f"{folder} is a folder without images ({', '.join(SUFFIXES)})",
+            hint="name the image files, or the folder that holds them",
+        )
+    return [str(name) for name in names]
+
+
+def _checked(file: str) -> str:
+    """A file that is an image, or is named as one: what is wrong with that, reading it will say.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if os.path.splitext(file)[1].lower() not in SUFFIXES:
+        try:
+            image_size(file)
+        except ImageError as error:
+            raise DataError(
+                f"{file} is a file and not an image, so neither an image nor a question: "
+                f"{error.message.removeprefix(f'{file}: ')}",
+                hint="name image files and folders, then the questions in quotation marks",
+            ) from error
+    return file

@@ -1,0 +1,1 @@
+"""From questions to predictions, wherever the model is."""
