@@ -55,6 +55,7 @@ def export(
         write_form(data, form, output, view)
         click.echo(output)
         return
+    from ..model.beside import copy_tokenizer
     from ..report.export import export as copy
 
     write = None
@@ -62,5 +63,5 @@ def export(
         with needs_training():
             from ..model.merge import merge as into
         write = partial(into, base=base)
-    copy(run or Path("output/Qwen2-VL-2B"), output, base_model, write)
+    copy(run or Path("output/Qwen2-VL-2B"), output, base_model, write, copy_tokenizer)
     click.echo(output)

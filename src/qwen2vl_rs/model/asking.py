@@ -26,18 +26,18 @@ from ..scoring.controls import shuffle_images
 from ..scoring.grammar import type_of
 from ..scoring.predictions import read_predictions, write_predictions
 from ..scoring.protocols import dataset_of
+from .adapter_files import ADAPTER
 from .ahead import ahead
 from .answer import answer
 from .attention import choose
 from .closed import choose as choose_answers
 from .closed import pick_class
+from .fingerprint import fingerprint
 from .images import Pixels
 from .loader import (
-    ADAPTER,
     Base,
     attach_adapter,
     choose_device,
-    fingerprint,
     load_base,
     processes,
     read_config,

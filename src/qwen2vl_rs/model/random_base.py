@@ -28,7 +28,7 @@ from tokenizers import (
 from transformers import CONFIG_MAPPING
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from .loader import FAMILIES
+from .shapes import FAMILIES
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

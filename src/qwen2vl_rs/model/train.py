@@ -31,12 +31,12 @@ from ..run import TEST_FILE, TRAIN_FILE, checkpoints, read_metrics
 from .adapter import add_adapter
 from .attention import choose
 from .evaluate import Outcome, before_and_after
+from .fingerprint import same_base
 from .images import UnchangedImages, changed
 from .loader import (
     Base,
     choose_device,
     choose_dtype,
-    fingerprint,
     load_base,
     processes,
     read_config,
@@ -235,7 +235,7 @@ def _check_run(run: Path, config: Config, resume: bool) -> None:
     changed = _differences(_what_matters(before), _what_matters(config))
     manifest = read_json(run / "manifest.json") or {}
     known = manifest.get("base", {}).get("fingerprint")
-    if known and known != fingerprint(Path(config.model)):
+    if known and not same_base(Path(config.model), known):
         changed.append(f"the base is not the one it was started with ({before.model})")
     if changed:
         raise RunError(

@@ -28,6 +28,7 @@ def export(
     folder: Path,
     base: str | None = None,
     merge: Callable[[Path, Path], None] | None = None,
+    tokenizer: Callable[[Path, Path], None] | None = None,
 ) -> None:
     """Copy the newest checkpoint's adapter, and write ``README.md`` and ``DATA.md`` beside it.
 
@@ -36,6 +37,7 @@ def export(
         folder: where to; it must not exist, or be empty. It appears whole or not at all.
         base: name of the base on the hub; None: where `load` fetched it from.
         merge: writes the merged model of a checkpoint into a folder; None for the adapter alone.
+        tokenizer: copies the tokenizer of a checkpoint's base beside the adapter.
 
     Raises:
         RunError: no run, checkpoint or evaluation of it; the checkpoint is damaged; the folder
@@ -63,6 +65,8 @@ def export(
             merge(checkpoint, staging)
         else:
             _copy_adapter(checkpoint, staging, {**adapter, "base_model_name_or_path": base})
+            if tokenizer:
+                tokenizer(checkpoint, staging)
         card = model_card(found, base, merged=merge is not None)
         for name, text in (("README.md", card), ("DATA.md", data_card(found))):
             (staging / name).write_text(text, encoding="utf-8")
