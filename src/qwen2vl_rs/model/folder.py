@@ -47,7 +47,10 @@ _TOKENIZER = (
 _OTHERS = (CONFIG, GENERATION, PROCESSOR, PREPROCESSOR, "video_preprocessor_config.json")
 _QUANTISED = ("quantization_config", "compression_config")
 _QUANTISED_FILES = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
-_ENDINGS = ("fp8", "awq", "gptq", "int4", "int8", "4bit", "8bit", "bnb", "w4a16", "w8a8", "nvfp4")
+_ENDINGS = {
+    *("fp8", "awq", "gptq", "int4", "int8", "4bit", "8bit", "bnb", "nvfp4", "w4a16", "w8a8"),
+    "unsloth",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +184,14 @@ def quantised(folder: Path, how: str) -> ModelError:
     """The error of a base whose weights are not stored as plain numbers."""
     known = read_json(folder / HUB_MANIFEST)
     name = str(known.get("repo_id", "")) if isinstance(known, dict) else ""
-    name = name or f"Qwen/{folder.resolve().name}"
-    while (parts := name.rsplit("-", 1))[-1].lower() in _ENDINGS:
-        name = parts[0]
+    if not name and (own := folder.resolve().name).startswith("Qwen"):
+        name = f"Qwen/{own}"
+    while "-" in name and name.rpartition("-")[2].lower() in _ENDINGS:
+        name = name.rpartition("-")[0]
+    name = name or "Qwen/Qwen2-VL-2B-Instruct"
     return ModelError(
-        f"{folder} is a quantised model ({how}): training and merging need the full weights",
-        hint=f"use the model it was made from, e.g.: qwen2vl-rs load {name}",
+        f"{folder} is a quantised model ({how}): this works with full weights only",
+        hint=f"use the model it was made from: qwen2vl-rs load {name}",
     )
 
 

@@ -261,17 +261,16 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         ) from error
     placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}
     for name, weight in given.items():
-        inside = placed[tensor_name(name)]
-        if not torch.equal(inside.cpu(), weight.to(inside.dtype)):
-            raise ModelError(
-                f"the adapter in {checkpoint} was not taken over: {name}",
-                hint="this version of PEFT names layers otherwise: install another",
-            )
-    for name, weight in model.named_parameters():
-        if "lora_" in name and not torch.isfinite(weight).all():
+        inside = placed[tensor_name(name)].cpu()
+        if not torch.isfinite(inside).all():
             raise ModelError(
                 f"the adapter in {checkpoint} holds values that are no numbers",
                 hint="use an older checkpoint, or train with a lower learning rate",
+            )
+        if not torch.equal(inside, weight.to(inside.dtype)):
+            raise ModelError(
+                f"the adapter in {checkpoint} was not taken over: {name}",
+                hint="this version of PEFT names layers otherwise: install another",
             )
     return model.eval()
 
