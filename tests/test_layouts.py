@@ -128,7 +128,13 @@ def test_no_repetition_penalty_is_applied(tmp_path, capsys, image):
     assert json.loads((base / "generation_config.json").read_text())["repetition_penalty"] == 1.05
     said = ask(capsys, base, image)
     assert said == plain_base(base, name, image)
-    assert said != plain_base(base, name, image, repetition_penalty=1.05)
+    edit(base / "generation_config.json", repetition_penalty=2.0)  # one that nobody overlooks
+    assert ask(capsys, base, image) == said
+    assert plain_base(base, name, image, repetition_penalty=2.0) != said
+    merge(write_adapter(base, tmp_path / "checkpoint-1"), new(tmp_path / "merged"))
+    told = json.loads((tmp_path / "merged" / "generation_config.json").read_text())
+    assert (told["repetition_penalty"], told["do_sample"], told["temperature"]) == (1.0, False, 0.0)
+    assert not {"top_p", "top_k"} & told.keys()
 
 
 def test_templates_come_in_the_order_of_the_processor(tmp_path, capsys, image):
@@ -153,6 +159,11 @@ def test_templates_come_in_the_order_of_the_processor(tmp_path, capsys, image):
 # --- what else may lie in a folder, or stand in its files -------------------------------------
 
 
+def new(folder):
+    folder.mkdir()
+    return folder
+
+
 def edit(path, **changes):
     value = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(value | changes))
@@ -169,15 +180,14 @@ def refused(capsys, folder, image, words):
 def other_weights(base):
     """The weights of a base, all changed: read instead of them, they give other answers."""
     files = {path.name: load_file(path) for path in base.glob("model*.safetensors")}
-    return {n: -w if w.ndim > 1 else w for part in files.values() for n, w in part.items()}
+    return {
+        n: w.roll(1, 0) if w.ndim > 1 else w for part in files.values() for n, w in part.items()
+    }
 
 
-@pytest.mark.parametrize("stray", ["zz.safetensors", "model-00003-of-00003.safetensors"])
-def test_a_stray_file_of_weights_is_neither_read_nor_merged(
-    tmp_path, monkeypatch, capsys, small_base, stray
-):
-    monkeypatch.chdir(tmp_path)
-    base, image = shutil.copytree(small_base, tmp_path / "base"), write_data("images")
+def test_a_stray_file_of_weights_is_neither_read_nor_merged(tmp_path, capsys, small_base, image):
+    base = shutil.copytree(small_base, tmp_path / "base")
+    stray = "model-00003-of-00003.safetensors"
     said = ask(capsys, base, image)
     save_file(other_weights(base), base / stray, {"format": "pt"})
     assert main(["ask", str(base), str(image), QUESTION]) == 0
@@ -204,8 +214,7 @@ def test_one_whole_file_wins_over_an_index(tmp_path, capsys, small_base, image):
 def compare_merge(base, folder):
     """A merge, against W + alpha / r · B · A on what plain transformers reads of the base."""
     checkpoint = write_adapter(base, folder / "checkpoint-1")
-    (folder / "merged").mkdir()
-    merge(checkpoint, folder / "merged")
+    merge(checkpoint, new(folder / "merged"))
     network = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(network, checkpoint).merge_and_unload().state_dict()
     found = AutoModelForImageTextToText.from_pretrained(folder / "merged").state_dict()
@@ -227,8 +236,7 @@ def test_an_adapter_left_in_a_base_is_not_attached(tmp_path, capsys, small_base,
 def test_image_settings_of_a_processor_are_rewritten_and_in_the_fingerprint(tmp_path):
     base = write_published(tmp_path / "base", "Qwen2-VL-2B", "mixed")
     checkpoint = write_adapter(base, tmp_path / "checkpoint-1")
-    (tmp_path / "merged").mkdir()
-    merge(checkpoint, tmp_path / "merged")
+    merge(checkpoint, new(tmp_path / "merged"))
     for name in ("preprocessor_config.json", "processor_config.json"):
         settings = json.loads((tmp_path / "merged" / name).read_text())
         settings = settings.get("image_processor", settings)
@@ -367,8 +375,9 @@ def test_old_checkpoints_still_know_their_base(tmp_path, capsys, small_base, ima
         ("model.safetensors.index.json", {"weight_map": {}}, "no weight_map"),
         ("model.safetensors.index.json", {"weight_map": {"a": "../x.safetensors"}}, "outside"),
         ("model.safetensors.index.json", {"weight_map": {"a": "gone.safetensors"}}, "lacks"),
-        ("chat_template.json", {"chat_template": "{% for a in range(99999) %}{% for b in "
-         "range(99999) %}{{ a }}{% endfor %}{% endfor %}"}, "does not come to an end"),
+        pytest.param("chat_template.json", {"chat_template": "{% for a in range(99999) %}"
+            "{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}"},
+            "does not come to an end", marks=pytest.mark.slow),
         ("chat_template.json", {"chat_template": "{{ 'a' * 99999999999 }}"}, "come to an end"),
         ("chat_template.json", {"chat_template": "{{ 'a' * 9999999 }}"}, "come to an end"),
         ("chat_template.json", {"chat_template": "{% if %}"}, "is broken"),
@@ -418,7 +427,7 @@ ADAPTERS = {
                              "gate_proj", "down_proj", "lm_head"]}, "lacks"),
     "fewer layers": ({"layers_to_transform": [0]}, "have no place"),
     "no layer": ({"target_modules": ["nothing"]}, "have no place"),
-    "not excluded": ({"exclude_modules": None}, "lacks"),
+    "other layers": ({"exclude_modules": r".*mlp.*"}, "have no place"),
     "another kind": ({"peft_type": "LOHA"}, "is no plain LoRA"),
     "another scale": ({"use_rslora": True}, "use_rslora"),
     "changes the base": ({"init_lora_weights": "pissa"}, "init_lora_weights"),
