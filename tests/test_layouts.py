@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,7 @@ def test_from_training_to_plain_transformers(tmp_path, monkeypatch, capsys, name
     assert main(["export", "run", "--merge", "-o", "merged"]) == 0
     merged = AutoModelForImageTextToText.from_pretrained("merged", dtype=torch.float32).eval()
     assert plainly("merged", image, merged) == after  # as it says itself that it decodes
+    loads_without_torchvision("adapter", "merged")
     network = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(network, "adapter").merge_and_unload().eval()
     greedy = {"do_sample": False, "repetition_penalty": 1.0}
@@ -114,6 +117,25 @@ def test_from_training_to_plain_transformers(tmp_path, monkeypatch, capsys, name
     wanted, found = adapted.state_dict(), merged.state_dict()
     assert wanted.keys() == found.keys()
     assert all(torch.allclose(wanted[n], found[n], atol=1e-6) for n in wanted)
+
+
+def loads_without_torchvision(*folders):
+    """`AutoTokenizer` and `AutoImageProcessor` do, and `AutoProcessor` says what it wants."""
+    code = """if True:
+        import sys
+        sys.modules["torchvision"] = None  # as if it were not installed
+        from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+        for folder in sys.argv[1:]:
+            assert "image_pad" in AutoTokenizer.from_pretrained(folder).chat_template
+            assert AutoImageProcessor.from_pretrained(folder).size["longest_edge"]
+        try:
+            AutoProcessor.from_pretrained("merged")
+        except ImportError as error:
+            assert "torchvision" in str(error).lower(), error
+        else:
+            sys.exit("AutoProcessor needs torchvision no more: say so in docs/export.md")
+    """
+    subprocess.run([sys.executable, "-c", code, *folders], check=True)
 
 
 @pytest.mark.parametrize("name", ["Qwen2-VL-7B", "Qwen2.5-VL-3B", "Qwen3-VL-8B"])
@@ -363,6 +385,13 @@ def test_old_checkpoints_still_know_their_base(tmp_path, capsys, small_base, ima
         ("config.json", {"num_hidden_layers": float("nan")}, "num_hidden_layers is nan"),
         ("config.json", {"intermediate_size": 10**12}, "not [1000000000000"),
         ("config.json", {"vocab_size": 10**12}, "embed_tokens.weight is of"),
+        ("config.json", {"rms_norm_eps": float("nan")}, "'rms_norm_eps'"),
+        ("config.json", {"rope_theta": -1.0}, "rope_theta is -1"),
+        ("config.json", {"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 1]}}, "[1, 1"),
+        ("config.json", {"image_token_id": -1}, "image_token_id is -1"),
+        ("config.json", {"use_sliding_window": True}, "windows is not supported"),
+        ("config.json", {"text_config": {"quantization_config": {"quant_method": "gptq"}}}, "gptq"),
+        ("hf_quant_config.json", {"producer": "modelopt"}, "quantised model (hf_quant_config"),
         ("config.json", {"transformers_weights": "x.safetensors"}, "transformers_weights"),
         ("preprocessor_config.json", {"image_std": [0.0, 0.2, 0.2]}, "image_std is"),
         ("preprocessor_config.json", {"image_mean": [float("nan")] * 3}, "image_mean is"),

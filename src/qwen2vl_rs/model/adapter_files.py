@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import safe_open
 
 from ..errors import ModelError
-from .folder import read_object
+from .folder import first_line, read_object
 from .shapes import Shapes, plain_name
 
 ADAPTER = "adapter_model.safetensors"
@@ -72,7 +72,7 @@ def read_adapter(folder: Path) -> AdapterFiles:
                 shapes[tensor_name(name)] = tuple(file.get_slice(name).get_shape())
     except Exception as error:  # safetensors has no common error class for broken files
         raise ModelError(
-            f"the adapter in {folder} cannot be read: {str(error).splitlines()[0]}", hint=_HINT
+            f"the adapter in {folder} cannot be read: {first_line(error)}", hint=_HINT
         ) from error
     return AdapterFiles(folder, r, float(alpha), settings, shapes)
 
@@ -183,5 +183,5 @@ def _config(adapter: AdapterFiles) -> LoraConfig:
         return LoraConfig(r=adapter.r, **{key: adapter.settings.get(key) for key in keys})
     except Exception as error:  # PEFT's checks raise what they like
         raise ModelError(
-            f"{adapter.folder / SETTINGS} cannot be used: {str(error).splitlines()[0]}", hint=_HINT
+            f"{adapter.folder / SETTINGS} cannot be used: {first_line(error)}", hint=_HINT
         ) from error

@@ -133,8 +133,8 @@ def read_object(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is unreadable: {_line(error)}", hint=FETCH) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is unreadable: {first_line(error)}", hint=FETCH) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} is unreadable: it holds no JSON object", hint=FETCH)
     return value
@@ -262,5 +262,6 @@ def _image_settings(folder: Path) -> dict[str, Any] | None:
     return inner
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def first_line(error: Exception) -> str:
+    """What an error of another library says, in one line of bearable length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -26,7 +26,7 @@ from ..config import ImageRule, ViewConfig
 from ..data.raster import image_size, read_rgb
 from ..errors import ImageError, ModelError
 from ..files import sha256
-from .folder import FETCH, PREPROCESSOR, Files
+from .folder import FETCH, PREPROCESSOR, Files, first_line
 from .tree import Ints
 
 
@@ -166,7 +166,7 @@ def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReade
         )
     except Exception as error:  # whatever a wrong value makes it raise
         raise ModelError(
-            f"the image settings in {files.folder} cannot be used: {error}", hint=FETCH
+            f"the image settings in {files.folder} cannot be used: {first_line(error)}", hint=FETCH
         ) from error
     return ImageReader(processor, view.image)
 

@@ -28,10 +28,10 @@ from ..run import checkpoints, newest_checkpoint
 from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
 from .attention import Kind, implementation
 from .fingerprint import fingerprint, same_base
-from .folder import FETCH, Files, files_in_force, is_base, linked
+from .folder import FETCH, Files, files_in_force, first_line, is_base, linked
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
-from .shapes import FAMILIES, check_depth, check_shapes, linear_layers
+from .shapes import FAMILIES, check_depth, check_positions, check_shapes, linear_layers
 
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
@@ -150,11 +150,12 @@ def read_base(folder: Path) -> tuple[Files, Any]:
             config = AutoConfig.from_pretrained(place, local_files_only=True)
         config.name_or_path = str(folder)  # and not the links
         check_shapes(files, config)
+        check_positions(files, config)
     except ModelError:
         raise
     except Exception as error:  # whatever a wrong value makes the config class raise
         raise ModelError(
-            f"{folder}/config.json cannot be used: {_first_line(error)}", hint=FETCH
+            f"{folder}/config.json cannot be used: {first_line(error)}", hint=FETCH
         ) from error
     return files, config
 
@@ -188,7 +189,7 @@ def load_base(
             )
     except Exception as error:  # safetensors and transformers raise many kinds for a broken file
         raise ModelError(
-            f"the weights in {folder} cannot be read: {_first_line(error)}", hint=FETCH
+            f"the weights in {folder} cannot be read: {first_line(error)}", hint=FETCH
         ) from error
     if absent := sorted(info["missing_keys"]):
         raise ModelError(f"{folder} lacks {len(absent)} weights, e.g. {absent[0]}", hint=FETCH)
@@ -211,10 +212,6 @@ def _say_left_out(folder: Path, names: tuple[str, ...]) -> None:
     warn(
         f"{folder} holds files that are no part of its model, and are not used: {', '.join(names)}"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
@@ -256,7 +253,7 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         given = load_file(checkpoint / ADAPTER)
     except Exception as error:  # peft passes on whatever safetensors raises for a broken file
         raise ModelError(
-            f"the adapter in {checkpoint} cannot be read: {_first_line(error)}",
+            f"the adapter in {checkpoint} cannot be read: {first_line(error)}",
             hint="use an older checkpoint, or train again",
         ) from error
     placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}

@@ -24,7 +24,7 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from ..errors import ModelError
-from .folder import CONFIG, FETCH, GENERATION, Files, linked, read_object
+from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object
 from .template import try_template
 from .tree import Ints, Node
 
@@ -140,7 +140,7 @@ def _load_tokenizer(files: Files) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
     except Exception as error:  # tokenizers raises bare exceptions
         raise ModelError(
-            f"no usable tokenizer in {folder}: {str(error).splitlines()[0]}",
+            f"no usable tokenizer in {folder}: {first_line(error)}",
             hint="fetch the model again: qwen2vl-rs load",
         ) from error
     if not files.template:
@@ -163,7 +163,7 @@ def _rendered(folder: Path, tokenizer: Any) -> tuple[str, str]:
         asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
     except Exception as error:  # whatever a broken template raises
         raise ModelError(
-            f"the chat template in {folder} is broken: {error}",
+            f"the chat template in {folder} is broken: {first_line(error)}",
             hint="fetch the model again: qwen2vl-rs load --verify",
         ) from error
     return asked, answered

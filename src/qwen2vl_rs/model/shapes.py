@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from functools import lru_cache
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from transformers import (
+    CONFIG_MAPPING,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
     Qwen3VLForConditionalGeneration,
@@ -90,6 +93,29 @@ def check_shapes(files: Files, config: Any) -> None:
             )
 
 
+def check_positions(files: Files, config: Any) -> None:
+    """Refuse values with which the network would be built, and then fail or answer nonsense.
+
+    Raises:
+        ModelError: rotary positions or control tokens make no sense, or attention is by windows.
+    """
+    text = config.get_text_config()
+    rope = text.rope_parameters or {}
+    section, theta = rope.get("mrope_section"), rope.get("rope_theta")
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    wrong = ""
+    if not (isinstance(section, list) and len(section) == 3 and 2 * sum(section) == width):
+        wrong = f"mrope_section is {section}, and a head has {width} values"
+    elif not isinstance(theta, int | float) or not 0 < theta < math.inf:
+        wrong = f"rope_theta is {theta}"
+    elif not 0 <= config.image_token_id < text.vocab_size:
+        wrong = f"image_token_id is {config.image_token_id}"
+    elif getattr(text, "use_sliding_window", False):
+        wrong = "use_sliding_window is true: attention by windows is not supported"
+    if wrong:
+        raise ModelError(f"{files.folder}/config.json: {wrong}", hint=FETCH)
+
+
 def read_shapes(files: Files) -> Shapes:
     """Shape of each weight by its plain name, from the headers of the files.
 
@@ -131,10 +157,6 @@ def _wanted(config: Any) -> Shapes:
 @lru_cache(maxsize=4)
 def _skeleton(family: str, text: str) -> tuple[Shapes, Shapes]:
     """Shapes of all weights and of the linear layers of a network that is never allocated."""
-    import json
-
-    from transformers import CONFIG_MAPPING
-
     with torch.device("meta"):
         network = FAMILIES[family](CONFIG_MAPPING[family](**json.loads(text)))
     layers: Shapes = {
