@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,8 @@ def write_random_base(
     config = _config(family, size, ids, words_known)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = FAMILIES[family](CONFIG_MAPPING[family](**config))
+        # of a copy: it puts defaults into what it is given, which no published file has
+        model = FAMILIES[family](CONFIG_MAPPING[family](**deepcopy(config)))
     # The head is tied to the embeddings: with words of length 2 a hidden state can point at one
     # of them clearly enough to be learnt; at the initial length no word can get above 5 %.
     words = model.get_input_embeddings().weight.data
