@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def test_from_training_to_plain_transformers(tmp_path, monkeypatch, capsys, name
     assert main(["export", "run", "--merge", "-o", "merged"]) == 0
     merged = AutoModelForImageTextToText.from_pretrained("merged", dtype=torch.float32).eval()
     assert plainly("merged", image, merged) == after  # as it says itself that it decodes
+    assert ask(capsys, "merged", image) == ask(capsys, "adapter", image) == after
     loads_without_torchvision("adapter", "merged")
     network = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(network, "adapter").merge_and_unload().eval()
@@ -335,6 +337,7 @@ def test_every_byte_of_the_weights_counts(tmp_path, small_base):
 
 
 def test_large_weights_are_read_once(tmp_path, monkeypatch, small_base):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     base = shutil.copytree(small_base, tmp_path / "base")
     index = json.loads((base / "model.safetensors.index.json").read_text())
     noise = np.random.default_rng(0).integers(0, 99, 17 << 20, dtype=np.int32)
@@ -351,6 +354,12 @@ def test_large_weights_are_read_once(tmp_path, monkeypatch, small_base):
     for path in base.glob("*.safetensors"):
         path.touch()
     assert fingerprint(base) == known  # and only while the files are as they were
+    (base / ".qwen2vl-rs-digests.json").unlink()
+    (base / ".qwen2vl-rs-digests.json").mkdir()  # cannot be written to
+    assert fingerprint(base) == known
+    cache = Path(os.environ["XDG_CACHE_HOME"]) / "qwen2vl-rs"
+    remembered = [json.loads(path.read_text()) for path in cache.glob("digests-*.json")]
+    assert [set(one) for one in remembered] == [set(digests)]
 
 
 def test_old_checkpoints_still_know_their_base(tmp_path, capsys, small_base, image):

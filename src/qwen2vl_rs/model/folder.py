@@ -47,6 +47,11 @@ _TOKENIZER = (
 _OTHERS = (CONFIG, GENERATION, PROCESSOR, PREPROCESSOR, "video_preprocessor_config.json")
 _QUANTISED = ("quantization_config", "compression_config")
 _QUANTISED_FILES = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
+_SMALLEST = {
+    "qwen2_vl": "Qwen/Qwen2-VL-2B-Instruct",
+    "qwen2_5_vl": "Qwen/Qwen2.5-VL-3B-Instruct",
+    "qwen3_vl": "Qwen/Qwen3-VL-2B-Instruct",
+}
 _ENDINGS = {
     *("fp8", "awq", "gptq", "int4", "int8", "4bit", "8bit", "bnb", "nvfp4", "w4a16", "w8a8"),
     "unsloth",
@@ -145,10 +150,20 @@ def linked(files: tuple[Path, ...]) -> Iterator[Path]:
     """A temporary folder with links to some files, for loaders that take what they find.
 
     transformers attaches an adapter that lies beside the weights, for instance.
+
+    Raises:
+        ModelError: no links can be made in the temporary folder.
     """
-    with tempfile.TemporaryDirectory(prefix="model-") as name:
-        for path in files:
-            os.symlink(path.resolve(), Path(name) / path.name)
+    with contextlib.ExitStack() as stack:
+        try:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="model-"))
+            for path in files:
+                os.symlink(path.resolve(), Path(name) / path.name)
+        except OSError as error:
+            raise ModelError(
+                f"cannot make links in a temporary folder: {first_line(error)}",
+                hint="name another in the environment variable TMPDIR",
+            ) from error
         yield Path(name)
 
 
@@ -177,10 +192,11 @@ def _refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
     method = next((one.get("quant_method") for one in found if isinstance(one, dict)), None)
     beside = [name for name in _QUANTISED_FILES if (folder / name).exists()]
     if found or beside:
-        raise quantised(folder, str(method) if method else beside[0] if beside else _QUANTISED[0])
+        how = str(method) if method else beside[0] if beside else _QUANTISED[0]
+        raise quantised(folder, config, how)
 
 
-def quantised(folder: Path, how: str) -> ModelError:
+def quantised(folder: Path, config: dict[str, Any], how: str) -> ModelError:
     """The error of a base whose weights are not stored as plain numbers."""
     known = read_json(folder / HUB_MANIFEST)
     name = str(known.get("repo_id", "")) if isinstance(known, dict) else ""
@@ -188,7 +204,7 @@ def quantised(folder: Path, how: str) -> ModelError:
         name = f"Qwen/{own}"
     while "-" in name and name.rpartition("-")[2].lower() in _ENDINGS:
         name = name.rpartition("-")[0]
-    name = name or "Qwen/Qwen2-VL-2B-Instruct"
+    name = name or _SMALLEST.get(str(config.get("model_type")), _SMALLEST["qwen2_vl"])
     return ModelError(
         f"{folder} is a quantised model ({how}): this works with full weights only",
         hint=f"use the model it was made from: qwen2vl-rs load {name}",

@@ -187,6 +187,8 @@ def load_base(
                 use_safetensors=True,
                 output_loading_info=True,
             )
+    except ModelError:
+        raise
     except Exception as error:  # safetensors and transformers raise many kinds for a broken file
         raise ModelError(
             f"the weights in {folder} cannot be read: {first_line(error)}", hint=FETCH
@@ -196,7 +198,8 @@ def load_base(
     model = model.to(device).eval().requires_grad_(False)
     model.config.name_or_path = model.name_or_path = str(folder)
     for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
+        # one number first: no second tensor as large as the largest
+        if not weight.sum(dtype=torch.float32).isfinite() and not weight.isfinite().all():
             raise ModelError(f"{folder}: {name} holds values that are no numbers", hint=FETCH)
     return Base(
         folder=folder,

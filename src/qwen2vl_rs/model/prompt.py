@@ -138,6 +138,8 @@ def _load_tokenizer(files: Files) -> Any:
     try:
         with linked((folder / CONFIG, *files.tokenizer)) as place:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+    except ModelError:
+        raise
     except Exception as error:  # tokenizers raises bare exceptions
         raise ModelError(
             f"no usable tokenizer in {folder}: {first_line(error)}",

@@ -129,7 +129,9 @@ def read_shapes(files: Files) -> Shapes:
                 for name in file.keys():  # noqa: SIM118
                     part = file.get_slice(name)
                     if part.get_dtype() not in _PLAIN:
-                        raise quantised(files.folder, f"{name} is of type {part.get_dtype()}")
+                        raise quantised(
+                            files.folder, files.config, f"{name} is of type {part.get_dtype()}"
+                        )
                     if plain_name(name) in shapes:
                         raise ModelError(
                             f"{files.folder} holds {name} twice, in {path.name} and before",
