@@ -49,6 +49,7 @@ MODELS = {
     "Qwen2.5-VL-3B": Model("qwen2_5_vl", True),
     "Qwen2.5-VL-7B": Model("qwen2_5_vl", False),
     "Qwen3-VL-2B": Model("qwen3_vl", True),
+    "Qwen3-VL-4B": Model("qwen3_vl", True),
     "Qwen3-VL-8B": Model("qwen3_vl", False),
 }
 LAYOUTS = ("published", "saved", "mixed")

@@ -413,6 +413,7 @@ def test_old_checkpoints_still_know_their_base(tmp_path, capsys, small_base, ima
         ("model.safetensors.index.json", {"weight_map": {}}, "no weight_map"),
         ("model.safetensors.index.json", {"weight_map": {"a": "../x.safetensors"}}, "outside"),
         ("model.safetensors.index.json", {"weight_map": {"a": "gone.safetensors"}}, "lacks"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.T"}}, "code of its own"),
         pytest.param("chat_template.json", {"chat_template": "{% for a in range(99999) %}"
             "{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}"},
             "does not come to an end", marks=pytest.mark.slow),

@@ -94,8 +94,7 @@ class Files:
     @property
     def tokenizer(self) -> tuple[Path, ...]:
         """The files of the tokenizer, but for chat templates."""
-        versions = read_object(self.folder / TOKENIZER_CONFIG).get("fast_tokenizer_files", ())
-        names = {*_TOKENIZER, *(name for name in versions if isinstance(name, str))}
+        names = _tokenizer_names(self.folder)
         return tuple(path for path in self.others if path.name in names)
 
 
@@ -110,8 +109,12 @@ def files_in_force(folder: Path) -> Files:
         what = "has no config.json" if folder.is_dir() else "does not exist"
         raise ModelError(f"{folder} is no model: it {what}", hint="fetch one: qwen2vl-rs load")
     config = read_object(folder / CONFIG)
-    if "auto_map" in config:
-        raise ModelError(f"{folder} wants to run code of its own (auto_map), which is refused")
+    for name in (CONFIG, TOKENIZER_CONFIG, PROCESSOR, PREPROCESSOR):
+        if "auto_map" in read_object(folder / name):
+            raise ModelError(
+                f"{folder} wants to run code of its own (auto_map in {name}), which is refused",
+                hint="use a model that transformers knows: qwen2vl-rs load",
+            )
     _refuse_quantised(folder, config)
     if config.get("transformers_weights"):
         raise ModelError(
@@ -121,8 +124,7 @@ def files_in_force(folder: Path) -> Files:
         )
     weights, index = _weights(folder)
     template, source = _template(folder)
-    versions = read_object(folder / TOKENIZER_CONFIG).get("fast_tokenizer_files", ())
-    names = [*_TOKENIZER, *_OTHERS, *(v for v in versions if isinstance(v, str)), *source]
+    names = [*_tokenizer_names(folder), *_OTHERS, *source]
     others = {folder / name for name in names if (folder / name).is_file()}
     settings = _image_settings(folder)
     return Files(folder, config, weights, index, tuple(sorted(others)), template, settings)
@@ -184,6 +186,12 @@ def write_template(files: Files, folder: Path) -> None:
 def is_base(folder: Path) -> bool:
     """Whether a folder looks like a whole model, whatever else lies in it."""
     return (folder / CONFIG).is_file() and any((folder / n).is_file() for n in (WEIGHTS, INDEX))
+
+
+def _tokenizer_names(folder: Path) -> set[str]:
+    """The usual files, and those that the settings name for versions of transformers."""
+    more = read_object(folder / TOKENIZER_CONFIG).get("fast_tokenizer_files") or ()
+    return {*_TOKENIZER, *(n for n in more if isinstance(n, str) and n == Path(n).name)}
 
 
 def _refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
