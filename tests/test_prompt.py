@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.errors import ModelError
-from qwen2vl_rs.model.loader import read_config
+from qwen2vl_rs.model.loader import read_base
 from qwen2vl_rs.model.prompt import load_prompt_format
 
 INSTRUCTION = ViewConfig().instruction
@@ -16,7 +16,7 @@ INSTRUCTION = ViewConfig().instruction
 @pytest.fixture(scope="module", params=["small", "real"])
 def prompts(request, small_base, real_base):
     folder = small_base if request.param == "small" else real_base
-    return load_prompt_format(folder, read_config(folder), INSTRUCTION)
+    return load_prompt_format(*read_base(folder), INSTRUCTION)
 
 
 def test_pieces_join_to_the_chat_template(prompts):
@@ -55,15 +55,14 @@ def test_control_lookalikes_have_the_ids_of_plain_text(prompts):
 def test_special_ids_come_from_the_base(small_base, real_base):
     found = []
     for folder in (small_base, real_base):
-        config = read_config(folder)
-        prompts = load_prompt_format(folder, config, "")
+        prompts = load_prompt_format(*read_base(folder), "")
         found.append((prompts.image_id, prompts.end_id))
     assert found[1] == (151655, 151645)
     assert found[0] != found[1]
 
 
 def test_generation_stops_at_every_end_token_of_the_base(small_base):
-    prompts = load_prompt_format(small_base, read_config(small_base), "")
+    prompts = load_prompt_format(*read_base(small_base), "")
     names = prompts.tokenizer.convert_ids_to_tokens(sorted(prompts.stop_ids))
     assert names == ["<|endoftext|>", "<|im_end|>"]
 
@@ -86,4 +85,4 @@ def test_a_base_without_chat_format_is_refused(small_base, tmp_path, change, wor
         path = folder / "tokenizer_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=words):
-        load_prompt_format(folder, read_config(folder), "")
+        load_prompt_format(*read_base(folder), "")

@@ -14,7 +14,8 @@ from peft.tuners.lora import LoraLayer
 from ..config import LoraSettings
 from ..console import say
 from ..errors import ConfigError
-from .loader import FAMILIES, quiet_peft
+from .loader import quiet_peft
+from .shapes import FAMILIES
 
 _LANES = 4  # 16-bit lanes in a 64-bit random number
 _STEPS = 1 << 16

@@ -19,18 +19,18 @@ from ..records import Prediction, Sample
 from ..scoring.answersets import AnswerSet, answer_sets
 from ..scoring.datasets import Dataset
 from ..scoring.grammar import type_of
+from .adapter_files import ADAPTER
 from .ahead import ahead
 from .answer import answer
 from .attention_check import Heads, choose
 from .closed import choose as choose_answers
 from .closed import pick_class
+from .fingerprint import fingerprint
 from .images import Pixels
 from .loader import (
-    ADAPTER,
     Base,
     attach_adapter,
     choose_device,
-    fingerprint,
     load_base,
     processes,
     read_config,

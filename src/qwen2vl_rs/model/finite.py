@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from ..errors import ModelError
+from .folder import Files
 
 
 def require_numbers(values: Iterable[float], question: str, image: str) -> None:
@@ -37,12 +37,12 @@ def require_numbers(values: Iterable[float], question: str, image: str) -> None:
         )
 
 
-def require_finite_weights(model: Any, folder: Path) -> None:
+def require_finite_weights(model: Any, files: Files) -> None:
     """Refuse weights that are not all numbers.
 
     Args:
         model: the network as it was loaded.
-        folder: where from.
+        files: where from.
 
     Raises:
         ModelError: a value is NaN or infinite; it names the tensor and its file.
@@ -50,18 +50,19 @@ def require_finite_weights(model: Any, folder: Path) -> None:
     broken = [name for name, tensor in _tensors(model) if not _is_finite(tensor)]
     if not broken:
         return
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in files.weights:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not _is_finite(tensor):
                     raise ModelError(
-                        f"the weights in {folder} are damaged: {name} in {path.name} holds values "
-                        "that are not numbers",
+                        f"the weights in {files.folder} are damaged: {name} in {path.name} "
+                        "holds values that are not numbers",
                         hint="fetch the model again: qwen2vl-rs load --verify",
                     )
+    dtype = next(iter(_tensors(model)))[1].dtype
     raise ModelError(
-        f"the weights in {folder} overflow in {next(iter(_tensors(model)))[1].dtype}: {broken[0]}",
+        f"the weights in {files.folder} overflow in {dtype}: {broken[0]}",
         hint="use a wider type: --set training.bf16=true, or false for float32",
     )
 

@@ -26,6 +26,7 @@ from ..config import ImageRule, ViewConfig
 from ..data.raster import image_size, read_rgb
 from ..errors import ImageError, ModelError
 from ..files import sha256
+from .folder import FETCH, PREPROCESSOR, Files, first_line
 from .tree import Ints
 
 
@@ -150,26 +151,63 @@ def changed(paths: Sequence[str]) -> ImageError:
     )
 
 
-def load_image_reader(folder: Path, view: ViewConfig) -> ImageReader:
-    """Read a base's preprocessor settings and put the view's pixel bounds in force.
+def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReader:
+    """Take a base's image settings and put the view's pixel bounds in force.
 
     Raises:
-        ModelError: ``preprocessor_config.json`` is missing or unreadable.
+        ModelError: there are no settings, or they are unusable or not those of the vision tower.
     """
+    settings = files.image_settings
+    if settings is None:
+        raise ModelError(f"{files.folder} has no {PREPROCESSOR}", hint=FETCH)
+    _check_settings(files, settings, config.vision_config)
     try:
-        processor = Qwen2VLImageProcessorPil.from_pretrained(
-            folder,
-            local_files_only=True,
-            # by these names: those in the file would win over ``size``
-            min_pixels=view.min_pixels,
-            max_pixels=view.max_pixels,
+        # by these names: those in the file would win over ``size``
+        processor = Qwen2VLImageProcessorPil.from_dict(
+            settings, min_pixels=view.min_pixels, max_pixels=view.max_pixels
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # whatever a wrong value makes it raise
         raise ModelError(
-            f"no usable preprocessor_config.json in {folder}",
-            hint="fetch the model again: qwen2vl-rs load",
+            f"the image settings in {files.folder} cannot be used: {first_line(error)}", hint=FETCH
         ) from error
     return ImageReader(processor, view.image)
+
+
+def bounded(settings: Mapping[str, Any], view: ViewConfig) -> dict[str, Any]:
+    """Image settings with the view's pixel bounds, in each form in which programs read them."""
+    low, high = view.min_pixels, view.max_pixels
+    size = {"shortest_edge": low, "longest_edge": high}
+    return {**settings, "min_pixels": low, "max_pixels": high, "size": size}
+
+
+def _check_settings(files: Files, settings: Mapping[str, Any], vision: Any) -> None:
+    """Refuse values that would turn every image into something that is none."""
+    kind = str(settings.get("image_processor_type", "Qwen2VLImageProcessor"))
+    wrong = [] if kind.startswith("Qwen2VLImageProcessor") else [("image_processor_type", kind)]
+    for name in ("image_mean", "image_std"):
+        values = settings.get(name, (0.5, 0.5, 0.5))
+        sound = isinstance(values, list | tuple) and len(values) == 3 and all(map(_finite, values))
+        if not sound or (name == "image_std" and min(values) <= 0):
+            wrong.append((name, values))
+    factor = settings.get("rescale_factor", 1 / 255)
+    if not _finite(factor) or factor <= 0:
+        wrong.append(("rescale_factor", factor))
+    cuts = {
+        "patch_size": vision.patch_size,
+        "temporal_patch_size": vision.temporal_patch_size,
+        "merge_size": vision.spatial_merge_size,
+    }
+    for name, value in cuts.items():
+        if name in settings and settings[name] != value:
+            wrong.append((name, f"{settings[name]!r}, and the vision tower's {value}"))
+    if wrong:
+        name, value = wrong[0]
+        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=FETCH)
+
+
+def _finite(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
 
 
 def root_positions(head: int, grid: tuple[int, int, int], merge: int, tail: int) -> Ints:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import functools
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,42 +14,27 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from peft import PeftModel
-from safetensors import safe_open
-from transformers import (
-    AutoConfig,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2VLForConditionalGeneration,
-    Qwen3VLForConditionalGeneration,
-)
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file
+from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
-from ..console import set_quiet
+from ..console import set_quiet, warn
 from ..errors import ModelError, RunError
-from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, sha256, write_json
+from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
 from ..run import checkpoints, newest_checkpoint
+from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
 from .attention import Kind, implementation
+from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
+from .folder import FETCH, Files, files_in_force, first_line, is_base, linked
 from .images import ImageReader, load_image_reader
 from .precision import choose_precision
 from .prompt import PromptFormat, load_prompt_format
+from .shapes import FAMILIES, check_depth, check_positions, check_shapes, linear_layers
 from .usage import checkpoint_readme
 
-FAMILIES = {
-    "qwen2_vl": Qwen2VLForConditionalGeneration,
-    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
-    "qwen3_vl": Qwen3VLForConditionalGeneration,
-}
-_SMALL_FILES = (
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-ADAPTER = "adapter_model.safetensors"
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
 hf_logging.set_verbosity_error()
@@ -118,69 +102,39 @@ def read_config(folder: Path) -> Any:
     """Read and check the configuration of a base.
 
     Raises:
-        ModelError: no such folder, no model in it, another architecture, or remote code.
+        ModelError: see `read_base`.
     """
-    if not (folder / "config.json").is_file():
-        what = "has no config.json" if folder.is_dir() else "does not exist"
-        raise ModelError(f"{folder} is no model: it {what}", hint="fetch one: qwen2vl-rs load")
-    try:
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        family = raw["model_type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder}/config.json is unreadable or names no model_type") from error
+    return read_base(folder)[1]
+
+
+def read_base(folder: Path) -> tuple[Files, Any]:
+    """Find the files of a base that are in force, and check its configuration against them.
+
+    Raises:
+        ModelError: no such folder, no model in it, another architecture, remote code, quantised
+            weights, or weights that are not those of the configuration.
+    """
+    files = files_in_force(folder)
+    family = files.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ModelError(
             f"{folder} is a {family} model; this works with {', '.join(FAMILIES)}",
             hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
-    if "auto_map" in raw:
-        raise ModelError(f"{folder} wants to run code of its own (auto_map), which is refused")
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{folder} has no safetensors weights (pickled weights are not read)",
-            hint="fetch the model again: qwen2vl-rs load",
-        )
+    check_depth(files)
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        with linked(files.others) as place:
+            config = AutoConfig.from_pretrained(place, local_files_only=True)
+        config.name_or_path = str(folder)  # and not the links
+        check_shapes(files, config)
+        check_positions(files, config)
+    except ModelError:
+        raise
     except Exception as error:  # whatever a wrong value makes the config class raise
         raise ModelError(
-            f"{folder}/config.json cannot be used: {str(error).splitlines()[0]}",
-            hint="fetch the model again: qwen2vl-rs load --verify",
+            f"{folder}/config.json cannot be used: {first_line(error)}", hint=FETCH
         ) from error
-    _check_shapes(folder, config)
-    return config
-
-
-def _check_shapes(folder: Path, config: Any) -> None:
-    """Refuse weights of another size before a network of the wrong size is built.
-
-    Raises:
-        ModelError: the embeddings in the files are not those of the configuration.
-    """
-    text = config.get_text_config()
-    expected = [text.vocab_size, text.hidden_size]
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt") as file:
-                names = [n for n in file.keys() if n.endswith("embed_tokens.weight")]  # noqa: SIM118
-                shapes = [file.get_slice(n).get_shape() for n in names]
-        except Exception as error:  # safetensors has no common error class for broken files
-            raise ModelError(
-                f"the weights in {folder} cannot be read: {path.name}: {error}",
-                hint="fetch the model again: qwen2vl-rs load --verify",
-            ) from error
-        if any(shape != expected for shape in shapes):
-            raise ModelError(
-                f"the weights in {folder} are not those of its config.json: embeddings of "
-                f"{shapes[0]}, not {expected}",
-                hint="fetch the model again: qwen2vl-rs load --verify",
-            )
-        if shapes:
-            return
-    raise ModelError(
-        f"{folder} lacks the weights embed_tokens.weight",
-        hint="fetch the model again: qwen2vl-rs load --verify",
-    )
+    return files, config
 
 
 def load_base(
@@ -193,59 +147,48 @@ def load_base(
     """Load a base, ready for use on a device.
 
     Raises:
-        ModelError: see `read_config`; also for weights that are missing, broken or no numbers.
+        ModelError: see `read_base`; also for weights that are missing, broken or no numbers.
     """
-    config = read_config(folder)
+    files, config = read_base(folder)
+    if files.left_out:
+        _say_left_out(folder, files.left_out)
     device = device or choose_device()
     try:
-        model, info = FAMILIES[config.model_type].from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype or choose_precision(device).weights,
-            attn_implementation=implementation(attention),
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with linked(files.all) as place:
+            model, info = FAMILIES[config.model_type].from_pretrained(
+                place,
+                config=config,
+                dtype=dtype or choose_precision(device).weights,
+                attn_implementation=implementation(attention),
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except ModelError:
+        raise
     except Exception as error:  # safetensors and transformers raise many kinds for a broken file
         raise ModelError(
-            f"the weights in {folder} cannot be read: {str(error).splitlines()[0]}",
-            hint="fetch the model again: qwen2vl-rs load --verify",
+            f"the weights in {folder} cannot be read: {first_line(error)}", hint=FETCH
         ) from error
     if absent := sorted(info["missing_keys"]):
-        raise ModelError(
-            f"{folder} lacks {len(absent)} weights, e.g. {absent[0]}",
-            hint="fetch the model again: qwen2vl-rs load --verify",
-        )
-    model = model.to(device)
-    require_finite_weights(model, folder)
+        raise ModelError(f"{folder} lacks {len(absent)} weights, e.g. {absent[0]}", hint=FETCH)
+    model = model.to(device).eval().requires_grad_(False)
+    model.config.name_or_path = model.name_or_path = str(folder)
+    require_finite_weights(model, files)
     return Base(
         folder=folder,
-        model=model.eval().requires_grad_(False),
-        prompts=load_prompt_format(folder, config, view.instruction),
-        images=load_image_reader(folder, view),
+        model=model,
+        prompts=load_prompt_format(files, config, view.instruction),
+        images=load_image_reader(files, config, view),
         fingerprint=fingerprint(folder),
     )
 
 
-def fingerprint(folder: Path) -> str:
-    """Digest that tells bases apart in a moment.
-
-    It covers all small files that decide an answer, and names, headers and samples of the
-    weights.
-    """
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for name in _SMALL_FILES:
-        if (folder / name).is_file():
-            digest.update(f"{name}:{sha256(folder / name)}".encode())
-    for path in sorted(folder.glob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}".encode())
-        with path.open("rb") as file:
-            for part in range(64):
-                file.seek(size * part // 64)
-                digest.update(file.read(4096))
-    return digest.hexdigest()
+@functools.cache
+def _say_left_out(folder: Path, names: tuple[str, ...]) -> None:
+    warn(
+        f"{folder} holds files that are no part of its model, and are not used: {', '.join(names)}"
+    )
 
 
 def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
@@ -255,7 +198,7 @@ def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
         ModelError: it holds another one, or none.
     """
     read_config(folder)
-    if fingerprint(folder) != card.fingerprint:
+    if not same_base(folder, card.fingerprint):
         raise ModelError(
             f"{checkpoint} was trained on another base ({card.base}), not on {folder}",
             hint=f"name its base: --model {card.base}",
@@ -274,19 +217,34 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
         raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
     require_base(base.folder, checkpoint, card)
+    adapter = read_adapter(checkpoint)
+    names = adapted_layers(adapter, linear_layers(base.model.config))
+    plain = LoraConfig(
+        r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
+    )
     try:
         with quiet_peft():
-            model = PeftModel.from_pretrained(base.model, checkpoint, local_files_only=True)
+            model = PeftModel.from_pretrained(
+                base.model, checkpoint, config=plain, local_files_only=True
+            )
+        given = load_file(checkpoint / ADAPTER)
     except Exception as error:  # peft passes on whatever safetensors raises for a broken file
         raise ModelError(
-            f"the adapter in {checkpoint} cannot be read: {str(error).splitlines()[0]}",
+            f"the adapter in {checkpoint} cannot be read: {first_line(error)}",
             hint="use an older checkpoint, or train again",
         ) from error
-    for name, weight in model.named_parameters():
-        if "lora_" in name and not torch.isfinite(weight).all():
+    placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}
+    for name, weight in given.items():
+        inside = placed[tensor_name(name)].cpu()
+        if not torch.isfinite(inside).all():
             raise ModelError(
                 f"the adapter in {checkpoint} holds values that are no numbers",
                 hint="use an older checkpoint, or train with a lower learning rate",
+            )
+        if not torch.equal(inside, weight.to(inside.dtype)):
+            raise ModelError(
+                f"the adapter in {checkpoint} was not taken over: {name}",
+                hint="this version of PEFT names layers otherwise: install another",
             )
     return model.eval()
 
@@ -312,10 +270,10 @@ def write_card(
     }
     write_json(checkpoint / CARD, value)
     # PEFT writes the base as it was named on the command line, and an empty model card
-    name = (read_json(base.folder / HUB_MANIFEST) or {}).get("repo_id")
-    adapter = read_json(checkpoint / "adapter_config.json") or {}
+    name = (read_json(base.folder / HUB_MANIFEST, damaged=None) or {}).get("repo_id")
+    adapter = read_json(checkpoint / SETTINGS) or {}
     adapter["base_model_name_or_path"] = name or value["base"]
-    write_json(checkpoint / "adapter_config.json", adapter)
+    write_json(checkpoint / SETTINGS, adapter)
     _save_tokenizer(base.prompts.tokenizer, checkpoint)
     with atomic_write(checkpoint / "README.md") as file:
         file.write(checkpoint_readme(view, name))
@@ -358,7 +316,17 @@ def read_card(checkpoint: Path) -> CheckpointCard:
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint meant by a folder: itself, or the newest of a run; None for a base."""
-    if (folder / CARD).is_file() or (folder / "adapter_config.json").is_file():
+    """The checkpoint meant by a folder: itself, or the newest of a run; None for a base.
+
+    Raises:
+        ModelError: the folder holds a whole model and a checkpoint, and so could mean either.
+    """
+    whole = is_base(folder)
+    if whole and (folder / CARD).is_file():
+        raise ModelError(
+            f"{folder} holds both a whole model and an adapter trained here",
+            hint=f"move {ADAPTER}, {SETTINGS} and {CARD} into a folder of their own",
+        )
+    if (folder / CARD).is_file() or (not whole and (folder / SETTINGS).is_file()):
         return folder
     return newest_checkpoint(folder) if checkpoints(folder) else None

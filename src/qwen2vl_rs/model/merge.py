@@ -8,31 +8,39 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ..config import ViewConfig
 from ..console import Progress
 from ..errors import ModelError
-from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json
-from .loader import ADAPTER, read_card, require_base
-from .usage import TEMPLATE
+from ..files import CHECKSUMS, damage, write_json
+from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
+from .folder import (
+    GENERATION,
+    PREPROCESSOR,
+    PROCESSOR,
+    Files,
+    read_object,
+    write_template,
+)
+from .images import bounded
+from .loader import read_base, read_card, require_base
+from .shapes import linear_layers, plain_name
 
-# Of a checkpoint, in place of the base's: the view's pixel bounds, and the template in force.
-_OWN = ("preprocessor_config.json", TEMPLATE)
-_NOT_THE_MODEL = ("README.md", HUB_MANIFEST, CHECKSUMS)
-# Forms of LoRA in which the change of a weight is not scale · B · A.
-_OTHER_FORMS = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save",
-                "fan_in_fan_out", "use_qalora", "layer_replication")  # fmt: skip
+_SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "penalty_alpha",
+             "num_beams", "no_repeat_ngram_size", "repetition_penalty")  # fmt: skip
 
 
 def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     """Write a base with a checkpoint's adapter merged into it.
 
     A changed weight is W + alpha / r · B · A, reckoned in float32 and rounded once to the type in
-    which the base stores it (Hu et al., 2021, "LoRA", section 4.1).
+    which the base stores it (Hu et al., 2021, "LoRA", section 4.1). Only files in force are
+    copied (see `model.folder`); the settings around the weights are those under which the
+    adapter was trained and measured.
 
     Args:
         checkpoint: the checkpoint.
@@ -50,73 +58,66 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
             f"the base of {checkpoint} is no longer at {base}",
             hint="say where it is: --base FOLDER",
         )
+    files, config = read_base(base)
     require_base(base, checkpoint, card)
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
         raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
-    pairs, scale = _read_adapter(checkpoint)
-    shards = sorted(base.glob("*.safetensors"))
-    for path in sorted(base.iterdir()):
-        if path.is_file() and path not in shards and path.name not in _NOT_THE_MODEL:
-            shutil.copyfile(path, folder / path.name)
-    for name in _OWN:
-        if (checkpoint / name).is_file():
-            shutil.copyfile(checkpoint / name, folder / name)
-    with Progress("merging", len(shards), "files") as bar:
-        for shard in shards:
-            _merge_shard(shard, folder / shard.name, pairs, scale)
+    adapter = read_adapter(checkpoint)
+    names = adapted_layers(adapter, linear_layers(config))
+    pairs = _read_pairs(adapter)
+    for path in (*files.others, *([files.index] if files.index else [])):
+        shutil.copyfile(path, folder / path.name)
+    write_template(files, folder)
+    _write_settings(files, folder, card.view)
+    changed = {plain_name(name) for name in names}
+    with Progress("merging", len(files.weights), "files") as bar:
+        for shard in files.weights:
+            changed -= _merge_shard(shard, folder / shard.name, pairs, adapter)
             bar.advance(1)
-    if pairs:
+    if changed:
         raise ModelError(
-            f"{len(pairs)} adapted layers of {checkpoint} are not in the base, e.g. {min(pairs)}"
+            f"{len(changed)} adapted layers of {checkpoint} are not in the base, e.g. "
+            f"{min(changed)}"
         )
+
+
+def _write_settings(files: Files, folder: Path, view: ViewConfig) -> None:
+    """Pixel bounds as in training, wherever they stand; decoding as in our evaluations."""
+    images = bounded(files.image_settings or {}, view)
+    write_json(folder / PREPROCESSOR, images)
+    processor = read_object(folder / PROCESSOR)
+    if "image_processor" in processor:
+        write_json(folder / PROCESSOR, {**processor, "image_processor": images})
+    kept = read_object(files.folder / GENERATION).items()
+    # transformers goes by do_sample, vLLM by the temperature
+    greedy = {"do_sample": False, "temperature": 0.0, "repetition_penalty": 1.0}
+    write_json(folder / GENERATION, {k: v for k, v in kept if k not in _SAMPLING} | greedy)
 
 
 def _merge_shard(
-    source: Path, target: Path, pairs: dict[str, dict[str, torch.Tensor]], scale: float
-) -> None:
-    """Rewrite one file of weights; the pairs it has use for are taken out of ``pairs``."""
+    source: Path, target: Path, pairs: dict[str, torch.Tensor], adapter: AdapterFiles
+) -> set[str]:
+    """Rewrite one file of weights; the plain names of the layers that were changed."""
     weights = load_file(source)
     with safe_open(source, framework="pt") as file:
         head = file.metadata()
+    changed = set()
     for name, weight in weights.items():
-        pair = None if "visual." in name else pairs.pop(_layer(name), None)
-        if pair is None:
+        layer = plain_name(name).removesuffix(".weight")
+        if f"{layer}.lora_A" not in pairs or not name.endswith(".weight"):
             continue
-        if pair.keys() != {"A", "B"}:
-            raise ModelError(f"the adapter has half a pair for {name}", hint="train again")
-        change = scale * (pair["B"].float() @ pair["A"].float())
-        if change.shape != weight.shape:
-            raise ModelError(f"the adapter does not fit {name}: {tuple(change.shape)}")
+        up, down = pairs[f"{layer}.lora_B"].float(), pairs[f"{layer}.lora_A"].float()
+        change = adapter.alpha / adapter.r * (up @ down)
         weights[name] = (weight.float() + change).to(weight.dtype)
+        changed.add(layer)
     save_file(weights, target, metadata=head)
+    return changed
 
 
-def _read_adapter(checkpoint: Path) -> tuple[dict[str, dict[str, torch.Tensor]], float]:
-    """Per adapted layer its A (r, inputs) and B (outputs, r), and the factor alpha / r."""
-    config: dict[str, Any] = read_json(checkpoint / "adapter_config.json") or {}
-    odd = [name for name in _OTHER_FORMS if config.get(name)]
-    if config.get("bias", "none") != "none":
-        odd.append("bias")
-    if config.get("peft_type") != "LORA" or odd:
-        raise ModelError(
-            f"the adapter in {checkpoint} is no plain LoRA ({', '.join(odd) or 'peft_type'})"
-        )
-    try:
-        weights = load_file(checkpoint / ADAPTER)
-    except Exception as error:  # safetensors has no common error class for broken files
-        raise ModelError(
-            f"the adapter in {checkpoint} cannot be read: {str(error).splitlines()[0]}",
-            hint="use an older checkpoint, or train again",
-        ) from error
-    pairs: dict[str, dict[str, torch.Tensor]] = {}
-    for name, weight in weights.items():
+def _read_pairs(adapter: AdapterFiles) -> dict[str, torch.Tensor]:
+    """The tensors A (r, inputs) and B (outputs, r) of each adapted layer, by plain name."""
+    weights = load_file(adapter.folder / ADAPTER)
+    for weight in weights.values():
         if not torch.isfinite(weight).all():
-            raise ModelError(f"the adapter in {checkpoint} holds values that are no numbers")
-        layer, half = _layer(name).rsplit(".lora_", 1)
-        pairs.setdefault(layer, {})[half] = weight
-    return pairs, config["lora_alpha"] / config["r"]
-
-
-def _layer(name: str) -> str:
-    """What a weight is called in all layouts: from ``layers.`` on."""
-    return "layers." + name.removesuffix(".weight").partition("layers.")[2]
+            raise ModelError(f"the adapter in {adapter.folder} holds values that are no numbers")
+    return {tensor_name(name): weight for name, weight in weights.items()}

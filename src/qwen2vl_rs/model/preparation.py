@@ -36,8 +36,8 @@ from ..run import (
     read_metrics,
     resume_command,
 )
+from .fingerprint import same_base
 from .images import changed
-from .loader import fingerprint
 
 IMAGES = "images.json"
 # settings that may be others when a run is resumed
@@ -73,7 +73,7 @@ def check_run(run: Path, config: Config, resume: bool) -> None:
     before = load_config(run / "config.toml")
     others = _differences(_what_matters(before), _what_matters(config))
     known = _manifest(run).get("base", {}).get("fingerprint")
-    if known and known != fingerprint(Path(config.model)):
+    if known and not same_base(Path(config.model), known):
         others.append(f"the base is not the one it was started with ({before.model})")
     if others:
         raise RunError(

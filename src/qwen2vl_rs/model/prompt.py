@@ -15,14 +15,17 @@ by construction.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer
 
 from ..errors import ModelError
+from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object
+from .template import try_template
 from .tree import Ints, Node
 
 _MARK = "\N{SNOWMAN}question\N{SNOWMAN}"
@@ -84,49 +87,33 @@ class PromptFormat:
         return text.strip()
 
 
-def load_prompt_format(folder: Path, config: Any, instruction: str) -> PromptFormat:
+def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFormat:
     """Read tokenizer and chat template of a base.
 
     Args:
-        folder: the base, in the published layout.
+        files: the base.
         config: its configuration (for the id of the image token).
         instruction: put between image and question; may be empty.
 
     Raises:
         ModelError: tokenizer or chat template is missing or does not show an image.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # tokenizers raises bare exceptions
-        raise ModelError(
-            f"no usable tokenizer in {folder}: {str(error).splitlines()[0]}",
-            hint="fetch the model again: qwen2vl-rs load",
-        ) from error
-    if not tokenizer.chat_template:
-        raise ModelError(
-            f"the tokenizer in {folder} has no chat template",
-            hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
-        )
+    folder = files.folder
+    tokenizer = _load_tokenizer(files)
     pad = tokenizer.convert_ids_to_tokens(config.image_token_id)
     if pad is None:
         raise ModelError(
             f"no usable tokenizer in {folder}: it has no token {config.image_token_id}",
             hint="fetch the model again: qwen2vl-rs load",
         )
-    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
-    try:
-        asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # whatever a broken template raises
-        raise ModelError(
-            f"the chat template in {folder} is broken: {error}",
-            hint="fetch the model again: qwen2vl-rs load --verify",
-        ) from error
+    asked, answered = _rendered(folder, tokenizer)
     if asked.count(pad) != 1 or asked.count(_MARK) != 1:
-        raise ModelError(f"the chat template in {folder} does not place one image and one question")
+        raise ModelError(
+            f"the chat template in {folder} does not place one image and one question",
+            hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
+        )
     head, rest = asked.split(pad)
     tail, close = rest.split(_MARK)
-    reply = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
-    answered = tokenizer.apply_chat_template([user, reply], tokenize=False)
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False))
@@ -145,10 +132,52 @@ def load_prompt_format(folder: Path, config: Any, instruction: str) -> PromptFor
     )
 
 
-def _generation_ends(folder: Path) -> list[int]:
-    """Tokens at which ``generate`` stops, by ``generation_config.json``."""
+def _load_tokenizer(files: Files) -> Any:
+    """The tokenizer, with the chat template in force."""
+    folder = files.folder
     try:
-        ends = GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id
-    except OSError:
-        return []
-    return ends if isinstance(ends, list) else [ends] if ends is not None else []
+        with linked((folder / CONFIG, *files.tokenizer)) as place:
+            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+    except ModelError:
+        raise
+    except Exception as error:  # tokenizers raises bare exceptions
+        raise ModelError(
+            f"no usable tokenizer in {folder}: {first_line(error)}",
+            hint="fetch the model again: qwen2vl-rs load",
+        ) from error
+    if not files.template:
+        raise ModelError(
+            f"{folder} has no chat template",
+            hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
+        )
+    tokenizer.chat_template = files.template
+    return tokenizer
+
+
+def _rendered(folder: Path, tokenizer: Any) -> tuple[str, str]:
+    """A prompt that asks one question about one image, and one with its answer."""
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
+    reply = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
+    named = json.dumps({k: str(v) for k, v in tokenizer.special_tokens_map.items()})
+    try_template(folder, tokenizer.chat_template, json.dumps([[user], [user, reply]]), named)
+    try:
+        answered = tokenizer.apply_chat_template([user, reply], tokenize=False)
+        asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # whatever a broken template raises
+        raise ModelError(
+            f"the chat template in {folder} is broken: {first_line(error)}",
+            hint="fetch the model again: qwen2vl-rs load --verify",
+        ) from error
+    return asked, answered
+
+
+def _generation_ends(folder: Path) -> list[int]:
+    """Tokens at which ``generate`` stops, by ``generation_config.json``.
+
+    Nothing else of that file is in force: decoding is greedy, without a repetition penalty.
+    """
+    ends = read_object(folder / GENERATION).get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(isinstance(end, int) for end in ends):
+        raise ModelError(f"{folder / GENERATION}: eos_token_id is {ends}", hint=FETCH)
+    return ends

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tokenizers import (
 from transformers import CONFIG_MAPPING
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
-from .loader import FAMILIES
+from .shapes import FAMILIES
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -134,7 +135,8 @@ def write_random_base(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with torch.device(device):
-            model = FAMILIES[family](CONFIG_MAPPING[family](**config))
+            # of a copy: it puts defaults into what it is given, which no published file has
+            model = FAMILIES[family](CONFIG_MAPPING[family](**deepcopy(config)))
     # The head is tied to the embeddings: with words of length 2 a hidden state can point at one
     # of them clearly enough to be learnt; at the initial length no word can get above 5 %.
     words = model.get_input_embeddings().weight.data

@@ -19,11 +19,11 @@ from ..errors import ModelError, RunError
 from ..files import sha256
 from ..scoring.answersets import answer_sets
 from ..scoring.grammar import question_type
+from .adapter_files import ADAPTER
 from .answer import answer
 from .closed import choose
 from .images import Pixels
 from .loader import (
-    ADAPTER,
     Base,
     CheckpointCard,
     attach_adapter,

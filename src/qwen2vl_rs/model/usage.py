@@ -11,9 +11,9 @@ from string import Template
 from typing import Final
 
 from ..config import ImageRule, ViewConfig
+from .folder import TEMPLATE
 
 # the tokenizer of the base with the chat template in force, in a checkpoint and what is exported
-TEMPLATE: Final = "chat_template.jinja"
 TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", TEMPLATE)
 _UNKNOWN_BASE: Final = "FOLDER_OF_THE_BASE"
 

@@ -57,7 +57,7 @@ def _model(found: Evidence, w: Words) -> list[tuple[str, str]]:
     if base := found.manifest.get("base"):
         # the last two parts of its path are its name; where it lies is nobody's business
         name = "/".join(PurePath(base["folder"]).parts[-2:])
-        digest = w("form.in_brackets", text=base["fingerprint"][:12])
+        digest = w("form.in_brackets", text=base["fingerprint"].removeprefix("sha256:")[:12])
         facts.append((w("ran.base"), name + digest))
     if found.checkpoint:
         facts.append((w("ran.checkpoint"), found.checkpoint))
