@@ -457,7 +457,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, capsys, small_base, i
     name = next(n for n, w in weights.items() if w.ndim > 1)
     weights[name][0, 0] = torch.inf
     save_file(weights, path, {"format": "pt"})
-    refused(capsys, base, image, "holds values that are no numbers")
+    refused(capsys, base, image, "holds values that are not numbers")
 
 
 ADAPTERS = {

@@ -2,6 +2,7 @@
 
 from qwen2vl_rs.records import Prediction, Sample
 from qwen2vl_rs.scoring.compare import compare_runs
+from qwen2vl_rs.scoring.datasets import Dataset
 from qwen2vl_rs.scoring.render import render_comparison, render_results
 from qwen2vl_rs.scoring.score import results
 
@@ -27,7 +28,7 @@ def cells(text, label):
 
 
 def test_results_stand_beside_their_controls():
-    found = results(run({}), train=TRAIN, protocols=["official"])
+    found = results(run({}), train=TRAIN, protocols=["official"], dataset=Dataset("LR", "setting"))
     text = render_results(found)
     assert text.startswith("official (LR): 8 questions, 95 % intervals clustered by image (4)")
     assert cells(text, "presence")[1:] == ["4", "100.0", "39.8", "–", "100.0", "50.0", "50.0"]

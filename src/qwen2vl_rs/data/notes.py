@@ -77,7 +77,7 @@ def _by_sensor(questions: Path) -> str:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    found = read_json(path)
+    found = read_json(path, damaged=None)
     return found if isinstance(found, dict) else {}
 
 
@@ -94,7 +94,8 @@ def write_note(table: Path, note: Note) -> None:
 
 def read_note(table: Path) -> Note:
     """The note of a table; an empty one where there is none, or the table is another by now."""
-    if not table.is_file() or not isinstance(found := read_json(_place(table)), dict):
+    found = read_json(_place(table), damaged=None) if table.is_file() else None
+    if not isinstance(found, dict):
         return Note()
     known = {key: found.get(key) for key in Note.__slots__}
     if "sha256" not in found or not all(isinstance(v, str) for v in known.values()):

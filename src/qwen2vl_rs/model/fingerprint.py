@@ -92,7 +92,10 @@ def _places(folder: Path) -> tuple[Path, Path]:
 def _remembered(folder: Path) -> dict[str, list[object]]:
     """What the two places hold; a damaged one is no more than forgotten, and written anew."""
     for place in _places(folder):
-        known = read_json(place)
+        try:
+            known = read_json(place, damaged=None)
+        except RunError:  # it saves time, and nothing else depends on it
+            continue
         if isinstance(known, dict) and all(
             isinstance(one, list) and len(one) == 2 and isinstance(one[1], str)
             for one in known.values()

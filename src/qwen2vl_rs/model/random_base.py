@@ -147,10 +147,16 @@ def write_random_base(
     kind = str(dtype).removeprefix("torch.")
     named = {"architectures": [type(model).__name__], **config, "torch_dtype": kind}
     (folder / "config.json").write_text(json.dumps(named, indent=2))  # as published, not as saved
+    _write_preprocessor(folder, config["vision_config"]["patch_size"])
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
+    return folder
+
+
+def _write_preprocessor(folder: Path, patch: int) -> None:
     preprocessor = {
         "min_pixels": 56 * 56,
         "max_pixels": 28 * 28 * 16384,
-        "patch_size": config["vision_config"]["patch_size"],
+        "patch_size": patch,
         "temporal_patch_size": 2,
         "merge_size": 2,
         "image_mean": [0.48145466, 0.4578275, 0.40821073],
@@ -159,8 +165,6 @@ def write_random_base(
         "processor_class": "Qwen2VLProcessor",
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2))
-    (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
-    return folder
 
 
 def _config(family: str, size: Size, ids: dict[str, int], vocab_size: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..config import Config, ViewConfig
 from ..console import warn
 from ..errors import RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
+from ..model.folder import files_in_force
 from ..model.usage import TOKENIZER, Usage
 from ..run import newest_checkpoint, resume_command
 from .cards import data_card, model_card
@@ -41,6 +42,7 @@ def export(
         merge: writes the merged model of a checkpoint into a folder; None for the adapter alone.
 
     Raises:
+        ModelError: the base is at hand and cannot be used, for instance because it is quantised.
         RunError: no run, checkpoint or evaluation of it; the checkpoint is damaged; the folder
             holds something, or cannot be written to.
     """
@@ -58,6 +60,7 @@ def export(
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
         raise RunError(f"{checkpoint} is damaged: {problem}", hint=f"train on: {resume}")
     adapter = read_json(checkpoint / "adapter_config.json") or {}
+    _refuse_quantised(checkpoint)
     base = base or _name_on_hub(adapter.get("base_model_name_or_path", ""))
     if base is None:
         warn(
@@ -72,6 +75,13 @@ def export(
         card = model_card(found, _usage(found, checkpoint, base, adapter=merge is None))
         for name, text in (("README.md", card), ("DATA.md", data_card(found))):
             (staging / name).write_text(text, encoding="utf-8")
+
+
+def _refuse_quantised(checkpoint: Path) -> None:
+    """Refuse what was trained on a base that no command takes, where the base is at hand."""
+    base = Path(str((read_json(checkpoint / _VIEW) or {}).get("base", "")))
+    if (base / "config.json").is_file():
+        files_in_force(base)
 
 
 def _usage(found: Evidence, checkpoint: Path, base: str | None, adapter: bool) -> Usage:

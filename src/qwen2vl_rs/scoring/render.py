@@ -117,8 +117,8 @@ def dataset_note(results: Results) -> list[str]:
         ]
     if results["dataset"] == UNKNOWN:
         return [
-            "the data set is not known: counts and areas are compared exactly; name it: "
-            "--set data.dataset=LR (train, eval), --dataset LR (score, report)"
+            "the data set is not known: counts and areas are compared exactly;",
+            "  name it: --set data.dataset=LR (train, eval), --dataset LR (score, report)",
         ]
     return []
 
