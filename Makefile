@@ -30,13 +30,18 @@ test: $(VENV)/.ready  ## the tests
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
+THIS = $$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+WHOLE_KIT = --python $(THIS) --everything --wheels $(KIT)/whole
+
 kit: kit-ready  ## what is ready for a GPU, packed and run on the CPU
+	benchmarks/gpu/pack.sh $(WHOLE_KIT) -o $(KIT)/whole.tar.xz
+	benchmarks/gpu/pack.sh --wheels $(KIT)/gpu -o $(KIT)/gpu.tar.xz
 	KIT=$(KIT) $(BIN)/python -m pytest -q -m slow tests/test_kit.py
 
 kit-ready: $(VENV)/.ready
 	mkdir -p $(KIT)
-	benchmarks/gpu/pack.sh --python $$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') --everything -o $(KIT)/whole.tar.xz
-	benchmarks/gpu/pack.sh -o $(KIT)/gpu.tar.xz
+	benchmarks/gpu/pack.sh $(WHOLE_KIT) --fetch
+	benchmarks/gpu/pack.sh --wheels $(KIT)/gpu --fetch
 
 test-oldest:  ## the tests with the oldest dependencies allowed
 	$(PYTHON) tests/oldest.py >oldest.txt

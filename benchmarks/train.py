@@ -12,6 +12,7 @@ vision cache where ``--cache`` is given (as `train` does by default).
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import statistics
 import tempfile
@@ -58,14 +59,14 @@ def flops(base: Base, model: Any, step: Step, computed: bool) -> float:
     layers = [(n, p) for n, p in model.named_parameters() if "language_model" in n and p.ndim == 2]
     adapters = sum(p.numel() for n, p in layers if "lora_" in n)
     text = sum(p.numel() for n, p in layers if "lora_" not in n and "embed_tokens" not in n)
-    fed = sum(p.layout.size for p in step.packs)
-    pairs = sum(int(p.layout.visible(np.arange(p.layout.size)).sum()) for p in step.packs)
+    fed = sum(one.size for one in step.layouts)
+    pairs = sum(int(one.visible(np.arange(one.size)).sum()) for one in step.layouts)
     heads = config.num_hidden_layers * config.num_attention_heads * head_size(config)
     total = (4.0 * text + 6.0 * adapters) * fed + 12.0 * heads * pairs
     total += 4.0 * base.model.lm_head.weight.numel() * step.loss_tokens
     if computed:
         eye = base.model.model.visual
-        patches = [math.prod(i.grid) for p in step.packs for i in p.images]
+        patches = [math.prod(grid) for one in step.inputs for grid in one.grids.tolist()]
         weights = sum(p.numel() for p in eye.parameters() if p.ndim == 2)
         width = eye.config.depth * eye.config.embed_dim
         total += sum(2.0 * weights * n + 4.0 * width * n * n for n in patches)
@@ -83,7 +84,11 @@ def ours(
     """A function that does one step over all samples, and the layouts' sizes."""
     settings = Config().training
     settings = settings.model_copy(
-        update={"questions_per_image": len(samples), "images_per_step": len(samples)}
+        update={
+            "questions_per_image": len(samples),
+            "images_per_step": len(samples),
+            "num_train_epochs": 10**6,  # each call does the next step: it was read ahead
+        }
     )
     images: Any = base.images
     if cache:
@@ -94,8 +99,10 @@ def ours(
     budget = token_budget(model, checkpointing=checkpointing)
     steps = Steps(samples, base.prompts, images, settings, budget, Target.of(base.model))
 
+    number = itertools.count()
+
     def run() -> None:
-        step = steps[0]["step"]
+        step = steps[next(number)]["step"]
         for one in step.inputs:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
                 loss = pack_loss(model, one)
@@ -166,7 +173,7 @@ def compare(
         seconds = timed(run, chosen.repeats)
         memory = peak_memory_gb()
         per_plain = statistics.median([first, timed(slow, 1)]) / len(few)
-        fed = sum(p.layout.size for p in step.packs)
+        fed = sum(one.size for one in step.layouts)
         rows.append(
             {
                 "side": side,

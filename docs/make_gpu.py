@@ -30,16 +30,6 @@ run that is cut off leaves what it has. `--device cpu --model tiny` tries it wit
 figures appear below once the JSON is `docs/results/gpu-CARD.json`: `python docs/make_gpu.py`.
 """
 
-# step: what it shows, and the goal as rows of (what, how it is read, least or most)
-STEPS = {
-    "attention": "FlexAttention against `branches` and plain transformers (`pytest -m gpu`)",
-    "training": "Training, forward and backward, Qwen2-VL-2B with random weights, LoRA r 64",
-    "evaluation": "Free and closed answers against `generate` on each question alone",
-    "train_command": "`train`, killed after its first checkpoint and resumed",
-    "memory_cap": "The defaults of `train` in a process that may use 12 GB",
-    "profile": "One training step, profiled",
-    "embedded_base": "The first phase of the embedded base's recipe, for a minute",
-}
 GOALS = """\
 ## Goals
 
@@ -57,7 +47,8 @@ def newest() -> dict[str, Any] | None:
 def rows_of(record: dict[str, Any] | None, step: str) -> list[dict[str, Any]]:
     """The table of a step that was done."""
     found: dict[str, Any] = (record or {"steps": {}})["steps"].get(step, {})
-    return found.get("rows", []) if found.get("status") == "done" else []
+    rows: list[dict[str, Any]] = found.get("rows", [])  # of a step that was cut off, those it has
+    return rows
 
 
 def best(rows: list[dict[str, Any]], key: str, **wanted: Any) -> float | None:
@@ -79,7 +70,7 @@ def goals(record: dict[str, Any] | None) -> str:
             (f"training, {name}: share of the peak of matrix products", "≥ 0.40",
              best(trained, "share of peak", side=side, **{at: 25})),
             (f"training, {name}: against plain Hugging Face in the same run", f"≥ {ratio} ×",
-             best(trained, "ratio", side=side)),
+             best(trained, "ratio", side=side, **{at: 25})),
         ]  # fmt: skip
     lines += [
         ("evaluation, closed: questions/s", "≥ 3,000", best(asked, "closed questions/s")),
@@ -111,14 +102,14 @@ def _next_step(record: dict[str, Any], missed: list[str]) -> str:
 
 def section(step: str, found: dict[str, Any]) -> str:
     """What one step gave."""
-    parts = [f"### {STEPS[step]}\n"]
+    parts = [f"### {found.get('what', step)}\n"]
     if found["status"] != "done":
-        return "\n".join([*parts, f"{found['status']}: {found.get('why', 'see the log')}\n"])
+        parts.append(f"{found['status'].capitalize()}: {found.get('why', 'see the log')}.\n")
     if "rows" in found:
         names = list(found["rows"][0])
         lines = [names, ["---"] * len(names), *([str(r[n]) for n in names] for r in found["rows"])]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
-    plain = {k: v for k, v in found.items() if k not in ("rows", "status", "log", "losses")}
+    plain = {k: v for k, v in found.items() if k not in ("rows", "status", "what", "why", "losses")}
     text = json.dumps(plain, indent=2, ensure_ascii=False)
     return "\n".join([*parts, f"```json\n{text}\n```\n"])
 

@@ -58,6 +58,29 @@ def test_the_check_sees_a_mask_that_is_right_only_the_first_time(uncompiled, mon
     assert flex_problem(CPU, dtype, HEADS) == "its results differ"
 
 
+@pytest.mark.parametrize("part", ["output", "gradient"])
+def test_the_check_sees_what_is_no_number(uncompiled, monkeypatch, part):
+    real = attention.flex_attention_forward
+
+    class NoGradient(torch.autograd.Function):
+        @staticmethod
+        def forward(context, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(context, gradient):
+            return gradient * torch.nan
+
+    def broken(module, query, *rest, **more):
+        if part == "gradient":
+            return real(module, NoGradient.apply(query), *rest, **more)
+        out, more = real(module, query, *rest, **more)
+        return out * torch.nan, more
+
+    monkeypatch.setattr(attention, "flex_attention_forward", broken)
+    assert flex_problem(CPU, torch.float32, HEADS) == "its results differ"
+
+
 def test_the_check_survives_a_device_without_a_compiler(uncompiled, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("no compiler\nhere")

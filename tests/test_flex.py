@@ -25,9 +25,9 @@ from qwen2vl_rs.model.tree import Node, Tree, lay_out, share
 from test_model import gradients, plain_loss, tree_loss, with_adapter
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-LENGTHS = (300, 700, 1312, 2944, 4096)
+LENGTHS = (100, 128, 300, 700, 1312, 2944, 4096)
 WIDE = Heads(12, 2, 128)  # of Qwen2-VL-2B
-BOUNDS = {torch.float32: 5e-3, torch.bfloat16: 5e-2}  # relative to the largest value
+BOUNDS = {torch.bfloat16: 5e-2, torch.float32: 5e-3}  # relative to the largest value
 
 
 def layout(tokens, seed):
@@ -35,7 +35,7 @@ def layout(tokens, seed):
     random = np.random.default_rng(seed)
     trees = []
     for _ in range(2):
-        root = int(random.integers(60, 110))
+        root = min(int(random.integers(60, 110)), tokens // 3)
         zeros = np.zeros((3, root), dtype=np.int64)
         left = tokens // 2 - root
         questions = []
@@ -71,14 +71,23 @@ def difference(device, dtype, heads, tokens, seed):
     states = [normal(1, n, one.size, heads.width) for n in (heads.query, heads.key, heads.key)]
     upstream = normal(1, one.size, heads.query, heads.width)
     found = zip(*(attend(k, one, states, upstream) for k in ("branches", "flex")), strict=True)
-    return max(float((a - b).abs().max() / a.abs().max()) for a, b in found)
+    # not Python's max, which passes over NaN
+    return float(torch.stack([(a - b).abs().max() / a.abs().max() for a, b in found]).max())
 
 
 @pytest.mark.parametrize("dtype", BOUNDS)
 def test_flex_equals_branches_on_two_layouts(uncompiled, dtype):
-    assert (
-        max(difference(CPU, dtype, Heads(6, 1, 16), 300, seed) for seed in (0, 1)) < (BOUNDS[dtype])
-    )
+    for seed in (0, 1):
+        assert difference(CPU, dtype, Heads(6, 1, 16), 300, seed) < BOUNDS[dtype]
+
+
+@pytest.fixture(autouse=True)
+def many_compilations():
+    """These tests together see more widths and dtypes than a training does."""
+    import torch._dynamo
+
+    with torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True):
+        yield
 
 
 @pytest.mark.gpu
@@ -91,7 +100,7 @@ def test_compiled_flex_equals_branches_at_every_length(dtype, record_property):
     compiled = counters["stats"]["unique_graphs"] - compiled
     record_property("largest_relative_difference", json.dumps(found))
     record_property("compilations", json.dumps(compiled))
-    assert max(map(max, found.values())) < BOUNDS[dtype]
+    assert all(gap < BOUNDS[dtype] for pair in found.values() for gap in pair)
     assert compiled <= 8
 
 
@@ -112,7 +121,7 @@ def test_what_a_mask_costs(record_property):
         one = layout(tokens, 0)
 
         def ours(one=one):
-            return block_mask(one)
+            return moved(block_mask(one), lambda x: x.to(CUDA)).mask()
 
         def theirs(one=one):
             mask = moved(block_mask(one), lambda x: x.to(CUDA)).mask()
@@ -146,8 +155,8 @@ def against_plain(base, folder, device, checkpointing):
     loss.backward()
     found = gradients(model)
     scale = max(g.abs().max() for g in expected.values())
-    gap = max(float((found[n] - expected[n]).abs().max() / scale) for n in found)
-    return abs(loss.item() / plain.item() - 1), gap
+    gaps = torch.stack([(found[n] - expected[n]).abs().max() / scale for n in found])
+    return abs(loss.item() / plain.item() - 1), float(gaps.max())
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

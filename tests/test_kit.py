@@ -24,7 +24,7 @@ def run(*command, **more):
 
 
 def packed(name):
-    """One of the archives that ``make kit-ready`` packs."""
+    """One of the archives that ``make kit`` packs."""
     if not (KIT / name).is_file():
         pytest.skip(f"no {KIT / name}: make kit")
     return KIT / name

@@ -1,6 +1,7 @@
-"""What only a GPU can show, one step a process: ``python measure.py NAME --model 2b``.
+"""What only a GPU can show, one step a process: ``python measure.py NAME --model 2b --json FILE``.
 
-Each prints its figures as one JSON object in the last line of stdout. `kit.py` calls them.
+Each writes its figures as one JSON object, and what it has so far as it goes, so that a step that
+is cut off leaves figures too. `kit.py` calls them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ from qwen2vl_rs.model.adapter import add_adapter  # noqa: E402
 
 CUDA = torch.cuda.is_available()
 Figures = dict[str, Any]
+Keep = Callable[[Figures], None]
+DEADLINE = "QWEN2VL_RS_DEADLINE"  # seconds since the epoch at which the kit ends this step
+SPARE = 12  # seconds before it, in which figures are written
+
+
+def time_left() -> float:
+    """Seconds until this step had better write what it has."""
+    return float(os.environ.get(DEADLINE, time.time() + 600)) - SPARE - time.time()
 
 
 class NeedsCuda(Exception):
@@ -50,27 +59,34 @@ def precision(model: str) -> torch.dtype:
     return torch.bfloat16 if CUDA and model == "2b" else torch.float32
 
 
-def attention(model: str) -> Figures:
-    """FlexAttention against ``branches`` and plain transformers: the tests marked ``gpu``."""
-    if not CUDA:
-        raise NeedsCuda("FlexAttention has no backward pass on a CPU")
+def attention(model: str, keep: Keep) -> Figures:
+    """FlexAttention against ``branches`` and plain transformers (``pytest -m gpu``)."""
     report = Path(tempfile.mkdtemp()) / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    command += [f"--junitxml={report}", "-o", "junit_family=xunit1"]
-    command += ["-o", "filterwarnings=default", "tests/test_flex.py"]  # a compiler warns of much
-    done = subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr)
-    cases = ElementTree.parse(report).getroot().iter("testcase")
-    figures: Figures = {"passed": done.returncode == 0, "tests": {}}
-    for case in cases:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p"]
+    command += ["pytest_timeout", "-m", "gpu" if CUDA else "not gpu", f"--junitxml={report}"]
+    command += ["-o", "junit_family=xunit1", "-o", "filterwarnings=default", "tests/test_flex.py"]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    with subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr, env=environment) as child:
+        try:
+            child.wait(max(1.0, time_left()))
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGINT)  # it writes what is done
+            child.wait(SPARE)
+    figures: Figures = {"status": "done" if child.returncode == 0 else "failed", "tests": {}}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        if case.get("name") is None:  # in which it was interrupted
+            continue
         bad = next((c for c in case if c.tag in ("failure", "error", "skipped")), None)
         told = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
         outcome = bad.tag if bad is not None else "passed"
         figures["tests"][case.get("name")] = {"outcome": outcome, **told}
+    if not CUDA and figures["status"] == "done":
+        raise NeedsCuda("FlexAttention has no backward pass on a CPU")
     return figures
 
 
-def training(model: str) -> Figures:
-    """Questions a second, share of peak and memory, beside plain Hugging Face in the same run."""
+def training(model: str, keep: Keep) -> Figures:
+    """Training, forward and backward, with random weights, LoRA r 64, beside plain Hugging Face."""
     import train
 
     tiny = model == "tiny"
@@ -83,37 +99,39 @@ def training(model: str) -> Figures:
             adapted.activation_checkpointing_enable({"use_reentrant": False})
         else:
             adapted.activation_checkpointing_disable()
-        chosen = argparse.Namespace(
-            plain=4 if tiny else 8,
-            repeats=1 if tiny else 3,
-            questions=[5] if tiny else [25, 100],
-            images=2 if tiny else 4,
-            cache=True,
-            checkpointing=checkpointing,
-        )
         for side in (256,) if tiny else (256, 512):
+            chosen = argparse.Namespace(
+                plain=4 if tiny else 8,
+                repeats=1 if tiny else 3,
+                questions=[5] if tiny else [25, 100],
+                images=2 if tiny else 4,
+                cache=True,
+                checkpointing=checkpointing,
+            )
             rows += train.compare(base, adapted, side, dtype is torch.bfloat16, chosen)
+            keep({"rows": rows})
     return {"matmul_tflops": round(matmul_peak(dtype) / 1e12, 2), "rows": rows}
 
 
-def evaluation(model: str) -> Figures:
+def evaluation(model: str, keep: Keep) -> Figures:
     """Free and closed answers against ``generate`` on each question alone."""
     import eval as evaluation_speed
 
     tiny = model == "tiny"
     base = make_base(model, precision(model))
-    sizes = [(256, 10)] if tiny else [(side, n) for side in (256, 512) for n in (25, 100)]
-    rows = [evaluation_speed.compare(base, side, n, 2, 1 if tiny else 3) for side, n in sizes]
+    rows: list[Figures] = []
+    for side, n in [(256, 10)] if tiny else [(side, n) for side in (256, 512) for n in (25, 100)]:
+        rows.append(evaluation_speed.compare(base, side, n, 2, 1 if tiny else 3))
+        keep({"rows": rows})
     return {"rows": rows}
 
 
-def train_command(model: str) -> Figures:
-    """The real ``train`` for some steps, killed after its first checkpoint and resumed."""
+def train_command(model: str, keep: Keep) -> Figures:
+    """`train`, killed after its first checkpoint and resumed."""
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-train-"))
     command = _prepare_training(folder, model, steps=12)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path]).strip(":")}
     began = time.monotonic()
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=sys.stderr) as first:
+    with subprocess.Popen(command, cwd=folder, stdout=sys.stderr) as first:
         while not (folder / "run/checkpoint-4").exists():
             if first.poll() is not None:
                 raise RuntimeError(f"train ended with {first.returncode} before its checkpoint")
@@ -122,16 +140,18 @@ def train_command(model: str) -> Figures:
             time.sleep(0.01)
         first.send_signal(signal.SIGKILL)
     before = _steps(folder)
-    subprocess.run(
-        [*command, "--resume"], cwd=folder, env=environment, check=True, stdout=sys.stderr
-    )
+    resumed_from = max(int(p.name.split("-")[1]) for p in (folder / "run").glob("checkpoint-*"))
+    subprocess.run([*command, "--resume"], cwd=folder, check=True, stdout=sys.stderr)
     after = _steps(folder)
-    again = [(b["loss"], after[b["step"] - 1]["loss"]) for b in before if b["step"] > 4]
+    twice = [b for b in before if b["step"] > resumed_from]
+    gaps = [abs(b["loss"] - after[b["step"] - 1]["loss"]) for b in twice]
     steady = after[8:]
     return {
         "seconds_in_all": round(time.monotonic() - began, 1),
         "steps_before_the_kill": len(before),
-        "largest_difference_of_losses_computed_twice": max(abs(a - b) for a, b in again),
+        "resumed_from": resumed_from,
+        "steps_computed_twice": len(twice),
+        "largest_difference_of_losses_computed_twice": max(gaps, default=None),
         "losses": [round(line["loss"], 5) for line in after],
         "questions_per_second": round(
             sum(line["questions"] for line in steady)
@@ -164,8 +184,8 @@ def _prepare_training(folder: Path, model: str, steps: int) -> list[str]:
     return command + [part for one in settings for part in ("--set", one)]
 
 
-def memory_cap(model: str) -> Figures:
-    """The defaults of ``train`` in a process that may use 12 GB; the estimate beside the peak."""
+def memory_cap(model: str, keep: Keep) -> Figures:
+    """The defaults of `train` in a process that may use 12 GB; the estimate beside the peak."""
     if not CUDA:
         raise NeedsCuda("only a GPU's memory can be capped within a process")
     import io
@@ -186,19 +206,18 @@ def memory_cap(model: str) -> Figures:
     sys.stderr.write(told.getvalue())
     estimate = re.search(r"memory: ([0-9.]+) GB at most, of ([0-9.]+) GB", told.getvalue())
     budget = re.search(r"at most ([0-9,]+) tokens at once", told.getvalue())
-    if code or not estimate or not budget:
-        raise RuntimeError(f"train ended with {code}")
     return {
+        "status": "failed" if code else "done",
         "cap_gb": 12.0,
-        "tokens_at_once": int(budget[1].replace(",", "")),
-        "estimate_gb": float(estimate[1]),
+        "tokens_at_once": int(budget[1].replace(",", "")) if budget else None,
+        "estimate_gb": float(estimate[1]) if estimate else None,
         "peak_allocated_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2),
         "peak_reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 2),
     }
 
 
-def profile(model: str) -> Figures:
-    """One training step: share of the time in which the device idles, largest kernels, waits."""
+def profile(model: str, keep: Keep) -> Figures:
+    """One training step: the share of it in which the device idles, largest kernels, waits."""
     import train
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
@@ -221,38 +240,46 @@ def profile(model: str) -> Figures:
         run()
         sync()
     seconds = time.perf_counter() - began
-    events = found.key_averages()
-    key = "self_device_time_total" if CUDA else "self_cpu_time_total"
-    largest = sorted(events, key=lambda e: -getattr(e, key))[:10]
-    counts = {e.key: e.count for e in events}
+    counts = {e.key: e.count for e in found.key_averages()}
     waits = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "aten::item")
     figures: Figures = {
         "questions": len(samples),
-        "tokens": sum(p.layout.size for p in step.packs),
+        "tokens": sum(one.size for one in step.layouts),
         "seconds": round(seconds, 4),
         "peak_memory_gb": round(peak_memory_gb(), 2),
-        "largest": [[e.key[:80], e.count, round(getattr(e, key) / 1e3, 3)] for e in largest],
         "synchronisations": {name: counts[name] for name in waits if name in counts},
     }
-    if CUDA:
-        spans = [(e.time_range.start, e.time_range.end) for e in found.events()
-                 if e.device_type.name == "CUDA"]  # fmt: skip
-        busy, whole = _covered(spans)
-        figures["kernels"] = len(spans)
-        figures["idle_share"] = round(1 - busy / whole, 3)
-    return figures
+    if not CUDA:
+        events = sorted(found.key_averages(), key=lambda e: -e.self_cpu_time_total)[:10]
+        times = [[e.key[:80], e.count, round(e.self_cpu_time_total / 1e3, 3)] for e in events]
+        return {**figures, "largest": times}
+    kernels = [
+        e for e in found.events() if e.device_type.name == "CUDA" and not e.is_user_annotation
+    ]
+    spans = [(e.time_range.start, e.time_range.end) for e in kernels]
+    totals: dict[str, list[float]] = {}
+    for event in kernels:
+        totals.setdefault(event.name[:80], []).append(event.time_range.elapsed_us() / 1e3)
+    largest = sorted(totals.items(), key=lambda one: -sum(one[1]))[:10]
+    busy = _covered(spans) / 1e6
+    return {
+        **figures,
+        "kernels": len(kernels),
+        "idle_share": round(1 - busy / seconds, 3),
+        "largest": [[name, len(times), round(sum(times), 3)] for name, times in largest],
+    }
 
 
-def _covered(spans: list[tuple[float, float]]) -> tuple[float, float]:
-    """Length of the union of spans, and from the first start to the last end."""
-    busy, end = 0.0, spans[0][0]
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of spans."""
+    busy, end = 0.0, min((start for start, _ in spans), default=0.0)
     for start, stop in sorted(spans):
         busy += max(0.0, stop - max(start, end))
         end = max(end, stop)
-    return busy, end - min(start for start, _ in spans)
+    return busy
 
 
-def embedded_base(model: str) -> Figures:
+def embedded_base(model: str, keep: Keep) -> Figures:
     """The first phase of the embedded base's recipe on drawn scenes, for as long as there is."""
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-recipe-"))
     scenes, steps = (100, 4) if model == "tiny" else (1000, 4500)
@@ -261,44 +288,46 @@ def embedded_base(model: str) -> Figures:
         "--scenes", str(scenes), "--held-out", "100", "--eyes", str(steps),
         "--workers", str(os.cpu_count() or 1), "--stop-after", "eyes",
     ]  # fmt: skip
-    limit = float(os.environ.get("QWEN2VL_RS_STEP_SECONDS", "120")) - 5
     began = time.monotonic()
     with subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr) as child:
         try:
-            child.wait(limit)
+            child.wait(max(1.0, time_left()))
         except subprocess.TimeoutExpired:
             child.terminate()
-    log = (folder / "eyes.jsonl").read_text().splitlines()
+    log = folder / "eyes.jsonl"
+    lines = log.read_text().splitlines() if log.is_file() else []
     return {
         "device": "cuda" if CUDA else "cpu",
         "seconds": round(time.monotonic() - began, 1),
         "scenes": scenes,
-        "log": [json.loads(line) for line in log],
+        "log": [json.loads(line) for line in lines],
     }
 
 
-STEPS: dict[str, Callable[[str], Figures]] = {
-    "attention": attention,
-    "training": training,
-    "evaluation": evaluation,
-    "train_command": train_command,
-    "memory_cap": memory_cap,
-    "profile": profile,
-    "embedded_base": embedded_base,
+STEPS = {
+    f.__name__: f
+    for f in (attention, training, evaluation, train_command, memory_cap, profile, embedded_base)
 }
 
 
 def main() -> None:
-    """Do one step and print what it found."""
+    """Do one step and write what it found."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--model", choices=["tiny", "2b"], default="2b")
+    parser.add_argument("--json", type=Path, required=True)
     asked = parser.parse_args()
+    what = (STEPS[asked.step].__doc__ or "").removesuffix(".")
+
+    def keep(figures: Figures, status: str = "cut off") -> None:
+        text = json.dumps({"status": status, "what": what, **figures})
+        asked.json.with_suffix(".tmp").write_text(text)
+        asked.json.with_suffix(".tmp").replace(asked.json)
+
     try:
-        found = {"status": "done", **STEPS[asked.step](asked.model)}
+        keep(STEPS[asked.step](asked.model, keep), "done")
     except NeedsCuda as error:
-        found = {"status": "needs CUDA", "why": str(error)}
-    print(json.dumps(found))
+        keep({"why": str(error)}, "needs CUDA")
 
 
 if __name__ == "__main__":

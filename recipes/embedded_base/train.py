@@ -60,7 +60,7 @@ def start(folder: Path, known: Scenes, seed: int) -> Base:
     path = folder / "base"
     if not (path / "config.json").exists():
         write_random_base(path, SIZE, corpus=corpus(known.elements(0)), seed=seed)
-    return load_base(path, ViewConfig(instruction=""))
+    return load_base(path, ViewConfig(instruction=""), dtype=torch.float32)
 
 
 def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int) -> GridHead:

@@ -37,6 +37,19 @@ def require_numbers(values: Iterable[float], question: str, image: str) -> None:
         )
 
 
+def require_finite_features(features: torch.Tensor, path: str) -> None:
+    """Refuse what the vision tower made of an image where it is not numbers.
+
+    Raises:
+        ModelError: a value is NaN or infinite.
+    """
+    if not _is_finite(features):
+        raise ModelError(
+            f"what the vision tower makes of {path} is not a number in {features.dtype}",
+            hint="compute in a wider type: --set training.fp16=false",
+        )
+
+
 def require_finite_weights(model: Any, files: Files) -> None:
     """Refuse weights that are not all numbers.
 

@@ -51,7 +51,9 @@ def device_memory(device: torch.device) -> int:
     """Bytes of memory of a device that this process may use; for the CPU, of the machine."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
-        return int(total * torch.cuda.get_per_process_memory_fraction(device))
+        # not in the oldest torch that is allowed
+        share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+        return int(total * share(device))
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -40,10 +40,10 @@ from .answer import forward
 from .images import Images
 from .inputs import Inputs, Target, make_inputs
 from .loader import Base, write_card
-from .packing import Ask, Pack, Turn, pack, plan_epoch, sharing_order
+from .packing import Ask, Turn, pack, plan_epoch, sharing_order
 from .prompt import PromptFormat
 from .track import make_harmless
-from .tree import Ints
+from .tree import Ints, Layout
 
 _MOST_SKIPPED = 20  # in a row; each halves the scale of the loss, which begins at 65,536
 _IN_FLOAT32 = "train in float32: --set training.fp16=false"
@@ -54,14 +54,14 @@ class Step:
     """One process's share of an optimizer step.
 
     Attributes:
-        packs: its trees.
+        layouts: of its packs.
         inputs: of each pack, ready to be moved to the device.
         loss_tokens: number of answer and end tokens in the whole step.
         weight: 1; 0 for a process that has nothing to do and repeats another's work, because
             all have to take part in the exchange of gradients.
     """
 
-    packs: list[Pack]
+    layouts: list[Layout]
     inputs: list[Inputs]
     loss_tokens: int
     weight: int
@@ -127,7 +127,7 @@ class Steps(Dataset[dict[str, Step]]):
         everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
         inputs = [make_inputs(one, self._target) for one in packs]
-        return Step(packs, inputs, tokens, weight=int(bool(mine)))
+        return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
 
     def _size(self, image: int, chosen: Ints) -> int:
         """Tokens of one image with questions about it."""

@@ -25,6 +25,7 @@ from ..console import Progress, say
 from ..files import appending, atomic_write, is_there, sha256, unreadable
 from ..jsonl import read_jsonl
 from .ahead import ahead
+from .finite import require_finite_features
 from .images import Pixels
 from .loader import Base
 
@@ -186,6 +187,7 @@ def _fill(
                 if key not in known and image.features is not None:
                     place = file.tell() // dtype.itemsize
                     flat = image.features.to(dtype).cpu().contiguous().view(-1)
+                    require_finite_features(flat, path)
                     file.write(flat.view(torch.uint8).numpy().tobytes())
                     file.flush()
                     known[key] = place
