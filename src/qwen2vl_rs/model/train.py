@@ -159,7 +159,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
             trainer.reporter.close()
     if team.is_main_process:
         _write_results(run)
-        shutil.rmtree(cache)
+        shutil.rmtree(cache, ignore_errors=True)  # open files on NFS stay as .nfs…
     team.wait_for_everyone()
     del trainer, model, base
     gc.collect()
