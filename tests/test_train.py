@@ -366,6 +366,14 @@ def test_records_that_cannot_be_scored_are_refused_at_once(here, small_base, cha
         train(configured(small_base))
 
 
+def test_max_steps_counts_and_not_the_epochs(here, small_base):
+    few = ["training.max_steps=10", "training.save_steps=99", "eval.max_eval=8", "output=more"]
+    train(configured(small_base, *few))  # two epochs are eight
+    lines = [json.loads(line) for line in Path("more/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 11))
+    assert lines[-1]["epoch"] == 2.5
+
+
 @pytest.mark.slow  # its client tries for a while
 def test_swanlab_never_stops_or_asks(here, small_base, monkeypatch, capfd):
     monkeypatch.setenv("SWANLAB_API_KEY", "no-such-key")

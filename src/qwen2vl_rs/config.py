@@ -117,7 +117,8 @@ class TrainingSettings(Section):
         attention: ``flex`` or ``branches``, see `model.attention`; None: chosen for the device.
         bf16, fp16: in which 16-bit numbers training computes. Both None: bfloat16 on a GPU that
             has it, float16 on one that has not (T4, V100), float32 on a CPU. False: float32.
-        max_steps: ends training early; None: all epochs.
+        max_steps: so many steps, fewer or more than ``num_train_epochs`` are, as in
+            ``TrainingArguments``; None: all epochs.
         save_steps: a checkpoint every so many steps (and one at the end).
         save_total_limit: checkpoints kept; 0: all.
         report_to: trackers; SwanLab runs offline unless logged in.

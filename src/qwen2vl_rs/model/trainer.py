@@ -108,8 +108,7 @@ class Steps(Dataset[dict[str, Step]]):
     @property
     def steps(self) -> int:
         """Number of optimizer steps."""
-        every = self.per_epoch * self._settings.num_train_epochs
-        return min(every, self._settings.max_steps or every)
+        return self._settings.max_steps or self.per_epoch * self._settings.num_train_epochs
 
     def __len__(self) -> int:
         return self.steps * self._world
