@@ -10,33 +10,40 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-from .errors import ConfigError, Qwen2VLRSError
+from .errors import ConfigError
 
 TREE = Path(__file__).resolve().parents[2]  # of a clone: where pyproject.toml lies
 _PACKAGES = {"PIL": "pillow", "multipart": "python-multipart", "starlette": "fastapi"}
 
 
-def lacking(error: ModuleNotFoundError) -> Qwen2VLRSError | None:
-    """The error for a package that is not installed; None where the module is one of ours."""
+def lacking(error: ImportError) -> ConfigError | None:
+    """The error for a package that is not installed; None where a module of ours is not there."""
     module = (error.name or "").partition(".")[0]
     if module in ("", "qwen2vl_rs"):
         return None
+    if module in sys.stdlib_module_names:
+        return ConfigError(
+            f"this Python was built without its module {module}",
+            hint="use another, e.g. the one of conda or python.org",
+        )
     return missing(module)
 
 
-def missing(module: str) -> Qwen2VLRSError:
+def missing(module: str) -> ConfigError:
     """The error for a package that is not installed.
 
     Args:
         module: the name by which it is imported.
     """
     name = _plain(_PACKAGES.get(module, module))
-    extras = [e for e, needs in _extras().items() if name in map(_name_of, needs)]
-    extra = extras[0] if extras else "train"
-    return ConfigError(f"this needs {name}, which is not installed", hint=_command(extra))
+    extras = [extra for extra, needs in _extras().items() if name in map(_name_of, needs)]
+    return ConfigError(
+        f"this command needs {name}, which is not installed",
+        hint=_command(name, extras[0] if extras else "train"),
+    )
 
 
-def _command(extra: str) -> str:
+def _command(name: str, extra: str) -> str:
     """What installs the packages of an extra: from a clone all, else those that are lacking."""
     here = shutil.which("pip")
     ours = here is not None and Path(here).parent == Path(sys.executable).parent
@@ -47,7 +54,7 @@ def _command(extra: str) -> str:
         return f"{pip} -e {shlex.quote(place + wanted)}"
     # installed without a clone: the index may know no package of our name
     needs = [n for e, some in _extras().items() if e in ("", "train", extra) for n in some]
-    absent = [need for need in needs if not _installed(_name_of(need))]
+    absent = [need for need in needs if not _installed(_name_of(need))] or [name]
     return f"{pip} {' '.join(map(shlex.quote, absent))}"
 
 

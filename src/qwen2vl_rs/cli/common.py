@@ -10,11 +10,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..errors import ConfigError, Qwen2VLRSError
+from ..errors import Qwen2VLRSError
 
 FILE = click.Path(path_type=Path)
 
@@ -87,25 +86,11 @@ def _stop(number: int, frame: object) -> None:
     raise Stopped(number)
 
 
-_SERVING = {"fastapi", "prometheus_client", "starlette", "uvicorn"}
+@contextlib.contextmanager
+def needs_training() -> Iterator[None]:
+    """Import what computes: what libraries print meanwhile goes to stderr, as stdout is data.
 
-
-class needs_training:
-    """Turns a missing torch, or what serving needs, into the command that installs it.
-
-    What libraries print while they are imported (transformers, where ``WANDB_MODE=offline``) goes
-    to stderr: stdout is data.
+    (transformers prints where ``WANDB_MODE=offline``.)
     """
-
-    def __enter__(self) -> None:
-        self._printed = contextlib.redirect_stdout(sys.stderr)
-        self._printed.__enter__()
-
-    def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
-        self._printed.__exit__(kind, error, tb)
-        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("qwen2vl"):
-            extra = "train,serve" if error.name in _SERVING else "train"
-            raise ConfigError(
-                f"this command needs {error.name}, which is not installed",
-                hint=f"pip install 'qwen2vl-rs[{extra}]'",
-            ) from error
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
