@@ -156,6 +156,8 @@ class DataConfig(Section):
     Attributes:
         conversations: one file that is split; used unless ``train`` and ``test`` are given.
         train, test: ready splits (conversations, CSV or official question files).
+        images: folder to which the images were moved; of each path the longest end that is a file
+            there. None: they are where the paths say.
         test_fraction: share of the images (or questions) that is held out.
         split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
         dataset: whose classes apply in scoring: ``LR``, ``HR``, ``xBEN``; None: what the files of
@@ -165,6 +167,7 @@ class DataConfig(Section):
     conversations: str = "data_vl.json"
     train: str | None = None
     test: str | None = None
+    images: str | None = None
     test_fraction: float = Field(0.1, gt=0, lt=1)
     split_by: Literal["image", "question"] = "image"
     dataset: Literal["LR", "HR", "xBEN"] | None = None

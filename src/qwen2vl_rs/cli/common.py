@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -86,11 +88,38 @@ def _stop(number: int, frame: object) -> None:
     raise Stopped(number)
 
 
+class _Device(click.ParamType[str]):
+    """The name of a device, as torch spells it."""
+
+    name = "DEVICE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(value).strip().lower()
+        if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+            more = " (Apple's Metal is not used)" if name.startswith("mps") else ""
+            near = f"; did you mean cuda:{name}?" if name.isdecimal() else ""
+            self.fail(f"{value!r} is none of cpu, cuda, cuda:0, cuda:1, …{more}{near}", param, ctx)
+        return name
+
+
+device_option = click.option(
+    "--device", type=_Device(),
+    help="cpu, or a GPU by its number: cuda:1.  [default: the first GPU, else the CPU]",
+)  # fmt: skip
+
+
 @contextlib.contextmanager
-def needs_training() -> Iterator[None]:
+def needs_training(device: str | None = None) -> Iterator[None]:
     """Import what computes: what libraries print meanwhile goes to stderr, as stdout is data.
 
     (transformers prints where ``WANDB_MODE=offline``.)
+
+    Args:
+        device: what is to be computed on; see `model.loader.use_device`.
     """
     with contextlib.redirect_stdout(sys.stderr):
+        if device:
+            from ..model.loader import use_device
+
+            use_device(device)
         yield

@@ -95,9 +95,11 @@ def csv2json(table: Path, output: Path, images: Path | None) -> None:
     """Turn the table into conversations."""
     from ..data import sources
     from ..data.notes import is_held_out, read_note
+    from ..data.places import warn_of_absent
 
     held_out = is_held_out(read_note(table).split)
-    sources.csv2json(table, output, images)
+    done = sources.csv2json(table, output, images)
+    warn_of_absent(done.absent, done.images, output)
     console.say(f"next: qwen2vl-rs {_after(output, held_out)}")
 
 

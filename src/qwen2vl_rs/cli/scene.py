@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from .common import FILE, needs_training
+from .common import FILE, device_option, needs_training
+from .early import require_model
 
 
 @click.command("map")
@@ -31,6 +32,7 @@ from .common import FILE, needs_training
     help="Share of a window that the next one shows too.",
 )  # fmt: skip
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@device_option
 @click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def map_(
@@ -41,6 +43,7 @@ def map_(
     resolution: float | None,
     overlap: float,
     base: Path | None,
+    device: str | None,
     lang: str,
     as_json: bool,
 ) -> None:
@@ -54,8 +57,6 @@ def map_(
     """
     from ..data.arguments import images_and_questions
 
-    if len(words) < 2:
-        raise click.UsageError("give a scene and a question")
     scenes, asked = images_and_questions(words)
     questions = tuple(" ".join(q.split()) for q in asked)
     if not (scenes and questions):
@@ -64,7 +65,8 @@ def map_(
         raise click.UsageError("a question is empty, or a duplicate of another")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in "".join(questions)):
         raise click.UsageError("a question holds control characters, or is not valid UTF-8")
-    with needs_training():
+    require_model(model, base)
+    with needs_training(device):
         from ..geo.mapper import MapRequest, make_map
         from ..model.session import Session
     from ..jsonl import to_json

@@ -23,8 +23,7 @@ _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 BEYOND = "a number beyond 64 bits"
 _HEAD = 1 << 16
 _CHUNK = 1 << 17
-_MEGABYTE = 1_000_000
-_SHOWN = 60
+_MEGABYTE, _SHOWN = 1_000_000, 60
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = {
     b"\x1f\x8b": ("compressed with gzip", "unpack it: gunzip -c FILE > NEW"),

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,28 +66,33 @@ def require_folder(images: Path) -> None:
         raise DataError(f"no folder {images}{near(images)}", hint="name the folder: --images")
 
 
-def require_image(path: str) -> None:
+def require_image(path: str, hint: str = "where the images were moved to: --images FOLDER") -> None:
     """Make sure that an image is there.
+
+    Args:
+        path: the file.
+        hint: what to do where it is not.
 
     Raises:
         DataError: it is not; says so of Windows paths and moved folders.
     """
     if not os.path.exists(path):
-        raise DataError(
-            f"the image {path} is not there{_why(path)}",
-            hint="where the images were moved to: --images FOLDER",
-        )
+        raise DataError(f"{path}: no such file{_why(path)}", hint=hint)
 
 
-def warn_of_absent_images(images: Iterable[str], out: Path) -> None:
-    """Say how many images are not there: that training on ``out`` would stop at them."""
-    images = list(images)
-    absent = [image for image in images if not os.path.exists(image)]
+def warn_of_absent(absent: Sequence[str], images: int, out: Path) -> None:
+    """Say that images are not there, and that training on ``out`` would stop at them.
+
+    Args:
+        absent: the images that are not there.
+        images: number of all images.
+        out: the file that names them.
+    """
     if absent:
         warn(
-            f"{len(absent):,} of {len(images):,} images are not there, e.g. {absent[0]}"
-            f"{_why(absent[0])}; train stops at them. Where they are: csv2json --images FOLDER, "
-            f"or train{_data(out)} --images FOLDER"
+            f"{len(absent):,} of {images:,} images not found, e.g. {absent[0]}{_why(absent[0])}: "
+            "train stops at the first. If they were moved: csv2json --images FOLDER, or "
+            f"train{_data(out)} --images FOLDER"
         )
 
 

@@ -9,20 +9,14 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..records import Sample
 from . import jsonstream
-
-INACTIVE = "inactive"
-NO_ANSWER = "without an answer"
-NO_TEXT = "with an empty question or answer"
-NO_IMAGE = "without an image"
-_COUNTED_BY = dict.fromkeys((INACTIVE, NO_ANSWER, NO_TEXT), "question") | {NO_IMAGE: "image"}
-_EXAMPLES = 3
+from .left_out import INACTIVE, NO_ANSWER, NO_IMAGE, NO_TEXT, LeftOut
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 """Image file endings, the preferred first (RSVQA-HR has every image as .tif and as .png)."""
@@ -41,35 +35,6 @@ _FOLDERS_OF = {
     "rsvqa": ("rsvqa_images",),
 }
 _BATCH = 500  # below SQLite's oldest limit of 999 parameters in one statement
-
-
-@dataclass
-class LeftOut:
-    """Questions that were left out, by reason, with the first few ids of each.
-
-    Attributes:
-        numbers: number of questions by reason.
-        examples: ids by reason, of questions or, where the image is missing, of images.
-    """
-
-    numbers: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[object]] = field(default_factory=dict)
-
-    def add(self, reason: str, example: object) -> None:
-        """Count one question; ``example`` is its id, or its image's."""
-        self.numbers[reason] = self.numbers.get(reason, 0) + 1
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < _EXAMPLES and example not in examples:
-            examples.append(example)
-
-    def lines(self) -> list[str]:
-        """One line a reason, e.g. ``12 without an image (image ids 3, 17)``."""
-        return [
-            f"{number:,} {reason} ({_COUNTED_BY[reason]} ids "
-            + ", ".join(map(str, self.examples[reason]))
-            + (", …)" if len(self.examples[reason]) == _EXAMPLES < number else ")")
-            for reason, number in self.numbers.items()
-        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from ..console import say, warn
 from ..errors import DataError
 from ..records import Sample
 from . import foreign, jsonstream, rsvqa, tables
+from .left_out import LeftOut
 from .notes import Note, official_note, read_note, write_note
-from .places import moved, warn_of_absent_images
+from .places import moved
 
 _LOOKED_AT = 10_000  # conversations of a file that is to be replaced
 
@@ -29,12 +30,14 @@ class Report:
         written: number of questions in it.
         images: number of images they are about.
         left_out: the questions that are not in it, and why.
+        absent: the images that are not there.
     """
 
     path: Path
     written: int
     images: int
-    left_out: rsvqa.LeftOut = field(default_factory=rsvqa.LeftOut)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    absent: tuple[str, ...] = ()
 
 
 def read_samples(path: Path, *, with_images: bool = True) -> Iterator[Sample]:
@@ -73,7 +76,7 @@ def _samples(path: Path, with_images: bool) -> Iterator[Sample]:
         case "list", _:
             yield from tables.read_conversations(path)
         case "object", "questions":
-            counts = rsvqa.LeftOut()
+            counts = LeftOut()
             images = _images_beside(path, with_images)
             found = rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
             yield from _noted(found, official_note(path, images))
@@ -129,7 +132,7 @@ def data2csv(
     if out.suffix.lower() in rsvqa.SUFFIXES:
         inputs.append(images / out.name)
     _spare(out, *inputs)
-    counts = rsvqa.LeftOut()
+    counts = LeftOut()
     seen: dict[str, None] = {}
     samples = rsvqa.read_split(questions, answers, images, counts=counts)
     written = tables.write_csv(out, _noting(samples, seen), with_type)
@@ -138,7 +141,7 @@ def data2csv(
 
 
 def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
-    """Turn a CSV table into conversations; says which images are not there.
+    """Turn a CSV table into conversations.
 
     Args:
         table: the CSV table.
@@ -159,8 +162,8 @@ def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
     written = tables.write_conversations(out, _noting(samples, seen))
     if others := [image for image in before if image not in seen]:
         warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
-    warn_of_absent_images(seen, out)
-    return _told(Report(out, written, len(seen)))
+    absent = tuple(image for image in seen if not os.path.exists(image))
+    return _told(Report(out, written, len(seen), absent=absent))
 
 
 def _require_table(path: Path) -> None:
@@ -219,7 +222,7 @@ def _told(report: Report) -> Report:
     return report
 
 
-def _say_left_out(counts: rsvqa.LeftOut) -> None:
+def _say_left_out(counts: LeftOut) -> None:
     for line in counts.lines():
         say(f"left out: {line}")
 

@@ -111,5 +111,6 @@ def limit_by_image(samples: Sequence[Sample], most: int | None) -> list[Sample]:
             break
         taken += group
     images = len({s.image for s in taken})
-    say(f"evaluating {len(taken):,} of {len(samples):,} test questions ({images:,} whole images)")
+    whole = "1 whole image" if images == 1 else f"{images:,} whole images"
+    say(f"evaluating {len(taken):,} of {len(samples):,} test questions ({whole})")
     return taken

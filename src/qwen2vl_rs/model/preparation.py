@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import Config, load_config
 from ..console import Progress, say, warn
+from ..data.places import moved, place
 from ..data.raster import image_size
 from ..data.sources import read_samples
 from ..data.split import leak, split_by_image, split_by_question
@@ -91,6 +92,7 @@ def _what_matters(config: Config) -> dict[str, Any]:
     """The settings that decide the result of training."""
     tree = config.model_dump(include={"data", "view", "lora", "training"})
     del tree["data"]["dataset"]  # of scoring
+    del tree["data"]["images"]  # their content is compared
     tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
     return tree
 
@@ -189,6 +191,7 @@ def make_split(config: Config, run: Path) -> None:
         )
     if leaked := leak(train_set, test_set):
         warn(f"{leaked} images stand on both sides of the split: the test will look too good")
+    train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
         placed = [replace(s, image=os.path.abspath(s.image)) for s in part]
         write_conversations(own_file(run, name), placed)
@@ -197,7 +200,9 @@ def make_split(config: Config, run: Path) -> None:
     say(f"split {how}")
 
 
-def check_images(samples: list[Sample], known: Path, resume: bool) -> None:
+def check_images(
+    samples: list[Sample], known: Path, resume: bool, folder: str | None = None
+) -> None:
     """Look at every image before the long work starts, and write down or compare its digest.
 
     Raises:
@@ -211,6 +216,8 @@ def check_images(samples: list[Sample], known: Path, resume: bool) -> None:
             digests[image] = sha256(Path(image))
             progress.advance()
     before = (read_json(known) if resume else None) or {}
+    if folder is not None:
+        before = {place(Path(folder), image): digest for image, digest in before.items()}
     other = [image for image in images if before.get(image, digests[image]) != digests[image]]
     if other:
         raise changed(other)
