@@ -89,9 +89,7 @@ def test_a_missing_package_is_named_with_what_installs_it(module, command, wante
 def test_without_a_clone_the_packages_are_named_and_not_a_name_that_no_index_knows(tmp_path):
     source = ROOT / "src" / "qwen2vl_rs"
     shutil.copytree(source, tmp_path / "qwen2vl_rs", ignore=shutil.ignore_patterns("base"))
-    done = without(
-        {"peft"}, ["eval", "."], cwd=tmp_path, PYTHONPATH=str(tmp_path)
-    )
+    done = without({"peft"}, ["eval", "."], cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith(" install peft")
     assert "qwen2vl-rs[" not in done.stderr

@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..records import Sample
 
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-_ROOT = re.compile(r"[A-Za-z]:|[\\/]+")
+_ROOT = re.compile(r"^[A-Za-z]:|^[\\/]+")
 _ANSWERS = re.compile(r".*(questions|answers)\.json")
 
 
