@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from factory import write_rsvqa
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("load", "data2csv", "csv2json", "train", "compare_before_after")
 HIDDEN = """
@@ -98,3 +100,28 @@ def test_without_a_clone_the_packages_are_named_and_not_a_name_that_no_index_kno
 def test_requirements_are_the_project_with_what_training_needs():
     text = (ROOT / "requirements.txt").read_text()
     assert [line for line in text.splitlines() if line[:1] != "#"] == ["-e .[train]"]
+
+
+POSIX = ("fcntl", "resource", "pwd", "grp", "termios")
+
+
+def test_the_light_parts_need_nothing_of_posix(tmp_path):
+    write_rsvqa(tmp_path)
+    rows = '{"question": "Is there a road?", "answer": "yes", "prediction": "yes"}\n'
+    (tmp_path / "x.jsonl").write_text(rows)
+    steps = (
+        "data2csv",
+        "csv2json",
+        "score x.jsonl",
+        "report --after x.jsonl",
+        "generate --synthetic 2 --questions 5 --workers 1",
+        "export --data data_vl.json --form trl -o trl",
+    )
+    program = HIDDEN.format(names={"torch"}, nothing=POSIX, args=["--version"])
+    program = program.replace("sys.exit(main(['--version']))", "codes = [main(a.split()) for a in ")
+    program += f"{steps!r}]\nimport signal; assert codes == [0] * len(codes), codes"
+    done = run("-c", program.replace("for a in \n", "for a in "), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    made = ("rsvqa-dataset.csv", "data_vl.json", "report.html", "rsvqa-world", "trl")
+    assert all((tmp_path / name).exists() for name in made)

@@ -66,7 +66,9 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
         told: gives the lines, which `main` prints; asked only then.
     """
     alone = "TORCHELASTIC_RUN_ID" not in os.environ
-    stop = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
+    names = ("SIGTERM", "SIGHUP")  # Windows lacks the last
+    ends = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    stop = [number for number in ends if signal.getsignal(number) is signal.SIG_DFL]
     try:
         if alone:
             for number in stop:
