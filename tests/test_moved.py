@@ -229,7 +229,8 @@ def test_training_and_evaluation_follow_images_that_are_moved(here, small_base, 
     settings = [w for s in (*SETTINGS, *more) for w in ("--set", s)]
     assert main(["train", *settings]) == 1
     assert "--images FOLDER" in capsys.readouterr().err
-    assert main(["train", *settings, "--images", "second"]) == 0
+    assert main(["train", *settings, "--images", "second", "--max-train", "20"]) == 0
+    assert "using 16 of 32 training questions" in capsys.readouterr().err
     assert all(
         s.image.startswith(f"{here}/second/")
         for s in read_conversations(Path("data_vl_train.json"))

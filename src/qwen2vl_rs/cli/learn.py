@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     "--max-eval", type=click.IntRange(min=1),
     help="Test questions asked, by whole images.  [default: all]",
 )  # fmt: skip
+@click.option(
+    "--max-train", type=click.IntRange(min=1),
+    help="Training questions used, by whole images.  [default: all]",
+)  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
@@ -58,7 +62,7 @@ def train(
     names = {
         "model": "model", "data": "data.conversations", "train_file": "data.train",
         "test_file": "data.test", "split_by": "data.split_by", "output": "output",
-        "max_eval": "eval.max_eval", "images": "data.images",
+        "max_eval": "eval.max_eval", "images": "data.images", "max_train": "data.max_train",
     }  # fmt: skip
     given = {names[k]: v for k, v in options.items() if k in names and v is not None}
     if resume and config and "output" not in given and holds_run(config.parent):

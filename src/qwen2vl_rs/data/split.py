@@ -101,8 +101,14 @@ def group_by_image(samples: Sequence[Sample]) -> list[list[Sample]]:
     return list(groups.values())
 
 
-def limit_by_image(samples: Sequence[Sample], most: int | None) -> list[Sample]:
-    """The first images whose questions are at most ``most`` together (at least one image)."""
+def limit_by_image(samples: Sequence[Sample], most: int | None, what: str = "test") -> list[Sample]:
+    """The first images whose questions are at most ``most`` together (at least one image).
+
+    Args:
+        samples: the questions.
+        most: so many; None for all.
+        what: what they are for, ``test`` or ``training``.
+    """
     if most is None or len(samples) <= most:
         return list(samples)
     taken: list[Sample] = []
@@ -112,5 +118,6 @@ def limit_by_image(samples: Sequence[Sample], most: int | None) -> list[Sample]:
         taken += group
     images = len({s.image for s in taken})
     whole = "1 whole image" if images == 1 else f"{images:,} whole images"
-    say(f"evaluating {len(taken):,} of {len(samples):,} test questions ({whole})")
+    doing = "evaluating" if what == "test" else "using"
+    say(f"{doing} {len(taken):,} of {len(samples):,} {what} questions ({whole})")
     return taken

@@ -13,7 +13,7 @@ from ..console import Progress, say, warn
 from ..data.places import moved, place
 from ..data.raster import image_size
 from ..data.sources import read_samples
-from ..data.split import leak, split_by_image, split_by_question
+from ..data.split import leak, limit_by_image, split_by_image, split_by_question
 from ..data.tables import write_conversations
 from ..errors import DataError, RunError
 from ..files import (
@@ -184,6 +184,7 @@ def make_split(config: Config, run: Path) -> None:
         by = split_by_image if data.split_by == "image" else split_by_question
         train_set, test_set = by(samples, data.test_fraction, seed)
         how = f"at random by {data.split_by}, seed {seed}"
+    train_set = limit_by_image(train_set, data.max_train, "training")
     if not train_set or not test_set:
         raise DataError(
             "no questions to " + ("train on" if not train_set else "test on"),
