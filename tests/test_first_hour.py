@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -125,3 +127,24 @@ def test_the_light_parts_need_nothing_of_posix(tmp_path):
     assert "Traceback" not in done.stderr
     made = ("rsvqa-dataset.csv", "data_vl.json", "report.html", "rsvqa-world", "trl")
     assert all((tmp_path / name).exists() for name in made)
+
+
+def test_what_is_interrupted_says_what_is_kept_and_how_to_go_on(tmp_path):
+    words = ["generate", "--synthetic", "2000", "--workers", "1", "-o", "w"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "qwen2vl_rs", *words], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # a job in the background inherits that the signal is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        while process.poll() is None and len(list(tmp_path.glob("w/**/*.tif"))) < 3:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    said = err.splitlines()
+    assert said[-2:] == [
+        "kept: the images and questions so far, in w",
+        "hint: the same command resumes",
+    ]

@@ -86,6 +86,15 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL)
 
 
+def same_command(kept: str) -> Callable[[], list[str]]:
+    """What is told of a command that resumes where it is typed again.
+
+    Args:
+        kept: what is there, e.g. ``all answers so far``.
+    """
+    return lambda: [f"kept: {kept}", "hint: the same command resumes"]
+
+
 def _stop(number: int, frame: object) -> None:
     raise Stopped(number)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import console
-from .common import FILE, device_option, interruptible, needs_training, option
+from .common import FILE, device_option, interruptible, needs_training, option, same_command
 from .early import require_model, require_questions, require_run, require_training
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def evaluate(
         from ..config import load_config
 
         config = load_config(None, settings, values)
-        with interruptible(_answers_are_kept):
+        with interruptible(same_command("all answers so far")):
             found = _on_server(
                 endpoint, name, concurrency, rate, test, train_questions, config, output
             )
@@ -186,14 +186,10 @@ def evaluate(
             from ..model.evaluate import Asked
             from ..model.evaluate import evaluate as run
         asked = Asked(model, base, test, train_questions, output)
-        with interruptible(_answers_are_kept):
+        with interruptible(same_command("all answers so far")):
             found = run(asked, settings, values)
     if found:  # else another process prints
         click.echo(to_json(found, indent=2) if as_json else results_table(found, protocols))
-
-
-def _answers_are_kept() -> list[str]:
-    return ["kept: all answers so far", "hint: the same command resumes"]
 
 
 def _on_server(
@@ -257,7 +253,7 @@ def compare(
     from ..jsonl import to_json
     from ..report.text import pair_table
 
-    with interruptible(_answers_are_kept):
+    with interruptible(same_command("all answers so far")):
         rows = pairs(run, model=model, checkpoint=checkpoint, test=test, images=images)
     chosen = [row for row in rows if row.is_(only)]
     shown = chosen[:limit]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .. import console
-from .common import FILE, option
+from .common import FILE, interruptible, option, same_command
 
 
 @click.command()
@@ -27,7 +27,9 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
     """
     from ..model.hub import load as fetch
 
-    fetch(repo, hub=hub, folder=folder or Path(repo), revision=revision, verify=verify)  # type: ignore[arg-type]
+    place = folder or Path(repo)
+    with interruptible(same_command(f"what was fetched so far, in {place}")):
+        fetch(repo, hub=hub, folder=place, revision=revision, verify=verify)  # type: ignore[arg-type]
     console.say("next: qwen2vl-rs data2csv")
 
 

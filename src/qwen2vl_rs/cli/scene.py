@@ -5,11 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import FILE, device_option, needs_training
+from .common import FILE, device_option, interruptible, needs_training, same_command
 from .early import require_model
+
+if TYPE_CHECKING:
+    from ..geo.mapper import Mapped
 
 
 @click.command("map")
@@ -76,25 +80,30 @@ def map_(
     made = []
     for scene, folder in _folders(scenes, output).items():
         request = MapRequest(Path(scene), questions, folder, tile, resolution, overlap)
-        done = make_map(session, request)
+        with interruptible(same_command(f"the answers so far, in {folder}")):
+            done = make_map(session, request)
         write_page(folder / "map.html", done, Path(scene).name, lang)
         files = [str(folder / name) for name in ("map.tif", "windows.gpkg", "map.html")]
-        facts = {
-            "windows": len(done.grid),
-            "asked": done.asked,
-            "left_out": done.left_out,
-            "rows": done.grid.rows,
-            "columns": done.grid.columns,
-            "metres_per_pixel": done.grid.resolution,
-            "shared": round(done.grid.shared, 4),
-            "questions": done.questions,
-            "files": files,
-        }
+        facts = {**_facts(done), "files": files}
         made.append({"scene": scene, **facts} if len(scenes) > 1 else facts)
         if not as_json:
             click.echo("\n".join(files))
     if as_json:
         click.echo(to_json(made if len(scenes) > 1 else made[0], indent=2))
+
+
+def _facts(done: Mapped) -> dict[str, Any]:
+    """What was done, for programs."""
+    return {
+        "windows": len(done.grid),
+        "asked": done.asked,
+        "left_out": done.left_out,
+        "rows": done.grid.rows,
+        "columns": done.grid.columns,
+        "metres_per_pixel": done.grid.resolution,
+        "shared": round(done.grid.shared, 4),
+        "questions": done.questions,
+    }
 
 
 def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:
