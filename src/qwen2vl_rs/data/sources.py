@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..console import say, warn
+from ..console import counted, say, warn
 from ..errors import DataError
 from ..records import Sample
 from . import foreign, jsonstream, rsvqa, tables
@@ -216,7 +216,7 @@ def _noting(samples: Iterable[Sample], seen: dict[str, None]) -> Iterator[Sample
 
 
 def _told(report: Report) -> Report:
-    questions, images = _number(report.written, "question"), _number(report.images, "image")
+    questions, images = counted(report.written, "question"), counted(report.images, "image")
     say(f"wrote {questions} about {images} to {report.path}")
     _say_left_out(report.left_out)
     return report
@@ -225,7 +225,3 @@ def _told(report: Report) -> Report:
 def _say_left_out(counts: LeftOut) -> None:
     for line in counts.lines():
         say(f"left out: {line}")
-
-
-def _number(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

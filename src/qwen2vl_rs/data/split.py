@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Iterable, Sequence
 
-from ..console import say
+from ..console import counted, say
 from ..errors import DataError
 from ..records import Sample
 
@@ -117,7 +117,7 @@ def limit_by_image(samples: Sequence[Sample], most: int | None, what: str = "tes
             break
         taken += group
     images = len({s.image for s in taken})
-    whole = "1 whole image" if images == 1 else f"{images:,} whole images"
+    whole = counted(images, "whole image")
     doing = "evaluating" if what == "test" else "using"
     say(f"{doing} {len(taken):,} of {len(samples):,} {what} questions ({whole})")
     return taken

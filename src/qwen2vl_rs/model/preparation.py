@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, load_config
-from ..console import Progress, say, warn
+from ..console import Progress, counted, say, warn
 from ..data.places import moved, place
 from ..data.raster import image_size
 from ..data.sources import read_samples
@@ -191,13 +191,15 @@ def make_split(config: Config, run: Path) -> None:
             hint="check the files given as training and test data",
         )
     if leaked := leak(train_set, test_set):
-        warn(f"{leaked} images stand on both sides of the split: the test will look too good")
+        stand = "1 image stands" if leaked == 1 else f"{leaked:,} images stand"
+        warn(f"{stand} on both sides of the split: the test will look too good")
     train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
         placed = [replace(s, image=os.path.abspath(s.image)) for s in part]
         write_conversations(own_file(run, name), placed)
         write_conversations(Path(name), placed)
-        say(f"{name}: {len(part):,} questions about {len({s.image for s in part}):,} images")
+        images = counted(len({s.image for s in part}), "image")
+        say(f"{name}: {counted(len(part), 'question')} about {images}")
     say(f"split {how}")
 
 
