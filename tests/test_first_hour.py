@@ -72,7 +72,6 @@ def test_the_scripts_need_only_the_dependencies(tmp_path):
         ("pydantic", ["train"], ""),
         ("rasterio", ["report", "--after", "x.jsonl"], ""),
         ("numpy", ["score", "x.jsonl"], ""),
-        ("modelscope_hub", ["load"], "[train]"),
     ],
 )
 def test_a_missing_package_is_named_with_what_installs_it(module, command, wanted, tmp_path):

@@ -367,7 +367,8 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise missing(error.name or name) from error
+        module = (error.name or name).split(".")[0]
+        raise HubError(f"{module} is not installed", hint=missing(module).hint) from error
 
 
 @contextlib.contextmanager
