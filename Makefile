@@ -79,6 +79,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/make_cli.py --check
+	$(BIN)/python docs/make_settings.py --check
 	$(BIN)/python docs/make_scoring.py --check
 	$(BIN)/python docs/make_benchmarks.py --check
 	$(BIN)/python docs/make_results.py --check
@@ -89,6 +90,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 
 docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_settings.py
 	$(BIN)/python docs/make_scoring.py
 	$(BIN)/python docs/make_benchmarks.py
 	$(BIN)/python docs/make_results.py

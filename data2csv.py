@@ -1,7 +1,10 @@
 """The same as `qwen2vl-rs data2csv`."""
 
 import sys
+from pathlib import Path
 
-from qwen2vl_rs.cli import main
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # also where not installed
+
+from qwen2vl_rs.__main__ import main
 
 sys.exit(main(["data2csv", *sys.argv[1:]]))

@@ -28,6 +28,10 @@ tokenizers, huggingface_hub, numpy and pillow; `pack.sh --everything` packs all 
 does its steps in order of worth, each with a time limit, and writes the JSON anew after each, so a
 run that is cut off leaves what it has. `--device cpu --model tiny` tries it without a GPU. The
 figures appear below once the JSON is `docs/results/gpu-CARD.json`: `python docs/make_gpu.py`.
+
+On a machine with several GPUs each command takes the first it can see: `--device cuda:1` chooses
+another, `--device cpu` none, and `CUDA_VISIBLE_DEVICES=2,3` before a command says which it can see
+(`cuda:0` is then GPU 2). `torchrun --nproc-per-node gpu -m qwen2vl_rs train` uses all it can see.
 """
 
 GOALS = """\

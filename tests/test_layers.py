@@ -25,7 +25,19 @@ STOREYS = [
     {"serve", "report"},
     {"cli", "__main__"},
 ]
-GROUND = {"", "errors", "records", "console", "files", "jsonl", "run", "config"}
+GROUND = {
+    "",
+    "errors",
+    "foreign_settings",
+    "install",
+    "records",
+    "console",
+    "files",
+    "jsonl",
+    "locks",
+    "run",
+    "config",
+}
 MODEL_ONLY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"}
 HEAVY = {*MODEL_ONLY, "numpy", "rasterio", "pydantic"}
 

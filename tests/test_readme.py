@@ -26,23 +26,53 @@ def commands(page):
 
 
 README = commands(ROOT / "README.md")
+CHINESE = commands(ROOT / "README.zh-CN.md")
 
 
-@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")]), ids=str)
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")]), ids=str
+)
 def test_every_command_on_the_page_exists_with_its_options(page):
     for program, *words in commands(page):
         if program == "qwen2vl-rs":
-            command = cli.get_command(click.Context(cli), words[0])
+            top = click.Context(cli, **cli.context_settings)
+            command = cli.get_command(top, words[0])
             assert command, words
-            command.make_context(words[0], words[1:])  # fails for an option that is unknown
+            command.make_context(words[0], words[1:], parent=top)  # fails for unknown options
         elif program == "make":
             assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.M)
         else:
-            assert program in {"python", "pip", "cd", "swanlab"}, program
+            assert program in {"python", "python3", "pip", "cd", "swanlab"}, program
 
 
-def test_the_readme_shows_all_five_scripts_in_order():
-    shown = [words[1] for words in README if words[0] == "python"]
+def test_both_readmes_begin_alike():
+    first = README[: 1 + README.index(["make", "test"])]
+    assert CHINESE[: len(first)] == first
+    english, chinese = (
+        (ROOT / name).read_text("utf-8").partition("## ")[0]
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    assert re.findall(r"\d+ %|!\[.*\]\((.*)\)", english) == re.findall(
+        r"\d+ %|!\[.*\]\((.*)\)", chinese
+    )
+    assert {words[1] for words in CHINESE if words[0] == "qwen2vl-rs"} >= {"ask", "report", "train"}
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("README*.md")), ids=str)
+def test_the_first_screen_is_a_sentence_a_picture_the_installation_and_the_commands(page):
+    text = page.read_text(encoding="utf-8")
+    assert text.index("![") < text.index("pip install") < text.index("python load.py")
+    lines = text[: text.index("compare_before_after.py")].splitlines()
+    assert len(lines) <= 40
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", text):
+        assert (ROOT / picture).stat().st_size < 150_000
+    for link in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize("shown", [README, CHINESE], ids=["en", "zh"])
+def test_the_readme_shows_all_five_scripts_in_order(shown):
+    shown = [words[1] for words in shown if words[0] == "python"]
     assert shown == ["load.py", "data2csv.py", "csv2json.py", "train.py", "compare_before_after.py"]
 
 
@@ -68,6 +98,7 @@ def test_the_commands_run_in_a_clean_folder(hub, tmp_path):
         return subprocess.run(words, cwd=work, env=environment, text=True, capture_output=True)
 
     chosen = [w for w in README if w[0] == "python" or w[1] == "ask"]
+    assert chosen == [w for w in CHINESE if w[0] == "python" or w[1] == "ask"]
     outputs = []
     for words in chosen:
         done = run(words)

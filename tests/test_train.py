@@ -212,8 +212,8 @@ def test_ready_splits_and_a_leak_are_told(here, small_base, capsys):
     train(configured(small_base, "data.train=a.json", "data.test=b.json", "eval.max_eval=9",
                      "training.max_steps=1"))  # fmt: skip
     told = capsys.readouterr().err
-    assert "warning: 1 images stand on both sides" in told
-    assert "evaluating 8 of 24 test questions (1 whole images)" in told
+    assert "warning: 1 image stands on both sides" in told
+    assert "evaluating 8 of 24 test questions (1 whole image)" in told
 
 
 def test_images_are_looked_at_before_the_work_starts(here, small_base):

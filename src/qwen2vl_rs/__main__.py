@@ -1,7 +1,28 @@
 """``python -m qwen2vl_rs``: the same as the command ``qwen2vl-rs``."""
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
 
-from .cli import main
 
-sys.exit(main())
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line, or say which package it lacks; returns the exit code."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - a script in a clone is checked by no pip
+        print("error: Python 3.11 or newer is needed", file=sys.stderr)  # noqa: T201
+        return 1
+    from .install import lacking
+
+    try:
+        from .cli import main as run
+    except ModuleNotFoundError as error:
+        found = lacking(error)
+        if found is None:
+            raise
+        print(f"error: {found.message}\nhint: {found.hint}", file=sys.stderr)  # noqa: T201
+        return 1
+    return run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,9 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from . import foreign_settings
 from .errors import ConfigError
 from .files import atomic_write, unreadable
 
+_TOML = "the file must be TOML"
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
 
@@ -40,7 +42,7 @@ class ImageRule(Section):
     """How image files become 8-bit RGB pixels; part of the configuration, kept with checkpoints.
 
     Attributes:
-        bands: numbers of the bands shown as red, green and blue, counted from 1; None takes the
+        bands: numbers of the bands shown as red, green and blue, counted from 1. None: the
             bands the file tags as such, else its first three.
         stretch: lower and upper percentile that become 0 and 255, per image and band, in data
             that are not 8-bit.
@@ -84,7 +86,14 @@ class ViewConfig(Section):
 
 
 class LoraSettings(Section):
-    """The adapter, by the names of PEFT's ``LoraConfig``; defaults of the original system."""
+    """The adapter, by the names of PEFT's ``LoraConfig``; defaults of the original system.
+
+    Attributes:
+        r: rank of the adapter.
+        lora_alpha: the adapter is scaled by lora_alpha / r.
+        lora_dropout: share of the adapter's inputs that is set to 0 in training.
+        target_modules: names of the layers of the language model that get an adapter.
+    """
 
     r: int = Field(64, ge=1)
     lora_alpha: int = Field(16, ge=1)
@@ -107,6 +116,15 @@ class TrainingSettings(Section):
     """The training, by the names of ``TrainingArguments`` where it knows them.
 
     Attributes:
+        learning_rate: the highest, after warming up.
+        num_train_epochs: how often every question is trained on.
+        warmup_ratio: share of the steps over which the learning rate rises from 0.
+        lr_scheduler_type: how the learning rate falls afterwards.
+        weight_decay: of AdamW.
+        max_grad_norm: larger gradients are scaled down to this norm.
+        gradient_checkpointing: compute activations again instead of keeping them: slower, with
+            far less memory.
+        seed: of the split, the order of the images, and the adapter's first weights.
         images_per_step: images in one optimizer step, over all processes.
         questions_per_image: questions asked of each of them in that step; the remaining ones
             follow in later steps of the epoch.
@@ -115,7 +133,7 @@ class TrainingSettings(Section):
         vision_cache_gb: the frozen vision tower's output for all images is kept on disk for all
             epochs when it takes no more than this (and half of the free space); 0: never.
         attention: ``flex`` or ``branches``, see `model.attention`; None: chosen for the device.
-        bf16, fp16: in which 16-bit numbers training computes. Both None: bfloat16 on a GPU that
+        bf16, fp16: in which 16-bit numbers training computes. With neither: bfloat16 on a GPU that
             has it, float16 on one that has not (T4, V100), float32 on a CPU. False: float32.
         max_steps: so many steps, fewer or more than ``num_train_epochs`` are, as in
             ``TrainingArguments``; None: all epochs.
@@ -157,6 +175,9 @@ class DataConfig(Section):
     Attributes:
         conversations: one file that is split; used unless ``train`` and ``test`` are given.
         train, test: ready splits (conversations, CSV or official question files).
+        images: folder to which the images were moved; of each path the longest end that is a file
+            there. None: they are where the paths say.
+        max_train: at most so many training questions, by whole images; None: all.
         test_fraction: share of the images (or questions) that is held out.
         split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
         dataset: whose classes apply in scoring: ``LR``, ``HR``, ``xBEN``; None: what the files of
@@ -166,6 +187,8 @@ class DataConfig(Section):
     conversations: str = "data_vl.json"
     train: str | None = None
     test: str | None = None
+    images: str | None = None
+    max_train: int | None = Field(None, ge=1)
     test_fraction: float = Field(0.1, gt=0, lt=1)
     split_by: Literal["image", "question"] = "image"
     dataset: Literal["LR", "HR", "xBEN"] | None = None
@@ -213,6 +236,15 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
 
 
+def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
+    """The name of every setting, with its sections: ``training.learning_rate``."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
 def load_config(
     path: Path | None, settings: Sequence[str] = (), values: Mapping[str, Any] | None = None
 ) -> Config:
@@ -240,7 +272,9 @@ def load_config(
         except OSError as error:
             raise unreadable(path, error) from error
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: {error}", hint="the file must be TOML") from error
+            yaml = path.suffix.lower() in (".yaml", ".yml", ".json")
+            hint = "write it as TOML: sections in [brackets], then key = value" if yaml else _TOML
+            raise ConfigError(f"{path}: {error}", hint=hint) from error
     for key, value in (values or {}).items():
         _put(tree, key, value)
     for setting in settings:
@@ -260,7 +294,8 @@ def check_config(tree: dict[str, Any], where: str) -> Config:
     except ValidationError as error:
         lines = [_explain(dict(e)) for e in error.errors()]
         raise ConfigError(
-            f"{where}: " + "; ".join(lines), hint="all settings: config.toml of a finished run"
+            f"{where}: " + "; ".join(lines),
+            hint="all settings: docs/settings.md, or config.toml of a run",
         ) from error
 
 
@@ -317,5 +352,10 @@ def _explain(error: dict[str, Any]) -> str:
     section: Any = Config
     for part in path[:-1]:
         section = section.model_fields[part].annotation
+    elsewhere = [place for place in keys() if place.rpartition(".")[2] == path[-1]]
+    if elsewhere:
+        return f"unknown key {key}: here it is {' or '.join(elsewhere)}"
+    if known := foreign_settings.answer(path[-1]):
+        return f"unknown key {key}: {known}"
     near = difflib.get_close_matches(path[-1], section.model_fields, n=1, cutoff=0.5)
     return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "")

@@ -64,6 +64,11 @@ def _end_bar() -> None:
         print(file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2,015 images``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def clock(seconds: float) -> str:
     """``75`` → ``1:15``; ``3675`` → ``1:01:15``."""
     minutes, rest = divmod(int(seconds + 0.5), 60)

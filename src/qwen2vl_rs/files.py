@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import IO, Any
 from .console import say_once, warn_once
 from .errors import RunError
 from .jsonl import to_json
+from .locks import lock_file
 
 HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
 CHECKSUMS = "checksums.json"
@@ -25,7 +25,8 @@ CHECKSUMS = "checksums.json"
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENODEV, errno.ENXIO}
+_FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO}
+_FAULTY.add(getattr(errno, "EREMOTEIO", errno.EIO))  # of Linux only
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -119,7 +120,8 @@ def sync_folder(folder: Path) -> None:
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:
-        _say_not_flushed(folder)
+        if os.name != "nt":  # which opens no folder
+            _say_not_flushed(folder)
         return
     try:
         os.fsync(handle)
@@ -304,7 +306,7 @@ def lock(handle: int, what: Path) -> bool:
         OSError: locking fails otherwise.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(handle)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
             return False
@@ -325,24 +327,20 @@ def run_lock(run: Path) -> Iterator[None]:
     Raises:
         RunError: another process holds it, or the folder cannot be written to.
     """
+    hint = "choose another folder: --output"
     try:
         run.mkdir(parents=True, exist_ok=True)
         handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise RunError(
-            f"cannot write to {run}: {error.strerror}", hint="choose another folder: --output"
-        ) from error
+        raise RunError(f"cannot write to {run}: {error.strerror}", hint=hint) from error
     try:
         try:
             held = lock(handle, run)
         except OSError as error:
-            raise RunError(
-                f"cannot lock {run}: {error.strerror}", hint="choose another folder: --output"
-            ) from error
+            raise RunError(f"cannot lock {run}: {error.strerror}", hint=hint) from error
         if not held:
-            raise RunError(
-                f"another process is at work in {run}", hint="wait for it, or choose --output"
-            )
+            hint = "wait for it, or choose --output"
+            raise RunError(f"another process is at work in {run}", hint=hint)
         yield
     finally:
         os.close(handle)

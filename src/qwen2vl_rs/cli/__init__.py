@@ -16,6 +16,7 @@ import click
 
 from .. import __version__, console
 from ..errors import Qwen2VLRSError
+from ..install import lacking
 from .common import Commands, Stopped
 from .host import serve
 from .judge import report, score
@@ -66,6 +67,11 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     except Qwen2VLRSError as error:
         return _failed(error)
+    except ModuleNotFoundError as error:
+        found = lacking(error)
+        if found is None:
+            raise
+        return _failed(found)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import click
 
-from ..errors import ConfigError, Qwen2VLRSError
+from ..errors import Qwen2VLRSError
 
 FILE = click.Path(path_type=Path)
 
@@ -65,7 +66,9 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
         told: gives the lines, which `main` prints; asked only then.
     """
     alone = "TORCHELASTIC_RUN_ID" not in os.environ
-    stop = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
+    names = ("SIGTERM", "SIGHUP")  # Windows lacks the last
+    ends = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    stop = [number for number in ends if signal.getsignal(number) is signal.SIG_DFL]
     try:
         if alone:
             for number in stop:
@@ -83,29 +86,51 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL)
 
 
+def same_command(kept: str) -> Callable[[], list[str]]:
+    """What is told of a command that resumes where it is typed again.
+
+    Args:
+        kept: what is there, e.g. ``all answers so far``.
+    """
+    return lambda: [f"kept: {kept}", "hint: the same command resumes"]
+
+
 def _stop(number: int, frame: object) -> None:
     raise Stopped(number)
 
 
-_SERVING = {"fastapi", "prometheus_client", "starlette", "uvicorn"}
+class _Device(click.ParamType[str]):
+    """The name of a device, as torch spells it."""
+
+    name = "DEVICE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(value).strip().lower()
+        if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+            more = " (Apple's Metal is not used)" if name.startswith("mps") else ""
+            near = f"; did you mean cuda:{name}?" if name.isdecimal() else ""
+            self.fail(f"{value!r} is none of cpu, cuda, cuda:0, cuda:1, …{more}{near}", param, ctx)
+        return name
 
 
-class needs_training:
-    """Turns a missing torch, or what serving needs, into the command that installs it.
+device_option = click.option(
+    "--device", type=_Device(),
+    help="cpu, or a GPU by its number: cuda:1.  [default: the first GPU, else the CPU]",
+)  # fmt: skip
 
-    What libraries print while they are imported (transformers, where ``WANDB_MODE=offline``) goes
-    to stderr: stdout is data.
+
+@contextlib.contextmanager
+def needs_training(device: str | None = None) -> Iterator[None]:
+    """Import what computes: what libraries print meanwhile goes to stderr, as stdout is data.
+
+    (transformers prints where ``WANDB_MODE=offline``.)
+
+    Args:
+        device: what is to be computed on; see `model.loader.use_device`.
     """
+    with contextlib.redirect_stdout(sys.stderr):
+        if device:
+            from ..model.loader import use_device
 
-    def __enter__(self) -> None:
-        self._printed = contextlib.redirect_stdout(sys.stderr)
-        self._printed.__enter__()
-
-    def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
-        self._printed.__exit__(kind, error, tb)
-        if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("qwen2vl"):
-            extra = "train,serve" if error.name in _SERVING else "train"
-            raise ConfigError(
-                f"this command needs {error.name}, which is not installed",
-                hint=f"pip install 'qwen2vl-rs[{extra}]'",
-            ) from error
+            use_device(device)
+        yield

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import click
 
-from .common import FILE, needs_training
+from .common import FILE, device_option, needs_training
+from .early import require_model
 
 
 @click.command()
 @click.argument("model", type=FILE)
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@device_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
@@ -23,17 +25,20 @@ from .common import FILE, needs_training
     "--token", envvar="QWEN2VL_RS_TOKEN", show_envvar=True,
     help="What clients have to send; needed beyond this machine.",
 )  # fmt: skip
-def serve(model: Path, base: Path | None, host: str, port: int, token: str | None) -> None:
+def serve(
+    model: Path, base: Path | None, device: str | None, host: str, port: int, token: str | None
+) -> None:
     """Serve a model: a page to ask from, and OpenAI's API.
 
     MODEL is a run folder, a checkpoint or a base. The address is printed once it can be used;
     Ctrl-C or SIGTERM ends it after what is being answered.
     """
-    with needs_training():
-        from ..serve.run import serve as run
-
     if token is not None and not token.strip():
         raise click.UsageError("the token is empty")
+    require_model(model, base)
+    with needs_training(device):
+        from ..serve.run import serve as run
+
     tell = partial(click.echo, file=sys.stdout)  # before libraries are kept off it
     with needs_training():
         run(model, base, host, port, token, tell)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import console
-from .common import FILE, interruptible, needs_training, option
+from .common import FILE, device_option, interruptible, needs_training, option, same_command
+from .early import require_model, require_questions, require_run, require_training
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -29,15 +30,23 @@ if TYPE_CHECKING:
     type=click.Choice(["image", "question"]),
     help="[default: image]",
 )
+@click.option("--images", help="Folder to which the images were moved.")
 @click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
 @click.option(
     "--max-eval", type=click.IntRange(min=1),
     help="Test questions asked, by whole images.  [default: all]",
 )  # fmt: skip
+@click.option(
+    "--max-train", type=click.IntRange(min=1),
+    help="Training questions used, by whole images.  [default: all]",
+)  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> None:
+def train(
+    config: Path | None, resume: bool, as_json: bool, device: str | None, **options: Any
+) -> None:
     """Fine-tune with LoRA, then evaluate before and after.
 
     CONFIG is a TOML file that holds what differs from the defaults. Questions may come as
@@ -53,15 +62,18 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     names = {
         "model": "model", "data": "data.conversations", "train_file": "data.train",
         "test_file": "data.test", "split_by": "data.split_by", "output": "output",
-        "max_eval": "eval.max_eval",
+        "max_eval": "eval.max_eval", "images": "data.images", "max_train": "data.max_train",
     }  # fmt: skip
     given = {names[k]: v for k, v in options.items() if k in names and v is not None}
     if resume and config and "output" not in given and holds_run(config.parent):
         # from whichever folder: the run is the one whose settings these are
         given["output"] = str(config.parent)
+    if options["images"]:
+        given["data.images"] = os.path.abspath(options["images"])  # the run may be used elsewhere
     loaded = load_config(config, options["settings"], given)
+    require_training(loaded, resume)
     with interruptible(partial(what_is_kept, Path(loaded.output))):
-        with needs_training():
+        with needs_training(device):
             from ..model.train import train as run
         outcome = run(loaded, resume=resume)
     if outcome is None:  # another process prints
@@ -92,6 +104,8 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     help="free: written by the model; closed: the most probable official class.  [default: free]",
 )  # fmt: skip
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@click.option("--images", type=FILE, help="Folder to which the images were moved.")
+@device_option
 @click.option("-o", "--output", type=FILE, help="Folder.  [default: below the run]")
 @click.option(
     "--max-eval",
@@ -122,6 +136,8 @@ def evaluate(
     train_questions: Path | None,
     answers: str | None,
     base: Path | None,
+    images: Path | None,
+    device: str | None,
     output: Path | None,
     max_eval: int | None,
     protocols: tuple[str, ...],
@@ -146,34 +162,34 @@ def evaluate(
         protocol(one)
     given = {"eval.answers": answers, "eval.max_eval": max_eval}
     values = {key: value for key, value in given.items() if value is not None}
+    if images:
+        values["data.images"] = os.path.abspath(images)
+    require_questions(test, images)
     found: Results | None
     if endpoint is not None:
-        if model or base or not (name and test):
+        if model or base or device or not (name and test):
             raise click.UsageError("--endpoint goes with --model NAME and --test FILE alone")
         if answers == "closed":
             raise click.UsageError("a server writes its answers: --answers free")
         from ..config import load_config
 
         config = load_config(None, settings, values)
-        with interruptible(_answers_are_kept):
+        with interruptible(same_command("all answers so far")):
             found = _on_server(
                 endpoint, name, concurrency, rate, test, train_questions, config, output
             )
     else:
         if not model or name:
             raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
-        with needs_training():
+        require_model(model, base)
+        with needs_training(device):
             from ..model.evaluate import Asked
             from ..model.evaluate import evaluate as run
         asked = Asked(model, base, test, train_questions, output)
-        with interruptible(_answers_are_kept):
+        with interruptible(same_command("all answers so far")):
             found = run(asked, settings, values)
     if found:  # else another process prints
         click.echo(to_json(found, indent=2) if as_json else results_table(found, protocols))
-
-
-def _answers_are_kept() -> list[str]:
-    return ["kept: all answers so far", "hint: the same command resumes"]
 
 
 def _on_server(
@@ -181,6 +197,7 @@ def _on_server(
     train_questions: Path | None, config: Config, output: Path | None,
 ) -> Results:  # fmt: skip
     """Evaluate a server's model; this needs no torch."""
+    from ..data.places import moved
     from ..data.sources import read_samples
     from ..remote.client import Endpoint
     from ..remote.evaluate import evaluate_endpoint, folder_name
@@ -188,7 +205,8 @@ def _on_server(
     train = list(read_samples(train_questions, with_images=False)) if train_questions else None
     there = Endpoint(url, name, os.environ.get("OPENAI_API_KEY"), concurrency, rate)
     folder = output or Path("output") / folder_name(name)
-    return evaluate_endpoint(there, list(read_samples(test)), train, config, folder)
+    samples = moved(read_samples(test), config.data.images)
+    return evaluate_endpoint(there, samples, train, config, folder)
 
 
 @click.command()
@@ -196,9 +214,14 @@ def _on_server(
     "--run", type=FILE, default=Path("output/Qwen2-VL-2B"), show_default=True,
     help="Folder of the run.",
 )  # fmt: skip
-@click.option("--model", type=FILE, help="Folder of the base.  [default: the checkpoint's own]")
+@click.option(
+    "--base", "--model", "model", type=FILE,
+    help="Folder of the base.  [default: the checkpoint's own]",
+)  # fmt: skip
 @click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
 @click.option("--test", type=FILE, help="Test questions.  [default: those of the run]")
+@click.option("--images", type=FILE, help="Folder to which the images were moved.")
+@device_option
 @click.option(
     "--only", type=click.Choice(["all", "fixed", "broken", "wrong"]), default="all",
     show_default=True, help="fixed: wrong before, right after; broken: the reverse; "
@@ -211,6 +234,8 @@ def compare(
     model: Path | None,
     checkpoint: Path | None,
     test: Path | None,
+    images: Path | None,
+    device: str | None,
     only: str,
     limit: int | None,
     as_json: bool,
@@ -219,12 +244,17 @@ def compare(
 
     Predictions that training has left in the run are used again; what is missing is asked.
     """
-    with needs_training():
+    require_run(run)
+    require_questions(test, images)
+    if model:
+        require_model(model)
+    with needs_training(device):
         from ..model.compare import compare as pairs
     from ..jsonl import to_json
     from ..report.text import pair_table
 
-    rows = pairs(run, model=model, checkpoint=checkpoint, test=test)
+    with interruptible(same_command("all answers so far")):
+        rows = pairs(run, model=model, checkpoint=checkpoint, test=test, images=images)
     chosen = [row for row in rows if row.is_(only)]
     shown = chosen[:limit]
     if as_json:

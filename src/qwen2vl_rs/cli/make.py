@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .. import console
-from .common import FILE, option
+from .common import FILE, interruptible, option, same_command
 
 
 @click.command()
@@ -90,7 +90,8 @@ def generate(
         tile=tile,
         resolution=resolution,
     )
-    page = make(plan, output, workers or os.cpu_count() or 1, left_out)
+    with interruptible(same_command(f"the images and questions so far, in {output}")):
+        page = make(plan, output, workers or os.cpu_count() or 1, left_out)
     console.say(f"look at {page}")
     folder = option("--folder", output, "")
     if first := first_split(output):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .. import console
-from .common import FILE, option
+from .common import FILE, interruptible, option, same_command
 
 
 @click.command()
@@ -27,7 +27,9 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
     """
     from ..model.hub import load as fetch
 
-    fetch(repo, hub=hub, folder=folder or Path(repo), revision=revision, verify=verify)  # type: ignore[arg-type]
+    place = folder or Path(repo)
+    with interruptible(same_command(f"what was fetched so far, in {place}")):
+        fetch(repo, hub=hub, folder=place, revision=revision, verify=verify)  # type: ignore[arg-type]
     console.say("next: qwen2vl-rs data2csv")
 
 
@@ -56,18 +58,20 @@ def data2csv(
 
     Reads every official file of RSVQA-LR, -HR and xBEN, by id; says what is left out and why.
     """
-    from ..data import rsvqa, sources
+    from ..data import jsonstream, rsvqa, sources
     from ..data.notes import is_held_out, official_note
 
     if folder:
         if questions or answers:
             raise click.UsageError("give --folder, or --questions and --answers, not both")
-        files = rsvqa.find_split(folder, split)
-        questions, answers, images = files.questions, files.answers, images or files.images
+        files = rsvqa.find_split(folder, split, images)
+        questions, answers, images = files.questions, files.answers, files.images
     elif split:
         raise click.UsageError("--split needs --folder")
     else:
         questions = questions or Path("rsvqa_questions.json")
+        if not questions.is_file():  # before its folder is searched for images
+            jsonstream.require(questions, "questions")
         answers = answers or rsvqa.answers_beside(questions)
         images = images or rsvqa.images_beside(questions)
     held_out = is_held_out(split := official_note(questions, images).split)
@@ -88,13 +92,16 @@ def data2csv(
     "-o", "--output", type=FILE, default=Path("data_vl.json"), show_default=True,
     help="The conversations.",
 )  # fmt: skip
-def csv2json(table: Path, output: Path) -> None:
+@click.option("--images", type=FILE, help="Folder to which the images were moved.")
+def csv2json(table: Path, output: Path, images: Path | None) -> None:
     """Turn the table into conversations."""
     from ..data import sources
     from ..data.notes import is_held_out, read_note
+    from ..data.places import warn_of_absent
 
     held_out = is_held_out(read_note(table).split)
-    sources.csv2json(table, output)
+    done = sources.csv2json(table, output, images)
+    warn_of_absent(done.absent, done.images, output)
     console.say(f"next: qwen2vl-rs {_after(output, held_out)}")
 
 

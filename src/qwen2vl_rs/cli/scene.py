@@ -5,10 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import FILE, needs_training
+from .common import FILE, device_option, interruptible, needs_training, same_command
+from .early import require_model
+
+if TYPE_CHECKING:
+    from ..geo.mapper import Mapped
 
 
 @click.command("map")
@@ -31,6 +36,7 @@ from .common import FILE, needs_training
     help="Share of a window that the next one shows too.",
 )  # fmt: skip
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@device_option
 @click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
 def map_(
@@ -41,6 +47,7 @@ def map_(
     resolution: float | None,
     overlap: float,
     base: Path | None,
+    device: str | None,
     lang: str,
     as_json: bool,
 ) -> None:
@@ -54,8 +61,6 @@ def map_(
     """
     from ..data.arguments import images_and_questions
 
-    if len(words) < 2:
-        raise click.UsageError("give a scene and a question")
     scenes, asked = images_and_questions(words)
     questions = tuple(" ".join(q.split()) for q in asked)
     if not (scenes and questions):
@@ -64,7 +69,8 @@ def map_(
         raise click.UsageError("a question is empty, or a duplicate of another")
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in "".join(questions)):
         raise click.UsageError("a question holds control characters, or is not valid UTF-8")
-    with needs_training():
+    require_model(model, base)
+    with needs_training(device):
         from ..geo.mapper import MapRequest, make_map
         from ..model.session import Session
     from ..jsonl import to_json
@@ -74,25 +80,30 @@ def map_(
     made = []
     for scene, folder in _folders(scenes, output).items():
         request = MapRequest(Path(scene), questions, folder, tile, resolution, overlap)
-        done = make_map(session, request)
+        with interruptible(same_command(f"the answers so far, in {folder}")):
+            done = make_map(session, request)
         write_page(folder / "map.html", done, Path(scene).name, lang)
         files = [str(folder / name) for name in ("map.tif", "windows.gpkg", "map.html")]
-        facts = {
-            "windows": len(done.grid),
-            "asked": done.asked,
-            "left_out": done.left_out,
-            "rows": done.grid.rows,
-            "columns": done.grid.columns,
-            "metres_per_pixel": done.grid.resolution,
-            "shared": round(done.grid.shared, 4),
-            "questions": done.questions,
-            "files": files,
-        }
+        facts = {**_facts(done), "files": files}
         made.append({"scene": scene, **facts} if len(scenes) > 1 else facts)
         if not as_json:
             click.echo("\n".join(files))
     if as_json:
         click.echo(to_json(made if len(scenes) > 1 else made[0], indent=2))
+
+
+def _facts(done: Mapped) -> dict[str, Any]:
+    """What was done, for programs."""
+    return {
+        "windows": len(done.grid),
+        "asked": done.asked,
+        "left_out": done.left_out,
+        "rows": done.grid.rows,
+        "columns": done.grid.columns,
+        "metres_per_pixel": done.grid.resolution,
+        "shared": round(done.grid.shared, 4),
+        "questions": done.questions,
+    }
 
 
 def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:

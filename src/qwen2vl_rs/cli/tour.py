@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from ..errors import RunError
-from .common import FILE, needs_training
+from .common import FILE, device_option, needs_training
 
 MARK = ".qwen2vl-rs-demo"
 SETTINGS = """\
@@ -55,14 +55,15 @@ STEPS = (
     "--folder", type=FILE, default=Path("demo"), show_default=True,
     help="Where everything is put; the last demo there is replaced.",
 )  # fmt: skip
-def demo(folder: Path) -> None:
+@device_option
+def demo(folder: Path, device: str | None) -> None:
     """Run the main job on drawn scenes and a small embedded base.
 
     Generates questions about scenes, prepares them, fine-tunes with LoRA, evaluates before and
     after with all controls, and writes the report. No GPU, no download; some four minutes on two
     CPU cores.
     """
-    with needs_training():
+    with needs_training(device):
         from ..model.base import FOLDER
 
     prepare(folder, FOLDER)

@@ -14,7 +14,8 @@ import click
 
 from ..errors import DataError
 from ..jsonl import to_json
-from .common import FILE, needs_training
+from .common import FILE, device_option, needs_training
+from .early import require_model
 
 if TYPE_CHECKING:
     from ..model.session import Reply, Session
@@ -46,6 +47,7 @@ class _Asked:
 )  # fmt: skip
 @click.option("--before", is_flag=True, help="Show the answers of the untouched base as well.")
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def ask(
     model: Path,
@@ -55,6 +57,7 @@ def ask(
     answers: str,
     before: bool,
     base: Path | None,
+    device: str | None,
     as_json: bool,
 ) -> None:
     """Ask questions about one or more images; each image is encoded once.
@@ -63,9 +66,8 @@ def ask(
     questions; every question is asked of every image. The answers to --batch are lines of JSON,
     in its order.
     """
-    with needs_training():
-        from ..model.session import Session
     from ..data.arguments import images_and_questions
+    from ..data.places import require_image
 
     if batch is not None and (words or more):
         raise click.UsageError("--batch takes the place of images and questions")
@@ -77,6 +79,11 @@ def ask(
     if batch is None and not (images and questions):
         raise click.UsageError("give an image and a question, or --batch FILE")
     asked = _read_batch(batch) if batch else [_Asked(i, q) for i in images for q in questions]
+    require_model(model, base)
+    for image in dict.fromkeys(one.image for one in asked):
+        require_image(image, "check the path, relative to the current folder")
+    with needs_training(device):
+        from ..model.session import Session
     session = Session.open(model, base)
     if before and not session.tuned:
         raise click.UsageError(f"--before: {model} is a base; there is nothing before it")

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..console import Progress
 from ..errors import DataError
+from .places import absent
 
 RECORD_LIMIT = 64_000_000  # most characters of a record: no question is as long
 DEPTH_LIMIT = 64  # most levels of lists and objects within a record, itself included
@@ -22,8 +23,7 @@ _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 BEYOND = "a number beyond 64 bits"
 _HEAD = 1 << 16
 _CHUNK = 1 << 17
-_MEGABYTE = 1_000_000
-_SHOWN = 60
+_MEGABYTE, _SHOWN = 1_000_000, 60
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = {
     b"\x1f\x8b": ("compressed with gzip", "unpack it: gunzip -c FILE > NEW"),
@@ -85,7 +85,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
                 file.seek(len(_BOM))
             yield file
     except FileNotFoundError as error:
-        raise DataError(f"no file {path}", hint="check the name and the folder") from error
+        raise absent(path) from error
     except OSError as error:
         said = f"cannot read {path}: {error.strerror or error}"
         raise DataError(said, hint="name a file that you may read") from error

@@ -9,20 +9,14 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
 from ..records import Sample
 from . import jsonstream
-
-INACTIVE = "inactive"
-NO_ANSWER = "without an answer"
-NO_TEXT = "with an empty question or answer"
-NO_IMAGE = "without an image"
-_COUNTED_BY = dict.fromkeys((INACTIVE, NO_ANSWER, NO_TEXT), "question") | {NO_IMAGE: "image"}
-_EXAMPLES = 3
+from .left_out import INACTIVE, NO_ANSWER, NO_IMAGE, NO_TEXT, LeftOut
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 """Image file endings, the preferred first (RSVQA-HR has every image as .tif and as .png)."""
@@ -43,35 +37,6 @@ _FOLDERS_OF = {
 _BATCH = 500  # below SQLite's oldest limit of 999 parameters in one statement
 
 
-@dataclass
-class LeftOut:
-    """Questions that were left out, by reason, with the first few ids of each.
-
-    Attributes:
-        numbers: number of questions by reason.
-        examples: ids by reason, of questions or, where the image is missing, of images.
-    """
-
-    numbers: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, list[object]] = field(default_factory=dict)
-
-    def add(self, reason: str, example: object) -> None:
-        """Count one question; ``example`` is its id, or its image's."""
-        self.numbers[reason] = self.numbers.get(reason, 0) + 1
-        examples = self.examples.setdefault(reason, [])
-        if len(examples) < _EXAMPLES and example not in examples:
-            examples.append(example)
-
-    def lines(self) -> list[str]:
-        """One line a reason, e.g. ``12 without an image (image ids 3, 17)``."""
-        return [
-            f"{number:,} {reason} ({_COUNTED_BY[reason]} ids "
-            + ", ".join(map(str, self.examples[reason]))
-            + (", …)" if len(self.examples[reason]) == _EXAMPLES < number else ")")
-            for reason, number in self.numbers.items()
-        ]
-
-
 @dataclass(frozen=True, slots=True)
 class SplitFiles:
     """Where one split of a data set lies."""
@@ -89,7 +54,7 @@ class _Question(NamedTuple):
     answer: int | None
 
 
-def find_split(folder: Path, split: str | None = None) -> SplitFiles:
+def find_split(folder: Path, split: str | None = None, images: Path | None = None) -> SplitFiles:
     """The files of one split in a folder laid out as RSVQA is published.
 
     Args:
@@ -98,16 +63,17 @@ def find_split(folder: Path, split: str | None = None) -> SplitFiles:
             image folder.
         split: ``train``, ``val``, ``test``, ``test_phili``, or ``all`` for the whole data set;
             may be left out where the folder holds one split only.
+        images: the image folder; None for the one beside the questions.
 
     Raises:
         DataError: no such split, several to choose from, files of several data sets, or no
             image folder.
     """
-    found: dict[str, list[tuple[str, Path]]] = {}
-    for path in _listed(folder):
-        if match := SPLIT_NAME.fullmatch(path.name) or WHOLE_NAME.fullmatch(path.name):
-            parts = match.groupdict()
-            found.setdefault(parts.get("split", WHOLE), []).append((parts["prefix"], path))
+    found = _splits(folder)
+    if not found:  # unpacked into a folder of the same name, as some programs do
+        inner = [path for path in _listed(folder) if path.is_dir() and _splits(path)]
+        if len(inner) == 1:
+            return find_split(inner[0], split, images)
     if not found:
         raise DataError(
             f"no questions in {folder}",
@@ -126,7 +92,18 @@ def find_split(folder: Path, split: str | None = None) -> SplitFiles:
             hint="name the files: --questions FILE --answers FILE --images FOLDER",
         )
     prefix, questions = found[split][0]
-    return SplitFiles(questions, answers_beside(questions), _image_folder(folder, prefix))
+    images = images or _image_folder(folder, prefix)
+    return SplitFiles(questions, answers_beside(questions), images)
+
+
+def _splits(folder: Path) -> dict[str, list[tuple[str, Path]]]:
+    """Prefix and file of the questions of each split in a folder."""
+    found: dict[str, list[tuple[str, Path]]] = {}
+    for path in _listed(folder):
+        if match := SPLIT_NAME.fullmatch(path.name) or WHOLE_NAME.fullmatch(path.name):
+            parts = match.groupdict()
+            found.setdefault(parts.get("split", WHOLE), []).append((parts["prefix"], path))
+    return found
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -209,6 +186,7 @@ def read_split(
             question is left.
     """
     jsonstream.require(questions, "questions")
+    images = None if images is None else unpacked(images)
     names = {} if images is None else _list_images(images)
     prefix = "" if images is None else os.path.join(os.path.abspath(images), "")
     active = answered = written = 0
@@ -244,6 +222,18 @@ def read_split(
             f"no question is left of {questions}: {'; '.join(counts.lines())}",
             hint=f"is {images} the folder of these images?" if foreign else "take another split",
         )
+
+
+def unpacked(folder: Path) -> Path:
+    """The folder that holds the images: itself, or the only one in it that holds any.
+
+    Raises:
+        DataError: it cannot be listed.
+    """
+    if _list_images(folder):
+        return folder
+    inner = [path for path in _listed(folder) if path.is_dir() and _list_images(path)]
+    return inner[0] if len(inner) == 1 else folder
 
 
 def _list_images(folder: Path) -> dict[int, str]:

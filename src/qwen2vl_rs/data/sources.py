@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..console import say, warn
+from ..console import counted, say, warn
 from ..errors import DataError
 from ..records import Sample
-from . import jsonstream, rsvqa, tables
+from . import foreign, jsonstream, rsvqa, tables
+from .left_out import LeftOut
 from .notes import Note, official_note, read_note, write_note
+from .places import moved
 
 _LOOKED_AT = 10_000  # conversations of a file that is to be replaced
 
@@ -27,12 +30,14 @@ class Report:
         written: number of questions in it.
         images: number of images they are about.
         left_out: the questions that are not in it, and why.
+        absent: the images that are not there.
     """
 
     path: Path
     written: int
     images: int
-    left_out: rsvqa.LeftOut = field(default_factory=rsvqa.LeftOut)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    absent: tuple[str, ...] = ()
 
 
 def read_samples(path: Path, *, with_images: bool = True) -> Iterator[Sample]:
@@ -71,7 +76,7 @@ def _samples(path: Path, with_images: bool) -> Iterator[Sample]:
         case "list", _:
             yield from tables.read_conversations(path)
         case "object", "questions":
-            counts = rsvqa.LeftOut()
+            counts = LeftOut()
             images = _images_beside(path, with_images)
             found = rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
             yield from _noted(found, official_note(path, images))
@@ -79,8 +84,10 @@ def _samples(path: Path, with_images: bool) -> Iterator[Sample]:
         case "text", _:
             yield from _noted(tables.read_csv(path), read_note(path))
         case _, key:
+            known = foreign.of_object(key)
+            what = f"{known}; " if known else ""
             raise DataError(
-                f"{path} holds no questions (a JSON object, its first key is {key!r})",
+                f"{path} holds no questions ({what}a JSON object, its first key is {key!r})",
                 hint="accepted are conversations (data_vl.json), a CSV table "
                 "(image_path,question,answer) and RSVQA's own *_questions.json",
             )
@@ -125,29 +132,59 @@ def data2csv(
     if out.suffix.lower() in rsvqa.SUFFIXES:
         inputs.append(images / out.name)
     _spare(out, *inputs)
-    counts = rsvqa.LeftOut()
-    seen: set[str] = set()
+    counts = LeftOut()
+    seen: dict[str, None] = {}
     samples = rsvqa.read_split(questions, answers, images, counts=counts)
     written = tables.write_csv(out, _noting(samples, seen), with_type)
     write_note(out, official_note(questions, images))
     return _told(Report(out, written, len(seen), counts))
 
 
-def csv2json(table: Path, out: Path) -> Report:
+def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
     """Turn a CSV table into conversations.
+
+    Args:
+        table: the CSV table.
+        out: the conversations; the file appears whole or not at all.
+        images: folder to which the images were moved; None: they are where the table says.
 
     Raises:
         DataError: the table cannot be read or has no rows, or is the output itself.
         RunError: the output cannot be written.
     """
     _spare(out, table)
-    seen: set[str] = set()
+    seen: dict[str, None] = {}
     before = _images_of(out)
-    samples = _noted(tables.read_csv(table), read_note(table))
+    _require_table(table)
+    samples: Iterable[Sample] = _noted(tables.read_csv(table), read_note(table))
+    if images:
+        samples = moved(samples, images)
     written = tables.write_conversations(out, _noting(samples, seen))
     if others := [image for image in before if image not in seen]:
         warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
-    return _told(Report(out, written, len(seen)))
+    absent = tuple(image for image in seen if not os.path.exists(image))
+    return _told(Report(out, written, len(seen), absent=absent))
+
+
+def _require_table(path: Path) -> None:
+    """Refuse what is no CSV table and is easily taken for one, by its own name.
+
+    Raises:
+        DataError: it is JSON.
+    """
+    kind, key = jsonstream.opening(path)
+    if kind == "list":
+        name = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
+        raise DataError(
+            f"{path} is a JSON list, not a CSV table",
+            hint=f"where it holds conversations already: {name}",
+        )
+    if kind == "object":
+        asked = key == "questions"
+        raise DataError(
+            f"{path} is {foreign.of_object(key) or 'JSON'}, not a CSV table",
+            hint="make a table of it: qwen2vl-rs data2csv" if asked else foreign.HINT,
+        )
 
 
 def _images_of(path: Path) -> list[str]:
@@ -172,23 +209,19 @@ def _spare(out: Path, *inputs: Path) -> None:
                 )
 
 
-def _noting(samples: Iterable[Sample], seen: set[str]) -> Iterator[Sample]:
+def _noting(samples: Iterable[Sample], seen: dict[str, None]) -> Iterator[Sample]:
     for sample in samples:
-        seen.add(sample.image)
+        seen[sample.image] = None
         yield sample
 
 
 def _told(report: Report) -> Report:
-    questions, images = _number(report.written, "question"), _number(report.images, "image")
+    questions, images = counted(report.written, "question"), counted(report.images, "image")
     say(f"wrote {questions} about {images} to {report.path}")
     _say_left_out(report.left_out)
     return report
 
 
-def _say_left_out(counts: rsvqa.LeftOut) -> None:
+def _say_left_out(counts: LeftOut) -> None:
     for line in counts.lines():
         say(f"left out: {line}")
-
-
-def _number(n: int, noun: str) -> str:
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Iterable, Sequence
 
-from ..console import say
+from ..console import counted, say
 from ..errors import DataError
 from ..records import Sample
 
@@ -101,8 +101,14 @@ def group_by_image(samples: Sequence[Sample]) -> list[list[Sample]]:
     return list(groups.values())
 
 
-def limit_by_image(samples: Sequence[Sample], most: int | None) -> list[Sample]:
-    """The first images whose questions are at most ``most`` together (at least one image)."""
+def limit_by_image(samples: Sequence[Sample], most: int | None, what: str = "test") -> list[Sample]:
+    """The first images whose questions are at most ``most`` together (at least one image).
+
+    Args:
+        samples: the questions.
+        most: so many; None for all.
+        what: what they are for, ``test`` or ``training``.
+    """
     if most is None or len(samples) <= most:
         return list(samples)
     taken: list[Sample] = []
@@ -111,5 +117,7 @@ def limit_by_image(samples: Sequence[Sample], most: int | None) -> list[Sample]:
             break
         taken += group
     images = len({s.image for s in taken})
-    say(f"evaluating {len(taken):,} of {len(samples):,} test questions ({images:,} whole images)")
+    whole = counted(images, "whole image")
+    doing = "evaluating" if what == "test" else "using"
+    say(f"{doing} {len(taken):,} of {len(samples):,} {what} questions ({whole})")
     return taken

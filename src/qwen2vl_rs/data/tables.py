@@ -28,7 +28,7 @@ from ..errors import DataError
 from ..files import atomic_write
 from ..jsonl import to_json
 from ..records import Sample, dataset_name
-from . import jsonstream
+from . import foreign, jsonstream
 
 VISION_START = "<|vision_start|>"
 VISION_END = "<|vision_end|>"
@@ -198,6 +198,9 @@ def read_conversations(path: Path) -> Iterator[Sample]:
             about one image followed by one answer; records are counted from 1.
     """
     for n, record in enumerate(jsonstream.records(path, None), 1):
+        if known := foreign.of_record(record):
+            form = f"the form is {known}, not the one of csv2json"
+            jsonstream.fail(path, n, record, form, foreign.HINT)
         asked, answer = _turns(path, n, record)
         if "image" in record:
             image = jsonstream.field(path, n, record, "image", str)

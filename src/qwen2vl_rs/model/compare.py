@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..config import Config, load_config
+from ..data.places import moved
 from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import RunError
@@ -23,6 +24,7 @@ def compare(
     model: Path | None = None,
     checkpoint: Path | None = None,
     test: Path | None = None,
+    images: Path | None = None,
 ) -> list[Pair]:
     """Every test question with both answers; asks only what the run has not asked yet.
 
@@ -31,6 +33,7 @@ def compare(
         model: the base; None for the one the checkpoint was trained on.
         checkpoint: None for the newest of the run.
         test: the test questions; None for those of the run.
+        images: folder to which the images were moved.
 
     Raises:
         RunError: no run, or no checkpoint in it.
@@ -50,6 +53,7 @@ def compare(
     else:
         samples = list(read_samples(test))
         place = place / f"{test.stem}-{sha256(test)[:8]}"
+    samples = moved(samples, images or config.data.images)
     folder = model or Path(card.base)
     require_base(folder, checkpoint, card)
     closed = config.eval.answers == "closed"

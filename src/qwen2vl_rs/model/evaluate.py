@@ -10,6 +10,7 @@ from typing import Any
 
 from ..config import Config, ViewConfig, load_config
 from ..console import say
+from ..data.places import moved
 from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import ModelError, RunError
@@ -127,7 +128,7 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
     config = load_config(known if known.is_file() else None, settings, values)
     folder, view = _base_and_view(asked, checkpoint, config)
     test = _questions(asked.test, run, TEST_FILE, "--test FILE")
-    test = limit_by_image(test, config.eval.max_eval)
+    test = moved(limit_by_image(test, config.eval.max_eval), config.data.images)
     train = _training_questions(asked, run)
     below = run / "eval" if checkpoint else Path("output") / f"eval-{folder.resolve().name}"
     output = asked.output or below / _name(asked, checkpoint, config)

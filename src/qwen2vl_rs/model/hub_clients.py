@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ..errors import HubError
+from ..install import missing
 
 Moved = Callable[[int], None]  # told how many bytes of a file are here
 
@@ -365,10 +366,9 @@ def _raise_disk_error(error: BaseException | None) -> None:
 def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        raise HubError(
-            f"{name.split('.')[0]} is not installed", hint="pip install 'qwen2vl-rs[train]'"
-        ) from error
+    except ModuleNotFoundError as error:
+        module = (error.name or name).split(".")[0]
+        raise HubError(f"{module} is not installed", hint=missing(module).hint) from error
 
 
 @contextlib.contextmanager

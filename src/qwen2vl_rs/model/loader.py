@@ -21,7 +21,7 @@ from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
 from ..console import set_quiet, warn
-from ..errors import ModelError, RunError
+from ..errors import ConfigError, ModelError, RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
 from ..run import checkpoints, newest_checkpoint
 from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
@@ -35,6 +35,7 @@ from .prompt import PromptFormat, load_prompt_format
 from .shapes import FAMILIES, check_depth, check_positions, check_shapes, linear_layers
 from .usage import checkpoint_readme
 
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
 hf_logging.set_verbosity_error()
@@ -91,8 +92,54 @@ def processes() -> PartialState:
     return team
 
 
+def use_device(name: str | None) -> None:
+    """Let this process see one device only, so that all libraries in it agree on that.
+
+    To be called before anything is computed.
+
+    Args:
+        name: ``cpu``, ``cuda`` or ``cuda:N``, counted as in CUDA_VISIBLE_DEVICES; None: any.
+
+    Raises:
+        ConfigError: there is no such device, or each of several processes has its own already.
+    """
+    if name is None:
+        return
+    if name == "cpu":
+        os.environ[_VISIBLE] = ""
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"--device {name} is for one process, and a launcher started several",
+            hint=f"leave --device out and say which GPUs they share: {_VISIBLE}=0,1",
+        )
+    before = os.environ.get(_VISIBLE)
+    number = int(name.partition(":")[2] or 0)
+    listed = [one for one in before.split(",") if one] if before is not None else None
+    if listed is None or number < len(listed):
+        os.environ[_VISIBLE] = str(number) if listed is None else listed[number]
+        if torch.cuda.is_available():
+            return
+        os.environ.pop(_VISIBLE) if before is None else os.environ.update({_VISIBLE: before})
+    raise ConfigError(f"there is no device {name}: {_devices()}", hint=_device_hint())
+
+
+def _devices() -> str:
+    found = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    limit = f" ({_VISIBLE} is {os.environ[_VISIBLE]!r})" if _VISIBLE in os.environ else ""
+    return f"here are cpu{''.join(f', {name}' for name in found)}{limit}"
+
+
+def _device_hint() -> str:
+    if torch.version.cuda is None:
+        return "this torch was built for the CPU only; one for CUDA: see https://pytorch.org"
+    if not torch.cuda.device_count() and not os.environ.get(_VISIBLE, "0"):
+        return f"all GPUs are hidden: unset {_VISIBLE}"
+    return "what the driver sees: nvidia-smi; or leave --device out"
+
+
 def choose_device() -> torch.device:
-    """The CUDA device of this process, else the CPU."""
+    """The CUDA device of this process, else the CPU; see `use_device`."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
@@ -201,7 +248,7 @@ def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
     if not same_base(folder, card.fingerprint):
         raise ModelError(
             f"{checkpoint} was trained on another base ({card.base}), not on {folder}",
-            hint=f"name its base: --model {card.base}",
+            hint=f"name its base: --base {card.base}",
         )
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, load_config
-from ..console import Progress, say, warn
+from ..console import Progress, counted, say, warn
+from ..data.places import moved, place
 from ..data.raster import image_size
 from ..data.sources import read_samples
-from ..data.split import leak, split_by_image, split_by_question
+from ..data.split import leak, limit_by_image, split_by_image, split_by_question
 from ..data.tables import write_conversations
 from ..errors import DataError, RunError
 from ..files import (
@@ -91,6 +92,7 @@ def _what_matters(config: Config) -> dict[str, Any]:
     """The settings that decide the result of training."""
     tree = config.model_dump(include={"data", "view", "lora", "training"})
     del tree["data"]["dataset"]  # of scoring
+    del tree["data"]["images"]  # their content is compared
     tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
     return tree
 
@@ -182,22 +184,28 @@ def make_split(config: Config, run: Path) -> None:
         by = split_by_image if data.split_by == "image" else split_by_question
         train_set, test_set = by(samples, data.test_fraction, seed)
         how = f"at random by {data.split_by}, seed {seed}"
+    train_set = limit_by_image(train_set, data.max_train, "training")
     if not train_set or not test_set:
         raise DataError(
             "no questions to " + ("train on" if not train_set else "test on"),
             hint="check the files given as training and test data",
         )
     if leaked := leak(train_set, test_set):
-        warn(f"{leaked} images stand on both sides of the split: the test will look too good")
+        stand = "1 image stands" if leaked == 1 else f"{leaked:,} images stand"
+        warn(f"{stand} on both sides of the split: the test will look too good")
+    train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
         placed = [replace(s, image=os.path.abspath(s.image)) for s in part]
         write_conversations(own_file(run, name), placed)
         write_conversations(Path(name), placed)
-        say(f"{name}: {len(part):,} questions about {len({s.image for s in part}):,} images")
+        images = counted(len({s.image for s in part}), "image")
+        say(f"{name}: {counted(len(part), 'question')} about {images}")
     say(f"split {how}")
 
 
-def check_images(samples: list[Sample], known: Path, resume: bool) -> None:
+def check_images(
+    samples: list[Sample], known: Path, resume: bool, folder: str | None = None
+) -> None:
     """Look at every image before the long work starts, and write down or compare its digest.
 
     Raises:
@@ -211,6 +219,8 @@ def check_images(samples: list[Sample], known: Path, resume: bool) -> None:
             digests[image] = sha256(Path(image))
             progress.advance()
     before = (read_json(known) if resume else None) or {}
+    if folder is not None:
+        before = {place(Path(folder), image): digest for image, digest in before.items()}
     other = [image for image in images if before.get(image, digests[image]) != digests[image]]
     if other:
         raise changed(other)

@@ -19,6 +19,7 @@ from .. import __version__
 from ..config import Config, write_config
 from ..console import say
 from ..data.georaster import usual_ground
+from ..data.places import moved
 from ..data.tables import read_conversations
 from ..errors import RunError
 from ..files import is_there, read_json, run_lock, sha256, write_json
@@ -92,10 +93,11 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
         files = [own_file(run, name) for name in (TRAIN_FILE, TEST_FILE)]
-        split = Split(*(list(read_conversations(file)) for file in files))
+        images = config.data.images
+        split = Split(*(moved(read_conversations(file), images) for file in files))
         finished = resume and is_there(run / "train_results.json")
         if team.is_main_process:
-            check_images([*split.train, *split.test], run / IMAGES, resume)
+            check_images([*split.train, *split.test], run / IMAGES, resume, images)
             if resume and not finished:
                 choose_checkpoint(run, config.training.save_steps)
             write_config(run / "config.toml", config)

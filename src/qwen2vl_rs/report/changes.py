@@ -9,12 +9,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..config import ImageRule
+from ..data.places import place
 from ..data.raster import read_rgb
 from ..errors import ImageError
 from ..records import Prediction
@@ -59,7 +60,7 @@ class Pictures:
         if not path:
             self.unnamed += 1
             return ""
-        file = self._place(path)
+        file = place(self.folder, path) if self.folder else path
         try:
             pixels = read_rgb(file, self.rule)
         except ImageError as error:
@@ -74,15 +75,6 @@ class Pictures:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=80)
         return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-    def _place(self, path: str) -> str:
-        if self.folder is None:
-            return path
-        pure = PurePath(path)
-        parts = pure.parts[1:] if pure.is_absolute() else pure.parts
-        ends = [self.folder.joinpath(*parts[k:]) for k in range(len(parts))] or [self.folder]
-        # unlike `Path.is_file` this is False for a name that no file can have
-        return str(next((end for end in ends if os.path.isfile(end)), ends[0]))
 
 
 def file_name(path: str) -> str:

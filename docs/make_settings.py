@@ -1,0 +1,110 @@
+"""Write docs/settings.md from the settings' own classes; ``--check`` only says whether it is so."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from qwen2vl_rs.config import Config, Section, to_toml
+
+PAGE = Path(__file__).with_name("settings.md")
+
+_HEAD = """\
+# Settings
+
+<!-- Written by `python docs/make_settings.py` from the program itself; changes here are lost. -->
+
+In a TOML file (`qwen2vl-rs train my.toml`) keys stand under the heading of their section; on the
+command line with it: `--set training.learning_rate=5e-5`. A run keeps all of them in its
+`config.toml`. Names are those of `TrainingArguments` and `LoraConfig`; a name of another program
+(`lr`, `load_in_4bit`, `eval_strategy`) is answered with ours, or with what to do instead. Which
+device computes is no setting but an option: `--device cpu`, `--device cuda:1`; which GPUs can be
+seen at all, the environment variable `CUDA_VISIBLE_DEVICES` says.
+"""
+_SIGNS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([_HEAD, *_section(Config, "")])
+
+
+def _section(section: type[Section], name: str) -> Iterator[str]:
+    """A table of a section's own settings, then the sections in it."""
+    meanings = meaning(section)
+    inner = []
+    yield f"## [{name}]\n" if name else "## At the top\n"
+    yield "| key | meaning | default | allowed |\n| --- | --- | --- | --- |"
+    for key, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            inner.append((kind, f"{name}.{key}" if name else key))
+            continue
+        default = "" if field.default is None else f"`{_toml(field.default)}`"
+        wanted = allowed(Annotated[(kind, *field.metadata)] if field.metadata else kind)
+        cells = (f"`{key}`", meanings[key], default or "not set", wanted)
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    yield ""
+    for kind, place in inner:
+        yield from _section(kind, place)
+
+
+def meaning(section: type[Section]) -> dict[str, str]:
+    """What the docstring of a section says of each of its attributes."""
+    text = inspect.getdoc(section) or ""
+    found = {}
+    for entry in re.split(r"\n    (?=\w)", text.partition("Attributes:")[2]):
+        names, _, said = entry.strip().partition(": ")
+        plain = " ".join(said.split()).replace("``", "`").replace("; None:", "; not set:")
+        plain = plain.replace("None:", "Not set:")
+        for name in names.split(", "):
+            found[name] = plain[:1].upper() + plain[1:]
+    return found
+
+
+def _toml(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return to_toml({"v": plain}).removeprefix("v = ").strip()
+
+
+def allowed(kind: Any) -> str:
+    """The values a setting takes, for people."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        limits = [
+            f"{sign} {getattr(one, name):,}"
+            for one in parts[1:]
+            for known, (name, sign) in _SIGNS.items()
+            if isinstance(one, known)
+        ]
+        return ", ".join([allowed(parts[0]), *limits])
+    if origin in (Union, UnionType):
+        return " or ".join(allowed(part) for part in parts if part is not NoneType)
+    if origin is Literal:
+        return ", ".join(f"`{part}`" for part in parts)
+    if origin is tuple:
+        listed = f"list of {allowed(parts[0])}"
+        return listed if parts[-1] is Ellipsis else f"{len(parts)} of: {allowed(parts[0])}"
+    return {bool: "`true`, `false`", int: "whole number", float: "number", str: "text"}[kind]
+
+
+def main(args: Sequence[str]) -> int:
+    """Write the page, or with ``--check`` compare it; returns the exit code."""
+    text = page()
+    if "--check" not in args:
+        PAGE.write_text(text, encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+        print(f"{PAGE} is out of date: python docs/make_settings.py", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

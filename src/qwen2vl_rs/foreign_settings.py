@@ -1,0 +1,94 @@
+"""Names of settings that people bring from transformers, PEFT and LLaMA-Factory."""
+
+from __future__ import annotations
+
+_HERE = {
+    "training.learning_rate": "lr base_lr initial_lr peak_lr",
+    "training.num_train_epochs": "epochs num_epochs n_epochs max_epochs train_epochs",
+    "training.max_steps": "steps num_steps train_steps num_train_steps max_train_steps max_iters",
+    "training.images_per_step": "batch_size train_batch_size per_device_train_batch_size bs",
+    "training.warmup_ratio": "warmup warmup_steps num_warmup_steps",
+    "training.lr_scheduler_type": "scheduler lr_scheduler scheduler_type",
+    "training.weight_decay": "wd",
+    "training.max_grad_norm": "grad_clip gradient_clipping clip_grad_norm max_norm",
+    "training.gradient_checkpointing": "activation_checkpointing disable_gradient_checkpointing",
+    "training.attention": "flash_attn attn_implementation use_flash_attention_2",
+    "training.bf16 or training.fp16": "dtype torch_dtype mixed_precision precision pure_bf16 amp",
+    "training.save_steps": "save_strategy checkpoint_steps save_interval",
+    "training.save_total_limit": "max_checkpoints keep_checkpoints",
+    "training.seed": "data_seed random_seed",
+    "training.report_to": "logger use_swanlab use_wandb",
+    "training.max_tokens_per_pack": "cutoff_len max_length max_seq_length max_seq_len "
+    "model_max_length",
+    "lora.r": "rank lora_rank lora_r",
+    "lora.lora_alpha": "alpha",
+    "lora.lora_dropout": "dropout",
+    "lora.target_modules": "lora_target lora_target_modules",
+    "model": "model_name_or_path model_name model_path base_model model_id base",
+    "output": "output_dir save_dir out_dir run_name",
+    "data.conversations": "dataset_path data_path dataset_dir train_data json_file",
+    "data.train": "train_file train_dataset",
+    "data.test": "test_file eval_dataset val_dataset validation_file eval_file",
+    "data.test_fraction": "val_size test_size validation_split split_ratio",
+    "data.images": "media_dir image_folder image_dir image_root images_dir",
+    "data.max_train": "max_samples max_train_samples num_samples",
+    "eval.max_eval": "max_eval_samples max_predict_samples eval_samples",
+    "eval.max_new_tokens": "max_tokens generation_max_length",
+    "view.max_pixels": "image_max_pixels image_resolution",
+    "view.min_pixels": "image_min_pixels",
+    "view.instruction": "system system_prompt prompt default_system prompt_template",
+    "the option --resume": "resume resume_from_checkpoint",
+    "the option --device": "device no_cuda use_cpu local_rank",
+}
+_INSTEAD = {
+    "train a smaller base, or with a lower training.max_tokens_per_pack": "load_in_4bit "
+    "load_in_8bit quantization_bit quantization_method bnb_4bit_compute_dtype bnb_4bit_quant_type "
+    "qlora use_qlora quantization_config",
+    "the test questions are asked before and after; qwen2vl-rs eval RUN/checkpoint-STEP asks them "
+    "of any checkpoint": "eval_strategy evaluation_strategy eval_steps do_eval eval_on_start "
+    "per_device_eval_batch_size eval_batch_size compute_metrics eval_accumulation_steps",
+    "keep all checkpoints (training.save_total_limit=0) and compare them: qwen2vl-rs eval "
+    "RUN/checkpoint-STEP": "load_best_model_at_end metric_for_best_model greater_is_better "
+    "early_stopping early_stopping_patience",
+    "a step is training.images_per_step times training.questions_per_image, over all processes, "
+    "and is split by memory with the same result": "gradient_accumulation_steps "
+    "gradient_accumulation auto_find_batch_size packing neat_packing group_by_length",
+    "AdamW with PyTorch's defaults": "optim optimizer adam_beta1 adam_beta2 adam_epsilon "
+    "use_galore use_badam",
+    "plain data parallelism: torchrun --nproc-per-node gpu -m qwen2vl_rs train": "deepspeed fsdp "
+    "fsdp_config tensor_parallel_size pipeline_parallel_size tp pp",
+    "LoRA on the language model, with the vision tower frozen: lora.target_modules": "stage "
+    "finetuning_type do_train freeze_vision_tower freeze_vit freeze_llm freeze_aligner train_type "
+    "freeze_multi_modal_projector freeze_language_model tune_mm_vision vision_lr additional_target "
+    "modules_to_save",
+    "plain LoRA: lora.r, lora.lora_alpha, lora.lora_dropout": "use_dora use_rslora "
+    "loraplus_lr_ratio init_lora_weights pissa_init bias task_type use_rs_lora layers_to_transform",
+    "plain cross-entropy on the answers": "neftune_noise_alpha label_smoothing_factor "
+    "label_smoothing",
+    "each model's own chat template, with view.instruction": "template chat_template",
+    "every step is in metrics.jsonl of the run, and at training.report_to": "logging_steps "
+    "logging_dir logging_strategy plot_loss log_level",
+    "a run never overwrites another: name a new folder, output=…": "overwrite_output_dir",
+    "the number of workers is chosen by itself": "dataloader_num_workers num_workers "
+    "preprocessing_num_workers dataloader_pin_memory",
+    "write the folder (qwen2vl-rs export) and upload it": "push_to_hub hub_model_id hub_token",
+    "answers are the most probable ones; eval.answers=closed chooses among the official "
+    "ones": "temperature top_p top_k do_sample num_beams predict_with_generate",
+    "leave it out": "remove_unused_columns ddp_timeout trust_remote_code overwrite_cache",
+}
+_PLACES = {name: place for place, names in _HERE.items() for name in names.split()}
+_REASONS = {name: reason for reason, names in _INSTEAD.items() for name in names.split()}
+
+
+def answer(name: str) -> str | None:
+    """What to write in place of a setting; None where the name is not known.
+
+    Args:
+        name: without its section, e.g. ``lr``.
+    """
+    plain = name.replace("-", "_").lower()
+    if plain in _PLACES:
+        return f"here it is {_PLACES[plain]}"
+    if plain in _REASONS:
+        return f"not there yet; instead: {_REASONS[plain]}"
+    return None
