@@ -305,7 +305,9 @@ def test_openai_client(server, images):
             client.chat.completions.create(**{**body, "model": "gpt"})
         with pytest.raises(openai.BadRequestError) as refused:
             client.chat.completions.create(
-                model="small", messages=[{"role": "user", "content": "x"}]
+                model="small",
+                messages=[{"role": "user", "content": "x"}],
+                extra_body={"strict": True},
             )
         assert refused.value.code == "no_image"
 

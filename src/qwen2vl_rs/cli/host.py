@@ -23,7 +23,13 @@ from .common import FILE, needs_training
     "--token", envvar="QWEN2VL_RS_TOKEN", show_envvar=True,
     help="What clients have to send; needed beyond this machine.",
 )  # fmt: skip
-def serve(model: Path, base: Path | None, host: str, port: int, token: str | None) -> None:
+@click.option(
+    "--plain", is_flag=True,
+    help="Chat answers are the model's words alone: none says that earlier text is not used.",
+)  # fmt: skip
+def serve(
+    model: Path, base: Path | None, host: str, port: int, token: str | None, plain: bool
+) -> None:
     """Serve a model: a page to ask from, and OpenAI's API.
 
     MODEL is a run folder, a checkpoint or a base. The address is printed once it can be used;
@@ -36,4 +42,4 @@ def serve(model: Path, base: Path | None, host: str, port: int, token: str | Non
         raise click.UsageError("the token is empty")
     tell = partial(click.echo, file=sys.stdout)  # before libraries are kept off it
     with needs_training():
-        run(model, base, host, port, token, tell)
+        run(model, base, host, port, token, tell, plain)

@@ -75,6 +75,7 @@ class Server:
         token: see `Guard`.
         limits: of requests.
         waiting: most jobs in the queue.
+        plain: see `Service`.
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class Server:
         token: str | None = None,
         limits: Limits = DEFAULT,
         waiting: int = WAITING,
+        plain: bool = False,
     ) -> None:
         self._sock = sock
         self.url = url_of(sock)
         self.metrics = Metrics()
         self.worker = Worker(session, self.metrics, waiting)
-        service = Service(self.worker, name, self.metrics, limits)
+        service = Service(self.worker, name, self.metrics, limits, plain)
         host = str(sock.getsockname()[0])
         guarded = Guard(
             make_app(service),
@@ -152,6 +154,7 @@ def serve(
     port: int,
     token: str | None,
     ready: Callable[[str], Any],
+    plain: bool = False,
 ) -> None:
     """Load a model and serve it until SIGTERM or Ctrl-C.
 
@@ -162,6 +165,7 @@ def serve(
         port: 0 for a free one.
         token: what clients have to send; needed beyond loopback.
         ready: called with the address once connections are accepted.
+        plain: see `Service`.
 
     Raises:
         ConfigError: see `bind`.
@@ -176,4 +180,4 @@ def serve(
     except BaseException:
         sock.close()
         raise
-    Server(session, folder.resolve().name, sock, token).run(ready)
+    Server(session, folder.resolve().name, sock, token, plain=plain).run(ready)
