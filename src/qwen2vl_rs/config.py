@@ -28,6 +28,7 @@ from pydantic import (
 from .errors import ConfigError
 from .files import atomic_write, unreadable
 
+_LONGEST = 20_000  # characters in which an instruction is looked for: more is no question
 _STOPS = ".!:。！："
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
@@ -78,7 +79,7 @@ def bare_question(question: str, instruction: str) -> str:
         The question without outer blanks; empty where the instruction is all there is.
     """
     question = question.strip()
-    if not instruction.strip():
+    if not instruction.strip() or len(question) > _LONGEST:
         return question
     before, behind = _instruction_at_ends(instruction)
     while (rest := behind.sub("", before.sub("", question)).strip()) != question:

@@ -33,6 +33,9 @@ _DEFAULTS = {
 }
 
 
+_LONGEST = 1000  # characters of a system message that may say nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """The part of a conversation that is answered.
@@ -144,6 +147,8 @@ def _parts(content: object, *, of_user: bool) -> tuple[list[str], list[object]]:
 
 def _is_silent(text: str, instruction: str) -> bool:
     """Whether a system message says nothing that is not said anyway."""
+    if len(text) > len(instruction) + _LONGEST:
+        return not text.strip()
     plain = " ".join(bare_question(text, instruction).lower().split())
     return not plain or plain.rstrip(".!。！") in _DEFAULTS
 

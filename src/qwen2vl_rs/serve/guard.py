@@ -88,7 +88,7 @@ class Guard:
             )  # fmt: skip
         origin = headers.get("origin")
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
             foreign = True
         if foreign and (method not in ("GET", "HEAD") or path not in OPEN):
             raise Refusal(403, "wrong_origin", "a page of another site may not ask here")
@@ -105,6 +105,14 @@ class Guard:
 def is_loopback(address: str) -> bool:
     """Whether an IP address is of this machine alone."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an Origin header; None where it names none, as ``null``."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:

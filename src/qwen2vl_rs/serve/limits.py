@@ -34,6 +34,11 @@ class Limits:
     in_flight_bytes: int = 512 * MIB
 
     @property
+    def text_bytes(self) -> int:
+        """Of the questions in a form, as UTF-8, with some room."""
+        return 4 * self.questions * (self.question_chars + 2) + 2**14
+
+    @property
     def body_bytes(self) -> int:
         """Size of a body: an image in base64, with some text."""
         return self.image_bytes * 4 // 3 + MIB

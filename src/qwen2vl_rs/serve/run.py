@@ -17,6 +17,7 @@ from ..errors import ConfigError, RunError
 from .app import Service, make_app
 from .guard import Guard, is_loopback
 from .limits import DEFAULT, Limits
+from .logs import bound_logs
 from .metrics import Metrics
 from .worker import WAITING, Worker
 
@@ -109,6 +110,7 @@ class Server:
             lifespan="off",
             http="h11",
             ws="none",
+            proxy_headers=False,  # nothing here believes what a request says of its sender
             limit_concurrency=_CONNECTIONS,
         )
         self._server = uvicorn.Server(config)
@@ -119,6 +121,7 @@ class Server:
         Args:
             ready: called with the address once connections are accepted.
         """
+        bound_logs()
         self._sock.listen(128)
         if ready is not None:
             ready(self.url)
