@@ -97,15 +97,17 @@ class Bodies:
 
 async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """The chunks of a body, as long as they come fast enough."""
-    stream = request.stream()
-    end = asyncio.get_running_loop().time() + limits.body_seconds
+    stream, clock = request.stream(), asyncio.get_running_loop().time
+    start, seen = clock(), 0
     try:
         while True:
-            wait = min(limits.idle_seconds, end - asyncio.get_running_loop().time())
-            async with asyncio.timeout(wait):
+            # when what has come so far is no longer enough
+            end = start + max(limits.body_seconds, seen / limits.body_rate)
+            async with asyncio.timeout(min(limits.idle_seconds, end - clock())):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return
+            seen += len(chunk)
             yield chunk
     except TimeoutError as error:
         raise Refusal(408, "too_slow", "the body of the request came too slowly") from error

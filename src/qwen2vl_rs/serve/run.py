@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ import uvicorn
 from ..console import say
 from ..errors import ConfigError, RunError
 from .app import Service, make_app
+from .connections import protocol
 from .guard import Guard, is_loopback
 from .limits import DEFAULT, Limits
 from .logs import bound_logs
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from ..model.session import Session
 
 TOKEN = "QWEN2VL_RS_TOKEN"
-_CONNECTIONS = 256
 
 
 def bind(host: str, port: int, token: str | None) -> socket.socket:
@@ -101,6 +102,7 @@ class Server:
             frozenset(path for _, path, _ in service.routes()),
             token,
             host if is_loopback(host) else None,
+            limits.head_bytes,
         )
         config = uvicorn.Config(
             guarded,
@@ -108,10 +110,11 @@ class Server:
             access_log=False,
             server_header=False,
             lifespan="off",
-            http="h11",
+            http=protocol(limits),
+            h11_max_incomplete_event_size=limits.head_bytes,
+            timeout_keep_alive=math.ceil(limits.wait_seconds),
             ws="none",
             proxy_headers=False,  # nothing here believes what a request says of its sender
-            limit_concurrency=_CONNECTIONS,
         )
         self._server = uvicorn.Server(config)
 
