@@ -4,7 +4,7 @@
 
 The server is the real command on a tiny base, in a process of its own. Eight clients ask in turn,
 first undisturbed, then beside 300 connections with half a head, 50 with a body that drips (all come
-again when they are cut off), and 4 that send bombs. Answers have to be the same, the 99th percentile
+again when they are cut off), and 4 that send bombs. Answers have to be the same, the 99th centile
 of their times at most three times, and memory at most half as much again and one image's limit.
 """
 

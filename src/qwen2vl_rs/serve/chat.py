@@ -82,13 +82,13 @@ def parse(
     bounds = [_length(value, name) for name in ("max_completion_tokens", "max_tokens")]
     bare = plain or _for_programs(value)
     asked = read_conversation(value.get("messages"), instruction)
-    if asked.image is None and bare:
+    if not asked.images and bare:
         raise Refusal(
             400, "no_image", "there is no image, one is needed", hint=PURPOSE, param="messages"
         )
     image = question = None
-    if asked.image is not None:
-        image = data_url(asked.image, limits, "messages")
+    if asked.images:
+        image = data_url(asked.images[0], limits, "messages")
         question = checked_question(asked.question, limits, "messages")
     return Chat(
         model=model,

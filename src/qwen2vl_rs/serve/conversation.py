@@ -41,13 +41,13 @@ class Asked:
     """The part of a conversation that is answered.
 
     Attributes:
-        image: URL of the newest image, not looked at yet; None where there is none.
+        images: URL of the newest image, not looked at yet; empty where there is none.
         question: the last one, without the instruction; may be empty.
         unused: whether anything else was said that could have mattered.
         told_before: whether an earlier answer said that it is not used.
     """
 
-    image: object
+    images: list[object]
     question: str
     unused: bool
     told_before: bool
@@ -106,7 +106,7 @@ def read_conversation(messages: object, instruction: str) -> Asked:
         )  # fmt: skip
     earlier = [*questions[:last], *said]
     return Asked(
-        image=images[0] if images else None,
+        images=images,
         question=questions[last],
         unused=unused or any(text.strip() for text in earlier),
         told_before=any(ALONE in text for text in said),
