@@ -14,6 +14,7 @@ import argparse
 import base64
 import contextlib
 import json
+import multiprocessing
 import socket
 import sys
 import tempfile
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -39,7 +41,7 @@ HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 BODY = b"POST /api/ask HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999999\r\n\r\n"
 
 
-def hold(port: int, sent: bytes, number: int, end: threading.Event) -> None:
+def hold(port: int, sent: bytes, number: int, end: Any) -> None:
     """Hold connections open, send a byte on each now and then, and come again when cut off."""
     held: list[socket.socket | None] = [None] * number
     while not end.wait(1):
@@ -56,7 +58,7 @@ def hold(port: int, sent: bytes, number: int, end: threading.Event) -> None:
             one.close()
 
 
-def bomb(url: str, bombs: list[bytes], end: threading.Event, problems: list[str]) -> None:
+def bomb(url: str, bombs: list[bytes], end: Any, problems: list[str]) -> None:
     """Send bombs; each has to be refused."""
     with httpx.Client(base_url=url, timeout=120) as client:
         while not end.is_set():
@@ -67,6 +69,18 @@ def bomb(url: str, bombs: list[bytes], end: threading.Event, problems: list[str]
                     if not 400 <= done.status_code < 500:
                         problems.append(f"a bomb: {done.status_code} {done.text[:100]}")
                 time.sleep(0.2)
+
+
+def attack_all(url: str, bombs: list[bytes], end: Any, told: Any) -> None:
+    """All that mean harm, until the end; tells what the server did wrong."""
+    problems: list[str] = []
+    port = int(url.rpartition(":")[2])
+    run_all([
+        lambda: hold(port, HEAD, HALF_HEADS, end),
+        lambda: hold(port, BODY, SLOW_BODIES, end),
+        *[lambda: bomb(url, bombs, end, problems)] * BOMBERS,
+    ])  # fmt: skip
+    told.put(problems)
 
 
 def measure(url: str, images: list[str], seconds: float, problems: list[str]) -> list[float]:
@@ -139,19 +153,15 @@ def siege(
     problems: list[str] = []
     measure(url, images, seconds / 5, problems)
     quiet, before = measure(url, images, seconds, problems), memory_of(process)
-    end, port = threading.Event(), int(url.rpartition(":")[2])
-    attack = [
-        threading.Thread(target=hold, args=(port, HEAD, HALF_HEADS, end)),
-        threading.Thread(target=hold, args=(port, BODY, SLOW_BODIES, end)),
-        *(threading.Thread(target=bomb, args=(url, bombs, end, problems)) for _ in range(BOMBERS)),
-    ]
-    for one in attack:
-        one.start()
-    time.sleep(3)
+    context = multiprocessing.get_context("spawn")  # the clients that are timed share no lock
+    end, told = context.Event(), context.SimpleQueue()
+    attack = context.Process(target=attack_all, args=(url, bombs, end, told))
+    attack.start()
+    time.sleep(5)
     busy = measure(url, images, seconds, problems)
     end.set()
-    for one in attack:
-        one.join()
+    problems += told.get()
+    attack.join()
     peak = memory_of(process, "VmHWM")
     p99 = [float(np.percentile(times, 99)) for times in (quiet, busy)]
     if p99[1] > 3 * p99[0]:
