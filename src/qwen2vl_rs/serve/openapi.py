@@ -115,10 +115,16 @@ def _chat_route(models: Sequence[str], limits: Limits) -> Schema:
     text = _object(type={"const": "text"}, text=_question(limits))
     url = _data_url()
     image = _object(type={"const": "image_url"}, image_url={"anyOf": [url, _object(url=url)]})
-    content: Schema = {"anyOf": [_TEXT, _list({"anyOf": [text, image]}, least=1)]}
-    said: Schema = {"anyOf": [_TEXT, _list(_object(type={"const": "text"}, text=_TEXT))]}
+    # what is not asked about is not looked at
+    loose = [_object(type={"const": "text"}, text=_TEXT),
+             _object(type={"const": "image_url"}, image_url={})]  # fmt: skip
+    content: Schema = {"anyOf": [_TEXT, _list({"anyOf": loose})]}
+    part = {"anyOf": [
+        _object(type={"const": "text"}, text=_or_null(_TEXT)), _object(type={"const": "refusal"})
+    ]}  # fmt: skip
+    said: Schema = {"anyOf": [_TEXT, {"type": "null"}, _list(part)]}
     user = _object(role={"const": "user"}, content=content)
-    other = _object(role={"enum": ["system", "developer", "assistant"]}, content=said)
+    other = _object(["content"], role={"enum": ["system", "developer", "assistant"]}, content=said)
     # ends with the last question, about the newest image
     last = {
         **_list({"anyOf": [text, image]}, least=2),
