@@ -72,6 +72,7 @@ torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: 
 	$(ALONE) $(BIN)/python tests/faults/fuzz.py --json docs/results/fuzz.json
 	$(ALONE) $(BIN)/python tests/faults/api.py --json docs/results/api.json
 	$(ALONE) $(BIN)/python tests/faults/load.py --json docs/results/load.json
+	$(ALONE) $(BIN)/python tests/faults/siege.py --json docs/results/siege.json
 	$(BIN)/python docs/make_reliability.py
 
 check: $(VENV)/.ready  ## ruff, mypy and the generated pages

@@ -74,6 +74,14 @@ Every sound request had to get the answer that the same request got alone before
 
 {load}
 
+## Under siege
+
+300 connections with half a head, 50 with a body that drips, all coming again when they are cut off,
+and 4 clients that send image bombs without pause, beside 8 that ask (`tests/faults/siege.py`). The 8
+have to get the same answers, their 99th percentile may be three times what it was.
+
+{siege}
+
 ## Dependencies
 
 The oldest of every range and the newest: [dependencies](dependencies.md).
@@ -90,9 +98,9 @@ def table(rows: list[list[str]]) -> str:
 
 def page() -> str:
     """The whole page."""
-    faults, disk, fuzz, api, load = (
+    faults, disk, fuzz, api, load, siege = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("faults", "disk", "fuzz", "api", "load")
+        for name in ("faults", "disk", "fuzz", "api", "load", "siege")
     )
     kills = [["stage", "tried", "killed", "same result", "lost or half-written"]]
     for name, one in faults.items():
@@ -117,7 +125,7 @@ def page() -> str:
     ]
     return TEXT.format(
         kills=table(kills), disk=table(small), fuzz=table(broken_files), api=table(requests),
-        load=table(under_load(load)), clients=load["clients"], minutes=load["seconds"] / 60,
+        siege=table(under_siege(siege)), load=table(under_load(load)), clients=load["clients"], minutes=load["seconds"] / 60,
     )  # fmt: skip
 
 
@@ -132,6 +140,17 @@ def under_load(load: dict[str, Any]) -> list[list[str]]:
         ["wrong answers, errors of the server", str(len(load["problems"]))],
         ["requests/s", str(load["requests_per_second"])],
         ["memory after a tenth of the time and at the end, MiB", f"{early:.0f}, {late:.0f}"],
+    ]
+
+
+def under_siege(siege: dict[str, Any]) -> list[list[str]]:
+    """Rows of the clients that mean well, before and beside the others."""
+    return [
+        ["", "undisturbed", "under siege"],
+        ["answers", *(f"{n:,}" for n in siege["answers"])],
+        ["99th percentile, ms", *(f"{t:.0f}" for t in siege["p99_ms"])],
+        ["memory before and at its peak, MiB", *(f"{m:.0f}" for m in siege["memory_mib"])],
+        ["wrong answers, errors of the server", "", str(siege["failures"])],
     ]
 
 

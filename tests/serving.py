@@ -50,10 +50,10 @@ class Held:
 
 
 @contextlib.contextmanager
-def serving(engine, token=None, limits=None, waiting=64, name="small"):
+def serving(engine, token=None, limits=None, waiting=64, name="small", plain=False):
     """A server that runs in a thread of its own while the context lasts."""
     sock = bind("127.0.0.1", 0, token)
-    server = Server(engine, name, sock, token, limits or Limits(), waiting)
+    server = Server(engine, name, sock, token, limits or Limits(), waiting, plain)
     up = threading.Event()
     thread = threading.Thread(target=server.run, args=(lambda url: up.set(),))
     thread.start()

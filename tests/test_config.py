@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qwen2vl_rs.config import Config, check_config, load_config, to_toml, write_config
+from qwen2vl_rs.config import Config, ViewConfig, check_config, load_config, to_toml, write_config
 from qwen2vl_rs.errors import ConfigError, RunError
 
 quotes = ['"', '"""', "'", "\\", "\\u12", "#", "]", "=", ""]
@@ -297,3 +297,36 @@ def test_settings_written_as_json_are_read_exactly():
 )
 def test_the_recipes_are_valid(path):
     assert load_config(path).output != Config().output
+
+
+LEAD = "Answer in one word."
+
+
+@pytest.mark.parametrize(
+    ("question", "bare"),
+    [
+        (f"{LEAD}\nA road?", "A road?"),
+        (f"A road?\n{LEAD}", "A road?"),
+        (f" A road? {LEAD} ", "A road?"),
+        (f"A road?\r\n\r\n{LEAD}", "A road?"),
+        ("A road? answer in  one word", "A road?"),
+        ("A road?Answer in one word.", "A road?"),
+        (f"{LEAD}\nA road?\n{LEAD}\n{LEAD}", "A road?"),
+        ("Answer in one word: a road?", "a road?"),
+        (LEAD, ""),
+        ("A road?", "A road?"),
+        ("Answer in one wording. A road?", "Answer in one wording. A road?"),
+        ("Does the sign say answer in one word or two?",) * 2,
+        ("Answer in one\nwords of love?",) * 2,
+    ],
+)
+def test_the_instruction_is_taken_off_at_either_end(question, bare):
+    assert ViewConfig(instruction=LEAD).bare(question) == bare
+    assert ViewConfig(instruction="").bare(question) == question.strip()
+
+
+def test_an_instruction_in_chinese_is_taken_off_without_blanks_between():
+    view = ViewConfig(instruction="请用一个词回答。")
+    assert view.bare("图中有路吗？请用一个词回答") == "图中有路吗？"
+    assert view.bare("图中有路请用一个词回答。") == "图中有路"
+    assert view.bare("请用一个词回答。图中有路吗？") == "图中有路吗？"

@@ -225,9 +225,46 @@ def test_max_tokens_cuts_and_says_so(server, images):
 
 
 def test_the_instruction_is_not_said_twice(server, images):
-    lead = "Answer the question using a single word or phrase.\n"
-    one, two = (complete(server, images[0], text).json() for text in (FREE[0], lead + FREE[0]))
-    assert one["usage"] == two["usage"]
+    lead = "Answer the question using a single word or phrase."
+    one, *others = (
+        complete(server, images[0], text).json()
+        for text in (FREE[0], f"{lead}\n{FREE[0]}", f"{FREE[0]}\n{lead}", f"{FREE[0]} {lead[:-1]}")
+    )
+    assert [other["usage"] for other in others] == [one["usage"]] * 3
+    plain, told = (
+        ask(server, images[0].read_bytes(), [text])["answers"][0]["answers"]
+        for text in (QUESTIONS[0], f"{QUESTIONS[0]} {lead}")  # /api/ask: a line is a question
+    )
+    assert told == plain
+    assert plain["small"]["chosen"]  # of the same type, too
+
+
+@pytest.mark.parametrize("command", ["eval", "ask"])
+def test_the_instruction_in_a_data_set_is_not_said_twice(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    lead = "Answer the question using a single word or phrase."
+    samples = make_samples(tmp_path / "images", images=3)
+    forms = {"none": "{}", "before": f"{lead}\n{{}}", "behind": f"{{}}\n{lead}"}
+    found = {}
+    for name, form in forms.items():
+        asked = [replace(s, question=form.format(s.question)) for s in samples]
+        if command == "eval":
+            write_conversations(Path(f"{name}.json"), asked)
+            assert main(["eval", str(run), "--test", f"{name}.json", "-o", name]) == 0
+            told = read_predictions(Path(name, "predictions.jsonl"))
+            found[name] = [(p.question, p.text, p.prediction, p.confidence) for p in told]
+        else:
+            session = Session.open(run)
+            told = ask_questions(session, asked)
+            found[name] = [(a.text, a.type, a.confidence) for a in told]
+    assert found["before"] == found["none"]
+    assert found["behind"] == found["none"]
+
+
+def ask_questions(session, samples):
+    """The answers of ``ask`` about one image."""
+    pixels = session.read(samples[0].image)
+    return session.ask([(pixels, [s.question for s in samples[:12]])], closed=True)[0]
 
 
 def test_models_and_health(server):
@@ -268,7 +305,9 @@ def test_openai_client(server, images):
             client.chat.completions.create(**{**body, "model": "gpt"})
         with pytest.raises(openai.BadRequestError) as refused:
             client.chat.completions.create(
-                model="small", messages=[{"role": "user", "content": "x"}]
+                model="small",
+                messages=[{"role": "user", "content": "x"}],
+                extra_body={"strict": True},
             )
         assert refused.value.code == "no_image"
 

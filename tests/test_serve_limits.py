@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 import time
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -238,7 +239,8 @@ def test_no_url_is_fetched_and_no_path_opened(server, url):
         ({"messages": None}, "unsupported_messages"),
         ({"messages": [{"role": "system", "content": "x"}]}, "unsupported_messages"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "unsupported_content"),
-        ({"messages": [{"role": "user", "content": "x"}]}, "no_image"),
+        ({"messages": [{"role": "user", "content": "x"}], "strict": True}, "no_image"),
+        ({"strict": 1}, "invalid_parameter"),
         ({"model": None}, "invalid_parameter"),
         ({"max_tokens": 0}, "invalid_parameter"),
         ({"max_tokens": "9"}, "invalid_parameter"),
@@ -319,6 +321,10 @@ def test_uploads_held_at_once_are_bounded(engine, image):
         ({"host": "[::1"}, "wrong_host"),
         ({"origin": "https://evil.example"}, "wrong_origin"),
         ({"origin": "null"}, "wrong_origin"),
+        ({"origin": "http://["}, "wrong_origin"),
+        ({"origin": "http://127.0.0.1:x]"}, "wrong_origin"),
+        ({"origin": ""}, "wrong_origin"),
+        ({"host": "http://["}, "wrong_host"),
         ({"origin": "http://127.0.0.1:1"}, "wrong_origin"),
         ({"sec-fetch-site": "cross-site"}, "wrong_origin"),
     ],
@@ -328,6 +334,106 @@ def test_pages_of_other_sites_may_not_ask(server, image, headers, code):
     done = post(server, "/api/ask", files=files, data=data, headers=headers)
     refused(done, 403, code)
     assert "access-control-allow-origin" not in done.headers
+
+
+FORM = b"multipart/form-data; boundary="
+HOSTILE = [b"", b"[", b"http://[", b"http://[::1", b"]:x:[", b"\xff\xfe", b"a" * 4000, b"%00",
+           b"-1", b"1e9", b"; ;==", FORM, FORM + b"\xff", FORM + b"a" * 300, b"Bearer \xff",
+           b"Bearer"]  # fmt: skip
+NAMED = ["Origin", "Authorization", "Content-Type", "Sec-Fetch-Site", "X-Forwarded-For",
+         "X-Forwarded-Proto", "Forwarded", "Accept", "Cookie", "Range", "Upgrade",
+         "Transfer-Encoding", "Content-Length", "Expect", "Host", "Referer", "If-None-Match",
+         "Connection"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_no_header_value_is_a_failure_of_the_server(engine, name, caplog):
+    with serving(engine, token="t", limits=SMALL) as server:
+        port = int(server.url.rpartition(":")[2])
+        for value in HOSTILE:
+            for token in (b"Authorization: Bearer t\r\n", b""):
+                head = b"POST /api/ask HTTP/1.1\r\n" + token
+                head += b"" if name == "Host" else b"Host: localhost\r\n"
+                head += b"" if name == "Content-Length" else b"Content-Length: 9\r\n"
+                head += b"" if name == "Connection" else b"Connection: close\r\n"
+                head += name.encode() + b": " + value + b"\r\n\r\n"
+                with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                    client.sendall(head + b"{}       ")
+                    answer = client.recv(65536)
+                assert answer[:10] == b"HTTP/1.1 4", (name, value, answer)
+    assert "Traceback" not in caplog.text
+    assert max((len(one.getMessage()) for one in caplog.records), default=0) < 400
+
+
+def test_lines_about_refused_requests_are_few_and_short(engine, caplog):
+    with serving(engine) as server:
+        port = int(server.url.rpartition(":")[2])
+        for _ in range(60):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(b"\x1b[31m" * 50 + b"\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 400")
+    assert len(caplog.records) <= 20
+
+
+def form_of(field, image=b"x"):
+    head = b'--a\r\nContent-Disposition: form-data; name="image"; filename="a.tif"\r\n\r\n'
+    text = b'\r\n--a\r\nContent-Disposition: form-data; name="questions"\r\n\r\n'
+    return head + image + text + field + b"\r\n--a--\r\n"
+
+
+LONG = 20 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"\r\n" * (LONG // 2), "invalid_form"),
+        (form_of(b"\n" * LONG), "invalid_form"),
+        (form_of(b"\r\n".join([b""] * 100_000)), "no_question"),
+        (form_of(b"x", b"\r\n--" * (LONG // 4)), "invalid_image"),
+        (form_of(b"ab\n" * 1000), "too_many_questions"),
+    ],
+    ids=["before", "in a field", "blank", "in the file", "lines"],
+)
+def test_forms_of_line_breaks_hold_nobody_up(engine, body, code):
+    kind = {"content-type": "multipart/form-data; boundary=a"}
+    with serving(engine) as server, ThreadPoolExecutor(1) as pool, Peak() as peak:
+        sent = pool.submit(post, server, "/api/ask", content=body, headers=kind)
+        others = 0
+        while not sent.done():
+            assert httpx.get(f"{server.url}/health").status_code == 200
+            others += 1
+        refused(sent.result(), 400, code)
+    assert others
+    assert peak.mib < 10 * LONG / 2**20
+
+
+class Peak:
+    """The most memory that Python held in here, in MiB."""
+
+    def __enter__(self):
+        tracemalloc.start()
+        return self
+
+    def __exit__(self, *_):
+        self.mib = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+
+
+def test_conversations_of_line_breaks_are_read_in_little_memory(server, image):
+    url = f"{server.url}/v1/chat/completions"
+    instruction = "Answer the question using a single word or phrase. "
+    for role, said in (
+        ("system", "ab " * 60_000),
+        ("user", instruction * 3_000 + "x"),
+        ("assistant", "\n" * 200_000),
+    ):
+        body = chat(image, "What?")
+        body["messages"].insert(0, {"role": role, "content": said})
+        with Peak() as peak:
+            done = httpx.post(url, json=body, timeout=60)
+        assert done.status_code in (200, 400)
+        assert peak.mib < 20
 
 
 def test_our_own_page_may_ask(server, image):

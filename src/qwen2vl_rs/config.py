@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +30,8 @@ from .errors import ConfigError
 from .files import atomic_write, unreadable
 
 _TOML = "the file must be TOML"
+_LONGEST = 20_000  # characters in which an instruction is looked for: more is no question
+_STOPS = ".!:。！："
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
 
@@ -63,6 +67,43 @@ class ImageRule(Section):
         return pair
 
 
+def bare_question(question: str, instruction: str) -> str:
+    """A question without the instruction that stands in every prompt already.
+
+    Clients and data sets put it before the question or behind it, on a line of its own or not;
+    neither case, nor blanks, nor its full stop have to be the same.
+
+    Args:
+        question: as it was asked.
+        instruction: of the run; empty for none.
+
+    Returns:
+        The question without outer blanks; empty where the instruction is all there is.
+    """
+    question = question.strip()
+    if not instruction.strip() or len(question) > _LONGEST:
+        return question
+    before, behind = _instruction_at_ends(instruction)
+    while (rest := behind.sub("", before.sub("", question)).strip()) != question:
+        question = rest
+    return question
+
+
+@lru_cache(16)
+def _instruction_at_ends(instruction: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    words = instruction.strip()
+    bare = words.rstrip(_STOPS) or words
+    text = r"\s+".join(map(re.escape, bare.split()))
+    # no part of a longer word; Chinese writes none apart
+    start, end = (r"\b" if c.isascii() and c.isalnum() else "" for c in (bare[0], bare[-1]))
+    text = start + text + end
+    stop = f"[{re.escape(_STOPS)}]"
+    return (
+        re.compile(rf"\A{text}(?:{stop}|(?=\s|\Z))", re.IGNORECASE),
+        re.compile(rf"{text}{stop}?\s*\Z", re.IGNORECASE),
+    )
+
+
 class ViewConfig(Section):
     """What the model is shown with every question; the same in training and in use.
 
@@ -77,6 +118,10 @@ class ViewConfig(Section):
     min_pixels: int = Field(56 * 56, ge=28 * 28)
     max_pixels: int = Field(1280 * 28 * 28, ge=28 * 28)
     instruction: str = "Answer the question using a single word or phrase."
+
+    def bare(self, question: str) -> str:
+        """A question without the instruction, see `bare_question`."""
+        return bare_question(question, self.instruction)
 
     @model_validator(mode="after")
     def _ordered(self) -> ViewConfig:

@@ -25,8 +25,19 @@ from .early import require_model
     "--token", envvar="QWEN2VL_RS_TOKEN", show_envvar=True,
     help="What clients have to send; needed beyond this machine.",
 )  # fmt: skip
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="Chat answers are the model's words alone: none says that earlier text is not used.",
+)
 def serve(
-    model: Path, base: Path | None, device: str | None, host: str, port: int, token: str | None
+    model: Path,
+    base: Path | None,
+    device: str | None,
+    host: str,
+    port: int,
+    token: str | None,
+    plain: bool,
 ) -> None:
     """Serve a model: a page to ask from, and OpenAI's API.
 
@@ -41,4 +52,4 @@ def serve(
 
     tell = partial(click.echo, file=sys.stdout)  # before libraries are kept off it
     with needs_training():
-        run(model, base, host, port, token, tell)
+        run(model, base, host, port, token, tell, plain)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from ..config import ViewConfig
+from ..config import ViewConfig, bare_question
 from ..console import Progress, say
 from ..errors import DataError, RunError
 from ..files import staged_folder, write_json
@@ -155,7 +155,7 @@ def _write_rows(
     changed = 0
     with path.open("w", encoding="utf-8") as file:
         for sample in samples:
-            question, answer = sample.question.strip(), sample.answer
+            question, answer = bare_question(sample.question, instruction), sample.answer
             if not form.plain:
                 said = question, answer
                 question, answer = (_TOKEN.sub("< ", text) for text in said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,8 @@ def make_map(session: Session, request: MapRequest) -> Mapped:
         ImageError: the scene cannot be used, is not georeferenced, or holds no data.
         RunError: the folder cannot be written to, or holds a map with other settings.
     """
+    bare = dict.fromkeys(map(session.view.bare, request.questions))  # all different
+    request = replace(request, questions=tuple(bare))
     with run_lock(request.output), open_scene(request.scene, session.view.image) as scene:
         grid = _grid(session, request, scene)
         key = _key(session, request, grid)

@@ -15,7 +15,7 @@ from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import ModelError, RunError
 from ..files import run_lock, sha256, write_json
-from ..predict.job import say_cut_off
+from ..predict.job import bare_samples, say_cut_off
 from ..records import Prediction, Sample
 from ..run import (
     TEST_FILE,
@@ -61,7 +61,8 @@ def before_and_after(
     Returns:
         What was measured.
     """
-    test = limit_by_image(test, config.eval.max_eval)
+    train = bare_samples(train, config.view)
+    test = bare_samples(limit_by_image(test, config.eval.max_eval), config.view)
     checkpoint = newest_checkpoint(run)
     dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
     asked = Evaluator(Path(config.model), config.view, config.eval, config.training, train, dataset)
@@ -129,7 +130,8 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
     folder, view = _base_and_view(asked, checkpoint, config)
     test = _questions(asked.test, run, TEST_FILE, "--test FILE")
     test = moved(limit_by_image(test, config.eval.max_eval), config.data.images)
-    train = _training_questions(asked, run)
+    test = bare_samples(test, view)
+    train = _training_questions(asked, run, view)
     below = run / "eval" if checkpoint else Path("output") / f"eval-{folder.resolve().name}"
     output = asked.output or below / _name(asked, checkpoint, config)
     if asked.test is None:
@@ -177,10 +179,11 @@ def _base_and_view(
     return folder, card.view
 
 
-def _training_questions(asked: Asked, run: Path) -> list[Sample] | None:
+def _training_questions(asked: Asked, run: Path, view: ViewConfig) -> list[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
-        return _questions(asked.train, run, TRAIN_FILE, "--train-questions FILE")
+        train = _questions(asked.train, run, TRAIN_FILE, "--train-questions FILE")
+        return bare_samples(train, view)
     except NoQuestions as error:
         say(f"no control that never sees the image: {error.message}; {error.hint}")
         return None

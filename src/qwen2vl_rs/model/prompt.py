@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
+from ..config import bare_question
 from ..errors import ModelError
 from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object
 from .template import try_template
@@ -41,6 +42,7 @@ class PromptFormat:
         image_id: the pad token that stands for one visual token.
         end_id: the token that ends an answer.
         stop_ids: tokens at which generation stops (the end token among them).
+        instruction: what the tail ends with; it is not said again with a question.
     """
 
     tokenizer: Any
@@ -50,6 +52,7 @@ class PromptFormat:
     image_id: int
     end_id: int
     stop_ids: frozenset[int]
+    instruction: str = ""
 
     def text_ids(self, text: str) -> list[int]:
         """Ids of plain text; lookalikes of control tokens in it stay text."""
@@ -64,8 +67,11 @@ class PromptFormat:
         return np.array(ids, dtype=np.int64)
 
     def question_ids(self, question: str) -> list[int]:
-        """Ids of one question up to where its answer begins; outer blanks do not count."""
-        return [*self.text_ids(question.strip()), *self.close]
+        """Ids of one question up to where its answer begins.
+
+        Outer blanks do not count, nor does the instruction at either end.
+        """
+        return [*self.text_ids(bare_question(question, self.instruction)), *self.close]
 
     def answer_ids(self, answer: str) -> list[int]:
         """Ids of an answer with its end token."""
@@ -129,6 +135,7 @@ def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFor
         image_id=config.image_token_id,
         end_id=end_id,
         stop_ids=frozenset({end_id, *_generation_ends(folder)}),
+        instruction=instruction,
     )
 
 

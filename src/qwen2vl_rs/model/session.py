@@ -184,7 +184,7 @@ class Session:
         with bare or contextlib.nullcontext(), self._explained():
             images = encoded(self._model, [px for px, _ in groups])
             asked = [
-                (px, [(q, question_type(q)) for q in questions])
+                (px, [(q, question_type(self.view.bare(q))) for q in questions])
                 for px, (_, questions) in zip(images, groups, strict=True)
             ]
             chosen = self._choose(asked) if closed else iter(())

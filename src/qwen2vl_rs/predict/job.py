@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from ..config import ViewConfig
 from ..console import Progress, say
 from ..errors import DataError
 from ..files import appending, atomic_write, read_json, sha256, sweep, write_json
@@ -68,6 +69,11 @@ def say_cut_off(found: Results, most: int) -> None:
     """Say what to set where answers were cut off at so many tokens."""
     if n := found["unreadable"]["causes"].get(CUT_OFF):
         say(f"{n:,} answers were cut off at {most} tokens: --set eval.max_new_tokens={16 * most}")
+
+
+def bare_samples(samples: Iterable[Sample], view: ViewConfig) -> list[Sample]:
+    """The questions without the run's own instruction, as they are asked and scored."""
+    return [replace(s, question=view.bare(s.question)) for s in samples]
 
 
 def with_other_images(samples: Sequence[Sample], seed: int) -> list[Sample] | None:

@@ -17,7 +17,14 @@ from ..console import say
 from ..data.raster import read_rgb
 from ..data.split import group_by_image, limit_by_image
 from ..files import run_lock, write_json
-from ..predict.job import Job, predict, say_cut_off, with_other_images, with_own_images
+from ..predict.job import (
+    Job,
+    bare_samples,
+    predict,
+    say_cut_off,
+    with_other_images,
+    with_own_images,
+)
 from ..records import Prediction, Sample
 from ..scoring.datasets import Dataset, settle
 from ..scoring.score import Results, results
@@ -50,7 +57,8 @@ def evaluate_endpoint(
         DataError: an image cannot.
         RunError: another process is at work in the folder, or it cannot be written to.
     """
-    test = limit_by_image(test, config.eval.max_eval)
+    test = bare_samples(limit_by_image(test, config.eval.max_eval), config.view)
+    train = None if train is None else bare_samples(train, config.view)
     dataset = settle(test, config.data.dataset)
     with run_lock(output):
         predictions = _run(endpoint, test, config, output, dataset)

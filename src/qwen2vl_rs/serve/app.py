@@ -46,10 +46,14 @@ class Service:
         name: under which the model is served.
         metrics: of the server.
         limits: of requests.
+        plain: whether answers in a chat never say that earlier text is not used.
     """
 
-    def __init__(self, worker: Worker, name: str, metrics: Metrics, limits: Limits) -> None:
+    def __init__(
+        self, worker: Worker, name: str, metrics: Metrics, limits: Limits, plain: bool = False
+    ) -> None:
         self._worker, self._metrics, self._limits = worker, metrics, limits
+        self._plain = plain
         session = worker.session
         self._name = name if name != BASE or not session.tuned else "fine-tuned"
         self._models = (self._name, BASE) if session.tuned else (self._name,)
@@ -120,9 +124,16 @@ class Service:
         async with self._bodies.of(request) as body:
             instruction = self._worker.session.view.instruction
             wanted = await asyncio.to_thread(
-                lambda: chat.parse(intake.parse_json(body, self._limits), instruction, self._limits)
+                lambda: chat.parse(
+                    intake.parse_json(body, self._limits),
+                    instruction,
+                    self._limits,
+                    plain=self._plain,
+                )
             )
             tuned = self._tuned(wanted.model)
+            if wanted.image is None:
+                return _sent(wanted, chat.purpose(wanted.model))
             key, pixels = await self._see(wanted.image, None)
             job = Job(key, pixels, [wanted.question], tuned, closed=False, most=wanted.max_tokens)
             ((said,),) = await self._answers(request, [job])
@@ -133,10 +144,10 @@ class Service:
             confidence=said.confidence,
             prompt_tokens=said.prompt_tokens,
             answer_tokens=len(said.ids) + said.whole,
+            unused=wanted.unused,
+            told=wanted.told,
         )
-        if wanted.stream:
-            return StreamingResponse(reply.events(wanted.usage), media_type="text/event-stream")
-        return JSONResponse(reply.completion())
+        return _sent(wanted, reply)
 
     async def preview(self, request: Request) -> Response:
         """What the model would see of an image: its size, and a picture that browsers show."""
@@ -255,6 +266,15 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, left)  # in the midst of its upload
     app.add_exception_handler(Exception, failed)
     return app
+
+
+def _sent(wanted: chat.Chat, reply: chat.Reply) -> Response:
+    """An answer in the form that was asked for."""
+    if wanted.stream:
+        return StreamingResponse(
+            reply.events(wanted.usage), headers=reply.headers, media_type="text/event-stream"
+        )
+    return JSONResponse(reply.completion(), headers=reply.headers)
 
 
 async def _left(request: Request) -> None:

@@ -1,7 +1,8 @@
 """OpenAI's chat completions: what a request asks, and the form of its answer.
 
-One user message with one image (a data: URL) and one question: that is the prompt the model was
-trained with. What would change the answer and cannot be honoured is refused, not ignored;
+One image (a data: URL) and one question: that is the prompt the model was trained with. Which
+ones of a conversation they are says `conversation`; what else was said is not used, and the answer
+says so. Parameters that would change the answer and cannot be honoured are refused, not ignored;
 decoding is greedy whatever the temperature.
 """
 
@@ -14,12 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..jsonl import to_json
+from .conversation import ALONE, PURPOSE, read_conversation
 from .intake import Upload, checked_question, data_url, whole_number
 from .limits import Limits
 from .refusal import Refusal
 
 _REFUSED = ("tools", "tool_choice", "functions", "function_call", "response_format", "logprobs",
             "top_logprobs", "logit_bias", "stop", "audio", "modalities")  # fmt: skip
+
+NOTE_HEADER = "X-Qwen2VL-RS-Note"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +32,35 @@ class Chat:
 
     Attributes:
         model: as it was named.
-        image: the picture.
-        question: without the instruction that stands in every prompt.
+        image: the picture; None where none was sent.
+        question: without the instruction that stands in every prompt; empty without image.
+        unused: whether earlier text of the conversation plays no part in the answer.
+        told: whether the answer itself is to say so.
         max_tokens: longest answer in tokens; None for the server's own bound.
         stream: whether the answer goes out as server-sent events.
         usage: whether a stream ends with the token counts.
     """
 
     model: str
-    image: Upload
+    image: Upload | None
     question: str
+    unused: bool
+    told: bool
     max_tokens: int | None
     stream: bool
     usage: bool
 
 
-def parse(value: Mapping[str, Any], instruction: str, limits: Limits) -> Chat:
+def parse(
+    value: Mapping[str, Any], instruction: str, limits: Limits, *, plain: bool = False
+) -> Chat:
     """Read a request.
 
     Args:
         value: its JSON.
         instruction: text that the prompt holds already; one sent with the question is taken off.
         limits: of the server.
+        plain: whether answers never say anything but what the model says.
 
     Raises:
         Refusal: something in it is missing, wrong or not supported.
@@ -69,16 +80,32 @@ def parse(value: Mapping[str, Any], instruction: str, limits: Limits) -> Chat:
     if not isinstance(options, dict | None):
         raise _invalid("stream_options", "an object")
     bounds = [_length(value, name) for name in ("max_completion_tokens", "max_tokens")]
-    image, question = _read_messages(value.get("messages"), limits)
-    question = question.removeprefix(instruction) if instruction else question
+    bare = plain or _for_programs(value)
+    asked = read_conversation(value.get("messages"), instruction)
+    if not asked.images and bare:
+        raise Refusal(
+            400, "no_image", "there is no image, one is needed", hint=PURPOSE, param="messages"
+        )
+    image = question = None
+    if asked.images:
+        image = data_url(asked.images[0], limits, "messages")
+        question = checked_question(asked.question, limits, "messages")
     return Chat(
         model=model,
         image=image,
-        question=checked_question(question, limits, "messages"),
+        question=question or "",
+        unused=asked.unused,
+        told=asked.unused and not asked.told_before and not bare,
         max_tokens=bounds[0] or bounds[1],
         stream=_flag(value, "stream"),
         usage=_flag(options or {}, "include_usage"),
     )
+
+
+def _for_programs(value: Mapping[str, Any]) -> bool:
+    """Whether a request is a program's, which reads the answer and nothing else."""
+    asked = [value.get(name) is not None for name in ("response_format", "logprobs")]
+    return _flag(value, "strict") or any(asked)
 
 
 def _invalid(name: str, wanted: str) -> Refusal:
@@ -102,41 +129,6 @@ def _length(value: Mapping[str, Any], name: str) -> int | None:
     return found
 
 
-def _read_messages(messages: object, limits: Limits) -> tuple[Upload, str]:
-    """Image and text of the one message."""
-    if not isinstance(messages, list) or len(messages) != 1 or not isinstance(messages[0], dict):
-        raise Refusal(
-            400, "unsupported_messages", "send one message: of the user, an image and a question",
-            hint="the prompt is the one the model was trained with: no system message, no history",
-            param="messages",
-        )  # fmt: skip
-    message = messages[0]
-    if message.get("role") != "user":
-        raise Refusal(
-            400, "unsupported_messages", "the message has to be of the user", param="messages"
-        )
-    content = message.get("content")
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    images, texts = [], []
-    for part in parts:
-        match part:
-            case {"type": "text", "text": str(text)}:
-                texts.append(text)
-            case {"type": "image_url", "image_url": {"url": url} | url}:
-                images.append(url)
-            case _:
-                raise Refusal(
-                    400, "unsupported_content", "content parts are of type text or image_url",
-                    param="messages",
-                )  # fmt: skip
-    if len(images) != 1:
-        raise Refusal(
-            400, "no_image", f"{len(images)} images in the message, one is needed",
-            param="messages",
-        )  # fmt: skip
-    return data_url(images[0], limits, "messages"), "\n".join(texts)
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer on its way out.
@@ -145,22 +137,31 @@ class Reply:
         model: as the request named it.
         text: the answer.
         whole: whether it ended by itself, and not by the bound on its length.
-        confidence: probability of its tokens.
+        confidence: probability of its tokens; None where the model was not asked.
         prompt_tokens, answer_tokens: counts.
+        unused: whether earlier text of the conversation played no part.
+        told: whether the text itself says so, on a line of its own.
     """
 
     model: str
     text: str
-    whole: bool
-    confidence: float
-    prompt_tokens: int
-    answer_tokens: int
+    whole: bool = True
+    confidence: float | None = None
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    unused: bool = False
+    told: bool = False
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
+        return {NOTE_HEADER: ALONE} if self.unused else {}
+
     def completion(self) -> dict[str, Any]:
         """The answer in one piece."""
-        message = {"role": "assistant", "content": self.text, "refusal": None}
+        message = {"role": "assistant", "content": self.text + self._line, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, **self._end()}
         return {**self._head("chat.completion"), "choices": [choice], "usage": self._usage()}
 
@@ -169,6 +170,7 @@ class Reply:
         steps: list[tuple[dict[str, Any], dict[str, Any]]] = [
             ({"role": "assistant", "content": ""}, {"finish_reason": None}),
             ({"content": self.text}, {"finish_reason": None}),
+            *([({"content": self._line}, {"finish_reason": None})] if self.told else []),
             ({}, self._end()),
         ]
         head = self._head("chat.completion.chunk")
@@ -179,12 +181,19 @@ class Reply:
             yield _event({**head, "choices": [], "usage": self._usage()})
         yield "data: [DONE]\n\n"
 
+    @property
+    def _line(self) -> str:
+        return f"\n\n{ALONE}" if self.told else ""
+
     def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        head = {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+        return {**head, "note": ALONE} if self.unused else head
 
     def _end(self) -> dict[str, Any]:
-        reason = "stop" if self.whole else "length"
-        return {"finish_reason": reason, "confidence": round(self.confidence, 6)}
+        end: dict[str, Any] = {"finish_reason": "stop" if self.whole else "length"}
+        if self.confidence is not None:
+            end["confidence"] = round(self.confidence, 6)
+        return end
 
     def _usage(self) -> dict[str, int]:
         return {
@@ -192,6 +201,11 @@ class Reply:
             "completion_tokens": self.answer_tokens,
             "total_tokens": self.prompt_tokens + self.answer_tokens,
         }
+
+
+def purpose(model: str) -> Reply:
+    """The answer to a request without an image."""
+    return Reply(model, PURPOSE)
 
 
 def _event(value: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .limits import DEFAULT
 from .metrics import Metrics
 from .refusal import Refusal
 
@@ -38,6 +39,7 @@ class Guard:
         routes: paths that are counted by name.
         token: what has to be sent as ``Authorization: Bearer``; None asks for none.
         host: the address served at, where it is loopback; None where others may name us freely.
+        head_bytes: most of a request's head; h11 bounds those alone that come in pieces.
     """
 
     def __init__(
@@ -47,9 +49,10 @@ class Guard:
         routes: frozenset[str],
         token: str | None,
         host: str | None,
+        head_bytes: int = DEFAULT.head_bytes,
     ) -> None:
         self._app, self._metrics, self._routes = app, metrics, routes
-        self._token, self._host = token, host
+        self._token, self._host, self._head_bytes = token, host, head_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -69,6 +72,7 @@ class Guard:
 
         try:
             try:
+                self._check_size(scope)
                 self._check(scope["method"], path, Headers(scope=scope))
             except Refusal as refusal:
                 answer = JSONResponse(refusal.body(), refusal.status, refusal.headers)
@@ -79,6 +83,11 @@ class Guard:
             self._metrics.requests.labels(route, status).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - start)
 
+    def _check_size(self, scope: Scope) -> None:
+        size = len(scope["raw_path"]) + len(scope["query_string"])
+        if size + sum(len(k) + len(v) + 4 for k, v in scope["headers"]) > self._head_bytes:
+            raise Refusal(431, "head_too_large", f"a head has {self._head_bytes:,} bytes at most")
+
     def _check(self, method: str, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if self._host is not None and not _is_local(_name(host), self._host):
@@ -88,7 +97,7 @@ class Guard:
             )  # fmt: skip
         origin = headers.get("origin")
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
             foreign = True
         if foreign and (method not in ("GET", "HEAD") or path not in OPEN):
             raise Refusal(403, "wrong_origin", "a page of another site may not ask here")
@@ -105,6 +114,14 @@ class Guard:
 def is_loopback(address: str) -> bool:
     """Whether an IP address is of this machine alone."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an Origin header; None where it names none, as ``null``."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:

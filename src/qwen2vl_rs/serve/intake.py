@@ -97,15 +97,17 @@ class Bodies:
 
 async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """The chunks of a body, as long as they come fast enough."""
-    stream = request.stream()
-    end = asyncio.get_running_loop().time() + limits.body_seconds
+    stream, clock = request.stream(), asyncio.get_running_loop().time
+    start, seen = clock(), 0
     try:
         while True:
-            wait = min(limits.idle_seconds, end - asyncio.get_running_loop().time())
-            async with asyncio.timeout(wait):
+            # when what has come so far is no longer enough
+            end = start + max(limits.body_seconds, seen / limits.body_rate)
+            async with asyncio.timeout(min(limits.idle_seconds, end - clock())):
                 chunk = await anext(stream, None)
             if chunk is None:
                 return
+            seen += len(chunk)
             yield chunk
     except TimeoutError as error:
         raise Refusal(408, "too_slow", "the body of the request came too slowly") from error
@@ -246,16 +248,26 @@ async def form(
     """The file ``image`` of a form, and its text fields.
 
     Raises:
-        Refusal: the form is broken, or has no such file.
+        Refusal: the form is broken, too long beside its file, or has no such file.
     """
+    # In a thread of its own: a hostile form takes seconds, in which others are served.
+    return await asyncio.to_thread(lambda: asyncio.run(_form(body, headers, limits)))
 
+
+async def _form(
+    body: bytes, headers: Headers, limits: Limits
+) -> tuple[Upload, dict[str, list[str]]]:
     async def pieces() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), _PIECE):
             yield body[start : start + _PIECE]
-            await asyncio.sleep(0)  # others are served while a hostile form is taken apart
 
+    if not body[:8].lstrip(b"\r\n").startswith(b"--"):
+        raise Refusal(400, "invalid_form", "the form does not begin with its boundary")
+    parser = MultiPartParser(
+        headers, pieces(), max_files=1, max_fields=limits.questions + 10,
+        max_part_size=limits.text_bytes,
+    )  # fmt: skip
     try:
-        parser = MultiPartParser(headers, pieces(), max_files=1, max_fields=limits.questions + 10)
         parsed = await parser.parse()
     except (MultiPartException, LookupError, ValueError) as error:
         why = error.message if isinstance(error, MultiPartException) else "it is broken"
@@ -271,9 +283,11 @@ async def form(
                 f"the image has more than {limits.image_bytes // MIB} MiB", param="image",
             )  # fmt: skip
         fields: dict[str, list[str]] = {}
-        for key, field in parsed.multi_items():
-            if isinstance(field, str):
-                fields.setdefault(key, []).append(field)
+        texts = [(key, field) for key, field in parsed.multi_items() if isinstance(field, str)]
+        if sum(len(field) for _, field in texts) > limits.text_bytes:  # before it is split in lines
+            raise Refusal(400, "invalid_form", "the form has too much text", param="questions")
+        for key, field in texts:
+            fields.setdefault(key, []).append(field)
         return Upload(_printable(image.filename or "the image"), content), fields
     finally:
         await parsed.close()

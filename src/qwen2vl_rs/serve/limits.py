@@ -18,9 +18,15 @@ class Limits:
         questions: in one request.
         question_chars: of one question.
         json_parts: brackets and commas in a JSON body: a small text can unpack to much memory.
-        body_seconds: until a body has to be there.
+        body_seconds: for which a body may come slowly.
+        body_rate: bytes a second, on average, that it has to have after them.
         idle_seconds: without any new byte of a body.
         in_flight_bytes: bodies that are held at the same time, of all requests.
+        head_bytes: of a request's head.
+        head_seconds: until it has to be there.
+        wait_seconds: for which a connection may wait between requests.
+        connections: open at the same time.
+        connections_of_a_peer: that an address keeps while others wait.
     """
 
     image_bytes: int = 64 * MIB
@@ -29,9 +35,20 @@ class Limits:
     questions: int = 100
     question_chars: int = 500
     json_parts: int = 10_000
-    body_seconds: float = 60.0
+    body_seconds: float = 10.0
+    body_rate: int = 10_000
     idle_seconds: float = 10.0
     in_flight_bytes: int = 512 * MIB
+    head_bytes: int = 16 * 2**10
+    head_seconds: float = 10.0
+    wait_seconds: float = 30.0
+    connections: int = 256
+    connections_of_a_peer: int = 32
+
+    @property
+    def text_bytes(self) -> int:
+        """Of the questions in a form, as UTF-8, with some room."""
+        return 4 * self.questions * (self.question_chars + 2) + 2**14
 
     @property
     def body_bytes(self) -> int:

@@ -115,25 +115,40 @@ def _chat_route(models: Sequence[str], limits: Limits) -> Schema:
     text = _object(type={"const": "text"}, text=_question(limits))
     url = _data_url()
     image = _object(type={"const": "image_url"}, image_url={"anyOf": [url, _object(url=url)]})
-    # one image and at least one text, in any order
-    content: Schema = {
+    # what is not asked about is not looked at
+    loose = [_object(type={"const": "text"}, text=_TEXT),
+             _object(type={"const": "image_url"}, image_url={})]  # fmt: skip
+    content: Schema = {"anyOf": [_TEXT, _list({"anyOf": loose})]}
+    part = {"anyOf": [
+        _object(type={"const": "text"}, text=_or_null(_TEXT)), _object(type={"const": "refusal"})
+    ]}  # fmt: skip
+    said: Schema = {"anyOf": [_TEXT, {"type": "null"}, _list(part)]}
+    user = _object(role={"const": "user"}, content=content)
+    other = _object(["content"], role={"enum": ["system", "developer", "assistant"]}, content=said)
+    # ends with the last question, about the newest image
+    last = {
         **_list({"anyOf": [text, image]}, least=2),
         "contains": image, "minContains": 1, "maxContains": 1,
     }  # fmt: skip
-    message = _object(role={"const": "user"}, content=content)
+    messages: Schema = {"anyOf": [
+        _list(_object(role={"const": "user"}, content=last), 1, 1),
+        _list({"anyOf": [user, other]}, 1),
+    ]}  # fmt: skip
     body = _object(
-        ["max_tokens", "max_completion_tokens", "n", "stream", "stream_options"],
+        ["max_tokens", "max_completion_tokens", "n", "stream", "stream_options", "strict"],
         model={"enum": sorted({*models, "base"})},
-        messages=_list(message, 1, 1),
+        messages=messages,
         max_tokens=_or_null({"type": "integer", "minimum": 1}),
         max_completion_tokens=_or_null({"type": "integer", "minimum": 1}),
         n=_or_null({"const": 1}),
         stream=_or_null({"type": "boolean"}),
+        strict=_or_null({"type": "boolean"}),
         stream_options=_or_null(
             _object(["include_usage"], include_usage=_or_null({"type": "boolean"}))
         ),
     )
     choice = _object(
+        ["confidence"],
         index=_NUMBER,
         message=_object(role=_TEXT, content=_TEXT),
         finish_reason={"enum": ["stop", "length"]},
@@ -141,8 +156,9 @@ def _chat_route(models: Sequence[str], limits: Limits) -> Schema:
     )
     usage = _object(prompt_tokens=_NUMBER, completion_tokens=_NUMBER, total_tokens=_NUMBER)
     done = _object(
+        ["note"],
         id=_TEXT, object={"const": "chat.completion"}, created=_NUMBER, model=_TEXT,
-        choices=_list(choice, 1, 1), usage=usage,
+        choices=_list(choice, 1, 1), usage=usage, note=_TEXT,
     )  # fmt: skip
     answer = {**_json(done), "text/event-stream": _object(data=_TEXT)}
     return _route("OpenAI's chat completions", answer, [*_POSTED, 404], _json(body))

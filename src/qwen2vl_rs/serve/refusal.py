@@ -39,7 +39,7 @@ class Refusal(Exception):
             found["Retry-After"] = str(self.retry_after)
         if self.status == 401:
             found["WWW-Authenticate"] = "Bearer"
-        if self.status in (408, 413):  # the rest of the body is not read
+        if self.status in (408, 413, 431):  # the rest of the body is not read
             found["Connection"] = "close"
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
 import threading
@@ -15,8 +16,10 @@ import uvicorn
 from ..console import say
 from ..errors import ConfigError, RunError
 from .app import Service, make_app
+from .connections import protocol
 from .guard import Guard, is_loopback
 from .limits import DEFAULT, Limits
+from .logs import bound_logs
 from .metrics import Metrics
 from .worker import WAITING, Worker
 
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from ..model.session import Session
 
 TOKEN = "QWEN2VL_RS_TOKEN"
-_CONNECTIONS = 256
 
 
 def bind(host: str, port: int, token: str | None) -> socket.socket:
@@ -75,6 +77,7 @@ class Server:
         token: see `Guard`.
         limits: of requests.
         waiting: most jobs in the queue.
+        plain: see `Service`.
     """
 
     def __init__(
@@ -85,12 +88,13 @@ class Server:
         token: str | None = None,
         limits: Limits = DEFAULT,
         waiting: int = WAITING,
+        plain: bool = False,
     ) -> None:
         self._sock = sock
         self.url = url_of(sock)
         self.metrics = Metrics()
         self.worker = Worker(session, self.metrics, waiting)
-        service = Service(self.worker, name, self.metrics, limits)
+        service = Service(self.worker, name, self.metrics, limits, plain)
         host = str(sock.getsockname()[0])
         guarded = Guard(
             make_app(service),
@@ -98,6 +102,7 @@ class Server:
             frozenset(path for _, path, _ in service.routes()),
             token,
             host if is_loopback(host) else None,
+            limits.head_bytes,
         )
         config = uvicorn.Config(
             guarded,
@@ -105,9 +110,11 @@ class Server:
             access_log=False,
             server_header=False,
             lifespan="off",
-            http="h11",
+            http=protocol(limits),
+            h11_max_incomplete_event_size=limits.head_bytes,
+            timeout_keep_alive=math.ceil(limits.wait_seconds),
             ws="none",
-            limit_concurrency=_CONNECTIONS,
+            proxy_headers=False,  # nothing here believes what a request says of its sender
         )
         self._server = uvicorn.Server(config)
 
@@ -117,6 +124,7 @@ class Server:
         Args:
             ready: called with the address once connections are accepted.
         """
+        bound_logs()
         self._sock.listen(128)
         if ready is not None:
             ready(self.url)
@@ -152,6 +160,7 @@ def serve(
     port: int,
     token: str | None,
     ready: Callable[[str], Any],
+    plain: bool = False,
 ) -> None:
     """Load a model and serve it until SIGTERM or Ctrl-C.
 
@@ -162,6 +171,7 @@ def serve(
         port: 0 for a free one.
         token: what clients have to send; needed beyond loopback.
         ready: called with the address once connections are accepted.
+        plain: see `Service`.
 
     Raises:
         ConfigError: see `bind`.
@@ -176,4 +186,4 @@ def serve(
     except BaseException:
         sock.close()
         raise
-    Server(session, folder.resolve().name, sock, token).run(ready)
+    Server(session, folder.resolve().name, sock, token, plain=plain).run(ready)

@@ -18,6 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from ...errors import ImageError
 from .refusals import animated, foreign_format, too_large_for_memory, unreadable
+from .units import check_units
 
 #: Longest side, in pixels.
 MAX_SIDE = 16_384
@@ -86,6 +87,7 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
     With ``options`` of GDAL the image is read in pieces: its size is not limited.
     """
     driver = _driver(path)
+    check_units(path, driver)
     # A Path is never taken for a URL or for one of rasterio's "zip+file:" names; an absolute one
     # is never taken for a GDAL prefix such as "GTIFF_RAW:".
     file = Path(os.path.abspath(path))

@@ -1,0 +1,160 @@
+"""What a conversation asks: its last question, about its newest image.
+
+Chat clients send everything that was said before with every request, a system message of their
+own, and image and text in one message or in several. The model was trained on one image with one
+question, so that nothing else can be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import bare_question
+from .refusal import Refusal
+
+#: Said once in a conversation of which earlier text is not used.
+ALONE = "Each question is answered on its own, about the newest image."
+#: Said where there is no image.
+PURPOSE = (
+    "This server answers questions about remote-sensing images: send an image with a question."
+)
+
+_SYSTEM = ("system", "developer")
+# what clients and chat templates send where nobody wrote anything
+_DEFAULTS = {
+    "you are a helpful assistant",
+    "you are a helpful ai assistant",
+    "you are a helpful, respectful and honest assistant",
+    "you are qwen, created by alibaba cloud. you are a helpful assistant",
+    "你是一个有用的助手",
+    "你是一个有帮助的助手",
+}
+
+
+_LONGEST = 1000  # characters of a system message that may say nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The part of a conversation that is answered.
+
+    Attributes:
+        images: URL of the newest image, not looked at yet; empty where there is none.
+        question: the last one, without the instruction; may be empty.
+        unused: whether anything else was said that could have mattered.
+        told_before: whether an earlier answer said that it is not used.
+    """
+
+    images: list[object]
+    question: str
+    unused: bool
+    told_before: bool
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Consecutive messages of the user.
+
+    Attributes:
+        texts: of all of them.
+        images: URLs, by message.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    images: list[list[object]] = field(default_factory=list)
+
+
+def read_conversation(messages: object, instruction: str) -> Asked:
+    """Find question and image.
+
+    Args:
+        messages: of the request, as they came.
+        instruction: of the run; not counted as said.
+
+    Raises:
+        Refusal: they are no messages, or it is not the user who spoke last; or several images
+            came at once.
+    """
+    turns: list[_Turn] = []
+    said: list[str] = []  # by others than the user
+    unused = False
+    speaks = ""
+    for role, content in _messages(messages):
+        texts, images = _parts(content, of_user=role == "user")
+        if role == "user":
+            if speaks != "user":
+                turns.append(_Turn())
+            turns[-1].texts += texts
+            turns[-1].images.append(images)
+        elif role in _SYSTEM:
+            unused |= not _is_silent("\n".join(texts), instruction)
+            continue  # wherever it stands, it interrupts nobody
+        else:
+            said += texts
+        speaks = role
+    if speaks != "user":
+        raise _wrong("the last message has to be of the user")
+    questions = [bare_question("\n".join(turn.texts), instruction) for turn in turns]
+    last = next((n for n in reversed(range(len(turns))) if questions[n]), len(turns) - 1)
+    images = next((found for t in reversed(turns) for found in reversed(t.images) if found), [])
+    if len(images) > 1:
+        raise Refusal(
+            400, "no_image", f"{len(images)} images in the message, one is needed",
+            param="messages",
+        )  # fmt: skip
+    earlier = [*questions[:last], *said]
+    return Asked(
+        images=images,
+        question=questions[last],
+        unused=unused or any(text.strip() for text in earlier),
+        told_before=any(ALONE in text for text in said),
+    )
+
+
+def _messages(messages: object) -> Iterator[tuple[str, object]]:
+    """Roles and contents."""
+    if not isinstance(messages, list) or not messages:
+        raise _wrong("messages has to be a list that ends with an image and a question")
+    for message in messages:
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in ("user", "assistant", *_SYSTEM):
+            raise _wrong("a message has to be of the user, the assistant or the system")
+        yield role, message.get("content")
+
+
+def _parts(content: object, *, of_user: bool) -> tuple[list[str], list[object]]:
+    """Texts and image URLs of a message."""
+    parts: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    texts: list[str] = []
+    images: list[object] = []
+    for part in parts:
+        match part:
+            case {"type": "text", "text": str(text)}:
+                texts.append(text)
+            case {"type": "image_url", "image_url": {"url": url} | url} if of_user:
+                images.append(url)
+            case {"type": "text", "text": None} | {"type": "refusal"} if not of_user:
+                continue
+            case _:
+                raise Refusal(
+                    400, "unsupported_content", "content parts are of type text or image_url",
+                    hint="an image stands in a message of the user", param="messages",
+                )  # fmt: skip
+    return texts, images
+
+
+def _is_silent(text: str, instruction: str) -> bool:
+    """Whether a system message says nothing that is not said anyway."""
+    if len(text) > len(instruction) + _LONGEST:
+        return not text.strip()
+    plain = " ".join(bare_question(text, instruction).lower().split())
+    return not plain or plain.rstrip(".!。！") in _DEFAULTS
+
+
+def _wrong(what: str) -> Refusal:
+    return Refusal(
+        400, "unsupported_messages", what,
+        hint="send a message of the user with an image and a question", param="messages",
+    )  # fmt: skip

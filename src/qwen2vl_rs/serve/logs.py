@@ -1,0 +1,53 @@
+"""What requests can make the server write: few and short lines, whatever they hold."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+LOGGERS = ("uvicorn.error", "asyncio", "python_multipart.multipart")
+_CHARS = 300  # of a line
+_LINES = 20  # of a logger in a minute
+_WINDOW = 60.0  # seconds
+
+
+class Bounded(logging.Filter):
+    """Shortens lines, makes them printable, and lets only so many through in a minute.
+
+    The first line after some were left out says how many.
+
+    Args:
+        lines: most in a minute.
+        clock: seconds that pass.
+    """
+
+    def __init__(self, lines: int = _LINES, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._lines, self._clock = lines, clock
+        self._since, self._seen, self._left_out = clock(), 0, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written; shortens it."""
+        now = self._clock()
+        if now - self._since >= _WINDOW:
+            self._since, self._seen = now, 0
+        self._seen += 1
+        if self._seen > self._lines:
+            self._left_out += 1
+            return False
+        text = "".join(c if c.isprintable() else " " for c in record.getMessage()[: _CHARS + 1])
+        if len(text) > _CHARS:
+            text = text[:_CHARS] + "…"
+        if self._left_out:
+            text += f" ({self._left_out:,} lines before this were left out)"
+        record.msg, record.args, self._left_out = text, (), 0
+        return True
+
+
+def bound_logs() -> None:
+    """Bound what the libraries below the server write."""
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(one, Bounded) for one in logger.filters):
+            logger.addFilter(Bounded())

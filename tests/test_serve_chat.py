@@ -1,0 +1,302 @@
+"""Conversations: what chat clients send beside an image and a question, and what they get."""
+
+import json
+import os
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from factory import write_image
+from qwen2vl_rs.model.session import Session
+from serving import chat, data_url, serving
+
+ALONE = "Each question is answered on its own, about the newest image."
+INSTRUCTION = "Answer the question using a single word or phrase."
+FIRST, SECOND = "Is there a road?", "How many farms are there?"
+
+
+@pytest.fixture(scope="module")
+def engine(small_base):
+    return Session.open(small_base)
+
+
+@pytest.fixture(scope="module")
+def server(engine):
+    with serving(engine) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chat")
+    for n in range(2):
+        write_image(folder / f"{n}.tif", 56, n)
+    return [(folder / f"{n}.tif").read_bytes() for n in range(2)]
+
+
+def picture(content):
+    return {"type": "image_url", "image_url": {"url": data_url(content), "detail": "auto"}}
+
+
+def user(*parts):
+    said = [{"type": "text", "text": p} if isinstance(p, str) else p for p in parts]
+    return {"role": "user", "content": said}
+
+
+def system(text):
+    return {"role": "system", "content": text}
+
+
+def reply(text):
+    return {"role": "assistant", "content": text}
+
+
+def post(server, *messages, **more):
+    body = {"model": "small", "messages": list(messages), **more}
+    return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+
+
+def text(done):
+    assert done.status_code == 200, done.text
+    return done.json()["choices"][0]["message"]["content"]
+
+
+@pytest.fixture(scope="module")
+def alone(server, images):
+    """The answer to a question about an image when nothing else is said."""
+    known = {
+        (n, question): text(post(server, *chat(image, question)["messages"]))
+        for n, image in enumerate(images)
+        for question in (FIRST, SECOND, f"{FIRST}\n{SECOND}")
+    }
+    assert len(set(known.values())) > 2, "the model says the same to everything"
+    return lambda n, question: known[n, question]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [system("")],
+        [system("You are a helpful assistant.")],
+        [system(f"You are a helpful assistant.\n{INSTRUCTION}")],
+        [{"role": "developer", "content": [{"type": "text", "text": INSTRUCTION}]}],
+        [user("")],
+        [user(INSTRUCTION)],
+    ],
+)
+def test_what_says_nothing_is_accepted_silently(server, images, alone, before):
+    done = post(server, *before, user(picture(images[0]), FIRST))
+    assert text(done) == alone(0, FIRST)
+    assert "note" not in done.json()
+    assert "x-qwen2vl-rs-note" not in done.headers
+
+
+def test_consecutive_messages_of_the_user_are_one(server, images, alone):
+    for messages in (
+        [user(picture(images[0])), {"role": "user", "content": FIRST}],
+        [{"role": "user", "content": FIRST}, user(picture(images[0]))],
+        [user(picture(images[0])), system(""), user(FIRST)],
+    ):
+        done = post(server, *messages)
+        assert text(done) == alone(0, FIRST)
+        assert "note" not in done.json()
+    both = post(server, user(picture(images[0]), FIRST), user(SECOND))
+    assert text(both) == alone(0, f"{FIRST}\n{SECOND}")
+
+
+def test_the_last_question_is_answered_about_the_newest_image(server, images, alone):
+    conversation = [user(picture(images[0]), FIRST), reply(alone(0, FIRST))]
+    second = post(server, *conversation, user(SECOND))
+    assert text(second) == f"{alone(0, SECOND)}\n\n{ALONE}"
+    assert second.json()["note"] == ALONE
+    assert second.headers["x-qwen2vl-rs-note"] == ALONE
+    conversation += [user(SECOND), reply(text(second))]
+    third = post(server, *conversation, user(picture(images[1]), FIRST))
+    assert text(third) == alone(1, FIRST), "said once in a conversation"
+    assert third.json()["note"] == ALONE
+    conversation += [user(picture(images[1]), FIRST), reply(text(third))]
+    assert text(post(server, *conversation, user(SECOND))) == alone(1, SECOND)
+    only_image = post(server, *conversation, user(picture(images[0])))
+    assert text(only_image) == alone(0, FIRST), "the last question is the one before"
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_other_earlier_text_is_not_used_and_that_is_said(server, images, alone, role):
+    pirate = {"role": role, "content": "Talk like a pirate."}
+    done = post(server, pirate, user(picture(images[0]), FIRST))
+    assert text(done) == f"{alone(0, FIRST)}\n\n{ALONE}"
+
+
+@pytest.mark.parametrize(
+    "more", [{"strict": True}, {"response_format": {"type": "text"}}, {"logprobs": False}]
+)
+def test_programs_get_the_bare_answer(server, images, alone, more):
+    conversation = [user(picture(images[0]), FIRST), reply("yes"), user(SECOND)]
+    done = post(server, *conversation, **more)
+    assert text(done) == alone(0, SECOND)
+    assert done.json()["note"] == ALONE
+    assert post(server, user("Hello"), **more).json()["error"]["code"] == "no_image"
+
+
+def test_plain_switches_the_line_off(engine, images, alone):
+    with serving(engine, plain=True) as server:
+        done = post(server, user(picture(images[0]), FIRST), reply("yes"), user(SECOND))
+        assert text(done) == alone(0, SECOND)
+        assert done.headers["x-qwen2vl-rs-note"] == ALONE
+        assert post(server, user("Hello")).status_code == 400
+
+
+def test_the_line_is_streamed_too(server, images, alone):
+    messages = [user(picture(images[0]), FIRST), reply("yes"), user(SECOND)]
+    body = {"model": "small", "messages": messages, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body) as done:
+        assert done.headers["x-qwen2vl-rs-note"] == ALONE
+        events = [json.loads(x[6:]) for x in done.iter_lines() if x.startswith("data: {")]
+    said = "".join(e["choices"][0]["delta"].get("content", "") for e in events)
+    assert said == f"{alone(0, SECOND)}\n\n{ALONE}"
+
+
+def test_without_an_image_the_server_says_what_it_is_for(server):
+    done = post(server, system("You are a pirate."), user("Hello!"))
+    assert "send an image" in text(done)
+    assert text(done).count(".") == 1, "one sentence"
+    assert text(post(server, user("Hello!"), reply(text(done)), user("Why?"))) == text(done)
+
+
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([reply("yes")], "unsupported_messages"),
+        ([user("a?"), reply("yes")], "unsupported_messages"),
+        ([{"role": "tool", "content": "x"}, user("a?")], "unsupported_messages"),
+        (["a?"], "unsupported_messages"),
+        ([user(["a?"])], "unsupported_content"),
+        ([{"role": "user"}], "unsupported_content"),
+        ([{"role": "assistant", "content": [picture(b"x")]}, user("a?")], "unsupported_content"),
+        ([user(picture(b"x"), picture(b"y"), "a?")], "no_image"),
+        ([user(picture(b"x"))], "empty_question"),
+        ([user(picture(b"x"), INSTRUCTION)], "empty_question"),
+    ],
+)
+def test_conversations_that_ask_nothing_are_refused(server, messages, code):
+    done = post(server, *messages)
+    assert done.status_code == 400, done.text
+    assert done.json()["error"]["code"] == code
+
+
+# Real clients, each in a program of its own: CLIENTS_PYTHON names an interpreter that has them.
+# A program gets the server's address and an image (PNG) and prints the answers of two turns.
+
+CLIENTS = {
+    "openai": """
+import base64, openai
+client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+data = "data:image/png;base64," + base64.b64encode(open(image, "rb").read()).decode()
+said = [{"role": "system", "content": "You are a helpful assistant."}, {"role": "user", "content": [
+    {"type": "text", "text": first}, {"type": "image_url", "image_url": {"url": data}}]}]
+for question in (second, None):
+    done = client.chat.completions.create(model="small", messages=said).choices[0].message
+    print(repr(done.content))
+    said += [done.model_dump(exclude_none=True), {"role": "user", "content": question}]
+""",
+    "litellm": """
+import base64, litellm
+litellm.suppress_debug_info = True
+data = "data:image/png;base64," + base64.b64encode(open(image, "rb").read()).decode()
+said = [{"role": "user", "content": [
+    {"type": "text", "text": first}, {"type": "image_url", "image_url": {"url": data}}]}]
+for question in (second, None):
+    done = litellm.completion("openai/small", said, api_base=url, api_key="none", num_retries=0)
+    message = done.choices[0].message
+    print(repr(message.content))
+    said += [message.model_dump(), {"role": "user", "content": question}]
+""",
+    "langchain_openai": """
+import base64
+from langchain_openai import ChatOpenAI
+from langchain_core.messages import HumanMessage
+model = ChatOpenAI(model="small", base_url=url, api_key="none", max_retries=0)
+data = "data:image/png;base64," + base64.b64encode(open(image, "rb").read()).decode()
+said = [HumanMessage([{"type": "text", "text": first},
+                      {"type": "image_url", "image_url": {"url": data}}])]
+for question in (second, "?"):
+    said.append(model.invoke(said))
+    print(repr(said[-1].content))
+    said.append(HumanMessage(question))
+""",
+    "llm": """
+import llm
+from llm.default_plugins.openai_models import Chat
+model = Chat("small", model_name="small", api_base=url, vision=True)
+model.needs_key, model.can_stream = None, True
+talk = model.conversation()
+print(repr(talk.prompt(first, attachments=[llm.Attachment(path=image)], key="none").text()))
+print(repr(talk.prompt(second, key="none").text()))
+""",
+    "inspect_ai": """
+import asyncio, base64
+from inspect_ai.model import (ChatMessageSystem, ChatMessageUser, ContentImage, ContentText,
+                              get_model)
+async def main():
+    model = get_model("openai-api/own/small", base_url=url, api_key="none")
+    data = "data:image/png;base64," + base64.b64encode(open(image, "rb").read()).decode()
+    said = [ChatMessageSystem(content=""), ChatMessageUser(
+        content=[ContentText(text=first), ContentImage(image=data)])]
+    for question in (second, "?"):
+        done = await model.generate(said)
+        print(repr(done.completion))
+        said += [done.message, ChatMessageUser(content=question)]
+asyncio.run(main())
+""",
+    "gradio": """
+import gradio, inspect
+from gradio.external import load_chat
+chat = load_chat(url, model="small", token="none", file_types=["image"], streaming=False)
+turn = {"text": first, "files": [image]}
+history = []
+for question in (second, None):
+    found = chat.fn(turn, history)
+    answer = list(found)[-1] if inspect.isgenerator(found) else found
+    print(repr(answer))
+    if not history:
+        history = [{"role": "user", "content": [{"type": "file", "file": {"path": image}}]},
+                   {"role": "user", "content": [{"type": "text", "text": first}]}]
+    history.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    turn = {"text": question, "files": []}
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("client", CLIENTS)
+def test_two_turns_of_a_real_client(server, images, tmp_path, client):
+    from PIL import Image
+
+    from qwen2vl_rs.config import ImageRule
+    from qwen2vl_rs.data.raster import read_rgb
+
+    python = os.environ.get("CLIENTS_PYTHON", sys.executable)
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"HOME": str(tmp_path), "LLM_USER_PATH": str(tmp_path)}
+    found = subprocess.run(
+        [python, "-c", f"import {client}"], capture_output=True, env=environment, check=False
+    )
+    if found.returncode:
+        pytest.skip(f"{python} has no {client}")
+    path = tmp_path / "a.png"
+    (tmp_path / "a.tif").write_bytes(images[0])
+    Image.fromarray(read_rgb(tmp_path / "a.tif", ImageRule())).save(path)
+    expected = [
+        text(post(server, user(picture(path.read_bytes()), question)))
+        for question in (FIRST, SECOND)
+    ]
+    lead = f"url, image, first, second = {(f'{server.url}/v1', str(path), FIRST, SECOND)!r}\n"
+    done = subprocess.run(
+        [python, "-c", lead + CLIENTS[client]],
+        capture_output=True, text=True, env=environment, timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("'", '"'))]
+    assert lines == [repr(expected[0]), repr(f"{expected[1]}\n\n{ALONE}")], done.stdout[-2000:]
