@@ -30,6 +30,7 @@ GROUND = {
     "errors",
     "foreign_settings",
     "install",
+    "instruction",
     "records",
     "console",
     "files",

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,10 +26,9 @@ from pydantic import (
 from . import foreign_settings
 from .errors import ConfigError
 from .files import atomic_write, unreadable
+from .instruction import bare_question
 
 _TOML = "the file must be TOML"
-_LONGEST = 20_000  # characters in which an instruction is looked for: more is no question
-_STOPS = ".!:。！："
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
 
@@ -65,43 +62,6 @@ class ImageRule(Section):
         if pair is not None and not pair[0] < pair[1]:
             raise ValueError(f"the first number must be below the second, not {pair}")
         return pair
-
-
-def bare_question(question: str, instruction: str) -> str:
-    """A question without the instruction that stands in every prompt already.
-
-    Clients and data sets put it before the question or behind it, on a line of its own or not;
-    neither case, nor blanks, nor its full stop have to be the same.
-
-    Args:
-        question: as it was asked.
-        instruction: of the run; empty for none.
-
-    Returns:
-        The question without outer blanks; empty where the instruction is all there is.
-    """
-    question = question.strip()
-    if not instruction.strip() or len(question) > _LONGEST:
-        return question
-    before, behind = _instruction_at_ends(instruction)
-    while (rest := behind.sub("", before.sub("", question)).strip()) != question:
-        question = rest
-    return question
-
-
-@lru_cache(16)
-def _instruction_at_ends(instruction: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    words = instruction.strip()
-    bare = words.rstrip(_STOPS) or words
-    text = r"\s+".join(map(re.escape, bare.split()))
-    # no part of a longer word; Chinese writes none apart
-    start, end = (r"\b" if c.isascii() and c.isalnum() else "" for c in (bare[0], bare[-1]))
-    text = start + text + end
-    stop = f"[{re.escape(_STOPS)}]"
-    return (
-        re.compile(rf"\A{text}(?:{stop}|(?=\s|\Z))", re.IGNORECASE),
-        re.compile(rf"{text}{stop}?\s*\Z", re.IGNORECASE),
-    )
 
 
 class ViewConfig(Section):

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from PIL import Image
 
-from ..config import ViewConfig, bare_question
+from ..config import ViewConfig
 from ..console import Progress, say
 from ..errors import DataError, RunError
 from ..files import staged_folder, write_json
+from ..instruction import bare_question
 from ..jsonl import to_line
 from ..records import Sample
 from .raster import read_rgb

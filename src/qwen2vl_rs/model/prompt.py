@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from ..config import bare_question
 from ..errors import ModelError
+from ..instruction import bare_question
 from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object
 from .template import try_template
 from .tree import Ints, Node

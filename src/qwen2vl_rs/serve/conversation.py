@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import bare_question
+from ..instruction import bare_question
 from .refusal import Refusal
 
 #: Said once in a conversation of which earlier text is not used.
