@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from bases import SETTINGS
+from factory import make_samples
 from qwen2vl_rs.cli import main
+from qwen2vl_rs.data.tables import write_conversations
 from qwen2vl_rs.errors import ConfigError
+from qwen2vl_rs.model.base import FOLDER as BASE
 from qwen2vl_rs.model.launch import check_precision, check_strategy
 from qwen2vl_rs.model.precision import choose_precision
 
@@ -45,13 +48,16 @@ def test_strategies_are_refused_before_anything_is_loaded(
     monkeypatch.chdir(tmp_path)
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
-    for words in (["train", "--model", "nowhere"], ["eval", "nowhere"]):
+    write_conversations(tmp_path / "data_vl.json", make_samples(tmp_path / "images", 1))
+    there = sorted(tmp_path.rglob("*"))
+    base = str(BASE)
+    for words in (["train", "--model", base], ["eval", base, "--test", "data_vl.json"]):
         assert main(words) == 1
         told = capsys.readouterr().err
         assert name in told
         assert "cannot be used here" in told
         assert "torchrun --nproc-per-node gpu" in told
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.rglob("*")) == there
 
 
 def test_what_is_switched_off_is_no_strategy(monkeypatch):
@@ -83,13 +89,15 @@ def test_what_contradicts_the_run_is_refused(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, value)
+    write_conversations(tmp_path / "data_vl.json", make_samples(tmp_path / "images", 1))
+    there = sorted(tmp_path.rglob("*"))
     words = [w for s in (*SETTINGS, f"model={small_base}", "training.bf16=false")
              for w in ("--set", s)]  # fmt: skip
     assert main(["train", *words]) == 1
     told = capsys.readouterr().err
     assert "accelerate's configuration contradicts the run" in told
     assert said in told
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(tmp_path.rglob("*")) == there
 
 
 def test_all_contradictions_are_named_at_once(monkeypatch):

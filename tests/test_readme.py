@@ -76,7 +76,7 @@ def test_the_readme_shows_all_five_scripts_in_order(shown):
     assert shown == ["load.py", "data2csv.py", "csv2json.py", "train.py", "compare_before_after.py"]
 
 
-@pytest.fixture(params=["small_base", pytest.param("real_base", marks=pytest.mark.slow)])
+@pytest.fixture(params=["small_base", "real_base"])
 def hub(request):
     """A hub that serves a small base under the real model's name."""
     base = request.getfixturevalue(request.param)
@@ -86,6 +86,7 @@ def hub(request):
         yield server
 
 
+@pytest.mark.slow  # CI runs it
 def test_the_commands_run_in_a_clean_folder(hub, tmp_path):
     work = write_rsvqa(tmp_path / "任务 1")
     environment = {**os.environ, "MODELSCOPE_ENDPOINT": hub.url, "HOME": str(tmp_path / "home")}

@@ -325,6 +325,7 @@ def test_a_failing_model_is_an_error_and_not_the_end(server, engine, images, mon
     assert complete(server, images[0], "What?").status_code == 200
 
 
+@pytest.mark.slow  # CI runs it
 def test_sigterm_finishes_what_runs(small_base, images, tmp_path):
     program = subprocess.Popen(
         [sys.executable, "-m", "qwen2vl_rs", "serve", str(small_base), "--port", "0"],

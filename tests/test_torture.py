@@ -21,6 +21,7 @@ def tried(script: str, *words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow  # CI runs it
 def test_stages_that_are_killed_end_as_if_they_had_not_been():
     tried("kill.py", "--points", "1", "--stages", "data2csv", "eval", "map", "generate", "report")
 

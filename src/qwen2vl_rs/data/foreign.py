@@ -40,7 +40,8 @@ def of_record(record: dict[str, Any]) -> str | None:
         # ours may have "image" too: then the question ends with the path, and without a sign
         if "images" in record or "from" not in _first(turns):
             return "LLaMA-Factory's"
-        return "LLaVA's" if "<image>" in str(_first(turns).get("value")) else None
+        text = str(_first(turns).get("value"))  # of ours a question may hold "<image>" too
+        return "LLaVA's" if "<image>" in text and "<|vision_start|>" not in text else None
     if isinstance(record.get("messages"), list):
         return "LLaMA-Factory's" if "images" in record else "that of ms-swift, TRL or OpenAI"
     if "instruction" in record and "output" in record:
