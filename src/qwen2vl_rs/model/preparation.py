@@ -35,6 +35,7 @@ from ..run import (
     questions_file,
     read_metrics,
     resume_command,
+    trained_steps,
 )
 from .fingerprint import same_base
 from .images import changed
@@ -71,15 +72,42 @@ def check_run(run: Path, config: Config, resume: bool) -> None:
     if not is_there(run / "config.toml"):
         raise RunError(f"nothing to resume in {run}", hint="start without --resume")
     before = load_config(run / "config.toml")
-    others = _differences(_what_matters(before), _what_matters(config))
-    known = _manifest(run).get("base", {}).get("fingerprint")
-    if known and not same_base(Path(config.model), known):
-        others.append(f"the base is not the one it was started with ({before.model})")
+    known = _manifest(run)
+    # those it was started with: its config.toml may have been edited since
+    own = known.get("settings") or what_matters(before)
+    others = _differences(own, what_matters(config))
+    hint = f"resume with its own: {resume_command(run)}"
+    if edited := _differences(own, what_matters(before)):
+        hint = (
+            f"put back in {run}/config.toml what it was started with ({'; '.join(edited)}), or "
+            "train anew in another folder: --output"
+        )
+    base = known.get("base", {})
+    if (digest := base.get("fingerprint")) and not same_base(Path(config.model), digest):
+        first = Path(base.get("folder") or before.model)
+        if first.exists() and first.resolve() != Path(config.model).resolve():
+            others.append(f"the base is not the one it was started with ({first})")
+        else:
+            others.append(f"the base in {config.model} is no longer what it was then")
+            hint = (
+                "put the base back as it was, or name a copy of it: --model FOLDER; or train anew "
+                "in another folder: --output"
+            )
     if others:
         raise RunError(
             f"{run} was started with other settings: {'; '.join(others)}",
-            hint=f"resume with its own: {resume_command(run)}",
+            hint=hint,
         )
+
+
+def record_settings(run: Path, config: Config, resume: bool) -> None:
+    """Write down the settings that decide the result, before anything is made by them.
+
+    The manifest is written whole when training begins; what `check_run` compares is there from
+    the start, and no edit of ``config.toml`` changes it.
+    """
+    if not (resume and _manifest(run)):
+        write_json(run / "manifest.json", {"settings": what_matters(config)})
 
 
 def _manifest(run: Path) -> dict[str, Any]:
@@ -87,9 +115,9 @@ def _manifest(run: Path) -> dict[str, Any]:
     return found
 
 
-def _what_matters(config: Config) -> dict[str, Any]:
+def what_matters(config: Config) -> dict[str, Any]:
     """The settings that decide the result of training."""
-    tree = config.model_dump(include={"data", "view", "lora", "training"})
+    tree = config.model_dump(mode="json", include={"data", "view", "lora", "training"})
     del tree["data"]["dataset"]  # of scoring
     tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
     return tree
@@ -99,9 +127,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     found = []
     for key, value in old.items():
         if isinstance(value, dict):
-            found += _differences(value, new[key], f"{prefix}{key}.")
-        elif value != new[key]:
-            found.append(f"{prefix}{key} was {value}, is {new[key]}")
+            found += _differences(value, new.get(key) or {}, f"{prefix}{key}.")
+        elif value != new.get(key):
+            found.append(f"{prefix}{key} was {value}, is {new.get(key)}")
     return found
 
 
@@ -120,7 +148,11 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
     for checkpoint in reversed(checkpoints(run)):
         if (problem := damage(checkpoint)) is None:
+            if last := trained_steps(run):
+                warn(f"the last checkpoint, checkpoint-{last}, is gone: its steps are done again")
             say(f"resuming from {checkpoint}")
+            # until they are done, training is not finished
+            (run / "train_results.json").unlink(missing_ok=True)
             return
         aside = set_aside(checkpoint)
         warn(f"{checkpoint} is not used, and set aside as {aside.name}: {problem}")
@@ -131,7 +163,8 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
     if aside_now := damaged_checkpoints(run):
         names = ", ".join(path.name for path in aside_now)
         raise RunError(f"no checkpoint in {run} is sound ({names})", hint=hint)
-    done = max((line["step"] for line in read_metrics(run / "metrics.jsonl")), default=0)
+    last = trained_steps(run)
+    done = max((line["step"] for line in read_metrics(run / "metrics.jsonl")), default=last)
     if done > save_steps:
         raise RunError(f"{run} had come to step {done:,}, but its checkpoints are gone", hint=hint)
     say("no checkpoint yet: starting from the beginning")

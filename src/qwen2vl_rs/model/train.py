@@ -21,9 +21,9 @@ from ..console import say
 from ..data.georaster import usual_ground
 from ..data.tables import read_conversations
 from ..errors import RunError
-from ..files import is_there, read_json, run_lock, sha256, write_json
+from ..files import read_json, run_lock, sha256, write_json
 from ..records import Sample
-from ..run import TEST_FILE, TRAIN_FILE, checkpoints, own_file, read_metrics
+from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics
 from ..scoring.datasets import settle
 from .adapter import add_adapter, check_targets, outline
 from .attention_check import Heads, choose
@@ -46,6 +46,8 @@ from .preparation import (
     check_run,
     choose_checkpoint,
     prepare_questions,
+    record_settings,
+    what_matters,
     with_own_base,
 )
 from .track import tracking, usable
@@ -88,12 +90,13 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
             base = read_config(Path(config.model))
             check_targets(outline(base), config.lora.target_modules)
             check_run(run, config, resume)
+            record_settings(run, config, resume)
             prepare_questions(config, run, resume)
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
         files = [own_file(run, name) for name in (TRAIN_FILE, TEST_FILE)]
         split = Split(*(list(read_conversations(file)) for file in files))
-        finished = resume and is_there(run / "train_results.json")
+        finished = resume and is_finished(run)
         if team.is_main_process:
             check_images([*split.train, *split.test], run / IMAGES, resume)
             if resume and not finished:
@@ -250,6 +253,7 @@ def _write_manifest(
             "threads": torch.get_num_threads(),
             "dtype": precision.name,
             "seed": config.training.seed,
+            "settings": what_matters(config),
             "dataset": _dataset(config, split.test),
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
@@ -276,7 +280,7 @@ def _write_results(run: Path) -> None:
     done, seconds = sum(line["questions"] for line in lines), lines[-1]["seconds"]
     results = {
         "train_loss": sum(line["loss"] for line in lines) / len(lines),
-        "train_steps": len(lines),
+        "train_steps": lines[-1]["step"],
         "train_runtime": seconds,
         "train_questions": done,
         "train_questions_per_second": round(done / seconds, 3),
