@@ -1,6 +1,7 @@
 """What a fresh reader tried on models, folders and runs: through commands and files alone."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -105,3 +106,98 @@ def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsy
     assert json.loads((RUN / "train_results.json").read_text())["train_steps"] == 8
     again, first = (p / "checkpoint-8/adapter_model.safetensors" for p in (RUN, trained[0] / RUN))
     assert again.read_bytes() == first.read_bytes()
+
+
+# what leaves the house names no place on this machine
+
+
+def test_an_export_with_a_name_holds_no_place_of_this_machine(copied, capsys, image):
+    shutil.move("base", "Qwen/Qwen2-VL-2B-Instruct")
+    here, name = str(Path.cwd()), "Qwen/Qwen2-VL-2B-Instruct"
+    card = RUN / "checkpoint-8/qwen2vl_rs.json"
+    places = {json.loads(card.read_text())["base"], here}
+    edit(card, base=f"{here}/{name}")
+    (RUN / "checkpoint-8/checksums.json").unlink()
+    for how in ([], ["--merge"]):
+        out = Path(f"out{''.join(how)}")
+        said(capsys, "export", RUN, "-o", out, "--base-model", name, *how)
+        for path in (p for p in out.rglob("*") if p.is_file()):
+            content = path.read_bytes()
+            assert not [place for place in places if place.encode() in content], path
+    assert json.loads(Path("out/qwen2vl_rs.json").read_text())["base"] == name
+    assert json.loads(Path("out/adapter_config.json").read_text())["inference_mode"]
+    assert "--base FOLDER" in Path("out/README.md").read_text()
+    answer = said(capsys, "ask", RUN, image, QUESTION, "--base", name)[0]
+    assert said(capsys, "ask", "out", image, QUESTION)[0] == answer  # found by its name
+    shutil.move(name, "elsewhere")
+    told = failed(capsys, "ask", "out", image, QUESTION)
+    assert f"the base of out is not at {name}" in told
+    assert f"--base FOLDER; or fetch it: qwen2vl-rs load {name}" in told
+    assert said(capsys, "ask", "out", image, QUESTION, "--base", "elsewhere")[0] == answer
+
+
+# bases that moved, changed or are others
+
+
+def flip(base):
+    """Change one weight; size and time of the file stay."""
+    path = sorted(base.glob("*.safetensors"))[-1]
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.fixture
+def moved(copied):
+    """The run, as if trained on ``base`` in the current folder."""
+    place = str(Path("base").resolve())
+    for checkpoint in RUN.glob("checkpoint-*"):
+        edit(checkpoint / "qwen2vl_rs.json", base=place)
+        (checkpoint / "checksums.json").unlink()
+    manifest = json.loads((RUN / "manifest.json").read_text())
+    edit(RUN / "manifest.json", base={**manifest["base"], "folder": place})
+    text = (RUN / "config.toml").read_text().splitlines()
+    lines = [f'model = "{place}"' if line.startswith("model =") else line for line in text]
+    (RUN / "config.toml").write_text("\n".join(lines) + "\n")
+    return RUN
+
+
+def test_a_base_that_changed_in_its_place_is_named_as_such(moved, capsys, image):
+    flip(Path("base"))
+    place = Path("base").resolve()
+    for words, option in (
+        (["ask", RUN, image, QUESTION], "--base"),
+        (["eval", RUN], "--base"),
+        (["export", RUN, "--merge", "-o", "out"], "--base"),
+        (["compare"], "--model"),
+    ):
+        told = failed(capsys, *words)
+        assert f"the base in {place} has changed since" in told
+        assert f"name a sound copy: {option} FOLDER" in told
+        assert str(place) not in told.partition("hint:")[2]
+    told = failed(capsys, *resume())
+    assert f"the base in {place} is no longer what it was then" in told
+    hint = told.partition("hint:")[2]
+    assert "--model FOLDER" in hint
+    assert "config.toml" not in hint  # the command at hand is no cure
+
+
+def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
+    shutil.copytree("base", "other")
+    flip(Path("other"))
+    told = failed(capsys, "ask", RUN, image, QUESTION, "--base", "other")
+    assert "was trained on another base" in told
+    assert f"hint: name its base: --base {Path('base').resolve()}" in told
+    assert "--model base" not in told
+    assert "--model" in failed(capsys, "compare", "--model", "other").partition("hint:")[2]
+    shutil.move("base", "new")
+    said(capsys, "export", RUN, "-o", "adapter")  # needs no base
+    merge = ["export", RUN, "--merge", "-o", "out"]
+    assert "hint: say where it is: --base FOLDER" in failed(capsys, *merge)
+    assert "hint: say where it is: --model FOLDER" in failed(capsys, "compare")
+    told = failed(capsys, *merge, "--base", "other")
+    assert "hint: name a folder with its base" in told
+    assert "--base FOLDER" in told
+    said(capsys, *merge, "--base", "new")
+    assert not Path("out/qwen2vl_rs.json").exists()

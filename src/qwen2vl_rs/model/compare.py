@@ -14,7 +14,7 @@ from ..scoring.datasets import settle
 from ..scoring.pairs import Pair, pairs
 from .asking import Evaluator
 from .evaluate import run_questions
-from .loader import read_card, require_base
+from .loader import find_base, read_card, require_base
 
 
 def compare(
@@ -50,8 +50,8 @@ def compare(
     else:
         samples = list(read_samples(test))
         place = place / f"{test.stem}-{sha256(test)[:8]}"
-    folder = model or Path(card.base)
-    require_base(folder, checkpoint, card)
+    folder = find_base(checkpoint, card, model, "--model")
+    require_base(folder, checkpoint, card, "--model")
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
     own = config.data.dataset

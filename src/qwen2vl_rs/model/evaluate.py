@@ -12,7 +12,7 @@ from ..config import Config, ViewConfig, load_config
 from ..console import say
 from ..data.sources import read_samples
 from ..data.split import limit_by_image
-from ..errors import ModelError, RunError
+from ..errors import RunError
 from ..files import run_lock, sha256, write_json
 from ..predict.job import say_cut_off
 from ..records import Prediction, Sample
@@ -31,7 +31,7 @@ from ..scoring.datasets import settle
 from ..scoring.score import Results, results
 from .asking import Evaluator
 from .launch import check_strategy
-from .loader import find_checkpoint, processes, read_card, require_base
+from .loader import find_base, find_checkpoint, processes, read_card, require_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +166,7 @@ def _base_and_view(
     if checkpoint is None:
         return asked.model, config.view
     card = read_card(checkpoint)
-    folder = asked.base or Path(card.base)
-    if not folder.is_dir():
-        raise ModelError(
-            f"the base of {checkpoint} is no longer at {folder}",
-            hint="say where it is: --base FOLDER",
-        )
+    folder = find_base(checkpoint, card, asked.base)
     require_base(folder, checkpoint, card)
     return folder, card.view
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -191,18 +192,66 @@ def _say_left_out(folder: Path, names: tuple[str, ...]) -> None:
     )
 
 
-def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
-    """Make sure that a folder holds the base a checkpoint was trained on.
+def find_base(
+    checkpoint: Path, card: CheckpointCard, given: Path | None, option: str = "--base"
+) -> Path:
+    """The folder of a checkpoint's base.
+
+    Args:
+        checkpoint: the checkpoint.
+        card: what stands beside it.
+        given: the folder that was named; None for where it was when the checkpoint was trained.
+        option: of the command at hand that names it.
 
     Raises:
-        ModelError: it holds another one, or none.
+        ModelError: it is not there.
+    """
+    folder = given or Path(card.base)
+    if folder.is_dir():
+        return folder
+    hint = f"say where it is: {option} FOLDER"
+    if given is None and not folder.is_absolute():  # an export names it as the hub does
+        hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(card.base)}"
+    raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
+
+
+def require_base(
+    folder: Path, checkpoint: Path, card: CheckpointCard, option: str = "--base"
+) -> None:
+    """Make sure that a folder holds the base a checkpoint was trained on.
+
+    Args:
+        folder: of the base.
+        checkpoint: the checkpoint.
+        card: what stands beside it.
+        option: of the command at hand that names a base.
+
+    Raises:
+        ModelError: it holds another one, one that has changed since, or none.
     """
     read_config(folder)
-    if not same_base(folder, card.fingerprint):
+    if same_base(folder, card.fingerprint):
+        return
+    own = Path(card.base)
+    if own.is_absolute() and own.resolve() == folder.resolve():
         raise ModelError(
-            f"{checkpoint} was trained on another base ({card.base}), not on {folder}",
-            hint=f"name its base: --model {card.base}",
+            f"the base in {folder} has changed since {checkpoint} was trained on it",
+            hint=f"put its files back as they were, or name a sound copy: {option} FOLDER",
         )
+    hint = f"name a folder with its base ({card.base}): {option} FOLDER"
+    if _holds(own, card.fingerprint):
+        hint = f"name its base: {option} {shlex.quote(card.base)}"
+    raise ModelError(
+        f"{checkpoint} was trained on another base ({card.base}), not on {folder}", hint=hint
+    )
+
+
+def _holds(folder: Path, known: str) -> bool:
+    """Whether a folder is there and holds the base of a fingerprint."""
+    try:
+        return folder.is_dir() and same_base(folder, known)
+    except (ModelError, OSError):
+        return False
 
 
 def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:

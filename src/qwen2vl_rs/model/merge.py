@@ -29,7 +29,7 @@ from .folder import (
     write_template,
 )
 from .images import bounded
-from .loader import read_base, read_card, require_base
+from .loader import find_base, read_base, read_card, require_base
 from .prompt import load_prompt_format
 from .shapes import linear_layers, plain_name
 
@@ -52,12 +52,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
             adapter is of a kind that cannot be merged.
     """
     card = read_card(checkpoint)
-    base = base or Path(card.base)
-    if not base.is_dir():
-        raise ModelError(
-            f"the base of {checkpoint} is no longer at {base}",
-            hint="say where it is: --base FOLDER",
-        )
+    base = find_base(checkpoint, card, base)
     files, config = read_base(base)
     require_base(base, checkpoint, card)
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
