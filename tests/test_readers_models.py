@@ -201,3 +201,45 @@ def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
     assert "--base FOLDER" in told
     said(capsys, *merge, "--base", "new")
     assert not Path("out/qwen2vl_rs.json").exists()
+
+
+# what batch systems leave in the environment
+
+
+@pytest.mark.parametrize(
+    ("variables", "lacking"),
+    [
+        ({"PMI_RANK": "0", "PMI_SIZE": "2"}, "MASTER_ADDR"),
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4"}, "MASTER_ADDR"),
+        ({"MV2_COMM_WORLD_RANK": "0", "MV2_COMM_WORLD_SIZE": "4"}, "MASTER_ADDR"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_ADDR and MASTER_PORT are not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "MASTER_ADDR"),
+        ({"LOCAL_RANK": "0"}, "MASTER_ADDR and MASTER_PORT and RANK and WORLD_SIZE are not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}, "MASTER_PORT is not set"),
+        (
+            {"WORLD_SIZE": "two", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+            "WORLD_SIZE is no number",
+        ),
+    ],
+)
+def test_variables_of_several_processes_that_were_left_over(
+    copied, monkeypatch, capsys, variables, lacking
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (RUN / "eval/after/predictions.jsonl").unlink()
+    for words in (["train", "-o", "new"], resume(), ["eval", RUN], ["compare"]):
+        told = failed(capsys, *words)
+        for name, value in variables.items():
+            assert f"{name}={value}" in told or name.startswith("MASTER")
+            assert f"-u {name} " in told or name.startswith("MASTER")
+        assert lacking in told
+    assert not Path("new").exists()
+
+
+def test_variables_of_one_process_are_no_matter(copied, monkeypatch, capsys, image):
+    for name, value in {"PMI_RANK": "0", "PMI_SIZE": "1", "WORLD_SIZE": "1", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    said(capsys, "eval", RUN)
+    monkeypatch.setenv("PMI_SIZE", "2")  # one process asks, whatever there is around it
+    said(capsys, "ask", RUN, image, QUESTION)

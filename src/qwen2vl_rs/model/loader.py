@@ -31,6 +31,7 @@ from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
 from .folder import FETCH, Files, files_in_force, first_line, is_base, linked
 from .images import ImageReader, load_image_reader
+from .launch import check_environment
 from .precision import choose_precision
 from .prompt import PromptFormat, load_prompt_format
 from .shapes import FAMILIES, check_depth, check_positions, check_shapes, linear_layers
@@ -84,7 +85,11 @@ def processes() -> PartialState:
     """The processes that ``torchrun`` or ``accelerate launch`` started together, or this one.
 
     All but the first are silent.
+
+    Raises:
+        ConfigError: see `launch.check_environment`.
     """
+    check_environment()
     # the others wait while one process encodes all images, or asks the last questions
     team = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=12))
     if not team.is_main_process:
