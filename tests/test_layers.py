@@ -25,7 +25,7 @@ STOREYS = [
     {"serve", "report"},
     {"cli", "__main__"},
 ]
-GROUND = {"", "errors", "records", "console", "files", "jsonl", "run", "config"}
+GROUND = {"", "errors", "records", "console", "disk", "files", "jsonl", "run", "config"}
 MODEL_ONLY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"}
 HEAVY = {*MODEL_ONLY, "numpy", "rasterio", "pydantic"}
 

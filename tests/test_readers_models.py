@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,42 @@ def test_variables_of_one_process_are_no_matter(copied, monkeypatch, capsys, ima
     said(capsys, "eval", RUN)
     monkeypatch.setenv("PMI_SIZE", "2")  # one process asks, whatever there is around it
     said(capsys, "ask", RUN, image, QUESTION)
+
+
+# modes of files, and room for them
+
+
+def test_files_have_the_mode_of_the_umask(moved, capsys):
+    """safetensors leaves what it writes to its owner alone."""
+    shutil.rmtree(RUN / "checkpoint-8")
+    before = os.umask(umask := 0o027)
+    try:
+        said(capsys, *resume())
+        said(capsys, "export", RUN, "--merge", "-o", "merged")
+        said(capsys, "export", RUN, "-o", "adapter")
+    finally:
+        os.umask(before)
+    for folder in (RUN / "checkpoint-8", Path("merged"), Path("adapter")):
+        modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()}
+        assert any(name.endswith(".safetensors") for name in modes)
+        assert set(modes.values()) == {0o666 & ~umask}, modes
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk")
+def test_a_file_system_without_inodes_is_told_from_a_full_one(moved, capsys):
+    disk = Path("disk")
+    disk.mkdir()
+    options = "size=64m,nr_inodes=12"
+    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(disk)]
+    if subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("no small disk to fill")
+    try:
+        told = failed(capsys, "export", RUN, "--merge", "-o", disk / "merged")
+        assert "No space left" in told
+        assert "no inodes left (df -i)" in told
+        assert "free some disk space" not in told
+        assert list(disk.iterdir()) == []
+        subprocess.run(["mount", "-o", "remount,nr_inodes=99", str(disk)], check=True)
+        said(capsys, "export", RUN, "--merge", "-o", disk / "merged")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)

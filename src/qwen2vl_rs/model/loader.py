@@ -22,6 +22,7 @@ from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
 from ..console import set_quiet, warn
+from ..disk import room_hint
 from ..errors import ModelError, RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
 from ..run import checkpoints, newest_checkpoint
@@ -341,7 +342,7 @@ def _save_tokenizer(tokenizer: Any, checkpoint: Path) -> None:
     except Exception as error:  # tokenizers says so where the disk is full
         raise RunError(
             f"cannot write {checkpoint}: {str(error).splitlines()[0]}",
-            hint="free some disk space, then go on: --resume",
+            hint=f"{room_hint(checkpoint)}, then go on: --resume",
         ) from error
 
 

@@ -30,6 +30,7 @@ from transformers import (
 from ..config import TrainingSettings, ViewConfig
 from ..console import Progress
 from ..data.split import group_by_image
+from ..disk import room_hint
 from ..errors import RunError
 from ..files import appending, atomic_write, remove_folder, staged_folder
 from ..jsonl import to_line
@@ -273,7 +274,7 @@ class TreeTrainer(Trainer):
                     raise
                 raise RunError(
                     f"cannot write {self._folder / name}: {str(error).splitlines()[0]}",
-                    hint="free some disk space, then go on: --resume",
+                    hint=f"{room_hint(self._folder)}, then go on: --resume",
                 ) from error
             everyone()
             if main:
