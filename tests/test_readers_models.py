@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from qwen2vl_rs.cli import main
 
@@ -250,7 +251,7 @@ def test_variables_of_one_process_are_no_matter(copied, monkeypatch, capsys, ima
 # modes of files, and room for them
 
 
-def test_files_have_the_mode_of_the_umask(moved, capsys):
+def test_files_have_the_mode_of_the_umask(copied, capsys):
     """safetensors leaves what it writes to its owner alone."""
     shutil.rmtree(RUN / "checkpoint-8")
     before = os.umask(umask := 0o027)
@@ -284,3 +285,183 @@ def test_a_file_system_without_inodes_is_told_from_a_full_one(moved, capsys):
         said(capsys, "export", RUN, "--merge", "-o", disk / "merged")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+# folders of models that are not as they should be
+
+
+POINTER = (
+    "version https://git-lfs.github.com/spec/v1\n"
+    "oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
+)
+
+
+@pytest.fixture
+def base(small_base, tmp_path):
+    return shutil.copytree(small_base, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json", "model.safetensors.index.json", "vocab.json", "merges.txt",
+        "tokenizer_config.json", "preprocessor_config.json", "generation_config.json",
+        "chat_template.json",
+    ],
+)  # fmt: skip
+def test_pointers_of_git_lfs_are_named(base, capsys, image, name):
+    assert (base / name).is_file()
+    (base / name).write_text(POINTER)
+    told = failed(capsys, "ask", base, image, QUESTION)
+    assert f"{name} in {base} is a Git LFS pointer" in told
+    assert f"hint: fetch it: git -C {base} lfs pull" in told
+    assert "--verify" not in told
+
+
+def test_pointers_among_weights_and_in_checkpoints(base, copied, capsys, image):
+    shards = sorted(base.glob("*.safetensors"))[1:3]
+    for shard in shards:
+        shard.write_text(POINTER)
+    (base / "README.md").write_text(POINTER)  # is no matter
+    edit(base / ".qwen2vl-rs.json", repo_id="Qwen/Qwen2-VL-2B-Instruct")
+    for words in (["ask", base, image, QUESTION], ["train", "--model", base, "-o", "new"]):
+        told = failed(capsys, *words)
+        assert f"{shards[0].name}, {shards[1].name} in {base} are Git LFS pointers" in told
+        assert "lfs pull; or fetch the model: qwen2vl-rs load Qwen/Qwen2-VL-2B-Instruct" in told
+    for name in ("adapter_model.safetensors", "adapter_config.json", "qwen2vl_rs.json"):
+        said(capsys, "export", RUN, "-o", name)
+        Path(name, name).write_text(POINTER)
+        told = failed(capsys, "ask", name, image, QUESTION)
+        assert f"{name} in {name} is a Git LFS pointer" in told
+
+
+def test_a_base_as_the_hubs_cache_keeps_it(
+    copied, small_base, tmp_path, monkeypatch, capsys, image
+):
+    """Every file of a snapshot is a link into a folder of blobs."""
+    blobs, snapshot = tmp_path / "hub/blobs", tmp_path / "hub/snapshots/abc"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(small_base.iterdir())):
+        shutil.copyfile(path, blobs / str(number))
+        (snapshot / path.name).symlink_to(f"../../blobs/{number}")
+    before = {path.name: path.read_bytes() for path in blobs.iterdir()}
+    said(capsys, "export", RUN, "--merge", "--base", snapshot, "-o", "merged")
+    assert {path.name: path.read_bytes() for path in blobs.iterdir()} == before
+    assert not [path for path in Path("merged").iterdir() if path.is_symlink()]
+    words = [image, QUESTION, "How many buildings are there?"]
+    assert (
+        said(capsys, "ask", "merged", *words)[0]
+        == said(capsys, "ask", RUN, *words, "--base", snapshot)[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"do_resize": False}, "do_resize is false"),
+        ({"patch_size": 16}, "patch_size is 16"),
+        ({"merge_size": 4}, "merge_size is 4"),
+        ({"temporal_patch_size": 1}, "temporal_patch_size is 1"),
+        ({"image_std": [0.5, 0.5, 0]}, "image_std is"),
+        ({"rescale_factor": 0}, "rescale_factor is 0"),
+    ],
+)
+def test_image_settings_that_cannot_be_followed(base, capsys, image, change, words):
+    edit(base / "preprocessor_config.json", **change)
+    assert words in failed(capsys, "ask", base, image, QUESTION)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"do_normalize": False}, {"do_rescale": False}, {"do_convert_rgb": False},
+        {"rescale_factor": 1 / 127.5}, {"image_mean": [0.1, 0.2, 0.3]}, {"resample": 0},
+    ],
+)  # fmt: skip
+def test_image_settings_are_those_of_plain_transformers(base, image, change):
+    from PIL import Image
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from qwen2vl_rs.model.session import Session
+
+    edit(base / "preprocessor_config.json", **change)
+    session = Session.open(base)
+    low, high = session.view.min_pixels, session.view.max_pixels
+    plain = Qwen2VLImageProcessorPil.from_pretrained(base, min_pixels=low, max_pixels=high)
+    picture = plain(images=[Image.open(image).convert("RGB")], return_tensors="pt")
+    assert torch.equal(picture["pixel_values"], session.read(image).patches)
+
+
+@pytest.mark.parametrize("named", ["default", "tool_use"])
+def test_chat_templates_by_name(base, capsys, image, named):
+    answer = said(capsys, "ask", base, image, QUESTION)[0]
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    template = settings["chat_template"]
+    (base / "chat_template.json").unlink()
+    several = [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": named, "template": template}]
+    edit(base / "tokenizer_config.json", chat_template=several)
+    if named == "default":
+        assert said(capsys, "ask", base, image, QUESTION)[0] == answer
+    else:
+        told = failed(capsys, "ask", base, image, QUESTION)
+        assert "tokenizer_config.json holds no chat template by the name of default" in told
+
+
+# what a base asks of decoding
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"min_new_tokens": 9}, {"min_length": 200}, {"suppress_tokens": [40, 41, 42]},
+        {"no_repeat_ngram_size": 1}, {"num_beams": 3}, {"guidance_scale": 2.0},
+        {"bad_words_ids": [[3], [4]]}, {"forced_eos_token_id": 5}, {"forced_bos_token_id": 7},
+        {"max_length": 3}, {"exponential_decay_length_penalty": [1, 1.5]},
+        {"cache_implementation": "static"}, {"begin_suppress_tokens": [8]}, {"top_k": 3},
+        {"sequence_bias": [[[3], 9.0]]}, {"encoder_repetition_penalty": 3.0},
+    ],
+)  # fmt: skip
+def test_no_decoding_of_a_base_gets_into_a_merged_model(copied, small_base, capsys, change):
+    clean = shutil.copytree("base", "asking")
+    edit(Path(clean) / "generation_config.json", **change)
+    from qwen2vl_rs.model.fingerprint import fingerprint
+
+    edit(RUN / "checkpoint-8/qwen2vl_rs.json", fingerprint=fingerprint(Path("asking")))
+    (RUN / "checkpoint-8/checksums.json").unlink()
+    said(capsys, "export", RUN, "--merge", "--base", "asking", "-o", "merged")
+    told = json.loads(Path("merged/generation_config.json").read_text())
+    version = told.pop("transformers_version")
+    stops = json.loads((small_base / "generation_config.json").read_text())["eos_token_id"]
+    assert version.startswith("5")
+    assert sorted(told.pop("eos_token_id")) == sorted(stops)
+    assert told.pop("pad_token_id") in stops
+    told.pop("bos_token_id", None)
+    assert told == {"do_sample": False, "temperature": 0.0, "repetition_penalty": 1.0}
+
+
+# LoRA settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("lora.target_modules=all-linear", 'name the layers in a list, e.g. ["q_proj", "v_proj"]'),
+        ('lora.target_modules=["q_prj"]', "there is no layer q_prj, did you mean q_proj?"),
+        ("lora.rank_pattern={}", "unknown key lora.rank_pattern"),
+        ("lora.layers_to_transform=[99]", "unknown key lora.layers_to_transform"),
+        ("lora.use_rslora=true", "unknown key lora.use_rslora"),
+    ],
+)
+def test_lora_settings_are_refused_by_name(copied, capsys, setting, words):
+    told = failed(capsys, "train", "--model", "base", "-o", "new", "--set", setting)
+    assert words in told
+    assert not Path("new/vision-cache").exists()
+
+
+@pytest.mark.parametrize("change", [{"use_rslora": True}, {"rank_pattern": {"q_proj": 2}},
+                                    {"alpha_pattern": {"q_proj": 2}}])  # fmt: skip
+def test_adapters_of_another_kind_are_refused(moved, capsys, image, change):
+    edit(RUN / "checkpoint-8/adapter_config.json", **change)
+    for words in (["ask", RUN, image, QUESTION], ["export", RUN, "--merge", "-o", "out"]):
+        assert next(iter(change)) in failed(capsys, *words)

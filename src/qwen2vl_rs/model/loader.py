@@ -30,7 +30,7 @@ from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tens
 from .attention import Kind, implementation
 from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
-from .folder import FETCH, Files, files_in_force, first_line, is_base, linked
+from .folder import FETCH, Files, files_in_force, first_line, is_base, linked, refuse_pointers
 from .images import ImageReader, load_image_reader
 from .launch import check_environment
 from .precision import choose_precision
@@ -350,9 +350,11 @@ def read_card(checkpoint: Path) -> CheckpointCard:
     """Read what stands beside an adapter.
 
     Raises:
-        ModelError: the folder is no checkpoint of ours.
+        ModelError: the folder is no checkpoint of ours, or one without content (Git LFS).
         RunError: the file is there and cannot be read.
     """
+    names = (CARD, SETTINGS, ADAPTER)
+    refuse_pointers(checkpoint, [checkpoint / name for name in names])
     value = read_json(checkpoint / CARD, damaged=None)
     try:
         view = ViewConfig.model_validate(value["view"])

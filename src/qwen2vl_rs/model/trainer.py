@@ -49,6 +49,11 @@ from .tree import Ints, Layout
 _MOST_SKIPPED = 20  # in a row; each halves the scale of the loss, which begins at 65,536
 _IN_FLOAT32 = "train in float32: --set training.fp16=false"
 
+_FROM_THE_START = (
+    "nothing had been trained yet: the base's weights are damaged or overflow; try the base alone "
+    "(qwen2vl-rs ask BASE …), and fetch it again: qwen2vl-rs load --verify"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -238,8 +243,14 @@ class TreeTrainer(Trainer):
     def _check_numbers(self, logs: dict[str, float]) -> None:
         step, norm = self.state.global_step, logs["grad_norm"]
         rate = "lower the learning rate: --set training.learning_rate=2e-5"
+        if step == 1:  # nothing had been changed yet, so the rate is not to blame
+            rate = _FROM_THE_START
         if not math.isfinite(logs["loss"]):
-            hint = f"{_IN_FLOAT32}, or {rate}" if self.args.fp16 else rate
+            hint = rate
+            if self.args.fp16:
+                hint = f"{_IN_FLOAT32}, or {rate}"
+            elif step == 1 and self.args.bf16:
+                hint = f"train in float32: --set training.bf16=false, or {rate}"
             raise RunError(f"the loss became {logs['loss']} at step {step}", hint=hint)
         if self.accelerator.optimizer_step_was_skipped:
             self._skipped_in_a_row += 1
