@@ -3,13 +3,17 @@
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from bases import SETTINGS
 from qwen2vl_rs.cli import main
 
 RUN = Path("output/Qwen2-VL-2B")
@@ -109,6 +113,57 @@ def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsy
     assert json.loads((RUN / "train_results.json").read_text())["train_steps"] == 8
     again, first = (p / "checkpoint-8/adapter_model.safetensors" for p in (RUN, trained[0] / RUN))
     assert again.read_bytes() == first.read_bytes()
+
+
+def test_an_interrupt_before_the_first_checkpoint(copied, trained, capsys, monkeypatch):
+    """The printed command works, and gives the run that was not interrupted."""
+    from qwen2vl_rs.model.trainer import Steps
+
+    shutil.rmtree(RUN)
+    shutil.copyfile(trained[0] / "data_vl.json", "data_vl.json")
+    made = Steps._make
+
+    def interrupting(self, index):
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+        return made(self, index)
+
+    words = [word for one in (*SETTINGS, "model=base") for word in ("--set", one)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Steps, "_make", interrupting)
+        code = main(["train", *words])
+    told = capsys.readouterr()
+    assert (code, told.out) == (143, "")
+    assert "no checkpoint yet" in told.err
+    command = told.err.partition("hint: resume: qwen2vl-rs ")[2].split()
+    # edits are noticed from the very start
+    text = (RUN / "config.toml").read_text()
+    (RUN / "config.toml").write_text(text.replace("test_fraction = 0.3", "test_fraction = 0.5"))
+    assert "data.test_fraction was 0.3, is 0.5" in failed(capsys, *command)
+    (RUN / "config.toml").write_text(text)
+    said(capsys, *command)
+    again, first = (p / "checkpoint-8/adapter_model.safetensors" for p in (RUN, trained[0] / RUN))
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_a_loss_that_begins_as_no_number_is_not_blamed_on_the_learning_rate(
+    copied, trained, capsys
+):
+    """Finite weights whose output overflows."""
+    shutil.copyfile(trained[0] / "data_vl.json", "data_vl.json")
+    for path in Path("base").glob("*.safetensors"):
+        weights = load_file(path)
+        for name in weights:
+            if name.endswith("model.norm.weight"):
+                weights[name] = torch.full_like(weights[name], 3e38)
+        save_file(weights, path, metadata={"format": "pt"})
+    words = [word for one in (*SETTINGS, "model=base") for word in ("--set", one)]
+    told = failed(capsys, "train", *words, "-o", "new")
+    assert "at step 1" in told
+    assert "nothing had been trained yet: the base's weights" in told
+    assert "learning rate" not in told
+    assert not list(Path("new").glob("checkpoint-*"))
 
 
 # what leaves the house names no place on this machine
@@ -335,6 +390,13 @@ def test_pointers_among_weights_and_in_checkpoints(base, copied, capsys, image):
         assert f"{name} in {name} is a Git LFS pointer" in told
 
 
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenizer.json", "config.json"])
+def test_a_file_cut_short_is_named(base, capsys, image, name):
+    content = (base / name).read_bytes()
+    (base / name).write_bytes(content[: len(content) // 2])
+    assert name in failed(capsys, "ask", base, image, QUESTION)
+
+
 def test_a_base_as_the_hubs_cache_keeps_it(
     copied, small_base, tmp_path, monkeypatch, capsys, image
 ):
@@ -438,6 +500,40 @@ def test_no_decoding_of_a_base_gets_into_a_merged_model(copied, small_base, caps
     assert told.pop("pad_token_id") in stops
     told.pop("bos_token_id", None)
     assert told == {"do_sample": False, "temperature": 0.0, "repetition_penalty": 1.0}
+
+
+@torch.no_grad()
+def test_plain_generate_gives_what_ask_gives(copied, capsys, image):
+    """With no argument of decoding at all, and a base that asks for nearly everything."""
+    from PIL import Image
+    from transformers import AutoModelForImageTextToText
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    from qwen2vl_rs.model.fingerprint import fingerprint
+    from qwen2vl_rs.model.session import Session
+
+    edit(
+        Path("base/generation_config.json"), min_new_tokens=9, no_repeat_ngram_size=1, num_beams=2,
+        do_sample=True, top_k=5, suppress_tokens=[40, 41], repetition_penalty=1.5,
+    )  # fmt: skip
+    edit(RUN / "checkpoint-8/qwen2vl_rs.json", fingerprint=fingerprint(Path("base")))
+    (RUN / "checkpoint-8/checksums.json").unlink()
+    said(capsys, "export", RUN, "--merge", "--base", "base", "-o", "merged")
+    session = Session.open(Path("merged"))
+    model = AutoModelForImageTextToText.from_pretrained("merged", dtype=torch.float32)
+    processor = Qwen2VLImageProcessorPil.from_pretrained("merged")
+    picture = processor(images=[Image.open(image).convert("RGB")], return_tensors="pt")
+    for question in (QUESTION, "How many buildings are there?", "Is it a rural or an urban area?"):
+        prompts, tokens = session.base.prompts, int(picture["image_grid_thw"].prod()) // 4
+        ids = [*prompts.root_ids(tokens), *prompts.question_ids(question)]
+        ids = torch.tensor([int(i) for i in ids])[None]
+        out = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=32,
+            mm_token_type_ids=(ids == prompts.image_id).int(), **picture,
+        )[0, ids.shape[1] :].tolist()  # fmt: skip
+        # an adapter in float32 and the merged weights may differ in what is nearly as probable
+        answer = said(capsys, "ask", "merged", image, question)[0]
+        assert " ".join(prompts.decode(out).split()) == answer.strip()
 
 
 # LoRA settings
