@@ -254,6 +254,10 @@ def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
     merge = ["export", RUN, "--merge", "-o", "out"]
     assert "hint: say where it is: --base FOLDER" in failed(capsys, *merge)
     assert "hint: say where it is: --model FOLDER" in failed(capsys, "compare")
+    told = failed(capsys, *resume())
+    assert f"the base of {RUN} is not at" in told
+    assert "hint: say where it is: --model FOLDER" in told
+    said(capsys, *resume("--model", "new"))
     told = failed(capsys, *merge, "--base", "other")
     assert "hint: name a folder with its base" in told
     assert "--base FOLDER" in told

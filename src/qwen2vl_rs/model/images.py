@@ -206,7 +206,8 @@ def _check_settings(files: Files, settings: Mapping[str, Any], vision: Any) -> N
             wrong.append((name, f"{settings[name]!r}, and the vision tower's {value}"))
     if wrong:
         name, value = wrong[0]
-        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=FETCH)
+        hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
+        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
 
 
 def _finite(value: Any) -> bool:

@@ -46,10 +46,18 @@ _FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "v
 
 
 def with_own_base(config: Config, run: Path) -> Config:
-    """The settings of a run that is resumed from a folder in which its base is not found."""
+    """The settings of a run that is resumed from a folder in which its base is not found.
+
+    Raises:
+        RunError: it is not where it was, either.
+    """
     known = _manifest(run).get("base", {}).get("folder")
-    if known is None or Path(config.model).is_dir() or not Path(known).is_dir():
+    if known is None or Path(config.model).is_dir():
         return config
+    if not Path(known).is_dir():
+        raise RunError(
+            f"the base of {run} is not at {known}", hint="say where it is: --model FOLDER"
+        )
     say(f"base: {known}")
     return config.model_copy(update={"model": known})
 
