@@ -106,10 +106,14 @@ def test_an_older_checkpoint_never_stands_for_the_last(copied, capsys, image):
     assert said(capsys, "ask", RUN / "checkpoint-4", image, QUESTION)[0]
 
 
-def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsys):
-    shutil.rmtree(RUN / "checkpoint-8")
+@pytest.mark.parametrize("gone", [True, False])
+def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsys, gone):
+    if gone:
+        shutil.rmtree(RUN / "checkpoint-8")
+    else:
+        (RUN / "checkpoint-8/optimizer.pt").unlink()
     _, err = said(capsys, *resume())
-    assert "checkpoint-8, is gone: its steps are done again" in err
+    assert "checkpoint-8, is gone or damaged: its steps are done again" in err
     assert json.loads((RUN / "train_results.json").read_text())["train_steps"] == 8
     again, first = (p / "checkpoint-8/adapter_model.safetensors" for p in (RUN, trained[0] / RUN))
     assert again.read_bytes() == first.read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunError
-from .files import folders, is_there, read_json, sha256, unreadable
+from .files import CHECKSUMS, damage, folders, is_there, read_json, sha256, unreadable
 from .jsonl import read_jsonl
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
@@ -67,7 +67,7 @@ def trained_steps(run: Path) -> int:
 
 
 def is_finished(run: Path) -> bool:
-    """Whether training is finished and its last checkpoint is there.
+    """Whether training is finished and its last checkpoint is there and sound.
 
     Raises:
         RunError: that cannot be read.
@@ -75,7 +75,10 @@ def is_finished(run: Path) -> bool:
     done = read_json(run / "train_results.json")
     if done is None:
         return False
-    return max(map(_step, checkpoints(run)), default=0) >= int(done.get("train_steps", 0))
+    last = next(reversed(checkpoints(run)), None)
+    if last is None or _step(last) < int(done.get("train_steps", 0)):
+        return False
+    return not is_there(last / CHECKSUMS) or damage(last) is None  # old ones are not sealed
 
 
 def _step(checkpoint: Path) -> int:

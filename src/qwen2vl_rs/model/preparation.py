@@ -157,7 +157,10 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
     for checkpoint in reversed(checkpoints(run)):
         if (problem := damage(checkpoint)) is None:
             if last := trained_steps(run):
-                warn(f"the last checkpoint, checkpoint-{last}, is gone: its steps are done again")
+                warn(
+                    f"the last checkpoint, checkpoint-{last}, is gone or damaged: its steps are "
+                    "done again"
+                )
             say(f"resuming from {checkpoint}")
             # until they are done, training is not finished
             (run / "train_results.json").unlink(missing_ok=True)

@@ -92,11 +92,11 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
             check_run(run, config, resume)
             record_settings(run, config, resume)
             prepare_questions(config, run, resume)
+        finished = resume and is_finished(run)  # asked before anything is set aside
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
         files = [own_file(run, name) for name in (TRAIN_FILE, TEST_FILE)]
         split = Split(*(list(read_conversations(file)) for file in files))
-        finished = resume and is_finished(run)
         if team.is_main_process:
             check_images([*split.train, *split.test], run / IMAGES, resume)
             if resume and not finished:
