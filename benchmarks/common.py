@@ -22,8 +22,9 @@ from torch.nn.functional import cross_entropy
 
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.model.attention_check import Heads, choose
+from qwen2vl_rs.model.devices import choose_device
 from qwen2vl_rs.model.images import Pixels
-from qwen2vl_rs.model.loader import Base, choose_device, load_base, read_config
+from qwen2vl_rs.model.loader import Base, load_base, read_config
 from qwen2vl_rs.model.random_base import Size, write_random_base
 from qwen2vl_rs.records import Sample
 

@@ -33,6 +33,7 @@ GROUND = {
     "instruction",
     "records",
     "console",
+    "disk",
     "files",
     "jsonl",
     "locks",

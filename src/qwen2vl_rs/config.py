@@ -113,6 +113,16 @@ class LoraSettings(Section):
         "down_proj",
     )
 
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _a_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(
+                'name the layers in a list, e.g. ["q_proj", "v_proj"]; all linear layers of the '
+                f"language model are the default, not {value!r}"
+            )
+        return value
+
 
 Tracker = Literal["swanlab", "tensorboard", "wandb", "mlflow", "trackio"]
 

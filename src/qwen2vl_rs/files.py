@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .console import say_once, warn_once
+from .disk import full, open_up, room_hint
 from .errors import RunError
 from .jsonl import to_json
 from .locks import lock_file
@@ -24,7 +25,6 @@ CHECKSUMS = "checksums.json"
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO}
 _FAULTY.add(getattr(errno, "EREMOTEIO", errno.EIO))  # of Linux only
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -40,8 +40,8 @@ def unreadable(path: Path | str, error: OSError) -> RunError:
 
 def _unwritable(path: Path, error: OSError, again: str = "") -> RunError:
     """The error for a file that cannot be written; ``again`` is what to do after mending."""
-    if error.errno in _FULL:
-        hint = f"free some disk space{again}"
+    if full(error):
+        hint = f"{room_hint(path)}{again}"
     elif error.errno in _FAULTY:
         hint = f"check the disk or network share it lies on{again}"
     elif error.errno in _FORBIDDEN:
@@ -225,6 +225,7 @@ def seal(folder: Path) -> None:
     """
     found = sorted(p for p in folder.rglob("*") if p.name != CHECKSUMS)
     files = [p for p in found if p.is_file()]
+    open_up(folder)
     for path in files:
         with path.open("rb") as file:
             os.fsync(file.fileno())

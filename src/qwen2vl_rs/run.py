@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunError
-from .files import folders, is_there, read_json, sha256, unreadable
+from .files import CHECKSUMS, damage, folders, is_there, read_json, sha256, unreadable
 from .jsonl import read_jsonl
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
@@ -47,7 +47,42 @@ def newest_checkpoint(run: Path) -> Path:
         )
     if not found:
         raise RunError(f"no checkpoint in {run}", hint="train first: qwen2vl-rs train")
+    if _step(found[-1]) < (last := trained_steps(run)):
+        raise RunError(
+            f"{run} was trained to step {last:,}, and checkpoint-{last} is gone: its newest is "
+            f"{found[-1].name}",
+            hint=f"put back a copy of it, or train these steps again: {resume_command(run)}; for "
+            f"an older state, name the checkpoint itself: {shlex.quote(str(found[-1]))}",
+        )
     return found[-1]
+
+
+def trained_steps(run: Path) -> int:
+    """The steps a finished training had; 0 where none is finished.
+
+    Raises:
+        RunError: that cannot be read.
+    """
+    return int((read_json(run / "train_results.json") or {}).get("train_steps", 0))
+
+
+def is_finished(run: Path) -> bool:
+    """Whether training is finished and its last checkpoint is there and sound.
+
+    Raises:
+        RunError: that cannot be read.
+    """
+    done = read_json(run / "train_results.json")
+    if done is None:
+        return False
+    last = next(reversed(checkpoints(run)), None)
+    if last is None or _step(last) < int(done.get("train_steps", 0)):
+        return False
+    return not is_there(last / CHECKSUMS) or damage(last) is None  # old ones are not sealed
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def holds_run(folder: Path) -> bool:
@@ -77,10 +112,10 @@ def what_is_kept(run: Path) -> list[str]:
         return ["nothing is kept yet: it had not begun to train"]
     steps = [line["step"] for line in read_metrics(run / "metrics.jsonl")]
     done, found = max(steps, default=0), checkpoints(run)
-    if is_there(run / "train_results.json"):
+    if is_finished(run):
         kept = f"training is finished; kept: {found[-1] if found else run} and all answers so far"
     elif found:
-        since = done - int(found[-1].name.rpartition("-")[2])
+        since = done - _step(found[-1])
         again = f"; the {since:,} steps since then are done again" if since > 0 else ""
         kept = f"kept: {found[-1]}{again}"
     else:

@@ -130,7 +130,7 @@ def needs_training(device: str | None = None) -> Iterator[None]:
     """
     with contextlib.redirect_stdout(sys.stderr):
         if device:
-            from ..model.loader import use_device
+            from ..model.devices import use_device
 
             use_device(device)
         yield

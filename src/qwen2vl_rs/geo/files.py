@@ -15,6 +15,7 @@ import shapely
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError
 
 from ..data.raster import write_cog
+from ..disk import room_hint
 from ..errors import RunError
 from .values import Band, band
 from .windows import Grid
@@ -163,7 +164,7 @@ def _unwritten(path: Path, error: Exception) -> RunError:
     """The error of a file that could not be written; the hint fits what went wrong."""
     said = str(error)
     if "disk is full" in said or "No space" in said or "quota" in said:
-        hint = "free some disk space, then run the same command again"
+        hint = f"{room_hint(path)}, then run the same command again"
     elif "lock" in said:
         hint = "the file system has no locks: choose a folder on a local disk: --output"
     elif isinstance(error, PermissionError) or "readonly" in said or "unable to open" in said:

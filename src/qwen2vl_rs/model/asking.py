@@ -25,14 +25,13 @@ from .answer import answer
 from .attention_check import Heads, choose
 from .closed import choose as choose_answers
 from .closed import pick_class
+from .devices import choose_device, processes
 from .fingerprint import fingerprint
 from .images import Pixels
 from .loader import (
     Base,
     attach_adapter,
-    choose_device,
     load_base,
-    processes,
     read_config,
 )
 from .memory import explained_shortage, token_budget

@@ -15,7 +15,7 @@ from ..scoring.datasets import settle
 from ..scoring.pairs import Pair, pairs
 from .asking import Evaluator
 from .evaluate import run_questions
-from .loader import read_card, require_base
+from .loader import find_base, read_card, require_base
 
 
 def compare(
@@ -54,7 +54,7 @@ def compare(
         samples = list(read_samples(test))
         place = place / f"{test.stem}-{sha256(test)[:8]}"
     samples = moved(samples, images or config.data.images)
-    folder = model or Path(card.base)
+    folder = find_base(checkpoint, card, model)
     require_base(folder, checkpoint, card)
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []

@@ -13,7 +13,7 @@ from ..console import say
 from ..data.places import moved
 from ..data.sources import read_samples
 from ..data.split import limit_by_image
-from ..errors import ModelError, RunError
+from ..errors import RunError
 from ..files import run_lock, sha256, write_json
 from ..predict.job import bare_samples, say_cut_off
 from ..records import Prediction, Sample
@@ -31,8 +31,9 @@ from ..scoring.compare import Comparison, compare_runs
 from ..scoring.datasets import settle
 from ..scoring.score import Results, results
 from .asking import Evaluator
+from .devices import processes
 from .launch import check_strategy
-from .loader import find_checkpoint, processes, read_card, require_base
+from .loader import find_base, find_checkpoint, read_card, require_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +170,7 @@ def _base_and_view(
     if checkpoint is None:
         return asked.model, config.view
     card = read_card(checkpoint)
-    folder = asked.base or Path(card.base)
-    if not folder.is_dir():
-        raise ModelError(
-            f"the base of {checkpoint} is no longer at {folder}",
-            hint="say where it is: --base FOLDER",
-        )
+    folder = find_base(checkpoint, card, asked.base)
     require_base(folder, checkpoint, card)
     return folder, card.view
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 FETCH = "fetch the model again: qwen2vl-rs load --verify"
+
+_SMALL = {".json", ".txt", ".jinja"}
+_LONGEST_POINTER = 1024  # bytes
 
 _TOKENIZER = (
     "tokenizer.json",
@@ -108,6 +112,8 @@ def files_in_force(folder: Path) -> Files:
     if not (folder / CONFIG).is_file():
         what = "has no config.json" if folder.is_dir() else "does not exist"
         raise ModelError(f"{folder} is no model: it {what}", hint="fetch one: qwen2vl-rs load")
+    small = (p for p in (*folder.iterdir(), *(folder / TEMPLATES).glob("*")) if p.suffix in _SMALL)
+    refuse_pointers(folder, small)
     config = read_object(folder / CONFIG)
     for name in (CONFIG, TOKENIZER_CONFIG, PROCESSOR, PREPROCESSOR):
         if "auto_map" in read_object(folder / name):
@@ -123,11 +129,48 @@ def files_in_force(folder: Path) -> Files:
             hint="remove that line, and call the file model.safetensors",
         )
     weights, index = _weights(folder)
+    refuse_pointers(folder, weights)
     template, source = _template(folder)
     names = [*_tokenizer_names(folder), *_OTHERS, *source]
     others = {folder / name for name in names if (folder / name).is_file()}
     settings = _image_settings(folder)
     return Files(folder, config, weights, index, tuple(sorted(others)), template, settings)
+
+
+def refuse_pointers(folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse files that Git LFS has left in place of those that are to be loaded.
+
+    Raises:
+        ModelError: naming them; a folder that was cloned without ``git-lfs`` holds such.
+    """
+    found = sorted(path.relative_to(folder).as_posix() for path in paths if _is_pointer(path))
+    if found:
+        are = "is a Git LFS pointer" if len(found) == 1 else "are Git LFS pointers"
+        name = _name_on_hub(folder)
+        fetch = f"; or fetch the model: qwen2vl-rs load {name}" if name else ""
+        raise ModelError(
+            f"{', '.join(found)} in {folder} {are}, without the content",
+            hint=f"fetch it: git -C {shlex.quote(str(folder))} lfs pull{fetch}",
+        )
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS leaves (its specification bounds it to 1,024 bytes)."""
+    try:
+        if not path.is_file() or path.stat().st_size >= _LONGEST_POINTER:
+            return False
+        return path.read_bytes().startswith(b"version https://git-lfs")
+    except OSError:  # whoever needs it says why it cannot be read
+        return False
+
+
+def _name_on_hub(folder: Path) -> str:
+    """The name of a model on the hub, by its manifest or its folder's name; else empty."""
+    known = read_json(folder / HUB_MANIFEST, damaged=None)
+    name = str(known.get("repo_id", "")) if isinstance(known, dict) else ""
+    if not name and (own := folder.resolve().name).startswith("Qwen"):
+        name = f"Qwen/{own}"
+    return name
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -206,10 +249,7 @@ def _refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
 
 def quantised(folder: Path, config: dict[str, Any], how: str) -> ModelError:
     """The error of a base whose weights are not stored as plain numbers."""
-    known = read_json(folder / HUB_MANIFEST)
-    name = str(known.get("repo_id", "")) if isinstance(known, dict) else ""
-    if not name and (own := folder.resolve().name).startswith("Qwen"):
-        name = f"Qwen/{own}"
+    name = _name_on_hub(folder)
     while "-" in name and name.rpartition("-")[2].lower() in _ENDINGS:
         name = name.rpartition("-")[0]
     name = name or _SMALLEST.get(str(config.get("model_type")), _SMALLEST["qwen2_vl"])

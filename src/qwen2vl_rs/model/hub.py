@@ -9,7 +9,6 @@ complete can be told without the network.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -22,6 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from ..console import Progress, say, warn
+from ..disk import full, room_hint
 from ..errors import HubError
 from ..files import HUB_MANIFEST as MANIFEST
 from ..files import lock, read_json, sha256, write_json
@@ -364,10 +364,10 @@ def _disk_trouble_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if full(error):
             raise HubError(
                 f"the disk is full: {folder} cannot take the rest of the model",
-                hint="free some disk space and start again: what has arrived is kept",
+                hint=f"{room_hint(folder)} and start again: what has arrived is kept",
             ) from error
         raise HubError(
             f"cannot write to {error.filename or folder}: {error.strerror or error}",

@@ -7,6 +7,7 @@ are added after its first layers (DeepStack), H values each.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -189,6 +190,9 @@ def _check_settings(files: Files, settings: Mapping[str, Any], vision: Any) -> N
         sound = isinstance(values, list | tuple) and len(values) == 3 and all(map(_finite, values))
         if not sound or (name == "image_std" and min(values) <= 0):
             wrong.append((name, values))
+    if not settings.get("do_resize", True):
+        shown = json.dumps(settings["do_resize"])
+        wrong.append(("do_resize", f"{shown}, but what is cut into patches has to be resized"))
     factor = settings.get("rescale_factor", 1 / 255)
     if not _finite(factor) or factor <= 0:
         wrong.append(("rescale_factor", factor))
@@ -202,7 +206,8 @@ def _check_settings(files: Files, settings: Mapping[str, Any], vision: Any) -> N
             wrong.append((name, f"{settings[name]!r}, and the vision tower's {value}"))
     if wrong:
         name, value = wrong[0]
-        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=FETCH)
+        hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
+        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
 
 
 def _finite(value: Any) -> bool:

@@ -25,6 +25,23 @@ _STRATEGIES = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config (tensor, context or sequence "
     "parallel)",
 }
+# how many processes there are, and which of them this is, as accelerate asks for it
+_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_RANKS = (
+    "RANK",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "PMI_RANK",
+    "MPI_LOCALRANKID",
+    "MPI_LOCALNRANKS",
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "MV2_COMM_WORLD_RANK",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "MV2_COMM_WORLD_LOCAL_SIZE",
+)
+_NEEDED = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")  # torch's own, to find each other
 _KNOWN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _INSTEAD = (
@@ -33,12 +50,41 @@ _INSTEAD = (
 )
 
 
+def check_environment() -> None:
+    """Refuse what a batch system or launcher left in the environment, before accelerate obeys it.
+
+    One variable of several is enough for accelerate to wait for processes that nobody started.
+
+    Raises:
+        ConfigError: naming the variables that speak of several processes, and those that lack.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return
+    found = {name: os.environ[name] for name in (*_COUNTS, *_RANKS) if os.environ.get(name)}
+    several = [name for name in found if name in _COUNTS and found[name] != "1"]
+    if "LOCAL_RANK" in found and found["LOCAL_RANK"] != "-1":
+        several.append("LOCAL_RANK")
+    lacking = [name for name in _NEEDED if not os.environ.get(name)]
+    odd = [name for name, value in found.items() if not value.lstrip("-").isdecimal()]
+    if not several or not (lacking or odd):
+        return
+    told = ", ".join(f"{name}={value}" for name, value in found.items())
+    why = f"and {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set"
+    raise ConfigError(
+        f"the environment speaks of several processes ({told}), "
+        + (why if lacking else f"and {odd[0]} is no number"),
+        hint=f"for one process: env {' '.join(f'-u {name}' for name in found)} qwen2vl-rs …; for "
+        "several: torchrun --nproc-per-node gpu -m qwen2vl_rs …",
+    )
+
+
 def check_strategy() -> None:
     """Refuse every way to share out the work but plain data parallelism.
 
     Raises:
         ConfigError: naming what was switched on, and what to use instead.
     """
+    check_environment()
     on = [name for variable, name in _STRATEGIES.items() if _flag(variable)]
     if _flag("ACCELERATE_USE_SAGEMAKER"):
         kind = os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO")

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
+import shlex
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
-from ..console import set_quiet, warn
-from ..errors import ConfigError, ModelError, RunError
+from ..console import warn
+from ..disk import room_hint
+from ..errors import ModelError, RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
 from ..run import checkpoints, newest_checkpoint
 from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
 from .attention import Kind, implementation
+from .devices import choose_device
 from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
-from .folder import FETCH, Files, files_in_force, first_line, is_base, linked
+from .folder import FETCH, Files, files_in_force, first_line, is_base, linked, refuse_pointers
 from .images import ImageReader, load_image_reader
 from .precision import choose_precision
 from .prompt import PromptFormat, load_prompt_format
 from .shapes import FAMILIES, check_depth, check_positions, check_shapes, linear_layers
 from .usage import checkpoint_readme
 
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
 hf_logging.set_verbosity_error()
@@ -78,71 +77,6 @@ class CheckpointCard:
     view: ViewConfig
     ground: float | None = None
     side: int | None = None
-
-
-def processes() -> PartialState:
-    """The processes that ``torchrun`` or ``accelerate launch`` started together, or this one.
-
-    All but the first are silent.
-    """
-    # the others wait while one process encodes all images, or asks the last questions
-    team = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=12))
-    if not team.is_main_process:
-        set_quiet(True, also_warnings=True)
-    return team
-
-
-def use_device(name: str | None) -> None:
-    """Let this process see one device only, so that all libraries in it agree on that.
-
-    To be called before anything is computed.
-
-    Args:
-        name: ``cpu``, ``cuda`` or ``cuda:N``, counted as in CUDA_VISIBLE_DEVICES; None: any.
-
-    Raises:
-        ConfigError: there is no such device, or each of several processes has its own already.
-    """
-    if name is None:
-        return
-    if name == "cpu":
-        os.environ[_VISIBLE] = ""
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            f"--device {name} is for one process, and a launcher started several",
-            hint=f"leave --device out and say which GPUs they share: {_VISIBLE}=0,1",
-        )
-    before = os.environ.get(_VISIBLE)
-    number = int(name.partition(":")[2] or 0)
-    listed = [one for one in before.split(",") if one] if before is not None else None
-    if listed is None or number < len(listed):
-        os.environ[_VISIBLE] = str(number) if listed is None else listed[number]
-        if torch.cuda.is_available():
-            return
-        os.environ.pop(_VISIBLE) if before is None else os.environ.update({_VISIBLE: before})
-    raise ConfigError(f"there is no device {name}: {_devices()}", hint=_device_hint())
-
-
-def _devices() -> str:
-    found = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
-    limit = f" ({_VISIBLE} is {os.environ[_VISIBLE]!r})" if _VISIBLE in os.environ else ""
-    return f"here are cpu{''.join(f', {name}' for name in found)}{limit}"
-
-
-def _device_hint() -> str:
-    if torch.version.cuda is None:
-        return "this torch was built for the CPU only; one for CUDA: see https://pytorch.org"
-    if not torch.cuda.device_count() and not os.environ.get(_VISIBLE, "0"):
-        return f"all GPUs are hidden: unset {_VISIBLE}"
-    return "what the driver sees: nvidia-smi; or leave --device out"
-
-
-def choose_device() -> torch.device:
-    """The CUDA device of this process, else the CPU; see `use_device`."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
 
 
 def read_config(folder: Path) -> Any:
@@ -238,18 +172,66 @@ def _say_left_out(folder: Path, names: tuple[str, ...]) -> None:
     )
 
 
-def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
-    """Make sure that a folder holds the base a checkpoint was trained on.
+def find_base(
+    checkpoint: Path, card: CheckpointCard, given: Path | None, option: str = "--base"
+) -> Path:
+    """The folder of a checkpoint's base.
+
+    Args:
+        checkpoint: the checkpoint.
+        card: what stands beside it.
+        given: the folder that was named; None for where it was when the checkpoint was trained.
+        option: of the command at hand that names it.
 
     Raises:
-        ModelError: it holds another one, or none.
+        ModelError: it is not there.
+    """
+    folder = given or Path(card.base)
+    if folder.is_dir():
+        return folder
+    hint = f"say where it is: {option} FOLDER"
+    if given is None and not folder.is_absolute():  # an export names it as the hub does
+        hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(card.base)}"
+    raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
+
+
+def require_base(
+    folder: Path, checkpoint: Path, card: CheckpointCard, option: str = "--base"
+) -> None:
+    """Make sure that a folder holds the base a checkpoint was trained on.
+
+    Args:
+        folder: of the base.
+        checkpoint: the checkpoint.
+        card: what stands beside it.
+        option: of the command at hand that names a base.
+
+    Raises:
+        ModelError: it holds another one, one that has changed since, or none.
     """
     read_config(folder)
-    if not same_base(folder, card.fingerprint):
+    if same_base(folder, card.fingerprint):
+        return
+    own = Path(card.base)
+    if own.is_absolute() and own.resolve() == folder.resolve():
         raise ModelError(
-            f"{checkpoint} was trained on another base ({card.base}), not on {folder}",
-            hint=f"name its base: --base {card.base}",
+            f"the base in {folder} has changed since {checkpoint} was trained on it",
+            hint=f"put its files back as they were, or name a sound copy: {option} FOLDER",
         )
+    hint = f"name a folder with its base ({card.base}): {option} FOLDER"
+    if _holds(own, card.fingerprint):
+        hint = f"name its base: {option} {shlex.quote(card.base)}"
+    raise ModelError(
+        f"{checkpoint} was trained on another base ({card.base}), not on {folder}", hint=hint
+    )
+
+
+def _holds(folder: Path, known: str) -> bool:
+    """Whether a folder is there and holds the base of a fingerprint."""
+    try:
+        return folder.is_dir() and same_base(folder, known)
+    except (ModelError, OSError):
+        return False
 
 
 def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
@@ -334,7 +316,7 @@ def _save_tokenizer(tokenizer: Any, checkpoint: Path) -> None:
     except Exception as error:  # tokenizers says so where the disk is full
         raise RunError(
             f"cannot write {checkpoint}: {str(error).splitlines()[0]}",
-            hint="free some disk space, then go on: --resume",
+            hint=f"{room_hint(checkpoint)}, then go on: --resume",
         ) from error
 
 
@@ -342,9 +324,11 @@ def read_card(checkpoint: Path) -> CheckpointCard:
     """Read what stands beside an adapter.
 
     Raises:
-        ModelError: the folder is no checkpoint of ours.
+        ModelError: the folder is no checkpoint of ours, or one without content (Git LFS).
         RunError: the file is there and cannot be read.
     """
+    names = (CARD, SETTINGS, ADAPTER)
+    refuse_pointers(checkpoint, [checkpoint / name for name in names])
     value = read_json(checkpoint / CARD, damaged=None)
     try:
         view = ViewConfig.model_validate(value["view"])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -27,11 +29,9 @@ from .folder import (
     write_template,
 )
 from .images import bounded
-from .loader import read_base, read_card, require_base
+from .loader import find_base, read_base, read_card, require_base
+from .prompt import load_prompt_format
 from .shapes import linear_layers, plain_name
-
-_SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p", "penalty_alpha",
-             "num_beams", "no_repeat_ngram_size", "repetition_penalty")  # fmt: skip
 
 
 def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
@@ -52,12 +52,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
             adapter is of a kind that cannot be merged.
     """
     card = read_card(checkpoint)
-    base = base or Path(card.base)
-    if not base.is_dir():
-        raise ModelError(
-            f"the base of {checkpoint} is no longer at {base}",
-            hint="say where it is: --base FOLDER",
-        )
+    base = find_base(checkpoint, card, base)
     files, config = read_base(base)
     require_base(base, checkpoint, card)
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
@@ -69,6 +64,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
         shutil.copyfile(path, folder / path.name)
     write_template(files, folder)
     _write_settings(files, folder, card.view)
+    write_json(folder / GENERATION, _decoding(files, config))
     changed = {plain_name(name) for name in names}
     with Progress("merging", len(files.weights), "files") as bar:
         for shard in files.weights:
@@ -82,16 +78,31 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
 
 
 def _write_settings(files: Files, folder: Path, view: ViewConfig) -> None:
-    """Pixel bounds as in training, wherever they stand; decoding as in our evaluations."""
+    """Pixel bounds as in training, wherever they stand."""
     images = bounded(files.image_settings or {}, view)
     write_json(folder / PREPROCESSOR, images)
     processor = read_object(folder / PROCESSOR)
     if "image_processor" in processor:
         write_json(folder / PROCESSOR, {**processor, "image_processor": images})
-    kept = read_object(files.folder / GENERATION).items()
-    # transformers goes by do_sample, vLLM by the temperature
+
+
+def _decoding(files: Files, config: Any) -> dict[str, Any]:
+    """Decoding as in our evaluations, written from nothing.
+
+    Whatever else a base asks for (penalties, shortest lengths, words to suppress, beams) was not
+    in force when the adapter was measured. transformers goes by ``do_sample``, vLLM by the
+    temperature.
+    """
+    kept = read_object(files.folder / GENERATION)
+    found: dict[str, Any] = {}
+    for name in ("bos_token_id", "pad_token_id"):
+        given = (one.get(name) for one in (kept, files.config))
+        number = next((n for n in given if isinstance(n, int) and not isinstance(n, bool)), None)
+        found |= {} if number is None else {name: number}
+    stops = sorted(load_prompt_format(files, config, "").stop_ids)
+    found = {"eos_token_id": stops, "pad_token_id": stops[0], **found}
     greedy = {"do_sample": False, "temperature": 0.0, "repetition_penalty": 1.0}
-    write_json(folder / GENERATION, {k: v for k, v in kept if k not in _SAMPLING} | greedy)
+    return {**found, **greedy, "transformers_version": transformers.__version__}
 
 
 def _merge_shard(

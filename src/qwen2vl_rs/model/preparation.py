@@ -36,6 +36,7 @@ from ..run import (
     questions_file,
     read_metrics,
     resume_command,
+    trained_steps,
 )
 from .fingerprint import same_base
 from .images import changed
@@ -46,10 +47,18 @@ _FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "v
 
 
 def with_own_base(config: Config, run: Path) -> Config:
-    """The settings of a run that is resumed from a folder in which its base is not found."""
+    """The settings of a run that is resumed from a folder in which its base is not found.
+
+    Raises:
+        RunError: it is not where it was, either.
+    """
     known = _manifest(run).get("base", {}).get("folder")
-    if known is None or Path(config.model).is_dir() or not Path(known).is_dir():
+    if known is None or Path(config.model).is_dir():
         return config
+    if not Path(known).is_dir():
+        raise RunError(
+            f"the base of {run} is not at {known}", hint="say where it is: --model FOLDER"
+        )
     say(f"base: {known}")
     return config.model_copy(update={"model": known})
 
@@ -72,15 +81,42 @@ def check_run(run: Path, config: Config, resume: bool) -> None:
     if not is_there(run / "config.toml"):
         raise RunError(f"nothing to resume in {run}", hint="start without --resume")
     before = load_config(run / "config.toml")
-    others = _differences(_what_matters(before), _what_matters(config))
-    known = _manifest(run).get("base", {}).get("fingerprint")
-    if known and not same_base(Path(config.model), known):
-        others.append(f"the base is not the one it was started with ({before.model})")
+    known = _manifest(run)
+    # those it was started with: its config.toml may have been edited since
+    own = known.get("settings") or what_matters(before)
+    others = _differences(own, what_matters(config))
+    hint = f"resume with its own: {resume_command(run)}"
+    if edited := _differences(own, what_matters(before)):
+        hint = (
+            f"put back in {run}/config.toml what it was started with ({'; '.join(edited)}), or "
+            "train anew in another folder: --output"
+        )
+    base = known.get("base", {})
+    if (digest := base.get("fingerprint")) and not same_base(Path(config.model), digest):
+        first = Path(base.get("folder") or before.model)
+        if first.exists() and first.resolve() != Path(config.model).resolve():
+            others.append(f"the base is not the one it was started with ({first})")
+        else:
+            others.append(f"the base in {config.model} is no longer what it was then")
+            hint = (
+                "put the base back as it was, or name a copy of it: --model FOLDER; or train anew "
+                "in another folder: --output"
+            )
     if others:
         raise RunError(
             f"{run} was started with other settings: {'; '.join(others)}",
-            hint=f"resume with its own: {resume_command(run)}",
+            hint=hint,
         )
+
+
+def record_settings(run: Path, config: Config, resume: bool) -> None:
+    """Write down the settings that decide the result, before anything is made by them.
+
+    The manifest is written whole when training begins; what `check_run` compares is there from
+    the start, and no edit of ``config.toml`` changes it.
+    """
+    if not (resume and _manifest(run)):
+        write_json(run / "manifest.json", {"settings": what_matters(config)})
 
 
 def _manifest(run: Path) -> dict[str, Any]:
@@ -88,9 +124,9 @@ def _manifest(run: Path) -> dict[str, Any]:
     return found
 
 
-def _what_matters(config: Config) -> dict[str, Any]:
+def what_matters(config: Config) -> dict[str, Any]:
     """The settings that decide the result of training."""
-    tree = config.model_dump(include={"data", "view", "lora", "training"})
+    tree = config.model_dump(mode="json", include={"data", "view", "lora", "training"})
     del tree["data"]["dataset"]  # of scoring
     del tree["data"]["images"]  # their content is compared
     tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
@@ -101,9 +137,9 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     found = []
     for key, value in old.items():
         if isinstance(value, dict):
-            found += _differences(value, new[key], f"{prefix}{key}.")
-        elif value != new[key]:
-            found.append(f"{prefix}{key} was {value}, is {new[key]}")
+            found += _differences(value, new.get(key) or {}, f"{prefix}{key}.")
+        elif value != new.get(key):
+            found.append(f"{prefix}{key} was {value}, is {new.get(key)}")
     return found
 
 
@@ -122,7 +158,14 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
     for checkpoint in reversed(checkpoints(run)):
         if (problem := damage(checkpoint)) is None:
+            if last := trained_steps(run):
+                warn(
+                    f"the last checkpoint, checkpoint-{last}, is gone or damaged: its steps are "
+                    "done again"
+                )
             say(f"resuming from {checkpoint}")
+            # until they are done, training is not finished
+            (run / "train_results.json").unlink(missing_ok=True)
             return
         aside = set_aside(checkpoint)
         warn(f"{checkpoint} is not used, and set aside as {aside.name}: {problem}")
@@ -133,7 +176,8 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
     if aside_now := damaged_checkpoints(run):
         names = ", ".join(path.name for path in aside_now)
         raise RunError(f"no checkpoint in {run} is sound ({names})", hint=hint)
-    done = max((line["step"] for line in read_metrics(run / "metrics.jsonl")), default=0)
+    last = trained_steps(run)
+    done = max((line["step"] for line in read_metrics(run / "metrics.jsonl")), default=last)
     if done > save_steps:
         raise RunError(f"{run} had come to step {done:,}, but its checkpoints are gone", hint=hint)
     say("no checkpoint yet: starting from the beginning")

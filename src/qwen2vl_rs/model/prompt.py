@@ -148,6 +148,9 @@ def _load_tokenizer(files: Files) -> Any:
     except ModelError:
         raise
     except Exception as error:  # tokenizers raises bare exceptions
+        for path in files.tokenizer:
+            if path.suffix == ".json":
+                read_object(path)  # which names it, where it is no JSON
         raise ModelError(
             f"no usable tokenizer in {folder}: {first_line(error)}",
             hint="fetch the model again: qwen2vl-rs load",

@@ -29,6 +29,7 @@ from tokenizers import (
 from transformers import CONFIG_MAPPING
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
+from ..disk import open_up
 from .shapes import FAMILIES
 
 SPECIAL_TOKENS = (
@@ -149,6 +150,7 @@ def write_random_base(
     (folder / "config.json").write_text(json.dumps(named, indent=2))  # as published, not as saved
     _write_preprocessor(folder, config["vision_config"]["patch_size"])
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
+    open_up(folder)
     return folder
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..config import Config, ViewConfig
-from ..errors import ModelError, RunError
+from ..errors import RunError
 from ..files import sha256
 from ..scoring.answersets import answer_sets
 from ..scoring.grammar import question_type
@@ -27,6 +27,7 @@ from .loader import (
     Base,
     CheckpointCard,
     attach_adapter,
+    find_base,
     find_checkpoint,
     load_base,
     read_card,
@@ -125,12 +126,7 @@ class Session:
             base = load_base(folder, view)
             return cls(base, base.model, view, None, folder.resolve().name, base.fingerprint)
         card = read_card(checkpoint)
-        base_folder = base_folder or Path(card.base)
-        if not base_folder.is_dir():
-            raise ModelError(
-                f"the base of {checkpoint} is no longer at {base_folder}",
-                hint="say where it is: --base FOLDER",
-            )
+        base_folder = find_base(checkpoint, card, base_folder)
         base = load_base(base_folder, card.view)
         model = attach_adapter(base, checkpoint)
         digest = f"{base.fingerprint} {sha256(checkpoint / ADAPTER)}"

@@ -22,21 +22,20 @@ from ..data.georaster import usual_ground
 from ..data.places import moved
 from ..data.tables import read_conversations
 from ..errors import RunError
-from ..files import is_there, read_json, run_lock, sha256, write_json
+from ..files import read_json, run_lock, sha256, write_json
 from ..records import Sample
-from ..run import TEST_FILE, TRAIN_FILE, checkpoints, own_file, read_metrics
+from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics
 from ..scoring.datasets import settle
 from .adapter import add_adapter, check_targets, outline
 from .attention_check import Heads, choose
+from .devices import choose_device, processes
 from .evaluate import Outcome, before_and_after
 from .images import UnchangedImages
 from .inputs import Target
 from .launch import check_precision, check_strategy
 from .loader import (
     Base,
-    choose_device,
     load_base,
-    processes,
     read_config,
 )
 from .memory import device_memory, explained_shortage, token_budget, training_memory
@@ -47,6 +46,8 @@ from .preparation import (
     check_run,
     choose_checkpoint,
     prepare_questions,
+    record_settings,
+    what_matters,
     with_own_base,
 )
 from .track import tracking, usable
@@ -89,13 +90,14 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
             base = read_config(Path(config.model))
             check_targets(outline(base), config.lora.target_modules)
             check_run(run, config, resume)
+            record_settings(run, config, resume)
             prepare_questions(config, run, resume)
+        finished = resume and is_finished(run)  # asked before anything is set aside
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
         files = [own_file(run, name) for name in (TRAIN_FILE, TEST_FILE)]
         images = config.data.images
         split = Split(*(moved(read_conversations(file), images) for file in files))
-        finished = resume and is_there(run / "train_results.json")
         if team.is_main_process:
             check_images([*split.train, *split.test], run / IMAGES, resume, images)
             if resume and not finished:
@@ -252,6 +254,7 @@ def _write_manifest(
             "threads": torch.get_num_threads(),
             "dtype": precision.name,
             "seed": config.training.seed,
+            "settings": what_matters(config),
             "dataset": _dataset(config, split.test),
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
@@ -278,7 +281,7 @@ def _write_results(run: Path) -> None:
     done, seconds = sum(line["questions"] for line in lines), lines[-1]["seconds"]
     results = {
         "train_loss": sum(line["loss"] for line in lines) / len(lines),
-        "train_steps": len(lines),
+        "train_steps": lines[-1]["step"],
         "train_runtime": seconds,
         "train_questions": done,
         "train_questions_per_second": round(done / seconds, 3),

@@ -30,6 +30,7 @@ from transformers import (
 from ..config import TrainingSettings, ViewConfig
 from ..console import Progress
 from ..data.split import group_by_image
+from ..disk import room_hint
 from ..errors import RunError
 from ..files import appending, atomic_write, remove_folder, staged_folder
 from ..jsonl import to_line
@@ -47,6 +48,11 @@ from .tree import Ints, Layout
 
 _MOST_SKIPPED = 20  # in a row; each halves the scale of the loss, which begins at 65,536
 _IN_FLOAT32 = "train in float32: --set training.fp16=false"
+
+_FROM_THE_START = (
+    "nothing had been trained yet: the base's weights are damaged or overflow; try the base alone "
+    "(qwen2vl-rs ask BASE …), and fetch it again: qwen2vl-rs load --verify"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +242,14 @@ class TreeTrainer(Trainer):
     def _check_numbers(self, logs: dict[str, float]) -> None:
         step, norm = self.state.global_step, logs["grad_norm"]
         rate = "lower the learning rate: --set training.learning_rate=2e-5"
+        if step == 1:  # nothing had been changed yet, so the rate is not to blame
+            rate = _FROM_THE_START
         if not math.isfinite(logs["loss"]):
-            hint = f"{_IN_FLOAT32}, or {rate}" if self.args.fp16 else rate
+            hint = rate
+            if self.args.fp16:
+                hint = f"{_IN_FLOAT32}, or {rate}"
+            elif step == 1 and self.args.bf16:
+                hint = f"train in float32: --set training.bf16=false, or {rate}"
             raise RunError(f"the loss became {logs['loss']} at step {step}", hint=hint)
         if self.accelerator.optimizer_step_was_skipped:
             self._skipped_in_a_row += 1
@@ -272,7 +284,7 @@ class TreeTrainer(Trainer):
                     raise
                 raise RunError(
                     f"cannot write {self._folder / name}: {str(error).splitlines()[0]}",
-                    hint="free some disk space, then go on: --resume",
+                    hint=f"{room_hint(self._folder)}, then go on: --resume",
                 ) from error
             everyone()
             if main:

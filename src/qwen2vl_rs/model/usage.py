@@ -94,6 +94,7 @@ class Usage:
         own_tokenizer: whether `TOKENIZER` lies beside an adapter (not in old checkpoints).
         max_new_tokens: longest answer in tokens.
         closed: whether the figures beside it are of answers chosen from an answer set.
+        exported: whether it is a folder of its own, and no checkpoint of a run.
     """
 
     view: ViewConfig
@@ -102,6 +103,7 @@ class Usage:
     own_tokenizer: bool = True
     max_new_tokens: int = 32
     closed: bool = False
+    exported: bool = False
 
 
 def usage(how: Usage) -> str:
@@ -153,6 +155,12 @@ def _notes(how: Usage) -> list[str]:
             f"known. Put the folder or the hub name of the same base for `{_UNKNOWN_BASE}`; on "
             "another one the adapter means nothing. `base_model_name_or_path` in "
             "`adapter_config.json`, and `base` in `qwen2vl_rs.json`, are the place on that machine."
+        )
+    elif how.adapter and how.exported:
+        notes.append(
+            f"`qwen2vl-rs ask . image.png 'Is there a road?' --base FOLDER` asks it too; without "
+            f"`--base` the base is looked for in `{how.base}`, below the current folder, where "
+            "`qwen2vl-rs load` puts it."
         )
     elif how.adapter:
         notes.append(

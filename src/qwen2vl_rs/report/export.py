@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..config import Config, ViewConfig
 from ..console import warn
@@ -71,7 +70,11 @@ def export(
         if merge:
             merge(checkpoint, staging)
         else:
-            _copy_adapter(checkpoint, staging, {**adapter, "base_model_name_or_path": base})
+            _copy_adapter(checkpoint, staging)
+            if base:  # and no place on this machine
+                adapter["base_model_name_or_path"] = base
+                write_json(staging / "adapter_config.json", adapter)
+                _name_base(staging / _VIEW, base)
         card = model_card(found, _usage(found, checkpoint, base, adapter=merge is None))
         for name, text in (("README.md", card), ("DATA.md", data_card(found))):
             (staging / name).write_text(text, encoding="utf-8")
@@ -95,16 +98,22 @@ def _usage(found: Evidence, checkpoint: Path, base: str | None, adapter: bool) -
         own_tokenizer=all((checkpoint / name).is_file() for name in TOKENIZER),
         max_new_tokens=config.eval.max_new_tokens,
         closed=config.eval.answers == "closed",
+        exported=True,
     )
 
 
-def _copy_adapter(checkpoint: Path, folder: Path, config: dict[str, Any]) -> None:
-    """Copy what PEFT loads; ``config`` replaces its settings where it names a base."""
+def _copy_adapter(checkpoint: Path, folder: Path) -> None:
+    """Copy what PEFT loads."""
     for name in _FILES:
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, folder / name)
-    if config["base_model_name_or_path"]:
-        write_json(folder / "adapter_config.json", config)
+
+
+def _name_base(card: Path, base: str) -> None:
+    """Put a base's name on the hub where the place of its folder stands."""
+    known = read_json(card)
+    if isinstance(known, dict):
+        write_json(card, {**known, "base": base})
 
 
 def _name_on_hub(base: str) -> str | None:
