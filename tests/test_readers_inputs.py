@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.data.tables import write_conversations
 from qwen2vl_rs.errors import Qwen2VLRSError
 from qwen2vl_rs.remote.replies import message, read_reply, refusal
+from qwen2vl_rs.scoring.answers import normalise, understood
+from qwen2vl_rs.scoring.reply import spoken
 from test_endpoint import running, said, truth
 
 # Servers (13, 15)
@@ -142,3 +145,72 @@ def test_other_settings_are_asked_anew(asked):
         for n, change in enumerate(changes, 1):
             assert ask_server(api.url, "-o", "out", "--max-eval", "8", *change) == 0
             assert len(api.seen) == 8 * n
+
+
+# Replies (14): no right answer is lost to LaTeX, and none is made of what is something else
+
+
+@pytest.mark.parametrize(
+    ("reply", "type", "answer"),
+    [
+        (r"$\boxed{\text{Yes}}$", "presence", "yes"),
+        (r"\boxed {yes}", "presence", "yes"),
+        (r"The final answer is $\boxed{\textbf{yes}}.$", "presence", "yes"),
+        (r"<think>no</think><answer>$\boxed{yes}$</answer>", "presence", "yes"),
+        (r"\boxed{\phantom{yes}no}", "presence", "no"),
+        ("<ANSWER>yes</ANSWER>", "presence", "yes"),
+        ("<think>\nno</think>\n\n<|begin_of_box|>yes<|end_of_box|>", "presence", "yes"),
+        ("◁think▷no◁/think▷yes", "presence", "yes"),
+        (r"\(\boxed{\mathrm{urban}}\)", "rural_urban", "urban"),
+        (r"\boxed{\xcancel{urban} \text{rural}}", "rural_urban", "rural"),
+        (r"\mathtt{water bodies}", "LC", "water bodies"),
+        *((text, "count", "12") for text in (
+            r"\boxed{12\,\text{roads}}", r"$\boxed{12 \text{ roads}}$", r"\[ \boxed{12} \]",
+            r"\boxed{12~\mathrm{roads}}", r"\boxed{12 \quad \text{roads}}", r"\(12\)", "$$12$$",
+            "There are $12$ roads.", r"\boxed{{12}}", r"\boxed{$12$}", r"\boxed{\bf 12}",
+            r"\boxed{\textcolor{red}{12}}", r"\boxed{\left(12\right)}", r"\boxed{\boxed{12}}",
+            r"\boxed{\text{There are }\textbf{12}\text{ roads}}", r"\boxed{\sout{10} 12}",
+            r"\boxed{\textbf{\text{12}}}", r"\fbox{12}", "<thinking>11</thinking>12",
+        )),
+        *((text, "count", "1234") for text in (
+            r"\boxed{1{,}234}", r"\boxed{1\,234}", r"\boxed{1\ 234}", r"\boxed{1~234}",
+            r"\boxed{1,\!234}", r"\boxed{\mathbf{1{,}234}}", r"\boxed{\num{1234}}", "$1{,}234$",
+            r"\boxed{1\;234 \text{ roads}}", r"\boxed{\text{\textbf{1{,}234}}}",
+        )),
+        *((text, "area", "1234m2") for text in (
+            r"\boxed{1{,}234\,\text{m}^2}", r"\boxed{1\,234~\mathrm{m}^{2}}", r"$1234\,m^2$",
+            r"\boxed{1{,}234\ \mathrm{m^2}}", r"\boxed{1234\,\text{m}^{\text{2}}}",
+            r"\SI{1234}{\square\metre}", r"\qty{1234}{\meter\squared}",
+            r"\boxed{1234 \text{ m}\textsuperscript{2}}", r"\boxed{1234\,\text{square meters}}",
+        )),
+    ],
+)  # fmt: skip
+def test_latex_is_read_as_it_is_typeset(reply, type, answer):
+    assert normalise(reply, type) == answer
+    assert understood(reply, type) == (answer, "")
+
+
+@pytest.mark.parametrize(
+    ("type", "inside"),
+    [
+        ("count", r"1{,}5 1\,2 1{,}23\,4 \frac{1}{2} \dfrac12 \approx~12 \pm{}2 12\% 2^{10} x_{12}"
+         r" -12 {-}12 \cancel{12} \sqrt{12} \{12\} 12\,\text{m} 12\,\text{or}\,13 \overline{12}"
+         r" 12\text{--}15 \geq{12} >12 10\cdot{2} 10\times2 12^\circ \binom{12}{2} \log{12}"
+         r" \lnot{12} 1\;2\;3 12\\13 10{-}15 \boxed{12}\boxed{13} 12\text{hundred} 12{,}34"),
+        ("area", r"12\,\text{km}^2 12^2 12\,\text{m} 12\,\text{m}^3 12 \SI{12}{\kilo\metre}"),
+        ("presence", r"\cancel{yes} \neg\text{yes} \text{yes}\text{or}\text{no} \phantom{yes}"),
+        ("rural_urban", r"\cancel{urban} \neg\text{urban} \not\text{urban} \sout{rural}"),
+    ],
+)  # fmt: skip
+def test_latex_earns_nothing_that_is_not_said(type, inside):
+    for one in inside.split():
+        assert normalise(rf"\boxed{{{one}}}", type) is None, one
+    for text in ("$5 and $6", r"\boxed{12}\boxed{13}", "$12"):
+        assert normalise(text, "count") is None
+
+
+def test_latex_takes_no_longer_than_it_is_long():
+    start = time.process_time()
+    for piece in ("\\boxed{", "\\text{", "{", "$", "$a ", "\\(", "\\[", "\\SI{a}{", "{{{{", "^{"):
+        spoken(piece * 20_000)
+    assert time.process_time() - start < 5
