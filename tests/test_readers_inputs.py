@@ -3,6 +3,7 @@
 import gc
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,49 @@ def test_latex_takes_no_longer_than_it_is_long():
     for piece in ("\\boxed{", "\\text{", "{", "$", "$a ", "\\(", "\\[", "\\SI{a}{", "{{{{", "^{"):
         spoken(piece * 20_000)
     assert time.process_time() - start < 5
+
+
+# Scores (16)
+
+
+def lines_of(path, *sets):
+    rows = [{"id": f"{n}", "question": "How many roads are there?", "answer": "3",
+             "prediction": "7", "image": f"{n}.tif", **({"dataset": name} if name else {})}
+            for n, name in enumerate(sets)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("sets", [("LR", "HR", "LR"), ("RSVQA-LR", "hr"), ("LR", "xBEN", "")])
+def test_lines_of_several_data_sets_are_not_scored_as_one(tmp_path, capsys, sets):
+    path = lines_of(tmp_path / "p.jsonl", *sets)
+    for words in (["score", path, "--json"], ["report", "--after", path, "-o", str(tmp_path)]):
+        assert main(words) == 1
+        err = capsys.readouterr().err
+        assert "its lines name several data sets" in err
+        assert "LR (" in err
+        assert "not known" not in err
+    for name, right in (("LR", 1), ("HR", 0)):
+        assert main(["score", path, "--json", "--dataset", name]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["dataset"], found["protocols"]["official"]["OA"]) == (name, right)
+
+
+def test_the_set_of_each_line_counts_where_they_are_told_apart_as_hinted(tmp_path, capsys):
+    for name, right in (("LR", 1), ("HR", 0)):
+        assert main(["score", lines_of(tmp_path / "p.jsonl", name, name), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["dataset"], found["dataset_from"]) == (name, "files")
+        assert found["protocols"]["official"]["OA"] == right
+    assert main(["score", lines_of(tmp_path / "p.jsonl", "", "")]) == 0
+    assert "not known" in capsys.readouterr().out
+
+
+def test_a_server_is_not_asked_questions_of_several_data_sets(asked, capsys):
+    mixed = [replace(s, dataset=("LR", "HR")[n % 2]) for n, s in enumerate(asked)]
+    write_conversations(Path("test.json"), mixed)
+    with running(lambda *_: said("yes")) as api:
+        assert ask_server(api.url) == 1
+        assert not api.seen
+        assert "HR (8 lines)" in capsys.readouterr().err
+        assert ask_server(api.url, "--max-eval", "8", "--set", "data.dataset=LR") == 0

@@ -184,11 +184,15 @@ def _on_server(
     from ..data.sources import read_samples
     from ..remote.client import Endpoint
     from ..remote.evaluate import evaluate_endpoint, folder_name
+    from ..scoring.datasets import require_one
 
+    questions = list(read_samples(test))
+    if not config.data.dataset:
+        require_one(test, questions, "or name one for all: --set data.dataset=LR")
     train = list(read_samples(train_questions, with_images=False)) if train_questions else None
     there = Endpoint(url, name, os.environ.get("OPENAI_API_KEY"), concurrency, rate)
     folder = output or Path("output") / folder_name(name)
-    return evaluate_endpoint(there, list(read_samples(test)), train, config, folder)
+    return evaluate_endpoint(there, questions, train, config, folder)
 
 
 @click.command()
