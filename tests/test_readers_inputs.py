@@ -3,10 +3,17 @@
 import gc
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+from rasterio.warp import transform_geom
+from shapely.geometry import LineString, box, mapping
 
 from factory import make_samples
 from qwen2vl_rs.cli import main
@@ -261,3 +268,114 @@ def test_a_server_is_not_asked_questions_of_several_data_sets(asked, capsys):
         assert not api.seen
         assert "HR (8 lines)" in capsys.readouterr().err
         assert ask_server(api.url, "--max-eval", "8", "--set", "data.dataset=LR") == 0
+
+
+# Scenes of one's own (24, 25) and drawn ones
+
+LEFT, TOP, SIDE = 500_000, 5_600_256, 256
+
+
+@pytest.fixture
+def scene(tmp_path):
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=SIDE, height=SIDE, count=3, dtype="uint8",
+        crs="EPSG:32631", transform=from_origin(LEFT, TOP, 1, 1),
+    ) as file:  # fmt: skip
+        file.write(np.random.default_rng(0).integers(1, 255, (3, SIDE, SIDE), dtype=np.uint8))
+    return path
+
+
+def write_vectors(path, rows, *, swap=False, column=""):
+    """Houses of 14 m, or roads where a tag says so, one beside the other."""
+    features = []
+    for n, tags in enumerate(rows):
+        x, y = LEFT + 8 + n % 10 * 24, TOP - 8 - n // 10 * 24
+        road = any("highway" in key for key in tags)
+        shape = LineString([(x, y), (x + 14, y - 14)]) if road else box(x, y - 14, x + 14, y)
+        place = transform_geom("EPSG:32631", "EPSG:4326", mapping(shape))
+        if swap:
+            place = mapping(shapely.transform(shapely.geometry.shape(place), lambda p: p[:, ::-1]))
+        row = {column: json.dumps(tags)} if column else tags
+        features.append({"type": "Feature", "properties": row, "geometry": place})
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
+def make(scene, vectors, out, *more):
+    words = ["--image", str(scene), "--vectors", str(vectors), "--tile", str(SIDE), *more]
+    return main(["generate", *words, "--split", "1,0,0", "--questions", "60", "-o", str(out)])
+
+
+def answers(out):
+    questions = json.loads((out / "LR_split_train_questions.json").read_text())["questions"]
+    told = json.loads((out / "LR_split_train_answers.json").read_text())["answers"]
+    said = {a["question_id"]: a["answer"] for a in told if a["active"]}
+    return {q["question"]: said[q["id"]] for q in questions if q["active"]}
+
+
+THERE = [
+    {"building": "house"}, {"building": "yes", "abandoned": "yes"}, {"building": "ruins"},
+    {"building": "yes", "disused": "yes"}, {"building": "yes", "demolished": "no"},
+    {"building": "house", "razed:building": "barn"}, {"building": "yes", "ruins": "yes"},
+    {"building": "yes", "construction": "minor"}, {"building": "yes", "historic": "building"},
+]  # fmt: skip
+STATES = ("proposed", "planned", "construction", "demolished", "destroyed", "razed", "removed",
+          "dismantled")  # fmt: skip
+NOT_THERE = [
+    *({"building": state} for state in STATES),
+    *({"building": "yes", state: "yes"} for state in STATES),
+    *({f"{state}:building": "yes"} for state in (*STATES, "abandoned", "disused", "was")),
+    *({"highway": state, "construction": "residential"} for state in ("construction", "proposed")),
+    *({f"{state}:highway": "residential"} for state in ("construction", "abandoned", "razed")),
+    {"highway": "residential", "removed": "2019-04"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["", "other_tags"])
+def test_only_what_is_there_is_counted(scene, tmp_path, capsys, column):
+    path = write_vectors(tmp_path / "v.geojson", THERE + NOT_THERE, column=column)
+    assert make(scene, path, tmp_path / "out") == 0
+    err = capsys.readouterr().err
+    assert f"left out: {len(NOT_THERE)} features that are not there" in err
+    assert "without a tag" not in err
+    found = answers(tmp_path / "out")
+    counted = {a for q, a in found.items() if q.lower().endswith("number of buildings?")}
+    counted |= {a for q, a in found.items() if q == "How many buildings are there?"}
+    assert counted == {str(len(THERE))}
+    roads = {a for q, a in found.items() if q in ("Is there a road?", "Is a road present?")}
+    assert roads <= {"no"}
+    assert "that are not there" in (tmp_path / "out/index.html").read_text()
+
+
+def test_the_published_manner_knows_no_life_cycle(scene, tmp_path, capsys):
+    rows = [{"building": "construction"}, {"razed:building": "yes"}, *[{"building": "yes"}] * 8]
+    assert (
+        make(scene, write_vectors(tmp_path / "v.geojson", rows), tmp_path / "out", "--legacy") == 0
+    )
+    err = capsys.readouterr().err
+    assert "9 features in" in err
+    assert "left out: 1 features that are not there" in err
+
+
+def test_where_nothing_is_there_any_more_it_is_said(scene, tmp_path, capsys):
+    path = write_vectors(tmp_path / "v.geojson", [{"demolished:building": "yes"}] * 2)
+    assert make(scene, path, tmp_path / "out") == 1
+    assert "2 that are not there" in capsys.readouterr().err
+
+
+def test_vectors_of_another_place_are_refused(scene, tmp_path, capsys):
+    path = write_vectors(tmp_path / "v.geojson", [{"building": "yes"}], swap=True)
+    assert make(scene, path, tmp_path / "out") == 1
+    assert "none of its features lies in the image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("manner", [[], ["--legacy"], ["--balanced"], ["--like", "hr"]])
+def test_no_image_has_more_questions_than_asked_for(tmp_path, manner):
+    words = ["--synthetic", "8", "--questions", "12", "--tile", "64", "--workers", "1"]
+    out = tmp_path / "out"
+    assert main(["-q", "generate", *words, *manner, "--split", "1,0,0", "-o", str(out)]) == 0
+    (path,) = out.glob("*_split_train_questions.json")
+    found = Counter(q["img_id"] for q in json.loads(path.read_text())["questions"] if q["active"])
+    assert found
+    assert max(found.values()) <= 12
