@@ -1,24 +1,31 @@
 """What a reader of the documentation tried: data, servers, replies and scenes of all kinds."""
 
+import contextlib
 import gc
 import json
+import shlex
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import shapely
+from numpy.testing import assert_array_equal
+from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.warp import transform_geom
 from shapely.geometry import LineString, box, mapping
 
 from factory import make_samples
 from qwen2vl_rs.cli import main
+from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.data.raster import read_rgb
 from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.errors import Qwen2VLRSError
+from qwen2vl_rs.errors import ImageError, Qwen2VLRSError
 from qwen2vl_rs.remote.replies import message, read_reply, refusal
 from qwen2vl_rs.scoring.answers import normalise, understood
 from qwen2vl_rs.scoring.reply import spoken
@@ -349,12 +356,13 @@ def test_only_what_is_there_is_counted(scene, tmp_path, capsys, column):
 
 
 def test_the_published_manner_knows_no_life_cycle(scene, tmp_path, capsys):
-    rows = [{"building": "construction"}, {"razed:building": "yes"}, *[{"building": "yes"}] * 8]
+    rows = [{"building": "construction"}, {"razed:building": "yes"}, {"building": "yes"}]
+    rows.append({"natural": "water"})  # tiles with one layer only are left out
     assert (
         make(scene, write_vectors(tmp_path / "v.geojson", rows), tmp_path / "out", "--legacy") == 0
     )
     err = capsys.readouterr().err
-    assert "9 features in" in err
+    assert "3 features in" in err
     assert "left out: 1 features that are not there" in err
 
 
@@ -379,3 +387,124 @@ def test_no_image_has_more_questions_than_asked_for(tmp_path, manner):
     found = Counter(q["img_id"] for q in json.loads(path.read_text())["questions"] if q["active"])
     assert found
     assert max(found.values()) <= 12
+
+
+# Rasters (19 to 21) and maps (22, 23, 30)
+
+
+def write(path, values, *, bounds=(1, 1), colours=None, **options):
+    with rasterio.open(
+        path, "w", driver="GTiff", width=values.shape[2], height=values.shape[1],
+        count=len(values), dtype=values.dtype, crs="EPSG:32631",
+        transform=from_origin(LEFT, TOP, *bounds), **options,
+    ) as file:  # fmt: skip
+        if colours:
+            file.write_colormap(1, colours)
+        file.write(values)
+    return path
+
+
+def test_a_palette_with_a_nodata_index_is_its_colours(tmp_path):
+    index = np.random.default_rng(1).integers(0, 4, (1, 40, 60), dtype=np.uint8)
+    table = {0: (0, 0, 0), 1: (200, 30, 10), 2: (20, 180, 40), 3: (240, 240, 250)}
+    path = write(tmp_path / "p.tif", index, colours=table, nodata=0, photometric="palette")
+    assert_array_equal(read_rgb(path, ImageRule()), np.array(list(table.values()))[index[0]])
+
+
+@pytest.mark.parametrize("form", ["1.tif", "1.png", "white.tif", "4.tif"])
+def test_few_bits_are_the_same_picture_or_refused_and_never_black(tmp_path, form):
+    on = np.random.default_rng(2).integers(0, 2, (1, 32, 32), dtype=np.uint8)
+    path, expected = tmp_path / form, np.repeat(255 * on[0][..., None], 3, axis=2)
+    if form == "1.png":
+        Image.fromarray(255 * on[0]).convert("1").save(path)
+    elif form == "white.tif":
+        write(path, 1 - on, nbits=1, photometric="MINISWHITE")
+    else:
+        bits = int(form[0])
+        write(path, on * (2**bits - 1), nbits=bits)
+    if form == "white.tif":
+        with contextlib.suppress(ImageError):
+            assert_array_equal(read_rgb(path, ImageRule()), expected)
+    else:
+        assert_array_equal(read_rgb(path, ImageRule()), expected)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint32", "int64", "uint64", "complex64", "complex128"])
+def test_any_type_of_numbers_is_stretched_or_refused_by_name(tmp_path, dtype):
+    values = np.random.default_rng(3).integers(0, 100, (1, 40, 40))
+    path = tmp_path / "x.tif"
+    write(path, values.astype(dtype))
+    if dtype.startswith("complex"):
+        with pytest.raises(ImageError, match="complex"):
+            read_rgb(path, ImageRule())
+    else:
+        found = read_rgb(path, ImageRule())
+        assert found.shape == (40, 40, 3)
+        assert found.max() > found.min()
+
+
+def map_of(base, scene, out, *more):
+    return main(["map", str(base), str(scene), "-o", str(out), *more])
+
+
+def test_windows_are_square_on_the_ground_though_pixels_are_not(small_base, tmp_path, capsys):
+    values = np.random.default_rng(4).integers(1, 255, (3, 120, 240), dtype=np.uint8)
+    path = write(tmp_path / "s.tif", values, bounds=(0.5, 1.0))
+    code = map_of(small_base, path, tmp_path / "m", "road?", "--tile", "56", "--resolution", "1")
+    if code:
+        assert "square" in capsys.readouterr().err
+        return
+    windows = pyogrio.raw.read(tmp_path / "m/windows.gpkg")
+    bounds = shapely.bounds(shapely.from_wkb(windows[2]))
+    assert bounds[:, 2] - bounds[:, 0] == pytest.approx(bounds[:, 3] - bounds[:, 1], rel=0.02)
+    whole = shapely.union_all(shapely.from_wkb(windows[2])).bounds
+    assert whole == pytest.approx((LEFT, TOP - 120, LEFT + 120, TOP), abs=0.6)
+
+
+def test_a_map_is_not_resumed_with_other_questions_or_pixels(small_base, tmp_path, capsys):
+    values = np.random.default_rng(5).integers(1, 255, (3, 56, 112), dtype=np.uint8)
+    path = write(tmp_path / "s.tif", values)
+    first = [small_base, path, tmp_path / "m", "--tile", "56"]
+    assert map_of(*first, "road?", "house?") == 0
+    before = (tmp_path / "m/windows.jsonl").read_bytes()
+    for words in (("house?", "road?"), ("road?", "water?")):
+        assert map_of(*first, *words) == 1
+    write(path, 255 - values)
+    assert map_of(*first, "road?", "house?") == 1
+    assert "another scene" in capsys.readouterr().err
+    assert (tmp_path / "m/windows.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("overlap", ["0", "0.3"])
+def test_asked_and_left_out_are_all_windows(small_base, tmp_path, overlap):
+    values = np.random.default_rng(6).integers(1, 255, (3, 70, 160), dtype=np.uint8)
+    values[:, :, :90] = 0
+    path = write(tmp_path / "s.tif", values, nodata=0)
+    out = tmp_path / "m"
+    assert map_of(small_base, path, out, "road?", "--tile", "56", "--overlap", overlap) == 0
+    lines = [json.loads(line) for line in (out / "windows.jsonl").read_text().splitlines()[1:]]
+    asked = [line for line in lines if "replies" in line]
+    assert 0 < len(asked) < len(lines)
+    assert [line["window"] for line in lines] == list(range(len(lines)))
+    assert pyogrio.read_info(out / "windows.gpkg")["features"] == len(asked)
+    with rasterio.open(out / "map.tif") as found, rasterio.open(path) as shown:
+        if overlap == "0":
+            assert tuple(found.bounds) == pytest.approx(tuple(shown.bounds))
+        assert box(*shown.bounds).buffer(1e-6).contains(box(*found.bounds))
+        assert np.isnan(found.read(1)).any()
+
+
+# Names (18)
+
+
+def test_every_next_command_runs_in_a_folder_of_any_name(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "it's a $x dir"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    out = str(folder / 'a `b` "c"')
+    words = ["generate", "--synthetic", "4", "--tile", "64", "--questions", "4", "-o", out]
+    for _ in range(3):
+        assert main(words) == 0
+        printed = capsys.readouterr().err.rpartition("next: qwen2vl-rs ")[2].splitlines()[0]
+        words = shlex.split(printed)
+    assert words[0] == "train"
