@@ -333,7 +333,7 @@ NOT_THERE = [
     *({"building": state} for state in STATES),
     *({"building": "yes", state: "yes"} for state in STATES),
     *({f"{state}:building": "yes"} for state in (*STATES, "abandoned", "disused", "was")),
-    *({"highway": state, "construction": "residential"} for state in ("construction", "proposed")),
+    *({"highway": state, "construction": "residential"} for state in (*STATES, "abandoned")),
     *({f"{state}:highway": "residential"} for state in ("construction", "abandoned", "razed")),
     {"highway": "residential", "removed": "2019-04"},
 ]  # fmt: skip

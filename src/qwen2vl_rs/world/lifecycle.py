@@ -50,4 +50,5 @@ def is_former(tags: Mapping[str, str], keys: tuple[str, ...]) -> bool:
         tags: OpenStreetMap's keys and values.
         keys: that decide what a thing is.
     """
-    return is_absent(tags) or any(is_prefixed(key, keys) for key in tags)
+    ended = tags.get("highway", "").strip().lower() in _ENDED  # no building: that still stands
+    return ended or is_absent(tags) or any(is_prefixed(key, keys) for key in tags)
