@@ -277,6 +277,14 @@ def test_a_server_is_not_asked_questions_of_several_data_sets(asked, capsys):
         assert ask_server(api.url, "--max-eval", "8", "--set", "data.dataset=LR") == 0
 
 
+def test_nor_is_a_model_here(asked, small_base, capsys):
+    mixed = [replace(s, dataset=("LR", "HR")[n % 2]) for n, s in enumerate(asked)]
+    write_conversations(Path("test.json"), mixed)
+    assert main(["eval", str(small_base), "--test", "test.json", "-o", "out"]) == 1
+    assert "its lines name several data sets" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 # Scenes of one's own (24, 25) and drawn ones
 
 LEFT, TOP, SIDE = 500_000, 5_600_256, 256
