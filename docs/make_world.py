@@ -55,8 +55,18 @@ are columns (`building`, `highway`, `landuse`, …) or stand together in a colum
 `all_tags` or `tags`, as HSTORE or JSON. Lengths and areas are true metres, measured in the UTM zone
 of the place, not Web Mercator's. Outlines that cross themselves are repaired and counted. Things
 narrower than a pixel are left out and counted, but in `--legacy`; so is what cannot be seen from
-above: tunnels, what lies below ground or under a roof, buildings that are not built. Relations of
-`.osm` files that lack members or do not close, which GDAL passes over in silence, are counted.
+above: tunnels, what lies below ground or under a roof. Relations of `.osm` files that lack members
+or do not close, which GDAL passes over in silence, are counted.
+
+Life-cycle tags decide by what there is to be seen. Left out and counted, but in `--legacy`, is what
+is not there: `building=construction` (or `proposed`, `planned`, `demolished`, `razed`, `removed`,
+`destroyed`, `dismantled`), and what carries such a key beside its own tag (`demolished=yes`,
+`construction=yes`). A building under construction may be a pit or a roof, so it is not asked about.
+What is `abandoned=yes`, `disused=yes` or in ruins still stands, and counts. Under a prefix
+(`razed:building=house`, `abandoned:highway=track`) a thing is no longer what it was: it is none of
+RSVQA's things in any manner, and is counted among those left out. A road whose value is
+`construction` or `proposed` is likewise none.
+
 Tiles are split in blocks of up to 4 × 4; where blocks of two splits meet, the tiles beside the
 smaller split are left out, so that no neighbour leaks.
 

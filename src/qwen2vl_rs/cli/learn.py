@@ -201,11 +201,15 @@ def _on_server(
     from ..data.sources import read_samples
     from ..remote.client import Endpoint
     from ..remote.evaluate import evaluate_endpoint, folder_name
+    from ..scoring.datasets import require_one
 
+    questions = list(read_samples(test))
+    if not config.data.dataset:
+        require_one(test, questions, "or name one for all: --set data.dataset=LR")
     train = list(read_samples(train_questions, with_images=False)) if train_questions else None
     there = Endpoint(url, name, os.environ.get("OPENAI_API_KEY"), concurrency, rate)
     folder = output or Path("output") / folder_name(name)
-    samples = moved(read_samples(test), config.data.images)
+    samples = moved(questions, config.data.images)
     return evaluate_endpoint(there, samples, train, config, folder)
 
 

@@ -11,7 +11,7 @@ from ..data.split import limit_by_image
 from ..errors import RunError
 from ..files import run_lock, sha256
 from ..run import TEST_FILE, TRAIN_FILE, newest_checkpoint, records_no_dataset
-from ..scoring.datasets import settle
+from ..scoring.datasets import require_one, settle
 from ..scoring.pairs import Pair, pairs
 from .asking import Evaluator
 from .evaluate import run_questions
@@ -52,6 +52,7 @@ def compare(
         samples = limit_by_image(samples, config.eval.max_eval)
     else:
         samples = list(read_samples(test))
+        require_one(test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR")
         place = place / f"{test.stem}-{sha256(test)[:8]}"
     samples = moved(samples, images or config.data.images)
     folder = find_base(checkpoint, card, model)

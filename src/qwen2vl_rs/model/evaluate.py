@@ -28,7 +28,7 @@ from ..run import (
     records_no_dataset,
 )
 from ..scoring.compare import Comparison, compare_runs
-from ..scoring.datasets import settle
+from ..scoring.datasets import require_one, settle
 from ..scoring.score import Results, results
 from .asking import Evaluator
 from .devices import processes
@@ -139,6 +139,8 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
         dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
     else:
         typed = load_config(None, settings, values).data.dataset
+        if not typed:
+            require_one(asked.test, test, "or name one for all: --set data.dataset=LR")
         dataset = settle(test, typed, otherwise=config.data.dataset)
     evaluator = Evaluator(folder, view, config.eval, config.training, train or (), dataset)
     team = processes()

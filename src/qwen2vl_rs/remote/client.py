@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,11 +16,11 @@ import httpx
 
 from ..errors import ConfigError, HubError
 from ..predict.job import Reply
+from .replies import AGAIN, Failure, message, read_reply, refusal, strange
 
 _ATTEMPTS = 8
 _LONGEST_WAIT = 60.0  # seconds, of our own choice
 _LONGEST_PAUSE = 900.0  # seconds, where the server asks for it
-_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_REPLY = 1 << 20  # bytes
 
 
@@ -115,7 +114,7 @@ class Client:
         self._pause = 0.0  # until when the server asked for silence
         self.again: Counter[str] = Counter()
 
-    async def ask(self, questions: Sequence[Question]) -> AsyncIterator[tuple[str, Reply]]:
+    async def ask(self, questions: Sequence[Question]) -> AsyncGenerator[tuple[str, Reply]]:
         """Ids and replies, in the order in which they come.
 
         Raises:
@@ -139,9 +138,11 @@ class Client:
                         running.add(asyncio.create_task(self._one(http, question)))
                     if not running:
                         return
-                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
+                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    # what was answered is handed on before a failure ends it all
+                    for task in sorted(done, key=lambda task: task.exception() is not None):
                         yield task.result()
+                        running.remove(task)
             finally:
                 for task in running:
                     task.cancel()
@@ -157,42 +158,49 @@ class Client:
             "model": self._endpoint.model, "temperature": 0, "max_tokens": question.most,
             "messages": [{"role": "user", "content": content}],
         }  # fmt: skip
-        why = ""
+        failed: Failure | None = None
         for attempt in range(_ATTEMPTS):
-            if why:
-                self.again[why] += 1
+            if failed:
+                self.again[failed.why] += 1
             await self._turn()
             wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
-            reply, why, asked = await self._try(http, body)
-            if reply is not None:
+            reply = await self._try(http, body)
+            if isinstance(reply, Reply):
                 return question.id, reply
+            failed = reply
             if attempt + 1 < _ATTEMPTS:
-                await asyncio.sleep(wait if asked is None else asked)
+                await asyncio.sleep(wait if failed.wait is None else failed.wait)
+        assert failed
+        said = f": {failed.said[:300]}" if failed.said else ""
         raise HubError(
-            f"{self._address} failed {_ATTEMPTS} times in a row: {why}",
+            f"{self._address} failed {_ATTEMPTS} times in a row: {failed.why}{said}",
             hint="look after the server, then run the same command again: it goes on where it "
             "stopped; --concurrency and --rate ask less of it",
         )
 
-    async def _try(
-        self, http: httpx.AsyncClient, body: dict[str, Any]
-    ) -> tuple[Reply | None, str, float | None]:
-        """The reply to a request; or None, why, and the seconds that the server asks for."""
+    async def _try(self, http: httpx.AsyncClient, body: dict[str, Any]) -> Reply | Failure:
+        """The reply to a request, or why there is none."""
         try:
             response, data = await self._post(http, body)
         except httpx.TimeoutException:
-            return None, "timeout", None
+            return Failure("timeout")
         except httpx.TransportError as error:
-            return None, f"connection ({type(error).__name__})", None
+            return Failure(f"connection ({type(error).__name__})")
         except httpx.RequestError as error:
-            raise _strange(self._address, str(error)) from error
-        if response.status_code == 200:
-            return _reply(data, self._address), "", None
-        if response.status_code not in _AGAIN:
-            raise self._refusal(response, data)
+            raise strange(self._address, str(error)) from error
+        status = response.status_code
+        if status == 200:
+            failed = read_reply(data, self._address)
+            if isinstance(failed, Reply):
+                return failed
+        elif status in AGAIN:
+            failed = Failure(str(status), message(data))
+        else:
+            said = message(data) or response.headers.get("location", "")
+            raise refusal(status, said, self._address)
         if (asked := _retry_after(response)) is not None:
             self._pause = max(self._pause, time.monotonic() + asked)
-        return None, str(response.status_code), asked
+        return replace(failed, wait=asked)
 
     async def _post(
         self, http: httpx.AsyncClient, body: dict[str, Any]
@@ -216,20 +224,6 @@ class Client:
         while (wait := max(mine, self._pause) - time.monotonic()) > 0:
             await asyncio.sleep(wait)
 
-    def _refusal(self, response: httpx.Response, data: bytes) -> HubError:
-        said = _message(data)
-        status = response.status_code
-        if status in (401, 403):
-            hint = "put the right key into OPENAI_API_KEY"
-        elif status == 404:
-            hint = "check the address (does it end in /v1?) and the name: --endpoint, --model"
-        elif 300 <= status < 400:
-            hint = "give the address it points to; redirects are not followed"
-            said = said or response.headers.get("location", "")
-        else:
-            hint = "the server must take one image as a data URL, a text, and max_tokens"
-        return HubError(f"{self._address} answers {status}: {said[:300]}", hint=hint)
-
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds that a server asks to wait; None where it does not say."""
@@ -241,43 +235,3 @@ def _retry_after(response: httpx.Response) -> float | None:
     except ValueError:
         return None
     return min(_LONGEST_PAUSE, max(0.0, seconds))
-
-
-def _reply(data: bytes, address: str) -> Reply:
-    """The reply in a response; what a server sends as thoughts of their own is no part of it."""
-    try:
-        choice = json.loads(data)["choices"][0]
-        text = _content(dict(choice["message"]).get("content"))
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
-        raise _strange(address, repr(data[:200].decode("utf-8", "replace"))) from error
-    cut = choice.get("finish_reason") == "length"
-    return Reply(text.encode("utf-8", "replace").decode(), cut)
-
-
-def _content(value: Any) -> str:
-    """The text of a message: none, one, or in parts."""
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return "".join(_content(part["text"]) for part in value if part["type"] == "text")
-    if not isinstance(value, str):
-        raise TypeError("no text")
-    return value
-
-
-def _strange(address: str, what: str) -> HubError:
-    return HubError(
-        f"{address} answers, but not as OpenAI's API does: {what}",
-        hint="check the address: --endpoint",
-    )
-
-
-def _message(data: bytes) -> str:
-    """What an error response says."""
-    try:
-        value: Any = json.loads(data)
-        value = value.get("error", value)
-        value = value.get("message", value) if isinstance(value, dict) else value
-        return str(value)
-    except (ValueError, AttributeError, RecursionError):
-        return " ".join(data.decode("utf-8", "replace").split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import re
 from collections.abc import Iterable, Sequence
@@ -112,10 +113,10 @@ async def _ask(endpoint: Endpoint, config: Config, job: Job) -> None:
     with job.asking(len(job.samples)) as log:
         ordered = [s for group in group_by_image(job.samples) for s in group]
         try:
-            async for name, reply in client.ask(
-                [question(s) for s in ordered if s.id not in log.known]
-            ):
-                log.add([predict(asked[name], reply)])
+            left = [question(s) for s in ordered if s.id not in log.known]
+            async with contextlib.aclosing(client.ask(left)) as replies:
+                async for name, reply in replies:
+                    log.add([predict(asked[name], reply)])
         finally:
             for why, times in client.again.items():
                 say(f"asked again {times:,} times: {why}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ..errors import DataError
 from ..files import read_json
 from ..records import DATASETS, Prediction, Sample
 from .grammar import type_of
@@ -71,7 +73,12 @@ def of_predictions(
         rows: the predictions.
         given: its name by a setting, which wins.
         old: whether they are those of a run that was made before it was recorded.
+
+    Raises:
+        DataError: they are of several data sets, and none is given.
     """
+    if not given:
+        require_one(file, rows, f"or name one for all lines: --dataset {_named(rows)}")
     found = settle(rows, given, old=old)
     if found.how in ("setting", "files"):
         return found
@@ -81,6 +88,35 @@ def of_predictions(
         if name in DATASETS and how in ("setting", "files", "inferred"):
             return Dataset(name, how)
     return found
+
+
+def require_one(file: Path, rows: Sequence[Sample | Prediction], otherwise: str) -> None:
+    """See that the lines of a file, where they name data sets, all name the same one.
+
+    Args:
+        file: where they stand.
+        rows: the lines.
+        otherwise: end of the hint: what helps but to part them.
+
+    Raises:
+        DataError: they name several, or some name one and some none.
+    """
+    said = Counter(row.dataset for row in rows)
+    if len(said) < 2:
+        return
+    names = ", ".join(f"{name or 'none'} ({n:,} lines)" for name, n in sorted(said.items())[::-1])
+    part = _named(rows)
+    raise DataError(
+        f"{file}: its lines name several data sets, and each has classes of its own: {names}",
+        hint=f"take one at a time, such as {part} alone (of JSON Lines: jq -c "
+        f"'select(.dataset==\"{part}\")' FILE > {part}.jsonl), {otherwise}",
+    )
+
+
+def _named(rows: Iterable[Sample | Prediction]) -> str:
+    """The data set that most lines name; ``LR`` where none names any."""
+    said = Counter(row.dataset for row in rows if row.dataset)
+    return max(said, key=lambda name: (said[name], name)) if said else "LR"
 
 
 def is_scored_by(types: Iterable[str]) -> bool:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from .latex import boxes, plain
 
 CUT_OFF = "cut_off"
 EMPTY = "empty"
@@ -35,8 +37,6 @@ _ANSWER = re.compile(
     r"|(?P<end3>end_of_box|end_of_solution|end_response))\|>",
     re.IGNORECASE,
 )
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_STYLED = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Spoken:
 
 def spoken(reply: str) -> Spoken:
     """The answer in a reply, without thoughts and without the marks around it."""
-    if not any(sign in reply for sign in "<[◁\\"):  # most replies have no mark at all
+    if not any(sign in reply for sign in "<[◁\\$"):  # most replies have no mark at all
         return Spoken(reply) if reply.strip() else Spoken("", EMPTY)
     rest, thoughts = _after_thoughts(reply)
     found = _marked(rest)
@@ -94,8 +94,10 @@ def _marked(text: str) -> Spoken:
             found = Spoken(text[marks[-1].end() :])
     else:
         found = Spoken(text)
-    if boxes := _BOXED.findall(found.text):
-        return _only([_STYLED.sub(r"\1", box) for box in boxes])
+    if boxed := boxes(found.text):
+        return _only([plain(box) for box in boxed])
+    if "\\" in found.text or "$" in found.text:
+        return replace(found, text=plain(found.text))
     return found
 
 

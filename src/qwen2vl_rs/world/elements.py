@@ -69,7 +69,6 @@ KEYS = tuple(dict.fromkeys(("building", "highway", "area", "width", *_WATER, *_L
 COVER_KEYS = ("tunnel", "covered", "location", "indoor", "layer", "level", "parking")
 _NO = _words("no none false f n 0")
 _UNSEEN_PLACES = _words("underground underwater indoor")
-_NOT_THERE = _words("proposed planned demolished destroyed razed removed")  # as buildings
 _BELOW = re.compile(r"-\d+(\.\d+)?(\s*(;|,|-|to)\s*-\d+(\.\d+)?)*")  # -1; -2.0; -1;-2; -3--1
 
 #: Land classes whose noun ends in ``area``.
@@ -133,7 +132,7 @@ def classify(
 
 
 def unseen(tags: Mapping[str, str], layer: Layer) -> bool:
-    """Whether a feature cannot be seen from above: below ground, under a roof, or not built.
+    """Whether a feature cannot be seen from above: below ground, or under a roof.
 
     Of roads a negative ``layer`` says only that something crosses above them, and of land and water
     nothing at all; of buildings and car parks it means that they lie below ground.
@@ -151,7 +150,7 @@ def unseen(tags: Mapping[str, str], layer: Layer) -> bool:
     if below and (layer == "building" or parking):
         return True
     if layer == "building":
-        return tags.get("building") in _NOT_THERE
+        return False
     if parking and tags.get("parking") == "underground":
         return True
     covered = tags.get("covered", "no").lower() not in _NO

@@ -109,8 +109,7 @@ class Asker:
         Args:
             rng: source of all that is random.
             view: the image.
-            number: how many; one more where the last pass asks two, fewer where there is not
-                enough to ask.
+            number: how many; fewer where there is not enough to ask.
         """
         stretch = 1 / np.cos(np.radians(view.latitude))
         rules = Rules(self.legacy, view.resolution, float(stretch), self.hr)
@@ -125,7 +124,7 @@ class Asker:
                 if rng.random() < RATES[type_]:
                     tries += 1
                     question = talk.ask(type_)
-                    if question and question.key not in asked:
+                    if question and question.key not in asked and len(asked) < number:
                         asked[question.key] = question
         return list(asked.values())
 

@@ -30,13 +30,15 @@ from ..data.georaster import Georeference
 from ..data.raster import reproject
 from ..errors import DataError
 from .elements import COVER_KEYS, KEYS, Element, Layer, breadth, classify, road_width, unseen
+from .lifecycle import STATES, is_absent, is_former, is_prefixed
 from .relations import relations
 
 NO_TAGS = "without a tag that RSVQA knows"
 NO_SHAPE = "without a shape"
 REPAIRED = "repaired (the outline crossed itself)"
 TOO_SMALL = "smaller than a pixel"
-UNSEEN = "that cannot be seen from above (tunnels, below ground, under a roof, not built)"
+UNSEEN = "that cannot be seen from above (tunnels, below ground, under a roof)"
+ABSENT = "that are not there (planned, under construction, demolished) or no longer what they were"
 INCOMPLETE = "of incomplete relations (members missing, or rings not closed)"
 BAD_TAGS = "whose tags are neither HSTORE nor JSON"
 
@@ -160,9 +162,8 @@ def _read(
             total += abs(info["features"])  # -1: not known
             if info["driver"] == "OSM" and name == _AREAS:
                 counts[INCOMPLETE] += _incomplete(file, legacy)
-            tagged = [c for c in info["fields"].tolist() if c in (*KEYS, *_OTHERS)]
-            if tagged:
-                tagged += [c for c in info["fields"].tolist() if c in COVER_KEYS]
+            tagged = [c for c in info["fields"].tolist() if _is_known(c) or c in _OTHERS]
+            if any(map(_is_tag, tagged)):
                 crs = _crs(path, name, info["crs"])
                 wkb, tags = _read_layer(file, name, tagged, crs, reference, width, height, counts)
                 shape, kind = _elements(wkb, tags, crs, reference, legacy, counts)
@@ -187,10 +188,10 @@ def _require(
         return
     if not total:
         raise DataError(f"{path}: holds no lines and no polygons", hint="take another file")
-    if not set(columns) & {*KEYS, *_OTHERS}:
+    if not any(map(_is_tag, columns)):
         names = ", ".join(columns) or "none"
         raise DataError(f"{path}: holds no tags (its columns: {names})", hint=_HINT_TAGS)
-    if any(found.counts[why] for why in (NO_TAGS, NO_SHAPE, UNSEEN, BAD_TAGS)):
+    if any(found.counts[why] for why in (NO_TAGS, NO_SHAPE, UNSEEN, ABSENT, BAD_TAGS)):
         reasons = "; ".join(f"{n:,} {reason}" for reason, n in found.counts.items() if n)
         raise DataError(f"{path}: nothing in the image can be used: {reasons}", hint=_HINT_TAGS)
     raise DataError(
@@ -228,13 +229,22 @@ def _read_layer(
     return geometry, list(_tags(names, [v.tolist() for v in values], len(geometry), counts))
 
 
+def _is_tag(column: str) -> bool:
+    """Whether a column says what things are."""
+    return column in KEYS or column in _OTHERS or is_prefixed(column, KEYS)
+
+
+def _is_known(key: str) -> bool:
+    """Whether a key says what a thing is, or whether it is there and can be seen."""
+    return key in KEYS or key in COVER_KEYS or key in STATES or is_prefixed(key, KEYS)
+
+
 def _tags(
     names: Sequence[str], values: Sequence[list[Any]], n: int, counts: Counter[str]
 ) -> Iterator[dict[str, str]]:
-    known = {*KEYS, *COVER_KEYS}
     columns = list(zip(names, values, strict=True))
     others = [column for name, column in columns if name in _OTHERS]
-    plain = [(name, column) for name, column in columns if name in known]
+    plain = [(name, column) for name, column in columns if _is_known(name)]
     for k in range(n):
         # a number that is missing is NaN, and not equal to itself
         tags = {
@@ -244,7 +254,9 @@ def _tags(
         for column in others:
             if column[k]:
                 try:
-                    tags |= {key: v for key, v in _several(str(column[k])).items() if key in known}
+                    tags |= {
+                        key: v for key, v in _several(str(column[k])).items() if _is_known(key)
+                    }
                 except ValueError:
                     counts[BAD_TAGS] += 1
         yield tags
@@ -271,7 +283,8 @@ def _incomplete(file: Path, legacy: bool) -> int:
     try:
         wanted = {
             number for number, tags in relations(file)
-            if (kind := classify(tags, 2, legacy=legacy)) and (legacy or not unseen(tags, kind[0]))
+            if (kind := classify(tags, 2, legacy=legacy))
+            and (legacy or not (is_absent(tags) or unseen(tags, kind[0])))
         }  # fmt: skip
     except (ValueError, OSError) as error:
         warn(f"{file}: incomplete relations, if any, are not counted: {error}")
@@ -294,7 +307,10 @@ def _elements(
     for k, (dimension, tag) in enumerate(zip(dimensions, tags, strict=True)):
         kind = classify(tag, dimension, legacy=legacy)
         if kind is None:
-            counts[NO_SHAPE if dimension < 1 else NO_TAGS] += 1
+            why = ABSENT if is_former(tag, KEYS) else NO_TAGS
+            counts[NO_SHAPE if dimension < 1 else why] += 1
+        elif not legacy and is_absent(tag):
+            counts[ABSENT] += 1
         elif not legacy and unseen(tag, kind[0]):
             counts[UNSEEN] += 1
         else:
