@@ -169,7 +169,7 @@ class LargeImage:
         Smaller pictures of the file (overviews) are used where it has them.
 
         Returns:
-            Array (side, side, 3), and the share of it that holds data.
+            Array (side, side, 3), and the share of its part inside the image that holds data.
         """
         left, top = max(0.0, column), max(0.0, row)
         right = min(float(self.width), column + width)
@@ -184,7 +184,7 @@ class LargeImage:
         shown = read_resampled(self._source, self._bands, piece, size)
         inside, share = self._colours(*shown, piece)
         rgb[y0:y1, x0:x1] = inside
-        return rgb, share * (x1 - x0) * (y1 - y0) / side**2
+        return rgb, share
 
     def _colours(
         self, values: NDArray[Any], valid: NDArray[np.bool_] | None, piece: Piece
