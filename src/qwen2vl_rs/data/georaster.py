@@ -35,6 +35,7 @@ from .raster import (
     read_resampled,
     reproject,
     turn_of,
+    utm_zone,
     within,
 )
 
@@ -84,8 +85,7 @@ class Georeference:
         Measured in the UTM zone of the place.
         """
         longitude, north = self.place(column, row)
-        zone = min(int((longitude + 180) // 6) + 1, 60)
-        utm = f"EPSG:{(32600 if north >= 0 else 32700) + zone}"
+        utm = utm_zone(longitude, north)
         pixels = np.array([[column, row], [column + 8, row], [column, row + 8]], dtype=float)
         origin, right, below = reproject(self.crs, utm, self.to_map(pixels))
         return float(np.hypot(*(right - origin)) / 8), float(np.hypot(*(below - origin)) / 8)

@@ -35,10 +35,10 @@ from __future__ import annotations
 
 from .nodata import Piece, collar, declared, empty, frame, in_small, within
 from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
-from .refusals import flat_position, no_position, not_of_the_earth, out_of_bounds
+from .positions import flat_position, no_position, not_of_the_earth, out_of_bounds
 from .rgb import choose_bands, read_resampled, read_rgb
 from .sidecars import image_digest
-from .systems import crs_name, crs_title, reproject
+from .systems import crs_name, crs_title, reproject, utm_zone
 from .turning import turn_of
 from .writing import Layer, write_cog, write_geotiff
 
@@ -66,6 +66,7 @@ __all__ = [
     "read_rgb",
     "reproject",
     "turn_of",
+    "utm_zone",
     "within",
     "write_cog",
     "write_geotiff",
