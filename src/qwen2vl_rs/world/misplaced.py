@@ -93,7 +93,7 @@ def _fit(
                 f"if that is their system, say so: {_ASSIGN.format(_named(system))}",
             )
         if _meet(swapped, there):
-            what = (
+            first = (
                 "latitude stands before longitude" if _in_degrees(system) else "y stands before x"
             )
             return f"its axes are swapped: {first}", _SWAP.format(_named(system))
