@@ -347,14 +347,20 @@ def test_a_scene_changed_in_place_is_another(small_base, tmp_path, capsys):
     facts = path.stat()
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + 10**9))  # copied: the same scene
     assert ask_map(small_base, tmp_path / "m", *words) == 0
-    data = bytearray(path.read_bytes())
+    first = path.read_bytes()
+    data = bytearray(first)
     data[-100:] = bytes(100)
     path.write_bytes(data)
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert path.stat().st_size == facts.st_size
     assert ask_map(small_base, tmp_path / "m", *words) == 1
     assert "holds a map of another scene" in capsys.readouterr().err
+    data[-100:] = first[-100:]
+    path.write_bytes(data)
     path.with_name("s.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")  # decides nothing
+    assert ask_map(small_base, tmp_path / "m", *words) == 0
+    pam(path, "<NoDataValue>7</NoDataValue>")
+    assert ask_map(small_base, tmp_path / "m", *words) == 1
 
 
 def test_large_scenes_are_known_by_samples(tmp_path):
@@ -501,19 +507,6 @@ def write_vectors(path, rings, columns, **options):
 def generate(image, vectors, out, *more):
     words = ["--image", image, "--vectors", vectors, "--workers", 1, "--questions", 8, "-o", out]
     return main(["generate", *map(str, words), *more])
-
-
-def answers(folder):
-    """How many buildings there are, by the kind that is asked about."""
-    found = {}
-    for path in folder.glob("*_questions.json"):
-        other = path.with_name(path.name.replace("questions", "answers"))
-        texts = {a["id"]: a["answer"] for a in json.loads(other.read_text())["answers"]
-                 if a["active"]}  # fmt: skip
-        for one in json.loads(path.read_text())["questions"]:
-            if one["active"] and one["type"] == "presence":
-                found[one["question"]] = texts[one["id"]]
-    return found
 
 
 @pytest.mark.parametrize("tags", [
