@@ -562,6 +562,16 @@ def test_vectors_beside_their_image_say_why(image, tmp_path, capsys, name, crs, 
     assert (hint == "-a_srs EPSG:4326") == ("EPSG:4326 OUT" in err and "axisswap" not in err)
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+def test_what_is_no_number_is_wrong_usage(image, small_base, tmp_path, capsys, number):
+    for option in ("--resolution", "--overlap"):
+        assert ask_map(small_base, tmp_path / "m", image, "Is it?", option, number) == 2
+    words = ["generate", "--synthetic", "1", "--resolution", number, "-o", str(tmp_path / "o")]
+    assert main(words) == 2
+    assert "Invalid value for '--resolution'" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize("split", ["nan,1,0", "inf,-inf,1", "0.5", "a,b"])
 def test_shares_that_are_none(image, tmp_path, capsys, split):
     vectors = write_vectors(tmp_path / "v.gpkg", [in_degrees(HOUSES[0])], {"building": ["yes"]})

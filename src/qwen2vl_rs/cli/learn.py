@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import console
-from .common import FILE, interruptible, needs_training, option
+from .common import FILE, Number, interruptible, needs_training, option
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -112,7 +112,7 @@ def train(config: Path | None, resume: bool, as_json: bool, **options: Any) -> N
     help="Of --endpoint: requests at a time.",
 )  # fmt: skip
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), metavar="N",
+    "--rate", type=Number(0, min_open=True), metavar="N",
     help="Of --endpoint: most requests a second.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")

@@ -11,7 +11,7 @@ import click
 
 from ..console import warn
 from ..errors import ImageError, Qwen2VLRSError, RunError
-from .common import FILE, needs_training
+from .common import FILE, Number, needs_training
 
 if TYPE_CHECKING:
     from ..geo.mapper import Mapped
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     help="Side of a window.  [default: of the images the model was trained on, else 256]",
 )  # fmt: skip
 @click.option(
-    "--resolution", type=click.FloatRange(0, min_open=True), metavar="METRES",
+    "--resolution", type=Number(0, min_open=True), metavar="METRES",
     help="Ground under a pixel of a window.  [default: likewise, else the scene's own]",
 )  # fmt: skip
 @click.option(
-    "--overlap", type=click.FloatRange(0, 0.95), default=0.0, show_default=True,
+    "--overlap", type=Number(0, 0.95), default=0.0, show_default=True,
     help="Share of a window that the next one shows too.",
 )  # fmt: skip
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
