@@ -47,7 +47,11 @@ what the file declares by a nodata value, a mask or an alpha band; NaN, infinity
 floats (from 1e30 on, such as −3.4e38). Where a file declares nothing, a collar is no data too:
 pixels that are exactly 0 in all shown bands, joined side by side with the edge of the image, and
 together at least 1 % of it. Black water or night at the edge of an image stays data where the file
-declares anything, such as a mask without gaps. An image is resized to the nearest multiple of 28
+declares anything, such as a mask without gaps. Masks may also lie beside the file (`scene.tif.msk`), and
+nodata values in `scene.tif.aux.xml`, as GDAL and QGIS write them; nothing else beside a file is
+read. An image whose geotransform is stored with south up, mirrored, or with rows and columns
+swapped is shown with north up and unmirrored, in training, evaluation and use; one that lies
+askew, or does not say where it lies, is shown as stored. An image is resized to the nearest multiple of 28
 pixels on each side, and only enlarged or reduced when it has fewer than `view.min_pixels` or more
 than `view.max_pixels` pixels. All of this stands in `qwen2vl_rs.json` beside every checkpoint, and
 is used again when the checkpoint is asked.

@@ -573,15 +573,17 @@ def test_name_that_is_not_utf8_is_refused_in_words(tmp_path):
     caught.value.message.encode()  # can be printed
 
 
-def test_nothing_beside_the_image_is_read_or_written(tmp_path):
+def test_nothing_else_beside_the_image_is_read_and_nothing_written(tmp_path):
     values = noise()
     path = write(tmp_path / "a.tif", values)
     (tmp_path / "a.tif.aux.xml").write_text(
-        '<PAMDataset><PAMRasterBand band="1"><NoDataValue>7</NoDataValue></PAMRasterBand>'
-        "</PAMDataset>"
+        "<PAMDataset><SRS>EPSG:32631</SRS><GeoTransform>9, 1, 0, 9, 0, 1</GeoTransform>"
+        '<Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">/vsicurl/http://a.invalid/b.tif</MDI>'
+        '</Metadata><PAMRasterBand band="1"><NoDataValue>7</NoDataValue>'
+        "<ColorInterp>Blue</ColorInterp></PAMRasterBand></PAMDataset>"
     )
-    (tmp_path / "a.tif.msk").write_bytes(b"broken")
     (tmp_path / "a.tif.ovr").write_bytes(b"broken")
+    (tmp_path / "a.tfw").write_text("1\n0\n0\n1\n5\n5\n")
     before = set(tmp_path.iterdir())
     values16 = write(tmp_path / "b.tif", noise(dtype=np.uint16))
     assert_array_equal(read_rgb(path, RULE), channels_last(values))

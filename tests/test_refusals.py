@@ -72,8 +72,8 @@ def coefficients():
     [
         ({"gcps": control_points(), **NOWHERE}, "ground control points only (4)", "gdalwarp -t_s"),
         ({"rpcs": coefficients(), **NOWHERE}, "RPC", "gdalwarp -rpc"),
-        (NOWHERE, "no coordinate reference system and no position", "-a_srs EPSG:32631 -a_ullr"),
-        ({"crs": None}, "no coordinate reference system", "gdal_translate -a_srs EPSG:32631 IN"),
+        (NOWHERE, "no coordinate reference system and no position", "-a_srs EPSG:… -a_ullr"),
+        ({"crs": None}, "no coordinate reference system", "gdal_translate -a_srs EPSG:… IN"),
         ({"transform": None}, "no position", "gdal_translate -a_ullr LEFT"),
         ({"transform": Affine(1, 0, 5e5, 0, 0, 5e6)}, "no size on the ground", "-a_ullr"),
         ({"crs": LOCAL}, "'site grid' is neither projected nor geographic", "gdalwarp"),
@@ -93,8 +93,8 @@ def test_what_does_not_say_where_it_lies(tmp_path, options, said, hint):
 @pytest.mark.parametrize(
     ("name", "options", "hint"),
     [
-        ("a.tfw", NOWHERE, "gdal_translate -a_srs EPSG:32631 IN"),
-        ("a.TFW", NOWHERE, "gdal_translate -a_srs EPSG:32631 IN"),
+        ("a.tfw", NOWHERE, "gdal_translate -a_srs EPSG:… IN"),
+        ("a.TFW", NOWHERE, "gdal_translate -a_srs EPSG:… IN"),
         ("a.wld", {"transform": None}, "gdal_translate IN OUT.tif"),
         ("a.tif.aux.xml", NOWHERE, "gdal_translate IN OUT.tif"),
         ("a_RPC.TXT", NOWHERE, "gdalwarp -rpc"),
@@ -127,9 +127,10 @@ def test_what_lies_beside_it_is_named(tmp_path, name, options, hint):
 def test_places_that_are_taken(tmp_path, options):
     path = write(tmp_path / "a.tif", **options)
     with open_scene(path, ImageRule()) as scene:
-        assert scene.reference.transform == pytest.approx(
-            tuple(options.get("transform", from_origin(5e5, 5.6e6, 1, 1)))[:6]
-        )
+        stored = options.get("transform", from_origin(5e5, 5.6e6, 1, 1))
+        if stored.b == 0 and stored.e > 0:  # south up: shown with north up
+            stored = stored * Affine(1, 0, 0, 0, -1, scene.height)
+        assert scene.reference.transform == pytest.approx(tuple(stored)[:6])
         assert all(0 < size < 2e5 for size in scene.reference.pixel_size(20, 16))
         assert scene.read(0, 0, 40, 32)[1] == 1.0
 

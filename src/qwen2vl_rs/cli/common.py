@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import os
 import re
 import shlex
@@ -18,6 +19,19 @@ import click
 from ..errors import Qwen2VLRSError
 
 FILE = click.Path(path_type=Path)
+
+
+class Number(click.FloatRange):
+    """A number within limits; ``nan`` and ``inf``, which Python reads as numbers, are none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number; a usage error where it is none."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 class Commands(click.Group):

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import console
-from .common import FILE, device_option, interruptible, needs_training, option, same_command
+from .common import (
+    FILE,
+    Number,
+    device_option,
+    interruptible,
+    needs_training,
+    option,
+    same_command,
+)
 from .early import require_model, require_questions, require_run, require_training
 
 if TYPE_CHECKING:
@@ -126,7 +134,7 @@ def train(
     help="Of --endpoint: requests at a time.",
 )  # fmt: skip
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), metavar="N",
+    "--rate", type=Number(0, min_open=True), metavar="N",
     help="Of --endpoint: most requests a second.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .. import console
-from .common import FILE, interruptible, option, same_command
+from .common import FILE, Number, interruptible, option, same_command
 
 
 @click.command()
@@ -37,7 +37,11 @@ from .common import FILE, interruptible, option, same_command
     "--tile", type=click.IntRange(min=64, max=2048), default=256, show_default=True,
     help="Side of the images in pixels.",
 )  # fmt: skip
-@click.option("--resolution", type=float, help="Of scenes, metres per pixel.  [default: varied]")
+@click.option(
+    "--resolution",
+    type=Number(0, min_open=True),
+    help="Of scenes, metres per pixel.  [default: varied]",
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @click.option(
     "-o", "--output", type=FILE, default=Path("rsvqa-world"), show_default=True,

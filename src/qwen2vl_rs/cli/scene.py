@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import FILE, device_option, interruptible, needs_training, same_command
+from ..console import warn
+from ..errors import ImageError, Qwen2VLRSError, RunError
+from .common import FILE, Number, device_option, interruptible, needs_training, same_command
 from .early import require_model
 
 if TYPE_CHECKING:
@@ -28,11 +30,11 @@ if TYPE_CHECKING:
     help="Side of a window.  [default: of the images the model was trained on, else 256]",
 )  # fmt: skip
 @click.option(
-    "--resolution", type=click.FloatRange(0, min_open=True), metavar="METRES",
+    "--resolution", type=Number(0, min_open=True), metavar="METRES",
     help="Ground under a pixel of a window.  [default: likewise, else the scene's own]",
 )  # fmt: skip
 @click.option(
-    "--overlap", type=click.FloatRange(0, 0.95), default=0.0, show_default=True,
+    "--overlap", type=Number(0, 0.95), default=0.0, show_default=True,
     help="Share of a window that the next one shows too.",
 )  # fmt: skip
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
@@ -77,23 +79,26 @@ def map_(
     from ..report.mapped import write_page
 
     session = Session.open(model, base)
-    made = []
+    made: list[dict[str, Any]] = []
     for scene, folder in _folders(scenes, output).items():
         request = MapRequest(Path(scene), questions, folder, tile, resolution, overlap)
-        with interruptible(same_command(f"the answers so far, in {folder}")):
-            done = make_map(session, request)
+        try:
+            with interruptible(same_command(f"the answers so far, in {folder}")):
+                done = make_map(session, request)
+        except (ImageError, RunError) as error:
+            made.append(_without(scene, error, alone=len(scenes) == 1))
+            continue
         write_page(folder / "map.html", done, Path(scene).name, lang)
-        files = [str(folder / name) for name in ("map.tif", "windows.gpkg", "map.html")]
-        facts = {**_facts(done), "files": files}
-        made.append({"scene": scene, **facts} if len(scenes) > 1 else facts)
+        made.append({"scene": scene, **_facts(done, folder)})
         if not as_json:
-            click.echo("\n".join(files))
+            click.echo("\n".join(made[-1]["files"]))
     if as_json:
-        click.echo(to_json(made if len(scenes) > 1 else made[0], indent=2))
+        click.echo(to_json(made if len(made) > 1 else made[0], indent=2))
+    _refuse_without(made)
 
 
-def _facts(done: Mapped) -> dict[str, Any]:
-    """What was done, for programs."""
+def _facts(done: Mapped, folder: Path) -> dict[str, Any]:
+    """What was done with a scene, as JSON."""
     return {
         "windows": len(done.grid),
         "asked": done.asked,
@@ -103,7 +108,31 @@ def _facts(done: Mapped) -> dict[str, Any]:
         "metres_per_pixel": done.grid.resolution,
         "shared": round(done.grid.shared, 4),
         "questions": done.questions,
+        "files": [str(folder / name) for name in ("map.tif", "windows.gpkg", "map.html")],
     }
+
+
+def _without(scene: str, error: Qwen2VLRSError, *, alone: bool) -> dict[str, Any]:
+    """Say why a scene has no map; one of several does not keep the others from theirs.
+
+    Raises:
+        Qwen2VLRSError: the scene is the only one.
+    """
+    if alone:
+        raise error
+    said = error.message if scene in error.message else f"{scene}: {error.message}"
+    warn(f"no map: {said}" + (f"\nhint: {error.hint}" if error.hint else ""))
+    return {"scene": scene, "error": said, "hint": error.hint}
+
+
+def _refuse_without(made: Sequence[dict[str, Any]]) -> None:
+    failed = [one["scene"] for one in made if "error" in one]
+    if failed:
+        raise RunError(
+            f"{len(failed):,} of {len(made):,} scenes have no map: {', '.join(failed)}",
+            hint="why stands above; mend them or leave them out, then run the same command again: "
+            "it asks only what is missing",
+        )
 
 
 def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:

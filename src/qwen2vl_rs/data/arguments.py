@@ -15,8 +15,11 @@ from pathlib import Path
 from ..errors import DataError, ImageError
 from .raster import image_size
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp", ".gif")
-"""Endings of image files: those taken from a folder, and those that no question has."""
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp")
+"""Endings of image files that are read: those taken from a folder."""
+
+# Endings that no question has; of formats that are not read too, which is then said.
+_ENDINGS = (*SUFFIXES, ".gif", ".vrt", ".img", ".hdf", ".h5", ".nc", ".heic", ".avif", ".jxl")
 
 # What no question looks like: /a/b, ./a, ~/a, a/*, a/
 _PATH = re.compile(r"(?:/|\.{1,2}/|~/)\S*|\S*/\S*\*\S*|[!-~]+/")
@@ -55,7 +58,7 @@ def _images(word: str) -> Sequence[str] | None:
     if os.path.exists(word):
         return [_checked(word)]
     suffix = os.path.splitext(word)[1].lower()
-    if not (suffix in SUFFIXES or _PATH.fullmatch(word)):
+    if not (suffix in _ENDINGS or _PATH.fullmatch(word)):
         return None
     if glob.has_magic(word):
         if matched := sorted(glob.glob(word)):

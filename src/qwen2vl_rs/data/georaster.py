@@ -34,6 +34,8 @@ from .raster import (
     out_of_bounds,
     read_resampled,
     reproject,
+    turn_of,
+    utm_zone,
     within,
 )
 
@@ -83,8 +85,7 @@ class Georeference:
         Measured in the UTM zone of the place.
         """
         longitude, north = self.place(column, row)
-        zone = min(int((longitude + 180) // 6) + 1, 60)
-        utm = f"EPSG:{(32600 if north >= 0 else 32700) + zone}"
+        utm = utm_zone(longitude, north)
         pixels = np.array([[column, row], [column + 8, row], [column, row + 8]], dtype=float)
         origin, right, below = reproject(self.crs, utm, self.to_map(pixels))
         return float(np.hypot(*(right - origin)) / 8), float(np.hypot(*(below - origin)) / 8)
@@ -92,6 +93,8 @@ class Georeference:
 
 class LargeImage:
     """A georeferenced image read in pieces, see `open_scene`.
+
+    Pieces are counted in the image as shown: turned to have north up, see `raster.turning`.
 
     Attributes:
         width, height: in pixels.
@@ -101,7 +104,10 @@ class LargeImage:
     def __init__(
         self, source: Any, path: str | os.PathLike[str], rule: ImageRule, reference: Georeference
     ) -> None:
-        self.width, self.height, self.reference = int(source.width), int(source.height), reference
+        self._turn = turn_of(source)
+        self.width, self.height = self._turn.width, self._turn.height
+        transform = self._turn.transform(reference.transform)
+        self.reference = Georeference(reference.crs, transform)
         self._source, self._rule = source, rule
         self._bands = choose_bands(source, path, rule)
         if source.colorinterp[self._bands[0] - 1].name == "palette":
@@ -115,7 +121,7 @@ class LargeImage:
     @cached_property
     def _in_small(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """The whole scene in small, and what it declares of it; (band, row, column)."""
-        shape = (3, *in_small(self.height, self.width))
+        shape = (3, *in_small(*self._source.shape))
         values = self._source.read(self._bands, out_shape=shape)
         return values, declared(self._source, self._bands, out_shape=shape)
 
@@ -123,7 +129,7 @@ class LargeImage:
     def _frame(self) -> NDArray[np.bool_] | None:
         """The collar of the scene in small, (row, column)."""
         values, valid = self._in_small
-        return frame(empty(values), self.height, self.width) if valid is None else None
+        return frame(empty(values), *self._source.shape) if valid is None else None
 
     @cached_property
     def _look(self) -> ImageRule:
@@ -149,10 +155,11 @@ class LargeImage:
         Returns:
             Array (height, width, 3), and a number 0..1.
         """
-        window = ((row, row + height), (column, column + width))
+        left, top, across, down = map(int, self._turn.stored((column, row, width, height)))
+        window = ((top, top + down), (left, left + across))
         values = self._source.read(self._bands, window=window)  # (band, row, column)
         valid = declared(self._source, self._bands, window=window)
-        return self._colours(values, valid, (column, row, width, height))
+        return self._colours(values, valid, (left, top, across, down))
 
     def resampled(
         self, column: float, row: float, width: float, height: float, side: int
@@ -162,7 +169,7 @@ class LargeImage:
         Smaller pictures of the file (overviews) are used where it has them.
 
         Returns:
-            Array (side, side, 3), and the share of it that holds data.
+            Array (side, side, 3), and the share of its part inside the image that holds data.
         """
         left, top = max(0.0, column), max(0.0, row)
         right = min(float(self.width), column + width)
@@ -172,21 +179,26 @@ class LargeImage:
         rgb = np.zeros((side, side, 3), dtype=np.uint8)
         if x1 <= x0 or y1 <= y0:
             return rgb, 0.0
-        piece = (left, top, right - left, bottom - top)
-        shown = read_resampled(self._source, self._bands, piece, (y1 - y0, x1 - x0))
+        piece = self._turn.stored((left, top, right - left, bottom - top))
+        size = (x1 - x0, y1 - y0) if self._turn.swapped else (y1 - y0, x1 - x0)
+        shown = read_resampled(self._source, self._bands, piece, size)
         inside, share = self._colours(*shown, piece)
         rgb[y0:y1, x0:x1] = inside
-        return rgb, share * (x1 - x0) * (y1 - y0) / side**2
+        return rgb, share
 
     def _colours(
         self, values: NDArray[Any], valid: NDArray[np.bool_] | None, piece: Piece
     ) -> tuple[NDArray[np.uint8], float]:
-        """Values and their validity (band, row, column) as colours, and the share with data."""
+        """Stored values and their validity (band, row, column) as shown, and the share with data.
+
+        ``piece`` is counted in the image as stored.
+        """
         filled = measured(values).all(axis=0)
         if valid is not None:
             filled &= valid.any(axis=0)
         elif self._frame is not None:
-            hidden = within(self._frame, empty(values), self.height, self.width, piece)
+            height, width = self._source.shape
+            hidden = within(self._frame, empty(values), height, width, piece)
             filled &= ~hidden
             valid = np.broadcast_to(~hidden, values.shape)
         if values.dtype == np.uint8:
@@ -194,7 +206,7 @@ class LargeImage:
         else:
             planes = stretch(values, valid, self._look)
         rgb = np.ascontiguousarray(np.moveaxis(planes, 0, 2))  # → (row, column, channel)
-        return rgb, float(filled.mean())
+        return self._turn.apply(rgb), float(filled.mean())
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..console import Progress, say
 from ..data.georaster import LargeImage, open_scene
+from ..data.raster import image_digest
 from ..errors import ImageError, RunError
 from ..files import appending, atomic_write, run_lock
 from ..jsonl import read_jsonl, to_line
@@ -27,6 +28,7 @@ from .values import Band, band
 from .windows import LEAST_DATA, Grid, lay_grid, pieces
 
 SIDE = 256  # pixels of a window where the model does not say what it was trained on
+WHOLE = 4 * 2**30  # bytes of a scene that are read for its digest: some ten seconds
 _PREVIEW = 1200  # pixels of the longer side
 
 Line = dict[str, Any]  # of windows.jsonl: the window's number, and its replies or why it has none
@@ -161,9 +163,8 @@ def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
 
 def _key(session: Session, request: MapRequest, grid: Grid) -> str:
     """Digest of all that decides the answers."""
-    facts = request.scene.stat()
     parts = [session.digest, session.view.model_dump_json(), repr(grid), repr(request.questions)]
-    parts.append(f"{facts.st_size} {facts.st_mtime_ns}")
+    parts.append(image_digest(request.scene, WHOLE))
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -114,7 +114,8 @@ def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: fl
     own = scene.reference.pixel_size(scene.width / 2, scene.height / 2)
     resolution = resolution or sum(own) / 2
     across, down = (side * resolution / size for size in own)
-    if scene.width < across * LEAST_DATA or scene.height < down * LEAST_DATA:
+    # less than a pixel comes from rounding
+    if scene.width <= across * LEAST_DATA - 1 or scene.height <= down * LEAST_DATA - 1:
         raise ImageError(
             f"the scene of {scene.width} × {scene.height} pixels is smaller than half a window: "
             f"{across:,.0f} × {down:,.0f} of them",

@@ -24,9 +24,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 )
 
 from ..config import ImageRule, ViewConfig
-from ..data.raster import image_size, read_rgb
+from ..data.raster import image_digest, image_size, read_rgb
 from ..errors import ImageError, ModelError
-from ..files import sha256
 from .folder import FETCH, PREPROCESSOR, Files, first_line
 from .tree import Ints
 
@@ -138,7 +137,7 @@ class UnchangedImages(ImageReader):
             ImageError: it cannot be used, or is another by now.
         """
         pixels = self.cut(read_rgb(path, self.rule))
-        if sha256(Path(path)) != self.digests[str(path)]:
+        if image_digest(path) != self.digests[str(path)]:
             raise changed([str(path)])
         return pixels
 

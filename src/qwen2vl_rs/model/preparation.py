@@ -11,7 +11,7 @@ from typing import Any
 from ..config import Config, load_config
 from ..console import Progress, counted, say, warn
 from ..data.places import moved, place
-from ..data.raster import image_size
+from ..data.raster import image_digest, image_size
 from ..data.sources import read_samples
 from ..data.split import leak, limit_by_image, split_by_image, split_by_question
 from ..data.tables import write_conversations
@@ -23,7 +23,6 @@ from ..files import (
     is_there,
     read_json,
     set_aside,
-    sha256,
     write_json,
 )
 from ..records import Sample
@@ -260,7 +259,7 @@ def check_images(
     with Progress("checking images", len(images), "images") as progress:
         for image in images:
             image_size(Path(image))
-            digests[image] = sha256(Path(image))
+            digests[image] = image_digest(image)
             progress.advance()
     before = (read_json(known) if resume else None) or {}
     if folder is not None:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from ..console import Progress, say
-from ..files import appending, atomic_write, is_there, sha256, unreadable
+from ..data.raster import image_digest
+from ..files import appending, atomic_write, is_there, unreadable
 from ..jsonl import read_jsonl
 from .ahead import ahead
 from .finite import require_finite_features
@@ -167,7 +168,7 @@ def _fill(
         f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
     ).hexdigest()
     known = _recover(index, data, dtype.itemsize)
-    keys = {path: f"{rule[:16]}-{sha256(Path(path))}" for path in grids}
+    keys = {path: f"{rule[:16]}-{image_digest(path)}" for path in grids}
     paths = list(grids)
     # which images share a pass follows from the list alone, so that a resumed call gets the same
     passes = [

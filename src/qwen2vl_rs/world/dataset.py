@@ -21,6 +21,7 @@ from .questions import Question
 
 SPLITS = ("train", "val", "test")
 BESIDE = "tiles beside those of another split"
+_FEW, _TRIES = 2000, 24  # tiles up to which other choices are tried, and how many for each side
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ def parse_split(text: str) -> tuple[float, ...]:
         shares = tuple(float(part) for part in text.split(","))
     except ValueError:
         shares = ()
-    if len(shares) not in (2, 3) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    # NaN is in no order: it must not pass
+    if len(shares) not in (2, 3) or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
         raise ConfigError(
             f"{text!r} are no shares of train, val and test",
             hint="give numbers that add to 1, e.g. --split 0.8,0.1,0.1",
@@ -86,7 +88,8 @@ def assign(
     """The split of each picture, so that no two splits meet.
 
     Tiles of one source are taken in square blocks. Where blocks of two splits touch, the tiles
-    of the larger split that touch the other are left out.
+    of the larger split that touch the other are left out. Where that leaves a split empty, other
+    blocks and other choices are tried, so that with few tiles the largest is not the empty one.
 
     Args:
         regions: (source, row, column) of each picture.
@@ -99,12 +102,43 @@ def assign(
     """
     sides = [(4, 8), (3, 8), (2, 8), (4, 3), (3, 3), (2, 3)]  # of blocks, and fewest blocks
     block = next((side for side, least in sides if len(_blocks(regions, side)) >= least), 1)
+    # those of the largest share first: a split that comes too late gets nothing
+    wanted = sorted((s for s, share in zip(SPLITS, shares, strict=True) if share),
+                    key=lambda s: -shares[SPLITS.index(s)])  # fmt: skip
+    best: list[str | None] = _choose(regions, shares, wanted, block, [seed, 7])
+    if not set(wanted) <= set(best) and len(regions) <= _FEW:
+        tries = [
+            _choose(regions, shares, wanted, side, [seed, 7, n])
+            for side in range(block, 0, -1) for n in range(_TRIES)
+        ]  # fmt: skip
+        best = max([best, *tries], key=lambda found: _worth(found, shares, wanted))
+    if left_out := best.count(None):
+        counts[BESIDE] += left_out
+    return best
+
+
+def _worth(
+    found: Sequence[str | None], shares: Sequence[float], wanted: Sequence[str]
+) -> tuple[bool, int, float, int]:
+    """How good a choice is: the largest split not empty, few empty ones, sizes as wanted."""
+    sizes = [found.count(split) for split in wanted]
+    even = min(n / shares[SPLITS.index(split)] for n, split in zip(sizes, wanted, strict=True))
+    return sizes[0] > 0, sum(map(bool, sizes)), even, sum(sizes)
+
+
+def _choose(
+    regions: Sequence[tuple[int, int, int]],
+    shares: Sequence[float],
+    wanted: Sequence[str],
+    block: int,
+    seed: Sequence[int],
+) -> list[str | None]:  # fmt: skip
+    """One choice as `assign` describes, in blocks of a side; ``wanted`` by share."""
     blocks = _blocks(regions, block)
-    order = np.random.default_rng([seed, 7]).permutation(len(blocks)).tolist()
+    order = np.random.default_rng(seed).permutation(len(blocks)).tolist()
     names = sorted(blocks)
     total, taken = len(regions), dict.fromkeys(SPLITS, 0)
     where: dict[tuple[int, int, int], str] = {}
-    wanted = [s for s, share in zip(SPLITS, shares, strict=True) if share]
     for n, k in enumerate(order):
         # each split gets a block; then always the one that lacks most
         split = wanted[n] if n < len(wanted) else max(
@@ -117,7 +151,6 @@ def assign(
     for region in regions:
         others = {where.get(n) for n in _neighbours(region)} - {None, where[region]}
         if any((rank[str(o)], str(o)) < (rank[where[region]], where[region]) for o in others):
-            counts[BESIDE] += 1
             result.append(None)
         else:
             result.append(where[region])

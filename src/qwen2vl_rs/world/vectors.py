@@ -31,6 +31,7 @@ from ..data.raster import reproject
 from ..errors import DataError
 from .elements import COVER_KEYS, KEYS, Element, Layer, breadth, classify, road_width, unseen
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
+from .misplaced import around, system_of, why_elsewhere
 from .relations import relations
 
 NO_TAGS = "without a tag that RSVQA knows"
@@ -153,6 +154,7 @@ def _read(
     kinds: list[tuple[Layer, str, float]] = []
     columns: list[str] = []
     total = 0
+    layers: list[tuple[str, str]] = []
     try:
         for name, geometry in list_layers(file):
             if geometry is None or "Point" in geometry:
@@ -164,7 +166,12 @@ def _read(
                 counts[INCOMPLETE] += _incomplete(file, legacy)
             tagged = [c for c in info["fields"].tolist() if _is_known(c) or c in _OTHERS]
             if any(map(_is_tag, tagged)):
-                crs = _crs(path, name, info["crs"])
+                if not (crs := info["crs"]):
+                    raise DataError(
+                        f"{path}: layer {name!r} has no coordinate reference system",
+                        hint=system_of(file, name, reference, width, height),
+                    )
+                layers.append((name, crs))
                 wkb, tags = _read_layer(file, name, tagged, crs, reference, width, height, counts)
                 shape, kind = _elements(wkb, tags, crs, reference, legacy, counts)
                 shapes.append(shape)
@@ -177,13 +184,21 @@ def _read(
         ) from error
     found = Vectors(np.concatenate(shapes) if shapes else np.array([]), kinds, reference, counts)
     _require(path, found, total, columns)
+    if not found.kinds:
+        cause = why_elsewhere(file, layers, reference, width, height)
+        raise DataError(
+            f"{path}: none of its features lies in the image" + (f": {cause[0]}" if cause else ""),
+            hint=cause[1]
+            if cause
+            else "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
+        )
     return found
 
 
 def _require(
     path: str | os.PathLike[str], found: Vectors, total: int, columns: Sequence[str]
 ) -> None:
-    """Say why nothing was found."""
+    """Say why nothing was found, if not for the place."""
     if found.kinds:
         return
     if not total:
@@ -194,19 +209,6 @@ def _require(
     if any(found.counts[why] for why in (NO_TAGS, NO_SHAPE, UNSEEN, ABSENT, BAD_TAGS)):
         reasons = "; ".join(f"{n:,} {reason}" for reason, n in found.counts.items() if n)
         raise DataError(f"{path}: nothing in the image can be used: {reasons}", hint=_HINT_TAGS)
-    raise DataError(
-        f"{path}: none of its features lies in the image",
-        hint="do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
-    )
-
-
-def _crs(path: str | os.PathLike[str], layer: str, crs: str | None) -> str:
-    if not crs:
-        raise DataError(
-            f"{path}: layer {layer!r} has no coordinate reference system",
-            hint="say which it is: ogr2ogr -a_srs EPSG:4326 OUT.gpkg IN",
-        )
-    return crs
 
 
 def _read_layer(
@@ -214,16 +216,9 @@ def _read_layer(
     height: int, counts: Counter[str],
 ) -> tuple[NDArray[Any], list[dict[str, str]]]:  # fmt: skip
     """Geometries (WKB) and tags of the features near the image."""
-    at = np.linspace(0, 1, 21)
-    edge = np.concatenate([
-        np.column_stack([at * width, 0 * at]), np.column_stack([at * width, 0 * at + height]),
-        np.column_stack([0 * at, at * height]), np.column_stack([0 * at + width, at * height]),
-    ])  # fmt: skip
-    around = reproject(reference.crs, crs, reference.to_map(edge))
-    around = around[np.isfinite(around).all(axis=1)]
-    if not len(around):
+    bbox = around(reference, crs, width, height)
+    if bbox is None:
         return np.array([]), []
-    bbox = (*around.min(axis=0).tolist(), *around.max(axis=0).tolist())
     meta, _, geometry, values = read_raw(file, layer=layer, columns=columns, bbox=bbox)
     names = meta["fields"].tolist()
     return geometry, list(_tags(names, [v.tolist() for v in values], len(geometry), counts))
@@ -248,7 +243,7 @@ def _tags(
     for k in range(n):
         # a number that is missing is NaN, and not equal to itself
         tags = {
-            name: str(column[k]) for name, column in plain
+            name: _text(column[k]) for name, column in plain
             if column[k] not in (None, "") and column[k] == column[k]
         }  # fmt: skip
         for column in others:
@@ -271,11 +266,18 @@ def _several(text: str) -> dict[str, str]:
     text = text.strip()
     if text.startswith("{"):
         found = json.loads(text)
-        return {key: str(value) for key, value in found.items() if value not in (None, "")}
+        return {key: _text(value) for key, value in found.items() if value not in (None, "")}
     pairs = _HSTORE.findall(text)
     if text and not pairs:
         raise ValueError("neither HSTORE nor JSON")
-    return dict(pairs)
+    return {key: _text(value) for key, value in pairs}
+
+
+def _text(value: Any) -> str:
+    """A value as OpenStreetMap writes it: truth of GeoJSON and databases is ``yes`` and ``no``."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return {"true": "yes", "false": "no"}.get(str(value).lower(), str(value))
 
 
 def _incomplete(file: Path, legacy: bool) -> int:

@@ -6,10 +6,11 @@ model never sees one picture in training and another one in use.
 What happens to a file, in this order:
 
 1. Only plain local files are read, in the formats of `FORMATS`, recognised by their first bytes,
-   never by their name. Nothing beside the file is looked at (``.aux.xml``, ``.msk``, ``.ovr``,
-   world files) and nothing is written there. Of a file with several images the first is read.
-   Georeferencing is not read (but by `data.georaster`), and an EXIF orientation is ignored: the
-   rows and columns are those stored in the file.
+   never by their name. Of what lies beside the file a mask (``.msk``) and the nodata values in an
+   ``.aux.xml`` count, and nothing else (``.ovr``, world files); nothing is written there. Of a
+   file with several images the first is read.
+   An image whose transform lies along the axes of its reference system is turned to have north up,
+   see `turning`. All others are shown as stored; an EXIF orientation is ignored.
 2. Size limits are checked on the header, before any pixel is decoded.
 3. Three bands are chosen: `ImageRule.bands`, else the bands tagged red, green and blue, else the
    first three that are not alpha; a file of one or two such bands gives its first as grey. A
@@ -34,9 +35,11 @@ from __future__ import annotations
 
 from .nodata import Piece, collar, declared, empty, frame, in_small, within
 from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
-from .refusals import flat_position, no_position, not_of_the_earth, out_of_bounds
+from .positions import flat_position, no_position, not_of_the_earth, out_of_bounds
 from .rgb import choose_bands, read_resampled, read_rgb
-from .systems import crs_name, crs_title, reproject
+from .sidecars import image_digest
+from .systems import crs_name, crs_title, reproject, utm_zone
+from .turning import turn_of
 from .writing import Layer, write_cog, write_geotiff
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "empty",
     "flat_position",
     "frame",
+    "image_digest",
     "image_size",
     "in_small",
     "no_position",
@@ -61,6 +65,8 @@ __all__ = [
     "read_resampled",
     "read_rgb",
     "reproject",
+    "turn_of",
+    "utm_zone",
     "within",
     "write_cog",
     "write_geotiff",

@@ -18,6 +18,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from ...errors import ImageError
 from .refusals import animated, foreign_format, too_large_for_memory, unreadable
+from .sidecars import mask_beside, with_sidecars, wrong_mask
+from .turning import may_be_turned, turn_of
 from .units import check_units
 
 #: Longest side, in pixels.
@@ -49,8 +51,10 @@ FORMATS = (
 
 _NAMES = {driver: name for _, driver, name in FORMATS}
 GDAL_OPTIONS = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecar files
-    "GDAL_PAM_ENABLED": "NO",  # neither read nor write .aux.xml
+    # Nothing beside the file is looked at but what `sidecars` takes: GDAL would list the folder at
+    # each image, and follow names of further files, also in the network.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "NONE",  # parsing a CRS takes five times as long as reading a tile
     # GDAL's fast path for whole PNGs neither notices a cut file nor checks checksums: it returns
     # whatever was in memory for the missing rows.
@@ -60,13 +64,14 @@ _quiet = threading.Lock()
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height of an image file in pixels, from its header only.
+    """Width and height of an image as shown, in pixels, from its header only.
 
     Raises:
         ImageError: as `read_rgb`, as far as the header shows it.
     """
     with open_image(path) as source:
-        return source.width, source.height
+        turn = turn_of(source)
+        return turn.width, turn.height
 
 
 @contextmanager
@@ -91,16 +96,28 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
     # A Path is never taken for a URL or for one of rasterio's "zip+file:" names; an absolute one
     # is never taken for a GDAL prefix such as "GTIFF_RAW:".
     file = Path(os.path.abspath(path))
+    opened = file
     try:
-        with rasterio.Env(**{**GDAL_OPTIONS, **options}):
-            # without georeferencing rasterio warns at each file
-            with without(NotGeoreferencedWarning):
-                source = rasterio.open(file, driver=driver)
-            with source:
-                _check_header(source, path, in_pieces=bool(options))
-                yield source
+        with with_sidecars(file) as (opened, beside):
+            settings = {**GDAL_OPTIONS, **options, **beside}
+            if settings["GDAL_GEOREF_SOURCES"] == "NONE" and may_be_turned(file, driver):
+                settings["GDAL_GEOREF_SOURCES"] = "INTERNAL"
+            if beside:  # PAM counts as a source of positions, though ours holds none
+                settings["GDAL_GEOREF_SOURCES"] = f"{settings['GDAL_GEOREF_SOURCES']},PAM"
+            with rasterio.Env(**settings):
+                # without georeferencing rasterio warns at each file
+                with without(NotGeoreferencedWarning):
+                    source = rasterio.open(opened, driver=driver)
+                with source:
+                    _check_header(source, path, in_pieces=bool(options))
+                    if beside:
+                        _check_mask(source, file, opened)
+                    yield source
     except (RasterioError, CPLE_BaseError) as error:
         why = " ".join(str(error.__cause__ or error).split())
+        why = why.replace(str(opened.parent), str(file.parent))
+        if f"{file.name}.msk" in why:
+            raise wrong_mask(file, f"cannot be read: {why}") from error
         raise unreadable(path, _NAMES[driver], why) from error
     except MemoryError as error:
         raise too_large_for_memory(path) from error
@@ -146,6 +163,16 @@ def _driver(path: str | os.PathLike[str]) -> str:
                 )
             return driver
     raise foreign_format(path, head, ", ".join(_NAMES.values()))
+
+
+def _check_mask(source: Any, file: Path, opened: Path) -> None:
+    """Refuse a mask beside an image that is of another size."""
+    if mask_beside(file) is None:
+        return
+    mask = opened.with_name(f"{file.name}.msk")
+    with without(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
+        if found.shape != source.shape:
+            raise wrong_mask(file, f"is of another size: {found.width} × {found.height} pixels")
 
 
 def _check_header(source: Any, path: str | os.PathLike[str], in_pieces: bool) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
-from typing import Any
 
 from ...errors import ImageError
 
@@ -47,11 +45,6 @@ _CODEC = re.compile(r"missing codec (?:of code )?([\w-]+)")
 _UNSUPPORTED = re.compile(r"(?i)unsupported|not supported|not implemented|unhandled|cannot handle")
 _MEMORY = re.compile(r"(?i)out of memory|cannot allocate|not enough memory|malloc")
 _REWRITE = "rewrite it with a GDAL that has it: gdal_translate -co COMPRESS=DEFLATE IN OUT.tif"
-
-#: Files beside an image that say where it lies, by what is added to or replaces its ending.
-_WORLD = (".tfw", ".tifw", ".tiffw", ".wld", ".jgw", ".jpgw", ".pgw", ".pngw", ".j2w", ".jp2w",
-          ".bpw", ".bmpw")  # fmt: skip
-_RPC_FILES = ("_rpc.txt", "_RPC.TXT", ".rpb", ".RPB", "_rpc.xml", "_RPC.XML")
 
 
 def foreign_format(path: str | os.PathLike[str], head: bytes, names: str) -> ImageError:
@@ -104,82 +97,4 @@ def not_colours(path: str | os.PathLike[str], strange: str) -> ImageError:
     }
     return ImageError(
         f"{path}: its pixels are {strange}", hint=hints.get(strange, "convert the file to RGB")
-    )
-
-
-def no_position(path: str | os.PathLike[str], source: Any, *, placed: bool) -> ImageError:
-    """The refusal of an image that does not say where it lies, by what it has instead.
-
-    Args:
-        path: of the image.
-        source: the open image.
-        placed: whether it has a transform, and so lacks a reference system only.
-    """
-    where = f"{path}: not georeferenced: it has "
-    if source.gcps[0] and not placed:
-        return ImageError(
-            f"{where}ground control points only ({len(source.gcps[0])})",
-            hint="warp it by them: gdalwarp -t_srs EPSG:32631 -r bilinear IN OUT.tif",
-        )
-    if source.rpcs and not placed:
-        return ImageError(
-            f"{where}rational polynomial coefficients (RPC) only",
-            hint="orthorectify it: gdalwarp -rpc -to RPC_DEM=DEM.tif -t_srs EPSG:32631 IN OUT.tif",
-        )
-    missing = ["no coordinate reference system"] if source.crs is None else []
-    missing += [] if placed else ["no position"]
-    what = " and ".join(missing)
-    if beside := _beside(Path(path)):
-        return ImageError(
-            f"{where}{what} in itself; {beside.name} beside it is not read",
-            hint=_take_in(beside, with_system=source.crs is None),
-        )
-    system = " -a_srs EPSG:32631" if source.crs is None else ""
-    corners = "" if placed else " -a_ullr LEFT TOP RIGHT BOTTOM"
-    return ImageError(f"{where}{what}", hint=f"say it: gdal_translate{system}{corners} IN OUT.tif")
-
-
-def _beside(path: Path) -> Path | None:
-    """A file beside an image that says where it lies."""
-    names = [f"{path.name}.aux.xml"]
-    for end in _WORLD:
-        names += [f"{path.stem}{end}", f"{path.stem}{end.upper()}"]
-    names += [f"{path.stem}{end}" for end in _RPC_FILES]
-    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
-
-
-def _take_in(beside: Path, *, with_system: bool) -> str:
-    if beside.name.endswith(_RPC_FILES):
-        return "orthorectify it: gdalwarp -rpc -to RPC_DEM=DEM.tif -t_srs EPSG:32631 IN OUT.tif"
-    told = with_system and not beside.name.endswith(".aux.xml")
-    system = " -a_srs EPSG:32631" if told else ""
-    return f"take it into the file: gdal_translate{system} IN OUT.tif"
-
-
-def flat_position(path: str | os.PathLike[str]) -> ImageError:
-    """The refusal of a transform that lays all pixels on a line or a point, or nowhere."""
-    return ImageError(
-        f"{path}: not georeferenced: its pixels have no size on the ground (its transform is "
-        "singular)",
-        hint="say its corners: gdal_translate -a_ullr LEFT TOP RIGHT BOTTOM IN OUT.tif",
-    )
-
-
-def not_of_the_earth(path: str | os.PathLike[str], name: str) -> ImageError:
-    """The refusal of a local, geocentric or vertical system."""
-    return ImageError(
-        f"{path}: its coordinate reference system {name!r} is neither projected nor geographic, so "
-        "that it is not known where on Earth it lies",
-        hint="say in which system its coordinates truly are: gdal_translate -a_srs EPSG:… IN "
-        "OUT.tif; or tie it by control points (-gcp) and gdalwarp",
-    )
-
-
-def out_of_bounds(path: str | os.PathLike[str], name: str, x: float, y: float) -> ImageError:
-    """The refusal of coordinates that the system cannot have."""
-    return ImageError(
-        f"{path}: its middle, {x:,.6g} {y:,.6g}, does not exist in its coordinate reference "
-        f"system {name[:60]}",
-        hint="compare gdalinfo IN; where the system is the wrong one: gdal_translate -a_srs EPSG:… "
-        "IN OUT.tif",
     )

@@ -17,6 +17,7 @@ from ..pixels import eight_bit, expand_palette, stretch
 from .nodata import declared, empty, whole
 from .opening import open_image
 from .refusals import AGAIN, not_colours
+from .turning import turn_of
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 #: Colour spaces of bands, and of files that GDAL converts to RGB without their colour profile.
@@ -43,6 +44,7 @@ def read_rgb(path: str | os.PathLike[str], rule: ImageRule) -> NDArray[np.uint8]
             too small, has too few bands for the rule or pixels that are not colours.
     """
     with open_image(path) as source:
+        turn = turn_of(source)
         bands = choose_bands(source, path, rule)
         distinct = sorted(set(bands))
         values: NDArray[Any] = source.read(distinct)  # (band, row, column)
@@ -52,7 +54,7 @@ def read_rgb(path: str | os.PathLike[str], rule: ImageRule) -> NDArray[np.uint8]
                 colors = source.colormap(distinct[0])
             except ValueError as error:
                 raise ImageError(f"{path}: its palette is missing", hint=AGAIN) from error
-            return expand_palette(values[0], valid, colors)
+            return turn.apply(expand_palette(values[0], valid, colors))
         bits = int(source.tags(distinct[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
     if valid is None and (hidden := whole(empty(values))) is not None:
         valid = np.broadcast_to(~hidden, values.shape)
@@ -63,7 +65,7 @@ def read_rgb(path: str | os.PathLike[str], rule: ImageRule) -> NDArray[np.uint8]
     rgb = np.empty((*planes.shape[1:], 3), dtype=np.uint8)
     for channel, band in enumerate(bands):  # (band, row, column) → (row, column, channel)
         rgb[:, :, channel] = planes[distinct.index(band)]
-    return rgb
+    return turn.apply(rgb)
 
 
 def choose_bands(

@@ -21,6 +21,12 @@ def crs_name(crs: Any) -> str:
     return f"EPSG:{code}" if code else str(crs.to_wkt())
 
 
+def utm_zone(longitude: float, latitude: float) -> str:
+    """The UTM zone of a place on WGS 84, by its longitude and hemisphere."""
+    zone = min(int((longitude + 180) // 6) + 1, 60)
+    return f"EPSG:{(32600 if latitude >= 0 else 32700) + zone}"
+
+
 def crs_title(crs: Any) -> str:
     """What a coordinate reference system is called, for messages."""
     _, _, behind = str(crs.to_wkt()).partition('"')

@@ -1,0 +1,131 @@
+"""North up: an image that lies along the axes of its reference system is shown as a map shows it.
+
+Some images are stored with south up, mirrored, or with rows and columns swapped, and say so in
+their transform. Shown as stored, what is left of a thing would be right of it. Images that lie
+askew, and those that do not say where they lie, stay as stored.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Transform = tuple[float, float, float, float, float, float]
+
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
+#: TIFF's tags of GeoTIFF (OGC 19-008r4, B.6): the matrix, and the size of pixels.
+_MATRIX, _SCALE = 34264, 33550
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How an image is turned to have north up: first swapped, then reversed.
+
+    Attributes:
+        width, height: of the image as shown, in pixels.
+        swapped: rows become columns.
+        rows, columns: these are reversed.
+    """
+
+    width: int
+    height: int
+    swapped: bool = False
+    rows: bool = False
+    columns: bool = False
+
+    def __bool__(self) -> bool:
+        return self.swapped or self.rows or self.columns
+
+    def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Stored pixels (row, column, …) as shown."""
+        if self.swapped:
+            pixels = pixels.swapaxes(0, 1)
+        return np.ascontiguousarray(pixels[:: -1 if self.rows else 1, :: -1 if self.columns else 1])
+
+    def stored(self, piece: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """Where a piece (column, row, width, height) as shown lies in the image as stored."""
+        left, top, across, down = piece
+        if self.columns:
+            left, across = _mirrored(left, across, self.width)
+        if self.rows:
+            top, down = _mirrored(top, down, self.height)
+        return (top, left, down, across) if self.swapped else (left, top, across, down)
+
+    def transform(self, stored: Transform) -> Transform:
+        """The transform of the image as shown."""
+        a, b, c, d, e, f = stored
+        if self.swapped:
+            a, b, d, e = b, a, e, d
+        if self.columns:
+            a, c = -a, c + a * self.width
+        if self.rows:
+            e, f = -e, f + e * self.height
+        return a, b, c, d, e, f
+
+
+def _mirrored(start: float, span: float, size: int) -> tuple[float, float]:
+    """A stretch counted from the other end; whole pixels stay whole where a hair is missing."""
+    whole = float(round(span))
+    start = max(0.0, size - start - (whole if abs(span - whole) < 0.05 else span))
+    return start, min(span, size - start)
+
+
+def turn_of(source: Any) -> Turn:
+    """How an open image is turned; not at all unless its transform was read and is along axes."""
+    width, height = int(source.width), int(source.height)
+    transform = tuple(source.transform)[:6]
+    a, b, _, d, e, _ = transform
+    if source.crs is None or transform == _IDENTITY or not np.isfinite(transform).all():
+        return Turn(width, height)
+    if b == d == 0 and a and e:
+        return Turn(width, height, rows=e > 0, columns=a < 0)
+    if a == e == 0 and b and d:
+        return Turn(height, width, swapped=True, rows=d > 0, columns=b < 0)
+    return Turn(width, height)
+
+
+def may_be_turned(path: str | os.PathLike[str], driver: str) -> bool:
+    """Whether an image's transform is worth reading, by its header alone.
+
+    It takes longer than the pixels of a tile, and nearly all images have north up: a TIFF that says
+    only where a corner lies and how large its pixels are.
+    """
+    if driver != "GTiff":
+        return driver == "JP2OpenJPEG"  # the other formats cannot say where they lie
+    try:
+        with open(path, "rb") as file:
+            return _says_matrix(file)
+    except (OSError, struct.error):
+        return False  # damaged: GDAL will say
+
+
+def _says_matrix(file: Any) -> bool:
+    """Whether the first directory of a TIFF holds a matrix, or a negative width of pixels."""
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    (version,) = struct.unpack(f"{order}H", head[2:4])
+    big = version == 43
+    (at,) = struct.unpack(f"{order}Q", head[8:16]) if big else struct.unpack(f"{order}I", head[4:8])
+    file.seek(at)
+    (count,) = (
+        struct.unpack(f"{order}Q", file.read(8))
+        if big
+        else struct.unpack(f"{order}H", file.read(2))
+    )
+    for _ in range(min(count, 4096)):
+        entry = file.read(20 if big else 12)
+        (tag,) = struct.unpack(f"{order}H", entry[:2])
+        if tag == _MATRIX:
+            return True
+        if tag == _SCALE:
+            where = entry[12:20] if big else entry[8:12]
+            (at,) = struct.unpack(f"{order}{'Q' if big else 'I'}", where)
+            file.seek(at)
+            (across,) = struct.unpack(f"{order}d", file.read(8))
+            return bool(across < 0)
+    return False
