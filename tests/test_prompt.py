@@ -72,7 +72,7 @@ def test_generation_stops_at_every_end_token_of_the_base(small_base):
     [
         ({"chat_template": None}, "has no chat template"),
         ({"chat_template": "{{ messages[0].role }}"}, "does not place one image"),
-        (None, "no usable tokenizer"),
+        (None, "tokenizer.json is unreadable"),
     ],
 )
 def test_a_base_without_chat_format_is_refused(small_base, tmp_path, change, words):

@@ -29,6 +29,7 @@ def copied(trained, tmp_path, monkeypatch):
     card = json.loads((RUN / "checkpoint-8/qwen2vl_rs.json").read_text())
     shutil.copytree(card["base"], "base")
     shutil.copytree(folder / "images", "images")
+    shutil.copy(folder / "data_vl.json", "data_vl.json")
     return RUN
 
 
@@ -232,7 +233,7 @@ def test_a_base_that_changed_in_its_place_is_named_as_such(moved, capsys, image)
         (["ask", RUN, image, QUESTION], "--base"),
         (["eval", RUN], "--base"),
         (["export", RUN, "--merge", "-o", "out"], "--base"),
-        (["compare"], "--model"),
+        (["compare"], "--base"),
     ):
         told = failed(capsys, *words)
         assert f"the base in {place} has changed since" in told
@@ -252,12 +253,12 @@ def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
     assert "was trained on another base" in told
     assert f"hint: name its base: --base {Path('base').resolve()}" in told
     assert "--model base" not in told
-    assert "--model" in failed(capsys, "compare", "--model", "other").partition("hint:")[2]
+    assert "--base" in failed(capsys, "compare", "--base", "other").partition("hint:")[2]
     shutil.move("base", "new")
     said(capsys, "export", RUN, "-o", "adapter")  # needs no base
     merge = ["export", RUN, "--merge", "-o", "out"]
     assert "hint: say where it is: --base FOLDER" in failed(capsys, *merge)
-    assert "hint: say where it is: --model FOLDER" in failed(capsys, "compare")
+    assert "hint: say where it is: --base FOLDER" in failed(capsys, "compare")
     told = failed(capsys, *resume())
     assert f"the base of {RUN} is not at" in told
     assert "hint: say where it is: --model FOLDER" in told
@@ -294,7 +295,7 @@ def test_variables_of_several_processes_that_were_left_over(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     (RUN / "eval/after/predictions.jsonl").unlink()
-    for words in (["train", "-o", "new"], resume(), ["eval", RUN], ["compare"]):
+    for words in (["train", "--model", "base", "-o", "new"], resume(), ["eval", RUN], ["compare"]):
         told = failed(capsys, *words)
         for name, value in variables.items():
             assert f"{name}={value}" in told or name.startswith("MASTER")

@@ -19,6 +19,7 @@ from typing import IO
 
 from ..config import ViewConfig
 from ..console import Progress, say
+from ..data.raster import image_digest
 from ..errors import DataError
 from ..files import appending, atomic_write, read_json, sha256, sweep, write_json
 from ..jsonl import read_jsonl, to_line
@@ -256,4 +257,4 @@ def _content(image: str) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def _digest(image: str, size: int, mtime_ns: int) -> str:
-    return sha256(Path(image))
+    return image_digest(image)
