@@ -80,3 +80,17 @@ def test_reading_takes_no_longer_than_a_reply_is_long():
                  "<|channel|>", "<|channel|>x<|message|>", "<", "{", "\\text{"):  # fmt: skip
         spoken(part * 20_000)
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        (r"<answer>5</answer> or maybe \boxed{12}", ""),
+        (r"\boxed{12} is too much. <answer>5</answer>", ""),
+        (r"So \boxed{5}. <answer>5</answer>", "5"),
+        (r"<answer>\boxed{5}</answer>", "5"),
+        (r"<answer>\boxed{5}</answer> \boxed{6}", ""),
+    ],
+)
+def test_an_answer_in_tags_and_another_in_a_box_are_none(reply, text):
+    assert spoken(reply).text == text

@@ -94,8 +94,11 @@ def _marked(text: str) -> Spoken:
             found = Spoken(text[marks[-1].end() :])
     else:
         found = Spoken(text)
-    if boxed := boxes(found.text):
-        return _only([plain(box) for box in boxed])
+    if boxed := boxes(text):  # also outside the tags: two that differ are no answer
+        answers = [plain(box) for box in boxed]
+        if marks and not boxes(found.text):
+            answers.append(plain(found.text))
+        return _only(answers)
     if "\\" in found.text or "$" in found.text:
         return replace(found, text=plain(found.text))
     return found
