@@ -91,15 +91,14 @@ def base(real_family_base):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_labels_are_the_answer_and_its_end(name, base, questions, tmp_path):
-    from transformers import AutoConfig
-
     from qwen2vl_rs.model.images import load_image_reader
+    from qwen2vl_rs.model.loader import read_base
     from qwen2vl_rs.model.prompt import load_prompt_format
 
     python, peer = interpreter(name), PEERS[name]
     data = tmp_path / "data"
     assert main(["export", "--data", str(questions), "--form", name, "-o", str(data)]) == 0
-    config = AutoConfig.from_pretrained(base)
+    files, config = read_base(base)
     template = peer.templates.get(config.model_type)
     script = HERE / "peers" / f"labels_{name.replace('-', '_')}.py"
     words = [python, script, base, data, tmp_path, *([template] if template else [])]
@@ -112,8 +111,8 @@ def test_labels_are_the_answer_and_its_end(name, base, questions, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     made = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
 
-    prompts = load_prompt_format(base, config, INSTRUCTION)
-    reader = load_image_reader(base, ViewConfig())
+    prompts = load_prompt_format(files, config, INSTRUCTION)
+    reader = load_image_reader(files, config, ViewConfig())
     expected = [
         (prompts.root_ids(reader.tokens(questions.parent / f"{number}.png")), written or asked)
         for number in range(len(SIZES))
