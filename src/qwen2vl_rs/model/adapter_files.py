@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def _check_patterns(folder: Path, settings: dict[str, Any]) -> None:
         try:
             repeats = list(_repeats(_parser.parse(pattern)))
             sound = len(pattern) <= _LONGEST and len(repeats) <= _REPEATS and all(repeats)
-        except Exception:  # whatever is no pattern at all
+        except (re.error, TypeError, OverflowError, RecursionError):  # no pattern, or a huge one
             sound = False
         if not sound:
             raise ModelError(
