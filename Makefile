@@ -100,6 +100,7 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_gpu.py
 	$(BIN)/qwen2vl-rs demo
 	$(BIN)/python docs/make_pipeline.py demo
+	$(BIN)/python docs/make_picture.py demo
 
 clean:  ## remove what was made
 	rm -rf $(VENV) .peers .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo

@@ -1,5 +1,6 @@
 """The README's commands are the ones that work, run as a newcomer would type them."""
 
+import json
 import os
 import re
 import shlex
@@ -74,6 +75,16 @@ def test_the_first_screen_is_a_sentence_a_picture_the_installation_and_the_comma
 def test_the_readme_shows_all_five_scripts_in_order(shown):
     shown = [words[1] for words in shown if words[0] == "python"]
     assert shown == ["load.py", "data2csv.py", "csv2json.py", "train.py", "compare_before_after.py"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_figures_of_the_demo_are_those_that_were_measured(page):
+    scores = json.loads((ROOT / "docs/results/run-demo.json").read_text())["scores"]
+    text = (ROOT / page).read_text(encoding="utf-8")
+    start = text.index("make demo")
+    said = re.findall(r"(\d+) %", text[start:])[:3]
+    measured = [scores[side]["accuracy"]["OA"][0] for side in ("before", "after", "shuffled_image")]
+    assert said == [f"{100 * value:.0f}" for value in measured]
 
 
 @pytest.fixture(params=["small_base", "real_base"])
