@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import shapely
+import torch
 from common import NOUNS, machine, make_base
 from eval import one_by_one
 from PIL import Image
@@ -63,7 +64,7 @@ def write_scene(path: Path, pixels: np.ndarray) -> Path:
 
 def speed(folder: Path, side: int) -> dict[str, Any]:
     """Windows per second of `map`, and of `generate` on each question."""
-    base = make_base("small", None)
+    base = make_base("small", torch.float32)
     session = Session(base, base.model, ViewConfig(), None, "small", base.fingerprint)
     noise = np.random.default_rng(0).integers(0, 255, (4 * side, 5 * side, 3), dtype=np.uint8)
     scene = write_scene(folder / f"noise-{side}.tif", noise)

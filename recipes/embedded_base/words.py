@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from qwen2vl_rs.console import Progress
 from qwen2vl_rs.model.answer import answer, forward
+from qwen2vl_rs.model.folder import files_in_force
 from qwen2vl_rs.model.images import Pixels
 from qwen2vl_rs.model.inputs import Target, make_inputs
 from qwen2vl_rs.model.loader import Base
@@ -75,7 +76,8 @@ class Lessons:
         chunks = -(-len(scenes) // len(scenes.elements(0)))
         self.elements = [one for k in range(chunks) for one in scenes.elements(k)]
         self.prompts = [
-            load_prompt_format(base.folder, base.model.config, text) for text in INSTRUCTIONS
+            load_prompt_format(files_in_force(base.folder), base.model.config, text)
+            for text in INSTRUCTIONS
         ]
 
     def loss(self, step: int) -> torch.Tensor:
