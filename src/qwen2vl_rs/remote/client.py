@@ -14,14 +14,17 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from ..console import clock, say
 from ..errors import ConfigError, HubError
 from ..predict.job import Reply
+from .bodies import decoded
 from .replies import AGAIN, Failure, message, read_reply, refusal, strange
 
 _ATTEMPTS = 8
 _LONGEST_WAIT = 60.0  # seconds, of our own choice
 _LONGEST_PAUSE = 900.0  # seconds, where the server asks for it
-_LONGEST_REPLY = 1 << 20  # bytes
+_LONGEST_REPLY = 1 << 20  # bytes, also when unpacked
+_SAID_PAUSE = 5.0  # seconds; longer pauses are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Endpoint:
         key: sent as ``Authorization: Bearer``; None for none.
         concurrency: requests at a time.
         rate: most requests a second; None for no bound.
-        timeout: seconds for one request.
+        timeout: seconds for one request, from its first byte to the answer's last.
     """
 
     url: str
@@ -123,8 +126,9 @@ class Client:
         waiting = iter(questions)
         # A redirect would take the key and the images to another place.
         async with httpx.AsyncClient(
-            headers=self._endpoint.headers,
-            timeout=self._endpoint.timeout,
+            headers={"Accept-Encoding": "identity", **self._endpoint.headers},
+            timeout=None,  # httpx counts each read anew: `_post` counts the whole
+            limits=httpx.Limits(max_connections=self._endpoint.concurrency),
             follow_redirects=False,
             trust_env=False,
         ) as http:
@@ -169,7 +173,8 @@ class Client:
                 return question.id, reply
             failed = reply
             if attempt + 1 < _ATTEMPTS:
-                await asyncio.sleep(wait if failed.wait is None else failed.wait)
+                # a server that asks for less is none the better for eight requests at once
+                await asyncio.sleep(max(wait, failed.wait or 0))
         assert failed
         said = f": {failed.said[:300]}" if failed.said else ""
         raise HubError(
@@ -182,13 +187,14 @@ class Client:
         """The reply to a request, or why there is none."""
         try:
             response, data = await self._post(http, body)
-        except httpx.TimeoutException:
-            return Failure("timeout")
+        except TimeoutError:
+            return Failure("timeout", f"no whole answer within {self._endpoint.timeout:g} s")
         except httpx.TransportError as error:
             return Failure(f"connection ({type(error).__name__})")
         except httpx.RequestError as error:
             raise strange(self._address, str(error)) from error
         status = response.status_code
+        data = self._unpacked(response, data)
         if status == 200:
             failed = read_reply(data, self._address)
             if isinstance(failed, Reply):
@@ -198,40 +204,78 @@ class Client:
         else:
             said = message(data) or response.headers.get("location", "")
             raise refusal(status, said, self._address)
-        if (asked := _retry_after(response)) is not None:
-            self._pause = max(self._pause, time.monotonic() + asked)
+        asked = _retry_after(response)
+        if asked is not None:
+            self._hold_back(asked, status)
         return replace(failed, wait=asked)
+
+    def _unpacked(self, response: httpx.Response, data: bytes) -> bytes:
+        """A body as it was before it was packed; of an error's, nothing where that fails.
+
+        Raises:
+            HubError: a reply cannot be unpacked, or is too long.
+        """
+        encoding, good = response.headers.get("content-encoding", ""), response.status_code == 200
+        try:
+            data = decoded(data, encoding, _LONGEST_REPLY)
+        except ValueError as error:
+            if good:
+                raise strange(self._address, f"{error} (Content-Encoding: {encoding})") from error
+            return b""
+        if good and len(data) > _LONGEST_REPLY:
+            raise strange(self._address, "a reply of more than 1 MB")
+        return data
+
+    def _hold_back(self, seconds: float, status: int) -> None:
+        """Send nothing for so long: the server asks for it."""
+        until = time.monotonic() + seconds
+        if until > self._pause + _SAID_PAUSE and seconds > _SAID_PAUSE:
+            say(f"the server asks to wait {clock(seconds)} ({status})")
+        self._pause = max(self._pause, until)
 
     async def _post(
         self, http: httpx.AsyncClient, body: dict[str, Any]
     ) -> tuple[httpx.Response, bytes]:
-        """Send one request; the response's body is read up to a bound."""
-        async with http.stream("POST", self._address, json=body) as response:
-            data = bytearray()
-            async for part in response.aiter_bytes():
-                data += part
-                if len(data) > _LONGEST_REPLY:
-                    break
-            return response, bytes(data)
+        """Send one request; the response's body is read up to a bound, as it was sent.
+
+        Of an error, what has arrived will do.
+
+        Raises:
+            TimeoutError: the answer was not complete in time.
+            httpx.RequestError: it could not be sent, or the answer is broken.
+        """
+        response, data = None, bytearray()
+        try:
+            async with (
+                asyncio.timeout(self._endpoint.timeout),
+                http.stream("POST", self._address, json=body) as response,
+            ):
+                async for part in response.aiter_raw():
+                    data += part
+                    if len(data) > _LONGEST_REPLY:
+                        break
+        except (TimeoutError, httpx.TransportError):
+            if response is None or response.status_code == 200:
+                raise
+        assert response is not None
+        return response, bytes(data)
 
     async def _turn(self) -> None:
         """Wait until the next request may leave; a server may ask for silence meanwhile."""
-        if self._endpoint.rate:
-            mine = max(time.monotonic(), self._next)
-            self._next = mine + 1 / self._endpoint.rate
-        else:
-            mine = 0.0
-        while (wait := max(mine, self._pause) - time.monotonic()) > 0:
+        while (wait := max(self._next, self._pause) - time.monotonic()) > 0:
             await asyncio.sleep(wait)
+        if self._endpoint.rate:  # after a pause, too
+            self._next = time.monotonic() + 1 / self._endpoint.rate
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that a server asks to wait; None where it does not say."""
+    """Seconds that a server asks to wait; None where it does not say, or nothing sensible."""
     value = response.headers.get("retry-after", "").strip()
-    if value.replace(".", "", 1).isdecimal():
-        return min(_LONGEST_PAUSE, float(value))
     try:
-        seconds = parsedate_to_datetime(value).timestamp() - time.time()
-    except ValueError:
+        if value.replace(".", "", 1).isdecimal():
+            seconds = float(value)
+        else:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError):  # OverflowError: a year of many digits
         return None
     return min(_LONGEST_PAUSE, max(0.0, seconds))
