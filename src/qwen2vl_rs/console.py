@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from .terminal import shown, shown_lines
+
 _quiet = False
 _mute = False  # not even warnings
 _bar: Progress | None = None  # drawn on a terminal and not finished
@@ -29,14 +31,15 @@ def say(text: str = "") -> None:
     """Print a line of conversation."""
     if not _quiet:
         _end_bar()
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+        print(shown(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
 
 
-def warn(text: str) -> None:
-    """Print a warning, also when quiet."""
+def warn(text: str, hint: str | None = None) -> None:
+    """Print a warning, and what to do about it, also when quiet."""
     if not _mute:
         _end_bar()
-        print(f"warning: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        lines = [f"warning: {text}", *([f"hint: {hint}"] if hint else [])]
+        print(shown_lines(lines), file=sys.stderr, flush=True)  # noqa: T201
 
 
 _said: set[str] = set()  # by `say_once` and `warn_once`
@@ -128,6 +131,7 @@ class Progress:
             line += f", {clock((self.total - self.done) / rate)} left"
         if note:
             line += f", {note}"
+        line = shown(line)
         if self._tty:
             line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line stays behind
         end, start = ("", "\r\x1b[K") if self._tty else ("\n", "")

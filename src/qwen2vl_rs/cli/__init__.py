@@ -17,6 +17,7 @@ import click
 from .. import __version__, console
 from ..errors import Qwen2VLRSError
 from ..install import lacking
+from ..terminal import of_libraries, shown, shown_lines
 from .common import Commands, Stopped
 from .host import serve
 from .judge import report, score
@@ -52,11 +53,13 @@ for command in COMMANDS:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    of_libraries()
     try:
         cli.main(args=args, prog_name="qwen2vl-rs", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        vars(error)["message"] = shown(error.message)  # the lines around it are click's own
         error.show()
         return 2
     except (click.Abort, KeyboardInterrupt) as error:
@@ -89,15 +92,15 @@ def _explained(error: OSError) -> Qwen2VLRSError:
 def _failed(error: Qwen2VLRSError) -> int:
     """Print an expected failure; returns the exit code."""
     if os.environ.get("QWEN2VL_RS_DEBUG"):
-        traceback.print_exc()
-    click.echo(f"error: {error.message}", err=True)
+        click.echo(shown_lines(traceback.format_exc().splitlines()), err=True)
+    click.echo(f"error: {shown(error.message)}", err=True)
     if error.hint:
-        click.echo(f"hint: {error.hint}", err=True)
+        click.echo(f"hint: {shown(error.hint)}", err=True)
     return 1
 
 
 def _interrupted(error: BaseException) -> int:
     """Say so, and what the command has to say about it; returns the exit code."""
     number = error.number if isinstance(error, Stopped) else signal.SIGINT
-    click.echo("\n".join(["interrupted", *getattr(error, "__notes__", ())]), err=True)
+    click.echo(shown_lines(["interrupted", *getattr(error, "__notes__", ())]), err=True)
     return 128 + number

@@ -10,6 +10,7 @@ import click
 
 from .. import console
 from ..errors import RunError
+from ..terminal import shown
 from .common import FILE
 
 _DATASET = click.option(
@@ -79,7 +80,7 @@ def score(
         return
     click.echo(render_results(found))
     if change:
-        click.echo(f"\nAgainst {against}\n{render_comparison(change)}")
+        click.echo(f"\nAgainst {shown(against)}\n{render_comparison(change)}")
 
 
 @click.command()
@@ -131,4 +132,4 @@ def report(
         folder = output or run
     written = write_report(replace(found, images=images), folder, lang)
     console.say(f"the same figures as text: {written.markdown}")
-    click.echo(written.html)
+    click.echo(shown(written.html))

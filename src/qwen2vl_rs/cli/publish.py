@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..terminal import shown
 from .common import FILE, needs_training
 
 
@@ -53,7 +54,7 @@ def export(
 
         view = load_config(run / "config.toml" if run else None).view
         write_form(data, form, output, view)
-        click.echo(output)
+        click.echo(shown(output))
         return
     from ..report.export import export as copy
 
@@ -63,4 +64,4 @@ def export(
             from ..model.merge import merge as into
         write = partial(into, base=base)
     copy(run or Path("output/Qwen2-VL-2B"), output, base_model, write)
-    click.echo(output)
+    click.echo(shown(output))

@@ -11,6 +11,7 @@ import click
 
 from ..console import warn
 from ..errors import ImageError, Qwen2VLRSError, RunError
+from ..terminal import shown_lines
 from .common import FILE, Number, device_option, interruptible, needs_training, same_command
 from .early import require_model
 
@@ -91,7 +92,7 @@ def map_(
         write_page(folder / "map.html", done, Path(scene).name, lang)
         made.append({"scene": scene, **_facts(done, folder)})
         if not as_json:
-            click.echo("\n".join(made[-1]["files"]))
+            click.echo(shown_lines(made[-1]["files"]))
     if as_json:
         click.echo(to_json(made if len(made) > 1 else made[0], indent=2))
     _refuse_without(made)
@@ -121,7 +122,7 @@ def _without(scene: str, error: Qwen2VLRSError, *, alone: bool) -> dict[str, Any
     if alone:
         raise error
     said = error.message if scene in error.message else f"{scene}: {error.message}"
-    warn(f"no map: {said}" + (f"\nhint: {error.hint}" if error.hint else ""))
+    warn(f"no map: {said}", error.hint)
     return {"scene": scene, "error": said, "hint": error.hint}
 
 

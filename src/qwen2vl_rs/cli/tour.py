@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from ..errors import RunError
+from ..terminal import shown
 from .common import FILE, device_option, needs_training
 
 MARK = ".qwen2vl-rs-demo"
@@ -77,7 +78,7 @@ def demo(folder: Path, device: str | None) -> None:
                 f"qwen2vl-rs {step} ended with {done.returncode}",
                 hint=f"it said why above; the files so far are in {folder}",
             )
-    click.echo(f"\nThe report: {folder / 'output/demo/report.html'}")
+    click.echo(f"\nThe report: {shown(folder / 'output/demo/report.html')}")
     click.echo("Now with the real model: qwen2vl-rs load, then the same commands on your own data.")
 
 

@@ -14,6 +14,7 @@ import click
 
 from ..errors import DataError
 from ..jsonl import to_json
+from ..terminal import shown
 from .common import FILE, device_option, needs_training
 from .early import require_model
 
@@ -95,7 +96,8 @@ def ask(
         click.echo(to_json(list(rows), indent=2))
     else:
         for row in rows:
-            click.echo("\t".join(_columns(row, len(images) > 1, len(questions) > 1)))
+            columns = _columns(row, len(images) > 1, len(questions) > 1)
+            click.echo("\t".join(map(shown, columns)))
 
 
 def _columns(row: dict[str, Any], several_images: bool, several_questions: bool) -> Iterator[str]:

@@ -216,6 +216,7 @@ def _print_samples(before: list[Prediction], after: list[Prediction], most: int)
         by_type.setdefault(pair[0].type, []).append(pair)
     chosen = [pair for row in zip(*by_type.values(), strict=False) for pair in row][:most]
     if chosen:
-        say("\nsome answers (truth | before | after)")
+        say()
+        say("some answers (truth | before | after)")
     for old, new in chosen:
         say(f"  {old.question}  {old.answer} | {old.text[:40]!r} | {new.text[:40]!r}")

@@ -9,6 +9,7 @@ from ..scoring.pairs import Pair
 from ..scoring.render import render_comparison, render_results, unreadable_note
 from ..scoring.reply import spoken
 from ..scoring.score import Results
+from ..terminal import shown_lines
 
 
 def results_table(results: Results, protocols: Sequence[str]) -> str:
@@ -33,18 +34,18 @@ def verdict(before: Results, after: Results, comparison: Comparison) -> str:
 
 def pair_table(rows: Sequence[Pair]) -> str:
     """Questions with truth, answer before and answer after, one block a question."""
-    blocks = []
+    lines: list[str] = []
     for row in rows:
         marks = ["right" if right else "wrong" for right in (row.before_right, row.after_right)]
-        blocks.append(
-            f"{row.id}  [{row.type}]  {row.change}\n"
-            f"  image     {row.image}\n"
-            f"  question  {row.question}\n"
-            f"  truth     {row.answer}\n"
-            f"  before    {_line(row.before)}  ({marks[0]})\n"
-            f"  after     {_line(row.after)}  ({marks[1]})"
-        )
-    return "\n".join(blocks)
+        lines += [
+            f"{row.id}  [{row.type}]  {row.change}",
+            f"  image     {row.image}",
+            f"  question  {row.question}",
+            f"  truth     {row.answer}",
+            f"  before    {_line(row.before)}  ({marks[0]})",
+            f"  after     {_line(row.after)}  ({marks[1]})",
+        ]
+    return shown_lines(lines)
 
 
 def _line(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..terminal import shown, shown_lines
 from .compare import Change, Comparison, Paired
 from .datasets import UNKNOWN, is_scored_by
 from .score import Results, Unreadable
@@ -57,7 +58,7 @@ def render_results(results: Results) -> str:
             if gain
         ]
         lines += ["", *gains] if gains else []
-        blocks.append("\n".join(lines))
+        blocks.append(shown_lines(lines))
     return "\n\n".join(blocks + _notes(results))
 
 
@@ -77,13 +78,13 @@ def render_comparison(comparison: Comparison) -> str:
         rows += [[kind, *_change(one), *_pairs(one)] for kind, one in found["types"].items()]
         rows.append(["AA", *_change(found["AA"]), "", "", ""])
         rows.append(["OA", *_change(found["OA"]), *_pairs(found["OA"])])
-        blocks.append("\n".join([title, "", *_aligned(rows)]))
+        blocks.append(shown_lines([title, "", *_aligned(rows)]))
     blocks.append("p: exact McNemar test, which takes questions for independent.")
     missing = comparison["unmatched"]
     if missing["before"] or missing["after"]:
         blocks.append(
             f"In one run only: {missing['before']:,} before, {missing['after']:,} after, "
-            f"e.g. {'; '.join(missing['examples'])}"
+            f"e.g. {shown('; '.join(missing['examples']))}"
         )
     return "\n\n".join(blocks)
 
@@ -91,18 +92,19 @@ def render_comparison(comparison: Comparison) -> str:
 def _notes(results: Results) -> list[str]:
     notes = []
     if (counts := results.get("counts")) and counts["mae"] is not None:
-        notes.append(
+        notes += [
             f"counting: {counts['numbers']:,} of {counts['n']:,} answers are numbers, "
-            f"{_percent(counts['exact'])} % exact;\n  absolute error {counts['mae']:,.1f} in the "
-            f"mean, {counts['median_error']:,.1f} in the median"
-        )
+            f"{_percent(counts['exact'])} % exact;",
+            f"  absolute error {counts['mae']:,.1f} in the mean, "
+            f"{counts['median_error']:,.1f} in the median",
+        ]
     notes += dataset_note(results) + unreadable_note(results["unreadable"])
     if n := results["unreadable_truth"]:
         notes.append(f"true answers without a normal form, never right: {n:,}")
     if dropped := results.get("train", {}).get("dropped"):
         notes.append(f"training questions not used, their image is scored: {dropped:,}")
     notes += [f"left out: {name} ({why})" for name, why in results["left_out"].items()]
-    return ["\n".join(notes)] if notes else []
+    return [shown_lines(notes)] if notes else []
 
 
 def dataset_note(results: Results) -> list[str]:
@@ -165,6 +167,7 @@ def _signed_range(ci: Sequence[float]) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns two spaces apart, the first to the left, the others to the right."""
+    rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,0 +1,59 @@
+"""Text from outside at the terminal: what would steer it, or forge a line of ours, is spelled out.
+
+Servers, hubs, tables, rasters and file names bring texts that nobody here wrote. Whatever is
+printed goes through `shown`, a line at a time, so that a line stays a line: a text that holds a
+line break cannot begin one with ``hint:``.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+# C0 and C1 (escape sequences begin there), line and paragraph separators, all that turns the
+# direction of writing, marks that are drawn as nothing, and halves of characters. What joins
+# letters and emoji (ZWJ, ZWNJ, tags, selectors) is no harm and stays.
+_BEYOND_C0 = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+_STEERS = re.compile(f"[\x00-\x1f{_BEYOND_C0}]")
+_BEYOND = re.compile(f"[{_BEYOND_C0}]")  # what JSON spells out by itself is C0
+
+
+def shown(text: object) -> str:
+    """A text as one line for people, in which a line break reads as a backslash and an n."""
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def shown_lines(lines: Iterable[object]) -> str:
+    """Lines, of which each stays one."""
+    return "\n".join(map(shown, lines))
+
+
+def json_shown(text: str) -> str:
+    """JSON of the same value, without characters that steer a terminal."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return _BEYOND.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Line(logging.Formatter):
+    """What a library logs, as one line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return shown(super().formatMessage(record))
+
+
+def of_libraries() -> None:
+    """Print what libraries warn of, which may quote a file, in the same way."""
+    if logging.lastResort:
+        logging.lastResort.setFormatter(_Line())
+    warnings.formatwarning = _warning
+
+
+_formatted = warnings.formatwarning
+
+
+def _warning(message: Warning | str, *where: Any, **more: Any) -> str:
+    return _formatted(shown(message), *where, **more)
