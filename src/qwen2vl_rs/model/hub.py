@@ -25,7 +25,8 @@ from ..disk import full, room_hint
 from ..errors import HubError
 from ..files import HUB_MANIFEST as MANIFEST
 from ..files import lock, read_json, sha256, write_json
-from .hub_clients import Client, Interrupted, Listing, RemoteFile, connect
+from .hub_clients import Client, connect
+from .hub_told import Interrupted, Listing, RemoteFile
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
 _INCOMING = ".incoming"  # holds files until their checksums are known to be right
@@ -35,6 +36,7 @@ _OTHER_WEIGHTS = (
     *(".onnx", ".onnx_data", ".gguf", ".tflite", ".ot"),
 )
 _MB = 1_000_000
+_ENOUGH = 1 << 16  # bytes that make it worth to ask again at once; a byte a minute is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,13 +310,14 @@ def _fetch(client: Client, listing: Listing, file: RemoteFile, folder: Path, met
 def _transfer(
     client: Client, listing: Listing, file: RemoteFile, incoming: Path, meter: _Meter
 ) -> None:
-    """Let the client transfer a file, again and again while each time more of it arrives."""
+    """Let the client transfer a file, again and again while each time much of it arrives."""
+    enough = min(_ENOUGH, file.size // 10 + 1)
     while True:
         before = meter.furthest
         try:
             return client.fetch(listing, file, incoming, meter.moved)
         except Interrupted:
-            if meter.furthest <= before:
+            if meter.furthest < before + enough:
                 raise
             say(f"the connection broke in {file.name}: going on from there")
 

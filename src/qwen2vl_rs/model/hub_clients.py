@@ -18,54 +18,18 @@ import ssl
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ..errors import HubError
 from ..install import missing
+from .hub_limits import Limits
+from .hub_told import Listing, RemoteFile, Told, listed
 
 Moved = Callable[[int], None]  # told how many bytes of a file are here
 
 _LIST_TIMEOUT = 30  # seconds; the Hugging Face client would wait for ever
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file as a hub lists it.
-
-    Attributes:
-        name: path inside the repository.
-        size: in bytes.
-        sha256: of its content, where the hub tells.
-        blob: git's name for its content, where the hub tells that instead.
-    """
-
-    name: str
-    size: int
-    sha256: str | None
-    blob: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A model's files.
-
-    Attributes:
-        repo_id: the model's name.
-        revision: what to ask the hub for to get these files.
-        commit: the commit they belong to, where the hub tells.
-        files: all of them.
-    """
-
-    repo_id: str
-    revision: str
-    commit: str | None
-    files: tuple[RemoteFile, ...]
-
-
-class Interrupted(HubError):
-    """The hub cannot be reached, or the transfer broke: it may go better next time."""
+_PLAIN = {"Accept-Encoding": "identity"}  # what is packed cannot be continued, or bounded
 
 
 class Client(Protocol):
@@ -109,65 +73,7 @@ def connect(hub: Literal["modelscope", "hf"], folder: Path) -> Client:
     return ModelScope(folder) if hub == "modelscope" else HuggingFace(folder)
 
 
-class _Told:
-    """What goes wrong with a hub, in words for people."""
-
-    title: str
-    other: str
-    endpoint: str  # environment variable that names a mirror
-    token: str  # environment variable that holds the access token
-
-    def __init__(self, folder: Path, url: str) -> None:
-        self._folder, self._url = folder, url
-
-    def unreachable(self, *, midway: bool) -> Interrupted:
-        return Interrupted(
-            f"the connection to {self.title} broke"
-            if midway
-            else f"cannot reach {self.title} at {self._url}",
-            hint=f"check the network and start again (what has arrived is kept), take the other "
-            f"hub with --hub {self.other}, name a mirror in {self.endpoint}, or copy a complete "
-            f"{self._folder} from another machine",
-        )
-
-    def no_model(self, repo_id: str) -> HubError:
-        return HubError(
-            f"{self.title} has no model {repo_id}, or it is private",
-            hint=f"check the spelling (a private one needs your access token in {self.token}), "
-            f"or take the other hub: --hub {self.other}",
-        )
-
-    def no_revision(self, repo_id: str, revision: str | None, known: list[str]) -> HubError:
-        hint = f"there are: {', '.join(known)}" if known else "check the spelling of --revision"
-        return HubError(f"{repo_id} has no revision {revision} on {self.title}", hint=hint)
-
-    def answered(self, repo_id: str, status: int | None) -> HubError:
-        if status in (401, 403):
-            return HubError(
-                f"{self.title} refuses access to {repo_id}",
-                hint=f"accept the model's terms on its page and put your access token into "
-                f"{self.token}, or take the other hub: --hub {self.other}",
-            )
-        if status == 404:
-            return self.no_model(repo_id)
-        return Interrupted(
-            f"{self.title} answered with an error (HTTP {status})",
-            hint=f"try again later, or take the other hub: --hub {self.other}",
-        )
-
-    @contextlib.contextmanager
-    def sensible(self) -> Iterator[None]:
-        """Explain what comes of reading an answer that is no list of files."""
-        try:
-            yield
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise HubError(
-                f"{self.title} answered with something that is no list of files",
-                hint=f"is there a proxy or a login page between? is {self.endpoint} right?",
-            ) from error
-
-
-class ModelScope(_Told):
+class ModelScope(Told):
     """ModelScope, by `modelscope_hub`, the part of `modelscope` that talks to the hub."""
 
     title = "ModelScope"
@@ -184,24 +90,28 @@ class ModelScope(_Told):
         # The client keeps an identifier of the installation in its home: it gets none.
         config.config_dir = Path(os.devnull, "none")
         self._api = package.HubApi(config)
+        for session in vars(self._api.legacy).values():  # one for files, one for all else
+            if hasattr(session, "hooks"):
+                session.headers.update(_PLAIN)
+                session.hooks["response"].append(self._limits.on_requests)
 
     def listing(self, repo_id: str, revision: str | None) -> Listing:
         """See `Client.listing`."""
         asked = revision or "master"  # the client's own default
+        self._limits.for_listing()
         with self.sensible(), self._explained(repo_id):
             entries = self._api.legacy.list_repo_files(repo_id, "model", revision=asked)
             if not entries:  # this is how the hub says that it does not know the revision
                 raise self._without_files(repo_id, asked)
             blobs = [entry for entry in entries if entry.get("Type") != "tree"]
             newest = max(blobs, key=lambda entry: int(entry.get("CommittedDate") or 0))
-            files = (
-                RemoteFile(e["Path"], int(e["Size"]), (e.get("Sha256") or "").lower() or None, None)
-                for e in blobs
-            )
-            return Listing(repo_id, asked, newest.get("Revision") or None, tuple(files))
+            files = (listed(e["Path"], e["Size"], e.get("Sha256")) for e in blobs)
+            commit = str(newest.get("Revision") or "") or None
+            return Listing(repo_id, asked, commit, tuple(files))
 
     def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
         """See `Client.fetch`."""
+        self._limits.for_file(file.size)
         with self._explained(listing.repo_id, file):
             self._api.downloader.download_file(
                 listing.repo_id,
@@ -240,7 +150,7 @@ class ModelScope(_Told):
             raise self.unreachable(midway=file is not None) from error
 
 
-class HuggingFace(_Told):
+class HuggingFace(Told):
     """Hugging Face, by `huggingface_hub`."""
 
     title = "Hugging Face"
@@ -256,22 +166,21 @@ class HuggingFace(_Told):
         constants.HF_HUB_DISABLE_TELEMETRY = True
         constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # of 10 MB pieces, a broken one would be lost
         _import("huggingface_hub.utils").disable_progress_bars("huggingface_hub.http_get")
-        self._api = self._package.HfApi(library_name="qwen2vl-rs")
+        self._api = self._package.HfApi(library_name="qwen2vl-rs", headers=_PLAIN)
         super().__init__(folder, self._api.endpoint)
 
     def listing(self, repo_id: str, revision: str | None) -> Listing:
         """See `Client.listing`."""
+        self._limits.for_listing()
+        self._limit()
         with self.sensible(), self._explained(repo_id, revision):
             info = self._api.model_info(
                 repo_id, revision=revision, files_metadata=True, timeout=_LIST_TIMEOUT
             )
             files = (
-                RemoteFile(
-                    entry.rfilename,
-                    int(entry.lfs.size if entry.lfs else entry.size),
-                    entry.lfs.sha256 if entry.lfs else None,
-                    None if entry.lfs else entry.blob_id,
-                )
+                listed(entry.rfilename, entry.lfs.size, entry.lfs.sha256)
+                if entry.lfs
+                else listed(entry.rfilename, entry.size, blob=entry.blob_id)
                 for entry in info.siblings
             )
             return Listing(repo_id, info.sha, info.sha, tuple(files))
@@ -282,8 +191,9 @@ class HuggingFace(_Told):
         url = self._package.hf_hub_url(
             listing.repo_id, file.name, revision=listing.revision, endpoint=self._url
         )
-        headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs")
-        headers["Accept-Encoding"] = "identity"  # a compressed answer cannot be continued
+        headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs") | _PLAIN
+        self._limits.for_file(file.size)
+        self._limit()
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
         explained = self._explained(listing.repo_id, listing.revision, partial)
@@ -296,6 +206,13 @@ class HuggingFace(_Told):
                 expected_size=file.size,
             )
         partial.replace(into / file.name)
+
+    def _limit(self) -> None:
+        """Hand the limits to the session, which the client may have made anew."""
+        session = self._package.get_session()
+        hooks = session.event_hooks
+        others = [h for h in hooks["response"] if getattr(h, "__func__", 0) is not Limits.on_httpx]
+        session.event_hooks = hooks | {"response": [*others, self._limits.on_httpx]}
 
     @contextlib.contextmanager
     def _explained(

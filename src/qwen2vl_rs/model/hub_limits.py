@@ -1,0 +1,110 @@
+"""What a hub may send: not packed, no more than was asked for, and not too slowly.
+
+The hubs' clients bound each read, not the whole: a byte a second keeps them waiting for ever, and
+1.8 kB of ``gzip, gzip`` unpack to gigabytes. Both let a caller see a response before its body is
+read; there it gets these limits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from ..errors import HubError
+
+LISTING = 32 << 20  # bytes
+_ERROR = 1 << 20  # bytes, of what comes in a file's place
+_WINDOW = 60.0  # seconds in which ...
+_RATE = 1024  # ... so many bytes a second must arrive
+
+
+class Told(Protocol):
+    """Who says what is wrong with a hub."""
+
+    def packed(self, encoding: str) -> HubError:
+        """A response is compressed."""
+
+    def endless(self, most: int) -> HubError:
+        """A response has more than ``most`` bytes."""
+
+    def slow(self) -> HubError:
+        """A response comes too slowly to wait for its end."""
+
+
+class Limits:
+    """Limits for the responses of a hub.
+
+    Args:
+        told: gives the errors that are raised while a response is read.
+    """
+
+    def __init__(self, told: Told) -> None:
+        self._told, self._most = told, LISTING
+
+    def for_file(self, size: int) -> None:
+        """What comes from now on is a file of so many bytes."""
+        self._most = size + _ERROR
+
+    def for_listing(self) -> None:
+        """What comes from now on is a listing."""
+        self._most = LISTING
+
+    def on_requests(self, response: Any, *, stream: bool = False, **_: Any) -> None:
+        """A hook for responses of `requests`.
+
+        Raises:
+            HubError: the response is compressed, or (while it is read) too long or too slow.
+        """
+        self._require_plain(response)
+        if not hasattr(response.raw, "read1"):  # urllib3 before 2.1
+            return
+        read, pace = response.raw.read1, _Pace(self._told, self._most)
+
+        def read1(*args: Any, **named: Any) -> bytes:
+            data: bytes = read(*args, **named)
+            pace.came(len(data))
+            return data
+
+        response.raw.read1 = read1
+        if not stream or response.is_redirect:  # here `requests` would read all there is
+            response._content = b"".join(iter(lambda: read1(1 << 16), b""))
+            response._content_consumed = True
+
+    def on_httpx(self, response: Any) -> None:
+        """A hook for responses of `httpx`; raises as `on_requests`."""
+        self._require_plain(response)
+        whole, pace = response.iter_raw, _Pace(self._told, self._most)
+
+        def iter_raw(chunk_size: int | None = None) -> Iterator[bytes]:
+            for part in whole(chunk_size):
+                pace.came(len(part))
+                yield part
+
+        response.iter_raw = iter_raw
+
+    def _require_plain(self, response: Any) -> None:
+        encoding = str(response.headers.get("Content-Encoding") or "")
+        if {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}:
+            response.close()
+            raise self._told.packed(encoding[:100])
+
+
+class _Pace:
+    """Counts what arrives."""
+
+    def __init__(self, told: Told, most: int) -> None:
+        self._told, self._most = told, most
+        self._all = self._lately = 0
+        self._since = time.monotonic()
+
+    def came(self, size: int) -> None:
+        self._all += size
+        self._lately += size
+        if self._all > self._most:
+            raise self._told.endless(self._most)
+        now = time.monotonic()
+        if now - self._since >= _WINDOW:
+            if self._lately < _RATE * (now - self._since):
+                raise self._told.slow()
+            self._since, self._lately = now, 0
