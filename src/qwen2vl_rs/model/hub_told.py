@@ -11,6 +11,8 @@ from typing import Any
 from ..errors import HubError
 from .hub_limits import Limits
 
+_NAMED = 20  # revisions, in a hint
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
@@ -76,6 +78,7 @@ class Told:
         self._folder, self._url, self._limits = folder, url, Limits(self)
 
     def unreachable(self, *, midway: bool) -> Interrupted:
+        """There is no connection, or ``midway`` no more."""
         return Interrupted(
             f"the connection to {self.title} broke"
             if midway
@@ -105,6 +108,7 @@ class Told:
         return Interrupted(f"{self.title} hardly sends anything any more", hint=broken.hint)
 
     def no_model(self, repo_id: str) -> HubError:
+        """The hub does not know a model, or does not say so to everybody."""
         return HubError(
             f"{self.title} has no model {repo_id}, or it is private",
             hint=f"check the spelling (a private one needs your access token in {self.token}), "
@@ -112,10 +116,13 @@ class Told:
         )
 
     def no_revision(self, repo_id: str, revision: str | None, known: list[str]) -> HubError:
-        hint = f"there are: {', '.join(known)}" if known else "check the spelling of --revision"
+        """The hub does not know a branch, tag or commit of a model."""
+        some = [*known[:_NAMED], "…"] if len(known) > _NAMED else known
+        hint = f"there are: {', '.join(some)}" if known else "check the spelling of --revision"
         return HubError(f"{repo_id} has no revision {revision} on {self.title}", hint=hint)
 
     def answered(self, repo_id: str, status: int | None) -> HubError:
+        """The hub answers with an HTTP status that is an error."""
         if status in (401, 403):
             return HubError(
                 f"{self.title} refuses access to {repo_id}",
