@@ -574,6 +574,24 @@ def test_redirects_without_end(server, fetch, tight, what):
         fetch()
 
 
+@pytest.mark.parametrize("what", ["", WEIGHTS])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Retry-After": "8" * 5000}, {"Retry-After": "86400"}, {"RateLimit": '"api";r=0;t=99999'}],
+)
+def test_a_hub_that_puts_off_for_days(server, monkeypatch, tight, tmp_path, what, headers):
+    def later(handler) -> None:
+        handler.send_response(429)
+        for name, value in {**headers, "Content-Length": "0"}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+
+    server.faults.instead[what] = later
+    with pytest.raises(HubError, match="asks to wait") as caught:
+        load(REPO, hub="hf", folder=tmp_path / "model")
+    assert "is kept" in caught.value.hint
+
+
 LISTS = {
     "nested": "[" * 200_000,
     "modelscope": {"Code": 200, "Success": True, "Data": {"Files": [{"Type": "blob"}]}},

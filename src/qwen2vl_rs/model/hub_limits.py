@@ -7,6 +7,7 @@ read; there it gets these limits.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from ..errors import HubError
 
 LISTING = 32 << 20  # bytes
 _ERROR = 1 << 20  # bytes, of what comes in a file's place
+_LONGEST_PAUSE = 60.0  # seconds, where a hub asks for it; its client would sleep for days
 _WINDOW = 60.0  # seconds in which ...
 _RATE = 1024  # ... so many bytes a second must arrive
 
@@ -30,6 +32,9 @@ class Told(Protocol):
 
     def slow(self) -> HubError:
         """A response comes too slowly to wait for its end."""
+
+    def put_off(self, seconds: float) -> HubError:
+        """The hub asks to wait for long."""
 
 
 class Limits:
@@ -72,8 +77,9 @@ class Limits:
             response._content_consumed = True
 
     def on_httpx(self, response: Any) -> None:
-        """A hook for responses of `httpx`; raises as `on_requests`."""
+        """A hook for responses of `httpx`; raises as `on_requests`, and where it is put off."""
         self._require_plain(response)
+        self._require_soon(response)
         whole, pace = response.iter_raw, _Pace(self._told, self._most)
 
         def iter_raw(chunk_size: int | None = None) -> Iterator[bytes]:
@@ -82,6 +88,17 @@ class Limits:
                 yield part
 
         response.iter_raw = iter_raw
+
+    def _require_soon(self, response: Any) -> None:
+        """`requests` bounds pauses itself."""
+        asked = response.headers.get("Retry-After", "").strip()
+        if not asked.isdecimal():
+            response.headers.pop("Retry-After", None)
+        limited = re.findall(r";t=([0-9]+)", response.headers.get("RateLimit", ""))
+        longest = max((float(text) for text in (asked, *limited) if text.isdecimal()), default=0)
+        if response.status_code in (408, 429) and longest > _LONGEST_PAUSE:
+            response.close()
+            raise self._told.put_off(min(longest, 1e6))
 
     def _require_plain(self, response: Any) -> None:
         encoding = str(response.headers.get("Content-Encoding") or "")

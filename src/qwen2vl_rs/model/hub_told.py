@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..console import clock
 from ..errors import HubError
 from .hub_limits import Limits
 
@@ -106,6 +107,14 @@ class Told:
         """See `hub_limits.Told`."""
         broken = self.unreachable(midway=True)
         return Interrupted(f"{self.title} hardly sends anything any more", hint=broken.hint)
+
+    def put_off(self, seconds: float) -> HubError:
+        """See `hub_limits.Told`."""
+        return Interrupted(
+            f"{self.title} asks to wait {clock(seconds)} before the next request",
+            hint=f"start again then: what has arrived is kept; or take the other hub: "
+            f"--hub {self.other}",
+        )
 
     def no_model(self, repo_id: str) -> HubError:
         """The hub does not know a model, or does not say so to everybody."""
