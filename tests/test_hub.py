@@ -560,6 +560,25 @@ def test_what_comes_a_byte_at_a_time_is_not_waited_for(server, fetch, tight, tmp
     assert held(tmp_path / "model") == FILES
 
 
+def dripping_head(handler) -> None:
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-More: ")
+        while not handler.server.closing.wait(0.05):
+            handler.wfile.write(b"x")
+
+
+@pytest.mark.parametrize("what", ["", WEIGHTS])
+def test_a_head_that_comes_a_byte_at_a_time(server, tight, tmp_path, what):
+    """ModelScope's client bounds this itself, by more than a test can wait for."""
+    server.faults.instead[what] = dripping_head
+    with pytest.raises(HubError, match=r"cannot reach|broke"):
+        load(REPO, hub="hf", folder=tmp_path / "model")
+    server.forget()
+    load(REPO, hub="hf", folder=tmp_path / "model")
+    assert held(tmp_path / "model") == FILES
+
+
 def redirected(handler) -> None:
     handler.send_response(302)
     handler.send_header("Location", handler.path)

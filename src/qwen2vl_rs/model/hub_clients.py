@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 from ..errors import HubError
 from ..install import missing
-from .hub_limits import Limits
+from .hub_limits import HeadTimer
 from .hub_told import Listing, RemoteFile, Told, listed
 
 Moved = Callable[[int], None]  # told how many bytes of a file are here
@@ -172,8 +172,7 @@ class HuggingFace(Told):
     def listing(self, repo_id: str, revision: str | None) -> Listing:
         """See `Client.listing`."""
         self._limits.for_listing()
-        self._limit()
-        with self.sensible(), self._explained(repo_id, revision):
+        with self.sensible(), self._explained(repo_id, revision), self._limited():
             info = self._api.model_info(
                 repo_id, revision=revision, files_metadata=True, timeout=_LIST_TIMEOUT
             )
@@ -183,6 +182,8 @@ class HuggingFace(Told):
                 else listed(entry.rfilename, entry.size, blob=entry.blob_id)
                 for entry in info.siblings
             )
+            if not isinstance(info.sha, str):
+                raise ValueError("no commit")
             return Listing(repo_id, info.sha, info.sha, tuple(files))
 
     def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
@@ -193,11 +194,10 @@ class HuggingFace(Told):
         )
         headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs") | _PLAIN
         self._limits.for_file(file.size)
-        self._limit()
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
         explained = self._explained(listing.repo_id, listing.revision, partial)
-        with explained, partial.open("ab") as target:
+        with explained, partial.open("ab") as target, self._limited():
             self._transfer(
                 url,
                 _Watched(target, moved),
@@ -207,12 +207,20 @@ class HuggingFace(Told):
             )
         partial.replace(into / file.name)
 
-    def _limit(self) -> None:
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
         """Hand the limits to the session, which the client may have made anew."""
-        session = self._package.get_session()
+        session, head = self._package.get_session(), HeadTimer(self._package.close_session)
         hooks = session.event_hooks
-        others = [h for h in hooks["response"] if getattr(h, "__func__", 0) is not Limits.on_httpx]
-        session.event_hooks = hooks | {"response": [*others, self._limits.on_httpx]}
+        session.event_hooks = {
+            "request": [*hooks["request"], head.start],
+            "response": [head.stop, *hooks["response"], self._limits.on_httpx],
+        }
+        try:
+            yield
+        finally:
+            head.stop()
+            session.event_hooks = hooks
 
     @contextlib.contextmanager
     def _explained(

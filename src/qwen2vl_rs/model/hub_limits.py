@@ -8,8 +8,9 @@ read; there it gets these limits.
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ..errors import HubError
@@ -105,6 +106,28 @@ class Limits:
         if {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}:
             response.close()
             raise self._told.packed(encoding[:100])
+
+
+class HeadTimer:
+    """Ends the wait for a response whose head never ends: hooks for `httpx`.
+
+    Args:
+        end: closes the connections.
+    """
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end, self._timer = end, threading.Timer(_WINDOW, end)
+
+    def start(self, _request: object) -> None:
+        """A request leaves."""
+        self.stop()
+        self._timer = threading.Timer(_WINDOW, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def stop(self, _response: object = None) -> None:
+        """The head is there, or nobody waits any more."""
+        self._timer.cancel()
 
 
 class _Pace:
