@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -92,6 +93,17 @@ def test_questions_and_answers_of_ask(small_base, tmp_path, said):
     questions = [f"{EVIL}{KEPT}?", "Is it rural?"]
     out, _ = said(0, "ask", small_base, *images, *questions, kept=KEPT, between="\t")
     assert [line.count("\t") for line in out.splitlines()] == [2] * 4
+
+
+def test_file_names_that_are_no_text(small_base, tmp_path, monkeypatch, said):
+    monkeypatch.chdir(tmp_path)
+    name = os.fsdecode(b"a\xff\x9b\x1b.png")
+    write_image(Path("b.tif"), 56, 1)
+    Path(name).write_bytes(Path("b.tif").read_bytes())
+    asked = ("map", small_base, name, "b.tif", "Is it rural?")
+    said(1, *asked, kept="is not valid UTF-8")
+    out, _ = said(1, *asked, "--json")
+    assert json.loads(out)[0]["scene"] == name
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .terminal import json_shown
-
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """A value as JSON; never ``NaN`` or ``Infinity``, which are not JSON.
 
-    Characters that steer a terminal are spelled out, which changes nothing in the value.
-
     Raises:
         ValueError: a number in it is not finite.
     """
-    return json_shown(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent))
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def to_line(value: Any) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 # C0 and C1 (escape sequences begin there), line and paragraph separators, all that turns the
 # direction of writing, marks that are drawn as nothing, and halves of characters. What joins
 # letters and emoji (ZWJ, ZWNJ, tags, selectors) is no harm and stays.
-_BEYOND_C0 = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb"
-_STEERS = re.compile(f"[\x00-\x1f{_BEYOND_C0}\ud800-\udfff]")
+_BEYOND_C0 = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+_STEERS = re.compile(f"[\x00-\x1f{_BEYOND_C0}]")
 _BEYOND = re.compile(f"[{_BEYOND_C0}]")  # what JSON spells out by itself is C0
 
 

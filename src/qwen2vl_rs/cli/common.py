@@ -17,6 +17,8 @@ from typing import Any
 import click
 
 from ..errors import Qwen2VLRSError
+from ..jsonl import to_json
+from ..terminal import json_shown
 
 FILE = click.Path(path_type=Path)
 
@@ -55,6 +57,11 @@ class Commands(click.Group):
 def option(name: str, value: Path, default: str) -> str:
     """The option to type in the next command, where the value is not its default."""
     return "" if str(value) == default else f" {name} {shlex.quote(str(value))}"
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON to print: exact, and without a character that steers a terminal."""
+    return json_shown(to_json(value, indent))
 
 
 class Stopped(KeyboardInterrupt):

@@ -11,7 +11,7 @@ import click
 from .. import console
 from ..errors import RunError
 from ..terminal import shown
-from .common import FILE
+from .common import FILE, json_text
 
 _DATASET = click.option(
     "--dataset", type=click.Choice(["LR", "HR", "xBEN"]),
@@ -54,7 +54,6 @@ def score(
     FILE holds one JSON object a line, with question, answer and prediction; where known also
     id, image, type, text, confidence and dataset (LR, HR or xBEN).
     """
-    from ..jsonl import to_json
     from ..scoring.compare import compare_runs
     from ..scoring.datasets import of_predictions
     from ..scoring.predictions import read_predictions, read_training
@@ -76,7 +75,7 @@ def score(
     )
     if as_json:
         whole = {**found, **({"against": change} if change else {})}
-        click.echo(to_json(whole, indent=2))
+        click.echo(json_text(whole, 2))
         return
     click.echo(render_results(found))
     if change:

@@ -16,6 +16,7 @@ from .common import (
     Number,
     device_option,
     interruptible,
+    json_text,
     needs_training,
     option,
     same_command,
@@ -86,11 +87,10 @@ def train(
         outcome = run(loaded, resume=resume)
     if outcome is None:  # another process prints
         return
-    from ..jsonl import to_json
     from ..report.text import verdict
 
     click.echo(
-        to_json(outcome.comparison, indent=2)
+        json_text(outcome.comparison, 2)
         if as_json
         else verdict(outcome.before, outcome.after, outcome.comparison)
     )
@@ -162,7 +162,6 @@ def evaluate(
     its key is read from OPENAI_API_KEY. What was answered before an interruption is not asked
     again.
     """
-    from ..jsonl import to_json
     from ..report.text import results_table
     from ..scoring.protocols import protocol
 
@@ -197,7 +196,7 @@ def evaluate(
         with interruptible(same_command("all answers so far")):
             found = run(asked, settings, values)
     if found:  # else another process prints
-        click.echo(to_json(found, indent=2) if as_json else results_table(found, protocols))
+        click.echo(json_text(found, 2) if as_json else results_table(found, protocols))
 
 
 def _on_server(
@@ -262,7 +261,6 @@ def compare(
         require_model(model)
     with needs_training(device):
         from ..model.compare import compare as pairs
-    from ..jsonl import to_json
     from ..report.text import pair_table
 
     with interruptible(same_command("all answers so far")):
@@ -271,7 +269,7 @@ def compare(
     shown = chosen[:limit]
     if as_json:
         for row in shown:
-            click.echo(to_json(row.as_dict()))
+            click.echo(json_text(row.as_dict()))
     elif shown:
         click.echo(pair_table(shown))
     console.say(f"{len(shown):,} of {len(chosen):,} shown; {len(rows):,} questions in all")

@@ -12,7 +12,15 @@ import click
 from ..console import warn
 from ..errors import ImageError, Qwen2VLRSError, RunError
 from ..terminal import shown_lines
-from .common import FILE, Number, device_option, interruptible, needs_training, same_command
+from .common import (
+    FILE,
+    Number,
+    device_option,
+    interruptible,
+    json_text,
+    needs_training,
+    same_command,
+)
 from .early import require_model
 
 if TYPE_CHECKING:
@@ -76,7 +84,6 @@ def map_(
     with needs_training(device):
         from ..geo.mapper import MapRequest, make_map
         from ..model.session import Session
-    from ..jsonl import to_json
     from ..report.mapped import write_page
 
     session = Session.open(model, base)
@@ -94,7 +101,7 @@ def map_(
         if not as_json:
             click.echo(shown_lines(made[-1]["files"]))
     if as_json:
-        click.echo(to_json(made if len(made) > 1 else made[0], indent=2))
+        click.echo(json_text(made if len(made) > 1 else made[0], 2))
     _refuse_without(made)
 
 

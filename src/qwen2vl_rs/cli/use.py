@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import DataError
-from ..jsonl import to_json
 from ..terminal import shown
-from .common import FILE, device_option, needs_training
+from .common import FILE, device_option, json_text, needs_training
 from .early import require_model
 
 if TYPE_CHECKING:
@@ -91,9 +90,9 @@ def ask(
     rows = _answer(session, asked, answers == "closed", before)
     if batch:
         for row in rows:
-            click.echo(to_json(row))
+            click.echo(json_text(row))
     elif as_json:
-        click.echo(to_json(list(rows), indent=2))
+        click.echo(json_text(list(rows), 2))
     else:
         for row in rows:
             columns = _columns(row, len(images) > 1, len(questions) > 1)
