@@ -560,6 +560,25 @@ def test_what_comes_a_byte_at_a_time_is_not_waited_for(server, fetch, tight, tmp
     assert held(tmp_path / "model") == FILES
 
 
+@pytest.mark.parametrize("more", [-10, 10])
+def test_a_file_of_another_length_than_listed(server, fetch, tight, tmp_path, more):
+    content = (FILES["vocab.json"] + bytes(10))[: 5000 + more]
+
+    def other(handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    server.faults.instead["vocab.json"] = other
+    with pytest.raises(HubError, match=r"more than belongs to it|damaged|broke"):
+        fetch()
+    assert not (tmp_path / "model/vocab.json").exists()
+    server.forget()
+    fetch()
+    assert held(tmp_path / "model") == FILES
+
+
 def dripping_head(handler) -> None:
     handler.close_connection = True
     with contextlib.suppress(OSError):

@@ -200,12 +200,16 @@ class HuggingFace(Told):
         with explained, partial.open("ab") as target, self._limited():
             self._transfer(
                 url,
-                _Watched(target, moved),
+                _Watched(target, moved, functools.partial(self._require_room, file.size)),
                 resume_size=target.tell(),
                 headers=headers,
                 expected_size=file.size,
             )
         partial.replace(into / file.name)
+
+    def _require_room(self, size: int, at: int) -> None:
+        if at > size:
+            raise self.endless(size)
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[None]:
@@ -265,12 +269,13 @@ class _Position:
 
 
 class _Watched:
-    """A file that tells how long it has become."""
+    """A file that tells how long it has become, and may refuse to become longer."""
 
-    def __init__(self, file: io.BufferedWriter, moved: Moved) -> None:
-        self._file, self._moved = file, moved
+    def __init__(self, file: io.BufferedWriter, moved: Moved, require_room: Moved) -> None:
+        self._file, self._moved, self._require_room = file, moved, require_room
 
     def write(self, data: bytes) -> int:
+        self._require_room(self._file.tell() + len(data))
         written = self._file.write(data)
         self._moved(self._file.tell())
         return written
