@@ -181,10 +181,13 @@ def test_what_libraries_say():
         "assert main(['--version']) == 0\n"
         "logging.getLogger('rasterio._env').warning('tag %s', sys.argv[1])\n"
         "warnings.warn(sys.argv[1])\n"
+        "raise ValueError(sys.argv[1]) from OSError('first')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, EVIL + KEPT], capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", code, EVIL + KEPT], capture_output=True, check=False, timeout=60
     )
     text = done.stderr.decode()
     require_harmless(text)
-    assert text.count(KEPT) == 2
+    assert text.count(KEPT) == 3
+    assert done.returncode == 1
+    assert text.splitlines()[-1].startswith("ValueError: a\\x1b")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+import traceback
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -45,11 +47,25 @@ class _Line(logging.Formatter):
         return shown(super().formatMessage(record))
 
 
+def traceback_shown(error: BaseException) -> str:
+    """A traceback, whose messages may quote a file as well."""
+    lines = []
+    for part in traceback.format_exception(error):
+        text = part.strip("\n")
+        lines += text.split("\n") if text.startswith("  ") else [text]  # places, or what it says
+    return shown_lines(lines)
+
+
 def of_libraries() -> None:
-    """Print what libraries warn of, which may quote a file, in the same way."""
+    """Print what libraries warn of, and errors that nobody foresaw, in the same way."""
+    sys.excepthook = _uncaught
     if logging.lastResort:
         logging.lastResort.setFormatter(_Line())
     warnings.formatwarning = _warning
+
+
+def _uncaught(_kind: object, error: BaseException, _trace: object) -> None:
+    sys.stderr.write(traceback_shown(error) + "\n")
 
 
 _formatted = warnings.formatwarning

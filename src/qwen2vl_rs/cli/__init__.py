@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -17,7 +16,7 @@ import click
 from .. import __version__, console
 from ..errors import Qwen2VLRSError
 from ..install import lacking
-from ..terminal import of_libraries, shown, shown_lines
+from ..terminal import of_libraries, shown, shown_lines, traceback_shown
 from .common import Commands, Stopped
 from .host import serve
 from .judge import report, score
@@ -92,7 +91,7 @@ def _explained(error: OSError) -> Qwen2VLRSError:
 def _failed(error: Qwen2VLRSError) -> int:
     """Print an expected failure; returns the exit code."""
     if os.environ.get("QWEN2VL_RS_DEBUG"):
-        click.echo(shown_lines(traceback.format_exc().splitlines()), err=True)
+        click.echo(traceback_shown(error), err=True)
     click.echo(f"error: {shown(error.message)}", err=True)
     if error.hint:
         click.echo(f"hint: {shown(error.hint)}", err=True)
