@@ -38,6 +38,7 @@ GROUND = {
     "jsonl",
     "locks",
     "run",
+    "streams",
     "config",
 }
 MODEL_ONLY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"}
