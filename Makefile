@@ -8,9 +8,10 @@ ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 # where other programs live that read what is exported; they share one torch
 PEERS ?= .peers
 KIT ?= .kit
+CLIENTS ?= .clients
 SHARED = $(PEERS)/torch/lib/$$(ls $(PEERS)/torch/lib)/site-packages
 
-.PHONY: help demo test test-slow kit kit-ready test-oldest peers peers-ready torture check docs clean
+.PHONY: help demo test test-slow kit kit-ready test-oldest peers peers-ready clients clients-ready torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -64,6 +65,21 @@ $(PEERS)/%/.ready: tests/peers/%.txt $(PEERS)/torch/.ready
 	$(PYTHON) -m venv $(PEERS)/$*
 	realpath $(SHARED) > $(subst torch,$*,$(SHARED))/torch.pth
 	$(PEERS)/$*/bin/pip install --quiet -r $<
+	touch $@
+
+clients: clients-ready  ## chat clients of others against the server (installs them: 2 GB)
+	CLIENTS=$(CLIENTS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/test_clients.py
+
+clients-ready: $(VENV)/.ready $(CLIENTS)/python/.ready $(CLIENTS)/node/.ready
+
+$(CLIENTS)/python/.ready: tests/clients/python.txt
+	$(PYTHON) -m venv $(CLIENTS)/python
+	$(CLIENTS)/python/bin/pip install --quiet -r $<
+	touch $@
+
+$(CLIENTS)/node/.ready: tests/clients/node.txt
+	mkdir -p $(CLIENTS)/node
+	! command -v npm || npm install --silent --no-audit --no-fund --prefix $(CLIENTS)/node $$(cat $<)
 	touch $@
 
 torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: an hour or so

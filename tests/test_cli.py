@@ -329,30 +329,3 @@ def test_ctrl_c_ends_with_130_and_leaves_no_half_file(here):
     assert (out, err.strip()) == ("", "interrupted")
     assert sorted(os.listdir()) == before
     assert Path("data_vl.json").read_text() == "old"
-
-
-MANY_LINES = """
-import sys
-import click
-from qwen2vl_rs import cli
-
-@cli.cli.command()
-def lines():
-    for n in range(100_000):
-        click.echo(f"line {n}")
-
-sys.exit(cli.main(["lines"]))
-"""
-
-
-def test_a_reader_that_has_seen_enough_is_no_failure():
-    with subprocess.Popen(
-        [sys.executable, "-c", MANY_LINES],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout.readline() == "line 0\n"
-        process.stdout.close()
-        err = process.stderr.read()
-        process.wait(30)
-    assert err == ""
-    assert process.returncode == 0

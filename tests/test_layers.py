@@ -39,6 +39,7 @@ GROUND = {
     "locks",
     "run",
     "terminal",
+    "streams",
     "config",
 }
 MODEL_ONLY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"}

@@ -11,8 +11,10 @@ def main(args: Sequence[str] | None = None) -> int:
     if sys.version_info < (3, 11):  # noqa: UP036 - a script in a clone is checked by no pip
         print("error: Python 3.11 or newer is needed", file=sys.stderr)  # noqa: T201
         return 1
+    from . import streams
     from .install import lacking
 
+    streams.hold()
     try:
         from .cli import main as run
     except ModuleNotFoundError as error:
@@ -21,7 +23,11 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {found.message}\nhint: {found.hint}", file=sys.stderr)  # noqa: T201
         return 1
-    return run(args)
+    code = run(args)
+    if code == 0 and (why := streams.failure()):
+        print(f"error: cannot print the result: {why}", file=sys.stderr)  # noqa: T201
+        return 1
+    return code
 
 
 if __name__ == "__main__":

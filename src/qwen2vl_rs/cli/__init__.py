@@ -65,8 +65,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return _interrupted(error.__cause__ or error)
     except OSError as error:
         return _failed(_explained(error))
-    except SystemExit:  # click's answer to a closed pipe: `… | head` is no failure
-        return 0
+    except SystemExit as error:  # click's answer to a broken pipe, which is not stdout
+        if not isinstance(error.__context__, OSError):
+            raise
+        return _failed(_explained(error.__context__))
     except Qwen2VLRSError as error:
         return _failed(error)
     except ModuleNotFoundError as error:
@@ -78,10 +80,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _explained(error: OSError) -> Qwen2VLRSError:
-    """What a call to the operating system failed on: a file, or stdout, which has no name."""
+    """What a call to the operating system failed on."""
     why = error.strerror or error
     if not error.filename:
-        return Qwen2VLRSError(f"cannot print the result: {why}")
+        return Qwen2VLRSError(
+            f"a call to the operating system failed: {why}",
+            hint="QWEN2VL_RS_DEBUG=1 before the command shows where",
+        )
     return Qwen2VLRSError(
         f"cannot read or write {error.filename}: {why}",
         hint="check its permissions, and the disk it lies on",

@@ -6,13 +6,14 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import DataError
+from ..streams import unread
 from ..terminal import shown
 from .common import FILE, device_option, json_text, needs_training
 from .early import require_model
@@ -87,7 +88,7 @@ def ask(
     session = Session.open(model, base)
     if before and not session.tuned:
         raise click.UsageError(f"--before: {model} is a base; there is nothing before it")
-    rows = _answer(session, asked, answers == "closed", before)
+    rows = takewhile(lambda _: not unread(), _answer(session, asked, answers == "closed", before))
     if batch:
         for row in rows:
             click.echo(json_text(row))

@@ -1,0 +1,97 @@
+"""The standard streams of the program: losing one never ends its work.
+
+Messages on stderr that cannot be written are dropped. A result on stdout that cannot be written is
+a failure, but one that is reported when the work is done, not in the middle of it; where its
+reader has gone (``… | head``) it is none.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import sys
+from typing import Any
+
+_NAMES = ("stdin", "stdout", "stderr")  # by their file descriptors
+_GONE = {errno.EPIPE, errno.EBADF}  # nobody reads
+
+
+class _Stream(io.FileIO):
+    """A file descriptor that drops what cannot be written.
+
+    Attributes:
+        failure: the first error of a write.
+    """
+
+    def __init__(self, descriptor: int, once: bool) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self.failure: OSError | None = None
+        self._once = once
+
+    def write(self, data: Any, /) -> int:
+        """Write, or drop; after a failure of stdout nothing more, as the result has a gap."""
+        size = memoryview(data).nbytes
+        if self.failure and self._once:
+            return size
+        try:
+            while (written := super().write(data)) is None:  # a non-blocking pipe is full
+                select.select([], [self.fileno()], [])
+        except OSError as error:
+            self.failure = self.failure or error
+            return size
+        return written
+
+
+_out: _Stream | None = None
+
+
+def hold() -> None:
+    """Put streams in place that drop what cannot be written; missing ones read and write nothing.
+
+    A file that is opened while a standard descriptor is closed would take its number, and get
+    what libraries print.
+    """
+    global _out
+    for descriptor, name in enumerate(_NAMES):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+            os.set_inheritable(descriptor, True)
+        if getattr(sys, name) is None:
+            mode = "w" if descriptor else "r"
+            stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+    for descriptor, name in enumerate(_NAMES[1:], start=1):
+        stream = getattr(sys, name)
+        console = os.name == "nt" and stream.isatty()  # written by other calls than files
+        if stream is getattr(sys, f"__{name}__") and not console:
+            raw = _Stream(descriptor, once=name == "stdout")
+            setattr(sys, name, _text(raw, stream))
+            if name == "stdout":
+                _out = raw
+
+
+def _text(raw: _Stream, stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """A stream of text like the one given, which never fails on a character either."""
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), stream.encoding, "backslashreplace",
+        line_buffering=stream.line_buffering, write_through=stream.write_through,
+    )  # fmt: skip
+
+
+def unread() -> bool:
+    """Whether what is printed as a result gets nowhere any more."""
+    return _out is not None and _out.failure is not None
+
+
+def failure() -> str | None:
+    """Why the result could not be printed; None where it was, or where its reader has gone."""
+    if _out is None:
+        return None
+    sys.stdout.flush()
+    error = _out.failure
+    return None if error is None or error.errno in _GONE else error.strerror or str(error)
