@@ -278,19 +278,19 @@ def _dataset(config: Config, samples: list[Sample]) -> dict[str, str]:
 
 def _write_results(run: Path) -> None:
     lines = read_metrics(run / "metrics.jsonl")
-    done, seconds = sum(line["questions"] for line in lines), lines[-1]["seconds"]
+    done = sum(line["questions"] for line in lines)
+    timed = all("seconds" in line for line in lines)  # else some were lost, see `trainer`
+    seconds = lines[-1]["seconds"] if timed else None
     results = {
         "train_loss": sum(line["loss"] for line in lines) / len(lines),
         "train_steps": lines[-1]["step"],
         "train_runtime": seconds,
         "train_questions": done,
-        "train_questions_per_second": round(done / seconds, 3),
+        "train_questions_per_second": round(done / seconds, 3) if seconds else None,
         "skipped_steps": sum(line.get("skipped_steps", 0) for line in lines),
     }
     write_json(run / "train_results.json", results)
-    say(
-        f"trained on {done:,} questions in {seconds:,.0f} s, {done / seconds:,.1f} questions/s; "
-        f"last loss {lines[-1]['loss']:.4f}"
-    )
+    pace = f" in {seconds:,.0f} s, {done / seconds:,.1f} questions/s" if seconds else ""
+    say(f"trained on {done:,} questions{pace}; last loss {lines[-1]['loss']:.4f}")
     if skipped := results["skipped_steps"]:
         say(f"{skipped:,} of {len(lines):,} steps were skipped: their gradients overflowed float16")

@@ -7,12 +7,11 @@ each (1, and in Qwen3-VL one more for every DeepStack layer), H values of a feat
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from ..console import Progress, say
+from ..console import Progress, counted, say, warn
 from ..data.raster import image_digest
 from ..files import appending, atomic_write, is_there, unreadable
-from ..jsonl import read_jsonl
+from ..jsonl import read_jsonl, to_line
 from .ahead import ahead
 from .finite import require_finite_features
 from .images import Pixels
@@ -124,8 +123,8 @@ def encode_all(
 ) -> EncodedImages | None:
     """Encode every image once and keep the result for all epochs.
 
-    What an interrupted call has encoded is used again: an entry is named by the content of its
-    image, the pixel settings and the weights of the base.
+    What an interrupted call has encoded is used again where its digest is right: an entry is named
+    by the content of its image, the pixel settings and the weights of the base.
 
     Args:
         base: whose vision tower is used.
@@ -161,13 +160,13 @@ def _fill(
     shape: tuple[int, int],
     dtype: torch.dtype,
 ) -> EncodedImages:
-    """Append the features of all images that are not in the file yet."""
+    """Write the features of all images that are not in the file yet, or are damaged there."""
     words: Any = np.int16 if dtype.itemsize == 2 else np.int32
     index, data = folder / "index.jsonl", folder / "features.bin"
     rule = hashlib.sha256(
         f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
     ).hexdigest()
-    known = _recover(index, data, dtype.itemsize)
+    known, places, end = _recover(index, data, dtype.itemsize)
     keys = {path: f"{rule[:16]}-{image_digest(path)}" for path in grids}
     paths = list(grids)
     # which images share a pass follows from the list alone, so that a resumed call gets the same
@@ -179,7 +178,7 @@ def _fill(
     mixed = dtype is not base.model.dtype
     with (
         appending(index) as names,
-        appending(data, "ab") as file,
+        appending(data, "r+b") as file,
         Progress("encoding", len(grids), "images") as progress,
     ):
         progress.advance(sum(map(len, passes)) - sum(map(len, missing)))
@@ -190,23 +189,43 @@ def _fill(
             for path, image in zip(part, images, strict=True):
                 key = keys[path]
                 if key not in known and image.features is not None:
-                    place = file.tell() // dtype.itemsize
                     flat = image.features.to(dtype).cpu().contiguous().view(-1)
                     require_finite_features(flat, path)
-                    file.write(flat.view(torch.uint8).numpy().tobytes())
+                    row = _Row.of(key, places.get(key, end), flat)
+                    file.seek(row.at * dtype.itemsize)
+                    file.write(flat.view(torch.uint8).numpy())
                     file.flush()
-                    known[key] = place
-                    names.write(json.dumps([key, place, len(flat)]) + "\n")
+                    known[key], end = row.at, max(end, row.at + row.words)
+                    names.write(to_line(asdict(row)))
                     names.flush()
             progress.advance(len(part))
     tokens = {path: math.prod(grid) // base.images.merge**2 for path, grid in grids.items()}
-    places = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
+    found = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
     values = np.memmap(data, dtype=words, mode="r")
-    return EncodedImages(base.images.merge, values, dtype, places)
+    return EncodedImages(base.images.merge, values, dtype, found)
 
 
-def _recover(index: Path, data: Path, width: int) -> dict[str, int]:
-    """Offsets by key of what an interrupted call has written; what was cut short is cut off.
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of ``index.jsonl``: an encoded image, where it begins, its length in words."""
+
+    key: str
+    at: int
+    words: int
+    sha256: str
+
+    @classmethod
+    def of(cls, key: str, at: int, words: torch.Tensor) -> _Row:
+        digest = hashlib.sha256(words.view(torch.uint8).numpy().data).hexdigest()
+        return cls(key, at, len(words), digest)
+
+
+def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], dict[str, int], int]:
+    """What an interrupted call has written; what was cut short is cut off.
+
+    Returns:
+        Offsets by key of the images whose digest is right, and of all: a damaged one is written
+        again where it stood. Last the end of the file. All in words.
 
     Raises:
         RunError: one of the files cannot be read.
@@ -214,19 +233,39 @@ def _recover(index: Path, data: Path, width: int) -> dict[str, int]:
     if not (is_there(index) and is_there(data)):
         index.unlink(missing_ok=True)
         data.unlink(missing_ok=True)
-        return {}
+    names = [one.name for one in fields(_Row)]
     try:
-        rows, sound = read_jsonl(index)
-        held, written = data.stat().st_size, index.stat().st_size
+        data.touch()
+        rows, read = read_jsonl(index, *names)
+        held, written = data.stat().st_size, index.stat().st_size if is_there(index) else 0
+        listed = [_Row(**{name: row[name] for name in names}) for row in rows]
+        whole = [row for row in listed if (row.at + row.words) * width <= held]
+        last = {row.key: row for row in whole}
+        known = _sound(data, last.values(), width)
     except OSError as error:
         raise unreadable(index, error) from error
-    kept = [row for row in rows if (row[1] + row[2]) * width <= held]
-    end = width * max((start + size for _, start, size in kept), default=0)
-    if (len(kept), sound, end) != (len(rows), written, held):  # else others may be reading
+    end = max((row.at + row.words for row in whole), default=0)
+    if (len(whole), read, end * width) != (len(rows), written, held):  # else others may read it
         with atomic_write(index) as file:
-            file.writelines(json.dumps(row) + "\n" for row in kept)
-        os.truncate(data, end)
-    return {key: start for key, start, _ in kept}
+            file.writelines(to_line(asdict(row)) for row in whole)
+        os.truncate(data, end * width)
+    if read < written:
+        say(f"{index}: not used behind line {len(rows):,}, as it is cut short, damaged or older")
+    if damaged := len(last) - len(known):
+        warn(f"{data}: {counted(damaged, 'image')} damaged, encoded again")
+    return known, {key: row.at for key, row in last.items()}, end
+
+
+def _sound(data: Path, rows: Collection[_Row], width: int) -> dict[str, int]:
+    """Offsets by key of the images whose content is what was written."""
+    found = {}
+    with data.open("rb") as file, Progress("checking features", len(rows), "images") as progress:
+        for row in rows:
+            file.seek(row.at * width)
+            if hashlib.sha256(file.read(row.words * width)).hexdigest() == row.sha256:
+                found[row.key] = row.at
+            progress.advance()
+    return found
 
 
 def _gb(size: int) -> str:

@@ -86,7 +86,7 @@ def _training(found: Evidence, w: Words) -> list[tuple[str, str]]:
         "ran.training_text",
         questions=done["train_questions"],
         steps=done["train_steps"],
-        time=clock(done["train_runtime"]),
+        time="?" if (seconds := done["train_runtime"]) is None else clock(seconds),
     )
     return [(w("ran.training"), text)]
 
@@ -98,7 +98,7 @@ def _cost(found: Evidence, w: Words) -> list[str]:
         return w("ran.ms", value=f"{1000 * seconds:,.1f}")
 
     parts = []
-    if done := found.training:
+    if (done := found.training) and done["train_runtime"] is not None:
         value = each(done["train_runtime"] / done["train_questions"])
         parts.append(w("ran.cost_training", value=value))
     for name, side in (("before", found.before), ("after", found.after)):

@@ -1,0 +1,145 @@
+"""A power cut: nothing that is complete by name relies on what was not on disk."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bases import SETTINGS
+from factory import make_samples, write_image
+from faults.power import watched
+from qwen2vl_rs.cli import main
+from qwen2vl_rs.data.tables import write_conversations
+
+RUN = Path("output/Qwen2-VL-2B")
+SET = [word for setting in SETTINGS for word in ("--set", setting)]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def grow(names):
+    """Without what grows or only locks, and without what is hidden: nothing relies on it."""
+    return {
+        n for n in names
+        if not any(part.startswith(".") for part in Path(n).parts)
+        and not n.endswith(("windows.jsonl",)) and ".partial" not in n and "vision-cache" not in n
+    }  # fmt: skip
+
+
+def test_a_sealed_checkpoint_relies_on_nothing_that_may_be_lost(here, small_base):
+    write_conversations(Path("data_vl.json"), make_samples(here / "images", images=6))
+    with watched(here) as disk:
+        assert main(["train", *SET, "--set", f"model={small_base}"]) == 0
+    for step in (4, 8):
+        assert grow(disk.when(f"checkpoint-{step}")) == set()
+    for name in ("train_results.json", "eval/before/inputs.json", "compare.json"):
+        assert grow(disk.when(f"{RUN}/{name}")) == set(), name
+    assert grow(disk.lost()) == set()
+
+
+def without_times(text):
+    """Figures of training without how long it took."""
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("damage", "gone"),
+    [
+        (lambda data: b"", 8),
+        (lambda data: bytes(len(data)), 8),
+        (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), 4),
+        (lambda data: b"\0" * 9 + data[9:], 8),
+        (lambda data: b"".join(data.splitlines(keepends=True)[:5]), 3),
+        (lambda data: b"[]\n" + data, 8),
+        (None, 8),
+    ],
+    ids=["empty", "zeros", "zeros behind", "zeros before", "short", "another line", "absent"],
+)
+def test_figures_that_were_lost_are_in_the_checkpoint(trained, tmp_path, monkeypatch, capsys,
+                                                      damage, gone):  # fmt: skip
+    folder = shutil.copytree(trained[0], tmp_path / "copy")
+    monkeypatch.chdir(folder)
+    figures, results = RUN / "metrics.jsonl", RUN / "train_results.json"
+    whole, done = figures.read_bytes(), json.loads(results.read_text())
+    results.unlink()  # as if the power had failed between the last checkpoint and this
+    figures.write_bytes(damage(whole)) if damage else figures.unlink()
+    assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
+    told = capsys.readouterr().err
+    assert f"metrics.jsonl lacks {gone} steps of 8, from step {9 - gone}: taken from" in told
+    assert without_times(figures.read_text()) == without_times(whole.decode())
+    assert json.loads(results.read_text()) == done
+    assert main(["report", str(RUN)]) == 0
+
+
+TORN = {
+    "empty": lambda data: b"",
+    "zeros": lambda data: bytes(len(data)),
+    "zeros behind": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "zeros within": lambda data: data[:400] + bytes(300) + data[700:],
+    "cut": lambda data: data[:-7],
+    "cut in the first line": lambda data: data[:30],
+    "another value": lambda data: data + b"5\n[]\n" + data,
+}
+
+
+def test_windows_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
+    write_image(Path("scene.tif"), 112, 1)
+    words = ["map", str(small_base), "scene.tif", "Is there a road?", "--tile", "28"]
+    with watched(here) as disk:
+        assert main([*words, "-o", "whole"]) == 0
+    for name in ("map.tif", "windows.gpkg", "map.html"):
+        assert grow(disk.when(f"whole/{name}")) == set(), name
+    assert grow(disk.lost()) == set()
+    whole = Path("whole/windows.jsonl").read_bytes()
+    for name, damage in TORN.items():
+        shutil.rmtree("torn", ignore_errors=True)
+        Path("torn").mkdir()
+        Path("torn/windows.jsonl").write_bytes(damage(whole))
+        capsys.readouterr()
+        assert main([*words, "-o", "torn"]) == 0, name
+        assert "Traceback" not in capsys.readouterr().err
+        assert Path("torn/windows.jsonl").read_bytes() == whole, name
+
+
+def test_answers_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
+    write_conversations(Path("test.json"), make_samples(here / "images", images=3))
+    words = ["eval", str(small_base), "--test", "test.json", "--max-eval", "8"]
+    with watched(here) as disk:
+        assert main([*words, "-o", "whole"]) == 0
+    for name in ("inputs.json", "results.json"):
+        assert grow(disk.when(f"whole/{name}")) == set(), name
+    assert grow(disk.lost()) == set()
+    answers = Path("whole/predictions.jsonl").read_bytes()
+    head = json.dumps({"key": json.loads(Path("whole/inputs.json").read_text())["key"]})
+    rows = [json.loads(line) for line in answers.splitlines()]
+    known = [{k: v for k, v in row.items() if k not in ("schema", "dataset")} for row in rows]
+    partial = "".join(json.dumps(row) + "\n" for row in known)
+    for name, damage in TORN.items():
+        shutil.rmtree("torn", ignore_errors=True)
+        shutil.copytree("whole", "torn")
+        for done in ("predictions.jsonl", "inputs.json", "results.json"):
+            Path("torn", done).unlink()
+        Path("torn/predictions.partial-0.jsonl").write_bytes(damage(f"{head}\n{partial}".encode()))
+        assert main([*words, "-o", "torn"]) == 0, name
+        assert "Traceback" not in capsys.readouterr().err
+        assert Path("torn/predictions.jsonl").read_bytes() == answers, name
+
+
+def test_answers_that_are_zeros_are_asked_again(here, small_base, capsys):
+    write_conversations(Path("test.json"), make_samples(here / "images", images=2))
+    words = ["eval", str(small_base), "--test", "test.json", "-o", "out"]
+    assert main(words) == 0
+    done = Path("out/predictions.jsonl")
+    whole = done.read_bytes()
+    for content in (b"", bytes(len(whole)), whole[:-5] + bytes(5)):
+        done.write_bytes(content)
+        capsys.readouterr()
+        assert main(words) == 0
+        assert "changed or damaged since; asking anew" in capsys.readouterr().err
+        assert done.read_bytes() == whole
