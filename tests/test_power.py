@@ -9,8 +9,10 @@ import pytest
 from bases import SETTINGS
 from factory import make_samples, write_image
 from faults.power import watched
+from hubserver import HubServer
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.files import HUB_MANIFEST, write_json
 
 RUN = Path("output/Qwen2-VL-2B")
 SET = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -46,6 +48,86 @@ def without_times(text):
     """Figures of training without how long it took."""
     rows = [json.loads(line) for line in text.splitlines()]
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def hub_of(base, monkeypatch):
+    """A hub on the loopback that has a base."""
+    pytest.importorskip("modelscope_hub")
+    hub = HubServer()
+    hub.repos["Qwen/Qwen2-VL-2B-Instruct"] = {
+        "master": {p.name: p.read_bytes() for p in base.iterdir()}
+    }
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
+    return hub
+
+
+def test_a_fetched_model_is_called_complete_when_it_is_on_disk(here, small_base, monkeypatch):
+    with hub_of(small_base, monkeypatch), watched(here) as disk:
+        assert main(["load"]) == 0
+    (manifest,) = here.rglob(HUB_MANIFEST)
+    assert {n for n in disk.when(HUB_MANIFEST) if not n.endswith(HUB_MANIFEST)} == set()
+    assert grow(disk.lost()) == set()
+    assert json.loads(manifest.read_text())["flushed"] is True
+
+
+def test_files_found_in_place_are_flushed_too(here, small_base, monkeypatch):
+    with hub_of(small_base, monkeypatch):
+        assert main(["load"]) == 0
+        (manifest,) = here.rglob(HUB_MANIFEST)
+        manifest.unlink()  # the power failed before it was written
+        with watched(here) as disk:
+            for path in manifest.parent.iterdir():
+                path.write_bytes(path.read_bytes())  # and nothing is on disk yet
+            assert main(["load"]) == 0
+    assert {
+        n for n in disk.when(HUB_MANIFEST) if n.endswith((".safetensors", "config.json"))
+    } == set()
+
+
+def test_what_an_older_version_called_complete_is_not_believed_by_size(
+    here, small_base, monkeypatch, capsys
+):
+    with hub_of(small_base, monkeypatch) as hub:
+        assert main(["load"]) == 0
+        (manifest,) = here.rglob(HUB_MANIFEST)
+        model = manifest.parent
+        known = json.loads(manifest.read_text())
+        assert known.pop("flushed")
+        write_json(manifest, known)
+        weights = next(model.glob("*.safetensors"))
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:-9] + bytes(9))
+        capsys.readouterr()
+        write_image(Path("a.tif"), 56, 1)
+        assert main(["ask", str(model), "a.tif", "x?"]) == 1
+        told = capsys.readouterr().err
+        assert f"{weights} is not what was fetched" in told
+        assert "load --verify" in told
+        weights.write_bytes(bytes(len(whole)))
+        assert main(["load"]) == 0
+        assert "is damaged: fetching it again" in capsys.readouterr().err
+        assert weights.read_bytes() == whole
+        write_json(manifest, known)
+        asked = len(hub.asked)
+        assert main(["load"]) == 0  # all is right: said so once, without the network
+        assert len(hub.asked) == asked
+        assert json.loads(manifest.read_text())["flushed"] is True
+
+
+def test_a_beginning_of_zeros_ends_in_the_right_file(here, small_base, monkeypatch):
+    with hub_of(small_base, monkeypatch):
+        assert main(["load"]) == 0
+        (manifest,) = here.rglob(HUB_MANIFEST)
+        weights = next(manifest.parent.glob("*.safetensors"))
+        whole = weights.read_bytes()
+        weights.unlink()
+        manifest.unlink()
+        partial = manifest.parent / ".incoming" / f"{weights.name}.incomplete"
+        partial.parent.mkdir()
+        partial.write_bytes(bytes(len(whole) // 2))
+        assert main(["load"]) == 0
+    assert weights.read_bytes() == whole
+    assert not partial.parent.exists()
 
 
 @pytest.mark.parametrize(

@@ -234,12 +234,14 @@ def _read(path: Path, key: str) -> tuple[list[Line], bool]:
     """
     try:
         values, end = read_jsonl(path)
-        content = path.read_bytes() if path.exists() and not values else b""
-        size = path.stat().st_size if path.exists() else 0
+        if not path.exists():
+            return [], False
+        content = b"" if values else path.read_bytes()
+        size = path.stat().st_size
     except OSError as error:
         raise unreadable(path, error) from error
     if not values and _begins(key).startswith(content.strip(b"\0")):
-        return [], size > 0  # empty, zeros, or the beginning of our first line
+        return [], True  # empty, zeros, or the beginning of our first line
     first, *lines = values or [{}]
     if "key" not in first:
         raise RunError(
