@@ -1,9 +1,15 @@
 """A power cut: nothing that is complete by name relies on what was not on disk."""
 
+import contextlib
 import json
+import resource
 import shutil
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
+import pyogrio
 import pytest
 
 from bases import SETTINGS
@@ -170,6 +176,16 @@ TORN = {
 }
 
 
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory, small_base):
+    """A finished map of a small scene, not to be written to."""
+    folder = tmp_path_factory.mktemp("mapped")
+    write_image(folder / "scene.tif", 112, 1)
+    words = ["map", str(small_base), str(folder / "scene.tif"), "Is there a road?", "--tile", "28"]
+    assert main([*words, "-o", str(folder / "map")]) == 0
+    return folder / "map"
+
+
 def test_windows_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
     write_image(Path("scene.tif"), 112, 1)
     words = ["map", str(small_base), "scene.tif", "Is there a road?", "--tile", "28"]
@@ -225,3 +241,98 @@ def test_answers_that_are_zeros_are_asked_again(here, small_base, capsys):
         assert main(words) == 0
         assert "changed or damaged since; asking anew" in capsys.readouterr().err
         assert done.read_bytes() == whole
+
+
+def lose(*statements):
+    """GDAL's writing that loses something and does not tell."""
+    real = pyogrio.raw.write
+
+    def write(target, *words, **more):
+        real(target, *words, **more)
+        with contextlib.closing(sqlite3.connect(":memory:")) as file:
+            file.deserialize(target.getvalue())
+            for (name,) in file.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+            ).fetchall():
+                if "rtree" not in name or statements[0].startswith("DELETE FROM windows"):
+                    file.execute(f'DROP TRIGGER "{name}"')
+            for statement in statements:
+                file.execute(statement)
+            file.commit()
+            data = file.serialize()
+        target.seek(0)
+        target.truncate()
+        target.write(data)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("said", "statements"),
+    [
+        ("a window", ["DELETE FROM windows WHERE fid = 3"]),
+        ("a column", ["ALTER TABLE windows DROP COLUMN q1_answer"]),
+        ("the spatial index", ["DELETE FROM rtree_windows_geom"]),
+        ("the spatial index", ["DELETE FROM gpkg_extensions WHERE table_name = 'windows'"]),
+        ("the metadata", ["DELETE FROM gpkg_metadata"]),
+        ("a layer", ["CREATE TABLE other (a)"]),
+    ],
+)
+def test_what_is_missing_in_the_windows_is_found_before_they_get_their_name(
+    here, mapped, small_base, monkeypatch, capsys, said, statements
+):
+    folder = shutil.copytree(mapped, here / "map")
+    before = (folder / "windows.gpkg").read_bytes()
+    monkeypatch.setattr("qwen2vl_rs.geo.mapper.rehearse", lambda *_: None)
+    monkeypatch.setattr("pyogrio.raw.write", lose(*statements))
+    words = ["map", str(small_base), str(mapped.parent / "scene.tif"), "Is there a road?"]
+    assert main([*words, "--tile", "28", "-o", str(folder)]) == 1
+    told = capsys.readouterr().err
+    assert "windows.gpkg" in told
+    assert said in told
+    assert "did not get into it" in told
+    assert (folder / "windows.gpkg").read_bytes() == before
+    assert not list(folder.glob(".*tmp*"))
+
+
+@pytest.mark.parametrize("name", ["map.tif", "windows.gpkg", "map.html"])
+def test_a_disk_without_room_for_a_file_of_a_map(here, mapped, small_base, capsys, name):
+    folder = shutil.copytree(mapped, here / "map")
+    sizes = {p.name: p.stat().st_size for p in folder.iterdir()}
+    for one in ("map.tif", "windows.gpkg", "map.html"):
+        (folder / one).unlink()
+    words = ["map", str(small_base), str(mapped.parent / "scene.tif"), "Is there a road?"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sizes[name] - 1, hard))
+    try:
+        code = main([*words, "--tile", "28", "-o", str(folder)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = capsys.readouterr().err
+    assert code == 1
+    assert "hint:" in told
+    assert "cannot write" in told
+    for path in folder.iterdir():  # what is there is whole
+        if path.name in ("map.tif", "windows.gpkg", "map.html"):
+            assert path.read_bytes() == (mapped / path.name).read_bytes()
+    assert not list(folder.glob(".*tmp*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace makes the calls fail")
+@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+def test_a_call_that_fails_while_a_map_is_written(here, mapped, small_base, call):
+    words = ["map", str(small_base), str(mapped.parent / "scene.tif"), "Is there a road?"]
+    names = [f"map/.{name}.tmp" for name in ("map.tif", "windows.gpkg", "map.html")]
+    for name in names:
+        folder = shutil.copytree(mapped, here / "map", dirs_exist_ok=True)
+        fail = ["strace", "-f", "-o", "trace", "-P", str(here / name), "-e", f"trace={call}"]
+        fail += ["-e", f"inject={call}:error=EIO:when=1"]
+        program = [sys.executable, "-m", "qwen2vl_rs", *words, "--tile", "28", "-o", str(folder)]
+        done = subprocess.run([*fail, *program], capture_output=True, text=True)
+        assert "INJECTED" in (here / "trace").read_text()
+        assert done.returncode == 1, done.stderr
+        assert name.removeprefix("map/.").removesuffix(".tmp") in done.stderr
+        assert "hint:" in done.stderr
+        for path in mapped.iterdir():
+            assert (folder / path.name).read_bytes() == path.read_bytes()
