@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyogrio
 import pytest
+import torch
 
 from bases import SETTINGS
 from factory import make_samples, write_image
@@ -19,6 +20,7 @@ from hubserver import HubServer
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.data.tables import write_conversations
 from qwen2vl_rs.files import HUB_MANIFEST, write_json
+from qwen2vl_rs.model.circumstances import differences
 
 RUN = Path("output/Qwen2-VL-2B")
 SET = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -336,3 +338,58 @@ def test_a_call_that_fails_while_a_map_is_written(here, mapped, small_base, call
         assert "hint:" in done.stderr
         for path in mapped.iterdir():
             assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
+def interrupted(trained, folder, monkeypatch):
+    """A copy of a run that was killed after step 4."""
+    shutil.copytree(trained[0], folder)
+    monkeypatch.chdir(folder)
+    shutil.rmtree(RUN / "checkpoint-8")
+    shutil.rmtree(RUN / "eval")
+    (RUN / "train_results.json").unlink()
+
+
+def test_resuming_in_other_circumstances_is_said_and_written_down(
+    trained, tmp_path, monkeypatch, capsys
+):
+    interrupted(trained, tmp_path / "copy", monkeypatch)
+    began = json.loads((RUN / "manifest.json").read_text())
+    monkeypatch.setattr(
+        "qwen2vl_rs.model.circumstances.versions", lambda: {**began["versions"], "torch": "9.9"}
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert main(["train", str(RUN / "config.toml"), "--resume", "--set",
+                     "training.max_tokens_per_pack=999"]) == 0  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+    told = " ".join(capsys.readouterr().err.split())
+    tokens = f"tokens per pack {began['tokens_per_pack']} then, 999 now"
+    torches = f"torch {began['versions']['torch']} then, 9.9 now"
+    assert f"({threads} threads then, {threads + 1} now; {tokens}; {torches})" in told
+    manifest = json.loads((RUN / "manifest.json").read_text())
+    (once,) = manifest.pop("resumed")
+    assert (once["step"], once["threads"], once["tokens_per_pack"]) == (4, threads + 1, 999)
+    assert manifest == began  # what it was started with
+
+
+def test_resuming_in_the_same_circumstances_says_nothing(trained, tmp_path, monkeypatch, capsys):
+    interrupted(trained, tmp_path / "copy", monkeypatch)
+    before = (RUN / "manifest.json").read_bytes()
+    assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
+    assert "circumstances" not in capsys.readouterr().err
+    assert (RUN / "manifest.json").read_bytes() == before
+
+
+def test_what_is_compared_when_a_run_is_resumed():
+    now = {"versions": {"torch": "2"}, "device": "CPU", "cpu": "AVX2", "threads": 2,
+           "dtype": "float32", "attention": "branches", "processes": 1, "tokens_per_pack": 9}  # fmt: skip
+    assert differences({}, now) == []  # not even begun
+    assert differences({"threads": 2, "versions": {"torch": "2"}}, now) == []  # an older manifest
+    for key, value in {"device": "H100", "cpu": "AVX512", "threads": 1, "dtype": "bfloat16",
+                       "attention": "flex", "processes": 2}.items():  # fmt: skip
+        (said,) = differences({**now, key: value}, now)
+        assert str(value) in said
+        assert str(now[key]) in said
+    assert differences({**now, "threads": 1}, {**now, "cpu": None}) == []  # a GPU's helpers
