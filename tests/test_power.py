@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bases import SETTINGS
-from factory import make_samples, write_image
+from factory import make_samples, write_image, write_rsvqa
 from faults.power import watched
 from hubserver import HubServer
 from qwen2vl_rs.cli import main
@@ -35,10 +35,13 @@ def here(tmp_path, monkeypatch):
 def grow(names):
     """Without what grows or only locks, and without what is hidden: nothing relies on it."""
     return {
-        n for n in names
+        n
+        for n in names
         if not any(part.startswith(".") for part in Path(n).parts)
-        and not n.endswith(("windows.jsonl",)) and ".partial" not in n and "vision-cache" not in n
-    }  # fmt: skip
+        and not n.endswith(("windows.jsonl",))
+        and ".partial" not in n
+        and "vision-cache" not in n
+    }
 
 
 def test_a_sealed_checkpoint_relies_on_nothing_that_may_be_lost(here, small_base):
@@ -151,8 +154,9 @@ def test_a_beginning_of_zeros_ends_in_the_right_file(here, small_base, monkeypat
     ],
     ids=["empty", "zeros", "zeros behind", "zeros before", "short", "another line", "absent"],
 )
-def test_figures_that_were_lost_are_in_the_checkpoint(trained, tmp_path, monkeypatch, capsys,
-                                                      damage, gone):  # fmt: skip
+def test_figures_that_were_lost_are_in_the_checkpoint(
+    trained, tmp_path, monkeypatch, capsys, damage, gone
+):
     folder = shutil.copytree(trained[0], tmp_path / "copy")
     monkeypatch.chdir(folder)
     figures, results = RUN / "metrics.jsonl", RUN / "train_results.json"
@@ -360,8 +364,18 @@ def test_resuming_in_other_circumstances_is_said_and_written_down(
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        assert main(["train", str(RUN / "config.toml"), "--resume", "--set",
-                     "training.max_tokens_per_pack=999"]) == 0  # fmt: skip
+        assert (
+            main(
+                [
+                    "train",
+                    str(RUN / "config.toml"),
+                    "--resume",
+                    "--set",
+                    "training.max_tokens_per_pack=999",
+                ]
+            )
+            == 0
+        )
     finally:
         torch.set_num_threads(threads)
     told = " ".join(capsys.readouterr().err.split())
@@ -383,13 +397,49 @@ def test_resuming_in_the_same_circumstances_says_nothing(trained, tmp_path, monk
 
 
 def test_what_is_compared_when_a_run_is_resumed():
-    now = {"versions": {"torch": "2"}, "device": "CPU", "cpu": "AVX2", "threads": 2,
-           "dtype": "float32", "attention": "branches", "processes": 1, "tokens_per_pack": 9}  # fmt: skip
+    now = {
+        "versions": {"torch": "2"},
+        "device": "CPU",
+        "cpu": "AVX2",
+        "threads": 2,
+        "dtype": "float32",
+        "attention": "branches",
+        "processes": 1,
+        "tokens_per_pack": 9,
+    }
     assert differences({}, now) == []  # not even begun
     assert differences({"threads": 2, "versions": {"torch": "2"}}, now) == []  # an older manifest
-    for key, value in {"device": "H100", "cpu": "AVX512", "threads": 1, "dtype": "bfloat16",
-                       "attention": "flex", "processes": 2}.items():  # fmt: skip
+    for key, value in {
+        "device": "H100",
+        "cpu": "AVX512",
+        "threads": 1,
+        "dtype": "bfloat16",
+        "attention": "flex",
+        "processes": 2,
+    }.items():
         (said,) = differences({**now, key: value}, now)
         assert str(value) in said
         assert str(now[key]) in said
     assert differences({**now, "threads": 1}, {**now, "cpu": None}) == []  # a GPU's helpers
+
+
+def test_what_commands_leave_is_on_disk(here, trained, small_base):
+    """Files that other files count on were flushed before these, and all in the end."""
+    write_rsvqa(here / "rsvqa", images=3)
+    shutil.copytree(trained[0] / RUN, here / "run")
+    place = str(here / "run")
+    with watched(here) as disk:
+        for words in (
+            ["data2csv", "--folder", "rsvqa"],
+            ["csv2json"],
+            ["generate", "--synthetic", "2", "--questions", "5", "-o", "world"],
+            ["report", place],
+            ["export", place, "-o", "adapter"],
+            ["export", place, "-o", "merged", "--merge"],
+            ["export", place, "-o", "rows", "--data", "data_vl.json", "--form", "trl"],
+            ["eval", place, "--test", "data_vl.json", "--max-eval", "4", "-o", "evaluated"],
+        ):
+            assert main(words) == 0, words
+            assert grow(disk.lost()) == set(), words
+    for name in ("world/index.html", "adapter", "merged", "evaluated/results.json"):
+        assert grow(disk.when(name)) == set(), name

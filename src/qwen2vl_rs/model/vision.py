@@ -6,11 +6,13 @@ each (1, and in Qwen3-VL one more for every DeepStack layer), H values of a feat
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import math
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -166,7 +168,7 @@ def _fill(
     rule = hashlib.sha256(
         f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
     ).hexdigest()
-    known, places, end = _recover(index, data, dtype.itemsize)
+    known, free, end = _recover(index, data, dtype.itemsize)
     keys = {path: f"{rule[:16]}-{image_digest(path)}" for path in grids}
     paths = list(grids)
     # which images share a pass follows from the list alone, so that a resumed call gets the same
@@ -176,29 +178,41 @@ def _fill(
     ]
     missing = [part for part in passes if any(keys[path] not in known for path in part)]
     mixed = dtype is not base.model.dtype
+
+    def write(part: Sequence[str], images: Sequence[Pixels]) -> None:
+        nonlocal end
+        for path, image in zip(part, images, strict=True):
+            key = keys[path]
+            if key not in known and image.features is not None:
+                flat = image.features.contiguous().view(-1)
+                require_finite_features(flat, path)
+                row = _Row.of(key, free.get((key, len(flat)), end), flat)
+                file.seek(row.at * dtype.itemsize)
+                file.write(flat.view(torch.uint8).numpy())
+                file.flush()
+                known[key], end = row.at, max(end, row.at + row.words)
+                names.write(to_line(asdict(row)))
+                names.flush()
+        progress.advance(len(part))
+
     with (
         appending(index) as names,
         appending(data, "r+b") as file,
         Progress("encoding", len(grids), "images") as progress,
+        ThreadPoolExecutor(1, thread_name_prefix="writing") as pool,  # beside the next pass
     ):
         progress.advance(sum(map(len, passes)) - sum(map(len, missing)))
         read = ahead(lambda part: [base.images.read(path) for path in part], missing)
+        written: Future[None] | None = None
         for part, pixels in zip(missing, read, strict=True):
             with torch.autocast(base.model.device.type, dtype, enabled=mixed):
                 images = encoded(base.model, pixels)
-            for path, image in zip(part, images, strict=True):
-                key = keys[path]
-                if key not in known and image.features is not None:
-                    flat = image.features.to(dtype).cpu().contiguous().view(-1)
-                    require_finite_features(flat, path)
-                    row = _Row.of(key, places.get(key, end), flat)
-                    file.seek(row.at * dtype.itemsize)
-                    file.write(flat.view(torch.uint8).numpy())
-                    file.flush()
-                    known[key], end = row.at, max(end, row.at + row.words)
-                    names.write(to_line(asdict(row)))
-                    names.flush()
-            progress.advance(len(part))
+            images = [replace(i, features=_on_host(i.features, dtype)) for i in images]
+            if written:
+                written.result()
+            written = pool.submit(write, part, images)
+        if written:
+            written.result()
     tokens = {path: math.prod(grid) // base.images.merge**2 for path, grid in grids.items()}
     found = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
     values = np.memmap(data, dtype=words, mode="r")
@@ -214,32 +228,44 @@ class _Row:
     words: int
     sha256: str
 
+    def is_within(self, size: int) -> bool:
+        """Whether it lies in a file of so many words."""
+        kinds = isinstance(self.key, str), isinstance(self.at, int), isinstance(self.words, int)
+        return all(kinds) and 0 <= self.at <= self.at + self.words <= size
+
     @classmethod
     def of(cls, key: str, at: int, words: torch.Tensor) -> _Row:
         digest = hashlib.sha256(words.view(torch.uint8).numpy().data).hexdigest()
         return cls(key, at, len(words), digest)
 
 
-def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], dict[str, int], int]:
+def _on_host(features: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if features is None else features.to(dtype).cpu()
+
+
+Free = dict[tuple[str, int], int]
+
+
+def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], Free, int]:
     """What an interrupted call has written; what was cut short is cut off.
 
     Returns:
-        Offsets by key of the images whose digest is right, and of all: a damaged one is written
-        again where it stood. Last the end of the file. All in words.
+        Offsets by key of the images whose digest is right; those of damaged ones, by key and
+        length, which are written again where they stood; the end of the file. All in words.
 
     Raises:
         RunError: one of the files cannot be read.
     """
+    names = [one.name for one in fields(_Row)]
     if not (is_there(index) and is_there(data)):
         index.unlink(missing_ok=True)
         data.unlink(missing_ok=True)
-    names = [one.name for one in fields(_Row)]
     try:
         data.touch()
-        rows, read = read_jsonl(index, *names)
+        listed, read = read_jsonl(index, *names)
         held, written = data.stat().st_size, index.stat().st_size if is_there(index) else 0
-        listed = [_Row(**{name: row[name] for name in names}) for row in rows]
-        whole = [row for row in listed if (row.at + row.words) * width <= held]
+        rows = [_Row(**{name: line[name] for name in names}) for line in listed]
+        whole = [row for row in rows if row.is_within(held // width)]
         last = {row.key: row for row in whole}
         known = _sound(data, last.values(), width)
     except OSError as error:
@@ -253,7 +279,20 @@ def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], dict[
         say(f"{index}: not used behind line {len(rows):,}, as it is cut short, damaged or older")
     if damaged := len(last) - len(known):
         warn(f"{data}: {counted(damaged, 'image')} damaged, encoded again")
-    return known, {key: row.at for key, row in last.items()}, end
+    sound = sorted((row for row in last.values() if row.key in known), key=lambda row: row.at)
+    starts = [row.at for row in sound]
+    free = {
+        (row.key, row.words): row.at
+        for row in last.values()
+        if row.key not in known and not _overlaps(row, sound, starts)  # what says so may be wrong
+    }
+    return known, free, end
+
+
+def _overlaps(row: _Row, sound: Sequence[_Row], starts: Sequence[int]) -> bool:
+    """Whether one of the sound rows, which are in order, holds a word of this one."""
+    after = bisect.bisect_left(starts, row.at + row.words)
+    return after > 0 and sound[after - 1].at + sound[after - 1].words > row.at
 
 
 def _sound(data: Path, rows: Collection[_Row], width: int) -> dict[str, int]:
