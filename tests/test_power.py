@@ -443,3 +443,48 @@ def test_what_commands_leave_is_on_disk(here, trained, small_base):
             assert grow(disk.lost()) == set(), words
     for name in ("world/index.html", "adapter", "merged", "evaluated/results.json"):
         assert grow(disk.when(name)) == set(), name
+
+
+def test_a_report_says_which_figures_are_gone(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(trained[0], tmp_path / "copy"))
+    figures = RUN / "metrics.jsonl"
+    whole = figures.read_bytes()
+    figures.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]) + bytes(300))
+    for language, said in (
+        ("en", ("Loss of the last 3 steps", "metrics.jsonl is damaged or cut short")),
+        ("zh", ("最后 3 步的损失曲线", "metrics.jsonl 从该处起已损坏")),
+    ):
+        assert main(["report", str(RUN), "--lang", language]) == 0
+        page = (RUN / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")
+        assert all(text in page for text in said)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("metrics.jsonl", ["train", f"{RUN}/config.toml", "--resume"]),
+        ("metrics.jsonl", ["report", str(RUN)]),
+        ("vision-cache/index.jsonl", ["train", f"{RUN}/config.toml", "--resume"]),
+        ("eval/before/predictions.partial-0.jsonl", ["train", f"{RUN}/config.toml", "--resume"]),
+        ("map/windows.jsonl", ["map", str(RUN), "scene.tif", "Is it?", "-o", f"{RUN}/map"]),
+    ],
+)
+def test_a_growing_file_that_cannot_be_read_is_not_absent(
+    trained, tmp_path, monkeypatch, capsys, place, words
+):
+    interrupted(trained, tmp_path / "copy", monkeypatch)
+    if words[0] == "report":
+        shutil.copytree(trained[0] / RUN / "eval", RUN / "eval")
+    write_image(Path("scene.tif"), 56, 1)
+    path = RUN / place
+    path.unlink(missing_ok=True)
+    path.mkdir(parents=True)  # as good as a disk that fails: reading is an error
+    (path.parent / "features.bin").write_bytes(b"1234")
+    before = set(RUN.rglob("*"))
+    capsys.readouterr()
+    assert main([*words]) == 1
+    told = capsys.readouterr().err
+    assert f"cannot read {path}" in told
+    assert "hint:" in told
+    assert "Traceback" not in told
+    assert before <= set(RUN.rglob("*"))

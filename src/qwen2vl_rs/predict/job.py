@@ -169,7 +169,7 @@ class Job:
         inputs = self.folder / "inputs.json"
         if not self.done.is_file():
             return None
-        if (known := read_json(inputs, damaged=None)) != self._inputs():
+        if (known := read_json(inputs)) != self._inputs():
             same = isinstance(known, dict) and known.get("key") == self.key
             why = "changed or damaged since" if same else _OTHERS
             say(f"{self.done}: {why}; asking anew")

@@ -168,6 +168,9 @@ def missing(found: Evidence, shown: set[str], pictures: Pictures, w: Words) -> S
         if absent:
             why = w("reason.no_file", file=file) if found.run else w("reason.no_run")
             rows.append((w(f"absent.{name}"), why))
+    lost = int(found.training.get("train_steps", 0)) - len(found.metrics)
+    if lost > 0 and "loss" in shown:
+        rows.append((w("absent.loss_part", n=lost), w("reason.cut", file="metrics.jsonl")))
     if found.after.pace is None:
         rows.append((w("absent.seconds"), w("reason.no_seconds" if found.run else "reason.no_run")))
     rows += _unseen(pictures, w)
