@@ -173,7 +173,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         RunError: the file is there and cannot be read.
     """
     try:
-        return read_jsonl(path, "step", "loss", "questions")[0]
+        return read_jsonl(path, "step", "loss")[0]
     except OSError as error:
         raise unreadable(path, error) from error
 

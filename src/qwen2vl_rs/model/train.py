@@ -148,8 +148,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
     if team.is_main_process:
         now = circumstances(precision, kind, budget)
-        step = step_of(checkpoint) if checkpoint else None
-        _write_manifest(config, split, base, run, now, step)
+        _write_manifest(config, split, base, run, now, checkpoint)
     with tracking(trackers if team.is_main_process else [], run):
         try:
             with explained_shortage(budget):
@@ -236,12 +235,17 @@ def _describe(
 
 
 def _write_manifest(
-    config: Config, split: Split, base: Base, run: Path, now: dict[str, Any], step: int | None
+    config: Config,
+    split: Split,
+    base: Base,
+    run: Path,
+    now: dict[str, Any],
+    checkpoint: Path | None,
 ) -> None:
     """Write down what the run was started with, and where it is resumed, what is other now.
 
-    ``now`` is as `circumstances` tells it, ``step`` that of the checkpoint that is resumed, None
-    at the start.
+    ``now`` is as `circumstances` tells it, ``checkpoint`` the one that is resumed, None at the
+    start.
     """
     before = read_json(run / "manifest.json") or {}
     other = differences(before, now)
@@ -251,9 +255,10 @@ def _write_manifest(
             "the one that training without a break gives"
         )
     resumed = before.get("resumed", [])
-    if step is not None and "versions" in before:
+    if checkpoint and "versions" in before:
         changed = {key: value for key, value in now.items() if value != before.get(key, value)}
-        resumed = [*resumed, *([{"step": step, **changed}] if other else [])]
+        once = {"step": step_of(checkpoint), **changed}
+        resumed = [*resumed, once] if other else resumed
         now = {key: before[key] for key in now if key in before}
     write_json(
         run / "manifest.json",

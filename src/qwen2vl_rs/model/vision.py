@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from .loader import Base
 # In one pass of the vision tower: on a GPU 12 images of 256 pixels, 3 of 512. A CPU is busy with
 # one, and the sums of an image do not depend on its neighbours then.
 _PATCHES_AT_ONCE = {"cpu": 1, "cuda": 4096}
+
+
+Free = dict[tuple[str, int], int]  # by key and length in words
 
 
 @torch.no_grad()
@@ -179,28 +182,19 @@ def _fill(
     missing = [part for part in passes if any(keys[path] not in known for path in part)]
     mixed = dtype is not base.model.dtype
 
-    def write(part: Sequence[str], images: Sequence[Pixels]) -> None:
-        nonlocal end
-        for path, image in zip(part, images, strict=True):
-            key = keys[path]
-            if key not in known and image.features is not None:
-                flat = image.features.contiguous().view(-1)
-                require_finite_features(flat, path)
-                row = _Row.of(key, free.get((key, len(flat)), end), flat)
-                file.seek(row.at * dtype.itemsize)
-                file.write(flat.view(torch.uint8).numpy())
-                file.flush()
-                known[key], end = row.at, max(end, row.at + row.words)
-                names.write(to_line(asdict(row)))
-                names.flush()
-        progress.advance(len(part))
-
     with (
         appending(index) as names,
         appending(data, "r+b") as file,
         Progress("encoding", len(grids), "images") as progress,
         ThreadPoolExecutor(1, thread_name_prefix="writing") as pool,  # beside the next pass
     ):
+        writer = _Writer(names, file, dtype.itemsize, known, free, end)
+
+        def write(part: Sequence[str], images: Sequence[Pixels]) -> None:
+            for path, image in zip(part, images, strict=True):
+                writer.write(keys[path], path, image)
+            progress.advance(len(part))
+
         progress.advance(sum(map(len, passes)) - sum(map(len, missing)))
         read = ahead(lambda part: [base.images.read(path) for path in part], missing)
         written: Future[None] | None = None
@@ -217,6 +211,42 @@ def _fill(
     found = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
     values = np.memmap(data, dtype=words, mode="r")
     return EncodedImages(base.images.merge, values, dtype, found)
+
+
+@dataclass
+class _Writer:
+    """Writes features where there is room for them, and then the line that names them.
+
+    Attributes:
+        names, file: ``index.jsonl`` and ``features.bin``.
+        width: bytes of a word.
+        known, free, end: see `_recover`.
+    """
+
+    names: IO[str]
+    file: IO[bytes]
+    width: int
+    known: dict[str, int]
+    free: Free
+    end: int
+
+    def write(self, key: str, path: str, image: Pixels) -> None:
+        """Write an image that is not there yet.
+
+        Raises:
+            ModelError: its features are no numbers.
+        """
+        if key in self.known or image.features is None:
+            return
+        flat = image.features.contiguous().view(-1)
+        require_finite_features(flat, path)
+        row = _Row.of(key, self.free.get((key, len(flat)), self.end), flat)
+        self.file.seek(row.at * self.width)
+        self.file.write(flat.view(torch.uint8).numpy().data)
+        self.file.flush()
+        self.known[key], self.end = row.at, max(self.end, row.at + row.words)
+        self.names.write(to_line(asdict(row)))
+        self.names.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +271,6 @@ class _Row:
 
 def _on_host(features: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
     return None if features is None else features.to(dtype).cpu()
-
-
-Free = dict[tuple[str, int], int]
 
 
 def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], Free, int]:
