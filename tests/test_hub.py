@@ -24,7 +24,8 @@ import pytest
 from hubserver import HubServer, commit
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import HubError
-from qwen2vl_rs.model.hub import MANIFEST, Loaded, load
+from qwen2vl_rs.files import HUB_MANIFEST as MANIFEST
+from qwen2vl_rs.model.hub import Loaded, load
 
 pytest.importorskip("modelscope_hub")
 pytest.importorskip("huggingface_hub")

@@ -1,5 +1,7 @@
 """The vision tower: several images in a pass give what each gives alone."""
 
+import json
+
 import pytest
 import torch
 
@@ -46,3 +48,129 @@ def test_images_in_one_pass_have_the_features_of_each_alone(family_base, tmp_pat
     for one, other in zip(alone, together, strict=True):
         torch.testing.assert_close(other.features, one.features, rtol=1e-4, atol=1e-5)
         assert other.patches is None
+
+
+@pytest.fixture
+def cached(small_base, tmp_path):
+    """A base, five images, and where their features were written."""
+    base = load_base(small_base, ViewConfig(), CPU, torch.float32)
+    names = dict.fromkeys(s.image for s in make_samples(tmp_path / "images", images=5))
+    return base, list(names), tmp_path / "cache"
+
+
+def fill(cached, dtype=torch.float32):
+    """The features of all images, and how many were computed for it."""
+    base, names, folder = cached
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = vision.encode
+        patch.setattr(vision, "encode", lambda *a: calls.append(1) or real(*a))
+        images = vision.encode_all(base, names, folder, 1 << 30, dtype)
+    return [images.read(name).features for name in names], len(calls)
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines()]
+
+
+def overwrite(folder, row, change):
+    """Change the bytes of an image in the file of features."""
+    data = bytearray((folder / "features.bin").read_bytes())
+    start, end = 4 * row["at"], 4 * (row["at"] + row["words"])
+    data[start:end] = change(bytes(data[start:end]))
+    (folder / "features.bin").write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda part: bytes(len(part)),
+        lambda part: part[:-1] + bytes([part[-1] ^ 1]),
+        lambda part: part[: len(part) // 2] + bytes(len(part) - len(part) // 2),
+    ],
+    ids=["zeros", "a bit", "zeros behind"],
+)
+@pytest.mark.parametrize("which", [[0], [4], [1, 3]])
+def test_damaged_features_are_computed_again_and_never_believed(cached, capsys, change, which):
+    folder = cached[2]
+    whole, n = fill(cached)
+    assert n == 5
+    size, index = (folder / "features.bin").stat().st_size, rows(folder)
+    for i in which:
+        overwrite(folder, index[i], change)
+    capsys.readouterr()
+    again, n = fill(cached)
+    assert n == len(which)
+    damaged = "1 image" if len(which) == 1 else f"{len(which)} images"
+    assert f"{damaged} damaged, encoded again" in capsys.readouterr().err
+    assert all(map(torch.equal, whole, again))
+    assert (folder / "features.bin").stat().st_size == size  # in their old place
+    assert fill(cached)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "known"),
+    [
+        (lambda data: b"", 0),
+        (lambda data: bytes(len(data)), 0),
+        (lambda data: data[:-9], 4),
+        (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), 2),
+        (lambda data: data + b"[]\n", 5),
+        # as older versions wrote it: nothing tells whether the features are right
+        (lambda data: b'["key", 0, 8]\n' * 5, 0),
+    ],
+    ids=["empty", "zeros", "cut", "zeros behind", "another value", "older"],
+)
+def test_a_torn_index_of_features_is_used_up_to_its_last_sound_line(cached, damage, known):
+    folder = cached[2]
+    whole, _ = fill(cached)
+    index, size = folder / "index.jsonl", (folder / "features.bin").stat().st_size
+    before = index.read_bytes()
+    index.write_bytes(damage(before))
+    again, n = fill(cached)
+    assert n == 5 - known
+    assert all(map(torch.equal, whole, again))
+    assert index.read_bytes() == before
+    assert (folder / "features.bin").stat().st_size == size
+
+
+@pytest.mark.parametrize("field", ["at", "words", "sha256"])
+def test_a_wrong_place_in_the_index_does_not_cost_another_image(cached, field):
+    folder = cached[2]
+    whole, _ = fill(cached)
+    index = rows(folder)
+    index[3][field] = {"at": index[1]["at"] + 5, "words": index[3]["words"] - 7, "sha256": "x"}[
+        field
+    ]
+    (folder / "index.jsonl").write_text("".join(json.dumps(row) + "\n" for row in index))
+    again, n = fill(cached)
+    assert n == 1
+    assert all(map(torch.equal, whole, again))
+    assert fill(cached)[1] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 40, None])
+def test_features_that_are_cut_short_or_gone_are_computed_again(cached, content):
+    whole, _ = fill(cached)
+    data = cached[2] / "features.bin"
+    size = data.stat().st_size
+    data.unlink()
+    if content is not None:
+        data.write_bytes(content)
+    again, n = fill(cached)
+    assert (n, data.stat().st_size) == (5, size)
+    assert all(map(torch.equal, whole, again))
+
+
+def test_features_longer_than_listed_are_cut(cached):
+    whole, _ = fill(cached)
+    data = cached[2] / "features.bin"
+    size = data.stat().st_size
+    with data.open("ab") as file:
+        file.write(b"\0" * 4096)
+    again, n = fill(cached)
+    assert (n, data.stat().st_size) == (0, size)
+    assert all(map(torch.equal, whole, again))
+    # what an interrupted call holds counts as room: no more is needed for it
+    assert vision.encode_all(*cached, size, torch.float32) is not None
+    assert vision.encode_all(*cached, size - 1, torch.float32) is None

@@ -1,4 +1,4 @@
-"""What a disk gives a file: room, and a mode."""
+"""What a disk gives a file: room, a mode, and that it is still there after a power cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
+
+from .console import say_once
+
+UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 def full(error: OSError) -> bool:
@@ -51,3 +56,62 @@ def _umask() -> int:
     now = os.umask(0o077)
     os.umask(now)
     return now
+
+
+def flush(files: Iterable[Path], folders: Iterable[Path] = ()) -> None:
+    """Flush files to disk, and the entries of the folders they lie in and of others.
+
+    What names or counts on a file is written after this: then it is never there without it.
+
+    Raises:
+        OSError: one of them is not there, or the disk fails.
+    """
+    places = set(folders)
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        places.add(path.parent)
+    for folder in sorted(places):
+        sync_folder(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those it lies in, where they are missing, and flush their entries to disk.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    missing = [one for one in (folder, *folder.parents) if not os.path.isdir(one)]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        sync_folder(one.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename survives a power cut.
+
+    Some file systems (CIFS, some of FUSE) cannot do that, and a folder that may be written to but
+    not read cannot be opened for it. What was renamed is in place all the same.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        if os.name != "nt":  # which opens no folder
+            _say_not_flushed(folder)
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {*UNSUPPORTED, errno.EBADF}:
+            raise
+        _say_not_flushed(folder)
+    finally:
+        os.close(handle)
+
+
+def _say_not_flushed(folder: Path) -> None:
+    say_once(
+        "fsync",
+        f"the file system of {folder} cannot flush a folder: after a power cut the newest files "
+        "may be missing",
+    )

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .console import say_once, warn_once
-from .disk import full, open_up, room_hint
+from .console import warn_once
+from .disk import UNSUPPORTED, flush, full, make_folder, open_up, room_hint, sync_folder
 from .errors import RunError
 from .jsonl import to_json
 from .locks import lock_file
@@ -24,7 +24,6 @@ HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
 CHECKSUMS = "checksums.json"
 
 _ABSENT = (FileNotFoundError, NotADirectoryError)
-_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO}
 _FAULTY.add(getattr(errno, "EREMOTEIO", errno.EIO))  # of Linux only
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -66,7 +65,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     temporary = _temporary(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
             yield file
             file.flush()
@@ -111,34 +110,15 @@ def appending(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
         raise _unwritable(path, error, again) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename survives a power cut.
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a file that others have written its name, once it stands on disk under another.
 
-    Some file systems (CIFS, some of FUSE) cannot do that, and a folder that may be written to but
-    not read cannot be opened for it. What was renamed is in place all the same.
+    Raises:
+        OSError: it cannot be flushed or renamed.
     """
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        if os.name != "nt":  # which opens no folder
-            _say_not_flushed(folder)
-        return
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in {*_UNSUPPORTED, errno.EBADF}:
-            raise
-        _say_not_flushed(folder)
-    finally:
-        os.close(handle)
-
-
-def _say_not_flushed(folder: Path) -> None:
-    say_once(
-        "fsync",
-        f"the file system of {folder} cannot flush a folder: after a power cut the newest files "
-        "may be missing",
-    )
+    flush([temporary])
+    temporary.replace(path)
+    sync_folder(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -226,12 +206,7 @@ def seal(folder: Path) -> None:
     found = sorted(p for p in folder.rglob("*") if p.name != CHECKSUMS)
     files = [p for p in found if p.is_file()]
     open_up(folder)
-    for path in files:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    for path in found:
-        if path.is_dir():
-            sync_folder(path)
+    flush(files, [path for path in found if path.is_dir()])
     names = {str(p.relative_to(folder)): p for p in files}
     write_json(folder / CHECKSUMS, {n: sha256(p) for n, p in names.items() if not _is_page(n)})
 
@@ -311,7 +286,7 @@ def lock(handle: int, what: Path) -> bool:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
             return False
-        if error.errno not in {*_UNSUPPORTED, errno.ENOLCK}:
+        if error.errno not in {*UNSUPPORTED, errno.ENOLCK}:
             raise
         warn_once(
             "flock",
@@ -330,7 +305,7 @@ def run_lock(run: Path) -> Iterator[None]:
     """
     hint = "choose another folder: --output"
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        make_folder(run)
         handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise RunError(f"cannot write to {run}: {error.strerror}", hint=hint) from error
@@ -362,7 +337,8 @@ def staged_folder(final: Path) -> Iterator[Path]:
     try:
         _put_back(old, final)
         shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
+        make_folder(staging.parent)
+        staging.mkdir()
         yield staging
         seal(staging)
         if is_there(final):

@@ -25,11 +25,11 @@ def to_line(value: Any) -> str:
     return to_json(value) + "\n"
 
 
-def read_jsonl(path: Path) -> tuple[list[Any], int]:
-    """The values of a file up to its last sound line, and the byte at which that line ends.
+def read_jsonl(path: Path, *fields: str) -> tuple[list[dict[str, Any]], int]:
+    """The objects of a file up to its last sound line, and the byte at which that line ends.
 
-    A line counts when it ends in a line break and is JSON; the first that does not ends the
-    file. An absent file has no lines.
+    A line counts when it ends in a line break and is a JSON object with the fields; the first
+    that does not ends the file. An absent file has no lines.
 
     Raises:
         OSError: the file is there and cannot be read.
@@ -38,14 +38,17 @@ def read_jsonl(path: Path) -> tuple[list[Any], int]:
         content = path.read_bytes()
     except FileNotFoundError:
         return [], 0
-    values: list[Any] = []
+    values: list[dict[str, Any]] = []
     end = 0
     for line in content.splitlines(keepends=True):
         try:
             if not line.endswith(b"\n"):
                 break
-            values.append(json.loads(line.decode("utf-8")))
-        except ValueError:
+            value = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
             break
+        if not isinstance(value, dict) or not value.keys() >= set(fields):
+            break
+        values.append(value)
         end += len(line)
     return values, end

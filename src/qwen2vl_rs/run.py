@@ -47,7 +47,7 @@ def newest_checkpoint(run: Path) -> Path:
         )
     if not found:
         raise RunError(f"no checkpoint in {run}", hint="train first: qwen2vl-rs train")
-    if _step(found[-1]) < (last := trained_steps(run)):
+    if step_of(found[-1]) < (last := trained_steps(run)):
         raise RunError(
             f"{run} was trained to step {last:,}, and checkpoint-{last} is gone: its newest is "
             f"{found[-1].name}",
@@ -76,12 +76,13 @@ def is_finished(run: Path) -> bool:
     if done is None:
         return False
     last = next(reversed(checkpoints(run)), None)
-    if last is None or _step(last) < int(done.get("train_steps", 0)):
+    if last is None or step_of(last) < int(done.get("train_steps", 0)):
         return False
     return not is_there(last / CHECKSUMS) or damage(last) is None  # old ones are not sealed
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written, by its name."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
@@ -115,7 +116,7 @@ def what_is_kept(run: Path) -> list[str]:
     if is_finished(run):
         kept = f"training is finished; kept: {found[-1] if found else run} and all answers so far"
     elif found:
-        since = done - _step(found[-1])
+        since = done - step_of(found[-1])
         again = f"; the {since:,} steps since then are done again" if since > 0 else ""
         kept = f"kept: {found[-1]}{again}"
     else:
@@ -172,7 +173,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         RunError: the file is there and cannot be read.
     """
     try:
-        return read_jsonl(path)[0]
+        return read_jsonl(path, "step", "loss")[0]
     except OSError as error:
         raise unreadable(path, error) from error
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import shutil
 import sqlite3
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyogrio
 import shapely
-from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError
+from pyogrio.errors import (
+    CRSError,
+    DataLayerError,
+    DataSourceError,
+    FeatureError,
+    FieldError,
+)
 
 from ..data.raster import write_cog
 from ..disk import room_hint
 from ..errors import RunError
+from ..files import atomic_write
 from .values import Band, band
 from .windows import Grid
 
@@ -117,52 +127,106 @@ def write_windows(
         facts |= {f"{name}_{key}": value for key, value in layer.tags.items()}
         aliases[name] = one.question
         aliases |= {f"{name}_{end}": f"{one.question} | {end}" for end in ("answer", "confidence")}
-    temporary = path.with_name(f".{path.name}.tmp.gpkg")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})  # same bytes
+    made = io.BytesIO()  # GDAL does not tell of all that fails on a disk: we write there
     try:
-        temporary.unlink(missing_ok=True)
-        pyogrio.raw.write(
-            temporary,
-            np.array(shapely.to_wkb(shapes), dtype=object),
-            list(columns.values()),
-            list(columns),
-            geometry_type="Polygon",
-            crs=grid.reference.crs,
-            driver="GPKG",
-            layer=_LAYER,
-            layer_metadata=facts,
-        )
-        _name_columns(temporary, aliases)
-        temporary.replace(path)
+        with _always_the_same_date():
+            pyogrio.raw.write(
+                made,
+                np.array(shapely.to_wkb(shapes), dtype=object),
+                list(columns.values()),
+                list(columns),
+                geometry_type="Polygon",
+                crs=grid.reference.crs,
+                driver="GPKG",
+                layer=_LAYER,
+                layer_metadata=facts,
+            )
+        data = _with_names(made.getvalue(), aliases)
+        with atomic_write(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            _verify(Path(file.name).read_bytes(), len(asked), list(columns), facts, aliases)
     except (
-        DataSourceError, DataLayerError, FeatureError, CRSError, sqlite3.Error, OSError,
+        DataSourceError, DataLayerError, FeatureError, FieldError, CRSError, sqlite3.Error, OSError,
     ) as error:  # fmt: skip
         raise _unwritten(path, error) from error
+
+
+@contextlib.contextmanager
+def _always_the_same_date() -> Iterator[None]:
+    """Let GDAL write one date into all files, so that the same windows are the same bytes."""
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
+    try:
+        yield
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-        temporary.unlink(missing_ok=True)
 
 
-def _name_columns(path: Path, aliases: dict[str, str]) -> None:
-    """Say in a GeoPackage what its columns hold; pyogrio cannot."""
+def _with_names(data: bytes, aliases: dict[str, str]) -> bytes:
+    """A GeoPackage that says what its columns hold; pyogrio cannot."""
     rows = [(_LAYER, column, text, text) for column, text in aliases.items()]
-    with contextlib.closing(sqlite3.connect(path)) as file, file:
-        file.execute(_ALIASES)
-        file.execute(
-            "INSERT INTO gpkg_extensions VALUES ('gpkg_data_columns', NULL, 'gpkg_schema', ?, "
-            "'read-write')",
-            [_SCHEMA],
-        )
-        file.executemany(
-            "INSERT INTO gpkg_data_columns (table_name, column_name, name, title) "
-            "VALUES (?, ?, ?, ?)",
-            rows,
-        )
+    with _opened(data) as file:
+        with file:
+            file.execute(_ALIASES)
+            file.execute(
+                "INSERT INTO gpkg_extensions VALUES ('gpkg_data_columns', NULL, 'gpkg_schema', ?, "
+                "'read-write')",
+                [_SCHEMA],
+            )
+            file.executemany(
+                "INSERT INTO gpkg_data_columns (table_name, column_name, name, title) "
+                "VALUES (?, ?, ?, ?)",
+                rows,
+            )
+        return file.serialize()
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as file:
+        file.deserialize(data)
+        yield file
+
+
+def _verify(
+    data: bytes, features: int, columns: list[str], facts: dict[str, str], aliases: dict[str, str]
+) -> None:
+    """Look whether all that was to be in a GeoPackage is there, as GDAL and SQLite read it.
+
+    Raises:
+        OSError: something is missing or damaged.
+    """
+    with warnings.catch_warnings(action="ignore"):  # of a file without a name
+        layers = pyogrio.list_layers(data)[:, 0].tolist()
+        found = pyogrio.read_info(data, layer=_LAYER)
+    index = f"rtree_{_LAYER}_geom"
+    with _opened(data) as file:
+
+        def count(table: str, where: str = "1") -> int:
+            rows = file.execute(f'SELECT count(*) FROM "{table}" WHERE {where}')
+            return int(rows.fetchone()[0])
+
+        sound = {
+            "the structure": file.execute("PRAGMA quick_check").fetchall() == [("ok",)],
+            "a layer": layers == [_LAYER],
+            "a window": {found["features"], count(_LAYER)} == {features},
+            "a column": list(found["fields"]) == columns,
+            "the reference system": bool(found["crs"]),
+            "the metadata": (found["layer_metadata"] or {}).keys() == facts.keys(),
+            "the spatial index": count(index) == features
+            and count("sqlite_master", f"type = 'trigger' AND name LIKE '{index}%'") > 0
+            and count("gpkg_extensions", "extension_name = 'gpkg_rtree_index'") == 1,
+            "the names of the columns": count("gpkg_data_columns") == len(aliases)
+            and count("gpkg_extensions", "extension_name = 'gpkg_schema'") == 1,
+        }
+    if missing := [name for name, there in sound.items() if not there]:
+        raise OSError(errno.EIO, f"{' and '.join(missing)} did not get into it")
 
 
 def _unwritten(path: Path, error: Exception) -> RunError:
     """The error of a file that could not be written; the hint fits what went wrong."""
-    said = str(error)
+    said = error.strerror or "" if isinstance(error, OSError) else ""
+    said = said or str(error).rpartition(" failed: ")[2]  # GDAL puts the whole statement before
     if "disk is full" in said or "No space" in said or "quota" in said:
         hint = f"{room_hint(path)}, then run the same command again"
     elif "lock" in said:

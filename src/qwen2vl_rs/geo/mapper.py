@@ -7,6 +7,7 @@ a map that was interrupted goes on), then ``map.tif`` and ``windows.gpkg``.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..console import Progress, say
 from ..data.georaster import LargeImage, open_scene
 from ..data.raster import image_digest
 from ..errors import ImageError, RunError
-from ..files import appending, atomic_write, run_lock
+from ..files import appending, atomic_write, run_lock, unreadable
 from ..jsonl import read_jsonl, to_line
 from ..model.ahead import ahead
 from ..model.session import Session
@@ -235,14 +236,14 @@ def _read(path: Path, key: str) -> tuple[list[Line], bool]:
         values, end = read_jsonl(path)
         if not path.exists():
             return [], False
+        content = b"" if values else path.read_bytes()
         size = path.stat().st_size
     except OSError as error:
-        raise RunError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="check the disk, then run the same command again; or choose another --output",
-        ) from error
-    first, *lines = values or [None]
-    if not isinstance(first, dict) or "key" not in first:
+        raise unreadable(path, error) from error
+    if not values and _begins(key).startswith(content.strip(b"\0")):
+        return [], True  # empty, zeros, or the beginning of our first line
+    first, *lines = values or [{}]
+    if "key" not in first:
         raise RunError(
             f"{path} does not begin as the windows of a map do: damaged, or another file",
             hint="move it away, or choose another folder: --output",
@@ -252,7 +253,16 @@ def _read(path: Path, key: str) -> tuple[list[Line], bool]:
             f"{path.parent} holds a map of another scene or model, or with other settings",
             hint="choose another folder: --output",
         )
-    return lines, end < size
+    sound = list(itertools.takewhile(lambda line: "window" in line, lines))
+    torn = end < size or len(sound) < len(lines)
+    if torn:
+        say(f"{path}: not used behind its {len(sound):,} sound lines")
+    return sound, torn
+
+
+def _begins(key: str) -> bytes:
+    """How a file of windows begins."""
+    return to_line({"key": key}).encode()[:-2]
 
 
 def _preview(scene: LargeImage) -> NDArray[np.uint8]:

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 
 from ..console import Progress
-from ..errors import RunError
-from ..files import read_json, sha256, write_json
+from ..errors import ModelError, RunError
+from ..files import HUB_MANIFEST, read_json, sha256, write_json
 from .folder import CONFIG, GENERATION, Files, files_in_force
+from .hub_manifest import read_manifest
 
 DIGESTS = ".qwen2vl-rs-digests.json"  # beside the weights: what they were when they were read
 _VERSION = "sha256:"
@@ -31,7 +32,7 @@ def fingerprint(folder: Path) -> str:
     """Digest of a base: all weights, configuration, tokenizer, template and image settings.
 
     Raises:
-        ModelError: see `folder.files_in_force`.
+        ModelError: see `folder.files_in_force`; or weights are not those that were fetched.
     """
     files = files_in_force(folder)
     digest = hashlib.sha256()
@@ -39,7 +40,9 @@ def fingerprint(folder: Path) -> str:
     for path in (*plain, *files.tokenizer):
         digest.update(f"{path.name}:{sha256(path)}\n".encode())
     digest.update(json.dumps([files.template, files.image_settings], sort_keys=True).encode())
-    for name, value in sorted(_weights(files).items()):
+    weights = _weights(files)
+    _require_as_fetched(folder, weights)
+    for name, value in sorted(weights.items()):
         digest.update(f"{name}:{value}\n".encode())
     return _VERSION + digest.hexdigest()
 
@@ -53,6 +56,19 @@ def same_base(folder: Path, known: str) -> bool:
     if known.startswith(_VERSION):
         return fingerprint(folder) == known
     return _sampled(folder) == known
+
+
+def _require_as_fetched(folder: Path, weights: dict[str, str]) -> None:
+    """Refuse weights that are not what the hub gave, such as the zeros a power cut may leave."""
+    fetched = read_manifest(folder)
+    for name, digest in weights.items():
+        known = fetched.files.get(name) if fetched else None
+        if known and known.sha256 != digest:
+            raise ModelError(
+                f"{folder / name} is not what was fetched: it is damaged, or was changed since",
+                hint="fetch it again: qwen2vl-rs load --verify; if you changed it yourself, remove "
+                f"{folder / HUB_MANIFEST}",
+            )
 
 
 def _weights(files: Files) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 The hubs' own clients list and transfer the files. Each file arrives in a hidden folder inside
 the model folder, is checked there against the hub's checksum and only then takes its final name;
-the manifest is written last. So what stands under a final name is right, and whether a folder is
-complete can be told without the network.
+the manifest is written last, when all it names stands on disk. So what stands under a final name is
+right, and whether a folder is complete can be told without the network, also after a power cut.
 """
 
 from __future__ import annotations
@@ -15,21 +15,26 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ValidationError
-
 from ..console import Progress, say, warn
-from ..disk import full, room_hint
+from ..disk import full, make_folder, room_hint
 from ..errors import HubError
-from ..files import HUB_MANIFEST as MANIFEST
-from ..files import lock, read_json, sha256, write_json
+from ..files import lock, put_in_place, sha256
 from .hub_clients import Client, connect
+from .hub_manifest import (
+    INCOMING,
+    FileRecord,
+    Manifest,
+    is_safe,
+    read_manifest,
+    settle,
+    write_manifest,
+)
 from .hub_told import Interrupted, Listing, RemoteFile
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
-_INCOMING = ".incoming"  # holds files until their checksums are known to be right
 # Pickles can run code when they are read, and the others repeat the weights once more.
 _OTHER_WEIGHTS = (
     *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"),
@@ -58,33 +63,6 @@ class Loaded:
     already_complete: bool
 
 
-class FileRecord(BaseModel):
-    """One file of a complete model."""
-
-    size: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """What a complete model folder holds; written last.
-
-    Attributes:
-        hub: where the files came from.
-        repo_id: the model's name there.
-        requested: the revision asked for, None for the default branch.
-        revision: what the hub was asked for to get these files.
-        commit: the commit they belong to, where the hub tells.
-        files: each file with its size and checksum.
-    """
-
-    hub: str
-    repo_id: str
-    requested: str | None
-    revision: str
-    commit: str | None
-    files: dict[str, FileRecord]
-
-
 def load(
     repo_id: str = DEFAULT_MODEL,
     *,
@@ -110,11 +88,12 @@ def load(
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
         raise HubError(f"{repo_id!r} is no model name", hint=f"write owner/name: {DEFAULT_MODEL}")
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     requested = revision
     if manifest is not None:
         _require_same(manifest, repo_id, hub, revision, folder)
-        if _is_whole(manifest, folder, rehash=verify):
+        if _is_whole(manifest, folder, rehash=verify or not manifest.flushed):
+            settle(manifest, folder)
             held = manifest.commit or manifest.revision
             say(f"{folder} is complete: {_sum(manifest)}, revision {held}")
             return Loaded(folder, held, 0, tuple(manifest.files), already_complete=True)
@@ -133,26 +112,13 @@ def load(
             revision=listing.revision,
             commit=listing.commit,
             files={file.name: _record(folder / file.name, file) for file in files},
+            flushed=True,
         )
-        shutil.rmtree(folder / _INCOMING, ignore_errors=True)
-        write_json(folder / MANIFEST, manifest.model_dump())  # last: it says that all is done
+        shutil.rmtree(folder / INCOMING, ignore_errors=True)
+        write_manifest(manifest, folder)  # last: it says that all is done
     held = listing.commit or listing.revision
     say(f"{folder} is complete now: {_sum(manifest)}, revision {held}")
     return Loaded(folder, held, downloaded, tuple(manifest.files), already_complete=False)
-
-
-def _read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest, None where there is none that can be believed.
-
-    Raises:
-        RunError: it cannot be read: then it is not known whose files the folder holds.
-    """
-    value = read_json(folder / MANIFEST, damaged=None)
-    try:
-        manifest = Manifest.model_validate(value)
-    except ValidationError:
-        return None
-    return manifest if all(map(_is_safe, manifest.files)) else None
 
 
 def _require_same(
@@ -195,7 +161,7 @@ def _needed(listing: Listing, folder: Path) -> list[RemoteFile]:
     """
     root = folder.resolve()
     for file in listing.files:
-        inside = _is_safe(file.name) and (root / file.name).parent.resolve().is_relative_to(root)
+        inside = is_safe(file.name) and (root / file.name).parent.resolve().is_relative_to(root)
         if not inside:
             raise HubError(
                 f"{listing.repo_id} lists a file outside of its folder: {file.name!r}",
@@ -211,17 +177,6 @@ def _needed(listing: Listing, folder: Path) -> list[RemoteFile]:
             hint=f"choose a model that has, such as {DEFAULT_MODEL}",
         )
     return sorted(files, key=lambda file: (file.size, file.name))
-
-
-def _is_safe(name: str) -> bool:
-    parts = name.split("/")
-    return (
-        name.isprintable()
-        and "\\" not in name
-        and not {"", ".", ".."} & set(parts)
-        and parts[0] not in {MANIFEST, _INCOMING}
-        and not PurePosixPath(name).is_absolute()
-    )
 
 
 def _fetch_missing(client: Client, listing: Listing, files: list[RemoteFile], folder: Path) -> int:
@@ -287,16 +242,16 @@ def _fetch(client: Client, listing: Listing, file: RemoteFile, folder: Path, met
     Raises:
         HubError: the connection is gone, or the file arrived damaged twice.
     """
-    arrived = folder / _INCOMING / file.name
+    arrived = folder / INCOMING / file.name
     arrived.parent.mkdir(parents=True, exist_ok=True)
     (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
     if not file.sha256 and not file.blob:
         _partial(folder, file).unlink(missing_ok=True)  # nothing could tell a mixture of two files
     for attempt in (1, 2):
         meter.open(file.name, _begun(folder, file))
-        _transfer(client, listing, file, folder / _INCOMING, meter)
+        _transfer(client, listing, file, folder / INCOMING, meter)
         if _matches(arrived, file):
-            arrived.replace(folder / file.name)
+            put_in_place(arrived, folder / file.name)
             return
         arrived.unlink()
         if attempt == 1:
@@ -323,7 +278,7 @@ def _transfer(
 
 
 def _partial(folder: Path, file: RemoteFile) -> Path:
-    return folder / _INCOMING / f"{file.name}.incomplete"
+    return folder / INCOMING / f"{file.name}.incomplete"
 
 
 def _begun(folder: Path, file: RemoteFile) -> int:
@@ -350,7 +305,7 @@ def _record(path: Path, file: RemoteFile) -> FileRecord:
 @contextlib.contextmanager
 def _sole_user_of(folder: Path) -> Iterator[None]:
     """Hold the folder, so that two downloads do not write into the same file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
         if not lock(handle, folder):

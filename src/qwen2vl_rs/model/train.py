@@ -5,29 +5,28 @@ from __future__ import annotations
 import contextlib
 import gc
 import pickle
-import platform
 import shutil
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainingArguments, set_seed
 
-from .. import __version__
 from ..config import Config, write_config
-from ..console import say
+from ..console import say, warn
 from ..data.georaster import usual_ground
 from ..data.places import moved
 from ..data.tables import read_conversations
 from ..errors import RunError
 from ..files import read_json, run_lock, sha256, write_json
 from ..records import Sample
-from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics
+from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics, step_of
 from ..scoring.datasets import settle
 from .adapter import add_adapter, check_targets, outline
+from .attention import Kind
 from .attention_check import Heads, choose
+from .circumstances import circumstances, differences
 from .devices import choose_device, processes
 from .evaluate import Outcome, before_and_after
 from .images import UnchangedImages
@@ -115,7 +114,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     checkpoint = next(reversed(checkpoints(run)), None) if resume else None
     settings, device = config.training, choose_device()
     precision = choose_precision(device, settings.bf16, settings.fp16)
-    base = _load(config, device, precision)
+    base, kind = _load(config, device, precision)
     team = processes()
     reader = base.images
     unchanged = UnchangedImages(reader.processor, reader.rule, read_json(run / IMAGES))
@@ -148,7 +147,8 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     ground = usual_ground(paths)
     trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
     if team.is_main_process:
-        _write_manifest(config, split, base, run, precision)
+        now = circumstances(precision, kind, budget)
+        _write_manifest(config, split, base, run, now, checkpoint)
     with tracking(trackers if team.is_main_process else [], run):
         try:
             with explained_shortage(budget):
@@ -171,13 +171,13 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         torch.cuda.empty_cache()
 
 
-def _load(config: Config, device: torch.device, precision: Precision) -> Base:
-    """The base, with the attention that suits the device."""
+def _load(config: Config, device: torch.device, precision: Precision) -> tuple[Base, Kind]:
+    """The base, with the attention that suits the device, and which that is."""
     folder = Path(config.model)
     heads = Heads.of(read_config(folder))
     kind, why = choose(device, precision.compute, heads, config.training.attention)
     say(f"attention: {kind} ({why})")
-    return load_base(folder, config.view, device, precision.weights, kind)
+    return load_base(folder, config.view, device, precision.weights, kind), kind
 
 
 def _arguments(
@@ -234,25 +234,36 @@ def _describe(
     say(f"memory: {needed:.1f} GB at most, of {device_memory(device) / 1e9:.1f} GB (estimate)")
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that can change a result."""
-    names = ("torch", "transformers", "peft", "accelerate", "rasterio", "numpy", "pillow")
-    own = {"qwen2vl-rs": __version__, "python": platform.python_version()}
-    return own | {name: metadata.version(name) for name in names}
-
-
 def _write_manifest(
-    config: Config, split: Split, base: Base, run: Path, precision: Precision
+    config: Config,
+    split: Split,
+    base: Base,
+    run: Path,
+    now: dict[str, Any],
+    checkpoint: Path | None,
 ) -> None:
-    device = choose_device()
-    cuda = device.type == "cuda"
+    """Write down what the run was started with, and where it is resumed, what is other now.
+
+    ``now`` is as `circumstances` tells it, ``checkpoint`` the one that is resumed, None at the
+    start.
+    """
+    before = read_json(run / "manifest.json") or {}
+    other = differences(before, now)
+    if other:
+        warn(
+            f"resumed in other circumstances ({'; '.join(other)}): the adapter will not be quite "
+            "the one that training without a break gives"
+        )
+    resumed = before.get("resumed", [])
+    if checkpoint and "versions" in before:
+        changed = {key: value for key, value in now.items() if value != before.get(key, value)}
+        once = {"step": step_of(checkpoint), **changed}
+        resumed = [*resumed, once] if other else resumed
+        now = {key: before[key] for key in now if key in before}
     write_json(
         run / "manifest.json",
         {
-            "versions": versions(),
-            "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or "CPU",
-            "threads": torch.get_num_threads(),
-            "dtype": precision.name,
+            **now,
             "seed": config.training.seed,
             "settings": what_matters(config),
             "dataset": _dataset(config, split.test),
@@ -265,6 +276,7 @@ def _write_manifest(
                 }
                 for name, part in ((TRAIN_FILE, split.train), (TEST_FILE, split.test))
             },
+            **({"resumed": resumed} if resumed else {}),
         },
     )
 
@@ -278,19 +290,19 @@ def _dataset(config: Config, samples: list[Sample]) -> dict[str, str]:
 
 def _write_results(run: Path) -> None:
     lines = read_metrics(run / "metrics.jsonl")
-    done, seconds = sum(line["questions"] for line in lines), lines[-1]["seconds"]
+    done = sum(line["questions"] for line in lines)
+    timed = all("seconds" in line for line in lines)  # else some were lost, see `trainer`
+    seconds = lines[-1]["seconds"] if timed else None
     results = {
         "train_loss": sum(line["loss"] for line in lines) / len(lines),
         "train_steps": lines[-1]["step"],
         "train_runtime": seconds,
         "train_questions": done,
-        "train_questions_per_second": round(done / seconds, 3),
+        "train_questions_per_second": round(done / seconds, 3) if seconds else None,
         "skipped_steps": sum(line.get("skipped_steps", 0) for line in lines),
     }
     write_json(run / "train_results.json", results)
-    say(
-        f"trained on {done:,} questions in {seconds:,.0f} s, {done / seconds:,.1f} questions/s; "
-        f"last loss {lines[-1]['loss']:.4f}"
-    )
+    pace = f" in {seconds:,.0f} s, {done / seconds:,.1f} questions/s" if seconds else ""
+    say(f"trained on {done:,} questions{pace}; last loss {lines[-1]['loss']:.4f}")
     if skipped := results["skipped_steps"]:
         say(f"{skipped:,} of {len(lines):,} steps were skipped: their gradients overflowed float16")

@@ -28,9 +28,9 @@ from transformers import (
 )
 
 from ..config import TrainingSettings, ViewConfig
-from ..console import Progress
+from ..console import Progress, counted, warn
 from ..data.split import group_by_image
-from ..disk import room_hint
+from ..disk import flush, room_hint
 from ..errors import RunError
 from ..files import appending, atomic_write, remove_folder, staged_folder
 from ..jsonl import to_line
@@ -272,6 +272,7 @@ class TreeTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint into a hidden folder and rename it when it is complete."""
         name = f"checkpoint-{self.state.global_step}"
+        self.reporter.flush()  # the checkpoint counts on its figures
         main, everyone = self.args.should_save, self.accelerator.wait_for_everyone
         self._staging = self._folder / f".{name}.tmp"  # where `staged_folder` puts it
         with staged_folder(self._folder / name) if main else contextlib.nullcontext():
@@ -307,7 +308,11 @@ def pack_loss(model: Any, inputs: Inputs) -> torch.Tensor:
 
 
 class _Reporter(TrainerCallback):
-    """One line in ``metrics.jsonl`` for every step, and the progress bar."""
+    """One line in ``metrics.jsonl`` for every step, and the progress bar.
+
+    A checkpoint holds all lines so far (``log_history`` in its ``trainer_state.json``), so that a
+    file that was damaged or cut short since is made good when it is resumed.
+    """
 
     def __init__(self, folder: Path, steps: Steps) -> None:
         self._path, self._steps = folder / "metrics.jsonl", steps
@@ -320,11 +325,37 @@ class _Reporter(TrainerCallback):
         """Keep the lines up to the checkpoint that is resumed; their time counts on."""
         if not state.is_world_process_zero:
             return
-        kept = [line for line in read_metrics(self._path) if line["step"] <= state.global_step]
+        kept = self._lines_until(state)
         with atomic_write(self._path) as file:
             file.writelines(map(_metrics_line, kept))
         self._progress = Progress("training", state.max_steps, "steps", state.global_step)
-        self._start = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+        self._start = time.monotonic() - max((one.get("seconds", 0) for one in kept), default=0)
+
+    def _lines_until(self, state: TrainerState) -> list[dict[str, Any]]:
+        """The lines of all steps that are done; what the file lacks is taken from the checkpoint.
+
+        Checkpoints of older versions do not know the times.
+        """
+        known = {line["step"]: line for line in read_metrics(self._path)}
+        history = {line["step"]: line for line in state.log_history if "loss" in line}
+        done = range(1, state.global_step + 1)
+        if gone := [step for step in done if step not in known]:
+            if not history.keys() >= set(gone):
+                raise RunError(
+                    f"neither {self._path} nor checkpoint-{state.global_step} has the figures of "
+                    f"step {gone[0]:,}",
+                    hint="put back a copy of the file, or train anew in another folder: --output",
+                )
+            timed = all("seconds" in history[step] for step in gone)
+            said = "" if timed else "; how long they took is not known any more"
+            warn(
+                f"{self._path} lacks {counted(len(gone), 'step')} of {state.global_step:,}, from "
+                f"step {gone[0]:,}: taken from checkpoint-{state.global_step}{said}"
+            )
+        questions = self._steps.questions
+        return [
+            known.get(step) or {"questions": questions(step - 1), **history[step]} for step in done
+        ]
 
     def on_log(
         self,
@@ -341,10 +372,16 @@ class _Reporter(TrainerCallback):
         line = {"step": state.global_step, **logs}
         line["questions"] = self._steps.questions(state.global_step - 1)
         line["seconds"] = round(time.monotonic() - self._start, 3)
+        state.log_history[-1] |= line  # which checkpoints keep
         with appending(self._path) as file:
             file.write(_metrics_line(line))
         if self._progress:
             self._progress.advance(1, f"loss {logs['loss']:.4f}")
+
+    def flush(self) -> None:
+        """Flush the lines so far to disk."""
+        if self._path.is_file():
+            flush([self._path])
 
     def close(self) -> None:
         """Leave the line of the progress bar, however training ended."""

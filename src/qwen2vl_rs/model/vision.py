@@ -6,25 +6,26 @@ each (1, and in Qwen3-VL one more for every DeepStack layer), H values of a feat
 
 from __future__ import annotations
 
+import bisect
 import hashlib
-import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from ..console import Progress, say
+from ..console import Progress, counted, say, warn
 from ..data.raster import image_digest
 from ..files import appending, atomic_write, is_there, unreadable
-from ..jsonl import read_jsonl
+from ..jsonl import read_jsonl, to_line
 from .ahead import ahead
 from .finite import require_finite_features
 from .images import Pixels
@@ -33,6 +34,9 @@ from .loader import Base
 # In one pass of the vision tower: on a GPU 12 images of 256 pixels, 3 of 512. A CPU is busy with
 # one, and the sums of an image do not depend on its neighbours then.
 _PATCHES_AT_ONCE = {"cpu": 1, "cuda": 4096}
+
+
+Free = dict[tuple[str, int], int]  # by key and length in words
 
 
 @torch.no_grad()
@@ -124,8 +128,8 @@ def encode_all(
 ) -> EncodedImages | None:
     """Encode every image once and keep the result for all epochs.
 
-    What an interrupted call has encoded is used again: an entry is named by the content of its
-    image, the pixel settings and the weights of the base.
+    What an interrupted call has encoded is used again where its digest is right: an entry is named
+    by the content of its image, the pixel settings and the weights of the base.
 
     Args:
         base: whose vision tower is used.
@@ -161,13 +165,13 @@ def _fill(
     shape: tuple[int, int],
     dtype: torch.dtype,
 ) -> EncodedImages:
-    """Append the features of all images that are not in the file yet."""
+    """Write the features of all images that are not in the file yet, or are damaged there."""
     words: Any = np.int16 if dtype.itemsize == 2 else np.int32
     index, data = folder / "index.jsonl", folder / "features.bin"
     rule = hashlib.sha256(
         f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
     ).hexdigest()
-    known = _recover(index, data, dtype.itemsize)
+    known, free, end = _recover(index, data, dtype.itemsize)
     keys = {path: f"{rule[:16]}-{image_digest(path)}" for path in grids}
     paths = list(grids)
     # which images share a pass follows from the list alone, so that a resumed call gets the same
@@ -177,56 +181,157 @@ def _fill(
     ]
     missing = [part for part in passes if any(keys[path] not in known for path in part)]
     mixed = dtype is not base.model.dtype
+
     with (
         appending(index) as names,
-        appending(data, "ab") as file,
+        appending(data, "r+b") as file,
         Progress("encoding", len(grids), "images") as progress,
+        ThreadPoolExecutor(1, thread_name_prefix="writing") as pool,  # beside the next pass
     ):
+        writer = _Writer(names, file, dtype.itemsize, known, free, end)
+
+        def write(part: Sequence[str], images: Sequence[Pixels]) -> None:
+            for path, image in zip(part, images, strict=True):
+                writer.write(keys[path], path, image)
+            progress.advance(len(part))
+
         progress.advance(sum(map(len, passes)) - sum(map(len, missing)))
         read = ahead(lambda part: [base.images.read(path) for path in part], missing)
+        written: Future[None] | None = None
         for part, pixels in zip(missing, read, strict=True):
             with torch.autocast(base.model.device.type, dtype, enabled=mixed):
                 images = encoded(base.model, pixels)
-            for path, image in zip(part, images, strict=True):
-                key = keys[path]
-                if key not in known and image.features is not None:
-                    place = file.tell() // dtype.itemsize
-                    flat = image.features.to(dtype).cpu().contiguous().view(-1)
-                    require_finite_features(flat, path)
-                    file.write(flat.view(torch.uint8).numpy().tobytes())
-                    file.flush()
-                    known[key] = place
-                    names.write(json.dumps([key, place, len(flat)]) + "\n")
-                    names.flush()
-            progress.advance(len(part))
+            images = [replace(i, features=_on_host(i.features, dtype)) for i in images]
+            if written:
+                written.result()
+            written = pool.submit(write, part, images)
+        if written:
+            written.result()
     tokens = {path: math.prod(grid) // base.images.merge**2 for path, grid in grids.items()}
-    places = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
+    found = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
     values = np.memmap(data, dtype=words, mode="r")
-    return EncodedImages(base.images.merge, values, dtype, places)
+    return EncodedImages(base.images.merge, values, dtype, found)
 
 
-def _recover(index: Path, data: Path, width: int) -> dict[str, int]:
-    """Offsets by key of what an interrupted call has written; what was cut short is cut off.
+@dataclass
+class _Writer:
+    """Writes features where there is room for them, and then the line that names them.
+
+    Attributes:
+        names, file: ``index.jsonl`` and ``features.bin``.
+        width: bytes of a word.
+        known, free, end: see `_recover`.
+    """
+
+    names: IO[str]
+    file: IO[bytes]
+    width: int
+    known: dict[str, int]
+    free: Free
+    end: int
+
+    def write(self, key: str, path: str, image: Pixels) -> None:
+        """Write an image that is not there yet.
+
+        Raises:
+            ModelError: its features are no numbers.
+        """
+        if key in self.known or image.features is None:
+            return
+        flat = image.features.contiguous().view(-1)
+        require_finite_features(flat, path)
+        row = _Row.of(key, self.free.get((key, len(flat)), self.end), flat)
+        self.file.seek(row.at * self.width)
+        self.file.write(flat.view(torch.uint8).numpy().data)
+        self.file.flush()
+        self.known[key], self.end = row.at, max(self.end, row.at + row.words)
+        self.names.write(to_line(asdict(row)))
+        self.names.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of ``index.jsonl``: an encoded image, where it begins, its length in words."""
+
+    key: str
+    at: int
+    words: int
+    sha256: str
+
+    def is_within(self, size: int) -> bool:
+        """Whether it lies in a file of so many words."""
+        kinds = isinstance(self.key, str), isinstance(self.at, int), isinstance(self.words, int)
+        return all(kinds) and 0 <= self.at <= self.at + self.words <= size
+
+    @classmethod
+    def of(cls, key: str, at: int, words: torch.Tensor) -> _Row:
+        digest = hashlib.sha256(words.view(torch.uint8).numpy().data).hexdigest()
+        return cls(key, at, len(words), digest)
+
+
+def _on_host(features: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if features is None else features.to(dtype).cpu()
+
+
+def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], Free, int]:
+    """What an interrupted call has written; what was cut short is cut off.
+
+    Returns:
+        Offsets by key of the images whose digest is right; those of damaged ones, by key and
+        length, which are written again where they stood; the end of the file. All in words.
 
     Raises:
         RunError: one of the files cannot be read.
     """
+    names = [one.name for one in fields(_Row)]
     if not (is_there(index) and is_there(data)):
         index.unlink(missing_ok=True)
         data.unlink(missing_ok=True)
-        return {}
     try:
-        rows, sound = read_jsonl(index)
-        held, written = data.stat().st_size, index.stat().st_size
+        data.touch()
+        listed, read = read_jsonl(index, *names)
+        held, written = data.stat().st_size, index.stat().st_size if is_there(index) else 0
+        rows = [_Row(**{name: line[name] for name in names}) for line in listed]
+        whole = [row for row in rows if row.is_within(held // width)]
+        last = {row.key: row for row in whole}
+        known = _sound(data, last.values(), width)
     except OSError as error:
         raise unreadable(index, error) from error
-    kept = [row for row in rows if (row[1] + row[2]) * width <= held]
-    end = width * max((start + size for _, start, size in kept), default=0)
-    if (len(kept), sound, end) != (len(rows), written, held):  # else others may be reading
+    end = max((row.at + row.words for row in whole), default=0)
+    if (len(whole), read, end * width) != (len(rows), written, held):  # else others may read it
         with atomic_write(index) as file:
-            file.writelines(json.dumps(row) + "\n" for row in kept)
-        os.truncate(data, end)
-    return {key: start for key, start, _ in kept}
+            file.writelines(to_line(asdict(row)) for row in whole)
+        os.truncate(data, end * width)
+    if read < written:
+        say(f"{index}: not used behind line {len(rows):,}, as it is cut short, damaged or older")
+    if damaged := len(last) - len(known):
+        warn(f"{data}: {counted(damaged, 'image')} damaged, encoded again")
+    sound = sorted((row for row in last.values() if row.key in known), key=lambda row: row.at)
+    starts = [row.at for row in sound]
+    free = {
+        (row.key, row.words): row.at
+        for row in last.values()
+        if row.key not in known and not _overlaps(row, sound, starts)  # what says so may be wrong
+    }
+    return known, free, end
+
+
+def _overlaps(row: _Row, sound: Sequence[_Row], starts: Sequence[int]) -> bool:
+    """Whether one of the sound rows, which are in order, holds a word of this one."""
+    after = bisect.bisect_left(starts, row.at + row.words)
+    return after > 0 and sound[after - 1].at + sound[after - 1].words > row.at
+
+
+def _sound(data: Path, rows: Collection[_Row], width: int) -> dict[str, int]:
+    """Offsets by key of the images whose content is what was written."""
+    found = {}
+    with data.open("rb") as file, Progress("checking features", len(rows), "images") as progress:
+        for row in rows:
+            file.seek(row.at * width)
+            if hashlib.sha256(file.read(row.words * width)).hexdigest() == row.sha256:
+                found[row.key] = row.at
+            progress.advance()
+    return found
 
 
 def _gb(size: int) -> str:

@@ -20,8 +20,9 @@ from typing import IO
 from ..config import ViewConfig
 from ..console import Progress, say
 from ..data.raster import image_digest
+from ..disk import make_folder
 from ..errors import DataError
-from ..files import appending, atomic_write, read_json, sha256, sweep, write_json
+from ..files import appending, atomic_write, read_json, sha256, sweep, unreadable, write_json
 from ..jsonl import read_jsonl, to_line
 from ..records import Prediction, Sample
 from ..scoring.answers import understood
@@ -32,6 +33,7 @@ from ..scoring.reply import CUT_OFF
 from ..scoring.score import Results
 
 _PARTIAL = "predictions.partial*.jsonl"
+_OTHERS = "of another model, settings, questions or images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,10 @@ class Job:
         inputs = self.folder / "inputs.json"
         if not self.done.is_file():
             return None
-        if read_json(inputs) != self._inputs():
-            say(f"{self.done}: of another model, settings, questions or images; asking anew")
+        if (known := read_json(inputs)) != self._inputs():
+            same = isinstance(known, dict) and known.get("key") == self.key
+            why = "changed or damaged since" if same else _OTHERS
+            say(f"{self.done}: {why}; asking anew")
             return None
         say(f"{self.folder.name}: {self.done} is up to date")
         self._tidy()  # a kill may have come between
@@ -187,7 +191,7 @@ class Job:
             total: number of questions that this process asks.
             process: its number.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         path = self._partial(process)
         known = self.answered(process, aloud=True)
         with atomic_write(path) as file:  # without what was cut short
@@ -206,14 +210,28 @@ class Job:
     def answered(self, process: int = 0, *, aloud: bool = False) -> dict[str, Prediction]:
         """What an interrupted job with the same inputs had answered, by id."""
         path = self._partial(process)
-        first, *lines = read_jsonl(path)[0] or [None]
-        if first is None:
+        try:
+            values, end = read_jsonl(path)
+            torn = bool(end) and end < path.stat().st_size
+        except OSError as error:
+            raise unreadable(path, error) from error
+        if not values:
             return {}
-        if first != {"key": self.key}:
+        head, *lines = values
+        if head != {"key": self.key}:
             if aloud:
-                say(f"{path}: of another model, settings, questions or images; not used")
+                say(f"{path}: {_OTHERS}; not used")
             return {}
-        return {line["id"]: Prediction(**line) for line in lines}
+        known = {}
+        for line in lines:
+            try:
+                known[line["id"]] = Prediction(**line)
+            except (TypeError, KeyError):  # no line of ours: as one that is cut short
+                torn = True
+                break
+        if torn and aloud:
+            say(f"{path}: not used behind its {len(known):,} sound answers")
+        return known
 
     def finish(self, processes: int = 1) -> list[Prediction]:
         """Write the predictions of all processes."""

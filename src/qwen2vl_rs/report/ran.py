@@ -86,7 +86,7 @@ def _training(found: Evidence, w: Words) -> list[tuple[str, str]]:
         "ran.training_text",
         questions=done["train_questions"],
         steps=done["train_steps"],
-        time=clock(done["train_runtime"]),
+        time="?" if (seconds := done["train_runtime"]) is None else clock(seconds),
     )
     return [(w("ran.training"), text)]
 
@@ -98,7 +98,7 @@ def _cost(found: Evidence, w: Words) -> list[str]:
         return w("ran.ms", value=f"{1000 * seconds:,.1f}")
 
     parts = []
-    if done := found.training:
+    if (done := found.training) and done["train_runtime"] is not None:
         value = each(done["train_runtime"] / done["train_questions"])
         parts.append(w("ran.cost_training", value=value))
     for name, side in (("before", found.before), ("after", found.after)):
@@ -168,6 +168,9 @@ def missing(found: Evidence, shown: set[str], pictures: Pictures, w: Words) -> S
         if absent:
             why = w("reason.no_file", file=file) if found.run else w("reason.no_run")
             rows.append((w(f"absent.{name}"), why))
+    lost = int(found.training.get("train_steps", 0)) - len(found.metrics)
+    if lost > 0 and "loss" in shown:
+        rows.append((w("absent.loss_part", n=lost), w("reason.cut", file="metrics.jsonl")))
     if found.after.pace is None:
         rows.append((w("absent.seconds"), w("reason.no_seconds" if found.run else "reason.no_run")))
     rows += _unseen(pictures, w)

@@ -19,6 +19,7 @@ from .. import __version__
 from ..console import Progress, say, warn
 from ..data.notes import PLAN_FILE
 from ..data.raster import write_geotiff
+from ..disk import make_folder
 from ..errors import DataError, RunError
 from ..files import read_json, run_lock, write_json
 from . import summary
@@ -112,7 +113,7 @@ def generate(
             return page
         result = Result(folder, left_out=left_out or Counter())
         images = folder / LAYOUTS[plan.like].images
-        images.mkdir(exist_ok=True)
+        make_folder(images)
         drawn = _scenes(plan, images, workers) if plan.synthetic else _tiles(plan, images, result)
         for picture, asked in drawn:
             result.pictures.append(picture)

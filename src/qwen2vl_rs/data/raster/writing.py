@@ -63,6 +63,7 @@ def write_geotiff(
     with rasterio.Env(**_OPTIONS), MemoryFile() as memory:
         _fill(memory, values, crs, transform, photometric="RGB", interleave="pixel")
         data = memory.read()
+        _verify(path, data, values, [])
     with atomic_write(path, "wb") as out:
         out.write(data)
 
@@ -106,8 +107,28 @@ def write_cog(path: Path, layers: Sequence[Layer], crs: str, transform: Sequence
         except (RasterioError, CPLE_BaseError) as error:
             raise RunError(f"cannot make {path}: {error}") from error
         data = bytes(whole.getbuffer())
+        _verify(path, data, np.stack([one.values for one in layers]), layers)
     with atomic_write(path, "wb") as out:
         out.write(data)
+
+
+def _verify(path: Path, data: bytes, values: NDArray[Any], layers: Sequence[Layer]) -> None:
+    """Read a file again before it is written: GDAL does not tell of all that fails at its end.
+
+    Raises:
+        RunError: something is missing.
+    """
+    try:
+        with MemoryFile(data) as memory, memory.open() as file:
+            said: list[str | None] = [layer.name for layer in layers] or [None] * file.count
+            whole = bool(file.crs) and list(file.descriptions) == said
+            whole &= np.array_equal(file.read(), values, equal_nan=values.dtype.kind == "f")
+    except (RasterioError, CPLE_BaseError) as error:
+        raise RunError(f"cannot make {path}: {error}") from error
+    if not whole:
+        raise RunError(
+            f"cannot make {path}: a part of it is missing", hint="is there enough memory?"
+        )
 
 
 def _fill(
