@@ -26,6 +26,7 @@ from qwen2vl_rs.data.tables import write_conversations
 from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.model.fingerprint import fingerprint
 from qwen2vl_rs.model.merge import merge
+from qwen2vl_rs.terminal import shown
 from test_merge import write_adapter
 
 # PEFT's use of an old name of transformers
@@ -216,7 +217,7 @@ def test_a_stray_file_of_weights_is_neither_read_nor_merged(tmp_path, capsys, sm
     save_file(other_weights(base), base / stray, {"format": "pt"})
     assert main(["ask", str(base), str(image), QUESTION]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{said}\n"
+    assert out == f"{shown(said)}\n"
     assert f"not used: {stray}" in err
     compare_merge(base, tmp_path)
     assert not (tmp_path / "merged" / stray).exists()
