@@ -1,5 +1,6 @@
 """No test reads or writes the caches and settings of whoever runs it, or leaves this machine."""
 
+import gc
 import ipaddress
 import os
 import shutil
@@ -48,6 +49,17 @@ def _is_here(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+_known = 0  # modules when the collector was last told to pass them over
+
+
+def pytest_runtest_setup() -> None:
+    """Let the collector pass over what libraries hold: a full pass takes half a second else."""
+    global _known
+    if len(sys.modules) > _known + 100:
+        gc.freeze()
+        _known = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)
