@@ -9,9 +9,10 @@ ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 PEERS ?= .peers
 KIT ?= .kit
 CLIENTS ?= .clients
+SINCE ?= origin/main
 SHARED = $(PEERS)/torch/lib/$$(ls $(PEERS)/torch/lib)/site-packages
 
-.PHONY: help demo test test-slow kit kit-ready test-oldest peers peers-ready clients clients-ready torture check docs clean
+.PHONY: help demo test test-slow kit kit-ready test-oldest peers peers-ready clients clients-ready mutants torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -80,6 +81,15 @@ $(CLIENTS)/python/.ready: tests/clients/python.txt
 $(CLIENTS)/node/.ready: tests/clients/node.txt
 	mkdir -p $(CLIENTS)/node
 	! command -v npm || npm install --silent --no-audit --no-fund --prefix $(CLIENTS)/node $$(cat $<)
+	touch $@
+
+mutants: .mutants/.ready  ## faults put into the code that differs from SINCE: which do tests see?
+	.mutants/bin/python tests/mutants.py --since "$(SINCE)" $(MUTANTS)
+
+.mutants/.ready: tests/mutants.txt $(VENV)/.ready
+	$(PYTHON) -m venv .mutants
+	realpath $(VENV)/lib/python3*/site-packages > $$(echo .mutants/lib/python3*/site-packages)/project.pth
+	.mutants/bin/pip install --quiet -r $<
 	touch $@
 
 torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: an hour or so

@@ -4,8 +4,9 @@
     make mutants SINCE=v0.1.0        from another commit
     make mutants SINCE=              the whole engine, scoring, data, predictions: a night
 
-mutmut makes the faults and runs, for each, the tests that reach its function; this file says which
-functions, and lists what survived. A run that is interrupted goes on where it was.
+mutmut makes the faults and runs, for each, the tests that reach its function in their own process
+(tests that start programs are left out); this file says which functions, and lists what survived.
+A run that is interrupted goes on where it was.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ GROUND = {
     "locks",
     "run",
     "terminal",
+    "openmp",
     "streams",
     "config",
 }

@@ -13,8 +13,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return 1
     from . import streams
     from .install import lacking
+    from .openmp import let_threads_sleep
 
     streams.hold()
+    let_threads_sleep()
     try:
         from .cli import main as run
     except ModuleNotFoundError as error:
