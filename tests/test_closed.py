@@ -22,7 +22,7 @@ SETS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("vocabulary", ["small", "real"])
+@pytest.mark.parametrize("vocabulary", ["small", pytest.param("real", marks=pytest.mark.slow)])
 def test_probabilities_are_those_of_every_answer_alone(vocabulary, small_base, real_base, tmp_path):
     folder = small_base if vocabulary == "small" else real_base
     base = load_base(folder, ViewConfig(), torch.device("cpu"), torch.float32)

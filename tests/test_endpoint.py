@@ -145,6 +145,7 @@ def test_nothing_is_asked_twice(asked, capsys):
     assert "is up to date" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_going_on_after_a_kill(asked, tmp_path):
     def slow(body, n):
         time.sleep(0.05)

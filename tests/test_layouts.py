@@ -92,14 +92,9 @@ def train(base, *more):
     return main(["train", "--model", str(base), "--output", "run", *lines])
 
 
-@pytest.mark.parametrize(
-    ("name", "layout"),
-    [
-        pytest.param(n, k, marks=[] if (n, k) == ("Qwen2.5-VL-3B", "mixed") else pytest.mark.slow)
-        for n in MODELS
-        for k in LAYOUTS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", MODELS)
 def test_from_training_to_plain_transformers(tmp_path, monkeypatch, capsys, name, layout):
     monkeypatch.chdir(tmp_path)
     base, image = write_published(tmp_path / "base", name, layout), write_data("images")

@@ -145,6 +145,7 @@ def test_an_interrupted_map_goes_on_to_the_same_files(made, scene, small_base, t
     assert json.loads(capsys.readouterr().out.partition("{")[2].join(["{", ""]))["windows"] == 12
 
 
+@pytest.mark.slow
 def test_killed_while_it_asks(scene, small_base, made, tmp_path):
     questions = [f"Is there a road of kind {k}?" for k in range(150)]  # one window at a time
     words = ["map", str(small_base), str(scene), *questions, "--tile", "56", "-o"]

@@ -291,6 +291,7 @@ def test_odd_runs_have_reports(run, tmp_path):
     assert "loss" in {s.id for s in build(from_run(copy), Words("zh")).sections}
 
 
+@pytest.mark.slow
 def test_ten_thousand_predictions_in_ten_seconds_and_five_mebibytes(tmp_path):
     samples = make_samples(tmp_path / "p", images=30, side=256)
     many = [replace(s, id=f"{k}-{s.id}") for k in range(42) for s in samples]

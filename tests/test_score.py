@@ -207,6 +207,7 @@ def test_errors():
         results(answered(world(1)), protocols=["geo-chat"])
 
 
+@pytest.mark.slow
 def test_ten_thousand_predictions_in_three_seconds():
     test, train = world(530), world(530, 1, "train")
     before = answered(test, lambda s: f"There are {len(s.question)} of {s.id}", confidence=0.3)

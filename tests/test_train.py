@@ -264,6 +264,7 @@ def test_settings_that_cannot_be(here, small_base):
         train(configured(small_base, "data.conversations=nothing.json", "output=other"))
 
 
+@pytest.mark.slow
 def test_nothing_needs_torchvision(trained, small_base):
     """In a fresh process in which torchvision cannot be imported."""
     code = (
