@@ -52,7 +52,7 @@ def test_files_and_folders_are_images(here, words, images, questions):
         ("*.png", r"no file matches \*.png"), ("gone/*", r"no file matches gone/\*"),
         ("./gone", "no such file"), ("gone/", "no such file"), ("empty", "folder without images"),
         ("/dev/null", "is a file and not an image"),
-        ("tile/1", "tile/1: no such file or folder$"), ("rural/urban", "no such file or folder$"),
+        ("gone/1", "gone/1: no such file or folder$"), ("rural/urban", "no such file or folder$"),
         ("tile", "tile: no such file or folder, did you mean tiles?"),
         ("tile/2.TIF", "tile/2.TIF: no such file or folder, did you mean tiles/2.TIF?"),
         ("deep/norh", "deep/norh: no such file or folder, did you mean deep/north?"),

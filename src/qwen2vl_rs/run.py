@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from .console import warn
 from .errors import RunError
 from .files import CHECKSUMS, damage, folders, is_there, read_json, sha256, unreadable
 from .jsonl import read_jsonl
@@ -64,6 +65,34 @@ def trained_steps(run: Path) -> int:
         RunError: that cannot be read.
     """
     return int((read_json(run / "train_results.json") or {}).get("train_steps", 0))
+
+
+def planned_steps(run: Path) -> int | None:
+    """The steps that training was to have; None where it is finished, or this cannot be told.
+
+    Raises:
+        RunError: that cannot be read.
+    """
+    begun = is_there(run / "config.toml") and not is_there(run / "compare.json")
+    if not begun or trained_steps(run) or not (found := checkpoints(run)):
+        return None
+    state = read_json(found[-1] / "trainer_state.json", damaged=None)
+    steps = state.get("max_steps") if isinstance(state, dict) else None
+    return steps if isinstance(steps, int) and steps > 0 else None
+
+
+def say_unfinished(run: Path) -> None:
+    """Say where the newest checkpoint of a run is not the last that training was to write.
+
+    Raises:
+        RunError: that cannot be read.
+    """
+    if (planned := planned_steps(run)) is not None:
+        newest = checkpoints(run)[-1].name
+        warn(
+            f"{run}: {newest} of {planned:,} steps, training was not finished",
+            f"finish it: {resume_command(run)}",
+        )
 
 
 def is_finished(run: Path) -> bool:

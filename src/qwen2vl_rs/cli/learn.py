@@ -263,6 +263,7 @@ def compare(
         from ..model.compare import compare as pairs
     from ..report.text import pair_table
 
+    images = images and Path(os.path.abspath(images))  # the run may be used elsewhere
     with interruptible(same_command("all answers so far")):
         rows = pairs(run, model=model, checkpoint=checkpoint, test=test, images=images)
     chosen = [row for row in rows if row.is_(only)]

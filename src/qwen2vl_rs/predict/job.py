@@ -260,7 +260,7 @@ class Job:
         return [replace(known[s.id], dataset=self.dataset) for s in self.samples]
 
     def _named(self, predictions: Iterable[Prediction]) -> list[Prediction]:
-        """Predictions that were made from the same questions, with the images where they are now."""
+        """Predictions of the same questions, with the images where they are now."""
         images = {s.id: s.image for s in self.samples}
         return [
             replace(p, image=images.get(p.id, p.image), dataset=self.dataset) for p in predictions

@@ -14,6 +14,8 @@ from ..records import Prediction
 from ..run import (
     TRAIN_FILE,
     NoQuestions,
+    checkpoints,
+    planned_steps,
     questions_file,
     read_metrics,
     records_no_dataset,
@@ -59,6 +61,8 @@ class Evidence:
         manifest, training: ``manifest.json`` and ``train_results.json``.
         metrics: lines of ``metrics.jsonl``.
         checkpoint: name of the one that was asked; empty where unknown.
+        newest: name of the newest of the run; empty where there is none.
+        planned: steps that training was to have, where it is not finished; else None.
         images: folder of the images; None: where their paths say.
     """
 
@@ -72,6 +76,8 @@ class Evidence:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: str = ""
+    newest: str = ""
+    planned: int | None = None
     images: Path | None = None
 
     @property
@@ -132,8 +138,18 @@ def from_run(
         manifest=manifest,
         training=read_json(run / "train_results.json") or {},
         metrics=read_metrics(run / "metrics.jsonl"),
-        checkpoint=(read_json(run / "compare.json") or {}).get("checkpoint", ""),
+        checkpoint=_asked_checkpoint(run),
+        newest=next((path.name for path in reversed(checkpoints(run))), ""),
+        planned=planned_steps(run),
     )
+
+
+def _asked_checkpoint(run: Path) -> str:
+    """The checkpoint that gave the answers after training; runs made before say it elsewhere."""
+    for file in (run / "eval" / "after" / "inputs.json", run / "compare.json"):
+        if name := (read_json(file, damaged=None) or {}).get("checkpoint"):
+            return str(name)
+    return ""
 
 
 def from_files(

@@ -1,0 +1,157 @@
+"""What a newcomer does with runs: interrupted ones, moved images, the folder above them."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from qwen2vl_rs.cli import main
+
+RUN = Path("output/lr")
+
+
+@pytest.fixture
+def here(trained, tmp_path, monkeypatch):
+    """A copy of a finished run in ``output/lr``, with its images in ``images``."""
+    folder, _ = trained
+    shutil.copytree(folder / "output/Qwen2-VL-2B", tmp_path / RUN)
+    shutil.copytree(folder / "images", tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def unfinished(here):
+    """As Ctrl-C leaves a run after its first checkpoint."""
+    for name in ("train_results.json", "compare.json"):
+        (RUN / name).unlink()
+    shutil.rmtree(RUN / "eval")
+    kept, *later = sorted(RUN.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
+    for path in later:
+        shutil.rmtree(path)
+    steps = json.loads((kept / "trainer_state.json").read_text())["max_steps"]
+    return kept.name, steps
+
+
+def told(capsys, *words):
+    """Exit code, results and conversation of a command."""
+    capsys.readouterr()
+    code = main(list(map(str, words)))
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+def test_an_interrupted_run_is_never_taken_for_a_finished_one(unfinished, capsys):
+    name, steps = unfinished
+    resume = f"hint: finish it: qwen2vl-rs train {RUN}/config.toml --resume"
+    code, _, err = told(capsys, "report", RUN)
+    assert (code, err.count("holds no answers after training")) == (1, 1)
+    said = f"warning: {RUN}: {name} of {steps} steps, training was not finished\n{resume}"
+    code, _, err = told(capsys, "compare", "--run", RUN, "-n", "1")
+    assert (code, err.count(said)) == (0, 1), err
+    for language, remark in (
+        ("en", f"Training was not finished: {name} of {steps} planned steps was asked."),
+        ("zh", f"训练尚未完成：以下是 {name} 的结果，计划共训练 {steps} 步。"),
+    ):
+        code, _, err = told(capsys, "report", RUN, "--lang", language)
+        assert (code, err.count(said)) == (0, 1), err
+        html, text = (RUN / "report.html").read_text(), (RUN / "report.md").read_text()
+        assert html.index(remark) < html.index('class="verdict"')
+        assert remark in text.replace("\\", "").splitlines()[4]
+    code, _, err = told(capsys, "export", RUN, "-o", "adapter")
+    assert code == 1
+    assert err.splitlines()[-2:] == [
+        f"error: training in {RUN} is not finished: {name} of {steps} steps", resume,
+    ]  # fmt: skip
+    code, _, err = told(capsys, "eval", RUN, "--max-eval", "2")
+    assert (code, err.count(said)) == (0, 1), err
+
+
+def test_a_finished_run_carries_no_remark_and_older_answers_one(here, capsys):
+    assert told(capsys, "report", RUN)[0] == 0
+    page = (RUN / "report.md").read_text()
+    assert "not finished" not in page
+    inputs = RUN / "eval/after/inputs.json"
+    inputs.write_text(json.dumps({**json.loads(inputs.read_text()), "checkpoint": "checkpoint-4"}))
+    assert told(capsys, "report", RUN)[0] == 0
+    assert "These figures are of checkpoint\\-4" in (RUN / "report.md").read_text().replace(
+        "checkpoint-4", "checkpoint\\-4"
+    )
+    code, _, err = told(capsys, "export", RUN, "-o", "adapter")
+    assert (code, err.count("the figures in output/lr are of checkpoint-4")) == (1, 1), err
+
+
+def records(name):
+    lines = (RUN / "eval" / name / "predictions.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_moved_images_take_their_predictions_along(here, trained, capsys):
+    before = records("after")
+    Path("moved").mkdir()
+    shutil.move("images", "moved/pictures")
+    folder = str((here / "moved/pictures").resolve())
+    words = ("compare", "--run", RUN, "--images", "moved/pictures", "--json")
+    code, out, err = told(capsys, *words)
+    assert code == 0, err
+    assert "asking anew" not in err
+    assert err.count("is up to date") == 2
+    assert all(json.loads(line)["image"].startswith(folder) for line in out.splitlines())
+    after = records("after")
+    assert {Path(line["image"]).parent for line in after} == {Path(folder)}
+    keep = [{k: v for k, v in line.items() if k != "image"} for line in before]
+    assert keep == [{k: v for k, v in line.items() if k != "image"} for line in after]
+    code, _, err = told(capsys, *words)
+    assert (code, err.count("is up to date")) == (0, 2)
+    swapped = sorted(Path(folder).glob("*.tif"))[:2]  # other images under the old names
+    contents = [path.read_bytes() for path in swapped]
+    for path, content in zip(swapped, reversed(contents), strict=True):
+        path.write_bytes(content)
+    asked = {Path(line["image"]).name for line in before}
+    code, _, err = told(capsys, *words)
+    assert (code, "asking anew" in err) == (0, bool(asked & {path.name for path in swapped}))
+
+
+def lead_here(old, new):
+    """Let a run's questions name the images of another folder."""
+    manifest = RUN / "manifest.json"
+    text = manifest.read_text()
+    for file in (RUN / "data").glob("*.json"):
+        was = hashlib.sha256(file.read_bytes()).hexdigest()
+        file.write_text(file.read_text().replace(str(old), str(new)))
+        text = text.replace(was, hashlib.sha256(file.read_bytes()).hexdigest())
+    manifest.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("compare", "--run", RUN), ("eval", RUN), ("train", RUN / "config.toml", "--resume")],
+    ids=lambda words: words[0],
+)
+def test_what_needs_moved_images_says_where_to_name_their_folder(here, trained, words, capsys):
+    lead_here(trained[0], here)
+    shutil.move("images", "pictures")
+    code, _, err = told(capsys, *words)
+    assert code == 1
+    error, hint = err.splitlines()[-2:]
+    assert error.endswith(".tif: no such file (nor is its folder)")
+    assert hint == "hint: where the images were moved to: --images FOLDER"
+
+
+def test_a_report_without_its_pictures_says_so(here, trained, capsys):
+    file = RUN / "eval/after/predictions.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for i, line in enumerate(lines):  # something to be shown
+        line["image"] = line["image"].replace(str(trained[0]), str(here))
+        line["prediction"] = line["answer"] if i % 2 else "?"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "without a picture" not in told(capsys, "report", RUN)[2]
+    shutil.move("images", "pictures")
+    code, _, err = told(capsys, "report", RUN)
+    assert code == 0
+    assert "without a picture: the file is not there, e.g. " in err
+    assert "hint: where the images were moved to: --images FOLDER" in err
+    assert "without a picture" not in told(capsys, "report", RUN, "--images", "pictures")[2]
