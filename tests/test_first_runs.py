@@ -155,3 +155,53 @@ def test_a_report_without_its_pictures_says_so(here, trained, capsys):
     assert "without a picture: the file is not there, e.g. " in err
     assert "hint: where the images were moved to: --images FOLDER" in err
     assert "without a picture" not in told(capsys, "report", RUN, "--images", "pictures")[2]
+
+
+ABOVE = "is not a model, but a folder above"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("ask", "output", "images", "Is there a road?"), f"output {ABOVE}"),
+        (("eval", "output"), f"output {ABOVE}"),
+        (("map", ".", "images/0.tif", "Is there a road?"), f". {ABOVE}"),
+        (("serve", "output"), f"output {ABOVE}"),
+        (("compare", "output"), "output is not the folder of a run"),
+        (("compare", "--run", "."), ". is not the folder of a run"),
+        (("report", "output"), "output is not the folder of a run"),
+        (("export", "output", "-o", "x"), "output is not the folder of a run"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_the_folder_above_runs_is_answered_with_their_names(here, words, said, capsys):
+    code, _, err = told(capsys, *words)
+    assert code == 1
+    error, hint = err.splitlines()[-2:]
+    assert said in error
+    assert hint.endswith((f": {RUN}", f": ./{RUN}"))
+
+
+def test_a_base_that_is_elsewhere_is_not_asked_of_a_hub(here, capsys):
+    Path("q.csv").write_text("image_path,question,answer\nimages/0.tif,Is there a road?,yes\n")
+    words = ("train", "--train", "q.csv", "--test", "q.csv", "--model")
+    code, _, err = told(capsys, *words, "demo/base")
+    assert (code, "load" in err) == (1, False)
+    assert "demo writes demo/base" in err
+    Path("models/small").mkdir(parents=True)
+    (Path("models/small") / "config.json").write_text("{}")
+    code, _, err = told(capsys, *words, "models")
+    assert (code, err.splitlines()[-1]) == (1, "hint: models in it: models/small")
+    code, _, err = told(capsys, *words, "Qwen/Qwen2-VL-2B-Instruct")
+    assert "load Qwen/Qwen2-VL-2B-Instruct; without a network, qwen2vl-rs demo" in err
+
+
+def test_a_run_is_named_to_compare_as_to_other_commands(here, capsys):
+    by_place = told(capsys, "compare", RUN, "-n", "2", "--json")
+    by_option = told(capsys, "compare", "--run", RUN, "-n", "2", "--json")
+    assert by_place == by_option
+    assert (by_place[0], len(by_place[1].splitlines())) == (0, 2)
+    code, _, err = told(capsys, "compare", RUN, "--run", RUN)
+    assert (code, "give the run once" in err) == (2, True)
+    code, _, err = told(capsys, "train", RUN, "--resume")
+    assert (code, err.splitlines()[-1]) == (1, f"hint: name the file in it: {RUN}/config.toml")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from .files import CHECKSUMS, damage, folders, is_there, read_json, sha256, unre
 from .jsonl import read_jsonl
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
+_NAMED = 5  # runs in a hint
 _COPIES = {TRAIN_FILE: "train.json", TEST_FILE: "test.json"}  # in the run's ``data``
 
 
@@ -119,6 +122,27 @@ def holds_run(folder: Path) -> bool:
     """Whether a folder is that of a run, which begins with its questions or their images."""
     begun = [own_file(folder, TRAIN_FILE), folder / "images.json", folder / "manifest.json"]
     return is_there(folder / "config.toml") and any(map(is_there, begun))
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The runs in a folder that is none itself, and in the folders in it.
+
+    They are for hints: of a folder that cannot be listed none are named.
+    """
+    if holds_run(folder) or checkpoints(folder):
+        return []
+    found: list[Path] = []
+    for pattern in ("*/config.toml", "*/*/config.toml"):
+        with contextlib.suppress(OSError, RunError):
+            places = [file.parent for file in folder.glob(pattern)]
+            found += sorted(place for place in places if holds_run(place) or checkpoints(place))
+    return found
+
+
+def listed(found: Sequence[Path]) -> str:
+    """Some names of runs, for a hint."""
+    more = ", …" if len(found) > _NAMED else ""
+    return ", ".join(shlex.quote(str(path)) for path in found[:_NAMED]) + more
 
 
 def resume_command(run: Path) -> str:

@@ -221,10 +221,8 @@ def _on_server(
 
 
 @click.command()
-@click.option(
-    "--run", type=FILE, default=Path("output/Qwen2-VL-2B"), show_default=True,
-    help="Folder of the run.",
-)  # fmt: skip
+@click.argument("place", type=FILE, required=False, metavar="[RUN]")
+@click.option("--run", "named", type=FILE, help="The same as RUN.")
 @click.option(
     "--base", "--model", "model", type=FILE,
     help="Folder of the base.  [default: the checkpoint's own]",
@@ -241,7 +239,8 @@ def _on_server(
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="Print at most so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def compare(
-    run: Path,
+    place: Path | None,
+    named: Path | None,
     model: Path | None,
     checkpoint: Path | None,
     test: Path | None,
@@ -253,8 +252,12 @@ def compare(
 ) -> None:
     """Show every test question with the answers before and after.
 
-    Predictions that training has left in the run are used again; what is missing is asked.
+    RUN is output/Qwen2-VL-2B by default. Predictions that training has left in the run are used
+    again; what is missing is asked.
     """
+    if place and named:
+        raise click.UsageError("give the run once")
+    run = place or named or Path("output/Qwen2-VL-2B")
     require_run(run)
     require_questions(test, images)
     if model:

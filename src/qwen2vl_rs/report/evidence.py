@@ -15,11 +15,13 @@ from ..run import (
     TRAIN_FILE,
     NoQuestions,
     checkpoints,
+    listed,
     planned_steps,
     questions_file,
     read_metrics,
     records_no_dataset,
     resume_command,
+    runs_below,
 )
 from ..scoring.compare import Comparison, compare_runs, match
 from ..scoring.datasets import Dataset, of_predictions
@@ -27,7 +29,6 @@ from ..scoring.predictions import read_predictions, read_training
 from ..scoring.score import Gain, Results, results, unreadable
 
 _OUTPUT = Path("output")
-_NAMED = 5  # runs in a hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +196,11 @@ def _check(run: Path) -> None:
             f"{run} holds no answers after training",
             hint=f"finish it: {resume_command(run)}",
         )
-    found = sorted(file.parents[2] for file in _OUTPUT.glob("*/eval/after/predictions.jsonl"))
-    names = ", ".join(map(str, found[:_NAMED])) + (", …" if len(found) > _NAMED else "")
+    known = runs_below(run) or _OUTPUT.glob("*")
+    found = sorted(one for one in known if (one / "eval/after/predictions.jsonl").is_file())
     raise RunError(
         f"{run} is not the folder of a run" if run.is_dir() else f"no run folder {run}",
-        hint=f"runs with answers: {names}" if found else "train first: qwen2vl-rs train",
+        hint=f"runs with answers: {listed(found)}" if found else "train first: qwen2vl-rs train",
     )
 
 
