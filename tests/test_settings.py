@@ -185,6 +185,10 @@ def test_training_questions_are_limited_by_whole_images(capsys):
     samples = [Sample(str(n), f"{n // 4}.tif", "Is it?", "yes") for n in range(12)]
     assert limit_by_image(samples, 9, "training") == samples[:8]
     assert "using 8 of 12 training questions (2 whole images)" in capsys.readouterr().err
-    assert limit_by_image(samples, 1) == samples[:4]
+    assert limit_by_image(samples, 4) == samples[:4]
     assert "evaluating 4 of 12 test questions (1 whole image)" in capsys.readouterr().err
+    for most in (1, 3):  # never more than asked for
+        assert limit_by_image(samples, most) == samples[:most]
+        said = f"evaluating {most} of 12 test questions (of one image, which has 4)"
+        assert said in capsys.readouterr().err
     assert check_config({"data": {"max_train": 5}}, "x").data.max_train == 5

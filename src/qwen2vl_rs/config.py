@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from .errors import ConfigError
+from .errors import UTF_8, ConfigError
 from .files import atomic_write, unreadable
 from .instruction import bare_question
 from .setting_errors import explain, sorted_by_source
@@ -194,7 +194,8 @@ class DataConfig(Section):
         train, test: ready splits (conversations, CSV or official question files).
         images: folder to which the images were moved; of each path the longest end that is a file
             there. None: they are where the paths say.
-        max_train: at most so many training questions, by whole images; None: all.
+        max_train: at most so many training questions, by whole images where one image has no
+            more than that; None: all.
         test_fraction: share of the images (or questions) that is held out.
         split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
         dataset: whose classes apply in scoring: ``LR``, ``HR``, ``xBEN``; None: what the files of
@@ -225,7 +226,8 @@ class EvalConfig(Section):
     Attributes:
         answers: ``free``: the model writes its answer; ``closed``: the most probable official
             class is chosen from an answer set.
-        max_eval: at most so many test questions, by whole images; None: all.
+        max_eval: at most so many test questions, by whole images where one image has no more
+            than that; None: all.
         max_new_tokens: longest free answer in tokens.
         samples: answers printed at the end of training.
     """
@@ -295,7 +297,7 @@ def load_config(
             yaml = path.suffix.lower() in (".yaml", ".yml", ".json")
             hint = "write it as TOML: sections in [brackets], then key = value" if yaml else _TOML
             if isinstance(error, UnicodeDecodeError):
-                hint = "save it as UTF-8"
+                hint = UTF_8
             elif not yaml and _ESCAPES.search(str(error)):
                 hint = _PATHS
             raise ConfigError(f"{path}: {error}", hint=hint) from error

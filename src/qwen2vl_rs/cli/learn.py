@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
 @click.option(
     "--max-eval", type=click.IntRange(min=1),
-    help="Test questions asked, by whole images.  [default: all]",
+    help="Most test questions asked, by whole images where one has no more.  [default: all]",
 )  # fmt: skip
 @click.option(
     "--max-train", type=click.IntRange(min=1),
-    help="Training questions used, by whole images.  [default: all]",
+    help="Most training questions used, by whole images where one has no more.  [default: all]",
 )  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
 @device_option
@@ -118,7 +118,7 @@ def train(
 @click.option(
     "--max-eval",
     type=click.IntRange(min=1),
-    help="Questions asked, by whole images.  [default: all]",
+    help="Most questions asked, by whole images where one has no more.  [default: all]",
 )
 @click.option(
     "--protocol", "protocols", multiple=True, default=["official"], show_default=True,

@@ -123,7 +123,8 @@ def absent(path: Path) -> DataError:
     elif _ANSWERS.fullmatch(name):
         hint = (
             "go to the folder that holds RSVQA's files, or name it: qwen2vl-rs data2csv --folder "
-            "FOLDER; without data of your own: qwen2vl-rs generate --synthetic 100"
+            "FOLDER; without data of your own: qwen2vl-rs generate --synthetic 100, or all steps "
+            "at once: qwen2vl-rs demo"
         )
     elif name == "predictions.jsonl":
         hint = "eval writes it: qwen2vl-rs eval"
