@@ -194,8 +194,8 @@ class DataConfig(Section):
         train, test: ready splits (conversations, CSV or official question files).
         images: folder to which the images were moved; of each path the longest end that is a file
             there. None: they are where the paths say.
-        max_train: at most so many training questions, by whole images where one image has no
-            more than that; None: all.
+        max_train: at most so many training questions: those of whole images, or a part of the
+            first one's where it has more; None: all.
         test_fraction: share of the images (or questions) that is held out.
         split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
         dataset: whose classes apply in scoring: ``LR``, ``HR``, ``xBEN``; None: what the files of
@@ -226,8 +226,8 @@ class EvalConfig(Section):
     Attributes:
         answers: ``free``: the model writes its answer; ``closed``: the most probable official
             class is chosen from an answer set.
-        max_eval: at most so many test questions, by whole images where one image has no more
-            than that; None: all.
+        max_eval: at most so many test questions: those of whole images, or a part of the first
+            one's where it has more; None: all.
         max_new_tokens: longest free answer in tokens.
         samples: answers printed at the end of training.
     """

@@ -322,9 +322,10 @@ def run_lock(run: Path) -> Iterator[None]:
             raise RunError(f"another process is at work in {run}", hint=hint)
         yield
     except BaseException:
-        if new and os.listdir(run) == [".lock"]:
-            (run / ".lock").unlink(missing_ok=True)
-            run.rmdir()
+        with contextlib.suppress(OSError):  # Windows removes no file that is open
+            if new and os.listdir(run) == [".lock"]:
+                (run / ".lock").unlink()
+                run.rmdir()
         raise
     finally:
         os.close(handle)

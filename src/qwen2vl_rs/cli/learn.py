@@ -44,11 +44,13 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
 @click.option(
     "--max-eval", type=click.IntRange(min=1),
-    help="Most test questions asked, by whole images where one has no more.  [default: all]",
+    help="At most so many test questions: whole images, or a part of the first.  "
+    "[default: all]",
 )  # fmt: skip
 @click.option(
     "--max-train", type=click.IntRange(min=1),
-    help="Most training questions used, by whole images where one has no more.  [default: all]",
+    help="At most so many training questions: whole images, or a part of the first.  "
+    "[default: all]",
 )  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
 @device_option
@@ -118,7 +120,7 @@ def train(
 @click.option(
     "--max-eval",
     type=click.IntRange(min=1),
-    help="Most questions asked, by whole images where one has no more.  [default: all]",
+    help="At most so many questions: whole images, or a part of the first.  [default: all]",
 )
 @click.option(
     "--protocol", "protocols", multiple=True, default=["official"], show_default=True,
