@@ -75,8 +75,7 @@ def load(
 ) -> Loaded:
     """Bring a model into ``folder``; a complete folder is left alone, without any request.
 
-    A whole model that others have put there is compared with the hub's checksums; where no hub
-    can be reached it is left alone too, which is said.
+    So is a whole model that others put there, where no hub can be reached; this is said.
 
     Args:
         repo_id: the model's name, ``owner/name``.
@@ -106,8 +105,7 @@ def load(
             requested, revision = manifest.requested, manifest.revision
     client = connect(hub, folder)
     say(f"asking {client.title} for the files of {repo_id}")
-    copied = manifest is None and not (revision or verify) and is_whole_copy(folder)
-    listing = _listing(client, repo_id, revision, folder if copied else None)
+    listing = _listing(client, repo_id, revision, None if manifest or verify else folder)
     if listing is None:
         return Loaded(folder, "", 0, (), already_complete=True)
     files = _needed(listing, folder)
@@ -136,7 +134,7 @@ def _listing(
     try:
         return client.listing(repo_id, revision)
     except Interrupted as error:
-        if copied is None:
+        if copied is None or revision or not is_whole_copy(copied):
             raise
         warn(
             f"{error.message}; {copied} holds a whole model that load did not fetch: used as it is",
