@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from factory import make_samples
 from qwen2vl_rs.cli import main
+from qwen2vl_rs.data.raster import image_digest
+from qwen2vl_rs.predict.job import Job, Reply, predict
 
 RUN = Path("output/lr")
 
@@ -205,3 +208,23 @@ def test_a_run_is_named_to_compare_as_to_other_commands(here, capsys):
     assert (code, "give the run once" in err) == (2, True)
     code, _, err = told(capsys, "train", RUN, "--resume")
     assert (code, err.splitlines()[-1]) == (1, f"hint: name the file in it: {RUN}/config.toml")
+
+
+def test_predictions_of_earlier_versions_are_used_where_the_images_still_lie(here):
+    samples = make_samples(here / "some", images=2)
+    content = {s.image: image_digest(s.image) for s in samples}
+    facts = ((s.id, s.image, s.question, s.answer, s.type) for s in samples)
+    parts = ["model", *content.values(), *map(repr, facts)]
+    key = hashlib.sha256("".join(f"{part}\0" for part in parts).encode()).hexdigest()
+    job = Job(samples, here / "job", ["model"])
+    with job.asking(len(samples)) as log:
+        log.add(predict(sample, Reply("yes")) for sample in samples)
+    partial = here / "job/predictions.partial-0.jsonl"
+    partial.write_text(partial.read_text().replace(job.key, key))
+    assert len(job.answered()) == len(samples)
+    job.finish()
+    inputs = here / "job/inputs.json"
+    inputs.write_text(inputs.read_text().replace(job.key, key))
+    assert len(job.ready()) == len(samples)
+    inputs.write_text(inputs.read_text().replace(key, key[::-1]))
+    assert job.ready() is None
