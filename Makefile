@@ -1,6 +1,7 @@
-# Each target makes .venv by itself when it is missing or out of date.
+# Each target makes its environment by itself when it is missing or out of date: .venv-make, so that
+# the packages of .venv, which users make, stay as they are.
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv-make
 BIN := $(VENV)/bin
 # the same bytes are promised on a CPU, and with the same number of threads
 ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
@@ -12,10 +13,13 @@ CLIENTS ?= .clients
 SINCE ?= origin/main
 SHARED = $(PEERS)/torch/lib/$$(ls $(PEERS)/torch/lib)/site-packages
 
-.PHONY: help demo test test-slow kit kit-ready test-oldest peers peers-ready clients clients-ready mutants torture check docs clean
+.PHONY: help bin demo test test-slow kit kit-ready test-oldest peers peers-ready clients clients-ready mutants torture check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+bin:  # where its programs lie, for scripts
+	@echo $(BIN)
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
@@ -33,17 +37,18 @@ test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
 THIS = $$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PACK = PYTHON=$(BIN)/python benchmarks/gpu/pack.sh
 WHOLE_KIT = --python $(THIS) --everything --wheels $(KIT)/whole
 
 kit: kit-ready  ## what is ready for a GPU, packed and run on the CPU
-	benchmarks/gpu/pack.sh $(WHOLE_KIT) -o $(KIT)/whole.tar.xz
-	benchmarks/gpu/pack.sh --wheels $(KIT)/gpu -o $(KIT)/gpu.tar.xz
+	$(PACK) $(WHOLE_KIT) -o $(KIT)/whole.tar.xz
+	$(PACK) --wheels $(KIT)/gpu -o $(KIT)/gpu.tar.xz
 	KIT=$(KIT) $(BIN)/python -m pytest -q -m slow tests/test_kit.py
 
 kit-ready: $(VENV)/.ready
 	mkdir -p $(KIT)
-	benchmarks/gpu/pack.sh $(WHOLE_KIT) --fetch
-	benchmarks/gpu/pack.sh --wheels $(KIT)/gpu --fetch
+	$(PACK) $(WHOLE_KIT) --fetch
+	$(PACK) --wheels $(KIT)/gpu --fetch
 
 test-oldest:  ## the tests with the oldest dependencies allowed
 	$(PYTHON) tests/oldest.py >oldest.txt
@@ -129,4 +134,4 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_picture.py demo
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .peers .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo
+	rm -rf .venv-make .peers .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo

@@ -18,6 +18,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "tiles/notes.txt").write_text("not an image")
     (tmp_path / "questions.txt").write_text(ROAD)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "deep/north").mkdir(parents=True)
     return tmp_path
 
 
@@ -32,7 +33,8 @@ def here(tmp_path, monkeypatch):
         (["t*/[12].*", ROAD], ["tiles/1.tif", "tiles/2.TIF"], [ROAD]),
         (["other.tif", "tiles", "tiles/1.tif"], ["other.tif", "tiles/1.tif", "tiles/2.TIF"], []),
         (["with space.tif", "noending", "road"], ["with space.tif", "noending"], ["road"]),
-        (["Is it wet/dry?", "rural/urban"], [], ["Is it wet/dry?", "rural/urban"]),
+        (["Is it wet/dry?", "rural/urban?"], [], ["Is it wet/dry?", "rural/urban?"]),
+        (["tilez?", "Is there a tile"], [], ["tilez?", "Is there a tile"]),
         ([ROAD, ROAD], [], [ROAD, ROAD]),
         ([ROAD + "\0", "x" * 5000], [], [ROAD + "\0", "x" * 5000]),
     ],
@@ -50,6 +52,15 @@ def test_files_and_folders_are_images(here, words, images, questions):
         ("*.png", r"no file matches \*.png"), ("gone/*", r"no file matches gone/\*"),
         ("./gone", "no such file"), ("gone/", "no such file"), ("empty", "folder without images"),
         ("/dev/null", "is a file and not an image"),
+        ("gone/1", "gone/1: no such file or folder$"), ("rural/urban", "no such file or folder$"),
+        ("tile", "tile: no such file or folder, did you mean tiles?"),
+        ("tile/2.TIF", "tile/2.TIF: no such file or folder, did you mean tiles/2.TIF?"),
+        ("deep/norh", "deep/norh: no such file or folder, did you mean deep/north?"),
+        ("dep/north", "dep/north: no such file or folder, did you mean deep/north?"),
+        ("deep\\north", "no such file or folder, did you mean deep/north?"),
+        ("C:\\tiles\\1", "no such file or folder$"), ("with space", "mean with space.tif?"),
+        ("tiles/1", "tiles/1: no such file or folder, did you mean tiles/1.tif?"),
+        ("deep/北面", "no such file or folder$"),
     ],
 )  # fmt: skip
 def test_what_is_no_image_is_refused_by_name(here, word, why):

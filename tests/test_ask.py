@@ -85,7 +85,7 @@ def test_a_batch_is_answered_in_its_order(here, capsys, monkeypatch, tmp_path, s
         ("", "holds no questions"), ("{", "line 1: not JSON"), ("[]", "line 1: image and question"),
         ('{"image": "a.tif", "question": " "}', "line 1: image and question"),
         ('{"image": "nowhere.tif", "question": "Is there a road?"}', "no such file"),
-        (b"\xff", "not UTF-8"),
+        (b"\xff", "not UTF-8"), ('{"question": "\u6709"}'.encode("gbk"), "iconv -f GBK -t UTF-8"),
     ],
 )  # fmt: skip
 def test_bad_batches(here, capsys, tmp_path, text, why):

@@ -261,7 +261,7 @@ def test_all_errors_are_told_at_once_in_one_line(tmp_path):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("content", [b"model = ", b'model = "\xff"', b"[lora]\n[lora]\n"])
+@pytest.mark.parametrize("content", [b"model = ", b"[lora]\n[lora]\n"])
 def test_a_file_that_is_no_toml(tmp_path, content):
     path = tmp_path / "c.toml"
     path.write_bytes(content)
@@ -277,7 +277,7 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "broken.toml").symlink_to("/proc/self/mem")  # opens; reading it is an EIO
     with pytest.raises(RunError, match=r"cannot read .*broken\.toml: Input/output error"):
         load_config(tmp_path / "broken.toml")
-    with pytest.raises(ConfigError, match="is no regular file"):
+    with pytest.raises(ConfigError, match="is a folder"):
         load_config(tmp_path)
 
 

@@ -71,7 +71,7 @@ def test_what_is_no_run_gets_a_hint_that_helps(run, tmp_path, monkeypatch):
     file = run / "eval/after/predictions.jsonl"
     for place, said, hint in (
         (file, "is a file", f"qwen2vl-rs report --after {file}"),
-        (tmp_path, "is not the folder of a run", "runs with answers: output/small"),
+        (tmp_path, "is not the folder of a run", f"runs with answers: {run}"),
         (tmp_path / "output/big", "no run folder", "runs with answers: output/small"),
     ):
         with pytest.raises(RunError, match=said) as caught:

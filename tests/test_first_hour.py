@@ -1,5 +1,6 @@
 """What a newcomer meets: a clone without packages, wrong names, moved folders."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from factory import write_rsvqa
+from qwen2vl_rs.cli import main
+from qwen2vl_rs.files import run_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("load", "data2csv", "csv2json", "train", "compare_before_after")
@@ -147,3 +150,82 @@ def test_what_is_interrupted_says_what_is_kept_and_how_to_go_on(tmp_path):
         "kept: the images and questions so far, in w",
         "hint: the same command resumes",
     ]
+
+
+def make(*words, cwd=ROOT):
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-s", *words], cwd=cwd, text=True, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_leaves_the_packages_of_the_user_alone(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)  # as README has users make it
+    assert make("bin", cwd=tmp_path) == [".venv-make/bin"]
+    for target in ("demo", "test", "check"):
+        steps = make("-n", target, cwd=tmp_path)
+        assert any("-m venv .venv-make" in step for step in steps)
+        assert not [step for step in steps if ".venv/" in step]
+    assert not [step for step in make("-n", "clean", cwd=tmp_path) if ".venv " in step]
+    assert ".venv-make/" in (ROOT / ".gitignore").read_text().splitlines()
+    script = (ROOT / ".ci/run").read_text()
+    assert ".venv" not in script
+    assert script.count('"$(make -s bin)/python"') == 2
+
+
+def test_the_columns_of_a_table_stand_in_its_help_and_in_the_readme(capsys):
+    assert main(["csv2json", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "image_path, question and answer" in said
+    for name in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "image_path,question,answer" in text
+        assert "--model demo/base" in text
+
+
+def test_a_folder_that_an_error_leaves_empty_is_removed(tmp_path):
+    with pytest.raises(ValueError, match="no"), run_lock(tmp_path / "new"):
+        raise ValueError("no")
+    (tmp_path / "old").mkdir()
+    with pytest.raises(ValueError, match="no"), run_lock(tmp_path / "old"):
+        raise ValueError("no")
+    with contextlib.suppress(FileNotFoundError), run_lock(tmp_path / "kept"):
+        shutil.copy(ROOT / "LICENSE", tmp_path / "kept")
+        shutil.copy(tmp_path / "nothing", tmp_path / "kept")
+    with run_lock(tmp_path / "fine"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fine", "kept", "old"]
+
+
+def test_csv_tables_of_a_spreadsheet_end_in_conversations_or_a_hint(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_rsvqa(tmp_path)
+    rows = [("rsvqa_images/0.tif", "Is there a road?", "yes")] * 2
+    header = ("image_path", "question", "answer")
+
+    def table(separator=",", encoding="utf-8", rows=rows, header=header):
+        text = "".join(separator.join(row) + "\r\n" for row in (header, *rows))
+        (tmp_path / "t.csv").write_bytes(text.encode(encoding))
+        code = main(["csv2json", "-i", "t.csv", "-o", "t.json"])
+        return code, capsys.readouterr().err
+
+    assert table()[0] == 0
+    assert table(encoding="utf-8-sig")[0] == 0
+    assert table(header=("image_path ", " question", "answer"))[0] == 0
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        code, err = table(separator)
+        assert (code, f"hint: its columns are separated by {name}: save it with commas" in err) == (
+            1,
+            True,
+        )
+    code, err = table(rows=[*rows, ("rsvqa_images/0.tif", "Is there a road?", "")])
+    assert (code, "t.csv, line 4: answer is empty" in err) == (1, True)
+    code, err = table(encoding="utf-16")
+    assert (code, "iconv -f UTF-16 -t UTF-8" in err) == (1, True)
+    code, err = table(rows=[("rsvqa_images/0.tif", "有道路吗？", "是")], encoding="gbk")
+    assert (code, "t.csv is not UTF-8\n" in err, "CSV UTF-8" in err) == (1, True, True)

@@ -12,6 +12,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -323,6 +324,33 @@ def test_a_folder_from_the_other_hub_will_do(server, tmp_path):
     load(hub="hf", folder=tmp_path / "model")
     server.close()
     assert load(hub="modelscope", folder=tmp_path / "model").already_complete
+
+
+def test_a_whole_model_that_was_copied_here_does_without_a_network(
+    server, impatient, small_base, tmp_path, capsys
+):
+    copied = tmp_path / "copied"
+    shutil.copytree(small_base, copied)
+    server.close()
+    before = held(copied)
+    told = ["load", "--hub", "hf", "--folder", str(copied)]
+    assert main(told) == 0
+    err = capsys.readouterr().err
+    assert f"{copied} holds a whole model that load did not fetch: used as it is" in err
+    assert held(copied) == before
+    assert main([*told, "--verify"]) == 1
+    assert "cannot reach" in capsys.readouterr().err
+    weights = sorted(copied.glob("*.safetensors"))[-1]
+    content = weights.read_bytes()
+    for broken in (content[:-1], content + b"0", content[:4], b""):
+        weights.write_bytes(broken)
+        assert main(told) == 1
+        err = capsys.readouterr().err
+        assert "cannot reach" in err
+        assert err.rstrip().endswith("without a model from a hub: qwen2vl-rs demo")
+    weights.write_bytes(content)
+    (copied / "preprocessor_config.json").unlink()
+    assert main(told) == 1
 
 
 def test_no_network(server, fetch, impatient, tmp_path):

@@ -38,6 +38,7 @@ GROUND = {
     "jsonl",
     "locks",
     "run",
+    "setting_errors",
     "terminal",
     "openmp",
     "streams",

@@ -205,6 +205,7 @@ def test_scenes_that_cannot_be_mapped(small_base, tmp_path, capsys, change, why)
     scene = write_scene(tmp_path / "s.tif", **change)
     assert make(small_base, scene, tmp_path / "m") == 1
     assert why in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
 
 
 def test_a_scene_without_a_position(small_base, tmp_path, capsys):

@@ -218,7 +218,8 @@ def test_each_step_names_the_one_before_it(here, capsys, tmp_path):
     code, err = told(capsys, "train")
     assert (code, err.splitlines()[-1]) == (
         1,
-        "hint: fetch it: qwen2vl-rs load Qwen/Qwen2-VL-2B-Instruct",
+        "hint: fetch it: qwen2vl-rs load Qwen/Qwen2-VL-2B-Instruct; without a network, "
+        "qwen2vl-rs demo writes a small one: demo/base",
     )
 
 

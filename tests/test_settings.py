@@ -82,6 +82,29 @@ def test_every_setting_has_a_meaning_its_default_and_its_values():
         ("finetuning_type=full", "not there yet; instead: LoRA"),
         ("resume_from_checkpoint=x", "here it is the option --resume"),
         ("training.leraning_rate=1", "did you mean learning_rate?"),
+        ("dataset=mydata", "unknown key dataset: here it is data.conversations (data.dataset says"),
+        ("do_train=true", "unknown key do_train: not needed here, leave it out"),
+        ("training.use_unsloth=true", "use_unsloth: not needed here, leave it out"),
+        ("adapter_name_or_path=x", "to go on with a run: qwen2vl-rs train RUN/config.toml"),
+        ("training.report_to=none", ': write a list, e.g. ["swanlab"]; [] for none'),
+        (
+            "training.report_to=wandb,mlflow",
+            ': write a list, e.g. ["wandb", "mlflow"]; [] for none',
+        ),
+        (
+            'training.report_to=["none"]',
+            "'swanlab', 'tensorboard', 'wandb', 'mlflow' or 'trackio'; ",
+        ),
+        ('training.report_to=["none"]', "; [] for none"),
+        ("view.image.bands=4,3,2", "view.image.bands: write 3 numbers in a list, e.g. [4, 3, 2]"),
+        ("view.image.bands=[4,3]", "view.image.bands: write 3 numbers in a list, e.g. [1, 2, 3]"),
+        ("view.image.value_range=0,4096", ": write 2 numbers in a list, e.g. [0, 4096]"),
+        (
+            "view.image.stretch=[1,2,3]",
+            "view.image.stretch: write 2 numbers in a list, e.g. [2, 98]",
+        ),
+        ("training.max_steps=none", "training.max_steps: leave it out for none"),
+        ("data.images=3", "data.images: Input should be a valid string"),
     ],
 )
 def test_names_of_other_programs_are_answered(setting, said):
@@ -94,9 +117,61 @@ def test_names_of_other_programs_are_answered(setting, said):
 def test_what_the_answers_name_is_there():
     own = set(keys())
     for place in foreign_settings._PLACES.values():
-        assert place.startswith("the option --") or set(place.split(" or ")) <= own, place
+        named = place.partition(" (")[0].split(" or ")
+        assert place.startswith("the option --") or set(named) <= own, place
     names = {key.rpartition(".")[2] for key in own}
-    assert not names & {*foreign_settings._PLACES, *foreign_settings._REASONS}
+    # LLaMA-Factory's dataset is a file, ours says whose classes apply
+    assert names & {*foreign_settings._PLACES, *foreign_settings._REASONS} == {"dataset"}
+    assert not names & set(foreign_settings._NOT_NEEDED.split())
+
+
+def test_a_setting_is_blamed_on_the_place_where_it_was_written(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("[lora]\nr = 8\n[training]\nbf16 = true\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["lr=1"])
+    assert caught.value.message == "--set: unknown key lr: here it is training.learning_rate"
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["training.fp16=true"])
+    assert caught.value.message == "--set: training: set bf16 or fp16, not both"
+    path.write_text("modle = 1\n[lora]\nrr = 8\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["training.sed=1"], {"eval.max_eval": 0})
+    said = caught.value.message
+    assert said.startswith(f"{path}: unknown key ")
+    parts = [
+        f"{path}: ",
+        "modle",
+        "lora.rr",
+        "options: eval.max_eval",
+        "--set: unknown key training.sed",
+    ]
+    assert all(part in said for part in parts)
+    assert said.index("lora.rr") < min(said.index("options: "), said.index("--set: "))
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b'model = "C:\\Users\\me\\base"', "'single quotes'"),
+        (b'model = "C:\\data"', "'single quotes'"),
+        ('model = "数据"'.encode("gbk"), "save it as UTF-8"),
+        (b"model = ", "the file must be TOML"),
+    ],
+)
+def test_what_is_no_toml_is_told_what_to_write(tmp_path, content, hint):
+    path = tmp_path / "c.toml"
+    path.write_bytes(content.replace(b"\\\\", b"\\"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert hint in caught.value.hint
+
+
+def test_the_folder_of_a_run_is_told_the_name_of_its_settings(tmp_path):
+    (tmp_path / "config.toml").write_text("")
+    with pytest.raises(ConfigError, match="is a folder") as caught:
+        load_config(tmp_path)
+    assert caught.value.hint == f"name the file in it: {tmp_path}/config.toml"
 
 
 def test_a_file_of_another_program_is_told_to_be_no_toml(tmp_path):
@@ -110,6 +185,10 @@ def test_training_questions_are_limited_by_whole_images(capsys):
     samples = [Sample(str(n), f"{n // 4}.tif", "Is it?", "yes") for n in range(12)]
     assert limit_by_image(samples, 9, "training") == samples[:8]
     assert "using 8 of 12 training questions (2 whole images)" in capsys.readouterr().err
-    assert limit_by_image(samples, 1) == samples[:4]
+    assert limit_by_image(samples, 4) == samples[:4]
     assert "evaluating 4 of 12 test questions (1 whole image)" in capsys.readouterr().err
+    for most in (1, 3):  # never more than asked for
+        assert limit_by_image(samples, most) == samples[:most]
+        said = f"evaluating {most} of 12 test questions (of one image, which has 4)"
+        assert said in capsys.readouterr().err
     assert check_config({"data": {"max_train": 5}}, "x").data.max_train == 5

@@ -28,6 +28,7 @@ pieces = st.sampled_from([*controls, *tokens])
 letters = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 texts = st.lists(pieces | letters, max_size=6).map("".join)
 paths = texts.filter(bool)
+said = texts.filter(str.strip)
 
 
 def numbered(rows):
@@ -38,9 +39,9 @@ def untyped(samples):
     return [replace(sample, type="") for sample in samples]
 
 
-@given(rows=st.lists(st.tuples(paths, texts, texts, texts), min_size=1, max_size=5))
+@given(rows=st.lists(st.tuples(paths, said, said, texts), min_size=1, max_size=5))
 @example(rows=[(f"/a{VISION_END}", f"{VISION_START}?", f"no{VISION_START}", "")])
-@example(rows=[("/a.tif", "one\rtwo", "", ""), ("/a.tif", "", "", "\r")])
+@example(rows=[("/a.tif", "one\rtwo", "no", ""), ("/a.tif", "0", "\r0", "\r")])
 @settings(max_examples=150, deadline=None)
 def test_every_text_survives_csv_and_conversations(rows):
     samples = numbered(rows)
@@ -147,8 +148,9 @@ def test_a_nul_fits_no_csv(tmp_path):
         b"image_path,question,answer\r/a.tif,Q?,yes",
         b'"answer","n","question","image_path"\nyes,1,Q?,/a.tif\n',
         b"image_path,question,answer\n\n/a.tif,Q?,yes\n\n",
+        b"image_path , question, answer\n/a.tif , Q?, yes\n",
     ],
-    ids=["bom", "crlf", "cr", "order", "blank lines"],
+    ids=["bom", "crlf", "cr", "order", "blank lines", "spaces"],
 )
 def test_csv_of_other_hands(tmp_path, text):
     path = tmp_path / "t.csv"
@@ -172,6 +174,8 @@ HEADER = b"image_path,question,answer\n/a.tif,one\ntwo,yes\n".replace(b"one\ntwo
         (HEADER + b"/a.tif,Q?\n", "line 4: 2 fields, but the header has 3"),
         (HEADER + b"/a.tif,A, or B?,yes\n", "line 4: 4 fields, but the header has 3"),
         (HEADER + b",Q?,yes\n", "line 4: image_path is empty"),
+        (HEADER + b"/a.tif,Q?,\n", "line 4: answer is empty"),
+        (HEADER + b"/a.tif, ,yes\n", "line 4: question is empty"),
         (HEADER + b"/a.tif,Q\0?,yes\n", "line 4: there is a NUL"),
         (HEADER + b'/a.tif,"Q?,yes\n/b.tif,Q?,no\n', "line 4: unexpected end of data"),
         (HEADER + b'/a.tif,"Q"?,yes\n', "line 4: ',' expected after '\"'"),
@@ -188,6 +192,31 @@ def test_csv_faults_are_named(tmp_path, text, said):
     assert said in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"image_path;question;answer\n/a.tif;Q?;yes\n", "separated by semicolons"),
+        (b"\xef\xbb\xbfimage;q;a\n/a.tif;Q?;yes\n", "separated by semicolons"),
+        (b"sep=;\nimage_path;question;answer\n", "separated by semicolons"),
+        (b"image_path\tquestion\tanswer\n/a.tif\tQ?\tyes\n", "separated by tabs"),
+        (b"image_path|question|answer\n", "separated by vertical bars"),
+        (b"image,question,answer\n", "the first line must name the columns image_path,"),
+        (HEADER + b"/a.tif,Q?,\n", "fill it in, or leave the row out"),
+        (
+            "image_path,question,answer\n/a.tif,\u6709\u9053\u8def,\u662f\n".encode("gbk"),
+            "CSV UTF-8",
+        ),
+    ],
+)
+def test_the_hint_names_what_is_wrong_with_a_table(tmp_path, text, said):
+    path = tmp_path / "t.csv"
+    path.write_bytes(text)
+    with pytest.raises(DataError) as caught:
+        list(read_csv(path))
+    assert said in caught.value.hint
+    assert "line 0" not in caught.value.message
 
 
 def talk(asked="Q? <|vision_start|>/a.tif<|vision_end|>", answered="yes", **more):

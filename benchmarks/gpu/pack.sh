@@ -18,7 +18,7 @@ while [ $# -gt 0 ]; do
     *) echo "unknown option $1" >&2; exit 2 ;;
   esac
 done
-python="${PYTHON:-$root/.venv/bin/python}"
+python="${PYTHON:-$root/$(make -s -C "$root" --no-print-directory bin)/python}"
 wanted=(transformers pydantic pydantic_core annotated-types typing-inspection typing_extensions
   click jinja2 markupsafe httpx httpcore anyio h11 idna certifi rasterio affine attrs cligj
   click-plugins pyparsing shapely peft pytest pytest-timeout iniconfig pluggy packaging Pygments)

@@ -6,8 +6,8 @@ key is an error that names the nearest one; all errors are reported at once.
 
 from __future__ import annotations
 
-import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +23,14 @@ from pydantic import (
     model_validator,
 )
 
-from . import foreign_settings
-from .errors import ConfigError
+from .errors import UTF_8, ConfigError
 from .files import atomic_write, unreadable
 from .instruction import bare_question
+from .setting_errors import explain, sorted_by_source
 
 _TOML = "the file must be TOML"
+_ESCAPES = re.compile(r"hex value|escape|\\\\", re.IGNORECASE)
+_PATHS = "in \"…\" a backslash means something else: write paths with / or in 'single quotes'"
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
 
@@ -192,7 +194,8 @@ class DataConfig(Section):
         train, test: ready splits (conversations, CSV or official question files).
         images: folder to which the images were moved; of each path the longest end that is a file
             there. None: they are where the paths say.
-        max_train: at most so many training questions, by whole images; None: all.
+        max_train: at most so many training questions: those of whole images, or a part of the
+            first one's where it has more; None: all.
         test_fraction: share of the images (or questions) that is held out.
         split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
         dataset: whose classes apply in scoring: ``LR``, ``HR``, ``xBEN``; None: what the files of
@@ -223,7 +226,8 @@ class EvalConfig(Section):
     Attributes:
         answers: ``free``: the model writes its answer; ``closed``: the most probable official
             class is chosen from an answer set.
-        max_eval: at most so many test questions, by whole images; None: all.
+        max_eval: at most so many test questions: those of whole images, or a part of the first
+            one's where it has more; None: all.
         max_new_tokens: longest free answer in tokens.
         samples: answers printed at the end of training.
     """
@@ -277,7 +281,10 @@ def load_config(
     tree: dict[str, Any] = {}
     if path is not None:
         if path.exists() and not path.is_file():
-            raise ConfigError(f"{path} is no regular file", hint="name a TOML file")
+            inside = path / "config.toml"
+            hint = f"name the file in it: {inside}" if inside.is_file() else "name a TOML file"
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise ConfigError(f"{path} is {what}", hint=hint)
         try:
             tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError as error:
@@ -289,17 +296,31 @@ def load_config(
         except (ValueError, RecursionError) as error:
             yaml = path.suffix.lower() in (".yaml", ".yml", ".json")
             hint = "write it as TOML: sections in [brackets], then key = value" if yaml else _TOML
+            if isinstance(error, UnicodeDecodeError):
+                hint = UTF_8
+            elif not yaml and _ESCAPES.search(str(error)):
+                hint = _PATHS
             raise ConfigError(f"{path}: {error}", hint=hint) from error
+    typed: dict[str, str] = {}
     for key, value in (values or {}).items():
         _put(tree, key, value)
+        typed[key] = "options"
     for setting in settings:
         key, value = _parse(setting)
         _put(tree, key, value)
-    return check_config(tree, str(path or "settings"))
+        typed[key] = "--set"
+    return check_config(tree, str(path or "settings"), typed if path else {})
 
 
-def check_config(tree: dict[str, Any], where: str) -> Config:
+def check_config(
+    tree: dict[str, Any], where: str, typed: Mapping[str, str] | None = None
+) -> Config:
     """Validate a tree of settings.
+
+    Args:
+        tree: the settings.
+        where: they were written.
+        typed: key of each that was written elsewhere → where.
 
     Raises:
         ConfigError: naming every unknown key and bad value.
@@ -307,9 +328,14 @@ def check_config(tree: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(dict(e)) for e in error.errors()]
+        every = list(keys())
+        found = sorted_by_source(map(dict, error.errors()), where, dict(typed or {}))
+        lines = {
+            place: "; ".join(explain(one, Config, every) for one in some)
+            for place, some in sorted(found.items(), key=lambda item: item[0] != where)
+        }
         raise ConfigError(
-            f"{where}: " + "; ".join(lines),
+            "; ".join(f"{place}: {text}" for place, text in lines.items()),
             hint="all settings: docs/settings.md, or config.toml of a run",
         ) from error
 
@@ -357,20 +383,3 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(tree, dict):
             raise ConfigError(f"cannot set {key}: {parent} is no section")
     tree[last] = value
-
-
-def _explain(error: dict[str, Any]) -> str:
-    path = [str(part) for part in error["loc"]]
-    key = ".".join(path)
-    if error["type"] != "extra_forbidden":
-        return f"{key}: {error['msg'].removeprefix('Value error, ')}" if key else error["msg"]
-    section: Any = Config
-    for part in path[:-1]:
-        section = section.model_fields[part].annotation
-    elsewhere = [place for place in keys() if place.rpartition(".")[2] == path[-1]]
-    if elsewhere:
-        return f"unknown key {key}: here it is {' or '.join(elsewhere)}"
-    if known := foreign_settings.answer(path[-1]):
-        return f"unknown key {key}: {known}"
-    near = difflib.get_close_matches(path[-1], section.model_fields, n=1, cutoff=0.5)
-    return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "")

@@ -14,6 +14,9 @@ leaves with exit code 1. Anything else that reaches the front door is a bug of o
 
 from __future__ import annotations
 
+UTF_8 = "save it as UTF-8, e.g. iconv -f GBK -t UTF-8 FILE > NEW"
+"""The hint for text in another encoding."""
+
 
 class Qwen2VLRSError(Exception):
     """Base of all expected failures.

@@ -300,10 +300,13 @@ def lock(handle: int, what: Path) -> bool:
 def run_lock(run: Path) -> Iterator[None]:
     """Hold a run folder (made if missing) for one process at a time.
 
+    A folder that was made and in which an error left nothing is removed again.
+
     Raises:
         RunError: another process holds it, or the folder cannot be written to.
     """
     hint = "choose another folder: --output"
+    new = not os.path.lexists(run)
     try:
         make_folder(run)
         handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT)
@@ -318,6 +321,12 @@ def run_lock(run: Path) -> Iterator[None]:
             hint = "wait for it, or choose --output"
             raise RunError(f"another process is at work in {run}", hint=hint)
         yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # Windows removes no file that is open
+            if new and os.listdir(run) == [".lock"]:
+                (run / ".lock").unlink()
+                run.rmdir()
+        raise
     finally:
         os.close(handle)
 

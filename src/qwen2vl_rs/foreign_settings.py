@@ -38,6 +38,7 @@ _HERE = {
     "view.min_pixels": "image_min_pixels",
     "view.instruction": "system system_prompt prompt default_system prompt_template",
     "the option --resume": "resume resume_from_checkpoint",
+    "data.conversations (data.dataset says whose classes apply: LR, HR or xBEN)": "dataset",
     "the option --device": "device no_cuda use_cpu local_rank",
 }
 _INSTEAD = {
@@ -58,7 +59,7 @@ _INSTEAD = {
     "plain data parallelism: torchrun --nproc-per-node gpu -m qwen2vl_rs train": "deepspeed fsdp "
     "fsdp_config tensor_parallel_size pipeline_parallel_size tp pp",
     "LoRA on the language model, with the vision tower frozen: lora.target_modules": "stage "
-    "finetuning_type do_train freeze_vision_tower freeze_vit freeze_llm freeze_aligner train_type "
+    "finetuning_type freeze_vision_tower freeze_vit freeze_llm freeze_aligner train_type "
     "freeze_multi_modal_projector freeze_language_model tune_mm_vision vision_lr additional_target "
     "modules_to_save",
     "plain LoRA: lora.r, lora.lora_alpha, lora.lora_dropout": "use_dora use_rslora "
@@ -74,8 +75,14 @@ _INSTEAD = {
     "write the folder (qwen2vl-rs export) and upload it": "push_to_hub hub_model_id hub_token",
     "answers are the most probable ones; eval.answers=closed chooses among the official "
     "ones": "temperature top_p top_k do_sample num_beams predict_with_generate",
-    "leave it out": "remove_unused_columns ddp_timeout trust_remote_code overwrite_cache",
+    "a run begins with the base; to go on with a run: qwen2vl-rs train RUN/config.toml "
+    "--resume": "adapter_name_or_path resume_adapter",
 }
+_NOT_NEEDED = (
+    "do_train do_predict remove_unused_columns ddp_timeout ddp_find_unused_parameters "
+    "trust_remote_code overwrite_cache enable_liger_kernel use_liger_kernel use_unsloth "
+    "use_unsloth_gc use_cache disable_tqdm ddp_backend streaming buffer_size"
+)
 _PLACES = {name: place for place, names in _HERE.items() for name in names.split()}
 _REASONS = {name: reason for reason, names in _INSTEAD.items() for name in names.split()}
 
@@ -91,4 +98,6 @@ def answer(name: str) -> str | None:
         return f"here it is {_PLACES[plain]}"
     if plain in _REASONS:
         return f"not there yet; instead: {_REASONS[plain]}"
+    if plain in _NOT_NEEDED.split():
+        return "not needed here, leave it out"
     return None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .console import warn
 from .errors import RunError
 from .files import CHECKSUMS, damage, folders, is_there, read_json, sha256, unreadable
 from .jsonl import read_jsonl
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
+_NAMED = 5  # runs in a hint
 _COPIES = {TRAIN_FILE: "train.json", TEST_FILE: "test.json"}  # in the run's ``data``
 
 
@@ -66,6 +70,34 @@ def trained_steps(run: Path) -> int:
     return int((read_json(run / "train_results.json") or {}).get("train_steps", 0))
 
 
+def planned_steps(run: Path) -> int | None:
+    """The steps that training was to have; None where it is finished, or this cannot be told.
+
+    Raises:
+        RunError: that cannot be read.
+    """
+    begun = is_there(run / "config.toml") and not is_there(run / "compare.json")
+    if not begun or trained_steps(run) or not (found := checkpoints(run)):
+        return None
+    state = read_json(found[-1] / "trainer_state.json", damaged=None)
+    steps = state.get("max_steps") if isinstance(state, dict) else None
+    return steps if isinstance(steps, int) and steps > 0 else None
+
+
+def say_unfinished(run: Path) -> None:
+    """Say where the newest checkpoint of a run is not the last that training was to write.
+
+    Raises:
+        RunError: that cannot be read.
+    """
+    if (planned := planned_steps(run)) is not None:
+        newest = checkpoints(run)[-1].name
+        warn(
+            f"{run}: {newest} of {planned:,} steps, training was not finished",
+            f"finish it: {resume_command(run)}",
+        )
+
+
 def is_finished(run: Path) -> bool:
     """Whether training is finished and its last checkpoint is there and sound.
 
@@ -90,6 +122,27 @@ def holds_run(folder: Path) -> bool:
     """Whether a folder is that of a run, which begins with its questions or their images."""
     begun = [own_file(folder, TRAIN_FILE), folder / "images.json", folder / "manifest.json"]
     return is_there(folder / "config.toml") and any(map(is_there, begun))
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The runs in a folder that is none itself, and in the folders in it.
+
+    They are for hints: of a folder that cannot be listed none are named.
+    """
+    if holds_run(folder) or checkpoints(folder):
+        return []
+    found: list[Path] = []
+    for pattern in ("*/config.toml", "*/*/config.toml"):
+        with contextlib.suppress(OSError, RunError):
+            places = [file.parent for file in folder.glob(pattern)]
+            found += sorted(place for place in places if holds_run(place) or checkpoints(place))
+    return found
+
+
+def listed(found: Sequence[Path]) -> str:
+    """Some names of runs, for a hint."""
+    more = ", …" if len(found) > _NAMED else ""
+    return ", ".join(shlex.quote(str(path)) for path in found[:_NAMED]) + more
 
 
 def resume_command(run: Path) -> str:

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError, RunError
 from ..files import is_there
-from ..run import checkpoints, holds_run
+from ..run import checkpoints, holds_run, listed, runs_below
 
 if TYPE_CHECKING:
     from ..config import Config
+
+_SMALL = "; without a network, qwen2vl-rs demo writes a small one: demo/base"
+_FETCH = f"fetch one: qwen2vl-rs load{_SMALL}"
+_OWN = ("config.json", "config.toml", "adapter_config.json", "qwen2vl_rs.json")
 
 
 def require_model(folder: Path, base: Path | None = None) -> None:
@@ -24,19 +28,43 @@ def require_model(folder: Path, base: Path | None = None) -> None:
     from ..data.places import near
 
     for path, what in ((folder, "model"), (base, "base")):
-        if path is None or path.is_dir():
+        if path is None:
             continue
-        hint = "fetch one: qwen2vl-rs load"
+        if path.is_dir():
+            _refuse_above(path)
+            continue
+        hint = _FETCH
         if alike := near(path):
             hint = f"check the name{alike}"
         elif path.parts[:1] == ("output",):
             hint = f"train first: qwen2vl-rs train --output {shlex.quote(str(path))}"
         elif what == "base":
             hint = "say where the base is: --base FOLDER"
-        elif len(path.parts) == 2 and not path.is_absolute():
-            hint = f"fetch it: qwen2vl-rs load {shlex.quote(str(path))}"
+        elif path.name == "base":  # no hub has one of this name
+            hint = "qwen2vl-rs demo writes demo/base; name it as it lies from the current folder"
+        elif len(path.parts) == 2 and not path.is_absolute() and ".." not in path.parts:
+            what_it_is = "fetch it" if path.parts[0] == "Qwen" else "if that is its name on a hub"
+            hint = f"{what_it_is}: qwen2vl-rs load {shlex.quote(str(path))}{_SMALL}"
         problem = "it is a file, not a folder" if is_there(path) else "it does not exist"
         raise ModelError(f"{path} is no model: {problem}", hint=hint)
+
+
+def _refuse_above(folder: Path) -> None:
+    """Refuse a folder that only holds models in folders of their own.
+
+    Raises:
+        ModelError: naming them.
+    """
+    if any(is_there(folder / name) for name in _OWN):
+        return
+    bases = sorted(file.parent for file in folder.glob("*/config.json"))
+    bases += sorted(file.parent for file in folder.glob("*/*/config.json"))
+    runs = runs_below(folder)
+    if found := [*runs, *bases]:
+        what = "runs in it" if runs and not bases else "models in it"
+        raise ModelError(
+            f"{folder} is not a model, but a folder above", hint=f"{what}: {listed(found)}"
+        )
 
 
 def require_run(run: Path) -> None:
@@ -50,6 +78,8 @@ def require_run(run: Path) -> None:
     if not run.is_dir():
         hint = near(run).removeprefix(", ") or "train first: qwen2vl-rs train"
         raise RunError(f"no run folder {run}", hint=hint)
+    if found := runs_below(run):
+        raise RunError(f"{run} is not the folder of a run", hint=f"runs in it: {listed(found)}")
 
 
 def require_questions(path: Path | None, images: str | Path | None = None) -> None:

@@ -121,14 +121,22 @@ def report(
         raise RunError(f"no folder {images}", hint="--images names the folder of the images")
     from ..report.evidence import from_files, from_run
     from ..report.page import write_report
+    from ..run import say_unfinished
 
     if after:
         found = from_files(after, before, shuffled, train, dataset)
         folder = output or Path()
     else:
         run = run or Path("output/Qwen2-VL-2B")
+        say_unfinished(run)
         found = from_run(run, train, dataset)
         folder = output or run
     written = write_report(replace(found, images=images), folder, lang)
+    if gone := written.gone:
+        console.warn(
+            f"{console.counted(len(gone), 'case')} without a picture: the file is not there, e.g. "
+            f"{gone[0]}",
+            "where the images were moved to: --images FOLDER",
+        )
     console.say(f"the same figures as text: {written.markdown}")
     click.echo(shown(written.html))

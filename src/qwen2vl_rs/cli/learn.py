@@ -44,11 +44,13 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
 @click.option(
     "--max-eval", type=click.IntRange(min=1),
-    help="Test questions asked, by whole images.  [default: all]",
+    help="At most so many test questions: whole images, or a part of the first.  "
+    "[default: all]",
 )  # fmt: skip
 @click.option(
     "--max-train", type=click.IntRange(min=1),
-    help="Training questions used, by whole images.  [default: all]",
+    help="At most so many training questions: whole images, or a part of the first.  "
+    "[default: all]",
 )  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
 @device_option
@@ -118,7 +120,7 @@ def train(
 @click.option(
     "--max-eval",
     type=click.IntRange(min=1),
-    help="Questions asked, by whole images.  [default: all]",
+    help="At most so many questions: whole images, or a part of the first.  [default: all]",
 )
 @click.option(
     "--protocol", "protocols", multiple=True, default=["official"], show_default=True,
@@ -221,10 +223,8 @@ def _on_server(
 
 
 @click.command()
-@click.option(
-    "--run", type=FILE, default=Path("output/Qwen2-VL-2B"), show_default=True,
-    help="Folder of the run.",
-)  # fmt: skip
+@click.argument("place", type=FILE, required=False, metavar="[RUN]")
+@click.option("--run", "named", type=FILE, help="The same as RUN.")
 @click.option(
     "--base", "--model", "model", type=FILE,
     help="Folder of the base.  [default: the checkpoint's own]",
@@ -241,7 +241,8 @@ def _on_server(
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="Print at most so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def compare(
-    run: Path,
+    place: Path | None,
+    named: Path | None,
     model: Path | None,
     checkpoint: Path | None,
     test: Path | None,
@@ -253,8 +254,12 @@ def compare(
 ) -> None:
     """Show every test question with the answers before and after.
 
-    Predictions that training has left in the run are used again; what is missing is asked.
+    RUN is output/Qwen2-VL-2B by default. Predictions that training has left in the run are used
+    again; what is missing is asked.
     """
+    if place and named:
+        raise click.UsageError("give the run once")
+    run = place or named or Path("output/Qwen2-VL-2B")
     require_run(run)
     require_questions(test, images)
     if model:
@@ -263,6 +268,7 @@ def compare(
         from ..model.compare import compare as pairs
     from ..report.text import pair_table
 
+    images = images and Path(os.path.abspath(images))  # the run may be used elsewhere
     with interruptible(same_command("all answers so far")):
         rows = pairs(run, model=model, checkpoint=checkpoint, test=test, images=images)
     chosen = [row for row in rows if row.is_(only)]

@@ -23,7 +23,8 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
     """Fetch a base model; goes on where it was interrupted.
 
     Every file is checked against the hub's own checksum. A complete folder is left alone, also
-    without a network.
+    without a network; one that was copied from elsewhere is compared with the checksums where a
+    hub can be reached. Without any hub: demo writes a small base, demo/base.
     """
     from ..model.hub import load as fetch
 
@@ -94,7 +95,12 @@ def data2csv(
 )  # fmt: skip
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 def csv2json(table: Path, output: Path, images: Path | None) -> None:
-    """Turn the table into conversations."""
+    """Turn the table into conversations.
+
+    The table is a CSV in UTF-8, separated by commas, whose first line names its columns:
+    image_path, question and answer; type may follow, others are ignored. Relative paths count
+    from the current folder.
+    """
     from ..data import sources
     from ..data.notes import is_held_out, read_note
     from ..data.places import warn_of_absent

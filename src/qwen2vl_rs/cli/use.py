@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DataError
+from ..errors import UTF_8, DataError
 from ..streams import unread
 from ..terminal import shown
 from .common import FILE, device_option, json_text, needs_training
@@ -155,7 +155,8 @@ def _read_batch(name: str) -> list[_Asked]:
         text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise DataError(f"cannot read {name}: {why}", hint=_HINT) from error
+        hint = _HINT if isinstance(error, OSError) else UTF_8
+        raise DataError(f"cannot read {name}: {why}", hint=hint) from error
     found = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():

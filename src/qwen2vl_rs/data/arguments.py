@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import DataError, ImageError
+from .places import near
 from .raster import image_size
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp")
@@ -22,14 +23,17 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", "
 _ENDINGS = (*SUFFIXES, ".gif", ".vrt", ".img", ".hdf", ".h5", ".nc", ".heic", ".avif", ".jxl")
 
 # What no question looks like: /a/b, ./a, ~/a, a/*, a/
-_PATH = re.compile(r"(?:/|\.{1,2}/|~/)\S*|\S*/\S*\*\S*|[!-~]+/")
+_PATH = re.compile(r"(?:/|\.{1,2}/|~/)\S*|\S*/\S*\*\S*|[!-~]+/|[A-Za-z]:[\\/]\S*")
+_PARTS = re.compile(r"\S*[\\/]\S*")
+_ASKS = ("?", "\uff1f", "\u061f")  # how a question ends: also in Chinese and in Arabic
 
 
 def images_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:
     """Tell images from questions.
 
     Files and folders are images (of a folder, all image files in it, by name), patterns that the
-    shell left alone are the files they match, and everything else is a question.
+    shell left alone are the files they match, and everything else is a question: but for what can
+    only be a path, or is nearly one that is there, and does not end in a question mark.
 
     Args:
         words: as typed, in any order.
@@ -57,17 +61,31 @@ def _images(word: str) -> Sequence[str] | None:
         return _of_folder(Path(word))
     if os.path.exists(word):
         return [_checked(word)]
-    suffix = os.path.splitext(word)[1].lower()
-    if not (suffix in _ENDINGS or _PATH.fullmatch(word)):
+    if not _is_path(word):
         return None
     if glob.has_magic(word):
         if matched := sorted(glob.glob(word)):
             return [image for name in matched for image in _images(name) or ()]
         raise DataError(f"no file matches {word}", hint="check the folder and the pattern: ls")
+    slashed = word.replace("\\", "/")
+    there = f", did you mean {slashed}?" if os.path.exists(slashed) else ""
+    alike = there or near(Path(slashed))
     raise DataError(
-        f"{word}: no such file",
+        f"{word}: no such file or folder{alike}",
         hint="check the path, relative to the current folder; a question ends with a question mark",
     )
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word, of which there is no file, was meant as one."""
+    if os.path.splitext(word)[1].lower() in _ENDINGS or _PATH.fullmatch(word):
+        return True
+    if word.endswith(_ASKS):
+        return False
+    if _PARTS.fullmatch(word):  # without a space; in Chinese a question has none either
+        first = re.split(r"[\\/]", word, maxsplit=1)[0]
+        return word.isascii() or os.path.isdir(first) or bool(near(Path(first)))
+    return bool(near(Path(word)))
 
 
 def _of_folder(folder: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from ..console import Progress
-from ..errors import DataError
+from ..errors import UTF_8, DataError
 from .places import absent
 
 RECORD_LIMIT = 64_000_000  # most characters of a record: no question is as long
@@ -314,10 +314,10 @@ class _Text:
         if self._fault:
             raise self._cut()
 
-    def malformed(self, at: int, why: str) -> DataError:
+    def malformed(self, at: int, why: str, hint: str = _AGAIN) -> DataError:
         """The error for text that is no JSON at a place in the text held."""
         place = self._place(at, 1)
-        return DataError(f"{self.path} is not valid JSON {place}: {why}", hint=_AGAIN)
+        return DataError(f"{self.path} is not valid JSON {place}: {why}", hint=hint)
 
     def _more(self) -> bool:
         """Hold more text, from the current place on; False when there is or may be no more."""
@@ -380,7 +380,7 @@ class _Text:
         if not self._ended:
             return self._refused(f"longer than {RECORD_LIMIT // _MEGABYTE} MB")
         if self._fault:
-            return self.malformed(len(self._text), f"no UTF-8 ({self._fault})")
+            return self.malformed(len(self._text), f"no UTF-8 ({self._fault})", UTF_8)
         return DataError(
             f"{self.path} breaks off {self._place(len(self._text), 0)}",
             hint="the file is incomplete: fetch it again",

@@ -123,7 +123,8 @@ def absent(path: Path) -> DataError:
     elif _ANSWERS.fullmatch(name):
         hint = (
             "go to the folder that holds RSVQA's files, or name it: qwen2vl-rs data2csv --folder "
-            "FOLDER; without data of your own: qwen2vl-rs generate --synthetic 100"
+            "FOLDER; without data of your own: qwen2vl-rs generate --synthetic 100, or all steps "
+            "at once: qwen2vl-rs demo"
         )
     elif name == "predictions.jsonl":
         hint = "eval writes it: qwen2vl-rs eval"
@@ -131,10 +132,24 @@ def absent(path: Path) -> DataError:
 
 
 def near(path: Path) -> str:
-    """``, did you mean NAME?`` for the file beside a path that has the nearest name."""
+    """``, did you mean NAME?`` for what is there and has the nearest path; else empty.
+
+    Every part may be mistyped: ``own/photo/north`` is near to ``own/photos/north``.
+    """
+    found = Path(path.anchor)
+    for part in path.parts[bool(path.anchor) :]:
+        name = part if os.path.exists(found / part) else _nearest(found, part)
+        if not name:
+            return ""
+        found /= name
+    return f", did you mean {found}?" if found != path else ""
+
+
+def _nearest(folder: Path, name: str) -> str:
+    """The name in a folder that is the same but for its ending, or nearest; empty where none is."""
     try:
-        names = [name for name in os.listdir(path.parent) if not name.startswith(".")]
-    except OSError:
+        names = [one for one in os.listdir(folder) if not one.startswith(".")]
+    except (OSError, ValueError):  # the latter for names that no file can have
         return ""
-    found = difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
-    return f", did you mean {path.with_name(found[0])}?" if found else ""
+    same = [one for one in sorted(names) if os.path.splitext(one)[0] == name]
+    return next(iter(same or difflib.get_close_matches(name, names, n=1, cutoff=0.8)), "")

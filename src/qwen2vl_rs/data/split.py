@@ -102,7 +102,9 @@ def group_by_image(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def limit_by_image(samples: Sequence[Sample], most: int | None, what: str = "test") -> list[Sample]:
-    """The first images whose questions are at most ``most`` together (at least one image).
+    """The first images whose questions are at most ``most`` together.
+
+    An image that alone has more gives the first ``most`` of its questions.
 
     Args:
         samples: the questions.
@@ -116,8 +118,10 @@ def limit_by_image(samples: Sequence[Sample], most: int | None, what: str = "tes
         if taken and len(taken) + len(group) > most:
             break
         taken += group
-    images = len({s.image for s in taken})
-    whole = counted(images, "whole image")
+    images = counted(len({s.image for s in taken}), "whole image")
+    if len(taken) > most:
+        images = f"of one image, which has {len(taken):,}"
+        taken = taken[:most]
     doing = "evaluating" if what == "test" else "using"
-    say(f"{doing} {len(taken):,} of {len(samples):,} {what} questions ({whole})")
+    say(f"{doing} {len(taken):,} of {len(samples):,} {what} questions ({images})")
     return taken

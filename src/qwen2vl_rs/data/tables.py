@@ -98,16 +98,18 @@ def read_csv(path: Path) -> Iterator[Sample]:
 
     Raises:
         DataError: the file is missing, empty, no UTF-8, lacks a column, or a row has too few
-            or too many fields, a NUL, an open quotation mark or an overlong field; the line
-            number counts from 1 and is that of the row's first line.
+            or too many fields, an empty one of the three, a NUL, an open quotation mark or an
+            overlong field; the line number counts from 1 and is that of the row's first line.
     """
     rows = _rows(path)
-    header = next(rows, (1, []))[1]
+    found = next(rows, (1, []))[1]
+    header = [name.strip() for name in found]
+    padded = header != found  # then so are all rows
     listed = jsonstream.short(", ".join(header))
     if missing := [name for name in COLUMNS if name not in header]:
         raise DataError(
             f"{path} lacks the column {', '.join(missing)}; it has {listed or 'none'}",
-            hint=_HEADER_HINT,
+            hint=_separated(found) or _HEADER_HINT,
         )
     if twice := sorted({name for name in header if header.count(name) > 1} & {*COLUMNS, "type"}):
         raise DataError(f"{path} has the column {', '.join(twice)} twice", hint=_HEADER_HINT)
@@ -120,16 +122,31 @@ def read_csv(path: Path) -> Iterator[Sample]:
                 f"{path}, line {line}: {len(row)} fields, but the header has {len(header)}",
                 hint='put a field that holds a comma in "quotation marks"',
             )
-        if not row[image]:
-            raise DataError(
-                f"{path}, line {line}: image_path is empty",
-                hint="write the path of the image there, or leave the row out",
-            )
+        if padded:
+            row = [field.strip() for field in row]
+        for name, k in zip(COLUMNS, (image, question, answer), strict=True):
+            if not (row[k] if k == image else row[k].strip()):  # a path may be a space
+                raise DataError(
+                    f"{path}, line {line}: {name} is empty", hint="fill it in, or leave the row out"
+                )
         yield Sample(
             f"rsvqa_{n}", row[image], row[question], row[answer], "" if kind is None else row[kind]
         )
     if n == 0:
         raise DataError(f"{path} has a header, but no rows", hint="write it again with data2csv")
+
+
+def _separated(header: list[str]) -> str:
+    """What to do with a table whose columns are not separated by commas; else empty."""
+    line = ",".join(header)
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+        if line.startswith("sep=") or line.count(separator) >= len(COLUMNS) - 1:
+            known = name if separator in line else "something else"
+            return (
+                f"its columns are separated by {known}: save it with commas, and without a line "
+                "sep= (LibreOffice: Save as, Text CSV, Edit filter settings, field delimiter ,)"
+            )
+    return ""
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -153,7 +170,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise DataError(f"{path}, line {line}: {problem}", hint=hint) from error
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{path} is not UTF-8 somewhere after line {line - 1}",
+                    f"{path} is not UTF-8" + (f" after line {line - 1:,}" if line > 1 else ""),
                     hint="save it as UTF-8 (in a spreadsheet: CSV UTF-8)",
                 ) from error
             if "\0" in "".join(row):

@@ -91,7 +91,8 @@ class Evaluator:
         if self._settings.answers == "closed":
             self._sets = answer_sets(self._taught, self._dataset.name)
             _describe(self._sets, Counter(map(type_of, samples)))
-        job = Job(samples, folder, self._made_by(checkpoint, salt), self._dataset.written)
+        who = checkpoint.name if checkpoint else ""
+        job = Job(samples, folder, self._made_by(checkpoint, salt), self._dataset.written, who)
         team = processes()
         if (found := job.ready()) is not None:
             team.wait_for_everyone()  # until all have read it

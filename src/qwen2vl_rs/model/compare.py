@@ -10,7 +10,7 @@ from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import RunError
 from ..files import run_lock, sha256
-from ..run import TEST_FILE, TRAIN_FILE, newest_checkpoint, records_no_dataset
+from ..run import TEST_FILE, TRAIN_FILE, newest_checkpoint, records_no_dataset, say_unfinished
 from ..scoring.datasets import require_one, settle
 from ..scoring.pairs import Pair, pairs
 from .asking import Evaluator
@@ -43,6 +43,8 @@ def compare(
         raise RunError(f"no run folder {run}", hint="train first: qwen2vl-rs train")
     newest = checkpoint is None
     checkpoint = checkpoint or newest_checkpoint(run)
+    if newest:
+        say_unfinished(run)
     card = read_card(checkpoint)
     settings = run / "config.toml"
     config = load_config(settings) if settings.is_file() else Config()

@@ -57,7 +57,7 @@ def before_and_after(
         config: settings of the run.
         run: its folder.
         train: the training questions, for the controls.
-        test: the test questions; ``config.eval.max_eval`` limits them by whole images.
+        test: the test questions; ``config.eval.max_eval`` limits them.
 
     Returns:
         What was measured.

@@ -23,6 +23,7 @@ from ..disk import full, make_folder, room_hint
 from ..errors import HubError
 from ..files import lock, put_in_place, sha256
 from .hub_clients import Client, connect
+from .hub_copied import is_whole_copy
 from .hub_manifest import (
     INCOMING,
     FileRecord,
@@ -50,7 +51,8 @@ class Loaded:
 
     Attributes:
         folder: where the model is.
-        revision: the commit of the files, or the branch or tag where the hub names no commit.
+        revision: the commit of the files, or the branch or tag where the hub names no commit;
+            empty for a copy of unknown origin.
         downloaded: bytes transferred by this call.
         files: names of all files of the model, relative to the folder.
         already_complete: nothing had to be fetched and the network was not used.
@@ -72,6 +74,8 @@ def load(
     verify: bool = False,
 ) -> Loaded:
     """Bring a model into ``folder``; a complete folder is left alone, without any request.
+
+    So is a whole model that others put there, where no hub can be reached; this is said.
 
     Args:
         repo_id: the model's name, ``owner/name``.
@@ -101,7 +105,9 @@ def load(
             requested, revision = manifest.requested, manifest.revision
     client = connect(hub, folder)
     say(f"asking {client.title} for the files of {repo_id}")
-    listing = client.listing(repo_id, revision)
+    listing = _listing(client, repo_id, revision, None if manifest or verify else folder)
+    if listing is None:
+        return Loaded(folder, "", 0, (), already_complete=True)
     files = _needed(listing, folder)
     with _disk_trouble_explained(folder), _sole_user_of(folder):
         downloaded = _fetch_missing(client, listing, files, folder)
@@ -119,6 +125,22 @@ def load(
     held = listing.commit or listing.revision
     say(f"{folder} is complete now: {_sum(manifest)}, revision {held}")
     return Loaded(folder, held, downloaded, tuple(manifest.files), already_complete=False)
+
+
+def _listing(
+    client: Client, repo_id: str, revision: str | None, copied: Path | None
+) -> Listing | None:
+    """What the hub lists; None, and said, where it cannot be reached and a copy will do."""
+    try:
+        return client.listing(repo_id, revision)
+    except Interrupted as error:
+        if copied is None or revision or not is_whole_copy(copied):
+            raise
+        warn(
+            f"{error.message}; {copied} holds a whole model that load did not fetch: used as it is",
+            "with a network, the same command compares it with the hub's checksums",
+        )
+        return None
 
 
 def _require_same(

@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol
 from ..errors import HubError
 from ..install import missing
 from .hub_limits import HeadTimer
-from .hub_told import Listing, RemoteFile, Told, listed
+from .hub_told import Interrupted, Listing, RemoteFile, Told, listed
 
 Moved = Callable[[int], None]  # told how many bytes of a file are here
 
@@ -234,7 +234,7 @@ class HuggingFace(Told):
             with _silent("huggingface_hub"):
                 yield
         except self._errors.OfflineModeIsEnabled as error:
-            raise HubError(
+            raise Interrupted(
                 "the network is switched off by HF_HUB_OFFLINE", hint="unset HF_HUB_OFFLINE"
             ) from error
         except self._errors.RevisionNotFoundError as error:

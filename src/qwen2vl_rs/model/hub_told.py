@@ -86,7 +86,8 @@ class Told:
             else f"cannot reach {self.title} at {self._url}",
             hint=f"check the network and start again (what has arrived is kept), take the other "
             f"hub with --hub {self.other}, name a mirror in {self.endpoint}, or copy a complete "
-            f"{self._folder} from another machine",
+            f"{self._folder} from another machine; all steps without a model from a hub: "
+            "qwen2vl-rs demo",
         )
 
     def packed(self, encoding: str) -> HubError:

@@ -22,7 +22,7 @@ from ..console import warn
 from ..disk import room_hint
 from ..errors import ModelError, RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
-from ..run import checkpoints, newest_checkpoint
+from ..run import checkpoints, newest_checkpoint, say_unfinished
 from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
 from .attention import Kind, implementation
 from .devices import choose_device
@@ -360,4 +360,8 @@ def find_checkpoint(folder: Path) -> Path | None:
         )
     if (folder / CARD).is_file() or (not whole and (folder / SETTINGS).is_file()):
         return folder
-    return newest_checkpoint(folder) if checkpoints(folder) else None
+    if not checkpoints(folder):
+        return None
+    newest = newest_checkpoint(folder)
+    say_unfinished(folder)
+    return newest

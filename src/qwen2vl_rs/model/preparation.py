@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import Config, load_config
 from ..console import Progress, counted, say, warn
-from ..data.places import moved, place
+from ..data.places import moved, place, require_image
 from ..data.raster import image_digest, image_size
 from ..data.sources import read_samples
 from ..data.split import leak, limit_by_image, split_by_image, split_by_question
@@ -258,6 +258,7 @@ def check_images(
     digests = {}
     with Progress("checking images", len(images), "images") as progress:
         for image in images:
+            require_image(image)
             image_size(Path(image))
             digests[image] = image_digest(image)
             progress.advance()

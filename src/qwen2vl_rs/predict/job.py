@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import IO
 
 from ..config import ViewConfig
 from ..console import Progress, say
+from ..data.places import require_image
 from ..data.raster import image_digest
 from ..disk import make_folder
 from ..errors import DataError
@@ -129,35 +130,44 @@ class Job:
         made_by: all that decides the answers beside questions and images: which model, what it is
             shown with a question, how it answers.
         dataset: whose classes apply, as written with the predictions; empty where unknown.
+        checkpoint: name of the one that answers, as written beside the predictions.
 
     Raises:
-        DataError: two questions have the same id.
+        DataError: two questions have the same id, or an image is not there.
     """
 
     samples: Sequence[Sample]
     folder: Path
     made_by: Sequence[str]
     dataset: str = ""
+    checkpoint: str = ""
     key: str = field(init=False)
+    _older: str = field(init=False)
 
     def __post_init__(self) -> None:
         if len({s.id for s in self.samples}) < len(self.samples):
             raise DataError("several questions have the same id")
-        object.__setattr__(self, "key", self._key())
-
-    def _key(self) -> str:
-        """Digest of all that decides the answers."""
-        digest = hashlib.sha256()
-        parts = list(self.made_by)
         images = dict.fromkeys(s.image for s in self.samples)
+        contents: dict[str, str] = {}
         with Progress("checking images", len(images), "images") as bar:
             for image in images:
-                parts.append(_content(image))
+                contents[image] = _content(image)
                 bar.advance()
-        parts += (repr((s.id, s.image, s.question, s.answer, s.type)) for s in self.samples)
-        for part in parts:
-            digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
-        return digest.hexdigest()
+        object.__setattr__(self, "key", self._key(contents))
+        object.__setattr__(self, "_older", self._older_key(contents))
+
+    def _key(self, contents: Mapping[str, str]) -> str:
+        """Digest of all that decides the answers; where the images lie does not."""
+        facts = ((s.id, contents[s.image], s.question, s.answer, s.type) for s in self.samples)
+        return _digested([*self.made_by, *map(repr, facts)])
+
+    def _older_key(self, contents: Mapping[str, str]) -> str:
+        """The key that versions wrote in which the paths of the images counted."""
+        facts = ((s.id, s.image, s.question, s.answer, s.type) for s in self.samples)
+        return _digested([*self.made_by, *contents.values(), *map(repr, facts)])
+
+    def _is_own(self, key: object) -> bool:
+        return key in (self.key, self._older)
 
     @property
     def done(self) -> Path:
@@ -169,17 +179,19 @@ class Job:
         inputs = self.folder / "inputs.json"
         if not self.done.is_file():
             return None
-        if (known := read_json(inputs)) != self._inputs():
-            same = isinstance(known, dict) and known.get("key") == self.key
+        known = read_json(inputs)
+        known = known if isinstance(known, dict) else {}
+        same = self._is_own(known.get("key"))
+        if not same or known.get("sha256") != sha256(self.done):
             why = "changed or damaged since" if same else _OTHERS
             say(f"{self.done}: {why}; asking anew")
             return None
         say(f"{self.folder.name}: {self.done} is up to date")
         self._tidy()  # a kill may have come between
-        return [replace(p, dataset=self.dataset) for p in read_predictions(self.done)]
+        return self._named(read_predictions(self.done))
 
     def keep(self, predictions: list[Prediction]) -> None:
-        """Write down what `ready` gave, where it is to be scored in other classes than before."""
+        """Write down what `ready` gave, where classes or places of images are other than before."""
         if predictions != read_predictions(self.done):
             self._write(predictions)
 
@@ -218,7 +230,7 @@ class Job:
         if not values:
             return {}
         head, *lines = values
-        if head != {"key": self.key}:
+        if head.keys() != {"key"} or not self._is_own(head["key"]):
             if aloud:
                 say(f"{path}: {_OTHERS}; not used")
             return {}
@@ -231,7 +243,7 @@ class Job:
                 break
         if torn and aloud:
             say(f"{path}: not used behind its {len(known):,} sound answers")
-        return known
+        return {p.id: p for p in self._named(known.values())}
 
     def finish(self, processes: int = 1) -> list[Prediction]:
         """Write the predictions of all processes."""
@@ -247,12 +259,20 @@ class Job:
             known |= self.answered(process)
         return [replace(known[s.id], dataset=self.dataset) for s in self.samples]
 
+    def _named(self, predictions: Iterable[Prediction]) -> list[Prediction]:
+        """Predictions of the same questions, with the images where they are now."""
+        images = {s.id: s.image for s in self.samples}
+        return [
+            replace(p, image=images.get(p.id, p.image), dataset=self.dataset) for p in predictions
+        ]
+
     def _write(self, predictions: Sequence[Prediction]) -> None:
         write_predictions(self.done, predictions)
         write_json(self.folder / "inputs.json", self._inputs())
 
     def _inputs(self) -> dict[str, str]:
-        return {"key": self.key, "sha256": sha256(self.done)}
+        named = {"checkpoint": self.checkpoint} if self.checkpoint else {}
+        return {"key": self.key, "sha256": sha256(self.done), **named}
 
     def _partial(self, process: int) -> Path:
         return self.folder / f"predictions.partial-{process}.jsonl"
@@ -264,8 +284,20 @@ class Job:
         sweep(self.folder / "timing.json")
 
 
+def _digested(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
 def _content(image: str) -> str:
-    """Digest of an image file; of one that cannot be read, nothing: reading it will say so."""
+    """Digest of an image file; of one that cannot be read, nothing: reading it will say so.
+
+    Raises:
+        DataError: it is not there.
+    """
+    require_image(image)
     try:
         facts = os.stat(image)
         return _digest(image, facts.st_size, facts.st_mtime_ns) if os.path.isfile(image) else ""

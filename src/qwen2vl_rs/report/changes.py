@@ -31,6 +31,7 @@ from .parts import Case, Cell, Gallery, Said, Section, Table
 from .verdict import OFFICIAL
 from .words import Words
 
+NO_FILE = "no such file"  # as `data.raster` says it
 SHOWN = 12  # cases of a kind
 LEAST = 10  # questions of a template, to be ranked
 _WORST = 10

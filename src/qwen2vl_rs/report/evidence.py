@@ -14,10 +14,14 @@ from ..records import Prediction
 from ..run import (
     TRAIN_FILE,
     NoQuestions,
+    checkpoints,
+    listed,
+    planned_steps,
     questions_file,
     read_metrics,
     records_no_dataset,
     resume_command,
+    runs_below,
 )
 from ..scoring.compare import Comparison, compare_runs, match
 from ..scoring.datasets import Dataset, of_predictions
@@ -25,7 +29,6 @@ from ..scoring.predictions import read_predictions, read_training
 from ..scoring.score import Gain, Results, results, unreadable
 
 _OUTPUT = Path("output")
-_NAMED = 5  # runs in a hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Evidence:
         manifest, training: ``manifest.json`` and ``train_results.json``.
         metrics: lines of ``metrics.jsonl``.
         checkpoint: name of the one that was asked; empty where unknown.
+        newest: name of the newest of the run; empty where there is none.
+        planned: steps that training was to have, where it is not finished; else None.
         images: folder of the images; None: where their paths say.
     """
 
@@ -72,6 +77,8 @@ class Evidence:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: str = ""
+    newest: str = ""
+    planned: int | None = None
     images: Path | None = None
 
     @property
@@ -132,8 +139,18 @@ def from_run(
         manifest=manifest,
         training=read_json(run / "train_results.json") or {},
         metrics=read_metrics(run / "metrics.jsonl"),
-        checkpoint=(read_json(run / "compare.json") or {}).get("checkpoint", ""),
+        checkpoint=_asked_checkpoint(run),
+        newest=next((path.name for path in reversed(checkpoints(run))), ""),
+        planned=planned_steps(run),
     )
+
+
+def _asked_checkpoint(run: Path) -> str:
+    """The checkpoint that gave the answers after training; runs made before say it elsewhere."""
+    for file in (run / "eval" / "after" / "inputs.json", run / "compare.json"):
+        if name := (read_json(file, damaged=None) or {}).get("checkpoint"):
+            return str(name)
+    return ""
 
 
 def from_files(
@@ -179,11 +196,11 @@ def _check(run: Path) -> None:
             f"{run} holds no answers after training",
             hint=f"finish it: {resume_command(run)}",
         )
-    found = sorted(file.parents[2] for file in _OUTPUT.glob("*/eval/after/predictions.jsonl"))
-    names = ", ".join(map(str, found[:_NAMED])) + (", …" if len(found) > _NAMED else "")
+    known = runs_below(run) or _OUTPUT.glob("*")
+    found = sorted(one for one in known if (one / "eval/after/predictions.jsonl").is_file())
     raise RunError(
         f"{run} is not the folder of a run" if run.is_dir() else f"no run folder {run}",
-        hint=f"runs with answers: {names}" if found else "train first: qwen2vl-rs train",
+        hint=f"runs with answers: {listed(found)}" if found else "train first: qwen2vl-rs train",
     )
 
 

@@ -50,10 +50,15 @@ def export(
     found = from_run(run)
     checkpoint = newest_checkpoint(run)
     resume = resume_command(run)
-    if found.checkpoint != checkpoint.name:
+    if found.planned is not None:
         raise RunError(
-            f"the figures in {run} are of {found.checkpoint or 'another checkpoint'}, its newest "
-            f"is {checkpoint.name}",
+            f"training in {run} is not finished: {checkpoint.name} of {found.planned:,} steps",
+            hint=f"finish it: {resume}",
+        )
+    if found.checkpoint != checkpoint.name:
+        whose = f"of {found.checkpoint}" if found.checkpoint else "of a checkpoint that is not told"
+        raise RunError(
+            f"the figures in {run} are {whose}, its newest is {checkpoint.name}",
             hint=f"evaluate it first: {resume}",
         )
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):

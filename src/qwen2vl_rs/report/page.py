@@ -37,10 +37,11 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The files of a report."""
+    """The files of a report, and names of images that are not there to be shown in it."""
 
     html: Path
     markdown: Path
+    gone: tuple[str, ...] = ()
 
 
 def write_report(found: Evidence, folder: Path, language: str = "en") -> Written:
@@ -55,8 +56,10 @@ def write_report(found: Evidence, folder: Path, language: str = "en") -> Written
         RunError: the folder cannot be written to.
     """
     w = Words(language)
-    page = build(found, w)
-    written = Written(folder / "report.html", folder / "report.md")
+    pictures = changes.Pictures(found.image_rule, found.images)
+    page = build(found, w, pictures)
+    gone = tuple(pictures.gone.get(changes.NO_FILE, ()))
+    written = Written(folder / "report.html", folder / "report.md", gone)
     for path, template in ((written.html, "report.html"), (written.markdown, "report.md")):
         text = (
             environment(path.suffix.removeprefix("."))
@@ -68,11 +71,11 @@ def write_report(found: Evidence, folder: Path, language: str = "en") -> Written
     return written
 
 
-def build(found: Evidence, w: Words) -> Page:
-    """All parts of the report in one language."""
+def build(found: Evidence, w: Words, pictures: changes.Pictures | None = None) -> Page:
+    """All parts of the report in one language; ``pictures`` remembers what cannot be shown."""
+    pictures = pictures or changes.Pictures(found.image_rule, found.images)
     results = found.after.results
     claim, conclusion = sentence(found, w)
-    pictures = changes.Pictures(found.image_rule, found.images)
     sections = list(_sections(found, pictures, w))
     shown = {section.id for section in sections}
     if absent := ran.missing(found, shown, pictures, w):
@@ -92,7 +95,18 @@ def build(found: Evidence, w: Words) -> Page:
         conclusion=conclusion,
         tiles=tiles(found, w),
         sections=sections,
+        remark=remark(found, w),
     )
+
+
+def remark(found: Evidence, w: Words) -> str:
+    """What is said above the figures of a checkpoint that is not the last; else empty."""
+    if found.planned is not None:
+        last = found.checkpoint or found.newest
+        return w("page.unfinished", checkpoint=last, steps=found.planned)
+    if found.checkpoint and found.newest and found.checkpoint != found.newest:
+        return w("page.older", checkpoint=found.checkpoint, newest=found.newest)
+    return ""
 
 
 def _sections(found: Evidence, pictures: changes.Pictures, w: Words) -> Iterator[Section]:

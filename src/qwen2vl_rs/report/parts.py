@@ -149,6 +149,7 @@ class Page:
         claim, conclusion: the verdict's sentence in two parts.
         tiles: key figures.
         sections: all else, in order.
+        remark: what has to be known before any figure is read; mostly empty.
     """
 
     title: str
@@ -157,3 +158,4 @@ class Page:
     conclusion: str
     tiles: Sequence[Tile]
     sections: Sequence[Section] = field(default_factory=list)
+    remark: str = ""

@@ -10,13 +10,12 @@ from ..scoring import score
 from ..scoring.protocols import PROTOCOLS
 from ..scoring.score import CONTROLS_OF
 from . import scores
-from .changes import LEAST, Pictures
+from .changes import LEAST, NO_FILE, Pictures
 from .evidence import Evidence, place
 from .parts import Cell, Section, Table
 from .scores import partial
 from .words import Words
 
-_NO_FILE = "no such file"  # as `data.raster` says it
 _REASONS = {
     score.NOT_SHUFFLED: "not_shuffled",
     score.NO_CONFIDENCE: "no_confidence",
@@ -193,7 +192,7 @@ def _unseen(pictures: Pictures, w: Words) -> list[tuple[str, str]]:
     for why, names in pictures.gone.items():
         listed = w("form.list").join(dict.fromkeys(names))
         text = w("reason.image", why=w.known("image", why), names=listed)
-        if why == _NO_FILE and pictures.folder is None:
+        if why == NO_FILE and pictures.folder is None:
             text += w("form.in_brackets", text=w("reason.image_hint"))
         rows.append((w("absent.pictures", n=len(names)), text))
     if pictures.unnamed:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ..data import jsonstream
 from ..data.sources import read_samples
-from ..errors import DataError
+from ..errors import UTF_8, DataError
 from ..files import atomic_write
 from ..jsonl import to_line
 from ..records import Prediction, Sample, dataset_name
@@ -113,6 +113,8 @@ def _records(path: Path, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def _record(line: bytes, path: Path, number: int, hint: str) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        _fail(path, number, (number == 1 and _other_file(line)) or "not UTF-8", UTF_8)
     except (ValueError, RecursionError) as error:
         other = _other_file(line) if number == 1 else ""
         _fail(path, number, other or f"not JSON ({_reason(error)})", hint)
