@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gzip
 import hashlib
 import io
@@ -525,9 +526,14 @@ def test_the_clients_write_nothing_to_stdout(server, fetch, monkeypatch):
     assert out.getvalue() == ""
 
 
-def packed(handler) -> None:
+@functools.cache
+def bomb() -> bytes:
     """Little that becomes much."""
-    body = gzip.compress(gzip.compress(bytes(32 << 20)))
+    return gzip.compress(gzip.compress(bytes(32 << 20), 1))
+
+
+def packed(handler) -> None:
+    body = bomb()
     handler.send_response(200)
     handler.send_header("Content-Encoding", "gzip, gzip")
     handler.send_header("Content-Length", str(len(body)))
@@ -563,6 +569,7 @@ def tight(impatient, monkeypatch) -> None:
 
 @pytest.mark.parametrize("what", ["", WEIGHTS, "config.json"])
 def test_what_is_compressed_is_refused_before_it_is_unpacked(server, fetch, tight, tmp_path, what):
+    bomb()  # made before anybody waits for it
     server.faults.instead[what] = packed
     with pytest.raises(HubError, match="compressed") as caught:
         fetch()
