@@ -23,8 +23,10 @@ def words(text):
     return text.split()
 
 
-NUMBERS = words("""zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
-fifteen sixteen seventeen eighteen nineteen twenty""")
+NUMBERS = words(
+    """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen
+fifteen sixteen seventeen eighteen nineteen twenty"""
+)
 TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70,
         "eighty": 80, "ninety": 90}  # fmt: skip
 
@@ -44,10 +46,12 @@ def test_every_number_below_a_hundred_has_its_words():
 
 @pytest.mark.parametrize(
     "word",
-    words("""minus negative than least most over under above below nearly almost exceeding plus up between
+    words(
+        """minus negative than least most over under above below nearly almost exceeding plus up between
     maximum minimum dozen dozens hundred hundreds thousand thousands million millions billion half
     percent times m km metre metres meter meters kilometre kilometres kilometer kilometers feet ft
-    ha hectare hectares acre acres pixel pixels"""),
+    ha hectare hectares acre acres pixel pixels"""
+    ),
 )
 def test_words_that_make_a_number_something_else(word):
     assert normalise("12 roads there", "count") == "12"
@@ -85,9 +89,11 @@ def test_words_that_negate(word):
 
 @pytest.mark.parametrize(
     "word",
-    words("""or but however although though maybe perhaps unclear unsure uncertain unknown cannot unable
+    words(
+        """or but however although though maybe perhaps unclear unsure uncertain unknown cannot unable
     impossible sorry either if whether unless except enough information determine depends hardly
-    barely scarcely"""),
+    barely scarcely"""
+    ),
 )
 def test_words_that_take_an_answer_back(word):
     assert [normalise(f"{said}, so it is", "comp") for said in ("yes", "no")] == ["yes", "no"]
@@ -113,12 +119,14 @@ def test_what_may_follow_a_bare_no(goes_on):
     assert normalise(goes_on, "comp") == "no"
 
 
-NOUNS = words("""building residential commercial road water area land class industrial retail railway
+NOUNS = words(
+    """building residential commercial road water area land class industrial retail railway
 cemetery grass farmyard farm farmland orchard vineyard wood meadow village green recreation ground
 allotment allotments quarry park forest garden playground golf course sports centre pitch stadium
 common nature reserve university school college library fuel parking cinema theatre place worship
 hospital scrub wetland heath zoo island pier military barracks pedestrian footway runway taxiway
-hedge construction religious depot garage greenfield landfill port salt pond""")
+hedge construction religious depot garage greenfield landfill port salt pond"""
+)
 
 
 @pytest.mark.parametrize("noun", NOUNS)
@@ -250,9 +258,11 @@ def test_signs_of_answers(start, end):
 
 @pytest.mark.parametrize(
     "style",
-    words("""text textbf textrm textit textsf texttt textup textnormal mathbf mathrm mathit mathsf mathtt
+    words(
+        """text textbf textrm textit textsf texttt textup textnormal mathbf mathrm mathit mathsf mathtt
     mathup mathnormal operatorname operatorname* mbox hbox bm boldsymbol underline emph num
-    ensuremath displaystyle textstyle"""),
+    ensuremath displaystyle textstyle"""
+    ),
 )
 def test_styles_of_latex(style):
     assert plain(rf"\{style}{{12}}").strip() == "12"
