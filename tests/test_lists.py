@@ -47,10 +47,10 @@ def test_every_number_below_a_hundred_has_its_words():
 @pytest.mark.parametrize(
     "word",
     words(
-        """minus negative than least most over under above below nearly almost exceeding plus up between
-    maximum minimum dozen dozens hundred hundreds thousand thousands million millions billion half
-    percent times m km metre metres meter meters kilometre kilometres kilometer kilometers feet ft
-    ha hectare hectares acre acres pixel pixels"""
+        """minus negative than least most over under above below nearly almost exceeding plus up
+    between maximum minimum dozen dozens hundred hundreds thousand thousands million millions
+    billion half percent times m km metre metres meter meters kilometre
+    kilometres kilometer kilometers feet ft ha hectare hectares acre acres pixel pixels"""
     ),
 )
 def test_words_that_make_a_number_something_else(word):
@@ -90,9 +90,9 @@ def test_words_that_negate(word):
 @pytest.mark.parametrize(
     "word",
     words(
-        """or but however although though maybe perhaps unclear unsure uncertain unknown cannot unable
-    impossible sorry either if whether unless except enough information determine depends hardly
-    barely scarcely"""
+        """or but however although though maybe perhaps unclear unsure uncertain unknown cannot
+    unable impossible sorry either if whether unless except enough information determine depends
+    hardly barely scarcely"""
     ),
 )
 def test_words_that_take_an_answer_back(word):
@@ -259,8 +259,8 @@ def test_signs_of_answers(start, end):
 @pytest.mark.parametrize(
     "style",
     words(
-        """text textbf textrm textit textsf texttt textup textnormal mathbf mathrm mathit mathsf mathtt
-    mathup mathnormal operatorname operatorname* mbox hbox bm boldsymbol underline emph num
+        """text textbf textrm textit textsf texttt textup textnormal mathbf mathrm mathit mathsf
+    mathtt mathup mathnormal operatorname operatorname* mbox hbox bm boldsymbol underline emph num
     ensuremath displaystyle textstyle"""
     ),
 )
