@@ -95,17 +95,19 @@ def test_values_beyond_anything_measured(tmp_path, value, seen):
 
 @pytest.mark.parametrize(("nodata", "left", "top"), [(0, 3, 5), (None, 2, 7)])
 def test_shrinking_averages(tmp_path, nodata, left, top):
-    """A board of black and white becomes grey, whatever its shape and where it is cut."""
+    """A pixel is the mean of those it stands for, whatever the shape and place of the piece."""
     board = np.indices((48, 96)).sum(axis=0) % 2 * 200 + 20
-    values = np.repeat(board[None], 3, axis=0).astype(np.uint8)
-    path = scene(tmp_path / "a.tif", values, nodata=nodata)
-    with open_scene(path, ImageRule()) as image:
-        for width, height in ((32, 32), (64, 32), (32, 40)):
+    noise = np.random.default_rng(7).integers(1, 255, (48, 96))
+    values = np.stack([board, noise, noise[::-1]]).astype(np.uint8)
+    with open_scene(scene(tmp_path / "a.tif", values, nodata=nodata), ImageRule()) as image:
+        for width, height in ((32, 32), (64, 32), (32, 40), (8, 32), (8, 16)):
             rgb, share = image.resampled(left, top, width, height, 8)
+            piece = values[:, top : top + height, left : left + width]
+            blocks = piece.reshape(3, 8, height // 8, 8, width // 8).mean(axis=(2, 4))
             assert share == 1.0
-            assert np.abs(rgb.astype(int) - 120).max() <= 12, (width, height)
-        large, _ = image.resampled(left, top, 8, 8, 32)  # and growing does not
-        assert int(large.max()) - int(large.min()) > 100
+            assert np.abs(np.moveaxis(rgb, 2, 0) - blocks).max() <= 1, (width, height)
+        large, _ = image.resampled(left, top, 8, 8, 32)  # and growing goes from one to the next
+        assert len(np.unique(large[:, :, 0])) > 20
 
 
 def lines(path, *lengths):
