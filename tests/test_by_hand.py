@@ -127,6 +127,10 @@ def test_the_report(files, tmp_path):
     for text in (page, plain):
         assert "+15.0 points" in text  # visual gain: 70 − 55
         assert "+30.0 points" in text  # cost of a wrong image: 70 − 40
+        # 5 won and 2 lost, as before and after; 9 won and 3 lost, which differ less than by
+        # chance too: (6 ± t · √(12 + 2 − 6² / 22)) / 22
+        assert text.count("−23.4 to +50.6") >= 2
+        assert "−17.1 to +71.6" in text
         # 14 right at 0.95, 6 wrong at 0.55: 0.7 · 0.05 + 0.3 · 0.55, and
         # (1/15 + 2/16 + 3/17 + 4/18 + 5/19 + 6/20) / 20
         assert re.search(r"After: [^.]*0\.200 .{0,70}0\.058, 20 answers", text)

@@ -439,3 +439,51 @@ def test_names_of_data_sets(tmp_path, capsys, spelt):
     assert main(["score", str(tmp_path / "a.jsonl"), "--json"]) == 0
     want = {"lr": "LR", "hr": "HR", "en": "xBEN"}[spelt[-2:].lower()]
     assert json.loads(capsys.readouterr().out)["dataset"] == want
+
+
+COUNTED = {"image": "a.tif", "question": "How many roads are there?", "answer": "1"}
+SEEN = {"image": "a.tif", "question": "Is there a road?", "answer": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("row", "training", "missing", "reason"),
+    [
+        (COUNTED, None, "geochat", "every question is of a type this protocol leaves out"),
+        (COUNTED, {**SEEN, "image": "b.tif"}, "Controls and visual gain on Counting",
+         "no training question of this type has a readable answer"),
+        (SEEN, SEEN, "Gain over question only",
+         "every training question is about an image that is scored"),
+        (SEEN, None, "Control: constant answer", "no training questions were given"),
+        (SEEN, None, "Cost of a wrong image", "the model was not asked about other images"),
+        (SEEN, None, "Confidence", "the predictions carry no confidence"),
+        (SEEN, None, "Counting", "no counting question has a number as its true answer"),
+    ],
+)  # fmt: skip
+def test_reasons_why_something_is_missing(tmp_path, row, training, missing, reason):
+    said = {**row, "prediction": row["answer"]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(said))
+    more = []
+    if training:
+        (tmp_path / "t.jsonl").write_text(json.dumps(training))
+        more = ["--train-questions", str(tmp_path / "t.jsonl")]
+    for language in ("zh", "en"):
+        words = ["-q", "report", "--after", str(tmp_path / "a.jsonl"), "-o", str(tmp_path), *more]
+        assert main([*words, "--lang", language]) == 0
+    text = (tmp_path / "report.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {missing} |")]
+    assert reason in line
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [({"text": "1", "unreadable": "cut_off"}, "cut off"), ({"text": ""}, "empty"),
+     ({"text": "<think>one</think>"}, "thoughts without an answer"),
+     ({"text": "many"}, "no clear answer")],
+)  # fmt: skip
+def test_causes_of_answers_that_cannot_be_read(tmp_path, capsys, said, cause):
+    row = {**COUNTED, "answer": "12", "prediction": said["text"] or None, **said}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert main(["score", str(tmp_path / "a.jsonl")]) == 0
+    assert f"unreadable: 1, of these {cause}: 1" in capsys.readouterr().out
+    assert main(["-q", "report", "--after", str(tmp_path / "a.jsonl"), "-o", str(tmp_path)]) == 0
+    assert f"unreadable answers: 1 ({cause}: 1)" in (tmp_path / "report.md").read_text()
