@@ -240,3 +240,22 @@ def test_what_was_cut_off_is_unreadable_though_a_part_of_it_reads(tmp_path, caps
     rows.append({**row, "image": "c.tif", "prediction": "12", "unreadable": "cut_off"})  # right
     found = scored(capsys, save(tmp_path / "a.jsonl", rows))
     assert found["unreadable"] == {"n": 1, "causes": {"cut_off": 1}}
+
+
+@pytest.mark.parametrize(("sure", "n"), [([0.5, 0.5], 2), ([0.5, None], 1), ([None, None], 0)])
+def test_some_answers_may_lack_a_confidence(tmp_path, capsys, sure, n):
+    row = {"question": ROAD, "answer": "yes", "prediction": "yes"}
+    rows = [{**row, "image": f"{k}.tif", "confidence": one} for k, one in enumerate(sure)]
+    found = scored(capsys, save(tmp_path / "a.jsonl", rows))
+    assert ("calibration" in found["left_out"]) is (n == 0)
+    assert found["protocols"]["official"].get("calibration", {"n": 0})["n"] == n
+
+
+@pytest.mark.parametrize(("n", "dataset"), [(0, "unknown"), (1, "LR"), (2, "unknown")])
+def test_results_beside_predictions_count_where_they_are_of_them(tmp_path, capsys, n, dataset):
+    row = {"question": "How many roads are there?", "answer": "12", "prediction": "70"}
+    file = save(tmp_path / "predictions.jsonl", [row])
+    save(tmp_path / "results.json", [{"n": n, "dataset": "LR", "dataset_from": "files"}])
+    found = scored(capsys, file)
+    assert found["dataset"] == dataset
+    assert found["protocols"]["official"]["OA"] == (dataset == "LR")
