@@ -259,3 +259,31 @@ def test_results_beside_predictions_count_where_they_are_of_them(tmp_path, capsy
     found = scored(capsys, file)
     assert found["dataset"] == dataset
     assert found["protocols"]["official"]["OA"] == (dataset == "LR")
+
+
+def test_no_difference_is_less_than_nothing(tmp_path, capsys):
+    """One of 2,200 answers was lost: −0.045 points are printed as +0.0."""
+    row = {"question": ROAD, "answer": "yes", "prediction": "yes"}
+    before = [{**row, "image": f"{k}.tif"} for k in range(2200)]
+    after = [{**before[0], "prediction": "no"}, *before[1:]]
+    files = [
+        save(tmp_path / f"{name}.jsonl", run)
+        for name, run in zip("ab", (after, before), strict=True)
+    ]
+    assert main(["score", files[0], "--against", files[1], "--protocol", "official"]) == 0
+    words = ["-q", "report", "--after", files[0], "--before", files[1], "-o", str(tmp_path)]
+    assert main(words) == 0
+    for text in (capsys.readouterr().out, (tmp_path / "report.md").read_text()):
+        assert "+0.0" in text
+        assert not re.search(r"[-−]0\.0(?!\d)", text)
+
+
+def test_cases_show_the_words_of_a_model(tmp_path):
+    row = {"image": "a.tif", "question": ROAD, "answer": "yes"}
+    before = {**row, "prediction": "no", "text": "No, sand alone."}
+    after = {**row, "prediction": "yes", "text": "Yes, there is a road."}
+    files = [save(tmp_path / n, [one]) for n, one in (("a.jsonl", after), ("b.jsonl", before))]
+    words = ["-q", "report", "--after", files[0], "--before", files[1], "-o", str(tmp_path)]
+    assert main(words) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert re.search(r"before No, sand alone\. .*after Yes, there is a road\.", text)

@@ -487,3 +487,11 @@ def test_causes_of_answers_that_cannot_be_read(tmp_path, capsys, said, cause):
     assert f"unreadable: 1, of these {cause}: 1" in capsys.readouterr().out
     assert main(["-q", "report", "--after", str(tmp_path / "a.jsonl"), "-o", str(tmp_path)]) == 0
     assert f"unreadable answers: 1 ({cause}: 1)" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("channel", "text"), [("final", "no"), ("analysis", ""), ("commentary", "")]
+)
+def test_channels_of_a_reply(channel, text):
+    head = "<|channel|>analysis<|message|>yes or no"
+    assert spoken(f"{head}<|channel|>{channel}<|message|>no").text == text
