@@ -124,6 +124,15 @@ def test_the_report(files, tmp_path):
     for row, values in wanted.items():
         said = tuple(table[row][name].split(" (")[0] for name in columns)
         assert said == tuple(map(str, values)), row
+    # a = t² · 0.0288889 / (0.6333 · 0.3667) = 0.959 in Wilson's interval
+    assert table["AA"]["After"] == "63.3 (22.5 – 91.1)"
+    official = cells(markdown, "By other protocols")["official"]
+    assert [official[c].split(" (")[0] for c in ("OA before", "OA", "AA")] == [
+        "55.0",
+        "70.0",
+        "63.3",
+    ]
+    assert official["AA"] == table["AA"]["After"]
     for text in (page, plain):
         assert "+15.0 points" in text  # visual gain: 70 − 55
         assert "+30.0 points" in text  # cost of a wrong image: 70 − 40
