@@ -115,7 +115,8 @@ def write_run(folder: Path, images: int = 6) -> Path:
     for name, predictions in answered.items():
         file = run / "eval" / name / "predictions.jsonl"
         write_predictions(file, predictions)
-        write_json(file.with_name("timing.json"), {"questions": 8, "seconds": 0.125})
+        seconds = {"before": 0.25, "after": 0.125, "shuffled": 0.5}[name]
+        write_json(file.with_name("timing.json"), {"questions": 8, "seconds": seconds})
     before = results(answered["before"], train=training)
     after = results(answered["after"], train=training, shuffled=answered["shuffled"])
     write_json(run / "eval" / "before" / "results.json", before)
