@@ -69,8 +69,10 @@ def test_branches_equal_a_dense_mask_on_trees_too_large_for_a_block():
     close(layout)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "autocast"),
+    [(torch.bfloat16, False), (torch.bfloat16, True), (torch.float16, False)],
+)
 def test_large_scores_keep_their_differences_in_half_precision(dtype, autocast):
     """Scores of some hundreds: rounded to bfloat16, these would be off by one and more."""
     zeros = np.zeros((3, 20), dtype=np.int64)
