@@ -42,7 +42,7 @@ def steps_of(base, samples, world=1, **settings):
 
 def shown(base, steps, index):
     """The texts that a step shows, in no order; what comes before the questions is the same."""
-    (share,) = [steps[index]["step"]]
+    share = steps[index]["step"]
     ids = [layout.ids.tolist() for layout in share.layouts]
     return frozenset(
         base.prompts.decode([one[k] for k in path])
@@ -63,7 +63,8 @@ def tops(layout):
 def test_every_epoch_groups_the_questions_anew(small_base, tmp_path):
     base = load_base(small_base, ViewConfig(), torch.device("cpu"), torch.float32)
     samples = make_samples(tmp_path, images=1)
-    steps = steps_of(base, samples, questions_per_image=4, num_train_epochs=4)
+    each = {"images_per_step": 1, "questions_per_image": 4}
+    steps = steps_of(base, samples, num_train_epochs=4, **each)
     assert len(steps) == 8
     epochs = [[shown(base, steps, 2 * epoch + k) for k in (0, 1)] for epoch in range(4)]
     assert len({frozenset(epoch) for epoch in epochs}) > 1
