@@ -22,7 +22,7 @@ from qwen2vl_rs.model.fingerprint import fingerprint
 from qwen2vl_rs.model.loader import load_base
 from qwen2vl_rs.model.precision import choose_precision
 from qwen2vl_rs.model.vision import encode_all
-from test_endpoint import by_wording, running
+from test_endpoint import running, said
 
 CPU = torch.device("cpu")
 SPLIT = ("data.train=a.json", "data.test=b.json")
@@ -96,7 +96,7 @@ def done(small_base, tmp_path_factory):
     other = shutil.copytree(small_base, folder / "other base")
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "unused": 1}))
-    with pytest.MonkeyPatch.context() as patch, running(by_wording) as api:
+    with pytest.MonkeyPatch.context() as patch, running(lambda *_: said("yes")) as api:
         patch.chdir(folder)
         patch.delenv("OPENAI_API_KEY", raising=False)
         write_conversations(Path("test.json"), samples)
