@@ -114,9 +114,8 @@ def test_a_loss_that_becomes_no_number_stops_and_gets_into_no_checkpoint(here, s
         assert weight.isfinite().all(), name
 
 
-@pytest.mark.parametrize(("limit", "kept"), [(1, [5]), (2, [4, 5]), (0, [1, 2, 3, 4, 5])])
-def test_so_many_checkpoints_are_kept(here, small_base, limit, kept):
-    more = (f"training.save_total_limit={limit}", "training.save_steps=1", "training.max_steps=5")
+def test_so_many_checkpoints_are_kept(here, small_base):
+    more = ("training.save_total_limit=2", "training.save_steps=1", "training.max_steps=5")
     assert train(small_base, *more) == 0
-    assert [c.name for c in checkpoints(RUN)] == [f"checkpoint-{step}" for step in kept]
+    assert [c.name for c in checkpoints(RUN)] == ["checkpoint-4", "checkpoint-5"]
     assert not list(RUN.glob(".checkpoint*"))
