@@ -70,6 +70,7 @@ class HubServer(ThreadingHTTPServer):
         self.asked: list[Asked] = []
         self.requests: list[str] = []
         self.agents: set[str] = set()
+        self.encodings: set[str] = set()
         self.closing = threading.Event()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
 
@@ -128,6 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
         self.server.agents.add(self.headers.get("User-Agent", ""))
+        self.server.encodings.add(self.headers.get("Accept-Encoding", ""))
         url = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         status = self.server.faults.status.get("")

@@ -69,6 +69,28 @@ def test_branches_equal_a_dense_mask_on_trees_too_large_for_a_block():
     close(layout)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "autocast"),
+    [(torch.bfloat16, False), (torch.bfloat16, True), (torch.float16, False)],
+)
+def test_large_scores_keep_their_differences_in_half_precision(dtype, autocast):
+    """Scores of some hundreds: rounded to bfloat16, these would be off by one and more."""
+    zeros = np.zeros((3, 20), dtype=np.int64)
+    questions = [Node([n] * 5, (Node([n, 7]),)) for n in range(12)]
+    layout = lay_out([Tree(np.arange(20), zeros, questions)])
+    query, key, value = (x.detach().to(dtype) for x in states(layout.size))
+    query = query * 64
+    exact = [x.double() for x in (query, key, value)]
+    expected = dense(layout, *exact, 1.0)
+    # what it would be with scores of this type, to see that these inputs can tell
+    pairs = (one.repeat_interleave(2, dim=1).transpose(2, 3) for one in (key, exact[1]))
+    rounded, scores = (q @ k for q, k in zip((query, exact[0]), pairs, strict=True))
+    assert (rounded - scores).abs().max() > (0.5 if dtype is torch.bfloat16 else 0.05)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = branches(layout, dtype).attend(query, key, value, 1.0)
+    assert (found.double() - expected).abs().max() < (0.03 if dtype is torch.bfloat16 else 0.01)
+
+
 def assert_same_mask(layout):
     """As ``create_block_mask`` makes it from the rule itself, for all pairs."""
     ours = block_mask(layout).mask()

@@ -5,10 +5,10 @@ import torch
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.model.closed import choose, pick_class
+from qwen2vl_rs.model.closed import Choice, choose, pick_class
 from qwen2vl_rs.model.loader import load_base
 from qwen2vl_rs.records import Sample
-from qwen2vl_rs.scoring.answersets import answer_sets
+from qwen2vl_rs.scoring.answersets import AnswerSet, answer_sets
 from test_model import plain_inputs, with_adapter
 
 SETS = {
@@ -61,6 +61,17 @@ def test_a_class_has_the_probability_of_all_its_numbers(small_base, tmp_path):
     assert confidence == pytest.approx(sums[best], abs=1e-4)
     members = [t for t, c in zip(answers.texts, answers.classes, strict=True) if c == best]
     assert text == max(members, key=each.get)
+
+
+def test_a_class_answers_with_its_own_best_candidate():
+    """The class of many candidates wins, though the best single candidate is of another."""
+    answers = AnswerSet(("0", "3", "7", "20"), ("none", "few", "few", "some"), 1.0)
+    choice = Choice("0", 0.4, 1.0, tuple(map(math.log, (0.4, 0.25, 0.3, 0.05))))
+    text, share = pick_class(choice, answers)
+    assert (text, share) == ("7", pytest.approx(0.55))
+    # log-likelihoods of long answers, whose probabilities are 0 in any float
+    far = Choice("0", 0.4, 0.0, tuple(log - 2000 for log in choice.logs))
+    assert pick_class(far, answers) == ("7", pytest.approx(0.55))
 
 
 @torch.no_grad()

@@ -103,6 +103,23 @@ def test_a_pause_holds_back_every_request(asked):
     assert min(later) - times[0] > 0.99
 
 
+def test_a_shorter_pause_does_not_end_a_longer_one(asked):
+    """Of two requests on their way, the first is told to wait for long, the second for a moment."""
+    times = []
+
+    def busy(body, n):
+        times.append(time.monotonic())
+        if n == 2:
+            time.sleep(0.2)  # so that it is told after the first
+        told = {"Retry-After": "1" if n == 1 else "0.1"}
+        return (429, told, b"") if n < 3 else by_wording(body, n)
+
+    with running(busy) as api:
+        assert run(api.url, "--concurrency", "2", "--max-eval", "8") == 0
+        assert all(sent["Accept-Encoding"] == "identity" for sent in api.headers)
+    assert min(times[2:]) - times[0] > 0.99
+
+
 @contextmanager
 def raw(send):
     """A server that reads a request and then does what it likes; counts connections."""

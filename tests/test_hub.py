@@ -163,6 +163,29 @@ def test_verify_finds_and_mends_damage_of_the_same_size(server, fetch, tmp_path,
     assert held(tmp_path / "model") == FILES
 
 
+def test_damage_that_verify_found_is_not_believed_when_it_could_not_be_mended(
+    server, fetch, impatient, tmp_path
+):
+    fetch()
+    path = tmp_path / "model" / WEIGHTS
+    path.write_bytes(b"x" * len(FILES[WEIGHTS]))
+    server.faults.status[""] = 500
+    with pytest.raises(HubError):
+        fetch(verify=True)
+    assert not path.exists()
+    server.forget()
+    assert not fetch().already_complete  # by sizes alone
+    assert held(tmp_path / "model") == FILES
+
+
+def test_nothing_is_asked_for_compressed(server, fetch):
+    """What is compressed cannot be continued in the middle."""
+    server.faults.drop[WEIGHTS] = (1_500_000, 1)
+    fetch()
+    assert len(server.ranges(WEIGHTS)) > 1
+    assert server.encodings == {"identity"}
+
+
 def test_a_broken_connection_is_continued_within_the_call(server, fetch, tmp_path):
     server.faults.drop[WEIGHTS] = (1_500_000, 1)
     fetch()

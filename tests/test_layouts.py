@@ -332,6 +332,17 @@ def test_every_byte_of_the_weights_counts(tmp_path, small_base):
     assert fingerprint(base) != known
 
 
+def change_in_the_middle(path):
+    """Change a bit, or change it back; size and time of change stay the same."""
+    facts = path.stat()
+    with path.open("r+b") as file:
+        file.seek(facts.st_size // 2)
+        (byte,) = file.read(1)
+        file.seek(facts.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
 def test_large_weights_are_read_once(tmp_path, monkeypatch, small_base):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     base = shutil.copytree(small_base, tmp_path / "base")
@@ -350,6 +361,10 @@ def test_large_weights_are_read_once(tmp_path, monkeypatch, small_base):
     for path in base.glob("*.safetensors"):
         path.touch()
     assert fingerprint(base) == known  # and only while the files are as they were
+    change_in_the_middle(base / "big.safetensors")
+    assert fingerprint(base) != known
+    change_in_the_middle(base / "big.safetensors")
+    assert fingerprint(base) == known
     (base / ".qwen2vl-rs-digests.json").unlink()
     (base / ".qwen2vl-rs-digests.json").mkdir()  # cannot be written to
     assert fingerprint(base) == known

@@ -1,6 +1,7 @@
 """The merged model in plain transformers, against the engine with the adapter."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -106,15 +107,51 @@ def test_weights_keep_their_type_and_are_rounded_once(small_base, tmp_path):
     assert torch.equal(found, exact[f"model.language_model.{name}"].bfloat16())
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [({"use_dora": True}, "use_dora"), ({"bias": "all"}, "bias"), ({"peft_type": "IA3"}, "LoRA")],
-)
-def test_adapters_of_another_form_are_refused(checkpoint, tmp_path, change, words):
+PLAIN = {
+    "auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode",
+    "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "parent_library",
+    "peft_version", "r", "revision", "target_modules", "task_type",
+}  # fmt: skip
+
+
+def forms():
+    """Each of PEFT's settings that a plain adapter leaves alone, with another value than usual."""
+    found = {"peft_type": "IA3", "init_lora_weights": "pissa", "bias": "all"}
+    for name, usual in LoraConfig().to_dict().items():
+        if isinstance(usual, bool):
+            found.setdefault(name, not usual)
+        else:
+            other = usual + 1 if isinstance(usual, int) else {"q_proj": 2}
+            found.setdefault(name, "other" if isinstance(usual, str) else other)
+    return {name: value for name, value in found.items() if name not in PLAIN}
+
+
+@pytest.mark.parametrize("name", forms())
+def test_adapters_of_another_form_are_refused(checkpoint, tmp_path, name):
     config = read_json(checkpoint / "adapter_config.json")
-    write_json(checkpoint / "adapter_config.json", config | change)
-    with pytest.raises(ModelError, match=words):
+    write_json(checkpoint / "adapter_config.json", config | {name: forms()[name]})
+    with pytest.raises(ModelError, match=f"is no plain LoRA .*{name}"):
         merge(checkpoint, tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_adapter_with_one_value_that_is_no_number_is_refused(
+    small_base, checkpoint, tmp_path, value
+):
+    path = checkpoint / "adapter_model.safetensors"
+    weights = load_file(path)
+    last = max(weights)
+    assert weights[last].numel() > 1
+    weights[last].view(-1)[-1] = value
+    save_file(weights, path, metadata={"format": "pt"})
+    (tmp_path / "out").mkdir()
+    for use in (
+        lambda: merge(checkpoint, tmp_path / "out"),
+        lambda: attach_adapter(load_base(small_base, VIEW, CPU), checkpoint),
+    ):
+        with pytest.raises(ModelError, match="holds values that are no numbers"):
+            use()
+    assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
 def test_another_base_is_refused_and_a_missing_one_named(small_base, checkpoint, tmp_path):

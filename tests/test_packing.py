@@ -34,6 +34,14 @@ def test_a_step_holds_different_images_and_epochs_differ():
                for a, b in zip(s, t, strict=True))  # fmt: skip
 
 
+def test_every_epoch_puts_the_questions_of_an_image_in_a_new_order():
+    turns = [plan_epoch([12], 1, 4, seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
+    orders = [tuple(int(i) for ((_, chosen),) in plan for i in chosen) for plan in turns]
+    assert len(set(orders)) == 6
+    # not only the order within a turn, which a step does not show
+    assert len({tuple(map(frozenset, zip(*[iter(one)] * 4, strict=True))) for one in orders}) == 6
+
+
 FORMAT = PromptFormat(None, (1, 2), (3,), (4,), 99, 5, frozenset({5}))
 
 

@@ -174,3 +174,17 @@ def test_features_longer_than_listed_are_cut(cached):
     # what an interrupted call holds counts as room: no more is needed for it
     assert vision.encode_all(*cached, size, torch.float32) is not None
     assert vision.encode_all(*cached, size - 1, torch.float32) is None
+
+
+def test_features_of_other_pixels_are_others(small_base, tmp_path):
+    """Bounds that make the same number of tokens, but not the same pixels."""
+    names = list(dict.fromkeys(s.image for s in make_samples(tmp_path / "images", 1, side=90)))
+    found = {}
+    for most in (90 * 90, 28 * 28 * 9, 28 * 28 * 4):
+        base = load_base(small_base, ViewConfig(max_pixels=most), CPU, torch.float32)
+        expected = encoded(base.model, [base.images.read(names[0])])[0].features
+        (features,), n = fill((base, names, tmp_path / "cache"))
+        assert n == 1
+        assert torch.equal(features, expected)
+        found[most] = features
+    assert len(rows(tmp_path / "cache")) == 3

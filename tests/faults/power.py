@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,10 +29,12 @@ class Watch:
     Attributes:
         root: the folder.
         moments: for each path below it, what was not on disk when it got its name, oldest first.
+        removals: for each path that was deleted, what was not on disk then, oldest first.
     """
 
     root: Path
     moments: list[tuple[Path, set[str]]] = field(default_factory=list)
+    removals: list[tuple[Path, set[str]]] = field(default_factory=list)
     _flushed: dict[Node, object] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -47,6 +49,17 @@ class Watch:
     def when(self, name: str) -> set[str]:
         """What a power cut would have taken when a file or folder got its name the last time."""
         return next(lost for path, lost in reversed(self.moments) if path.match(name))
+
+    def removed(self, name: str) -> set[str]:
+        """What a power cut would have taken, beside it, when something so named was deleted."""
+        found = [lost for path, lost in self.removals if path.match(name)]
+        assert found, f"nothing was deleted that is called {name}"
+        return set().union(*found)
+
+    def removing(self, path: Path) -> None:
+        """A file or an empty folder is about to be deleted."""
+        kept = (p for p in self._files() if p != path and not self._stands(p))
+        self.removals.append((path, {str(p.relative_to(self.root)) for p in kept}))
 
     def _files(self) -> Iterator[Path]:
         return (p for p in self.root.rglob("*") if p.is_file())
@@ -104,9 +117,22 @@ def _state(path: Path) -> object:
     return facts.st_size, facts.st_mtime_ns
 
 
+def _removing(watch: Watch, real: Callable[..., None]) -> Callable[..., None]:
+    """A call that deletes a file or folder, and tells it beforehand."""
+
+    def call(path: str, *, dir_fd: int | None = None) -> None:
+        folder = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+        whole = Path(os.path.abspath(os.path.join(folder, os.fspath(path))))
+        if watch.root in whole.parents and os.path.lexists(whole):
+            watch.removing(whole)
+        real(path, dir_fd=dir_fd)
+
+    return call
+
+
 @contextlib.contextmanager
 def watched(root: Path) -> Iterator[Watch]:
-    """Watch what this process flushes and renames below a folder."""
+    """Watch what this process flushes, renames and deletes below a folder."""
     watch = Watch(root.resolve())
     watch.begin()
 
@@ -126,6 +152,8 @@ def watched(root: Path) -> Iterator[Watch]:
             watch.renamed(path)
 
     with pytest.MonkeyPatch.context() as patch:
+        for name in ("unlink", "remove", "rmdir"):
+            patch.setattr(os, name, _removing(watch, getattr(os, name)))
         for name in ("fsync", "fdatasync"):
             after(name, watch.flushed)
         for name in ("rename", "replace"):

@@ -1,0 +1,183 @@
+"""What is used again and what is resumed: for every setting, which of it the setting must change.
+
+Features are the cache of the frozen vision tower, answers the predictions of a model on this
+machine, replies those of a server's, and training is a run that is resumed.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from factory import make_samples
+from qwen2vl_rs.cli import main
+from qwen2vl_rs.config import Config, load_config
+from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.errors import RunError
+from qwen2vl_rs.files import write_json
+from qwen2vl_rs.model import preparation
+from qwen2vl_rs.model.fingerprint import fingerprint
+from qwen2vl_rs.model.loader import load_base
+from qwen2vl_rs.model.precision import choose_precision
+from qwen2vl_rs.model.vision import encode_all
+from test_endpoint import running, said
+
+CPU = torch.device("cpu")
+SPLIT = ("data.train=a.json", "data.test=b.json")
+# another value, and what it changes: Features, Answers, Replies, Training
+EXPECTED = {
+    "model": (None, "FAT"),
+    "output": ("elsewhere", ""),
+    "data.conversations": ("other.json", "T"),
+    "data.train": ("c.json", "T"),
+    "data.test": ("c.json", "T"),
+    "data.images": ("moved", "AR"),
+    "data.max_train": (3, "T"),
+    "data.test_fraction": (0.2, "T"),
+    "data.split_by": ("question", "T"),
+    "data.dataset": ("LR", ""),
+    "view.image.bands": ([3, 2, 1], "FART"),
+    "view.image.stretch": ([1, 99], "FART"),
+    "view.image.value_range": ([0, 255], "FART"),
+    "view.min_pixels": (28 * 28 * 5, "FART"),
+    "view.max_pixels": (28 * 28 * 1281, "FART"),
+    "view.instruction": ("Answer briefly.", "ART"),
+    "lora.r": (3, "T"),
+    "lora.lora_alpha": (3, "T"),
+    "lora.lora_dropout": (0.3, "T"),
+    "lora.target_modules": (["q_proj"], "T"),
+    "training.learning_rate": (3e-4, "T"),
+    "training.num_train_epochs": (5, "T"),
+    "training.max_steps": (5, "T"),
+    "training.images_per_step": (5, "T"),
+    "training.questions_per_image": (5, "T"),
+    "training.max_tokens_per_pack": (5000, ""),
+    "training.warmup_ratio": (0.5, "T"),
+    "training.lr_scheduler_type": ("cosine", "T"),
+    "training.weight_decay": (0.5, "T"),
+    "training.max_grad_norm": (0.5, "T"),
+    "training.vision_cache_gb": (5, ""),
+    "training.gradient_checkpointing": (False, "T"),
+    "training.attention": ("branches", ""),
+    "training.bf16": (True, "FAT"),
+    "training.fp16": (True, "FAT"),
+    "training.save_steps": (5, "T"),
+    "training.save_total_limit": (5, ""),
+    "training.seed": (5, "T"),
+    "training.report_to": ([], ""),
+    "eval.answers": ("closed", "A"),
+    "eval.max_eval": (1, "AR"),
+    "eval.max_new_tokens": (2, "AR"),
+    "eval.samples": (5, ""),
+}
+OF_A_SPLIT = ("data.train", "data.test")
+
+
+def leaves(tree, prefix=""):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_for_every_setting_it_is_stated_what_it_changes():
+    assert list(EXPECTED) == list(leaves(Config().model_dump()))
+
+
+@pytest.fixture(scope="module")
+def done(small_base, tmp_path_factory):
+    """A folder with questions about two images, and all that can be used again of it."""
+    folder = tmp_path_factory.mktemp("keys")
+    samples = make_samples(folder / "images", images=2)[::8]
+    shutil.copytree(folder / "images", folder / "moved/images")
+    other = shutil.copytree(small_base, folder / "other base")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "unused": 1}))
+    with pytest.MonkeyPatch.context() as patch, running(lambda *_: said("yes")) as api:
+        patch.chdir(folder)
+        patch.delenv("OPENAI_API_KEY", raising=False)
+        write_conversations(Path("test.json"), samples)
+        for ask in (answered, replied):
+            ask(Path("first"), (small_base, api.url), "eval.max_new_tokens=1")
+        encoded(Path("first"), (small_base, api.url), "eval.max_new_tokens=1")
+        yield folder, (small_base, api.url)
+
+
+def encoded(folder, whose, *settings):
+    config = load_config(None, [f"model={whose[0]}", *settings])
+    precision = choose_precision(CPU, config.training.bf16, config.training.fp16)
+    base = load_base(Path(config.model), config.view, CPU, precision.weights)
+    encode_all(base, ["images/0.tif"], folder / "cache", 1 << 30, precision.compute)
+    lines = (folder / "cache/index.jsonl").read_text().splitlines()
+    return {json.loads(line)["key"] for line in lines}
+
+
+def answered(folder, whose, *settings):
+    settings = dict(one.split("=", 1) for one in settings)
+    base = str(settings.pop("model", whose[0]))
+    words = [word for pair in settings.items() for word in ("--set", "=".join(pair))]
+    run = ["eval", base, "--test", "test.json", "--train-questions", "test.json", *words]
+    assert main([*run, "-o", str(folder / "answers")]) == 0
+    return json.loads((folder / "answers/inputs.json").read_text())["key"]
+
+
+def replied(folder, whose, *settings):
+    words = [word for one in settings for word in ("--set", one)]
+    run = ["eval", "--endpoint", whose[1], "--model", "m", "--test", "test.json", *words]
+    assert main([*run, "-o", str(folder / "replies")]) == 0
+    return json.loads((folder / "replies/inputs.json").read_text())["key"]
+
+
+def resumed(folder, whose, settings, changed):
+    """Whether a run that was started with the settings is refused with others."""
+    config = load_config(None, [f"model={whose[0]}", *settings])
+    base = {"folder": str(whose[0]), "fingerprint": fingerprint(whose[0])}
+    known = {"settings": preparation.what_matters(config), "base": base}
+    folder.mkdir(exist_ok=True)
+    write_json(folder / "manifest.json", known)
+    (folder / "config.toml").write_text("")
+    preparation.check_run(folder, config, resume=True)
+    try:
+        preparation.check_run(folder, load_config(None, changed), resume=True)
+    except RunError as error:
+        return str(error)
+    return None
+
+
+def with_setting(name, whose):
+    """The settings before and after one is changed."""
+    value = EXPECTED[name][0]
+    given = SPLIT if name in OF_A_SPLIT else ()
+    text = "other base" if name == "model" else value if isinstance(value, str) else None
+    setting = f"{name}={text if text is not None else json.dumps(value)}"
+    before = (*given, "eval.max_new_tokens=1")
+    return before, (*(one for one in before if not one.startswith(f"{name}=")), setting)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("what", ["Features", "Answers", "Replies", "Training"])
+def test_each_setting_changes_what_it_decides_and_nothing_else(
+    done, tmp_path, monkeypatch, what, name
+):
+    folder, whose = done
+    monkeypatch.chdir(folder)
+    before, after = with_setting(name, whose)
+    must = what[0] in EXPECTED[name][1]
+    if what == "Training":
+        told = resumed(tmp_path / "run", whose, before, [f"model={whose[0]}", *after])
+        assert (told is not None) is must
+        assert not told or (name in told or name == "model")
+        return
+    if name in OF_A_SPLIT:
+        return  # only training splits
+    copy = Path(shutil.copytree(folder / "first", tmp_path / "copy"))
+    if what == "Features":
+        known = encoded(copy, whose, *before)
+        assert (encoded(copy, whose, *after) != known) is must
+        return
+    ask = answered if what == "Answers" else replied
+    known = json.loads((copy / what.lower() / "inputs.json").read_text())["key"]
+    assert (ask(copy, whose, *after) != known) is must
