@@ -33,7 +33,7 @@ EXPECTED = {
     "data.conversations": ("other.json", "T"),
     "data.train": ("c.json", "T"),
     "data.test": ("c.json", "T"),
-    "data.images": ("moved", "AR"),
+    "data.images": ("moved", ""),
     "data.max_train": (3, "T"),
     "data.test_fraction": (0.2, "T"),
     "data.split_by": ("question", "T"),

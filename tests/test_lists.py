@@ -350,14 +350,20 @@ INSTEAD = {
     "the number of workers": "dataloader_num_workers num_workers preprocessing_num_workers",
     "write the folder": "push_to_hub hub_model_id hub_token",
     "answers are the most probable ones": "temperature top_p top_k do_sample num_beams",
-    "leave it out": "remove_unused_columns ddp_timeout trust_remote_code overwrite_cache",
 }
+NOT_NEEDED = "remove_unused_columns ddp_timeout trust_remote_code overwrite_cache"
 
 
-@pytest.mark.parametrize("place", [*HERE, *INSTEAD])
-def test_names_of_settings_elsewhere(place):
-    said = f"here it is {place}" if place in HERE else f"not there yet; instead: {place}"
-    for name in {**HERE, **INSTEAD}[place].split():
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        *((names, f"here it is {place}") for place, names in HERE.items()),
+        *((names, f"not there yet; instead: {way}") for way, names in INSTEAD.items()),
+        (NOT_NEEDED, "not needed here, leave it out"),
+    ],
+)
+def test_names_of_settings_elsewhere(names, said):
+    for name in names.split():
         with pytest.raises(ConfigError) as caught:
             load_config(None, [f"{name}=1"])
         assert said in caught.value.message, name

@@ -30,7 +30,7 @@ from qwen2vl_rs.predict.job import Job, Reply, predict
 from qwen2vl_rs.records import Sample
 from qwen2vl_rs.scoring.predictions import write_predictions
 
-SAMPLES = [Sample(str(n), "absent.tif", "Is there a road?", "yes", "presence") for n in range(3)]
+SAMPLES = [Sample(str(n), __file__, "Is there a road?", "yes", "presence") for n in range(3)]
 ANSWERS = [predict(sample, Reply("yes")) for sample in SAMPLES]
 
 
