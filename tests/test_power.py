@@ -380,21 +380,11 @@ def test_resuming_in_other_circumstances_is_said_and_written_down(
     monkeypatch.setattr(
         "qwen2vl_rs.model.circumstances.versions", lambda: {**began["versions"], "torch": "9.9"}
     )
+    resume = ["train", str(RUN / "config.toml"), "--resume"]
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        assert (
-            main(
-                [
-                    "train",
-                    str(RUN / "config.toml"),
-                    "--resume",
-                    "--set",
-                    "training.max_tokens_per_pack=999",
-                ]
-            )
-            == 0
-        )
+        assert main([*resume, "--set", "training.max_tokens_per_pack=999"]) == 0
     finally:
         torch.set_num_threads(threads)
     told = " ".join(capsys.readouterr().err.split())
@@ -405,6 +395,32 @@ def test_resuming_in_other_circumstances_is_said_and_written_down(
     (once,) = manifest.pop("resumed")
     assert (once["step"], once["threads"], once["tokens_per_pack"]) == (4, threads + 1, 999)
     assert manifest == began  # what it was started with
+    shutil.rmtree(RUN / "checkpoint-8")
+    assert main([*resume, "--set", "training.max_tokens_per_pack=998"]) == 0
+    manifest = json.loads((RUN / "manifest.json").read_text())
+    assert [one["tokens_per_pack"] for one in manifest.pop("resumed")] == [999, 998]
+    assert manifest == began
+
+
+def test_the_figures_of_a_resumed_run_are_those_of_all_its_steps(trained, tmp_path, monkeypatch):
+    interrupted(trained, tmp_path / "copy", monkeypatch)
+    path = RUN / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line["seconds"] += 1000
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines[:4]))
+    assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    seconds = [line["seconds"] for line in lines]
+    assert len(lines) == 8
+    assert seconds == sorted(seconds)
+    assert seconds[4] > 1000
+    done = json.loads((RUN / "train_results.json").read_text())
+    assert done["train_loss"] == pytest.approx(sum(line["loss"] for line in lines) / 8)
+    assert done["train_runtime"] == pytest.approx(seconds[-1])
+    questions = sum(line["questions"] for line in lines)
+    assert done["train_questions"] == questions
+    assert done["train_questions_per_second"] == pytest.approx(questions / seconds[-1], rel=0.01)
 
 
 def test_resuming_in_the_same_circumstances_says_nothing(trained, tmp_path, monkeypatch, capsys):
