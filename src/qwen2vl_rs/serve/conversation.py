@@ -69,11 +69,13 @@ class _Turn:
     def question(self, instruction: str) -> str:
         """What is asked, without the instruction; of what is too long for a question the start."""
         texts: list[str] = []
+        size = 0
         for text in self.texts:
-            if sum(map(len, texts)) > _LONGEST_QUESTION:
-                break  # long enough to be refused
             if text and not text.isspace():
                 texts.append(text)
+                size += len(text)
+            if size > _LONGEST_QUESTION:
+                break  # long enough to be refused
         return bare_question("\n".join(texts), instruction)
 
 
