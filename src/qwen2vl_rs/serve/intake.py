@@ -99,9 +99,9 @@ def _lifted(body: bytes | bytearray, most: int) -> tuple[bytes, dict[str, bytes]
             continue
         name = f"data:#{len(images)}"
         images[name] = url
-        pieces += [body[done : start + 1], name.encode()]
+        pieces += [bytes(body[done : start + 1]), name.encode()]
         done = at = end
-    return b"".join([*pieces, body[done:]]), images
+    return b"".join([*pieces, bytes(body[done:])]), images
 
 
 def _put_back(value: dict[str, Any], images: dict[str, bytes]) -> None:
