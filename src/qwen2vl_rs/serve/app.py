@@ -60,6 +60,8 @@ class Service:
         self._models = (self._name, BASE) if session.tuned else (self._name,)
         self._bodies = Bodies(limits)
         self._decoders = Decoders(session.view.image, limits)
+        self._under_way: set[asyncio.Future[None]] = set()
+        metrics.images.set_function(self._decoders.waiting)
         self._started = int(time.time())
         self._html = _PAGE.read_text(encoding="utf-8")
         self._policy = _policy(self._html)
@@ -156,7 +158,7 @@ class Service:
         """What the model would see of an image: its size, and a picture that browsers show."""
         async with self._bodies.of(request) as body:
             image, _ = await intake.form(body, request.headers, self._limits)
-            shown = await _while_there(request, self._decoders.preview(image, _peer(request)))
+            shown = await self._while_there(request, self._decoders.preview(image, _peer(request)))
         height, width = shown["shape"][:2]
         return JSONResponse({"width": width, "height": height, "preview": shown["preview"]})
 
@@ -213,7 +215,7 @@ class Service:
             return key, known
         cut = self._worker.session.cut
         decoded = self._decoders.read(image, box, _peer(request), cut)
-        return key, await _while_there(request, decoded)
+        return key, await self._while_there(request, decoded)
 
     async def _answers(self, request: Request, jobs: Sequence[Job]) -> list[list[Reply]]:
         """Put jobs into the queue and wait for them; a client that leaves takes its jobs back.
@@ -224,17 +226,46 @@ class Service:
         """
         self._worker.submit(jobs)
         try:
-            return await _while_there(request, _all_of(jobs))
+            return await self._while_there(request, _all_of(jobs))
         finally:
             if not all(job.answers.done() for job in jobs):
                 self._worker.withdraw(jobs)
 
-    def stop(self) -> None:
+    async def _while_there(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+        """Work for a client as long as it is there.
+
+        Raises:
+            _Left: it has closed the connection; the work was cancelled.
+            Refusal: the server has stopped before it was done.
+        """
+        doing, left = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+        over = asyncio.get_running_loop().create_future()
+        self._under_way.add(over)
+        first: set[asyncio.Future[Any]] = {doing, left, over}
+        try:
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
+            if over.done():
+                raise Refusal(503, "stopping", "the server is stopping", retry_after=10)
+            raise _Left
+        finally:
+            self._under_way.discard(over)
+            left.cancel()
+            if not doing.done():
+                doing.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Refusal):
+                    await doing
+
+    def stop_reading(self) -> None:
         """Take nothing more; called in the loop, as is `close`."""
         self._bodies.stop()
 
     def close(self) -> None:
-        """Give up what is left."""
+        """Give up what is under way."""
+        for over in self._under_way:
+            if not over.done():
+                over.set_result(None)
         self._decoders.close()
 
 
@@ -280,27 +311,6 @@ def _sent(wanted: chat.Chat, reply: chat.Reply) -> Response:
 
 async def _all_of(jobs: Sequence[Job]) -> list[list[Reply]]:
     return await asyncio.gather(*(asyncio.wrap_future(job.answers) for job in jobs))
-
-
-async def _while_there(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Work for a client as long as it is there.
-
-    Raises:
-        _Left: it has closed the connection; the work was cancelled.
-    """
-    doing, left = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
-    first: set[asyncio.Future[Any]] = {doing, left}
-    try:
-        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            raise _Left
-        return doing.result()
-    finally:
-        left.cancel()
-        if not doing.done():
-            doing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Refusal):
-                await doing
 
 
 def _peer(request: Request) -> str:

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Rgb = NDArray[np.uint8]
 Told = dict[str, Any]
-_SMALL, _LARGE = 2, 1  # images decoded at the same time
+_STRETCH = 3  # seconds of a busy machine in which one second is computed
+_START = 60.0  # seconds in which a process has to be there
 _PATIENCE = 2.0  # seconds of a decoding whose client has left
 _SOURCE = Path(__file__).parents[2]
 
@@ -49,7 +51,8 @@ class _Process:
 
     def __init__(self, limits: Limits) -> None:
         path = os.pathsep.join(filter(None, [str(_SOURCE), os.environ.get("PYTHONPATH")]))
-        self._limits, self._ended = limits, False
+        self._limits = limits
+        self._ready = self._ended = False
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         self._program = subprocess.Popen(
@@ -75,9 +78,12 @@ class _Process:
         assert jobs is not None
         assert out is not None
         seconds, memory = self._limits.decode_seconds, self._limits.decode_bytes
-        more = {"seconds": round(2 * seconds) + 1, "memory": memory}
-        self.end_in(seconds)
+        more = {"seconds": seconds, "memory": memory}
         try:
+            if not self._ready:
+                self.end_in(_START)
+                self._ready = bool(out.readline())
+            self.end_in(_STRETCH * seconds)
             jobs.write(json.dumps(job | more).encode() + b"\n")
             jobs.flush()
             told: Told = json.loads(out.readline())
@@ -134,7 +140,8 @@ class _Process:
     def _why(self) -> Refusal:
         limits = self._limits
         most = f"{limits.decode_bytes // MIB:,} MiB of memory"
-        why = f"more than {limits.decode_seconds:g} s" if self._ended else f"more than {most}"
+        late = self._ended or self._program.returncode == -getattr(signal, "SIGPROF", 0)
+        why = f"more than {limits.decode_seconds:g} s" if late else f"more than {most}"
         return Refusal(
             413, "image_too_large", f"the image takes {why} to decode",
             hint="keep only the bands to be shown, in 8 or 16 bits and small tiles: "
@@ -153,8 +160,8 @@ class Decoders:
 
     def __init__(self, rule: ImageRule, limits: Limits) -> None:
         self._rule, self._limits = rule, limits
-        self._small = Turns(_SMALL, limits.images_waiting)
-        self._large = Turns(_LARGE, limits.images_waiting)
+        self._small = Turns(limits.decoders, limits.images_waiting)
+        self._large = Turns(1, limits.images_waiting)
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
 
@@ -183,6 +190,10 @@ class Decoders:
             Refusal: see `read`.
         """
         return await self._decode(upload, peer, {"what": "preview"}, lambda told, _: told)
+
+    def waiting(self) -> int:
+        """How many images wait for their turn."""
+        return len(self._small) + len(self._large)
 
     def close(self) -> None:
         """End all processes."""
@@ -223,6 +234,7 @@ class Decoders:
         process = self._idle.pop() if self._idle else _Process(self._limits)
         self._busy.add(process)
         done = asyncio.get_running_loop().run_in_executor(None, work, process)
+        done.add_done_callback(lambda one: one.exception())  # also where nobody asks any more
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:

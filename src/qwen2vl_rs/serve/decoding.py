@@ -12,6 +12,7 @@ import base64
 import contextlib
 import io
 import json
+import math
 import signal
 import sys
 from pathlib import Path
@@ -39,7 +40,10 @@ def measure(path: Path, limits: Limits) -> int:
     """
     with open_image(path, GDAL_NUM_THREADS="1") as source:  # as a scene: of any size, header only
         width, height = source.width, source.height
-        unpacked: int = width * height * sum(np.dtype(d).itemsize for d in source.dtypes)
+        sizes = [np.dtype(d).itemsize for d in source.dtypes]
+        unpacked: int = width * height * sum(sizes)
+        together = sizes if str(source.interleaving).lower().endswith("pixel") else sizes[:1]
+        unit = math.prod(source.block_shapes[0]) * sum(together)
     if width * height > limits.pixels:
         raise Refusal(
             413, "image_too_large",
@@ -53,6 +57,13 @@ def measure(path: Path, limits: Limits) -> int:
             f"the image unpacks to {unpacked // MIB:,} MiB, at most "
             f"{limits.unpacked_bytes // MIB:,}",
             hint="keep only the bands to be shown: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif",
+            param="image",
+        )  # fmt: skip
+    if 2 * unit + unpacked > limits.decode_bytes:  # the decoder's, and GDAL's copy of it
+        raise Refusal(
+            413, "image_too_large",
+            f"a tile or strip of the image unpacks to {unit // MIB:,} MiB, too large here",
+            hint="rewrite it in small tiles: gdal_translate -co TILED=YES IN OUT.tif",
             param="image",
         )  # fmt: skip
     return unpacked
@@ -146,19 +157,25 @@ def _bound_memory(most: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (used + most, hard))
 
 
+def _bound_time(seconds: float) -> None:
+    """End after so many seconds of computing, also when the server is no more; 0 for never."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
 def main(jobs: BinaryIO, out: BinaryIO) -> None:
     """Do jobs until there are no more."""
     bounded = False
+    out.write(b"ready\n")
+    out.flush()
     for line in jobs:
         job = json.loads(line)
         if not bounded:
             _bound_memory(job["memory"])
             bounded = True
-        if hasattr(signal, "alarm"):  # nobody ends it when the server was killed
-            signal.alarm(job["seconds"])
+        _bound_time(job["seconds"])
         told, content = _answer(job)
-        if hasattr(signal, "alarm"):
-            signal.alarm(0)
+        _bound_time(0)
         told["bytes"] = len(content)
         out.write(json.dumps(told).encode() + b"\n")
         out.write(content)

@@ -15,9 +15,10 @@ class Limits:
         image_bytes: size of an image file.
         pixels: width times height of an image, by its header.
         unpacked_bytes: of all its bands, unpacked.
+        decoders: small images decoded at the same time.
         small_bytes: unpacked, of an image that is decoded beside others; larger ones go one by one.
         decode_bytes: memory that a decoding may take beyond its process's own.
-        decode_seconds: that it may take.
+        decode_seconds: of computing that it may take, and three times as many in all.
         images_waiting: requests that may wait for a decoder.
         questions: in one request.
         question_chars: of one question.
@@ -40,9 +41,10 @@ class Limits:
     image_bytes: int = 64 * MIB
     pixels: int = 50_000_000
     unpacked_bytes: int = 512 * MIB
+    decoders: int = 2
     small_bytes: int = 64 * MIB
     decode_bytes: int = 1536 * MIB
-    decode_seconds: float = 30.0
+    decode_seconds: float = 20.0
     images_waiting: int = 32
     questions: int = 100
     question_chars: int = 500

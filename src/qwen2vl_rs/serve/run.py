@@ -31,6 +31,7 @@ TOKEN = "QWEN2VL_RS_TOKEN"
 # Connections accepted before anything else is done: what a flood brings is looked at, and others
 # are answered, in between.
 _ACCEPTED = 16
+_LAST = 5  # seconds in which what was given up has to end
 _QUEUED = 512  # by the system, until they are accepted
 
 
@@ -85,13 +86,17 @@ class _Loop(uvicorn.Server):
             sock.listen(_QUEUED)  # asyncio queues as few as it accepts at a time
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        loop = asyncio.get_running_loop()
-        cut = loop.call_later(self._limits.stop_body_seconds, self._service.stop)
+        loop, limits, service = asyncio.get_running_loop(), self._limits, self._service
+        later = [
+            loop.call_later(limits.stop_body_seconds, service.stop_reading),
+            loop.call_later(limits.stop_seconds, service.close),
+        ]
         try:
             await super().shutdown(sockets)
         finally:
-            cut.cancel()
-            self._service.close()
+            for one in later:
+                one.cancel()
+            service.close()
 
 
 class Server:
@@ -140,7 +145,7 @@ class Server:
             http=protocol(limits),
             h11_max_incomplete_event_size=limits.head_bytes,
             timeout_keep_alive=math.ceil(limits.wait_seconds),
-            timeout_graceful_shutdown=math.ceil(limits.stop_seconds),
+            timeout_graceful_shutdown=math.ceil(limits.stop_seconds) + _LAST,
             backlog=_ACCEPTED,
             ws="none",
             proxy_headers=False,  # nothing here believes what a request says of its sender
