@@ -21,7 +21,7 @@ from qwen2vl_rs.serve.limits import Limits
 from qwen2vl_rs.serve.pace import Pace
 from qwen2vl_rs.serve.refusal import Refusal
 from qwen2vl_rs.serve.turns import Turns
-from serving import Held, ask, chat, data_url, memory_of, metric, serving, until
+from serving import Held, ask, chat, children_of, data_url, memory_of, metric, serving, until
 from test_serve_connections import answer_of, connect, is_open, is_well
 from test_serve_limits import png
 
@@ -65,8 +65,7 @@ def preview(server, image):
 
 def decoders():
     """The processes of this one that decode."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    found = [int(pid) for one in tasks for pid in one.read_text().split()]
+    found = children_of(os.getpid())
     return [p for p in found if "serve.decoding" in Path(f"/proc/{p}/cmdline").read_text()]
 
 
@@ -367,6 +366,28 @@ def test_a_request_of_many_tokens_is_answered_in_parts_and_others_between(
     assert told.index("Who comes between?") < len(told) - 1
     assert found == [one.text for one in whole]
     assert len(passes) > 2
+
+
+def test_a_full_queue_makes_room_for_other_addresses(engine, image):
+    body = post("/v1/chat/completions", json.dumps(chat(image, "What?")).encode())
+    with (
+        serving(engine, limits=PATIENT, waiting=4) as server,
+        engine.shut(),
+        contextlib.ExitStack() as stack,
+    ):
+        many = [stack.enter_context(connect(server, "127.0.0.9", body))]
+        assert engine.entered.wait(20)
+        for n in range(1, 5):
+            many.append(stack.enter_context(connect(server, "127.0.0.9", body)))
+            until(lambda n=n: metric(server, "waiting") == n)
+        others = [stack.enter_context(connect(server, "127.0.0.2", body)) for _ in range(2)]
+        assert answer_of(many[-1]).startswith(b"HTTP/1.1 429")
+        assert answer_of(many[-2]).startswith(b"HTTP/1.1 429")
+        with connect(server, "127.0.0.2", body) as third:  # no more than the many have
+            assert answer_of(third).startswith(b"HTTP/1.1 429")
+        engine.gate.set()
+        for one in (*many[:3], *others):
+            assert answer_of(one).startswith(b"HTTP/1.1 200")
 
 
 def test_between_parts_it_is_seen_who_has_left(server, engine, image):

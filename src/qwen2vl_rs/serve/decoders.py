@@ -225,10 +225,13 @@ class Decoders:
                 if unpacked <= self._limits.small_bytes:
                     return await self._run(do)
             async with self._large.of(peer):
-                return await self._run(do)
+                return await self._run(do, last=True)
 
-    async def _run(self, work: Callable[[_Process], T]) -> T:
-        """Work with a process, in a thread; who gives up waits until it is over."""
+    async def _run(self, work: Callable[[_Process], T], *, last: bool = False) -> T:
+        """Work with a process, in a thread; who gives up waits until it is over.
+
+        With ``last`` the process ends then: not all memory of a large image is given back.
+        """
         while self._idle and not self._idle[-1].alive:
             self._idle.pop().close()
         process = self._idle.pop() if self._idle else _Process(self._limits)
@@ -245,4 +248,7 @@ class Decoders:
             process.spare()
             if done.done():
                 self._busy.discard(process)
-                self._idle.append(process)
+                if last:
+                    process.close()
+                else:
+                    self._idle.append(process)

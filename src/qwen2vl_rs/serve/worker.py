@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -119,12 +119,7 @@ class Worker:
         with self._ready:
             if self._closed:
                 raise Refusal(503, "stopping", "the server is stopping", retry_after=10)
-            if len(self._queue) + len(jobs) > self._most:
-                wait = min(60, max(1, round(self._pace * len(self._queue))))
-                raise Refusal(
-                    429, "queue_full", f"{len(self._queue)} requests are waiting already",
-                    hint=f"try again in {wait} s", retry_after=wait,
-                )  # fmt: skip
+            self._make_room(jobs)
             turn = self._turn_of(jobs[0].peer)
             for job in jobs:
                 job.turn = turn
@@ -142,6 +137,23 @@ class Worker:
                     job.answers.cancel()
                     self._metrics.withdrawn.inc()
             self._metrics.waiting.set(len(self._queue))
+
+    def _make_room(self, jobs: Sequence[Job]) -> None:
+        """Make room for jobs of an address, at the cost of one that has more of them."""
+        wait = min(60, max(1, round(self._pace * len(self._queue))))
+        full = Refusal(
+            429, "queue_full", f"{len(self._queue)} requests are waiting already",
+            hint=f"try again in {wait} s", retry_after=wait,
+        )  # fmt: skip
+        while (over := len(self._queue) + len(jobs) - self._most) > 0:
+            held = Counter(job.peer for job in self._queue)
+            peer, most = held.most_common(1)[0] if held else ("", 0)
+            newest = [job for job in reversed(self._queue) if job.peer == peer and not job.said]
+            if most - over < held[jobs[0].peer] + len(jobs) or not newest:
+                raise full
+            self._queue.remove(newest[0])
+            if not newest[0].answers.cancelled():
+                newest[0].answers.set_exception(full)
 
     def _turn_of(self, peer: str) -> int:
         """When something of an address is answered: not before what others sent since its last."""
