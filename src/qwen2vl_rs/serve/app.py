@@ -227,9 +227,9 @@ class Service:
         self._worker.submit(jobs)
         try:
             return await self._while_there(request, _all_of(jobs))
-        finally:
-            if not all(job.answers.done() for job in jobs):
-                self._worker.withdraw(jobs)
+        except BaseException:
+            self._worker.withdraw(jobs)
+            raise
 
     async def _while_there(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
         """Work for a client as long as it is there.

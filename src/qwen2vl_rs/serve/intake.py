@@ -58,13 +58,7 @@ def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
     Raises:
         Refusal: it is none, too deep, made of too many parts, or has too much text beside images.
     """
-    text, images = _lifted(body, limits.json_parts)
-    if len(text) > limits.json_text_bytes:
-        raise Refusal(
-            400, "json_too_large",
-            f"the JSON has more than {limits.json_text_bytes // MIB} MiB beside its images",
-            hint="an image is a data: URL in base64 without line breaks",
-        )  # fmt: skip
+    text, images = _lifted(body, limits)
     if sum(map(text.count, (b"[", b"{", b","))) > limits.json_parts:
         raise Refusal(400, "json_too_complex", "the JSON has too many parts")
     try:
@@ -79,12 +73,13 @@ def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
     return value
 
 
-def _lifted(body: bytes | bytearray, most: int) -> tuple[bytes, dict[str, bytes]]:
+def _lifted(body: bytes | bytearray, limits: Limits) -> tuple[bytes, dict[str, bytes]]:
     """A JSON text without its long data: URLs, and these by what stands in their place."""
+    beside = len(body)
     images: dict[str, bytes] = {}
     pieces: list[bytes] = []
     done = at = 0
-    for _ in range(most):
+    for _ in range(limits.json_parts):
         start = body.find(b'"data:', at)
         end = body.find(b'"', start + 6)
         if min(start, end) < 0:
@@ -101,6 +96,13 @@ def _lifted(body: bytes | bytearray, most: int) -> tuple[bytes, dict[str, bytes]
         images[name] = url
         pieces += [bytes(body[done : start + 1]), name.encode()]
         done = at = end
+        beside -= len(url)
+    if beside > limits.json_text_bytes:
+        raise Refusal(
+            400, "json_too_large",
+            f"the JSON has more than {limits.json_text_bytes // MIB} MiB beside its images",
+            hint="an image is a data: URL in base64 without line breaks",
+        )  # fmt: skip
     return b"".join([*pieces, bytes(body[done:])]), images
 
 
