@@ -87,6 +87,12 @@ def memory_of(process, field="VmRSS"):
     return int(status.partition(f"{field}:")[2].split()[0]) / 1024
 
 
+def children_of(process):
+    """The processes that one has started and that still run."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(pid) for one in tasks for pid in one.read_text().split()]
+
+
 def metric(server, name, **labels):
     """One figure of a server."""
     inner = ",".join(f'{k}="{v}"' for k, v in labels.items())

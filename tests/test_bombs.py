@@ -130,6 +130,64 @@ def test_a_huge_tile_in_another_directory(tmp_path):
     refuse(tmp_path / "c.tif", bytes(both))
 
 
+def put(content, tag, kind, values):
+    """A little-endian TIFF with other values for one of its tags, which it has or gets."""
+    letter = {2: "s", 3: "H", 4: "I", 16: "Q", 7: "s"}[kind]
+    (first,) = struct.unpack_from("<I", content, 4)
+    (number,) = struct.unpack_from("<H", content, first)
+    entries = {}
+    for n in range(number):
+        entry = content[first + 2 + 12 * n : first + 14 + 12 * n]
+        entries[struct.unpack_from("<H", entry)[0]] = entry
+    body = content + bytes(len(content) % 2)
+    packed = values if letter == "s" else struct.pack(f"<{len(values)}{letter}", *values)
+    entries[tag] = struct.pack("<HHII", tag, kind, len(values), len(body))
+    if len(packed) <= 4:
+        entries[tag] = struct.pack("<HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
+    body += packed + bytes(len(packed) % 2)
+    head = body[:4] + struct.pack("<I", len(body)) + body[8:]
+    return head + struct.pack("<H", len(entries)) + b"".join(
+        entries[one] for one in sorted(entries)) + bytes(4)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [3, 4])
+def test_tiles_that_are_the_same_bytes(tmp_path, kind):
+    sound = tiff(tmp_path / "a.tif", size=4096, tile=16)
+    junk = sound + bytes(65_000)
+    shared = put(put(junk, 324, 4, [len(sound)] * 65_536), 325, kind, [65_000] * 65_536)
+    refuse(tmp_path / "b.tif", shared)
+
+
+@pytest.mark.parametrize(("tag", "kind"), [(42112, 2), (42112, 7), (270, 2), (65_000, 2)])
+def test_texts_in_a_tiff_are_bounded(tmp_path, tag, kind):
+    text = b"<GDALMetadata>" + b"<a/>" * 400_000
+    sound = tiff(tmp_path / "a.tif")
+    path = tmp_path / "b.tif"
+    path.write_bytes(put(sound, tag, kind, text))
+    with pytest.raises(ImageError, match="too large") as caught:
+        image_size(path)
+    assert "PROFILE=BASELINE" in caught.value.hint
+    path.write_bytes(put(sound, tag, kind, b"<GDALMetadata></GDALMetadata>\0"))
+    assert image_size(path) == (64, 64)
+
+
+def test_some_tiles_may_be_stored_once(tmp_path):
+    sound = tiff(tmp_path / "a.tif", size=1024, tile=64, compress="none")
+    at = len(sound)
+    shared = put(put(sound + bytes(4096), 324, 4, [at] * 256), 325, 4, [4096] * 256)
+    (tmp_path / "b.tif").write_bytes(shared)
+    assert read_rgb(tmp_path / "b.tif", ImageRule()).shape == (1024, 1024, 3)
+
+
+def test_lengths_of_strips_in_a_large_file_may_be_short_numbers(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (3, 400, 300), dtype=np.uint8)
+    content = tiff(tmp_path / "a.tif", size=400, tile=400, compress="none", count=3)
+    at = len(content)
+    content = put(put(content + values.tobytes(), 324, 4, [at] * 3), 325, 3, [40_000] * 3)
+    (tmp_path / "b.tif").write_bytes(content)
+    assert image_size(tmp_path / "b.tif") == (400, 400)
+
+
 @pytest.mark.parametrize(
     ("driver", "options"),
     [

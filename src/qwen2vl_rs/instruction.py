@@ -7,6 +7,7 @@ from functools import lru_cache
 
 _LONGEST = 20_000  # characters in which an instruction is looked for: more is no question
 _STOPS = ".!:。！："
+_BLANKS = re.compile(r"\s*")
 
 
 def bare_question(question: str, instruction: str) -> str:
@@ -26,21 +27,33 @@ def bare_question(question: str, instruction: str) -> str:
     if not instruction.strip() or len(question) > _LONGEST:
         return question
     before, behind = _instruction_at_ends(instruction)
-    while (rest := behind.sub("", before.sub("", question)).strip()) != question:
-        question = rest
-    return question
+    turned = question[::-1]  # a match at the end is one at the start of this
+    size = len(question)
+    start, end, was = 0, size, -1
+    while end - start != was:  # each round reads what it takes off, and no more
+        was = end - start
+        if found := before.match(question, start, end):
+            start = found.end()
+        if found := behind.match(turned, size - end, size - start):
+            end = size - found.end()
+        if found := _BLANKS.match(question, start, end):
+            start = found.end()
+        if found := _BLANKS.match(turned, size - end, size - start):
+            end = size - found.end()
+    return question[start:end]
 
 
 @lru_cache(16)
 def _instruction_at_ends(instruction: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Patterns of the instruction at the start of a question, and of one read from its end."""
     words = instruction.strip()
     bare = words.rstrip(_STOPS) or words
     text = r"\s+".join(map(re.escape, bare.split()))
+    turned = r"\s+".join(re.escape(word[::-1]) for word in reversed(bare.split()))
     # no part of a longer word; Chinese writes none apart
     start, end = (r"\b" if c.isascii() and c.isalnum() else "" for c in (bare[0], bare[-1]))
-    text = start + text + end
     stop = f"[{re.escape(_STOPS)}]"
     return (
-        re.compile(rf"\A{text}(?:{stop}|(?=\s|\Z))", re.IGNORECASE),
-        re.compile(rf"{text}{stop}?\s*\Z", re.IGNORECASE),
+        re.compile(rf"{start}{text}{end}(?:{stop}|(?=\s|\Z))", re.IGNORECASE),
+        re.compile(rf"\s*{stop}?{turned}{start}", re.IGNORECASE),
     )

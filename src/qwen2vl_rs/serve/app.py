@@ -8,9 +8,9 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import FastAPI, Request
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -18,8 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from ..config import ImageRule
-from . import chat, intake, openapi, pictures
+from . import chat, intake, openapi
+from .bodies import Bodies
+from .decoders import Decoders, key_of
 from .limits import Limits
 from .metrics import Metrics
 from .refusal import Refusal
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from ..model.images import Pixels
     from ..model.session import Reply
 
+T = TypeVar("T")
 _PAGE = Path(__file__).with_name("page.html")
-_DECODING = 2  # images decoded at the same time: each may take much memory
 BASE = "base"  # the base model's name beside a fine-tuned one
 
 
@@ -57,9 +58,10 @@ class Service:
         session = worker.session
         self._name = name if name != BASE or not session.tuned else "fine-tuned"
         self._models = (self._name, BASE) if session.tuned else (self._name,)
-        self._rule: ImageRule = session.view.image
-        self._bodies = intake.Bodies(limits)
-        self._decoders = asyncio.Semaphore(_DECODING)
+        self._bodies = Bodies(limits)
+        self._decoders = Decoders(session.view.image, limits)
+        self._under_way: set[asyncio.Future[None]] = set()
+        metrics.images.set_function(self._decoders.waiting)
         self._started = int(time.time())
         self._html = _PAGE.read_text(encoding="utf-8")
         self._policy = _policy(self._html)
@@ -134,8 +136,11 @@ class Service:
             tuned = self._tuned(wanted.model)
             if wanted.image is None:
                 return _sent(wanted, chat.purpose(wanted.model))
-            key, pixels = await self._see(wanted.image, None)
-            job = Job(key, pixels, [wanted.question], tuned, closed=False, most=wanted.max_tokens)
+            key, pixels = await self._see(request, wanted.image, None)
+            job = Job(
+                key, pixels, [wanted.question], tuned, closed=False, most=wanted.max_tokens,
+                peer=_peer(request),
+            )  # fmt: skip
             ((said,),) = await self._answers(request, [job])
         reply = chat.Reply(
             model=wanted.model,
@@ -153,19 +158,20 @@ class Service:
         """What the model would see of an image: its size, and a picture that browsers show."""
         async with self._bodies.of(request) as body:
             image, _ = await intake.form(body, request.headers, self._limits)
-            async with self._decoders:
-                rgb = await asyncio.to_thread(pictures.read, image, None, self._rule, self._limits)
-                shown = await asyncio.to_thread(pictures.preview, rgb)
-        height, width = rgb.shape[:2]
-        return JSONResponse({"width": width, "height": height, "preview": shown})
+            shown = await self._while_there(request, self._decoders.preview(image, _peer(request)))
+        height, width = shown["shape"][:2]
+        return JSONResponse({"width": width, "height": height, "preview": shown["preview"]})
 
     async def ask(self, request: Request) -> Response:
         """Many questions about an image, answered by all models."""
         async with self._bodies.of(request) as body:
             asked = await intake.asked(body, request.headers, self._limits)
-            key, pixels = await self._see(asked.image, asked.box)
+            key, pixels = await self._see(request, asked.image, asked.box)
             sides = [(m, self._tuned(m)) for m in self._models]
-            jobs = [Job(key, pixels, asked.questions, tuned, closed=True) for _, tuned in sides]
+            jobs = [
+                Job(key, pixels, asked.questions, tuned, closed=True, peer=_peer(request))
+                for _, tuned in sides
+            ]
             found = await self._answers(request, jobs)
         answers = [
             {
@@ -199,18 +205,17 @@ class Service:
             )  # fmt: skip
         return self._worker.session.tuned and name != BASE
 
-    async def _see(self, image: intake.Upload, box: intake.Box | None) -> tuple[str, Pixels]:
+    async def _see(
+        self, request: Request, image: intake.Upload, box: intake.Box | None
+    ) -> tuple[str, Pixels]:
         """An image for the model, decoded only where it is not known already."""
-        key = await asyncio.to_thread(pictures.key_of, image, box)
+        key = await asyncio.to_thread(key_of, image, box)
         known = self._worker.cached(key)
         if known is not None:
             return key, known
-
-        def read() -> Pixels:
-            return self._worker.session.cut(pictures.read(image, box, self._rule, self._limits))
-
-        async with self._decoders:
-            return key, await asyncio.to_thread(read)
+        cut = self._worker.session.cut
+        decoded = self._decoders.read(image, box, _peer(request), cut)
+        return key, await self._while_there(request, decoded)
 
     async def _answers(self, request: Request, jobs: Sequence[Job]) -> list[list[Reply]]:
         """Put jobs into the queue and wait for them; a client that leaves takes its jobs back.
@@ -220,21 +225,48 @@ class Service:
             _Left: nobody waits any more.
         """
         self._worker.submit(jobs)
-        done = asyncio.gather(*(asyncio.wrap_future(job.answers) for job in jobs))
-        left = asyncio.ensure_future(_left(request))
-        first: set[asyncio.Future[Any]] = {done, left}
+        try:
+            return await self._while_there(request, _all_of(jobs))
+        except BaseException:
+            self._worker.withdraw(jobs)
+            raise
+
+    async def _while_there(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+        """Work for a client as long as it is there.
+
+        Raises:
+            _Left: it has closed the connection; the work was cancelled.
+            Refusal: the server has stopped before it was done.
+        """
+        doing, left = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+        over = asyncio.get_running_loop().create_future()
+        self._under_way.add(over)
+        first: set[asyncio.Future[Any]] = {doing, left, over}
         try:
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-            if not done.done():
-                raise _Left
-            return done.result()
+            if doing.done():
+                return doing.result()
+            if over.done():
+                raise Refusal(503, "stopping", "the server is stopping", retry_after=10)
+            raise _Left
         finally:
+            self._under_way.discard(over)
             left.cancel()
-            if not done.done():
-                self._worker.withdraw(jobs)
-                done.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await done
+            if not doing.done():
+                doing.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Refusal):
+                    await doing
+
+    def stop_reading(self) -> None:
+        """Take nothing more; called in the loop, as is `close`."""
+        self._bodies.stop()
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        for over in self._under_way:
+            if not over.done():
+                over.set_result(None)
+        self._decoders.close()
 
 
 def make_app(service: Service) -> FastAPI:
@@ -249,7 +281,7 @@ def make_app(service: Service) -> FastAPI:
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        what = f"{request.method} {request.url.path[:80]}: {error.detail}"
+        what = f"{request.method[:20]} {request.url.path[:80]}: {error.detail}"
         refusal = Refusal(error.status_code, "not_found", what)
         return JSONResponse(refusal.body(), error.status_code, error.headers)
 
@@ -275,6 +307,15 @@ def _sent(wanted: chat.Chat, reply: chat.Reply) -> Response:
             reply.events(wanted.usage), headers=reply.headers, media_type="text/event-stream"
         )
     return JSONResponse(reply.completion(), headers=reply.headers)
+
+
+async def _all_of(jobs: Sequence[Job]) -> list[list[Reply]]:
+    return await asyncio.gather(*(asyncio.wrap_future(job.answers) for job in jobs))
+
+
+def _peer(request: Request) -> str:
+    """The address that asks."""
+    return request.client.host if request.client else ""
 
 
 async def _left(request: Request) -> None:

@@ -69,7 +69,7 @@ def parse(
         default: tuple[Any, ...] = (None, False, [], {}, "auto", "none", {"type": "text"}, ["text"])
         if value.get(name) not in default:
             raise Refusal(400, "unsupported_parameter", f"{name} is not supported", param=name)
-    if value.get("n") not in (None, 1):
+    if value.get("n") is not None and whole_number(value["n"]) != 1:
         raise Refusal(
             400, "unsupported_parameter", "one answer a request: n has to be 1", param="n"
         )

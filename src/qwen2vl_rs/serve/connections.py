@@ -13,6 +13,7 @@ Bodies are paced where they are read (`intake`); what comes too slowly goes firs
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import Counter
 from typing import Any
@@ -21,6 +22,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .limits import Limits
+from .pace import Pace
 
 # what a connection does, the least first: this is the order in which they go
 _HEAD, _SENDS_ON, _TAKES_NOTHING, _WAITS, _SLOW, _WORKS = range(6)
@@ -61,9 +63,12 @@ class Connections:
         spare = [one for one in self._open if doing[one] != _WORKS]
         if not spare and held[peer] < most:  # what came last has waited least
             spare = [one for one in reversed(self._open) if held[one.peer] > most]
+            spare = spare[:1]
         if not spare:
             return False
-        victim = min(spare, key=rank)  # of equals the first
+        least = min(map(rank, spare))
+        # Of equals any: in a flood of new ones each stays for a while, whoever is the oldest.
+        victim = random.choice([one for one in spare if rank(one) == least])
         self.leave(victim)
         victim.transport.abort()
         return True
@@ -80,7 +85,7 @@ class Connection(H11Protocol):
         self._limits = self.everybody.limits
         self._state = _WORKS
         self._deadline: asyncio.TimerHandle | None = None
-        self._body_since, self._body_bytes = 0.0, 0
+        self._pace = self._new_pace()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
@@ -103,8 +108,8 @@ class Connection(H11Protocol):
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
-            self._body_since, self._body_bytes = time.monotonic(), 0
-        self._body_bytes += len(data)
+            self._pace = self._new_pace()
+        self._pace.add(len(data), time.monotonic())
         self._watch()
 
     def on_response_complete(self) -> None:
@@ -133,8 +138,11 @@ class Connection(H11Protocol):
             return _HEAD if begun else _WAITS
         if not self.cycle.more_body:
             return _WORKS
-        taken = time.monotonic() - self._body_since
-        return _SLOW if self._body_bytes < taken * self._limits.body_rate else _WORKS
+        slow = self._pace.rate(time.monotonic()) < self._limits.body_rate
+        return _SLOW if slow else _WORKS
+
+    def _new_pace(self) -> Pace:
+        return Pace(time.monotonic(), self._limits.body_seconds, self._limits.body_rate)
 
     def _watch(self) -> None:
         """Set the deadline of what it does, where that is something else than before."""

@@ -7,7 +7,7 @@ question, so that nothing else can be used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ _DEFAULTS = {
 
 
 _LONGEST = 1000  # characters of a system message that may say nothing
+_LONGEST_QUESTION = 20_000  # characters of one, its instruction and blanks among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,18 @@ class _Turn:
     texts: list[str] = field(default_factory=list)
     images: list[list[object]] = field(default_factory=list)
 
+    def question(self, instruction: str) -> str:
+        """What is asked, without the instruction; of what is too long for a question the start."""
+        texts: list[str] = []
+        size = 0
+        for text in self.texts:
+            if text and not text.isspace():
+                texts.append(text)
+                size += len(text)
+            if size > _LONGEST_QUESTION:
+                break  # long enough to be refused
+        return bare_question("\n".join(texts), instruction)
+
 
 def read_conversation(messages: object, instruction: str) -> Asked:
     """Find question and image.
@@ -89,26 +102,26 @@ def read_conversation(messages: object, instruction: str) -> Asked:
             turns[-1].texts += texts
             turns[-1].images.append(images)
         elif role in _SYSTEM:
-            unused |= not _is_silent("\n".join(texts), instruction)
+            unused |= not _is_silent(texts, instruction)
             continue  # wherever it stands, it interrupts nobody
         else:
             said += texts
         speaks = role
     if speaks != "user":
         raise _wrong("the last message has to be of the user")
-    questions = [bare_question("\n".join(turn.texts), instruction) for turn in turns]
-    last = next((n for n in reversed(range(len(turns))) if questions[n]), len(turns) - 1)
+    newest_first = ((turn.question(instruction), n) for n, turn in reversed([*enumerate(turns)]))
+    question, last = next((found for found in newest_first if found[0]), ("", len(turns) - 1))
     images = next((found for t in reversed(turns) for found in reversed(t.images) if found), [])
     if len(images) > 1:
         raise Refusal(
             400, "no_image", f"{len(images)} images in the message, one is needed",
             param="messages",
         )  # fmt: skip
-    earlier = [*questions[:last], *said]
+    unused = unused or any(text and not text.isspace() for text in said)
     return Asked(
         images=images,
-        question=questions[last],
-        unused=unused or any(text.strip() for text in earlier),
+        question=question,
+        unused=unused or any(turn.question(instruction) for turn in turns[:last]),
         told_before=any(ALONE in text for text in said),
     )
 
@@ -145,11 +158,11 @@ def _parts(content: object, *, of_user: bool) -> tuple[list[str], list[object]]:
     return texts, images
 
 
-def _is_silent(text: str, instruction: str) -> bool:
+def _is_silent(texts: Sequence[str], instruction: str) -> bool:
     """Whether a system message says nothing that is not said anyway."""
-    if len(text) > len(instruction) + _LONGEST:
-        return not text.strip()
-    plain = " ".join(bare_question(text, instruction).lower().split())
+    if sum(map(len, texts)) > len(instruction) + _LONGEST:
+        return all(not text or text.isspace() for text in texts)
+    plain = " ".join(bare_question("\n".join(texts), instruction).lower().split())
     return not plain or plain.rstrip(".!。！") in _DEFAULTS
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import time
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -59,6 +59,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _by_path(scope)
         path = scope["path"]
         route = path if path in self._routes else "other"
         start, status = time.monotonic(), "499"  # no answer: the client has left
@@ -73,6 +74,7 @@ class Guard:
         try:
             try:
                 self._check_size(scope)
+                _check_framing(scope)
                 self._check(scope["method"], path, Headers(scope=scope))
             except Refusal as refusal:
                 answer = JSONResponse(refusal.body(), refusal.status, refusal.headers)
@@ -95,9 +97,8 @@ class Guard:
                 403, "wrong_host", "this server answers on this machine only",
                 hint=f"open it as http://{self._host}, or start it with --host and a token",
             )  # fmt: skip
-        origin = headers.get("origin")
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        if origin is not None and _netloc(origin) != host.lower():
+        if any(_netloc(origin) != host.lower() for origin in headers.getlist("origin")):
             foreign = True
         if foreign and (method not in ("GET", "HEAD") or path not in OPEN):
             raise Refusal(403, "wrong_origin", "a page of another site may not ask here")
@@ -109,6 +110,36 @@ class Guard:
                     401, "invalid_api_key", "a token is needed, and this is not it",
                     hint="send it as Authorization: Bearer TOKEN",
                 )  # fmt: skip
+
+
+def _by_path(scope: Scope) -> Scope:
+    """A request whose target is a whole URL (RFC 9112, 3.2.2), as one for its path at its host."""
+    target: bytes = scope["raw_path"]
+    scheme, mark, rest = target.partition(b"://")
+    if not mark or scheme.lower() not in (b"http", b"https"):
+        return scope
+    host, slash, path = rest.partition(b"/")
+    headers = [(k, v) for k, v in scope["headers"] if k != b"host"]
+    raw = slash + path or b"/"
+    return {**scope, "raw_path": raw, "path": unquote(raw.decode("latin-1")),
+            "headers": [*headers, (b"host", host)]}  # fmt: skip
+
+
+def _check_framing(scope: Scope) -> None:
+    """Refuse a request of which others on its way may see another end than we do.
+
+    RFC 9112, 6.1: of two lengths the one may have been meant, the other taken, and what is behind
+    would be another request. Such a connection is not used again.
+    """
+    names = [name for name, _ in scope["headers"]]
+    coded = b"transfer-encoding" in names
+    if coded and (b"content-length" in names or scope["http_version"] != "1.1"):
+        raise Refusal(
+            400, "ambiguous_length", "a body has Content-Length or Transfer-Encoding, not both",
+            closes=True,
+        )  # fmt: skip
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise Refusal(505, "http_version", "this is an HTTP/1.1 server", closes=True)
 
 
 def is_loopback(address: str) -> bool:

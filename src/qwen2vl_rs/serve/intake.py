@@ -1,4 +1,4 @@
-"""From a request to checked values: its body within limits, JSON, forms, data: URLs.
+"""From a body to checked values: JSON, forms, data: URLs.
 
 Nothing here opens a path or a URL that stands in a request.
 """
@@ -6,22 +6,19 @@ Nothing here opens a path or a URL that stands in a request.
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
-import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import Request
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from .limits import MIB, Limits
 from .refusal import Refusal
 
-_DRAINED = 4  # times the largest body is read before the connection is cut
+_LONG = 2**12  # bytes of a data: URL that is looked at by itself
 _PIECE = 2**16  # bytes of a form taken apart at once
 Box = tuple[int, int, int, int]
 
@@ -52,84 +49,72 @@ class Asked:
     box: Box | None
 
 
-class Bodies:
-    """Reads bodies of requests, as long as all that are held at once stay within the limits."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._held = 0
-
-    @contextlib.asynccontextmanager
-    async def of(self, request: Request) -> AsyncIterator[bytes]:
-        """The whole body of a request, counted as held while the context lasts.
-
-        Raises:
-            Refusal: it is too large (413), too slow (408), or too much is held already (429).
-        """
-        mine = 0
-        body = bytearray()
-        try:
-            async for chunk in _paced(request, self._limits):
-                mine += len(chunk)
-                if mine > _DRAINED * self._limits.body_bytes:
-                    break
-                if mine > self._limits.body_bytes:  # read on: who still sends does not listen
-                    self._held -= len(body)
-                    body.clear()
-                    continue
-                body += chunk
-                self._held += len(chunk)
-                if self._held > self._limits.in_flight_bytes:
-                    raise Refusal(429, "busy", "too many uploads at once", retry_after=5)
-            if mine > self._limits.body_bytes:
-                raise self._too_large()
-            yield bytes(body)
-        finally:
-            self._held -= len(body)
-
-    def _too_large(self) -> Refusal:
-        return Refusal(
-            413, "image_too_large",
-            f"the request is too large: an image may have {self._limits.image_bytes // MIB} MiB",
-            hint="send a smaller piece of the scene",
-        )  # fmt: skip
-
-
-async def _paced(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """The chunks of a body, as long as they come fast enough."""
-    stream, clock = request.stream(), asyncio.get_running_loop().time
-    start, seen = clock(), 0
-    try:
-        while True:
-            # when what has come so far is no longer enough
-            end = start + max(limits.body_seconds, seen / limits.body_rate)
-            async with asyncio.timeout(min(limits.idle_seconds, end - clock())):
-                chunk = await anext(stream, None)
-            if chunk is None:
-                return
-            seen += len(chunk)
-            yield chunk
-    except TimeoutError as error:
-        raise Refusal(408, "too_slow", "the body of the request came too slowly") from error
-
-
-def parse_json(body: bytes, limits: Limits) -> dict[str, Any]:
+def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
     """A JSON object.
 
+    Text takes up to four times its bytes in memory, and is copied more than once: only images, as
+    data: URLs in base64, may be long.
+
     Raises:
-        Refusal: it is none, too deep, or made of too many parts.
+        Refusal: it is none, too deep, made of too many parts, or has too much text beside images.
     """
-    if sum(map(body.count, (b"[", b"{", b","))) > limits.json_parts:
+    text, images = _lifted(body, limits)
+    if sum(map(text.count, (b"[", b"{", b","))) > limits.json_parts:
         raise Refusal(400, "json_too_complex", "the JSON has too many parts")
     try:
-        value = json.loads(body)
+        value = json.loads(text)
     except RecursionError as error:
         raise Refusal(400, "json_too_deep", "the JSON is nested too deeply") from error
     except ValueError as error:  # also UnicodeDecodeError, and numbers of thousands of digits
         raise Refusal(400, "invalid_json", f"the body is no JSON: {error}"[:200]) from error
     if not isinstance(value, dict):
         raise Refusal(400, "invalid_json", "the body has to be a JSON object")
+    _put_back(value, images)
     return value
+
+
+def _lifted(body: bytes | bytearray, limits: Limits) -> tuple[bytes, dict[str, bytes]]:
+    """A JSON text without its long data: URLs, and these by what stands in their place."""
+    beside = len(body)
+    images: dict[str, bytes] = {}
+    pieces: list[bytes] = []
+    done = at = 0
+    for _ in range(limits.json_parts):
+        start = body.find(b'"data:', at)
+        end = body.find(b'"', start + 6)
+        if min(start, end) < 0:
+            break
+        at = start + 6
+        if end - start < _LONG:
+            continue
+        url = bytes(body[start + 1 : end])
+        if b"\\" in url:
+            url = url.replace(b"\\/", b"/")  # as PHP writes it
+        if b"\\" in url or not url.isascii():
+            continue
+        name = f"data:#{len(images)}"
+        images[name] = url
+        pieces += [bytes(body[done : start + 1]), name.encode()]
+        done = at = end
+        beside -= len(url)
+    if beside > limits.json_text_bytes:
+        raise Refusal(
+            400, "json_too_large",
+            f"the JSON has more than {limits.json_text_bytes // MIB} MiB beside its images",
+            hint="an image is a data: URL in base64 without line breaks",
+        )  # fmt: skip
+    return b"".join([*pieces, bytes(body[done:])]), images
+
+
+def _put_back(value: dict[str, Any], images: dict[str, bytes]) -> None:
+    ahead: list[Any] = [value]
+    while ahead and images:
+        node = ahead.pop()
+        for key, one in list(node.items() if isinstance(node, dict) else enumerate(node)):
+            if isinstance(one, str):
+                node[key] = images[one].decode("ascii") if one in images else one
+            elif isinstance(one, dict | list):
+                ahead.append(one)
 
 
 def data_url(url: object, limits: Limits, param: str) -> Upload:
@@ -143,16 +128,17 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
             400, "image_url_not_supported", "an image has to be a data: URL", param=param,
             hint="URLs and paths are not opened; send data:image/png;base64,…",
         )  # fmt: skip
-    head, comma, text = url.partition(",")
-    if not comma or not head.lower().endswith(";base64"):
+    comma = url.find(",", 0, _LONG)
+    if comma < 0 or not url[:comma].lower().endswith(";base64"):
         raise Refusal(400, "invalid_image", "the data: URL is not in base64", param=param)
+    text = url[comma + 1 :]
     if len(text) * 3 // 4 > limits.image_bytes + 2:
         raise Refusal(
             413, "image_too_large",
             f"the image has more than {limits.image_bytes // MIB} MiB", param=param,
         )  # fmt: skip
     try:
-        return Upload("the image", base64.b64decode(text, validate=True))
+        return Upload("the image", binascii.a2b_base64(text, strict_mode=True))
     except (binascii.Error, ValueError) as error:
         raise Refusal(400, "invalid_image", f"broken base64: {error}", param=param) from error
 
@@ -194,7 +180,14 @@ def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ..
             400, "too_many_questions",
             f"{len(values):,} questions, at most {limits.questions}", param="questions",
         )  # fmt: skip
-    return tuple(checked_question(v, limits, "questions") for v in values)
+    questions = tuple(checked_question(v, limits, "questions") for v in values)
+    if sum(len(question.encode()) for question in questions) > limits.questions_bytes:
+        raise Refusal(
+            400, "questions_too_long",
+            f"the questions have more than {limits.questions_bytes // 2**10} KiB together",
+            hint="ask them in several requests", param="questions",
+        )  # fmt: skip
+    return questions
 
 
 def whole_number(value: object) -> int | None:
@@ -219,7 +212,7 @@ def checked_box(values: object) -> Box | None:
     raise Refusal(400, "invalid_box", "a box is [left, top, right, bottom] in pixels", param="box")
 
 
-async def asked(body: bytes, headers: Headers, limits: Limits) -> Asked:
+async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> Asked:
     """The request of the page: JSON, or a form with a file.
 
     Raises:
@@ -243,7 +236,7 @@ async def asked(body: bytes, headers: Headers, limits: Limits) -> Asked:
 
 
 async def form(
-    body: bytes, headers: Headers, limits: Limits
+    body: bytes | bytearray, headers: Headers, limits: Limits
 ) -> tuple[Upload, dict[str, list[str]]]:
     """The file ``image`` of a form, and its text fields.
 
@@ -255,11 +248,11 @@ async def form(
 
 
 async def _form(
-    body: bytes, headers: Headers, limits: Limits
+    body: bytes | bytearray, headers: Headers, limits: Limits
 ) -> tuple[Upload, dict[str, list[str]]]:
     async def pieces() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), _PIECE):
-            yield body[start : start + _PIECE]
+            yield bytes(body[start : start + _PIECE])
 
     if not body[:8].lstrip(b"\r\n").startswith(b"--"):
         raise Refusal(400, "invalid_form", "the form does not begin with its boundary")

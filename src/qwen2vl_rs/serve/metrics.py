@@ -33,6 +33,9 @@ class Metrics:
         self.cache_hits = counter("image_cache_hits", "Images found encoded.")
         self.withdrawn = counter("withdrawn", "Jobs whose client left while they waited.")
         self.waiting = Gauge("waiting", "Jobs in the queue.", namespace=_SPACE, registry=registry)
+        self.images = Gauge(
+            "images_waiting", "Images that wait to be decoded.", namespace=_SPACE, registry=registry
+        )
         self.seconds = Histogram(
             "request_seconds",
             "Seconds from a request's head to the end of its answer.",

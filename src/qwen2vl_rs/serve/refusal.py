@@ -15,6 +15,7 @@ class Refusal(Exception):
         hint: what to do about it.
         param: the field that is wrong.
         retry_after: seconds after which to try again.
+        closes: whether no more is read from the connection.
     """
 
     def __init__(
@@ -26,10 +27,12 @@ class Refusal(Exception):
         hint: str | None = None,
         param: str | None = None,
         retry_after: int | None = None,
+        closes: bool = False,
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.hint, self.param, self.retry_after = hint, param, retry_after
+        self.closes = closes or status in (408, 413, 431)  # the rest of the body is not read
 
     @property
     def headers(self) -> dict[str, str]:
@@ -39,7 +42,7 @@ class Refusal(Exception):
             found["Retry-After"] = str(self.retry_after)
         if self.status == 401:
             found["WWW-Authenticate"] = "Bearer"
-        if self.status in (408, 413, 431):  # the rest of the body is not read
+        if self.closes:
             found["Connection"] = "close"
         return found
 

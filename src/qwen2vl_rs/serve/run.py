@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import signal
 import socket
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from ..model.session import Session
 
 TOKEN = "QWEN2VL_RS_TOKEN"
+# Connections accepted before anything else is done: what a flood brings is looked at, and others
+# are answered, in between.
+_ACCEPTED = 16
+_LAST = 5  # seconds in which what was given up has to end
+_QUEUED = 512  # by the system, until they are accepted
 
 
 def bind(host: str, port: int, token: str | None) -> socket.socket:
@@ -65,6 +71,32 @@ def url_of(sock: socket.socket) -> str:
     """Where a socket is reached by HTTP."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Loop(uvicorn.Server):
+    """Accepts connections some at a time, and stops in bounded time."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, limits: Limits) -> None:
+        super().__init__(config)
+        self._service, self._limits = service, limits
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(_QUEUED)  # asyncio queues as few as it accepts at a time
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop, limits, service = asyncio.get_running_loop(), self._limits, self._service
+        later = [
+            loop.call_later(limits.stop_body_seconds, service.stop_reading),
+            loop.call_later(limits.stop_seconds, service.close),
+        ]
+        try:
+            await super().shutdown(sockets)
+        finally:
+            for one in later:
+                one.cancel()
+            service.close()
 
 
 class Server:
@@ -113,10 +145,12 @@ class Server:
             http=protocol(limits),
             h11_max_incomplete_event_size=limits.head_bytes,
             timeout_keep_alive=math.ceil(limits.wait_seconds),
+            timeout_graceful_shutdown=math.ceil(limits.stop_seconds) + _LAST,
+            backlog=_ACCEPTED,
             ws="none",
             proxy_headers=False,  # nothing here believes what a request says of its sender
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Loop(config, service, limits)
 
     def run(self, ready: Callable[[str], Any] | None = None) -> None:
         """Serve until `stop`, SIGTERM or Ctrl-C; requests that came before are answered.
@@ -125,7 +159,7 @@ class Server:
             ready: called with the address once connections are accepted.
         """
         bound_logs()
-        self._sock.listen(128)
+        self._sock.listen(_QUEUED)
         if ready is not None:
             ready(self.url)
         try:

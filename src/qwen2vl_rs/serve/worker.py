@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 WAITING = 64  # jobs in the queue
 CACHED_TOKENS = 20_000  # visual tokens whose features are kept; 123 MB for a 2B model in float32
-_QUESTION_TOKENS = 24  # of a question with its answer, for the choice of a batch; `pack` counts
+_QUESTION_TOKENS = 24  # of a question with its answer, at least; `pack` counts
+_BYTES_OF_A_TOKEN = 2  # of a question; four in English, one in rare scripts
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +35,11 @@ class Job:
         tuned: whether the fine-tuned model is asked.
         closed: whether answers are chosen where the question type has an answer set.
         most: longest written answer in tokens; None for the usual bound.
+        peer: the address that asks.
         answers: one for every question, once it is done.
+        said: the answers so far.
+        turn: when it is answered, beside others.
+        left: whether nobody waits any more.
     """
 
     key: str
@@ -43,7 +48,29 @@ class Job:
     tuned: bool
     closed: bool
     most: int | None = None
+    peer: str = ""
     answers: Future[list[Reply]] = field(default_factory=Future)
+    said: list[Reply] = field(default_factory=list)
+    turn: int = 0
+    left: bool = False
+
+    def fitting(self, tokens: int) -> int:
+        """How many of its next questions take no more than so many tokens, about."""
+        number, used = 0, 0
+        for question in self.questions[len(self.said) :]:
+            used += _tokens(question)
+            if used > tokens:
+                break
+            number += 1
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is answered of a job in one pass."""
+
+    job: Job
+    questions: Sequence[str]
 
 
 class Worker:
@@ -62,6 +89,8 @@ class Worker:
         self._ready = threading.Condition()
         self._closed = False
         self._pace = 0.0  # seconds a job took of late
+        self._pass = 0  # number of the next pass
+        self._turns: dict[str, int] = {}  # the last turn of each address
         self._cache: OrderedDict[str, Pixels] = OrderedDict()
         self._held = 0  # visual tokens in the cache
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -90,25 +119,48 @@ class Worker:
         with self._ready:
             if self._closed:
                 raise Refusal(503, "stopping", "the server is stopping", retry_after=10)
-            if len(self._queue) + len(jobs) > self._most:
-                wait = min(60, max(1, round(self._pace * len(self._queue))))
-                raise Refusal(
-                    429, "queue_full", f"{len(self._queue)} requests are waiting already",
-                    hint=f"try again in {wait} s", retry_after=wait,
-                )  # fmt: skip
+            self._make_room(jobs)
+            turn = self._turn_of(jobs[0].peer)
+            for job in jobs:
+                job.turn = turn
             self._queue += jobs
             self._metrics.waiting.set(len(self._queue))
             self._ready.notify()
 
     def withdraw(self, jobs: Sequence[Job]) -> None:
-        """Take back jobs whose client has left; those being answered run to their end."""
+        """Take back jobs whose client has left; of one being answered the pass runs to its end."""
         with self._ready:
             for job in jobs:
+                job.left = True
                 if job in self._queue:
                     self._queue.remove(job)
                     job.answers.cancel()
                     self._metrics.withdrawn.inc()
             self._metrics.waiting.set(len(self._queue))
+
+    def _make_room(self, jobs: Sequence[Job]) -> None:
+        """Make room for jobs of an address, at the cost of one that has more of them."""
+        wait = min(60, max(1, round(self._pace * len(self._queue))))
+        full = Refusal(
+            429, "queue_full", f"{len(self._queue)} requests are waiting already",
+            hint=f"try again in {wait} s", retry_after=wait,
+        )  # fmt: skip
+        while (over := len(self._queue) + len(jobs) - self._most) > 0:
+            held = Counter(job.peer for job in self._queue)
+            peer, most = held.most_common(1)[0] if held else ("", 0)
+            newest = [job for job in reversed(self._queue) if job.peer == peer and not job.said]
+            if most - over < held[jobs[0].peer] + len(jobs) or not newest:
+                raise full
+            self._queue.remove(newest[0])
+            if not newest[0].answers.cancelled():
+                newest[0].answers.set_exception(full)
+
+    def _turn_of(self, peer: str) -> int:
+        """When something of an address is answered: not before what others sent since its last."""
+        turn = max(self._pass, self._turns.get(peer, -1) + 1)
+        self._turns = {one: last for one, last in self._turns.items() if last >= self._pass}
+        self._turns[peer] = turn
+        return turn
 
     def close(self) -> None:
         """Answer what is in the queue, then end."""
@@ -125,50 +177,71 @@ class Worker:
             try:
                 self._answer(batch)
             except Exception as error:  # whatever it is: the clients hear of it, the thread goes on
-                for job in batch:
-                    if not job.answers.done():
-                        job.answers.set_exception(_explained(error))
+                for part in batch:
+                    if not part.job.answers.done():
+                        part.job.answers.set_exception(_explained(error))
             taken = (time.monotonic() - start) / len(batch)
             self._pace = taken if not self._pace else 0.8 * self._pace + 0.2 * taken
+            self._put_back([part.job for part in batch])
 
-    def _take(self) -> list[Job] | None:
-        """The jobs of the next pass, waited for; None when closed and all are done.
+    def _take(self) -> list[_Part] | None:
+        """What the next pass answers, waited for; None when closed and all are done.
 
-        The oldest job says which model is asked and how. With it go the others of that kind, in
-        their order, as far as the tokens of a pass allow; an image that is in costs nothing more.
+        The job whose turn it is says which model is asked and how. With it go the others of that
+        kind, in turn, as far as the tokens of a pass allow; an image that is in costs nothing
+        more. Of a job with many questions those go that fit, the others have another turn.
         """
         with self._ready:
             self._ready.wait_for(lambda: self._queue or self._closed)
             if not self._queue:
                 return None
-            taken: list[Job] = []
+            taken: list[_Part] = []
             images: set[str] = set()
-            used = 0
-            for job in self._queue:
-                if taken and (job.tuned, job.closed) != (taken[0].tuned, taken[0].closed):
+            room = self.session.budget
+            first, *others = sorted(self._queue, key=lambda job: job.turn)
+            for job in (first, *others):
+                if (job.tuned, job.closed) != (first.tuned, first.closed):
                     continue
-                more = len(job.questions) * _QUESTION_TOKENS
-                more += 0 if job.key in images else job.pixels.tokens
-                if taken and used + more > self.session.budget:
+                image = 0 if job.key in images else job.pixels.tokens
+                number = job.fitting(room - image)
+                if job is first:  # a large image must not leave its questions one to a pass
+                    number = max(1, number, job.fitting(self.session.budget // 4))
+                if number == 0:
                     continue
-                taken.append(job)
+                questions = job.questions[len(job.said) :][:number]
+                taken.append(_Part(job, questions))
                 images.add(job.key)
-                used += more
-            for job in taken:
-                self._queue.remove(job)
+                room -= image + sum(map(_tokens, questions))
+            for part in taken:
+                self._queue.remove(part.job)
+            self._pass += 1
             self._metrics.waiting.set(len(self._queue))
-            return [job for job in taken if job.answers.set_running_or_notify_cancel()]
+            return [p for p in taken if p.job.said or p.job.answers.set_running_or_notify_cancel()]
 
-    def _answer(self, batch: Sequence[Job]) -> None:
+    def _put_back(self, jobs: Sequence[Job]) -> None:
+        """Jobs of which questions are left wait for their next turn, if anybody waits for them."""
+        with self._ready:
+            for job in jobs:
+                if job.answers.done():
+                    continue
+                if job.left:
+                    job.answers.set_exception(Refusal(503, "withdrawn", "the client has left"))
+                    self._metrics.withdrawn.inc()
+                    continue
+                job.turn = self._turn_of(job.peer)
+                self._queue.append(job)
+            self._metrics.waiting.set(len(self._queue))
+
+    def _answer(self, batch: Sequence[_Part]) -> None:
         """One pass: each image once, each of its questions once."""
         asked: dict[str, dict[str, None]] = {}
         images: dict[str, Pixels] = {}
-        for job in batch:
-            asked.setdefault(job.key, {}).update(dict.fromkeys(job.questions))
-            images.setdefault(job.key, job.pixels)
+        for part in batch:
+            asked.setdefault(part.job.key, {}).update(dict.fromkeys(part.questions))
+            images.setdefault(part.job.key, part.job.pixels)
         for key, pixels in images.items():
             images[key] = self._encoded(key, pixels)
-        first = batch[0]
+        first = batch[0].job
         found = self.session.ask(
             [(images[key], list(questions)) for key, questions in asked.items()],
             closed=first.closed,
@@ -181,8 +254,12 @@ class Worker:
         }
         self._metrics.passes.inc()
         self._metrics.questions.labels("tuned" if first.tuned else "base").inc(len(said))
-        for job in batch:
-            answers = [said[job.key, question] for question in job.questions]
+        for part in batch:
+            job = part.job
+            job.said += [said[job.key, question] for question in part.questions]
+            if len(job.said) < len(job.questions):
+                continue
+            answers = job.said
             if job.most is not None:
                 answers = [self.session.shortened(answer, job.most) for answer in answers]
             job.answers.set_result(answers)
@@ -201,6 +278,11 @@ class Worker:
             while self._held > CACHED_TOKENS and len(self._cache) > 1:
                 self._held -= self._cache.popitem(last=False)[1].tokens
         return pixels
+
+
+def _tokens(question: str) -> int:
+    """Of a question with its answer, about."""
+    return max(_QUESTION_TOKENS, len(question.encode()) // _BYTES_OF_A_TOKEN)
 
 
 def _explained(error: Exception) -> Exception:

@@ -2,7 +2,8 @@
 
 A decoder never takes less than one unit: a tile or strip of a TIFF, a tile of a JPEG 2000 with all
 its components. A few bytes can declare one of gigabytes in an image of 64 × 64 pixels, or millions
-of them, which OpenJPEG sets up while it reads the header.
+of them, which OpenJPEG sets up while it reads the header. All tiles of a TIFF can be the same
+bytes, which take an age to unpack and give nothing; its text is parsed before anything else.
 
 Sources: TIFF 6.0; BigTIFF; ITU-T T.800 (JPEG 2000), annex A and I.
 """
@@ -15,6 +16,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ...errors import ImageError
 
 #: Most bytes of one unit, unpacked; one that is larger than twice its image may have far less.
@@ -24,6 +27,10 @@ _SMALL_UNIT = 64 * 2**20
 #: for a code-block.
 _MAX_STRUCTURE = 256 * 2**20
 _TILE_COMPONENT, _CODE_BLOCK = 1200, 256
+#: Most bytes of all units of an image as they are stored, beside twice its file: tiles that are
+#: alike may be stored once.
+_SHARED = 16 * 2**20
+_MAX_TEXT = 2**20  # bytes of a text in a TIFF: GDAL's metadata take 30 times as much in memory
 _MOST = 1000  # directories of a TIFF, boxes of a JP2
 _TILED = "rewrite it in small tiles: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE IN OUT.tif"
 
@@ -47,7 +54,7 @@ def check_units(path: str | os.PathLike[str], driver: str) -> None:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             judge(path, data)
-        except (struct.error, IndexError, ZeroDivisionError):
+        except (struct.error, IndexError, ZeroDivisionError, ValueError):
             return
 
 
@@ -63,11 +70,14 @@ def _refuse_unit(path: str | os.PathLike[str], unit: int, image: int) -> None:
 # TIFF: what stands in a directory, by tag
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
 _ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _SUB = 278, 284, 322, 323, 330
+_STORED = {279, 325}  # bytes of each strip or tile
+_GDAL = {42112, 42113}  # texts, whatever type they say they are of
+_ASCII = 2
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
 
 def _check_tiff(path: str | os.PathLike[str], data: mmap.mmap) -> None:
-    for tags in _directories(data):
+    for tags in _directories(path, data):
         width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
         samples = tags.get(_SAMPLES, [1])[0]
         size = -(-max(tags.get(_BITS, [1])) // 8)
@@ -81,8 +91,39 @@ def _check_tiff(path: str | os.PathLike[str], data: mmap.mmap) -> None:
         _refuse_unit(path, pixels * together * size, width * height * samples * size)
 
 
-def _directories(data: mmap.mmap) -> Iterator[dict[int, tuple[int, ...]]]:
-    """The whole numbers in the directories of a TIFF: its images, their masks and overviews."""
+def _refuse_stored(path: str | os.PathLike[str], stored: int, size: int) -> None:
+    if stored > 2 * size + _SHARED:
+        raise ImageError(
+            f"{path}: its tiles or strips have {stored:,} bytes in a file of {size:,}: too large, "
+            "most of them are the same bytes",
+            hint=_TILED,
+        )
+
+
+def _refuse_text(path: str | os.PathLike[str], tag: int, length: int) -> None:
+    if length > _MAX_TEXT:
+        raise ImageError(
+            f"{path}: the text in its tag {tag} is too large: {length:,} bytes, at most "
+            f"{_MAX_TEXT:,}",
+            hint="leave it out: gdal_translate -co PROFILE=BASELINE IN OUT.tif",
+        )
+
+
+def _sum(data: mmap.mmap, code: str, number: int, at: int) -> int:
+    """Of numbers in a file, none counted as more than the file."""
+    size = number * struct.calcsize(code)
+    found = np.frombuffer(data[at : at + size], np.dtype(code), number)  # a copy: `data` is closed
+    return int(np.minimum(found.astype(np.uint64), len(data)).sum())
+
+
+def _directories(
+    path: str | os.PathLike[str], data: mmap.mmap
+) -> Iterator[dict[int, tuple[int, ...]]]:
+    """The whole numbers in the directories of a TIFF: its images, their masks and overviews.
+
+    Raises:
+        ImageError: its texts, or all its units as they are stored, are too large.
+    """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     offset, count, entry = ("Q", "Q", "HHQ") if big else ("I", "H", "HHI")
@@ -101,11 +142,18 @@ def _directories(data: mmap.mmap) -> Iterator[dict[int, tuple[int, ...]]]:
             place = at + n * step
             tag, kind, length = struct.unpack_from(order + entry, data, place)
             place += step - room
+            if kind == _ASCII or tag in _GDAL:
+                _refuse_text(path, tag, length)
             letter = _TYPES.get(kind)
-            if tag not in _WANTED or letter is None or not 0 < length <= 2**17:
+            if tag not in _WANTED | _STORED or letter is None or length <= 0:
                 continue
             if length * struct.calcsize(order + letter) > room:
                 (place,) = struct.unpack_from(order + offset, data, place)
+            if tag in _STORED:
+                _refuse_stored(path, _sum(data, order + letter, length, place), len(data))
+                continue
+            if length > 2**17:
+                continue
             found = struct.unpack_from(f"{order}{length}{letter}", data, place)
             tags.setdefault(tag, found)  # as libtiff: the first of several
         ahead += struct.unpack_from(order + offset, data, at + entries * step)
