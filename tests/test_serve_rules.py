@@ -101,7 +101,8 @@ def test_bytes_pixels_and_unpacked_bytes(engine, images, less, want):
 @pytest.mark.parametrize(("less", "want"), [(0, 200), (1, "json_too_complex")])
 def test_parts_of_json(engine, images, less, want):
     body = json.dumps({"image": data_url(images[0]), "questions": ["a?", "b?"]})
-    parts = sum(map(body.count, "[{,"))
+    # what stands in an image's URL is none
+    parts = sum(map(json.dumps({"image": "", "questions": ["a?", "b?"]}).count, "[{,"))
     with serving(engine, limits=Limits(json_parts=parts - less)) as server:
         done = CLIENT.post(f"{server.url}/api/ask", content=body)
         assert code(done) == want
