@@ -20,6 +20,12 @@ ROAD = "Is there a road?"
 CLIENT = httpx.Client(timeout=30)  # one for all: each takes long to make
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _connections():
+    with CLIENT:
+        yield
+
+
 @pytest.fixture(scope="module")
 def engine(small_base):
     return Held(Session.open(small_base))
