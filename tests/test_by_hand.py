@@ -296,3 +296,47 @@ def test_cases_show_the_words_of_a_model(tmp_path):
     assert main(words) == 0
     text = (tmp_path / "report.md").read_text()
     assert re.search(r"before No, sand alone\. .*after Yes, there is a road\.", text)
+
+
+def test_a_type_that_is_all_right_counts_by_its_images(tmp_path, capsys):
+    """Ten right answers about five images: what five cannot exclude adds to the spread of AA."""
+    rows = lines({ROAD: "11111", FARM: "11111", MORE: "11100"})
+    found = scored(capsys, save(tmp_path / "a.jsonl", rows))["protocols"]["official"]
+    assert found["AA"] == pytest.approx(0.8)
+    # comparison by image: 0.4/10 three times, −0.6/10 twice: se² = 5/4 · 0.012; of the other type
+    # at most 1 − 0.025^(1/5) may be wrong
+    variance = 0.015 + ((1 - 0.025**0.2) / T4 / 2) ** 2
+    a = T4**2 * variance / (0.8 * 0.2)
+    reach = (T4**2 * variance + a * a / 4) ** 0.5
+    assert found["AA_ci"] == near((0.8 + a / 2 - reach) / (1 + a), (0.8 + a / 2 + reach) / (1 + a))
+
+
+def test_intervals_of_counts_are_clustered_by_image(tmp_path, capsys):
+    """Four questions about each of five images, right or wrong together: five cases, not twenty."""
+    rows = [
+        {"image": f"{image}.tif", "question": f"How many roads are there? {k}", "answer": "3",
+         "type": "count", "prediction": "3" if image < 3 else "44"}
+        for image in range(5) for k in range(4)
+    ]  # fmt: skip
+    found = scored(capsys, save(tmp_path / "a.jsonl", rows), "--dataset", "LR")
+    # 0.4 · 4 by image three times and −0.6 · 4 twice: se² = 5/4 · 19.2 / 400
+    a = T4**2 * 0.06 / 0.24
+    reach = (T4**2 * 0.06 + a * a / 4) ** 0.5
+    expected = near((0.6 + a / 2 - reach) / (1 + a), (0.6 + a / 2 + reach) / (1 + a))
+    assert found["counts"]["exact_ci"] == expected
+    assert found["counts"]["bucket_ci"] == expected
+
+
+def test_the_printed_table_has_the_controls_of_its_rows(files, capsys):
+    words = (files["after"], "--train-questions", files["train"], "--shuffled", files["shuffled"])
+    controls = scored(capsys, *words)["controls"]
+    assert main(["-q", "score", *words]) == 0
+    table = capsys.readouterr().out.partition("\n\ngeochat")[0]
+    for figure in ("AA", "OA"):
+        (row,) = re.findall(rf"^{figure} .*$", table, re.M)
+        shown = [
+            f"{100 * controls[name]['official'][figure]:.1f}"
+            for name in ("constant", "question_only", "shuffled_image")
+        ]
+        assert row.split()[-3:] == shown
+        assert len({controls[name]["official"]["AA"] for name in controls}) > 1

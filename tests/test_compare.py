@@ -117,3 +117,27 @@ def test_runs_of_other_programs_are_matched_too():
     assert found["protocols"]["official"]["OA"]["difference"] == 0
     shouted = [replace(p, question=p.question.upper(), answer=p.answer.upper()) for p in one]
     assert compare_runs(one, shouted)["matched_by"] == "id"
+
+
+def test_types_that_a_protocol_leaves_out_change_nothing():
+    """geochat leaves counts out; these come first, and each image is right or wrong as a whole."""
+
+    def answers(right):
+        rows = [
+            Prediction(f"c{i}", f"image{i}", "count", "count", "3", "3") for i in range(len(right))
+        ]
+        for i, mark in enumerate(right):
+            said = "yes" if mark == "1" else "no"
+            rows += [
+                Prediction(f"{i}-{k}", f"image{i}", f"q{k}", "presence", "yes", said)
+                for k in range(3)
+            ]
+        return rows
+
+    before, after = answers("10010010"), answers("11011001")
+    without = [[p for p in run if p.type != "count"] for run in (before, after)]
+    found, alone = (
+        compare_runs(*runs, protocols=["geochat"])["protocols"]["geochat"]
+        for runs in ((before, after), without)
+    )
+    assert found == alone

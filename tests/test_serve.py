@@ -286,7 +286,21 @@ def test_a_base_alone_is_served_under_its_name_and_as_base(small_base, images):
         assert ask(server, images[0].read_bytes(), FREE)["models"] == ["mine"]
 
 
-def test_openai_client(server, images):
+def plain_tokens(engine, image, question):
+    """Tokens of the prompt as the chat template has it, the image's in place of its mark."""
+    base = engine.base
+    content = [
+        {"type": "image"},
+        {"type": "text", "text": f"{engine.view.instruction}\n{question}"},
+    ]
+    text = base.prompts.tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    ids = base.prompts.tokenizer.encode(text, add_special_tokens=False)
+    return len(ids) - 1 + base.images.read(image).tokens
+
+
+def test_openai_client(server, engine, images):
     openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         assert [m.id for m in client.models.list()] == ["small", "base"]
@@ -294,6 +308,7 @@ def test_openai_client(server, images):
         done = client.chat.completions.create(**body)
         assert done.choices[0].message.content == said(complete(server, images[0], FREE[0]))
         assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
+        assert done.usage.prompt_tokens == plain_tokens(engine, images[0], FREE[0])
         stream = client.chat.completions.create(
             **body, stream=True, stream_options={"include_usage": True}
         )

@@ -31,6 +31,8 @@ from qwen2vl_rs.model.session import Session
 from qwen2vl_rs.model.train import train
 from qwen2vl_rs.model.trainer import Steps
 from qwen2vl_rs.run import checkpoints
+from qwen2vl_rs.scoring.predictions import read_predictions
+from qwen2vl_rs.terminal import shown
 
 
 @pytest.fixture
@@ -318,6 +320,38 @@ def test_a_run_is_compared_on_its_own_questions(here, small_base):
     rows = compare(Path("output/Qwen2-VL-2B"), test=Path("data_vl_test.json"))
     assert {row.image for row in rows} == second
     assert Path("output/Qwen2-VL-2B/eval/before/predictions.jsonl").read_bytes() == before
+
+
+def test_an_older_checkpoint_is_compared_beside_the_newest(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    run = Path("output/Qwen2-VL-2B")
+    newest = (run / "eval/after/predictions.jsonl").read_bytes()
+    asked = read_conversations(Path("data_vl_test.json"))
+    rows = compare(run, checkpoint=run / "checkpoint-4")
+    assert (run / "eval/after/predictions.jsonl").read_bytes() == newest
+    older = read_predictions(run / "eval/checkpoint-4/predictions.jsonl")
+    assert len(older) == len(rows) == len(list(asked))
+    assert [p.text for p in older] != [
+        p.text for p in read_predictions(run / "eval/after/predictions.jsonl")
+    ]
+
+
+def test_answers_are_printed_before_and_after(here, small_base, capsys):
+    train(configured(small_base, "training.learning_rate=0.01", "eval.samples=3"))
+    printed = capsys.readouterr().err.partition("some answers (truth | before | after)\n")[2]
+    folder = Path("output/Qwen2-VL-2B/eval")
+    before, after = (
+        read_predictions(folder / f"{n}/predictions.jsonl") for n in ("before", "after")
+    )
+    rows = {
+        f"{old.question}  {old.answer} | {old.text[:40]!r} | {new.text[:40]!r}"
+        for old, new in zip(before, after, strict=True)
+        if old.text != new.text
+    }
+    lines = [line.strip() for line in printed.splitlines()[:3]]
+    assert len(lines) == 3
+    assert set(lines) <= {shown(row) for row in rows}
 
 
 def test_a_failed_start_does_not_occupy_the_run(here, small_base):
