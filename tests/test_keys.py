@@ -73,6 +73,7 @@ EXPECTED = {
     "eval.samples": (5, ""),
 }
 OF_A_SPLIT = ("data.train", "data.test")
+ALONE = (*OF_A_SPLIT, "training.fp16")  # not beside data.conversations, or training.bf16
 
 
 def leaves(tree, prefix=""):
@@ -157,27 +158,47 @@ def with_setting(name, whose):
     return before, (*(one for one in before if not one.startswith(f"{name}=")), setting)
 
 
+MAKERS = {"Features": encoded, "Answers": answered, "Replies": replied}
+
+
 @pytest.mark.parametrize("name", EXPECTED)
-@pytest.mark.parametrize("what", ["Features", "Answers", "Replies", "Training"])
-def test_each_setting_changes_what_it_decides_and_nothing_else(
-    done, tmp_path, monkeypatch, what, name
-):
+def test_each_setting_is_compared_when_a_run_is_resumed_or_is_not(done, tmp_path, name):
+    _, whose = done
+    before, after = with_setting(name, whose)
+    told = resumed(tmp_path / "run", whose, before, [f"model={whose[0]}", *after])
+    assert (told is not None) is ("T" in EXPECTED[name][1])
+    assert not told or name in told or name == "model"
+
+
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [(what, name) for what in MAKERS for name, (_, must) in EXPECTED.items() if what[0] in must],
+)
+def test_each_setting_that_decides_is_in_the_key(done, tmp_path, monkeypatch, what, name):
     folder, whose = done
     monkeypatch.chdir(folder)
-    before, after = with_setting(name, whose)
-    must = what[0] in EXPECTED[name][1]
-    if what == "Training":
-        told = resumed(tmp_path / "run", whose, before, [f"model={whose[0]}", *after])
-        assert (told is not None) is must
-        assert not told or (name in told or name == "model")
-        return
-    if name in OF_A_SPLIT:
-        return  # only training splits
     copy = Path(shutil.copytree(folder / "first", tmp_path / "copy"))
+    before = known(what, copy, whose)
+    assert made(what, copy, whose, with_setting(name, whose)[1]) != before
+
+
+@pytest.mark.parametrize("what", MAKERS)
+def test_no_other_setting_is_in_the_key(done, tmp_path, monkeypatch, what):
+    """All at once; where this fails, halve them."""
+    folder, whose = done
+    monkeypatch.chdir(folder)
+    copy = Path(shutil.copytree(folder / "first", tmp_path / "copy"))
+    others = [n for n, (_, must) in EXPECTED.items() if what[0] not in must and n not in ALONE]
+    settings = dict.fromkeys(s for name in others for s in with_setting(name, whose)[1])
+    before = known(what, copy, whose)
+    assert made(what, copy, whose, tuple(settings)) == before
+
+
+def made(what, folder, whose, settings):
+    return MAKERS[what](folder, whose, *settings)
+
+
+def known(what, folder, whose):
     if what == "Features":
-        known = encoded(copy, whose, *before)
-        assert (encoded(copy, whose, *after) != known) is must
-        return
-    ask = answered if what == "Answers" else replied
-    known = json.loads((copy / what.lower() / "inputs.json").read_text())["key"]
-    assert (ask(copy, whose, *after) != known) is must
+        return made(what, folder, whose, ("eval.max_new_tokens=1",))
+    return json.loads((folder / what.lower() / "inputs.json").read_text())["key"]
