@@ -124,12 +124,12 @@ def test_types_that_a_protocol_leaves_out_change_nothing():
 
     def answers(right):
         rows = [
-            Prediction(f"c{i}", f"image{i}", "count", "count", "3", "3") for i in range(len(right))
+            Prediction(f"a{i}", f"image{i}", "count", "count", "3", "3") for i in range(len(right))
         ]
         for i, mark in enumerate(right):
             said = "yes" if mark == "1" else "no"
             rows += [
-                Prediction(f"{i}-{k}", f"image{i}", f"q{k}", "presence", "yes", said)
+                Prediction(f"b{i}-{k}", f"image{i}", f"q{k}", "presence", "yes", said)
                 for k in range(3)
             ]
         return rows
