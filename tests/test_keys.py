@@ -194,6 +194,18 @@ def test_no_other_setting_is_in_the_key(done, tmp_path, monkeypatch, what):
     assert made(what, copy, whose, tuple(settings)) == before
 
 
+def test_another_server_or_model_gives_other_answers(done, tmp_path, monkeypatch):
+    folder, whose = done
+    monkeypatch.chdir(folder)
+    copy = Path(shutil.copytree(folder / "first", tmp_path / "copy"))
+    before = known("Replies", copy, whose)
+    with running(lambda *_: said("yes")) as other:
+        assert replied(copy, (whose[0], other.url), "eval.max_new_tokens=1") != before
+    run = ["eval", "--endpoint", whose[1], "--test", "test.json", "--set", "eval.max_new_tokens=1"]
+    assert main([*run, "-o", str(copy / "replies"), "--model", "n"]) == 0
+    assert known("Replies", copy, whose) != before
+
+
 def made(what, folder, whose, settings):
     return MAKERS[what](folder, whose, *settings)
 

@@ -1,6 +1,7 @@
 """What counts in an image: what its file declares, else all but a collar of zeros."""
 
 import hashlib
+import os
 import warnings
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.data.georaster import open_scene
 from qwen2vl_rs.data.raster import collar, read_rgb
 from qwen2vl_rs.data.raster.nodata import whole
+from qwen2vl_rs.predict.job import Job
+from qwen2vl_rs.records import Sample
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
@@ -297,3 +300,54 @@ def test_a_tangle_of_zeros_is_no_work_without_end():
     found = whole(zeros)
     assert found is not None
     assert not (found & ~zeros).any()
+
+
+def test_a_pixel_is_data_where_any_band_is(tmp_path):
+    """A gap of one band is no gap of a scene; its value is one in that band alone."""
+    values = picture("uint8")
+    values[0, :, :32] = 255  # a gap in the first band
+    values[:, :16] = 255  # and in all
+    path = write(tmp_path / "a.tif", values, nodata=255)
+    assert share(path) == pytest.approx(1 - 16 / 64)
+
+
+def test_the_nodata_value_of_one_band_is_of_that_band(tmp_path):
+    values = picture("uint16")
+    values[2, :8] = values[0, 40:48] = 60_000
+    path = write(tmp_path / "a.tif", values)
+    plain = read_rgb(path, ImageRule())
+    path.with_name("a.tif.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="2"></PAMRasterBand><PAMRasterBand band="3">'
+        "<NoDataValue>60000</NoDataValue></PAMRasterBand></PAMDataset>"
+    )
+    found = read_rgb(path, ImageRule())
+    assert_array_equal(found[:, :, :2], plain[:, :, :2])
+    assert (found[:8, :, 2] == 0).all()  # a hole
+    assert found[8:, :, 2].max() == 255  # the rest has all shades
+    assert plain[8:, :, 2].max() < 10
+
+
+@pytest.mark.parametrize("name", ["a.tif.msk", "a.tif.aux.xml"])
+def test_answers_about_an_image_are_asked_anew_when_its_gaps_change(tmp_path, name):
+    """Also within one process, though the image itself is untouched."""
+    path = write(tmp_path / "a.tif", picture("uint8"))
+    samples = [Sample("1", str(path), "Is there a road?", "yes")]
+    keys = [Job(samples, tmp_path, ["model"]).key]
+    for value in (20, 21):
+        if name.endswith(".msk"):
+            with (
+                rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False),
+                rasterio.open(path, "r+") as file,
+            ):
+                before = path.read_bytes()
+                file.write_mask(picture("uint8")[0] != value)
+            path.write_bytes(before)
+            os.utime(path, ns=(0, 0))
+        else:
+            path.with_name(name).write_text(
+                f'<PAMDataset><PAMRasterBand band="1"><NoDataValue>{value}</NoDataValue>'
+                "</PAMRasterBand></PAMDataset>"
+            )
+        assert path.with_name(name).is_file()
+        keys.append(Job(samples, tmp_path, ["model"]).key)
+    assert len(set(keys)) == 3

@@ -20,7 +20,7 @@ from typing import IO
 from ..config import ViewConfig
 from ..console import Progress, say
 from ..data.places import require_image
-from ..data.raster import image_digest
+from ..data.raster import image_digest, image_facts
 from ..disk import make_folder
 from ..errors import DataError
 from ..files import appending, atomic_write, read_json, sha256, sweep, unreadable, write_json
@@ -299,12 +299,12 @@ def _content(image: str) -> str:
     """
     require_image(image)
     try:
-        facts = os.stat(image)
-        return _digest(image, facts.st_size, facts.st_mtime_ns) if os.path.isfile(image) else ""
+        return _digest(image, image_facts(image)) if os.path.isfile(image) else ""
     except (OSError, ValueError):
         return ""
 
 
 @lru_cache(maxsize=1 << 17)
-def _digest(image: str, size: int, mtime_ns: int) -> str:
+def _digest(image: str, facts: tuple[tuple[int, int], ...]) -> str:
+    """The digest of an image, read once while its files have the same sizes and times."""
     return image_digest(image)

@@ -37,7 +37,7 @@ from .nodata import Piece, collar, declared, empty, frame, in_small, within
 from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
 from .positions import flat_position, no_position, not_of_the_earth, out_of_bounds
 from .rgb import choose_bands, read_resampled, read_rgb
-from .sidecars import image_digest
+from .sidecars import image_digest, image_facts
 from .systems import crs_name, crs_title, reproject, utm_zone
 from .turning import turn_of
 from .writing import Layer, write_cog, write_geotiff
@@ -56,6 +56,7 @@ __all__ = [
     "flat_position",
     "frame",
     "image_digest",
+    "image_facts",
     "image_size",
     "in_small",
     "no_position",

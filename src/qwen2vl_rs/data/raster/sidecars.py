@@ -45,6 +45,13 @@ def image_digest(path: str | os.PathLike[str], whole: int | None = None) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
+def image_facts(path: str | os.PathLike[str]) -> tuple[tuple[int, int], ...]:
+    """Size and time of change (ns) of an image and of what lies beside it and may decide pixels."""
+    beside = (f"{os.fspath(path)}{end}" for end in (".msk", ".MSK", ".aux.xml"))
+    files = [os.fspath(path), *filter(os.path.isfile, beside)]
+    return tuple((facts.st_size, facts.st_mtime_ns) for facts in map(os.stat, files))
+
+
 def _sampled(path: Path) -> str:
     """Digest of a large file: its size, when it was changed, and pieces spread over all of it."""
     facts = path.stat()
