@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from factory import write_run
 from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.files import sha256
 from qwen2vl_rs.model.usage import Usage
 from qwen2vl_rs.report.cards import data_card, front_matter, model_card
 from qwen2vl_rs.report.evidence import from_run
+from qwen2vl_rs.run import TEST_FILE
 
 yaml = pytest.importorskip("yaml")
 hub = pytest.importorskip("huggingface_hub")
@@ -43,6 +45,7 @@ def test_the_hub_reads_the_model_card(run):
         assert overall.task_type == "visual-question-answering"
         assert overall.dataset_args["protocol"] == protocol
         assert overall.dataset_args["n"] == score["n"]
+        assert overall.dataset_args["sha256"] == sha256(run.parents[1] / TEST_FILE)
         for name, control in [("question-only control", "question_only"),
                               ("constant-answer control", "constant")]:  # fmt: skip
             (blind,) = [r for n, r in mine.items() if n.startswith(f"OA of the {name} (n ")]

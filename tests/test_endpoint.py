@@ -187,6 +187,27 @@ def test_busy_and_failing_servers_are_asked_again(asked, capsys):
         assert f"times: {why}" in err
 
 
+PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 524, 529)
+FINAL = (400, 401, 402, 403, 404, 405, 413, 415, 418, 422, 501, 505)
+
+
+def test_statuses_that_pass_are_asked_again_and_others_are_not(asked, monkeypatch, capsys):
+    monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_WAIT", 0.01)
+    waiting = list(PASSING)
+
+    def moody(body, n):  # every other request: eight failures of one question are the end
+        return (waiting.pop(), {}, b"") if waiting and n % 2 else by_wording(body, n)
+
+    with running(moody) as api:
+        assert run(api.url, "--concurrency", "1") == 0
+    err = capsys.readouterr().err
+    assert all(f"asked again 1 time: {status}" in err for status in PASSING), err
+    for status in FINAL:
+        with running(lambda body, n, status=status: (status, {}, b"")) as api:
+            assert run(api.url, "-o", f"of {status}", "--concurrency", "1") == 1
+            assert len(api.seen) == 1, status
+
+
 def test_a_server_that_is_gone_is_given_up_and_gone_on_with(asked, monkeypatch, capsys):
     monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_WAIT", 0.01)
     with running(lambda body, n: by_wording(body, n) if n < 9 else (503, {}, b"")) as api:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from factory import write_rsvqa
 from qwen2vl_rs.data.tables import write_conversations, write_csv
 from qwen2vl_rs.errors import DataError
+from qwen2vl_rs.predict.job import Job, Reply, predict
 from qwen2vl_rs.records import Prediction, Sample
 from qwen2vl_rs.scoring.predictions import (
     read_predictions,
@@ -186,3 +188,14 @@ def test_bad_training_questions_are_named(tmp_path, content, why):
     path.write_text(content)
     with pytest.raises(DataError, match=why):
         list(read_training(path))
+
+
+def test_answers_are_in_the_file_as_soon_as_they_are_there(tmp_path):
+    """A process that is killed a moment later has lost none."""
+    samples = [Sample(str(n), str(Path(__file__)), "Is there a road?", "yes") for n in range(3)]
+    job = Job(samples, tmp_path, ["model"])
+    path = tmp_path / "predictions.partial-0.jsonl"
+    with job.asking(3) as log:
+        for n, sample in enumerate(samples, 1):
+            log.add([predict(sample, Reply("yes"))])
+            assert len(path.read_text().splitlines()) == 1 + n

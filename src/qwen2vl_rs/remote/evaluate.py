@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..config import Config
-from ..console import say
+from ..console import counted, say
 from ..data.raster import read_rgb
 from ..data.split import group_by_image, limit_by_image
 from ..files import run_lock, write_json
@@ -119,4 +119,4 @@ async def _ask(endpoint: Endpoint, config: Config, job: Job) -> None:
                     log.add([predict(asked[name], reply)])
         finally:
             for why, times in client.again.items():
-                say(f"asked again {times:,} times: {why}")
+                say(f"asked again {counted(times, 'time')}: {why}")
