@@ -528,3 +528,17 @@ def test_the_page_in_a_browser(made, scene, small_base, browser, tmp_path, width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not troubles
     context.close()
+
+
+def test_the_page_says_in_how_many_windows_an_answer_is_likelier(made, scene, small_base, tmp_path):
+    """Not the mean of the probabilities, which is 0.59 here."""
+    key, *rest = (made / "windows.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in rest]
+    asked = [line for line in found if "replies" in line]
+    for line, yes in zip(asked, (0.9, 0.6, 0.55, 0.5, 0.1) * 2, strict=False):
+        line["replies"][0]["shares"] = {"yes": yes, "no": 1 - yes}
+    (tmp_path / "windows.jsonl").write_text("\n".join([key, *map(json.dumps, found)]) + "\n")
+    assert make(small_base, scene, tmp_path) == 0
+    page = (tmp_path / "map.html").read_text().replace("\xa0", " ")
+    assert len(asked) == 9
+    assert "“yes” is the more likely answer in 66.7 % of the windows." in page

@@ -395,3 +395,28 @@ def test_a_full_queue(engine, images, waiting, status):
         if status == 429:
             assert 1 <= int(last.result().headers["retry-after"]) <= 60
         assert {one.result().status_code for one in work} == {200}
+
+
+@pytest.mark.parametrize(("pace", "seconds"), [(0.0, 1), (7.0, 14), (31.0, 60)])
+def test_a_full_queue_says_when_those_who_wait_will_be_answered(engine, images, pace, seconds):
+    with serving(engine, waiting=2) as server, engine.shut(), ThreadPoolExecutor(8) as pool:
+        work = [pool.submit(completed, server, images[0], ROAD)]
+        assert engine.entered.wait(20)
+        work += [pool.submit(completed, server, image, ROAD) for image in images[1:3]]
+        until(lambda: metric(server, "waiting") == 2)
+        server.worker._pace = pace  # seconds a job took of late
+        assert completed(server, images[0], ROAD).headers["retry-after"] == str(seconds)
+        engine.gate.set()
+        for one in work:
+            one.result()
+
+
+def test_questions_are_counted_by_the_model_that_answered(trained, images):
+    tuned = Session.open(trained[0] / "output/Qwen2-VL-2B")
+    with serving(tuned, name="mine") as server:
+        for model, times in (("mine", 1), ("base", 2)):
+            for image in images[:times]:
+                body = chat(image, ROAD, model)
+                assert code(CLIENT.post(f"{server.url}/v1/chat/completions", json=body)) == 200
+        counted = [metric(server, "questions_total", model=name) for name in ("tuned", "base")]
+        assert counted == [1, 2]
