@@ -1,7 +1,10 @@
 """Question maps: windows over a scene, the files they give, and going on after a kill."""
 
+import base64
 import contextlib
+import io
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -18,6 +21,7 @@ import shapely
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine, from_origin
 
@@ -542,3 +546,15 @@ def test_the_page_says_in_how_many_windows_an_answer_is_likelier(made, scene, sm
     page = (tmp_path / "map.html").read_text().replace("\xa0", " ")
     assert len(asked) == 9
     assert "“yes” is the more likely answer in 66.7 % of the windows." in page
+
+
+def test_the_picture_on_the_page_is_the_whole_scene(made, scene):
+    with rasterio.open(scene) as file:
+        pixels = np.moveaxis(file.read(), 0, 2).astype(int)
+    found = re.findall(r"data:image/\w+;base64,([^\"')]+)", (made / "map.html").read_text())
+    pictures = [Image.open(io.BytesIO(base64.b64decode(text))) for text in found]
+    (picture,) = [p for p in pictures if p.size == (200, 140)]  # the others have a pixel a window
+    shown = np.asarray(picture.convert("RGB"))
+    # noise is stored with loss: means of blocks of 20 × 20 pixels
+    blocks = (p.reshape(7, 20, 10, 20, 3).mean(axis=(1, 3)) for p in (shown, pixels))
+    assert np.abs(np.subtract(*blocks)).max() < 12

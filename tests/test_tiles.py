@@ -92,3 +92,13 @@ def test_without_a_pair_there_is_nothing_to_do(tmp_path):
     with pytest.raises(DataError, match="no vector file of the same name for 1") as caught:
         pair(tmp_path, None, Counter())
     assert "--vectors" in caught.value.hint
+
+
+def test_a_tile_of_oblong_pixels_is_as_wide_and_high_as_on_the_ground(tmp_path):
+    scene = make_scene(2, 0, side=300, resolution=0.8, setting="suburb")
+    image, vectors = write_scene(scene, tmp_path, "town")
+    a, b, c, d, e, f = scene.place.transform[:6]
+    write_geotiff(image, scene.pixels[::2], scene.place.crs, (a, b, c, d, 2 * e, f))
+    cut = next(iter(tiles(Source(image, vectors), 100, False, Counter())))
+    assert (cut.view.width, cut.view.height) == pytest.approx((80, 160), rel=1e-3)
+    assert cut.view.resolution == pytest.approx(1.2, rel=1e-3)

@@ -16,6 +16,7 @@ from transformers import AutoModelForImageTextToText
 
 from bases import SETTINGS, configured
 from factory import make_samples
+from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig, load_config
 from qwen2vl_rs.data.tables import read_conversations, write_conversations
 from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
@@ -335,6 +336,20 @@ def test_an_older_checkpoint_is_compared_beside_the_newest(trained, tmp_path, mo
     assert [p.text for p in older] != [
         p.text for p in read_predictions(run / "eval/after/predictions.jsonl")
     ]
+
+
+def test_compare_counts_what_it_shows(trained, tmp_path, monkeypatch, capsys):
+    shutil.copytree(trained[0], tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    counts = {}
+    for only in ("all", "wrong"):
+        capsys.readouterr()
+        assert main(["compare", "--only", only, "--json"]) == 0
+        counts[only] = len(capsys.readouterr().out.splitlines())
+    assert 1 < counts["wrong"] < counts["all"]
+    assert main(["compare", "--only", "wrong", "-n", "1"]) == 0
+    said = capsys.readouterr().err
+    assert f"1 of {counts['wrong']} shown; {counts['all']} questions in all" in said
 
 
 def test_answers_are_printed_before_and_after(here, small_base, capsys):
