@@ -205,3 +205,22 @@ def test_what_cannot_be_made_is_said_with_a_hint(capsys, tmp_path, monkeypatch, 
     err = capsys.readouterr().err
     assert said in err
     assert "\nhint: " in err
+
+
+def test_scenes_alike_are_asked_other_questions(tmp_path, monkeypatch):
+    """Of every scene another draw, also where two are the same."""
+    one = module.make_place(5, 0, side=96, resolution=0.8)
+    monkeypatch.setattr(module, "make_place", lambda *_, **__: one)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "vectors").mkdir()
+    plan = Plan(synthetic=2, tile=96, resolution=0.8, seed=5, questions=12)
+    asked = [module._scene(plan, tmp_path / "images", number)[1] for number in range(2)]
+    assert [q.text for q in asked[0]] != [q.text for q in asked[1]]
+
+
+def test_the_shares_of_answers_are_those_of_their_type(made):
+    page = (made / "index.html").read_text()
+    found = [float(text) for text in re.findall(r'<td class="n">([\d.]+) %', page)]
+    types = round(sum(found) / 100)  # of each they are 100 % together
+    assert types > 2
+    assert sum(found) == pytest.approx(100 * types, abs=0.1 * len(found))

@@ -558,3 +558,22 @@ def test_the_picture_on_the_page_is_the_whole_scene(made, scene):
     # noise is stored with loss: means of blocks of 20 × 20 pixels
     blocks = (p.reshape(7, 20, 10, 20, 3).mean(axis=(1, 3)) for p in (shown, pixels))
     assert np.abs(np.subtract(*blocks)).max() < 12
+
+
+def test_windows_of_oblong_pixels_have_the_mean_of_both_sides():
+    place = Georeference("EPSG:32631", (1.0, 0.0, 5e5, 0.0, -3.0, 5.6e6))
+    grid = lay_grid(_Scene(800, 400, place), 100, None, 0.0)
+    assert grid.resolution == pytest.approx(2, rel=1e-3)
+    assert (grid.across, grid.down) == pytest.approx((200, 200 / 3), rel=0.02)
+    assert (grid.columns, grid.rows) == (4, 6)
+
+
+def test_a_map_of_another_model_is_not_gone_on_with(made, scene, small_base, tmp_path, capsys):
+    other = shutil.copytree(small_base, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "unused": 1}))
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(made / "windows.jsonl", out)
+    assert make(other, scene, out) == 1
+    assert "holds a map of another scene or model" in capsys.readouterr().err

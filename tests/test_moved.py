@@ -13,6 +13,7 @@ import pytest
 from bases import SETTINGS
 from factory import write_rsvqa
 from qwen2vl_rs.cli import main
+from qwen2vl_rs.config import load_config
 from qwen2vl_rs.data.places import place
 from qwen2vl_rs.data.tables import read_conversations
 
@@ -232,6 +233,7 @@ def test_training_and_evaluation_follow_images_that_are_moved(here, small_base, 
     assert "--images FOLDER" in capsys.readouterr().err
     assert main(["train", *settings, "--images", "second", "--max-train", "20"]) == 0
     assert "using 16 of 32 training questions" in capsys.readouterr().err
+    assert load_config(Path(RUN, "config.toml")).data.images == str(here / "second")
     assert all(
         s.image.startswith(f"{here}/second/")
         for s in read_conversations(Path("data_vl_train.json"))

@@ -13,7 +13,7 @@ import pytest
 from faults.power import watched
 from qwen2vl_rs.config import Config, write_config
 from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.disk import make_folder
+from qwen2vl_rs.disk import flush, make_folder
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.files import (
     atomic_write,
@@ -192,3 +192,13 @@ def test_a_folder_that_is_not_wanted_is_nameless_before_it_lacks_a_file(tmp_path
         remove_folder(tmp_path / "runs/final")
     assert all(".final.tmp" in path.parts for path, _ in disk.removals)
     assert not Path(tmp_path / "runs/.final.tmp").exists()
+
+
+def test_flushed_files_have_their_names_on_disk(tmp_path):
+    """Not their content alone: the folder that says where they are, too."""
+    (tmp_path / "sub").mkdir()
+    with watched(tmp_path) as disk:
+        (tmp_path / "sub/new").write_text("new")
+        assert disk.lost()
+        flush([tmp_path / "sub/new"])
+        assert disk.lost() == set()
