@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import DataError, ImageError
+from ..oserrors import reading_hint
 from .places import near
 from .raster import image_size
 
@@ -94,7 +95,7 @@ def _of_folder(folder: Path) -> list[str]:
     except OSError as error:
         raise DataError(
             f"cannot list the folder {folder}: {error.strerror}",
-            hint="name a folder that you may read",
+            hint=reading_hint(error, "name a folder that you may read"),
         ) from error
     if not names:
         raise DataError(

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..console import Progress
 from ..errors import UTF_8, DataError
+from ..named import reading
+from ..oserrors import reading_hint
 from .places import absent
 
 RECORD_LIMIT = 64_000_000  # most characters of a record: no question is as long
@@ -51,7 +53,8 @@ class _Metered(io.FileIO):
         self._read = 0
 
     def readinto(self, buffer: Any, /) -> int:
-        n = super().readinto(buffer) or 0
+        with reading(self.name):
+            n = super().readinto(buffer) or 0
         self._read += n
         self._bar.advance(self._read // _MEGABYTE - self._bar.done)
         return n
@@ -87,8 +90,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise absent(path) from error
     except OSError as error:
-        said = f"cannot read {path}: {error.strerror or error}"
-        raise DataError(said, hint="name a file that you may read") from error
+        hint = reading_hint(error, "name a file that you may read")
+        raise DataError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
 
 
 def opening(path: Path) -> tuple[str, str | None]:

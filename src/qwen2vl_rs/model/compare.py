@@ -68,7 +68,8 @@ def compare(
         else settle(samples, otherwise=own)
     )
     asked = Evaluator(folder, card.view, config.eval, config.training, taught, dataset)
-    with run_lock(run):
+    copy = "copy the run to a folder you may write to: answers are missing"
+    with run_lock(run, read_only=copy):
         before = asked.run(None, samples, place / "before")
         after = asked.run(checkpoint, samples, place / ("after" if newest else checkpoint.name))
     return pairs(before, after, dataset.name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import io
 import logging
 import os
 import socket
@@ -23,6 +22,7 @@ from typing import Any, Literal, Protocol
 
 from ..errors import HubError
 from ..install import missing
+from ..named import open_named
 from .hub_limits import HeadTimer
 from .hub_told import Interrupted, Listing, RemoteFile, Told, listed
 
@@ -197,7 +197,7 @@ class HuggingFace(Told):
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
         explained = self._explained(listing.repo_id, listing.revision, partial)
-        with explained, partial.open("ab") as target, self._limited():
+        with explained, open_named(partial, "ab") as target, self._limited():
             self._transfer(
                 url,
                 _Watched(target, moved, functools.partial(self._require_room, file.size)),
@@ -271,7 +271,7 @@ class _Position:
 class _Watched:
     """A file that tells how long it has become, and may refuse to become longer."""
 
-    def __init__(self, file: io.BufferedWriter, moved: Moved, require_room: Moved) -> None:
+    def __init__(self, file: Any, moved: Moved, require_room: Moved) -> None:
         self._file, self._moved, self._require_room = file, moved, require_room
 
     def write(self, data: bytes) -> int:

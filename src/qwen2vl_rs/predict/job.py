@@ -23,8 +23,9 @@ from ..data.places import require_image
 from ..data.raster import image_digest
 from ..disk import make_folder
 from ..errors import DataError
-from ..files import appending, atomic_write, read_json, sha256, sweep, unreadable, write_json
+from ..files import appending, atomic_write, read_json, sha256, sweep, write_json
 from ..jsonl import read_jsonl, to_line
+from ..oserrors import unreadable
 from ..records import Prediction, Sample
 from ..scoring.answers import understood
 from ..scoring.controls import shuffle_images
