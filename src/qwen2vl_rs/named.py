@@ -22,7 +22,7 @@ class WriteError(OSError):
     """A file could be opened, and then not be written."""
 
 
-class _Named(io.FileIO):
+class NamedFile(io.FileIO):
     """A file without buffers, whose errors name it."""
 
     def read(self, size: int | None = -1, /) -> Any:
@@ -53,15 +53,16 @@ def open_named(path: str | os.PathLike[str], mode: str = "r", encoding: str = "u
 
     Args:
         path: of the file.
-        mode: one of r, w, x and a, alone or with b.
+        mode: one of r, w, x, a and r+, alone or with b.
         encoding: of text.
 
     Raises:
         OSError: it cannot be opened; later a `ReadError` or a `WriteError`.
     """
-    raw = _Named(path, mode.replace("b", ""))
+    raw = NamedFile(path, mode.replace("b", ""))
     try:
-        file: Any = io.BufferedReader(raw) if mode[0] == "r" else io.BufferedWriter(raw)
+        kind = io.BufferedReader if mode[0] == "r" else io.BufferedWriter
+        file: Any = io.BufferedRandom(raw) if "+" in mode else kind(raw)
         newline = None if mode[0] == "r" else ""
         return file if "b" in mode else io.TextIOWrapper(file, encoding, newline=newline)
     except BaseException:

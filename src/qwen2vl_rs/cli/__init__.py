@@ -7,6 +7,7 @@ tracebacks.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Sequence
@@ -79,6 +80,8 @@ def _expected(error: BaseException) -> Qwen2VLRSError | None:
         return explained(context) if isinstance(context, OSError) else None
     if isinstance(error, Qwen2VLRSError):
         return error
+    if isinstance(error, io.UnsupportedOperation):
+        return None  # an OSError, and all the same a bug
     if isinstance(error, ModuleNotFoundError):
         return lacking(error)
     if isinstance(error, RuntimeError) and (found := no_thread(error)):

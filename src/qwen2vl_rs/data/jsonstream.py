@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..console import Progress
 from ..errors import UTF_8, DataError
-from ..named import reading
+from ..named import NamedFile
 from ..oserrors import reading_hint
 from .places import absent
 
@@ -44,7 +44,7 @@ _TAIL = re.compile(r'[^][{},:"]{0,12}\Z')
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class _Metered(io.FileIO):
+class _Metered(NamedFile):
     """A file that moves a progress bar, in megabytes, as it is read."""
 
     def __init__(self, path: Path, bar: Progress) -> None:
@@ -53,8 +53,7 @@ class _Metered(io.FileIO):
         self._read = 0
 
     def readinto(self, buffer: Any, /) -> int:
-        with reading(self.name):
-            n = super().readinto(buffer) or 0
+        n = super().readinto(buffer) or 0
         self._read += n
         self._bar.advance(self._read // _MEGABYTE - self._bar.done)
         return n
@@ -65,8 +64,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading bytes, behind its byte order mark, with a progress bar.
 
     Raises:
-        DataError: the file is missing, empty, no regular file, compressed or UTF-16, or cannot
-            be read.
+        DataError: it is missing, empty, no regular file, compressed, UTF-16, or unreadable.
     """
     try:
         status = path.stat()
@@ -155,9 +153,8 @@ def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
             text.take(":")
         if text.mark() not in {"[", ""}:
             text.inside = name
-            raise DataError(
-                f"{path}: {name} is {name_of(text.value())}, expected a list", hint=_AGAIN
-            )
+            said = f"{path}: {name} is {name_of(text.value())}, expected a list"
+            raise DataError(said, hint=_AGAIN)
         text.take("[")
         if text.mark() == "]":
             raise DataError(f"{path}: {name} holds no records", hint=_AGAIN)
