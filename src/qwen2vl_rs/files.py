@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from .console import say
 from .disk import flush, full, make_folder, open_up, sync_folder
 from .errors import RunError
 from .jsonl import to_json
@@ -246,6 +247,14 @@ def set_aside(folder: Path) -> Path:
     return aside
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder of our own that is not needed; where that fails, say what is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(RunError):
+        if is_there(folder):
+            say(f"{folder} is not needed, and could not be removed")
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder that is not wanted any more: at once it has no name, then it is gone.
 
@@ -254,7 +263,7 @@ def remove_folder(folder: Path) -> None:
     hidden = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     folder.rename(hidden)
-    shutil.rmtree(hidden, ignore_errors=True)
+    discard(hidden)
 
 
 @contextlib.contextmanager
@@ -281,7 +290,7 @@ def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
         try:
             yield
         except Unwritable as late:
-            late.hint = read_only
+            late.hint, late.mendable = read_only, False
             raise
         return
     try:
@@ -308,7 +317,9 @@ def _unusable(what: str, run: Path, error: OSError) -> Unwritable:
     hint = writing_hint(run, error)
     if error.errno in FORBIDDEN:
         hint = "choose another folder: --output"
-    return Unwritable(f"cannot {what} {run}: {error.strerror}", hint=hint)
+    found = Unwritable(f"cannot {what} {run}: {error.strerror}", hint=hint)
+    found.mendable = error.errno not in FORBIDDEN
+    return found
 
 
 @contextlib.contextmanager
@@ -335,7 +346,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
             final.rename(old)
         staging.rename(final)
         sync_folder(final.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)
     except OSError as error:
         ours = (
             full(error) if error.filename is None else _within(error.filename, final, staging, old)
@@ -346,7 +357,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             _put_back(old, final)
-        shutil.rmtree(staging, ignore_errors=True)
+        discard(staging)
 
 
 def _clear(staging: Path) -> None:

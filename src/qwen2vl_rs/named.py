@@ -26,22 +26,27 @@ class NamedFile(io.FileIO):
     """A file without buffers, whose errors name it."""
 
     def read(self, size: int | None = -1, /) -> Any:
+        """See `io.FileIO`; a `ReadError` names the file."""
         with reading(self.name):
             return super().read(-1 if size is None else size)
 
     def readall(self) -> Any:
+        """See `read`."""
         with reading(self.name):
             return super().readall()
 
     def readinto(self, buffer: Any, /) -> Any:
+        """See `read`."""
         with reading(self.name):
             return super().readinto(buffer)
 
     def write(self, data: Any, /) -> Any:
+        """See `io.FileIO`; a `WriteError` names the file."""
         with writing(self.name):
             return super().write(data)
 
     def close(self) -> None:
+        """See `io.FileIO`; some file systems write no sooner."""
         if self.closed:
             return
         with writing(self.name) if self.writable() else reading(self.name):

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,13 @@ _WHOLE = 1 << 30  # bytes that are read again in order to learn why a library co
 
 
 class Unwritable(RunError):
-    """A file cannot be written; commands that resume add how to do so."""
+    """A file cannot be written; commands that resume add how to do so.
+
+    Attributes:
+        mendable: whether it can be written there once the hint was followed.
+    """
+
+    mendable = True
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> RunError:
@@ -67,7 +74,9 @@ def reading_hint(error: OSError, other: str = "") -> str:
 
 def unwritable(path: Path, error: OSError) -> Unwritable:
     """The error for a file that cannot be written."""
-    return Unwritable(f"cannot write {path}: {_said(error)}", hint=writing_hint(path, error))
+    found = Unwritable(f"cannot write {path}: {_said(error)}", hint=writing_hint(path, error))
+    found.mendable = error.errno not in {*FORBIDDEN, errno.EXDEV, errno.ENAMETOOLONG}
+    return found
 
 
 def writing_hint(path: Path, error: OSError) -> str:
@@ -113,6 +122,59 @@ def explained(error: OSError) -> Qwen2VLRSError:
         hint = "check its permissions, and the disk it lies on"
     other = f" (to {os.fsdecode(error.filename2)})" if error.filename2 else ""
     return Qwen2VLRSError(f"cannot read or write {name}{other}: {_said(error)}", hint=hint)
+
+
+def mode_of(path: str | os.PathLike[str]) -> int | None:
+    """The mode of what bears a name (see `stat`); None where nothing does.
+
+    Unlike `os.path.exists` it does not call absent what cannot be looked at.
+
+    Raises:
+        RunError: that cannot be told.
+    """
+    try:
+        return os.stat(path).st_mode
+    except (*ABSENT, ValueError):  # the latter for names that no file can have
+        return None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return None
+        raise unreadable(path, error) from error
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file bears this name; for errors see `mode_of`."""
+    mode = mode_of(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder bears this name; for errors see `mode_of`."""
+    mode = mode_of(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def root_cause(error: BaseException) -> OSError | None:
+    """What the operating system told, below the errors that libraries made of it."""
+    seen: set[int] = set()
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        one = ahead.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, OSError) and one.errno and one.strerror:
+            return one
+        ahead += [one.__context__, one.__cause__]
+        if isinstance(one, BaseExceptionGroup):
+            ahead += one.exceptions
+    return None
+
+
+def own_limit(error: BaseException) -> OSError | None:
+    """A limit of this process (open files, memory) that looks like trouble with the network."""
+    cause = root_cause(error)
+    return cause if cause and cause.errno in _OF_THE_PROCESS else None
 
 
 def folder_is_gone() -> bool:

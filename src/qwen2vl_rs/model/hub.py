@@ -21,7 +21,7 @@ from typing import Literal
 from ..console import Progress, say, warn
 from ..disk import full, make_folder, room_hint
 from ..errors import HubError
-from ..files import put_in_place, sha256
+from ..files import discard, put_in_place, sha256
 from ..locks import lock
 from ..named import ReadError, read_bytes
 from ..oserrors import FORBIDDEN, unreadable, writing_hint
@@ -123,7 +123,7 @@ def load(
             files={file.name: _record(folder / file.name, file) for file in files},
             flushed=True,
         )
-        shutil.rmtree(folder / INCOMING, ignore_errors=True)
+        discard(folder / INCOMING)
         write_manifest(manifest, folder)  # last: it says that all is done
     held = listing.commit or listing.revision
     say(f"{folder} is complete now: {_sum(manifest)}, revision {held}")

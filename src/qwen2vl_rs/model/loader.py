@@ -21,7 +21,7 @@ from ..config import ViewConfig
 from ..console import warn
 from ..errors import ModelError, Qwen2VLRSError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
-from ..oserrors import libraries_read, libraries_write
+from ..oserrors import is_file, is_folder, libraries_read, libraries_write
 from ..run import checkpoints, newest_checkpoint, say_unfinished
 from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
 from .attention import Kind, implementation
@@ -187,7 +187,7 @@ def find_base(
         ModelError: it is not there.
     """
     folder = given or Path(card.base)
-    if folder.is_dir():
+    if is_folder(folder):
         return folder
     hint = f"say where it is: {option} FOLDER"
     if given is None and not folder.is_absolute():  # an export names it as the hub does
@@ -241,7 +241,7 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         ModelError: the checkpoint was trained on another base, or is unreadable.
     """
     card = read_card(checkpoint)
-    if not (checkpoint / ADAPTER).is_file():
+    if not is_file(checkpoint / ADAPTER):
         raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
         raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")

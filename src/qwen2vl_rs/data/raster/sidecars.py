@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 from ...errors import ImageError
 from ...files import sha256
 from ...named import open_named, read_bytes
+from ...oserrors import is_file
 from .refusals import unread
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -143,4 +144,4 @@ def _nodata(path: Path) -> str:
 
 
 def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # False where the longer name is too long to exist
+    return is_file(path)  # False where the longer name is too long to exist
