@@ -347,6 +347,9 @@ def staged_folder(final: Path) -> Iterator[Path]:
         staging.rename(final)
         sync_folder(final.parent)
         discard(old)
+    except Unwritable as error:  # of a file in it, under the hidden name
+        error.message = error.message.replace(str(staging), str(final))
+        raise
     except OSError as error:
         ours = (
             full(error) if error.filename is None else _within(error.filename, final, staging, old)

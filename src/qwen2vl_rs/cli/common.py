@@ -117,8 +117,9 @@ def _resuming(told: Callable[[], list[str]]) -> str:
     lines: list[str] = []
     with contextlib.suppress(Qwen2VLRSError, OSError):  # the disk may fail here as well
         lines = told()
-    hint = next((line for line in lines if line.startswith("hint: ")), "hint: the same command")
-    return hint.removeprefix("hint: ").replace("the same command", "run the same command again")
+    again = "run the same command again"
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    return hints[0].replace("the same command", f"{again}: it") if hints else again
 
 
 def same_command(kept: str) -> Callable[[], list[str]]:

@@ -33,9 +33,11 @@ from ..disk import flush
 from ..errors import RunError
 from ..files import appending, atomic_write, remove_folder, staged_folder
 from ..jsonl import to_line
-from ..oserrors import libraries_write
+from ..named import reading
+from ..oserrors import libraries_read, libraries_write
 from ..records import Sample
 from ..run import checkpoints, read_metrics
+from .adapter_files import ADAPTER
 from .ahead import Ahead
 from .answer import forward
 from .images import Images
@@ -268,6 +270,14 @@ class TreeTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with libraries_read(Path(resume_from_checkpoint) / ADAPTER):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint into a hidden folder and rename it when it is complete."""
