@@ -291,7 +291,7 @@ def libraries_read(*paths: Path) -> Iterator[None]:
         raise
     except Exception as error:
         for path in paths:
-            named = str(path) in str(error) or len(paths) == 1
+            named = path.name in str(error) or len(paths) == 1
             if found := why_unread(path, error if named else None):
                 raise unreadable(path, found) from error
         raise
