@@ -129,6 +129,18 @@ def test_a_read_that_fails_names_its_file_and_is_no_write(here):
     assert not list(here.glob(".*"))
 
 
+def test_a_file_that_cannot_be_opened_for_now_is_named(here):
+    (here / "x").touch()
+    with without_open_files():
+        for mode, kind in (("r", ReadError), ("a", WriteError), ("r+b", WriteError)):
+            with pytest.raises(kind) as caught:
+                open_named(here / "x", mode)
+            assert explained(caught.value).message.startswith("cannot ")
+            assert f"{here / 'x'}: Too many open files" in explained(caught.value).message
+    with pytest.raises(FileNotFoundError):
+        open_named(here / "none")
+
+
 def test_a_write_that_fails_names_its_file(here):
     with (
         pytest.raises(WriteError) as caught,

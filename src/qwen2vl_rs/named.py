@@ -64,10 +64,17 @@ def open_named(path: str | os.PathLike[str], mode: str = "r", encoding: str = "u
     Raises:
         OSError: it cannot be opened; later a `ReadError` or a `WriteError`.
     """
-    raw = NamedFile(path, mode.replace("b", ""))
+    reads = mode[0] == "r" and "+" not in mode
     try:
-        kind = io.BufferedReader if mode[0] == "r" else io.BufferedWriter
-        file: Any = io.BufferedRandom(raw) if "+" in mode else kind(raw)
+        raw = NamedFile(os.fspath(path), mode.replace("b", ""))
+    except OSError as error:
+        if type(error) is not OSError:  # absent, forbidden, a folder: Python's own classes
+            raise
+        kind = ReadError if reads else WriteError
+        raise kind(error.errno, error.strerror, error.filename) from error
+    try:
+        buffered = io.BufferedReader if mode[0] == "r" else io.BufferedWriter
+        file: Any = io.BufferedRandom(raw) if "+" in mode else buffered(raw)
         newline = None if mode[0] == "r" else ""
         return file if "b" in mode else io.TextIOWrapper(file, encoding, newline=newline)
     except BaseException:

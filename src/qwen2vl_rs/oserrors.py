@@ -294,6 +294,9 @@ def libraries_read(*paths: Path) -> Iterator[None]:
             named = path.name in str(error) or len(paths) == 1
             if found := why_unread(path, error if named else None):
                 raise unreadable(path, found) from error
+        told = said_by_library(error)
+        if told and not told.filename and not isinstance(error, RuntimeError):
+            raise unreadable(os.path.commonpath(paths), told) from error
         raise
 
 

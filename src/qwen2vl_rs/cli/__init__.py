@@ -69,6 +69,8 @@ def main(args: Sequence[str] | None = None) -> int:
         found = _expected(error)
         if found is None:
             raise
+        if found is not error:
+            found.__cause__ = error  # for QWEN2VL_RS_DEBUG
         return _failed(found)
     return 0
 

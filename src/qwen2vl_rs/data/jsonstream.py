@@ -48,7 +48,7 @@ class _Metered(NamedFile):
     """A file that moves a progress bar, in megabytes, as it is read."""
 
     def __init__(self, path: Path, bar: Progress) -> None:
-        super().__init__(path)
+        super().__init__(str(path))
         self._bar = bar
         self._read = 0
 

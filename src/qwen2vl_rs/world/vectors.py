@@ -29,7 +29,7 @@ from ..console import warn
 from ..data.georaster import Georeference
 from ..data.raster import reproject
 from ..errors import DataError
-from ..oserrors import mode_of, unreadable, why_unread
+from ..oserrors import is_file, mode_of, unreadable, why_unread
 from .elements import COVER_KEYS, KEYS, Element, Layer, breadth, classify, road_width, unseen
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
 from .misplaced import around, system_of, why_elsewhere
@@ -178,8 +178,8 @@ def _read(
                 shapes.append(shape)
                 kinds += kind
     except _GDAL as error:
-        if file.is_file() and (cause := why_unread(file)):
-            raise unreadable(path, cause) from error
+        if is_file(file) and (refused := why_unread(file)):
+            raise unreadable(path, refused) from error
         raise DataError(
             f"{path}: not a vector file that can be read: {error}",
             hint="accepted is what GDAL reads: GeoJSON, GeoPackage, Shapefile, .osm.pbf; check it "
