@@ -281,16 +281,18 @@ def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
         RunError: another process holds it, or the folder cannot be written to.
     """
     new = not os.path.lexists(run)
+    handle = None
     try:
         make_folder(run)
         handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT)
     except OSError as error:
         if not (read_only and error.errno in FORBIDDEN and run.is_dir()):
             raise _unusable("write to", run, error) from error
+    if handle is None:
         try:
             yield
-        except Unwritable as late:
-            late.hint, late.mendable = read_only, False
+        except Unwritable as error:
+            error.hint, error.mendable = read_only, False
             raise
         return
     try:
