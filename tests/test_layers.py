@@ -37,6 +37,8 @@ GROUND = {
     "files",
     "jsonl",
     "locks",
+    "named",
+    "oserrors",
     "run",
     "setting_errors",
     "terminal",

@@ -24,8 +24,10 @@ from pydantic import (
 )
 
 from .errors import UTF_8, ConfigError
-from .files import atomic_write, unreadable
+from .files import atomic_write
 from .instruction import bare_question
+from .named import read_text
+from .oserrors import unreadable
 from .setting_errors import explain, sorted_by_source
 
 _TOML = "the file must be TOML"
@@ -286,7 +288,7 @@ def load_config(
             what = "a folder" if path.is_dir() else "no regular file"
             raise ConfigError(f"{path} is {what}", hint=hint)
         try:
-            tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            tree = tomllib.loads(read_text(path, "utf-8-sig"))
         except FileNotFoundError as error:
             raise ConfigError(
                 f"no configuration file {path}", hint="without one, the defaults are used"

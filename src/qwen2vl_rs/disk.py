@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .console import say_once
+from .named import writing
 
 UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
@@ -68,7 +69,7 @@ def flush(files: Iterable[Path], folders: Iterable[Path] = ()) -> None:
     """
     places = set(folders)
     for path in files:
-        with path.open("rb") as file:
+        with path.open("rb") as file, writing(path):
             os.fsync(file.fileno())
         places.add(path.parent)
     for folder in sorted(places):
@@ -100,7 +101,8 @@ def sync_folder(folder: Path) -> None:
             _say_not_flushed(folder)
         return
     try:
-        os.fsync(handle)
+        with writing(folder):
+            os.fsync(handle)
     except OSError as error:
         if error.errno not in {*UNSUPPORTED, errno.EBADF}:
             raise

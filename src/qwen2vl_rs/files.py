@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .console import warn_once
-from .disk import UNSUPPORTED, flush, full, make_folder, open_up, room_hint, sync_folder
+from .console import say
+from .disk import flush, full, make_folder, open_up, sync_folder
 from .errors import RunError
 from .jsonl import to_json
-from .locks import lock_file
+from .locks import lock
+from .named import ReadError, open_named, read_bytes, writing
+from .oserrors import ABSENT, FORBIDDEN, Unwritable, unreadable, unwritable, writing_hint
 
 HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
 CHECKSUMS = "checksums.json"
-
-_ABSENT = (FileNotFoundError, NotADirectoryError)
-_FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO}
-_FAULTY.add(getattr(errno, "EREMOTEIO", errno.EIO))  # of Linux only
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-def unreadable(path: Path | str, error: OSError) -> RunError:
-    """The error for a file that may be there and sound, but cannot be read now."""
-    hint = "check the disk or network share it lies on, then run the same command again"
-    if error.errno in _FORBIDDEN:
-        hint = "make it readable for you (chmod, or the account that wrote it)"
-    return RunError(f"cannot read {error.filename or path}: {error.strerror or error}", hint=hint)
-
-
-def _unwritable(path: Path, error: OSError, again: str = "") -> RunError:
-    """The error for a file that cannot be written; ``again`` is what to do after mending."""
-    if full(error):
-        hint = f"{room_hint(path)}{again}"
-    elif error.errno in _FAULTY:
-        hint = f"check the disk or network share it lies on{again}"
-    elif error.errno in _FORBIDDEN:
-        hint = "choose an output folder you may write to"
-    else:
-        hint = "free some disk space, or choose an output folder you may write to"
-    return RunError(f"cannot write {path}: {error.strerror or error}", hint=hint)
 
 
 @contextlib.contextmanager
@@ -63,20 +39,20 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     if os.path.exists(path) and not os.path.isfile(path):  # `Path.exists` raises for long names
         raise RunError(f"cannot write {path}: it is no regular file", hint="choose another output")
     temporary = _temporary(path)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
         make_folder(path.parent)
-        with temporary.open(mode, **text) as file:  # type: ignore[call-overload]
+        with open_named(temporary, mode) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            with writing(temporary):
+                os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        ours = {None, str(temporary), *map(str, path.parents)}  # a failed write() names no file
-        if error.filename not in ours:
-            raise
-        raise _unwritable(path, error) from error
+        ours = {str(temporary), *map(str, path.parents)}
+        if isinstance(error, ReadError) or str(error.filename) not in ours:
+            raise  # of something that was read meanwhile
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -90,7 +66,8 @@ def _temporary(path: Path) -> Path:
 
 def sweep(path: Path) -> None:
     """Remove what a killed `atomic_write` left beside a file that is not written again."""
-    _temporary(path).unlink(missing_ok=True)
+    if is_there(_temporary(path)):  # a read-only file system refuses also where nothing is there
+        _temporary(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -101,13 +78,12 @@ def appending(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
         RunError: it cannot be written to.
     """
     try:
-        with path.open(mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:  # type: ignore[call-overload]
+        with open_named(path, mode) as file:
             yield file
     except OSError as error:
-        if error.filename not in (None, str(path)):  # a failed write() names no file
-            raise
-        again = ", then run the same command again: it resumes"
-        raise _unwritable(path, error, again) from error
+        if isinstance(error, ReadError) or str(error.filename) != str(path):
+            raise  # of something that was read meanwhile
+        raise unwritable(path, error) from error
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -121,10 +97,20 @@ def put_in_place(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
+def write_json(path: Path, value: Any, *, changed: bool = False) -> None:
+    """Write ``value`` as indented JSON, atomically.
+
+    Args:
+        path: the file.
+        value: what it is to hold.
+        changed: whether to write only where the file holds something else, so that a folder that
+            lacks nothing need not be writable.
+    """
+    text = to_json(value, indent=2) + "\n"
+    if changed and is_there(path) and read_bytes(path) == text.encode():
+        return
     with atomic_write(path) as file:
-        file.write(to_json(value, indent=2) + "\n")
+        file.write(text)
 
 
 _REFUSED = object()
@@ -141,8 +127,8 @@ def read_json(path: Path, *, damaged: Any = _REFUSED) -> Any:
         RunError: it is there and cannot be read, or its content is no JSON.
     """
     try:
-        return json.loads(path.read_bytes())
-    except _ABSENT:
+        return json.loads(read_bytes(path))
+    except ABSENT:
         return None
     except OSError as error:
         raise unreadable(path, error) from error
@@ -163,7 +149,7 @@ def is_there(path: Path) -> bool:
     """
     try:
         path.lstat()
-    except _ABSENT:
+    except ABSENT:
         return False
     except OSError as error:
         raise unreadable(path, error) from error
@@ -179,7 +165,7 @@ def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
     try:
         named = ((re.fullmatch(pattern, name), parent / name) for name in os.listdir(parent))
         return [(match, path) for match, path in named if match and _is_folder(path)]
-    except _ABSENT:
+    except ABSENT:
         return []
     except OSError as error:
         raise unreadable(parent, error) from error
@@ -188,14 +174,14 @@ def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
 def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
-    except _ABSENT:  # a link that leads nowhere
+    except ABSENT:  # a link that leads nowhere
         return False
 
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_named(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def seal(folder: Path) -> None:
@@ -222,8 +208,8 @@ def damage(folder: Path) -> str | None:
         RunError: a file cannot be read now. That says nothing about what is in it.
     """
     try:
-        expected = json.loads((folder / CHECKSUMS).read_bytes()).items()
-    except _ABSENT:
+        expected = json.loads(read_bytes(folder / CHECKSUMS)).items()
+    except ABSENT:
         return f"{CHECKSUMS} is missing"
     except OSError as error:
         raise unreadable(folder / CHECKSUMS, error) from error
@@ -235,7 +221,7 @@ def damage(folder: Path) -> str | None:
         try:
             if sha256(folder / name) != digest:
                 return f"{name} has changed since it was written"
-        except (*_ABSENT, IsADirectoryError):
+        except (*ABSENT, IsADirectoryError):
             return f"{name} is missing"
         except OSError as error:
             raise unreadable(folder / name, error) from error
@@ -257,8 +243,16 @@ def set_aside(folder: Path) -> Path:
         folder.rename(aside)
         sync_folder(folder.parent)
     except OSError as error:
-        raise _unwritable(aside, error) from error
+        raise unwritable(aside, error) from error
     return aside
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of our own that is not needed; where that fails, say what is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(RunError):
+        if is_there(folder):
+            say(f"{folder} is not needed, and could not be removed")
 
 
 def remove_folder(folder: Path) -> None:
@@ -269,54 +263,43 @@ def remove_folder(folder: Path) -> None:
     hidden = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
     folder.rename(hidden)
-    shutil.rmtree(hidden, ignore_errors=True)
-
-
-def lock(handle: int, what: Path) -> bool:
-    """Lock an open file for this process; False where another holds it.
-
-    Where the file system knows no locks (Lustre without ``flock``, some of NFS and FUSE) there is
-    none, which is said once.
-
-    Raises:
-        OSError: locking fails otherwise.
-    """
-    try:
-        lock_file(handle)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-            return False
-        if error.errno not in {*UNSUPPORTED, errno.ENOLCK}:
-            raise
-        warn_once(
-            "flock",
-            f"the file system of {what} has no locks: make sure yourself that only one process "
-            "at a time works in a folder",
-        )
-    return True
+    discard(hidden)
 
 
 @contextlib.contextmanager
-def run_lock(run: Path) -> Iterator[None]:
+def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
     """Hold a run folder (made if missing) for one process at a time.
 
     A folder that was made and in which an error left nothing is removed again.
 
+    Args:
+        run: the folder.
+        read_only: the hint where something is to be written after all into a folder that may only
+            be read, which then needs no lock. Without it such a folder is refused at once.
+
     Raises:
         RunError: another process holds it, or the folder cannot be written to.
     """
-    hint = "choose another folder: --output"
     new = not os.path.lexists(run)
+    handle = None
     try:
         make_folder(run)
         handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise RunError(f"cannot write to {run}: {error.strerror}", hint=hint) from error
+        if not (read_only and error.errno in FORBIDDEN and run.is_dir()):
+            raise _unusable("write to", run, error) from error
+    if handle is None:
+        try:
+            yield
+        except Unwritable as error:
+            error.hint, error.mendable = read_only, False
+            raise
+        return
     try:
         try:
             held = lock(handle, run)
         except OSError as error:
-            raise RunError(f"cannot lock {run}: {error.strerror}", hint=hint) from error
+            raise _unusable("lock", run, error) from error
         if not held:
             hint = "wait for it, or choose --output"
             raise RunError(f"another process is at work in {run}", hint=hint)
@@ -329,6 +312,16 @@ def run_lock(run: Path) -> Iterator[None]:
         raise
     finally:
         os.close(handle)
+
+
+def _unusable(what: str, run: Path, error: OSError) -> Unwritable:
+    """The error for a folder that cannot be held."""
+    hint = writing_hint(run, error)
+    if error.errno in FORBIDDEN:
+        hint = "choose another folder: --output"
+    found = Unwritable(f"cannot {what} {run}: {error.strerror}", hint=hint)
+    found.mendable = error.errno not in FORBIDDEN
+    return found
 
 
 @contextlib.contextmanager
@@ -345,7 +338,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     old = final.with_name(f".{final.name}.old")
     try:
         _put_back(old, final)
-        shutil.rmtree(staging, ignore_errors=True)
+        _clear(staging)
         make_folder(staging.parent)
         staging.mkdir()
         yield staging
@@ -355,15 +348,38 @@ def staged_folder(final: Path) -> Iterator[Path]:
             final.rename(old)
         staging.rename(final)
         sync_folder(final.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        discard(old)
+    except Unwritable as error:  # of a file in it, under the hidden name
+        error.message = error.message.replace(str(staging), str(final))
+        raise
     except OSError as error:
-        if error.filename and not _within(error.filename, final, staging, old):
+        ours = (
+            full(error) if error.filename is None else _within(error.filename, final, staging, old)
+        )
+        if isinstance(error, ReadError) or not ours:
             raise  # of something that was read for it
-        raise _unwritable(final, error) from error
+        raise unwritable(final, error) from error
     finally:
         with contextlib.suppress(OSError):
             _put_back(old, final)
-        shutil.rmtree(staging, ignore_errors=True)
+        discard(staging)
+
+
+def _clear(staging: Path) -> None:
+    """Remove what an earlier command that was killed has left.
+
+    Raises:
+        Unwritable: it cannot be removed.
+    """
+    if not is_there(staging):
+        return
+    try:
+        shutil.rmtree(staging)
+    except OSError as error:  # which may name a file in it without its folder
+        hint = f"remove it yourself: rm -r {shlex.quote(str(staging))}"
+        raise Unwritable(
+            f"cannot remove {staging}, which an earlier command left: {error.strerror}", hint=hint
+        ) from error
 
 
 def _put_back(old: Path, final: Path) -> None:

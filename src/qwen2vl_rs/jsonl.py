@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .named import read_bytes
+
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """A value as JSON; never ``NaN`` or ``Infinity``, which are not JSON.
@@ -35,7 +37,7 @@ def read_jsonl(path: Path, *fields: str) -> tuple[list[dict[str, Any]], int]:
         OSError: the file is there and cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         return [], 0
     values: list[dict[str, Any]] = []

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+from pathlib import Path
+
+from .console import warn_once
+from .disk import UNSUPPORTED
 
 
-def lock_file(handle: int) -> None:
+def _lock_file(handle: int) -> None:
     """Lock an open file for this process, without waiting; the lock ends with the process.
 
     Imported where it is used: most commands lock nothing, and Windows has no ``fcntl``.
@@ -24,3 +28,27 @@ def lock_file(handle: int) -> None:
         windows.locking(handle, windows.LK_NBLCK, 1)
         return
     raise OSError(errno.ENOLCK, "this Python has no locks")
+
+
+def lock(handle: int, what: Path) -> bool:
+    """Lock an open file for this process; False where another holds it.
+
+    Where the file system knows no locks (Lustre without ``flock``, some of NFS and FUSE) there is
+    none, which is said once.
+
+    Raises:
+        OSError: locking fails otherwise.
+    """
+    try:
+        _lock_file(handle)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            return False
+        if error.errno not in {*UNSUPPORTED, errno.ENOLCK}:
+            raise
+        warn_once(
+            "flock",
+            f"the file system of {what} has no locks: make sure yourself that only one process "
+            "at a time works in a folder",
+        )
+    return True

@@ -7,6 +7,7 @@ tracebacks.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import click
 from .. import __version__, console
 from ..errors import Qwen2VLRSError
 from ..install import lacking
+from ..oserrors import explained, folder_is_gone, no_thread, said_by_library
 from ..terminal import of_libraries, shown, shown_lines, traceback_shown
 from .common import Commands, Stopped
 from .host import serve
@@ -63,34 +65,31 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt) as error:
         return _interrupted(error.__cause__ or error)
-    except OSError as error:
-        return _failed(_explained(error))
-    except SystemExit as error:  # click's answer to a broken pipe, which is not stdout
-        if not isinstance(error.__context__, OSError):
-            raise
-        return _failed(_explained(error.__context__))
-    except Qwen2VLRSError as error:
-        return _failed(error)
-    except ModuleNotFoundError as error:
-        found = lacking(error)
+    except (Exception, SystemExit) as error:
+        found = _expected(error)
         if found is None:
             raise
+        if found is not error:
+            found.__cause__ = error  # for QWEN2VL_RS_DEBUG
         return _failed(found)
     return 0
 
 
-def _explained(error: OSError) -> Qwen2VLRSError:
-    """What a call to the operating system failed on."""
-    why = error.strerror or error
-    if not error.filename:
-        return Qwen2VLRSError(
-            f"a call to the operating system failed: {why}",
-            hint="QWEN2VL_RS_DEBUG=1 before the command shows where",
-        )
-    return Qwen2VLRSError(
-        f"cannot read or write {error.filename}: {why}",
-        hint="check its permissions, and the disk it lies on",
-    )
+def _expected(error: BaseException) -> Qwen2VLRSError | None:
+    """An error that is made for people; None where it is a bug."""
+    if isinstance(error, SystemExit):  # click's answer to a broken pipe, which is not stdout
+        context = error.__context__
+        return explained(context) if isinstance(context, OSError) else None
+    if isinstance(error, Qwen2VLRSError):
+        return error
+    if isinstance(error, io.UnsupportedOperation):
+        return None  # an OSError, and all the same a bug
+    if isinstance(error, ModuleNotFoundError):
+        return lacking(error)
+    if isinstance(error, RuntimeError) and (found := no_thread(error)):
+        return found
+    told = error if isinstance(error, OSError) else said_by_library(error)
+    return explained(told) if told else None
 
 
 def _failed(error: Qwen2VLRSError) -> int:
@@ -98,8 +97,11 @@ def _failed(error: Qwen2VLRSError) -> int:
     if os.environ.get("QWEN2VL_RS_DEBUG"):
         click.echo(traceback_shown(error), err=True)
     click.echo(f"error: {shown(error.message)}", err=True)
-    if error.hint:
-        click.echo(f"hint: {shown(error.hint)}", err=True)
+    hint = error.hint
+    if folder_is_gone():
+        hint = "the current folder was removed or moved: change to one that is there (cd)"
+    if hint:
+        click.echo(f"hint: {shown(hint)}", err=True)
     return 1
 
 

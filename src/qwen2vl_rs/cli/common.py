@@ -16,8 +16,9 @@ from typing import Any
 
 import click
 
-from ..errors import Qwen2VLRSError
+from ..errors import Qwen2VLRSError, RunError
 from ..jsonl import to_json
+from ..oserrors import Unwritable, folder_is_gone
 from ..terminal import json_shown
 
 FILE = click.Path(path_type=Path)
@@ -101,10 +102,24 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
                 for line in told():
                     error.add_note(line)
         raise
+    except Unwritable as error:
+        if error.mendable:
+            error.hint = f"{error.hint}, then {_resuming(told)}"
+        raise
     finally:
         if alone:
             for number in stop:
                 signal.signal(number, signal.SIG_DFL)
+
+
+def _resuming(told: Callable[[], list[str]]) -> str:
+    """How a command goes on, by what is told of one that is interrupted."""
+    lines: list[str] = []
+    with contextlib.suppress(Qwen2VLRSError, OSError):  # the disk may fail here as well
+        lines = told()
+    again = "run the same command again"
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    return hints[0].replace("the same command", f"{again}: it") if hints else again
 
 
 def same_command(kept: str) -> Callable[[], list[str]]:
@@ -149,6 +164,8 @@ def needs_training(device: str | None = None) -> Iterator[None]:
     Args:
         device: what is to be computed on; see `model.loader.use_device`.
     """
+    if folder_is_gone():  # some of them would end the process
+        raise RunError("the current folder is not there any more")
     with contextlib.redirect_stdout(sys.stderr):
         if device:
             from ..model.devices import use_device

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ModelError, RunError
 from ..files import is_there
+from ..oserrors import is_folder
 from ..run import checkpoints, holds_run, listed, runs_below
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def require_model(folder: Path, base: Path | None = None) -> None:
     for path, what in ((folder, "model"), (base, "base")):
         if path is None:
             continue
-        if path.is_dir():
+        if is_folder(path):
             _refuse_above(path)
             continue
         hint = _FETCH
@@ -75,7 +76,7 @@ def require_run(run: Path) -> None:
     """
     from ..data.places import near
 
-    if not run.is_dir():
+    if not is_folder(run):
         hint = near(run).removeprefix(", ") or "train first: qwen2vl-rs train"
         raise RunError(f"no run folder {run}", hint=hint)
     if found := runs_below(run):

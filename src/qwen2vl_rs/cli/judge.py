@@ -10,6 +10,7 @@ import click
 
 from .. import console
 from ..errors import RunError
+from ..oserrors import is_folder
 from ..terminal import shown
 from .common import FILE, json_text
 
@@ -117,7 +118,7 @@ def report(
         raise click.UsageError("--before and --shuffled need --after")
     if after and run:
         raise click.UsageError("give RUN or --after, not both")
-    if images and not images.is_dir():
+    if images and not is_folder(images):
         raise RunError(f"no folder {images}", hint="--images names the folder of the images")
     from ..report.evidence import from_files, from_run
     from ..report.page import write_report

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import click
 
-from ..errors import RunError
+from ..disk import make_folder
+from ..errors import Qwen2VLRSError, RunError
+from ..files import is_there
+from ..named import copy_file, write_text
+from ..oserrors import FORBIDDEN, explained, folder_is_gone
 from ..terminal import shown
 from .common import FILE, device_option, needs_training
 
@@ -94,7 +98,7 @@ def prepare(folder: Path, base: Path) -> None:
     """
     mark = folder / MARK
     try:
-        if mark.is_file():
+        if is_there(mark):
             shutil.rmtree(folder)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(
@@ -102,7 +106,23 @@ def prepare(folder: Path, base: Path) -> None:
             )
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        shutil.copytree(base, folder / "base", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
-        (folder / "demo.toml").write_text(SETTINGS, encoding="utf-8")
+        make_folder(folder / "base")
+        for path in sorted(base.iterdir()):
+            if path.is_file() and path.suffix != ".py":
+                copy_file(path, folder / "base" / path.name)
+        write_text(folder / "demo.toml", SETTINGS)
+    except FileExistsError as error:
+        hint = "a link that leads nowhere: remove it, or choose another: --folder"
+        raise RunError(f"{folder} is in the way", hint=hint) from error
     except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}") from error
+        raise _unprepared(folder, error) from error
+
+
+def _unprepared(folder: Path, error: OSError) -> Qwen2VLRSError:
+    """The error for a folder that cannot be emptied or filled."""
+    if error.errno in FORBIDDEN:
+        hint = "choose a folder you may write to: --folder"
+        return RunError(f"cannot write to {folder}: {error.strerror}", hint=hint)
+    if folder_is_gone() and not folder.is_absolute():
+        return RunError(f"there is no place for {folder}")
+    return explained(error)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UTF_8, DataError
+from ..named import read_text
+from ..oserrors import ABSENT, unreadable
 from ..streams import unread
 from ..terminal import shown
 from .common import FILE, device_option, json_text, needs_training
@@ -152,11 +154,13 @@ def _read_batch(name: str) -> list[_Asked]:
         DataError: it cannot be read, is empty, or a line (its number is named) is no question.
     """
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        hint = _HINT if isinstance(error, OSError) else UTF_8
-        raise DataError(f"cannot read {name}: {why}", hint=hint) from error
+        text = sys.stdin.read() if name == "-" else read_text(name, "utf-8-sig")
+    except (*ABSENT, IsADirectoryError) as error:
+        raise DataError(f"cannot read {name}: {error.strerror}", hint=_HINT) from error
+    except OSError as error:
+        raise unreadable(name, error) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read {name}: it is not UTF-8", hint=UTF_8) from error
     found = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():

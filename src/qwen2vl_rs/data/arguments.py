@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import DataError, ImageError
+from ..oserrors import is_folder, mode_of, reading_hint
 from .places import near
 from .raster import image_size
 
@@ -57,9 +58,9 @@ def images_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:
 
 def _images(word: str) -> Sequence[str] | None:
     """The images a word stands for; None for a question."""
-    if os.path.isdir(word):
+    if is_folder(word):
         return _of_folder(Path(word))
-    if os.path.exists(word):
+    if mode_of(word) is not None:
         return [_checked(word)]
     if not _is_path(word):
         return None
@@ -94,7 +95,7 @@ def _of_folder(folder: Path) -> list[str]:
     except OSError as error:
         raise DataError(
             f"cannot list the folder {folder}: {error.strerror}",
-            hint="name a folder that you may read",
+            hint=reading_hint(error, "name a folder that you may read"),
         ) from error
     if not names:
         raise DataError(

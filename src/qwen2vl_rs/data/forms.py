@@ -21,6 +21,7 @@ from ..errors import DataError, RunError
 from ..files import staged_folder, write_json
 from ..instruction import bare_question
 from ..jsonl import to_line
+from ..named import open_named
 from ..records import Sample
 from .raster import read_rgb
 from .sources import read_samples
@@ -154,7 +155,7 @@ def _write_rows(
     """Write the file of questions; returns in how many of them a text was changed."""
     lead = f"{instruction}\n" if instruction else ""
     changed = 0
-    with path.open("w", encoding="utf-8") as file:
+    with open_named(path, "w") as file:
         for sample in samples:
             question, answer = bare_question(sample.question, instruction), sample.answer
             if not form.plain:

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO, NoReturn
 
 from ..console import Progress
 from ..errors import UTF_8, DataError
+from ..named import NamedFile
+from ..oserrors import reading_hint
 from .places import absent
 
 RECORD_LIMIT = 64_000_000  # most characters of a record: no question is as long
@@ -42,11 +44,11 @@ _TAIL = re.compile(r'[^][{},:"]{0,12}\Z')
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class _Metered(io.FileIO):
+class _Metered(NamedFile):
     """A file that moves a progress bar, in megabytes, as it is read."""
 
     def __init__(self, path: Path, bar: Progress) -> None:
-        super().__init__(path)
+        super().__init__(str(path))
         self._bar = bar
         self._read = 0
 
@@ -62,8 +64,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading bytes, behind its byte order mark, with a progress bar.
 
     Raises:
-        DataError: the file is missing, empty, no regular file, compressed or UTF-16, or cannot
-            be read.
+        DataError: it is missing, empty, no regular file, compressed, UTF-16, or unreadable.
     """
     try:
         status = path.stat()
@@ -87,8 +88,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     except FileNotFoundError as error:
         raise absent(path) from error
     except OSError as error:
-        said = f"cannot read {path}: {error.strerror or error}"
-        raise DataError(said, hint="name a file that you may read") from error
+        hint = reading_hint(error, "name a file that you may read")
+        raise DataError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
 
 
 def opening(path: Path) -> tuple[str, str | None]:
@@ -152,9 +153,8 @@ def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
             text.take(":")
         if text.mark() not in {"[", ""}:
             text.inside = name
-            raise DataError(
-                f"{path}: {name} is {name_of(text.value())}, expected a list", hint=_AGAIN
-            )
+            said = f"{path}: {name} is {name_of(text.value())}, expected a list"
+            raise DataError(said, hint=_AGAIN)
         text.take("[")
         if text.mark() == "]":
             raise DataError(f"{path}: {name} holds no records", hint=_AGAIN)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..console import warn
 from ..errors import DataError
+from ..oserrors import is_file, is_folder, mode_of
 from ..records import Sample
 
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
@@ -34,7 +35,7 @@ def place(folder: Path, path: str) -> str:
         parts = [part for part in path.split("/") if part]
     ends = [folder.joinpath(*parts[k:]) for k in range(len(parts))] or [folder]
     # unlike `Path.is_file` this is False for a name that no file can have
-    return str(next((end for end in ends if os.path.isfile(end)), ends[0]))
+    return str(next((end for end in ends if is_file(end)), ends[0]))
 
 
 def moved(samples: Iterable[Sample], folder: str | Path | None) -> list[Sample]:
@@ -48,7 +49,7 @@ def moved(samples: Iterable[Sample], folder: str | Path | None) -> list[Sample]:
         return samples
     require_folder(Path(folder))
     new = {image: place(Path(folder), image) for image in dict.fromkeys(s.image for s in samples)}
-    if new and not any(map(os.path.isfile, new.values())):
+    if new and not any(map(is_file, new.values())):
         raise DataError(
             f"none of the {len(new):,} images is in {folder}, e.g. {next(iter(new))}",
             hint="--images names the folder that holds them; subfolders stay as they were",
@@ -62,7 +63,7 @@ def require_folder(images: Path) -> None:
     Raises:
         DataError: it is not.
     """
-    if not os.path.isdir(images):
+    if not is_folder(images):
         raise DataError(f"no folder {images}{near(images)}", hint="name the folder: --images")
 
 
@@ -76,7 +77,7 @@ def require_image(path: str, hint: str = "where the images were moved to: --imag
     Raises:
         DataError: it is not; says so of Windows paths and moved folders.
     """
-    if not os.path.exists(path):
+    if mode_of(path) is None:
         raise DataError(f"{path}: no such file{_why(path)}", hint=hint)
 
 
@@ -110,6 +111,9 @@ def absent(path: Path) -> DataError:
     """The error for a file that is not there, with the command that makes it."""
     name, text = path.name, shlex.quote(str(path))
     hint = "check the name and the folder"
+    if path.is_symlink():
+        said = f"{path} is a link to {os.readlink(path)}, which is not there"
+        return DataError(said, hint="put that file back, or name another")
     if alike := near(path):
         hint = f"check the name{alike}"
     elif path.suffix.lower() == ".csv":

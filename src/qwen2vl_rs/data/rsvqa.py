@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
+from ..oserrors import reading_hint
 from ..records import Sample
 from . import jsonstream
 from .left_out import INACTIVE, NO_ANSWER, NO_IMAGE, NO_TEXT, LeftOut
@@ -117,7 +118,7 @@ def _listed(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataError(
             f"cannot list the folder {folder}: {error.strerror}",
-            hint="name a folder that you may read",
+            hint=reading_hint(error, "name a folder that you may read"),
         ) from error
 
 
@@ -243,7 +244,7 @@ def _list_images(folder: Path) -> dict[int, str]:
     except OSError as error:
         raise DataError(
             f"cannot list the image folder {folder}: {error.strerror}",
-            hint="name the folder that holds <img_id>.tif: --images FOLDER",
+            hint=reading_hint(error, "name the folder that holds <img_id>.tif: --images FOLDER"),
         ) from error
     best: dict[int, tuple[int, str]] = {}
     ranks = {suffix: rank for rank, suffix in enumerate(SUFFIXES)}

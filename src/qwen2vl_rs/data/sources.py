@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..console import counted, say, warn
 from ..errors import DataError
+from ..oserrors import mode_of
 from ..records import Sample
 from . import foreign, jsonstream, rsvqa, tables
 from .left_out import LeftOut
@@ -162,7 +163,7 @@ def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
     written = tables.write_conversations(out, _noting(samples, seen))
     if others := [image for image in before if image not in seen]:
         warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
-    absent = tuple(image for image in seen if not os.path.exists(image))
+    absent = tuple(image for image in seen if mode_of(image) is None)
     return _told(Report(out, written, len(seen), absent=absent))
 
 

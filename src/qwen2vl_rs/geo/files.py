@@ -26,7 +26,7 @@ from pyogrio.errors import (
 from ..data.raster import write_cog
 from ..disk import room_hint
 from ..errors import RunError
-from ..files import atomic_write
+from ..files import atomic_write, discard
 from .values import Band, band
 from .windows import Grid
 
@@ -69,7 +69,7 @@ def rehearse(folder: Path, grid: Grid, questions: Sequence[str]) -> None:
     except OSError as error:
         raise _unwritten(folder, error) from error
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        discard(place)
 
 
 def write_map(path: Path, grid: Grid, bands: Sequence[Band]) -> None:

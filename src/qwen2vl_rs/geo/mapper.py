@@ -20,10 +20,12 @@ from ..console import Progress, say
 from ..data.georaster import LargeImage, open_scene
 from ..data.raster import image_digest
 from ..errors import ImageError, RunError
-from ..files import appending, atomic_write, run_lock, unreadable
+from ..files import appending, atomic_write, run_lock
 from ..jsonl import read_jsonl, to_line
 from ..model.ahead import ahead
 from ..model.session import Session
+from ..named import read_bytes
+from ..oserrors import unreadable
 from .files import MAP, WINDOWS, column_of, rehearse, write_map, write_windows
 from .values import Band, band
 from .windows import LEAST_DATA, Grid, lay_grid, pieces
@@ -236,7 +238,7 @@ def _read(path: Path, key: str) -> tuple[list[Line], bool]:
         values, end = read_jsonl(path)
         if not path.exists():
             return [], False
-        content = b"" if values else path.read_bytes()
+        content = b"" if values else read_bytes(path)
         size = path.stat().st_size
     except OSError as error:
         raise unreadable(path, error) from error

@@ -14,7 +14,8 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import safe_open
 
-from ..errors import ModelError
+from ..errors import ModelError, Qwen2VLRSError
+from ..oserrors import libraries_read
 from .folder import first_line, read_object
 from .shapes import Shapes, plain_name
 
@@ -68,9 +69,11 @@ def read_adapter(folder: Path) -> AdapterFiles:
     _check_patterns(folder, settings)
     shapes: Shapes = {}
     try:
-        with safe_open(folder / ADAPTER, framework="pt") as file:
+        with libraries_read(folder / ADAPTER), safe_open(folder / ADAPTER, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 shapes[tensor_name(name)] = tuple(file.get_slice(name).get_shape())
+    except Qwen2VLRSError:
+        raise
     except Exception as error:  # safetensors has no common error class for broken files
         raise ModelError(
             f"the adapter in {folder} cannot be read: {first_line(error)}", hint=_HINT

@@ -10,6 +10,7 @@ from ..data.sources import read_samples
 from ..data.split import limit_by_image
 from ..errors import RunError
 from ..files import run_lock, sha256
+from ..oserrors import is_folder
 from ..run import TEST_FILE, TRAIN_FILE, newest_checkpoint, records_no_dataset, say_unfinished
 from ..scoring.datasets import require_one, settle
 from ..scoring.pairs import Pair, pairs
@@ -39,7 +40,7 @@ def compare(
         RunError: no run, or no checkpoint in it.
         Qwen2VLRSError: test file, base or images cannot be used.
     """
-    if not run.is_dir():
+    if not is_folder(run):
         raise RunError(f"no run folder {run}", hint="train first: qwen2vl-rs train")
     newest = checkpoint is None
     checkpoint = checkpoint or newest_checkpoint(run)
@@ -68,7 +69,8 @@ def compare(
         else settle(samples, otherwise=own)
     )
     asked = Evaluator(folder, card.view, config.eval, config.training, taught, dataset)
-    with run_lock(run):
+    copy = "copy the run to a folder you may write to: answers are missing"
+    with run_lock(run, read_only=copy):
         before = asked.run(None, samples, place / "before")
         after = asked.run(checkpoint, samples, place / ("after" if newest else checkpoint.name))
     return pairs(before, after, dataset.name)

@@ -144,12 +144,13 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
         dataset = settle(test, typed, otherwise=config.data.dataset)
     evaluator = Evaluator(folder, view, config.eval, config.training, train or (), dataset)
     team = processes()
-    with run_lock(output) if team.is_main_process else contextlib.nullcontext():
+    lock = run_lock(output, read_only="choose another folder: --output")
+    with lock if team.is_main_process else contextlib.nullcontext():
         predictions = evaluator.run(checkpoint, test, output)
         shuffled = evaluator.run_shuffled(checkpoint, test, output / "shuffled")
         found = results(predictions, train=train, shuffled=shuffled, dataset=dataset)
         if team.is_main_process:
-            write_json(output / "results.json", found)
+            write_json(output / "results.json", found, changed=True)
     say(f"predictions and all protocols: {output}/")
     say_cut_off(found, config.eval.max_new_tokens)
     return found if team.is_main_process else None

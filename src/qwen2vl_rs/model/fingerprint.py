@@ -11,6 +11,7 @@ from pathlib import Path
 from ..console import Progress
 from ..errors import ModelError, RunError
 from ..files import HUB_MANIFEST, read_json, sha256, write_json
+from ..named import open_named, read_bytes
 from .folder import CONFIG, GENERATION, Files, files_in_force
 from .hub_manifest import read_manifest
 
@@ -129,14 +130,14 @@ def _remember(folder: Path, digests: dict[str, list[object]]) -> None:
 
 def _sampled(folder: Path) -> str:
     """The fingerprint of old checkpoints: small files, and samples of every file of weights."""
-    digest = hashlib.sha256((folder / CONFIG).read_bytes())
+    digest = hashlib.sha256(read_bytes(folder / CONFIG))
     for name in _SAMPLED:
         if (folder / name).is_file():
             digest.update(f"{name}:{sha256(folder / name)}".encode())
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}".encode())
-        with path.open("rb") as file:
+        with open_named(path, "rb") as file:
             for part in range(64):
                 file.seek(size * part // 64)
                 digest.update(file.read(4096))

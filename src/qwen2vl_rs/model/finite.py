@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 from ..errors import ModelError
+from ..oserrors import libraries_read
 from .folder import Files
 
 
@@ -64,7 +65,7 @@ def require_finite_weights(model: Any, files: Files) -> None:
     if not broken:
         return
     for path in files.weights:
-        with safe_open(path, framework="pt") as file:
+        with libraries_read(path), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not _is_finite(tensor):

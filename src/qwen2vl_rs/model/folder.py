@@ -24,6 +24,8 @@ from typing import Any
 
 from ..errors import ModelError
 from ..files import HUB_MANIFEST, read_json, write_json
+from ..named import read_text, write_text
+from ..oserrors import FORBIDDEN, unreadable, writing_hint
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -180,10 +182,12 @@ def read_object(path: Path) -> dict[str, Any]:
         ModelError: the file is there and cannot be read, or holds something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is unreadable: {first_line(error)}", hint=FETCH) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} is unreadable: it holds no JSON object", hint=FETCH)
@@ -205,9 +209,11 @@ def linked(files: tuple[Path, ...]) -> Iterator[Path]:
             for path in files:
                 os.symlink(path.resolve(), Path(name) / path.name)
         except OSError as error:
+            hint = writing_hint(Path(tempfile.gettempdir()), error)
+            if error.errno in FORBIDDEN:
+                hint = "name another in the environment variable TMPDIR"
             raise ModelError(
-                f"cannot make links in a temporary folder: {first_line(error)}",
-                hint="name another in the environment variable TMPDIR",
+                f"cannot make links in a temporary folder: {first_line(error)}", hint=hint
             ) from error
         yield Path(name)
 
@@ -219,7 +225,7 @@ def write_template(files: Files, folder: Path) -> None:
     """
     if files.template is None:
         return
-    (folder / TEMPLATE).write_text(files.template, encoding="utf-8", newline="")
+    write_text(folder / TEMPLATE, files.template)
     for name in (TEMPLATE_JSON, TOKENIZER_CONFIG, PROCESSOR):
         settings = read_object(folder / name)
         if settings.get("chat_template", files.template) != files.template:
@@ -298,8 +304,10 @@ def _template(folder: Path) -> tuple[str | None, tuple[str, ...]]:
         return _default(folder / TEMPLATE_JSON, named), (TEMPLATE_JSON,)
     if (folder / TEMPLATE).is_file():
         try:
-            return (folder / TEMPLATE).read_text(encoding="utf-8"), (TEMPLATE,)
-        except (OSError, ValueError) as error:
+            return read_text(folder / TEMPLATE), (TEMPLATE,)
+        except OSError as error:
+            raise unreadable(folder / TEMPLATE, error) from error
+        except ValueError as error:
             raise ModelError(f"{folder / TEMPLATE} is unreadable: {error}", hint=FETCH) from error
     named = read_object(folder / TOKENIZER_CONFIG).get("chat_template")
     return (None if named is None else _default(folder / TOKENIZER_CONFIG, named)), ()

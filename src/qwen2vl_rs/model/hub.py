@@ -21,7 +21,10 @@ from typing import Literal
 from ..console import Progress, say, warn
 from ..disk import full, make_folder, room_hint
 from ..errors import HubError
-from ..files import lock, put_in_place, sha256
+from ..files import discard, put_in_place, sha256
+from ..locks import lock
+from ..named import ReadError, read_bytes
+from ..oserrors import FORBIDDEN, unreadable, writing_hint
 from .hub_clients import Client, connect
 from .hub_copied import is_whole_copy
 from .hub_manifest import (
@@ -120,7 +123,7 @@ def load(
             files={file.name: _record(folder / file.name, file) for file in files},
             flushed=True,
         )
-        shutil.rmtree(folder / INCOMING, ignore_errors=True)
+        discard(folder / INCOMING)
         write_manifest(manifest, folder)  # last: it says that all is done
     held = listing.commit or listing.revision
     say(f"{folder} is complete now: {_sum(manifest)}, revision {held}")
@@ -315,7 +318,7 @@ def _matches(path: Path, file: RemoteFile) -> bool:
     if file.sha256:
         return sha256(path) == file.sha256
     if file.blob:  # how git names a file's content
-        content = b"blob %d\0" % file.size + path.read_bytes()
+        content = b"blob %d\0" % file.size + read_bytes(path)
         return hashlib.sha1(content, usedforsecurity=False).hexdigest() == file.blob
     return True
 
@@ -349,10 +352,14 @@ def _disk_trouble_explained(folder: Path) -> Iterator[None]:
                 f"the disk is full: {folder} cannot take the rest of the model",
                 hint=f"{room_hint(folder)} and start again: what has arrived is kept",
             ) from error
-        raise HubError(
-            f"cannot write to {error.filename or folder}: {error.strerror or error}",
-            hint="choose a folder you may write to",
-        ) from error
+        place = Path(os.fsdecode(error.filename or folder))
+        if isinstance(error, ReadError):
+            raise unreadable(place, error) from error
+        hint = "choose a folder you may write to"
+        if error.errno not in FORBIDDEN:
+            hint = f"{writing_hint(place, error)}, then start again: what has arrived is kept"
+        said = error.strerror or error
+        raise HubError(f"cannot write to {place}: {said}", hint=hint) from error
 
 
 def _sum(manifest: Manifest) -> str:

@@ -8,9 +8,9 @@ next call, too. Hugging Face's `hf_hub_download` deletes it, so the step below i
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
-import io
 import logging
 import os
 import socket
@@ -23,6 +23,8 @@ from typing import Any, Literal, Protocol
 
 from ..errors import HubError
 from ..install import missing
+from ..named import open_named
+from ..oserrors import explained, own_limit, root_cause
 from .hub_limits import HeadTimer
 from .hub_told import Interrupted, Listing, RemoteFile, Told, listed
 
@@ -147,7 +149,7 @@ class ModelScope(Told):
             _raise_own(error)
             if isinstance(error, ValueError):
                 raise  # an answer that is no JSON
-            raise self.unreachable(midway=file is not None) from error
+            raise self.unreachable(midway=file is not None, cause=root_cause(error)) from error
 
 
 class HuggingFace(Told):
@@ -197,7 +199,7 @@ class HuggingFace(Told):
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
         explained = self._explained(listing.repo_id, listing.revision, partial)
-        with explained, partial.open("ab") as target, self._limited():
+        with explained, open_named(partial, "ab") as target, self._limited():
             self._transfer(
                 url,
                 _Watched(target, moved, functools.partial(self._require_room, file.size)),
@@ -251,7 +253,7 @@ class HuggingFace(Told):
             raise self.answered(repo_id, 404 if status == 401 else status) from error
         except (self._errors.HTTPError, OSError) as error:
             _raise_own(error)
-            raise self.unreachable(midway=partial is not None) from error
+            raise self.unreachable(midway=partial is not None, cause=root_cause(error)) from error
 
 
 class _Position:
@@ -271,7 +273,7 @@ class _Position:
 class _Watched:
     """A file that tells how long it has become, and may refuse to become longer."""
 
-    def __init__(self, file: io.BufferedWriter, moved: Moved, require_room: Moved) -> None:
+    def __init__(self, file: Any, moved: Moved, require_room: Moved) -> None:
         self._file, self._moved, self._require_room = file, moved, require_room
 
     def write(self, data: bytes) -> int:
@@ -284,13 +286,21 @@ class _Watched:
         return getattr(self._file, name)
 
 
+#: What the system says of the network without a class of its own.
+_UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
+
+
 def _raise_own(error: BaseException | None) -> None:
     """Raise what a client took for trouble with the network: a limit of ours, or the disk."""
+    if error and (limit := own_limit(error)):
+        raise explained(limit) from error
     network = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
     while error is not None:
         if isinstance(error, HubError):
             raise error
         if isinstance(error, OSError) and error.errno and not isinstance(error, network):
+            if error.errno in _UNREACHABLE:
+                return
             raise error
         error = error.__cause__
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..errors import Qwen2VLRSError
+from ..named import open_named
 from .folder import CONFIG, PREPROCESSOR, PROCESSOR, files_in_force
 
 _LENGTH = 8  # bytes at the start of a safetensors file: the length of its header
@@ -30,7 +31,7 @@ def is_whole_copy(folder: Path) -> bool:
 
 def _is_whole_file(path: Path) -> bool:
     """Whether a safetensors file ends where its header says that its last tensor does."""
-    with path.open("rb") as file:
+    with open_named(path, "rb") as file:
         length = int.from_bytes(file.read(_LENGTH), "little")
         if length > path.stat().st_size:
             return False

@@ -78,12 +78,13 @@ class Told:
     def __init__(self, folder: Path, url: str) -> None:
         self._folder, self._url, self._limits = folder, url, Limits(self)
 
-    def unreachable(self, *, midway: bool) -> Interrupted:
-        """There is no connection, or ``midway`` no more."""
+    def unreachable(self, *, midway: bool, cause: OSError | None = None) -> Interrupted:
+        """There is no connection, or ``midway`` no more; ``cause`` is what the system says."""
+        said = f": {cause.strerror}" if cause else ""
         return Interrupted(
-            f"the connection to {self.title} broke"
+            f"the connection to {self.title} broke{said}"
             if midway
-            else f"cannot reach {self.title} at {self._url}",
+            else f"cannot reach {self.title} at {self._url}{said}",
             hint=f"check the network and start again (what has arrived is kept), take the other "
             f"hub with --hub {self.other}, name a mirror in {self.endpoint}, or copy a complete "
             f"{self._folder} from another machine; all steps without a model from a hub: "

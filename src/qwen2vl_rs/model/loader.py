@@ -19,9 +19,9 @@ from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
 from ..console import warn
-from ..disk import room_hint
-from ..errors import ModelError, RunError
+from ..errors import ModelError, Qwen2VLRSError
 from ..files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
+from ..oserrors import is_file, is_folder, libraries_read, libraries_write
 from ..run import checkpoints, newest_checkpoint, say_unfinished
 from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
 from .attention import Kind, implementation
@@ -104,12 +104,12 @@ def read_base(folder: Path) -> tuple[Files, Any]:
         )
     check_depth(files)
     try:
-        with linked(files.others) as place:
+        with libraries_read(*files.others), linked(files.others) as place:
             config = AutoConfig.from_pretrained(place, local_files_only=True)
         config.name_or_path = str(folder)  # and not the links
         check_shapes(files, config)
         check_positions(files, config)
-    except ModelError:
+    except Qwen2VLRSError:
         raise
     except Exception as error:  # whatever a wrong value makes the config class raise
         raise ModelError(
@@ -135,7 +135,7 @@ def load_base(
         _say_left_out(folder, files.left_out)
     device = device or choose_device()
     try:
-        with linked(files.all) as place:
+        with libraries_read(*files.all), linked(files.all) as place:
             model, info = FAMILIES[config.model_type].from_pretrained(
                 place,
                 config=config,
@@ -145,7 +145,7 @@ def load_base(
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except ModelError:
+    except Qwen2VLRSError:
         raise
     except Exception as error:  # safetensors and transformers raise many kinds for a broken file
         raise ModelError(
@@ -187,7 +187,7 @@ def find_base(
         ModelError: it is not there.
     """
     folder = given or Path(card.base)
-    if folder.is_dir():
+    if is_folder(folder):
         return folder
     hint = f"say where it is: {option} FOLDER"
     if given is None and not folder.is_absolute():  # an export names it as the hub does
@@ -241,7 +241,7 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         ModelError: the checkpoint was trained on another base, or is unreadable.
     """
     card = read_card(checkpoint)
-    if not (checkpoint / ADAPTER).is_file():
+    if not is_file(checkpoint / ADAPTER):
         raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
         raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
@@ -252,11 +252,13 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
     )
     try:
-        with quiet_peft():
+        with libraries_read(checkpoint / ADAPTER), quiet_peft():
             model = PeftModel.from_pretrained(
                 base.model, checkpoint, config=plain, local_files_only=True
             )
-        given = load_file(checkpoint / ADAPTER)
+            given = load_file(checkpoint / ADAPTER)
+    except Qwen2VLRSError:
+        raise
     except Exception as error:  # peft passes on whatever safetensors raises for a broken file
         raise ModelError(
             f"the adapter in {checkpoint} cannot be read: {first_line(error)}",
@@ -303,21 +305,10 @@ def write_card(
     adapter = read_json(checkpoint / SETTINGS) or {}
     adapter["base_model_name_or_path"] = name or value["base"]
     write_json(checkpoint / SETTINGS, adapter)
-    _save_tokenizer(base.prompts.tokenizer, checkpoint)
+    with libraries_write(checkpoint):
+        base.prompts.tokenizer.save_pretrained(checkpoint)
     with atomic_write(checkpoint / "README.md") as file:
         file.write(checkpoint_readme(view, name))
-
-
-def _save_tokenizer(tokenizer: Any, checkpoint: Path) -> None:
-    try:
-        tokenizer.save_pretrained(checkpoint)
-    except OSError:
-        raise
-    except Exception as error:  # tokenizers says so where the disk is full
-        raise RunError(
-            f"cannot write {checkpoint}: {str(error).splitlines()[0]}",
-            hint=f"{room_hint(checkpoint)}, then go on: --resume",
-        ) from error
 
 
 def read_card(checkpoint: Path) -> CheckpointCard:

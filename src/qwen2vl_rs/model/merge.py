@@ -6,7 +6,6 @@ the names and layout stay those of the published model, whichever version of tra
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from ..config import ViewConfig
 from ..console import Progress
 from ..errors import ModelError
 from ..files import CHECKSUMS, damage, write_json
+from ..named import copy_file
+from ..oserrors import libraries_read, libraries_write
 from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
 from .folder import (
     GENERATION,
@@ -61,7 +62,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     names = adapted_layers(adapter, linear_layers(config))
     pairs = _read_pairs(adapter)
     for path in (*files.others, *([files.index] if files.index else [])):
-        shutil.copyfile(path, folder / path.name)
+        copy_file(path, folder / path.name)
     write_template(files, folder)
     _write_settings(files, folder, card.view)
     write_json(folder / GENERATION, _decoding(files, config))
@@ -109,9 +110,10 @@ def _merge_shard(
     source: Path, target: Path, pairs: dict[str, torch.Tensor], adapter: AdapterFiles
 ) -> set[str]:
     """Rewrite one file of weights; the plain names of the layers that were changed."""
-    weights = load_file(source)
-    with safe_open(source, framework="pt") as file:
-        head = file.metadata()
+    with libraries_read(source):
+        weights = load_file(source)
+        with safe_open(source, framework="pt") as file:
+            head = file.metadata()
     changed = set()
     for name, weight in weights.items():
         layer = plain_name(name).removesuffix(".weight")
@@ -121,13 +123,15 @@ def _merge_shard(
         change = adapter.alpha / adapter.r * (up @ down)
         weights[name] = (weight.float() + change).to(weight.dtype)
         changed.add(layer)
-    save_file(weights, target, metadata=head)
+    with libraries_write(target):
+        save_file(weights, target, metadata=head)
     return changed
 
 
 def _read_pairs(adapter: AdapterFiles) -> dict[str, torch.Tensor]:
     """The tensors A (r, inputs) and B (outputs, r) of each adapted layer, by plain name."""
-    weights = load_file(adapter.folder / ADAPTER)
+    with libraries_read(adapter.folder / ADAPTER):
+        weights = load_file(adapter.folder / ADAPTER)
     for weight in weights.values():
         if not torch.isfinite(weight).all():
             raise ModelError(f"the adapter in {adapter.folder} holds values that are no numbers")

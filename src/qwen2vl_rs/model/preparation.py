@@ -25,6 +25,7 @@ from ..files import (
     set_aside,
     write_json,
 )
+from ..named import read_bytes
 from ..records import Sample
 from ..run import (
     TEST_FILE,
@@ -205,7 +206,7 @@ def _has_questions(run: Path) -> bool:
         path = questions_file(run, name)
         if path != own_file(run, name):
             with atomic_write(own_file(run, name), "wb") as file:
-                file.write(path.read_bytes())
+                file.write(read_bytes(path))
     return True
 
 

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from ..errors import ModelError
+from ..errors import ModelError, Qwen2VLRSError
 from ..instruction import bare_question
+from ..oserrors import libraries_read
 from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object
 from .template import try_template
 from .tree import Ints, Node
@@ -143,9 +144,10 @@ def _load_tokenizer(files: Files) -> Any:
     """The tokenizer, with the chat template in force."""
     folder = files.folder
     try:
-        with linked((folder / CONFIG, *files.tokenizer)) as place:
+        given = (folder / CONFIG, *files.tokenizer)
+        with libraries_read(*given), linked(given) as place:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
-    except ModelError:
+    except Qwen2VLRSError:
         raise
     except Exception as error:  # tokenizers raises bare exceptions
         for path in files.tokenizer:

@@ -16,7 +16,8 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from ..errors import ModelError
+from ..errors import ModelError, Qwen2VLRSError
+from ..oserrors import libraries_read
 from .folder import FETCH, Files, quantised
 
 FAMILIES = {
@@ -125,7 +126,7 @@ def read_shapes(files: Files) -> Shapes:
     shapes: Shapes = {}
     for path in files.weights:
         try:
-            with safe_open(path, framework="pt") as file:
+            with libraries_read(path), safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118
                     part = file.get_slice(name)
                     if part.get_dtype() not in _PLAIN:
@@ -138,7 +139,7 @@ def read_shapes(files: Files) -> Shapes:
                             hint=FETCH,
                         )
                     shapes[plain_name(name)] = tuple(part.get_shape())
-        except ModelError:
+        except Qwen2VLRSError:
             raise
         except Exception as error:  # safetensors has no common error class for broken files
             raise ModelError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import pickle
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ..data.georaster import usual_ground
 from ..data.places import moved
 from ..data.tables import read_conversations
 from ..errors import RunError
-from ..files import read_json, run_lock, sha256, write_json
+from ..files import discard, read_json, run_lock, sha256, write_json
 from ..records import Sample
 from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics, step_of
 from ..scoring.datasets import settle
@@ -163,7 +162,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
             trainer.reporter.close()
     if team.is_main_process:
         _write_results(run)
-        shutil.rmtree(cache, ignore_errors=True)  # open files on NFS stay as .nfs…
+        discard(cache)  # open files on NFS stay as .nfs…
     team.wait_for_everyone()
     del trainer, model, base
     gc.collect()

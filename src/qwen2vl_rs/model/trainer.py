@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import (
@@ -30,12 +29,15 @@ from transformers import (
 from ..config import TrainingSettings, ViewConfig
 from ..console import Progress, counted, warn
 from ..data.split import group_by_image
-from ..disk import flush, room_hint
+from ..disk import flush
 from ..errors import RunError
 from ..files import appending, atomic_write, remove_folder, staged_folder
 from ..jsonl import to_line
+from ..named import reading
+from ..oserrors import libraries_read, libraries_write
 from ..records import Sample
 from ..run import checkpoints, read_metrics
+from .adapter_files import ADAPTER
 from .ahead import Ahead
 from .answer import forward
 from .images import Images
@@ -269,6 +271,14 @@ class TreeTrainer(Trainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with libraries_read(Path(resume_from_checkpoint) / ADAPTER):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint into a hidden folder and rename it when it is complete."""
         name = f"checkpoint-{self.state.global_step}"
@@ -277,23 +287,16 @@ class TreeTrainer(Trainer):
         self._staging = self._folder / f".{name}.tmp"  # where `staged_folder` puts it
         with staged_folder(self._folder / name) if main else contextlib.nullcontext():
             everyone()
-            try:
+            with libraries_write(self._folder / name):
                 super()._save_checkpoint(model, trial)  # every process writes its random state
-            except (SafetensorError, RuntimeError) as error:
-                # how safetensors and torch.save say that the disk is full
-                if isinstance(error, RuntimeError) and "inline_container" not in str(error):
-                    raise
-                raise RunError(
-                    f"cannot write {self._folder / name}: {str(error).splitlines()[0]}",
-                    hint=f"{room_hint(self._folder)}, then go on: --resume",
-                ) from error
             everyone()
             if main:
                 for path in list((self._staging / name).iterdir()):
                     path.rename(self._staging / path.name)
                 (self._staging / name).rmdir()
                 write_card(self._staging, self._base, self._view, self._ground)
-                self._base.images.processor.save_pretrained(self._staging)
+                with libraries_write(self._folder / name):
+                    self._base.images.processor.save_pretrained(self._staging)
         if main and self._keep:
             for old in checkpoints(self._folder)[: -self._keep]:
                 remove_folder(old)

@@ -24,8 +24,10 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 
 from ..console import Progress, counted, say, warn
 from ..data.raster import image_digest
-from ..files import appending, atomic_write, is_there, unreadable
+from ..files import appending, atomic_write, is_there
 from ..jsonl import read_jsonl, to_line
+from ..named import open_named, reading
+from ..oserrors import unreadable
 from .ahead import ahead
 from .finite import require_finite_features
 from .images import Pixels
@@ -209,7 +211,8 @@ def _fill(
             written.result()
     tokens = {path: math.prod(grid) // base.images.merge**2 for path, grid in grids.items()}
     found = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
-    values = np.memmap(data, dtype=words, mode="r")
+    with reading(data):
+        values = np.memmap(data, dtype=words, mode="r")
     return EncodedImages(base.images.merge, values, dtype, found)
 
 
@@ -325,7 +328,10 @@ def _overlaps(row: _Row, sound: Sequence[_Row], starts: Sequence[int]) -> bool:
 def _sound(data: Path, rows: Collection[_Row], width: int) -> dict[str, int]:
     """Offsets by key of the images whose content is what was written."""
     found = {}
-    with data.open("rb") as file, Progress("checking features", len(rows), "images") as progress:
+    with (
+        open_named(data, "rb") as file,
+        Progress("checking features", len(rows), "images") as progress,
+    ):
         for row in rows:
             file.seek(row.at * width)
             if hashlib.sha256(file.read(row.words * width)).hexdigest() == row.sha256:

@@ -21,10 +21,10 @@ from ..config import ViewConfig
 from ..console import Progress, say
 from ..data.places import require_image
 from ..data.raster import image_digest, image_facts
-from ..disk import make_folder
 from ..errors import DataError
-from ..files import appending, atomic_write, read_json, sha256, sweep, unreadable, write_json
+from ..files import appending, atomic_write, read_json, sha256, sweep, write_json
 from ..jsonl import read_jsonl, to_line
+from ..oserrors import unreadable
 from ..records import Prediction, Sample
 from ..scoring.answers import understood
 from ..scoring.controls import shuffle_images
@@ -203,7 +203,6 @@ class Job:
             total: number of questions that this process asks.
             process: its number.
         """
-        make_folder(self.folder)
         path = self._partial(process)
         known = self.answered(process, aloud=True)
         with atomic_write(path) as file:  # without what was cut short

@@ -16,6 +16,7 @@ import httpx
 
 from ..console import clock, say
 from ..errors import ConfigError, HubError
+from ..oserrors import explained, own_limit, root_cause
 from ..predict.job import Reply
 from .bodies import decoded
 from .replies import AGAIN, Failure, message, read_reply, refusal, strange
@@ -190,7 +191,11 @@ class Client:
         except TimeoutError:
             return Failure("timeout", f"no whole answer within {self._endpoint.timeout:g} s")
         except httpx.TransportError as error:
-            return Failure(f"connection ({type(error).__name__})")
+            if limit := own_limit(error):
+                raise explained(limit) from error
+            cause = root_cause(error)
+            why = cause.strerror if cause else type(error).__name__
+            return Failure(f"connection ({why})")
         except httpx.RequestError as error:
             raise strange(self._address, str(error)) from error
         status = response.status_code

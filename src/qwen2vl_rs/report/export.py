@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ..errors import RunError
 from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
 from ..model.folder import files_in_force
 from ..model.usage import TOKENIZER, Usage
+from ..named import copy_file, write_text
 from ..run import newest_checkpoint, resume_command
 from .cards import data_card, model_card
 from .evidence import Evidence, from_run
@@ -82,7 +82,7 @@ def export(
                 _name_base(staging / _VIEW, base)
         card = model_card(found, _usage(found, checkpoint, base, adapter=merge is None))
         for name, text in (("README.md", card), ("DATA.md", data_card(found))):
-            (staging / name).write_text(text, encoding="utf-8")
+            write_text(staging / name, text)
 
 
 def _refuse_quantised(checkpoint: Path) -> None:
@@ -111,7 +111,7 @@ def _copy_adapter(checkpoint: Path, folder: Path) -> None:
     """Copy what PEFT loads."""
     for name in _FILES:
         if (checkpoint / name).is_file():
-            shutil.copyfile(checkpoint / name, folder / name)
+            copy_file(checkpoint / name, folder / name)
 
 
 def _name_base(card: Path, base: str) -> None:

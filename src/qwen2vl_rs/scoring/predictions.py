@@ -13,6 +13,8 @@ from ..data.sources import read_samples
 from ..errors import UTF_8, DataError
 from ..files import atomic_write
 from ..jsonl import to_line
+from ..named import open_named
+from ..oserrors import ABSENT, unreadable
 from ..records import Prediction, Sample, dataset_name
 from .grammar import question_type
 from .reply import CAUSES
@@ -97,7 +99,7 @@ def _fail(path: Path, number: int, what: str, hint: str) -> NoReturn:
 def _records(path: Path, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file of JSON Lines with their line numbers."""
     try:
-        with path.open("rb") as file:
+        with open_named(path, "rb") as file:
             number = 0
             while line := file.readline(_LONGEST_LINE + 1):
                 number += 1
@@ -105,9 +107,11 @@ def _records(path: Path, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
                     _fail(path, number, "longer than a MiB", hint)
                 if line.removeprefix(b"\xef\xbb\xbf").strip():
                     yield number, _record(line, path, number, hint)
-    except OSError as error:
+    except (*ABSENT, IsADirectoryError) as error:
         hint = "give a file of JSON Lines, as eval/after/predictions.jsonl of a run"
         raise DataError(f"cannot read {path}: {error.strerror}", hint=hint) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _record(line: bytes, path: Path, number: int, hint: str) -> dict[str, Any]:

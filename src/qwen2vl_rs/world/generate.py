@@ -22,6 +22,7 @@ from ..data.raster import write_geotiff
 from ..disk import make_folder
 from ..errors import DataError, RunError
 from ..files import read_json, run_lock, write_json
+from ..oserrors import unwritable
 from . import summary
 from .balance import SURPLUS, balance
 from .dataset import LAYOUTS, SPLITS, Picture, assign, write_lists
@@ -113,7 +114,10 @@ def generate(
             return page
         result = Result(folder, left_out=left_out or Counter())
         images = folder / LAYOUTS[plan.like].images
-        make_folder(images)
+        try:
+            make_folder(images)
+        except OSError as error:
+            raise unwritable(images, error) from error
         drawn = _scenes(plan, images, workers) if plan.synthetic else _tiles(plan, images, result)
         for picture, asked in drawn:
             result.pictures.append(picture)

@@ -14,7 +14,9 @@ import xml.etree.ElementTree as ET
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
+
+from ..named import open_named
 
 Relation = tuple[int, dict[str, str]]
 
@@ -30,7 +32,7 @@ def relations(path: Path) -> Iterator[Relation]:
         ValueError: the file is neither OSM XML nor a PBF, or is packed in another way.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_named(path, "rb") as file:
         head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
         file.seek(0)
         found = _from_xml(file) if head.startswith(b"<") else _from_pbf(file)
@@ -39,7 +41,7 @@ def relations(path: Path) -> Iterator[Relation]:
                 yield number, tags
 
 
-def _from_xml(file: BinaryIO) -> Iterator[Relation]:
+def _from_xml(file: IO[bytes]) -> Iterator[Relation]:
     try:
         events = ET.iterparse(file, events=("start", "end"))
         _, root = next(events)
@@ -53,7 +55,7 @@ def _from_xml(file: BinaryIO) -> Iterator[Relation]:
         raise ValueError(str(error)) from error
 
 
-def _from_pbf(file: BinaryIO) -> Iterator[Relation]:
+def _from_pbf(file: IO[bytes]) -> Iterator[Relation]:
     while head := file.read(4):
         (size,) = struct.unpack(">I", head)
         if size > _MOST_HEADER:

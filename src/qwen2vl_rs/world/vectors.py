@@ -29,6 +29,7 @@ from ..console import warn
 from ..data.georaster import Georeference
 from ..data.raster import reproject
 from ..errors import DataError
+from ..oserrors import is_file, mode_of, unreadable, why_unread
 from .elements import COVER_KEYS, KEYS, Element, Layer, breadth, classify, road_width, unseen
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
 from .misplaced import around, system_of, why_elsewhere
@@ -136,7 +137,7 @@ def read_vectors(
         DataError: the file is missing, unreadable, empty, has no reference system or no tags,
             or does not touch the image.
     """
-    if not os.path.exists(path):
+    if mode_of(path) is None:
         raise DataError(f"no file {path}", hint="name a vector file: --vectors FILE")
     file = Path(os.path.abspath(path))  # never a name that GDAL would fetch
     with warnings.catch_warnings():
@@ -177,6 +178,8 @@ def _read(
                 shapes.append(shape)
                 kinds += kind
     except _GDAL as error:
+        if is_file(file) and (refused := why_unread(file)):
+            raise unreadable(path, refused) from error
         raise DataError(
             f"{path}: not a vector file that can be read: {error}",
             hint="accepted is what GDAL reads: GeoJSON, GeoPackage, Shapefile, .osm.pbf; check it "

@@ -17,7 +17,9 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from ...errors import ImageError
-from .refusals import animated, foreign_format, too_large_for_memory, unreadable
+from ...named import open_named
+from ...oserrors import reading_hint, why_unread
+from .refusals import animated, broken, foreign_format, too_large_for_memory, unread
 from .sidecars import mask_beside, with_sidecars, wrong_mask
 from .turning import may_be_turned, turn_of
 from .units import check_units
@@ -118,7 +120,9 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
         why = why.replace(str(opened.parent), str(file.parent))
         if f"{file.name}.msk" in why:
             raise wrong_mask(file, f"cannot be read: {why}") from error
-        raise unreadable(path, _NAMES[driver], why) from error
+        if cause := why_unread(file):
+            raise unread(path, cause) from error
+        raise broken(path, _NAMES[driver], why) from error
     except MemoryError as error:
         raise too_large_for_memory(path) from error
     except UnicodeError as error:
@@ -139,7 +143,7 @@ def _driver(path: str | os.PathLike[str]) -> str:
             raise ImageError(f"{path}: a folder, not an image", hint="give the image file itself")
         if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
             raise ImageError(f"{path}: not a regular file", hint="give an image file")
-        with open(path, "rb") as file:
+        with open_named(path, "rb") as file:
             head = file.read(32)
     except FileNotFoundError as error:
         raise ImageError(
@@ -148,10 +152,10 @@ def _driver(path: str | os.PathLike[str]) -> str:
         ) from error
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise ImageError(
-            f"{os.fspath(path)!r}: cannot be read: {why}",
-            hint="check the path and its permissions (ls -l)",
-        ) from error
+        hint = "check the path and its permissions (ls -l)"
+        if isinstance(error, OSError):
+            hint = reading_hint(error, hint)
+        raise ImageError(f"{os.fspath(path)!r}: cannot be read: {why}", hint=hint) from error
     if not head:
         raise ImageError(f"{path}: the file is empty", hint="copy or download it again")
     for signature, driver, _ in FORMATS:

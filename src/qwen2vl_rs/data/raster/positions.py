@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ImageError
+from ...named import read_bytes
 from .systems import reproject, utm_zone
 
 #: Files beside an image that say where it lies, by what is added to or replaces its ending.
@@ -84,7 +85,7 @@ def _beside(path: Path) -> Path | None:
 
 def _take_in(beside: Path, *, with_system: bool) -> str:
     if beside.name.endswith(_RPC_FILES):
-        text = beside.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(beside).decode("utf-8", "replace")
         found = _LONGITUDE.search(text), _LATITUDE.search(text)
         places = [float(one[1]) for one in found if one]
         return _orthorectify(utm_zone(places[0], places[1]) if len(places) == 2 else "EPSG:…")

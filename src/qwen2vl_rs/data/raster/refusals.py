@@ -6,6 +6,7 @@ import os
 import re
 
 from ...errors import ImageError
+from ...oserrors import reading_hint
 
 AGAIN = "the file is damaged or cut short: copy or download it again"
 _CONVERT = "convert it to PNG or TIFF"
@@ -67,7 +68,7 @@ def animated(head: bytes) -> bool:
     return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
-def unreadable(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
+def broken(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
     """The refusal of a file that GDAL gave up on, by what it said."""
     if codec := _CODEC.search(why):
         return ImageError(
@@ -82,6 +83,13 @@ def unreadable(path: str | os.PathLike[str], format: str, why: str) -> ImageErro
             f"{path}: a kind of {format} that this GDAL cannot read: {why}", hint=_REWRITE
         )
     return ImageError(f"{path}: broken or incomplete {format} file: {why}", hint=AGAIN)
+
+
+def unread(path: str | os.PathLike[str], error: OSError, what: str = "") -> ImageError:
+    """The refusal of a file that may be sound, but cannot be read now; ``what`` is a part of it."""
+    return ImageError(
+        f"{path}: {what}cannot be read: {error.strerror or error}", hint=reading_hint(error)
+    )
 
 
 def too_large_for_memory(path: str | os.PathLike[str]) -> ImageError:

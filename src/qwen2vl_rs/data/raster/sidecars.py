@@ -19,6 +19,9 @@ from xml.etree import ElementTree
 
 from ...errors import ImageError
 from ...files import sha256
+from ...named import open_named, read_bytes
+from ...oserrors import is_file
+from .refusals import unread
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA = "NoDataValue"
@@ -56,7 +59,7 @@ def _sampled(path: Path) -> str:
     """Digest of a large file: its size, when it was changed, and pieces spread over all of it."""
     facts = path.stat()
     found = hashlib.sha256(f"{facts.st_size} {facts.st_mtime_ns}".encode())
-    with open(path, "rb") as file:
+    with open_named(path, "rb") as file:
         for number in range(_SAMPLES):
             file.seek((facts.st_size - _SAMPLE) * number // (_SAMPLES - 1))
             found.update(file.read(_SAMPLE))
@@ -98,10 +101,10 @@ def _masks(path: Path) -> list[Path]:
     if mask is None:
         return []
     try:
-        with open(mask, "rb") as file:
+        with open_named(mask, "rb") as file:
             head = file.read(4)
     except OSError as error:
-        raise wrong_mask(path, f"cannot be read: {error.strerror}") from error
+        raise unread(path, error, f"its mask, {mask.name} beside it, ") from error
     if head not in _TIFF:
         raise wrong_mask(path, "is not the TIFF that GDAL makes")
     return [mask]
@@ -122,7 +125,7 @@ def _nodata(path: Path) -> str:
     if not _is_file(beside):
         return ""
     try:
-        text = beside.read_bytes()
+        text = read_bytes(beside)
         if _NODATA.encode() not in text:  # statistics, histograms
             return ""
         if b"<!DOCTYPE" in text:
@@ -136,10 +139,11 @@ def _nodata(path: Path) -> str:
             number = str(int(band.get("band", 1)))
             kept = ElementTree.SubElement(clean, "PAMRasterBand", band=number)
             ElementTree.SubElement(kept, _NODATA, value.attrib).text = value.text
-    except (OSError, ValueError, ElementTree.ParseError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+    except OSError as error:
+        raise unread(path, error, f"its nodata values, in {beside.name} beside it, ") from error
+    except (ValueError, ElementTree.ParseError) as error:
         raise ImageError(
-            f"{path}: its nodata values, in {beside.name} beside it, cannot be read: {why}",
+            f"{path}: its nodata values, in {beside.name} beside it, cannot be read: {error}",
             hint=f"copy {beside.name} again, or move it away and set the value: "
             "gdal_translate -a_nodata VALUE IN OUT.tif",
         ) from error
@@ -147,4 +151,4 @@ def _nodata(path: Path) -> str:
 
 
 def _is_file(path: Path) -> bool:
-    return os.path.isfile(path)  # False where the longer name is too long to exist
+    return is_file(path)  # False where the longer name is too long to exist

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import ImageError
+from ...named import reading
 
 #: Most bytes of one unit, unpacked; one that is larger than twice its image may have far less.
 MAX_UNIT = 2**30
@@ -51,7 +52,11 @@ def check_units(path: str | os.PathLike[str], driver: str) -> None:
     judge = {"GTiff": _check_tiff, "JP2OpenJPEG": _check_jpeg2000}.get(driver)
     if judge is None:
         return
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with (
+        reading(path),
+        open(path, "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
         try:
             judge(path, data)
         except (struct.error, IndexError, ZeroDivisionError, ValueError):

@@ -1,0 +1,135 @@
+"""Files whose errors say which file they are of, and whether it was read or written.
+
+The operating system names a file where it cannot be opened. Where a read or a write fails later
+(EIO, ESTALE, a full disk), Python's error names none, and whoever catches it can only guess.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+
+class ReadError(OSError):
+    """A file could be opened, and then not be read."""
+
+
+class WriteError(OSError):
+    """A file could be opened, and then not be written."""
+
+
+class NamedFile(io.FileIO):
+    """A file without buffers, whose errors name it."""
+
+    def read(self, size: int | None = -1, /) -> Any:
+        """See `io.FileIO`; a `ReadError` names the file."""
+        with reading(self.name):
+            return super().read(-1 if size is None else size)
+
+    def readall(self) -> Any:
+        """See `read`."""
+        with reading(self.name):
+            return super().readall()
+
+    def readinto(self, buffer: Any, /) -> Any:
+        """See `read`."""
+        with reading(self.name):
+            return super().readinto(buffer)
+
+    def write(self, data: Any, /) -> Any:
+        """See `io.FileIO`; a `WriteError` names the file."""
+        with writing(self.name):
+            return super().write(data)
+
+    def close(self) -> None:
+        """See `io.FileIO`; some file systems write no sooner."""
+        if self.closed:
+            return
+        with writing(self.name) if self.writable() else reading(self.name):
+            super().close()
+
+
+def open_named(path: str | os.PathLike[str], mode: str = "r", encoding: str = "utf-8") -> IO[Any]:
+    r"""Open a file as `open` does, text as UTF-8 with ``\n`` line ends.
+
+    Args:
+        path: of the file.
+        mode: one of r, w, x, a and r+, alone or with b.
+        encoding: of text.
+
+    Raises:
+        OSError: it cannot be opened; later a `ReadError` or a `WriteError`.
+    """
+    reads = mode[0] == "r" and "+" not in mode
+    try:
+        raw = NamedFile(os.fspath(path), mode.replace("b", ""))
+    except OSError as error:
+        if type(error) is not OSError:  # absent, forbidden, a folder: Python's own classes
+            raise
+        kind = ReadError if reads else WriteError
+        raise kind(error.errno, error.strerror, error.filename) from error
+    try:
+        buffered = io.BufferedReader if mode[0] == "r" else io.BufferedWriter
+        file: Any = io.BufferedRandom(raw) if "+" in mode else buffered(raw)
+        newline = None if mode[0] == "r" else ""
+        return file if "b" in mode else io.TextIOWrapper(file, encoding, newline=newline)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """The content of a file; for errors see `open_named`."""
+    with open_named(path, "rb") as file:
+        content: bytes = file.read()
+    return content
+
+
+def read_text(path: Path | str, encoding: str = "utf-8") -> str:
+    """The content of a file of text; for errors see `open_named`."""
+    with open_named(path, "r", encoding) as file:
+        content: str = file.read()
+    return content
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text, in a folder that is not in use yet; for errors see `open_named`."""
+    with open_named(path, "w") as file:
+        file.write(text)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content; the error says which of the two it is of (that of `shutil` does not).
+
+    Raises:
+        OSError: one cannot be opened; later a `ReadError` or a `WriteError`.
+    """
+    with open_named(source, "rb") as given, open_named(target, "wb") as file:
+        while part := given.read(1 << 20):
+            file.write(part)
+
+
+@contextlib.contextmanager
+def reading(path: Any) -> Iterator[None]:
+    """Name the file whose reading failed, where the error does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise ReadError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
+def writing(path: Any) -> Iterator[None]:
+    """Name the file whose writing failed, where the error does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise WriteError(error.errno, error.strerror, os.fspath(path)) from error
