@@ -46,6 +46,7 @@ def test_the_same_seed_chooses_the_same():
     assert first == again != other
 
 
+@pytest.mark.slow  # CI runs it
 def test_a_table_that_never_sees_the_image_knows_nothing():
     found = question_only("balanced", 80, 30)
     assert found["OA"] <= 0.6

@@ -16,8 +16,8 @@ print(before, *(os.environ.get(n) for n in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
 LIBRARY = """
 import os
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.model.session import Session
-print(os.environ.get("OMP_WAIT_POLICY"))
+from qwen2vl_rs.model import finite  # and torch
+print(os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"))
 """
 
 
@@ -32,7 +32,7 @@ def last_line(program, **said):
 
 
 def test_a_command_lets_threads_sleep_before_torch_is_there():
-    assert last_line(PROGRAM) == "False PASSIVE None None"
+    assert last_line(PROGRAM) == "False None 10000 None"
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_what_the_user_has_said_stays(name, value, found):
 
 
 def test_the_library_sets_nothing():
-    assert last_line(LIBRARY) == "None"
+    assert last_line(LIBRARY) == "None None"

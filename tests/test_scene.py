@@ -32,6 +32,7 @@ def test_a_seed_and_a_number_make_a_scene():
     assert make_place(2, 4, side=96) != a.place
 
 
+@pytest.mark.slow  # CI runs it
 def test_workers_change_nothing():
     alone = list(make_scenes(7, range(6), side=64))
     together = list(make_scenes(7, range(6), side=64, workers=2))

@@ -26,6 +26,7 @@ def test_stages_that_are_killed_end_as_if_they_had_not_been():
     tried("kill.py", "--points", "1", "--stages", "data2csv", "eval", "map", "generate", "report")
 
 
+@pytest.mark.slow  # CI runs it
 def test_broken_files_are_read_or_refused():
     tried("fuzz.py", "--inputs", "300")
 

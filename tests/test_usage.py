@@ -61,6 +61,7 @@ def write_checkpoint(base_folder, folder):
     base.images.processor.save_pretrained(folder)
 
 
+@pytest.mark.slow  # CI runs it
 def test_the_python_on_each_card_gives_our_answers(small_base, tmp_path, capsys):
     run_the_cards(small_base, tmp_path, capsys)
 
