@@ -68,10 +68,10 @@ image:
 Threads wait for each other at the end of every operation; OpenMP lets them spin. `busy`: as many
 processes beside it as there are cores, which only count; half of the quiet speed is then a fair
 share. `embedded`: the demo's base of 5.4 M parameters, images of 64 px; `small`: 84 M, 256 px. In
-brackets the ratio to what happens without a setting. Commands set `GOMP_SPINCOUNT=10000`: on a quiet
-machine it costs next to nothing, and beside other work it gains most of what can be gained; threads
-that sleep at once (`PASSIVE`) cost a third of the quiet speed. Whoever sets one of these variables,
-or `KMP_BLOCKTIME`, is obeyed, and the library sets none.
+brackets the ratio to what happens without a setting. Commands set `GOMP_SPINCOUNT=10000`: on a
+quiet machine it costs next to nothing, and beside other work it gains most of what can be gained;
+threads that sleep at once (`PASSIVE`) cost a third of the quiet speed. Whoever sets one of these
+variables, or `KMP_BLOCKTIME`, is obeyed, and the library sets none.
 """,
 }
 TAIL = """\
