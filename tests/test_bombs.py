@@ -171,6 +171,21 @@ def test_texts_in_a_tiff_are_bounded(tmp_path, tag, kind):
     assert image_size(path) == (64, 64)
 
 
+def test_more_entries_than_there_are_hide_nothing(tmp_path):
+    """GDAL reads such a file as if their number were right."""
+    text = b"<GDALMetadata>" + b"<a/>" * 400_000
+    content = bytearray(put(tiff(tmp_path / "a.tif"), 42112, 2, text))
+    (at,) = struct.unpack_from("<I", content, 4)
+    (number,) = struct.unpack_from("<H", content, at)
+    tags = [struct.unpack_from("<H", content, at + 2 + 12 * k)[0] for k in range(number)]
+    where = at + 2 + 12 * tags.index(325 if 325 in tags else 279)
+    struct.pack_into("<I", content, where + 4, 10_000_000)
+    path = tmp_path / "b.tif"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match="too large"):
+        image_size(path)
+
+
 def test_some_tiles_may_be_stored_once(tmp_path):
     sound = tiff(tmp_path / "a.tif", size=1024, tile=64, compress="none")
     at = len(sound)

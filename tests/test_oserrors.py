@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from factory import make_samples, write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.cli.common import interruptible, same_command
 from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.disk import room_hint
 from qwen2vl_rs.errors import Qwen2VLRSError
 from qwen2vl_rs.files import appending, atomic_write, remove_folder, sha256, staged_folder
 from qwen2vl_rs.named import ReadError, WriteError, copy_file, open_named, read_bytes
@@ -485,3 +487,21 @@ def test_faults_in_the_middle_of_commands(here, small_base):
     assert code == 1
     assert f"cannot read {weights}: Input/output error" in told
     assert json.loads((run / "train_results.json").read_text())["train_steps"]
+
+
+@pytest.mark.parametrize(
+    ("files", "entries", "room", "hint"),
+    [
+        (9, 0, 9, "no inodes left"),
+        (9, 0, 0, "free some disk space"),
+        (9, 9, 0, "free some disk space"),
+        (0, 0, 9, "free some disk space"),
+    ],
+)
+def test_inodes_are_blamed_where_there_is_room_but_none_of_them(
+    tmp_path, monkeypatch, files, entries, room, hint
+):
+    """Some file systems (btrfs) count no inodes at all."""
+    there = SimpleNamespace(f_files=files, f_favail=entries, f_bavail=room)
+    monkeypatch.setattr(os, "statvfs", lambda _: there)
+    assert hint in room_hint(tmp_path / "new")

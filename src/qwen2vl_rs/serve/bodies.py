@@ -40,7 +40,8 @@ class _Body:
         self.cut = why
         self.content = bytearray()
         if self.timer is not None:
-            self.timer.reschedule(now)
+            with contextlib.suppress(RuntimeError):  # its time is up at this moment
+                self.timer.reschedule(now)
 
 
 class Bodies:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -55,8 +57,9 @@ class _Process:
         self._ready = self._ended = False
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._latest = math.inf  # when it ends though more time was asked for
         self._program = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.decoding"],
+            [sys.executable, "-P", "-m", f"{__package__}.decoding"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -83,6 +86,8 @@ class _Process:
             if not self._ready:
                 self.end_in(_START)
                 self._ready = bool(out.readline())
+                if not self._ready and not self._ended:
+                    raise RuntimeError("the process that decodes images did not start")
             self.end_in(_STRETCH * seconds)
             jobs.write(json.dumps(job | more).encode() + b"\n")
             jobs.flush()
@@ -97,6 +102,9 @@ class _Process:
         except (OSError, ValueError) as error:  # it is no more
             self.close()
             raise self._why() from error
+        except BaseException:  # it may be in the middle of an answer
+            self.close()
+            raise
         finally:
             self.spare()
         if told.get("failed") == "memory":
@@ -111,9 +119,21 @@ class _Process:
         """End it after some time, if it has not done its job by then."""
         self.spare()
         with self._lock:
-            self._timer = threading.Timer(seconds, self.end)
+            left = max(0.0, min(seconds, self._latest - time.monotonic()))
+            self._timer = threading.Timer(left, self.end)
             self._timer.daemon = True
             self._timer.start()
+
+    def give_up(self) -> None:
+        """Nobody waits for its job: it gets little more time, whatever the job asks for."""
+        with self._lock:
+            self._latest = time.monotonic() + _PATIENCE
+        self.end_in(_PATIENCE)
+
+    def begin(self) -> None:
+        """A new job has all its time."""
+        with self._lock:
+            self._latest = math.inf
 
     def spare(self) -> None:
         """It may live on."""
@@ -235,13 +255,14 @@ class Decoders:
         while self._idle and not self._idle[-1].alive:
             self._idle.pop().close()
         process = self._idle.pop() if self._idle else _Process(self._limits)
+        process.begin()
         self._busy.add(process)
         done = asyncio.get_running_loop().run_in_executor(None, work, process)
         done.add_done_callback(lambda one: one.exception())  # also where nobody asks any more
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            process.end_in(_PATIENCE)
+            process.give_up()
             await asyncio.wait({done})
             raise
         finally:

@@ -142,7 +142,7 @@ def _answer(job: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
 
 def _used() -> int:
     """Bytes of private memory of this process; 0 where the system does not say."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, LookupError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("VmData:")[2].split()[0]) * 1024
     return 0

@@ -59,7 +59,7 @@ def check_units(path: str | os.PathLike[str], driver: str) -> None:
     ):
         try:
             judge(path, data)
-        except (struct.error, IndexError, ZeroDivisionError, ValueError):
+        except (struct.error, IndexError, ZeroDivisionError, ValueError, OverflowError):
             return
 
 
@@ -115,9 +115,10 @@ def _refuse_text(path: str | os.PathLike[str], tag: int, length: int) -> None:
 
 
 def _sum(data: mmap.mmap, code: str, number: int, at: int) -> int:
-    """Of numbers in a file, none counted as more than the file."""
-    size = number * struct.calcsize(code)
-    found = np.frombuffer(data[at : at + size], np.dtype(code), number)  # a copy: `data` is closed
+    """Of numbers in a file, none counted as more than the file; what lies beyond is not there."""
+    kind = np.dtype(code)
+    piece = data[at : at + number * kind.itemsize]  # a copy: `data` is closed
+    found = np.frombuffer(piece, kind, len(piece) // kind.itemsize)
     return int(np.minimum(found.astype(np.uint64), len(data)).sum())
 
 
