@@ -99,7 +99,7 @@ def load(
     requested = revision
     if manifest is not None:
         _require_same(manifest, repo_id, hub, revision, folder)
-        if _is_whole(manifest, folder, rehash=verify or not manifest.flushed):
+        if _is_whole(manifest, folder, verify=verify):
             settle(manifest, folder)
             held = manifest.commit or manifest.revision
             say(f"{folder} is complete: {_sum(manifest)}, revision {held}")
@@ -161,9 +161,13 @@ def _require_same(
         )
 
 
-def _is_whole(manifest: Manifest, folder: Path, *, rehash: bool) -> bool:
-    """Compare sizes, or with ``rehash`` checksums; a file that fails the latter is removed."""
-    whole = True
+def _is_whole(manifest: Manifest, folder: Path, *, verify: bool) -> bool:
+    """Compare sizes, and checksums with ``verify`` or where an older version wrote the manifest.
+
+    A file whose checksum is another is removed where that was asked for, else put aside: its owner
+    may have changed it.
+    """
+    whole, rehash = True, verify or not manifest.flushed
     if rehash:
         say(f"checking {folder}: {_sum(manifest)}")
     for name, record in manifest.files.items():
@@ -172,8 +176,14 @@ def _is_whole(manifest: Manifest, folder: Path, *, rehash: bool) -> bool:
             warn(f"{path} is missing or has changed: fetching it again")
             whole = False
         elif rehash and sha256(path) != record.sha256:
-            warn(f"{path} is damaged: fetching it again")
-            path.unlink()  # its size is right: without this it would pass for whole next time
+            # its size is right: under its name it would pass for whole next time
+            if verify:
+                warn(f"{path} is damaged: fetching it again")
+                path.unlink()
+            else:
+                aside = path.with_name(f"{path.name}.changed")
+                warn(f"{path} is not what was fetched: kept as {aside.name}, and fetched again")
+                path.replace(aside)
             whole = False
     return whole
 
