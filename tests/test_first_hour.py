@@ -15,6 +15,7 @@ import pytest
 
 from factory import write_rsvqa
 from qwen2vl_rs.cli import main
+from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.files import run_lock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -186,6 +187,16 @@ def test_the_columns_of_a_table_stand_in_its_help_and_in_the_readme(capsys):
         text = (ROOT / name).read_text(encoding="utf-8")
         assert "image_path,question,answer" in text
         assert "--model demo/base" in text
+
+
+def test_who_comes_second_does_not_remove_the_folder_of_the_first(tmp_path, monkeypatch):
+    """Both saw that there was none."""
+    run = tmp_path / "run"
+    with run_lock(run):
+        monkeypatch.setattr(os.path, "lexists", lambda path: False)
+        with pytest.raises(RunError, match="another process is at work"), run_lock(run):
+            pass
+        assert (run / ".lock").is_file()
 
 
 def test_a_folder_that_an_error_leaves_empty_is_removed(tmp_path):

@@ -295,6 +295,7 @@ def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
             error.hint, error.mendable = read_only, False
             raise
         return
+    held = False
     try:
         try:
             held = lock(handle, run)
@@ -306,7 +307,7 @@ def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # Windows removes no file that is open
-            if new and os.listdir(run) == [".lock"]:
+            if new and held and os.listdir(run) == [".lock"]:
                 (run / ".lock").unlink()
                 run.rmdir()
         raise
