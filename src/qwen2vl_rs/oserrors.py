@@ -239,7 +239,8 @@ def _asked_again(path: Path) -> OSError | None:
     """Why nothing more can be written in a place, where a library does not say; None if it can."""
     folder = path if path.is_dir() else path.parent
     try:
-        if not (there := os.statvfs(folder)).f_bavail or (there.f_files and not there.f_favail):
+        there = os.statvfs(folder) if hasattr(os, "statvfs") else None  # not on Windows
+        if there and (not there.f_bavail or (there.f_files and not there.f_favail)):
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             for _ in range(_PROBE >> 16):

@@ -247,13 +247,13 @@ def _write_manifest(
     start.
     """
     before = read_json(run / "manifest.json") or {}
-    other = differences(before, now)
+    other = differences(before, now) if checkpoint else []  # else nothing is gone on with
     if other:
         warn(
             f"resumed in other circumstances ({'; '.join(other)}): the adapter will not be quite "
             "the one that training without a break gives"
         )
-    resumed = before.get("resumed", [])
+    resumed = before.get("resumed", []) if checkpoint else []
     if checkpoint and "versions" in before:
         changed = {key: value for key, value in now.items() if value != before.get(key, value)}
         once = {"step": step_of(checkpoint), **changed}
