@@ -33,6 +33,7 @@ from common import (
     show,
     timed,
 )
+from peft.helpers import disable_input_dtype_casting
 
 from qwen2vl_rs.config import Config
 from qwen2vl_rs.model.adapter import add_adapter
@@ -103,10 +104,12 @@ def ours(
 
     def run() -> None:
         step = steps[next(number)]["step"]
-        for one in step.inputs:
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                loss = pack_loss(model, one)
-            (loss / step.loss_tokens).backward()
+        # as `train` does
+        with disable_input_dtype_casting(model, bf16 and model.device.type == "cuda"):
+            for one in step.inputs:
+                with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                    loss = pack_loss(model, one)
+                (loss / step.loss_tokens).backward()
         model.zero_grad()
 
     return run, steps[0]["step"]

@@ -15,7 +15,7 @@ INTRO = """\
 
 <!-- Written by `python docs/make_gpu.py` from docs/results/gpu*.json. -->
 
-All that only a GPU can show is one command, which needs no network and eight minutes:
+All that only a GPU can show is one command, which needs no network and nine minutes:
 
 ```bash
 benchmarks/gpu/pack.sh --python 3.12 -o kit.tar.xz    # here: wheels and this tree, 40 MiB
@@ -34,24 +34,22 @@ another, `--device cpu` none, and `CUDA_VISIBLE_DEVICES=2,3` before a command sa
 (`cuda:0` is then GPU 2). `torchrun --nproc-per-node gpu -m qwen2vl_rs train` uses all it can see.
 """
 
-GOALS = """\
-## Goals
 
-| on one H100, bfloat16 | goal | measured |
-| --- | --- | --- |
-"""
-
-
-def newest() -> dict[str, Any] | None:
-    """The record of the last file by name of docs/results/gpu*.json, None where there is none."""
+def records() -> list[dict[str, Any]]:
+    """The records of all cards, docs/results/gpu*.json, by name."""
     found = sorted(RESULTS.glob("gpu*.json"))
-    return json.loads(found[-1].read_text(encoding="utf-8")) if found else None
+    return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
-def rows_of(record: dict[str, Any] | None, step: str) -> list[dict[str, Any]]:
-    """The table of a step that was done."""
-    found: dict[str, Any] = (record or {"steps": {}})["steps"].get(step, {})
-    rows: list[dict[str, Any]] = found.get("rows", [])  # of a step that was cut off, those it has
+def card(record: dict[str, Any]) -> str:
+    """The short name of a record's card, such as H100."""
+    words: list[str] = record["device"].split(",")[0].split()
+    return words[1] if words[0] == "NVIDIA" else words[0]
+
+
+def rows_of(record: dict[str, Any], step: str) -> list[dict[str, Any]]:
+    """The table of a step; of one that was cut off, the rows it has."""
+    rows: list[dict[str, Any]] = record["steps"].get(step, {}).get("rows", [])
     return rows
 
 
@@ -61,11 +59,10 @@ def best(rows: list[dict[str, Any]], key: str, **wanted: Any) -> float | None:
     return max(fitting) if fitting else None
 
 
-def goals(record: dict[str, Any] | None) -> str:
-    """Each goal beside what was measured."""
+def measured(record: dict[str, Any]) -> list[tuple[str, str, float | None]]:
+    """Each goal: what of, how much, and what this card gave."""
     trained, asked = rows_of(record, "training"), rows_of(record, "evaluation")
     at = "questions/image"
-    cap = (record or {"steps": {}})["steps"].get("memory_cap", {})
     lines = []
     for name, side, speed, ratio in (("LR, 256 px", 256, 1500, 8), ("HR, 512 px", 512, 800, 20)):
         lines += [
@@ -76,14 +73,29 @@ def goals(record: dict[str, Any] | None) -> str:
             (f"training, {name}: against plain Hugging Face in the same run", f"≥ {ratio} ×",
              best(trained, "ratio", side=side, **{at: 25})),
         ]  # fmt: skip
-    lines += [
+    capped = record["steps"].get("memory_cap", {}).get("peak_allocated_gb")
+    return [
+        *lines,
         ("evaluation, closed: questions/s", "≥ 3,000", best(asked, "closed questions/s")),
         ("evaluation, free: questions/s", "≥ 1,500", best(asked, "free questions/s")),
-        ("peak memory, defaults, 12 GB cap: GB", "≤ 10", cap.get("peak_allocated_gb")),
+        ("peak memory, defaults, 12 GB cap: GB", "≤ 10", capped),
     ]
-    told = [f"| {a} | {b} | {'not measured yet' if c is None else c} |" for a, b, c in lines]
-    missed = [a for a, b, c in lines if c is not None and not _reached(b, c)]
-    return GOALS + "\n".join(told) + "\n" + (_next_step(record or {}, missed) if missed else "")
+
+
+def goals(found: list[dict[str, Any]]) -> str:
+    """Each goal beside what was measured on each card."""
+    columns = [measured(record) for record in found]
+    head = ["on one GPU, bfloat16", "goal", *map(card, found)]
+    lines = [head, ["---"] * len(head)]
+    missed = []
+    for cells in zip(*columns, strict=True):
+        name, goal = cells[0][:2]
+        values = [value for _, _, value in cells]
+        lines.append([name, goal, *("–" if v is None else f"{v:,}" for v in values)])
+        if not any(v is not None and _reached(goal, v) for v in values):
+            missed.append(name)
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## Goals\n\n{table}\n" + (_next_step(found, missed) if missed else "")
 
 
 def _reached(goal: str, value: float) -> bool:
@@ -91,12 +103,13 @@ def _reached(goal: str, value: float) -> bool:
     return value >= bound if goal.startswith("≥") else value <= bound
 
 
-def _next_step(record: dict[str, Any], missed: list[str]) -> str:
+def _next_step(found: list[dict[str, Any]], missed: list[str]) -> str:
     """Which goals were missed, and what takes most of the time in the profile of a step."""
     text = "\nMissed: " + "; ".join(missed) + "."
-    profile = record["steps"].get("profile", {})
-    if profile.get("status") != "done":
+    profiles = [p for r in found if (p := r["steps"].get("profile", {})).get("status") == "done"]
+    if not profiles:
         return text + " There is no profile that says why.\n"
+    profile = profiles[-1]
     name, count, ms = profile["largest"][0]
     idle = profile.get("idle_share", 0.0)
     busiest = f"the kernel {name} ({count} calls, {ms} ms of {1e3 * profile['seconds']:.0f} ms)"
@@ -120,14 +133,16 @@ def section(step: str, found: dict[str, Any]) -> str:
 
 def page() -> str:
     """The whole page."""
-    record = newest()
-    parts = [INTRO, goals(record)]
-    if record is None:
-        parts.append("## Measured\n\nNothing yet: no GPU has been at hand.\n")
-    else:
+    found = records()
+    if not found:
+        return INTRO + "\n## Measured\n\nNothing yet: no GPU has been at hand.\n"
+    parts = [INTRO, goals(found)]
+    for record in found:
         facts = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
         parts.append(f"## Measured on {record['device']}\n\n{facts}; {record['seconds']} s.\n")
-        parts += [section(step, found) for step, found in record["steps"].items()]
+        if "note" in record:
+            parts.append(record["note"] + "\n")
+        parts += [section(step, one) for step, one in record["steps"].items()]
     return "\n".join(parts)
 
 

@@ -151,3 +151,9 @@ def test_a_base_works_in_plain_transformers_whatever_its_attention(small_base, a
         expected = plain(input_ids=ids, attention_mask=mask).logits
         found = ours(input_ids=ids, attention_mask=mask).logits
     torch.testing.assert_close(found[mask.bool()], expected[mask.bool()])
+
+
+def test_the_attention_of_cudnn_is_never_chosen():
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.mem_efficient_sdp_enabled()

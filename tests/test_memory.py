@@ -31,7 +31,7 @@ class Model:
 
 
 @pytest.mark.parametrize(
-    ("card", "tokens"), [(80 * GB, 4096), (12 * GB, 4096), (8 * GB, 1792), (4 * GB, 512)]
+    ("card", "tokens"), [(80 * GB, 16384), (12 * GB, 9984), (8 * GB, 1792), (4 * GB, 512)]
 )
 def test_the_budget_follows_the_memory_of_the_card(monkeypatch, card, tokens):
     monkeypatch.setattr(memory, "device_memory", lambda device: card)
@@ -41,7 +41,7 @@ def test_the_budget_follows_the_memory_of_the_card(monkeypatch, card, tokens):
     assert token_budget(Model(), 777) == 777
 
 
-def test_the_2b_model_at_its_default_is_estimated_below_10_gb():
+def test_the_2b_model_is_estimated_below_10_gb_at_the_default_questions_a_step():
     assert training_memory(Model(), 4096) < 10 * GB
 
 
@@ -49,7 +49,7 @@ def test_without_checkpointing_a_token_takes_what_all_layers_keep(monkeypatch):
     assert bytes_per_token(Model.config, 2) == pytest.approx(0.49e6, rel=0.02)
     assert bytes_per_token(Model.config, 2, checkpointing=False) == pytest.approx(5.4e6, rel=0.02)
     monkeypatch.setattr(memory, "device_memory", lambda device: 16 * GB)
-    assert token_budget(Model()) == 4096
+    assert token_budget(Model()) == 16384
     assert token_budget(Model(), checkpointing=False) == 1536
 
 

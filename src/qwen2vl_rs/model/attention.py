@@ -293,6 +293,11 @@ def tree_attention(
     return work(module, query, key, value, mask, scaling=scaling, **more)[0], None
 
 
+# With torch's choice of kernels the gradients of a root of 42 tokens were wrong by more than
+# themselves (bfloat16, torch 2.11, H200; docs/log.md), and cuDNN's is reported to answer wrongly
+# where keys have few heads, as here (pytorch issue 193893). The other kernels do the same work.
+torch.backends.cuda.enable_cudnn_sdp(False)
+
 for _kind in get_args(Kind):
     AttentionInterface.register(_PREFIX + _kind, tree_attention)
     AttentionMaskInterface.register(_PREFIX + _kind, sdpa_mask)

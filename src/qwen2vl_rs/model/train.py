@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from transformers import TrainingArguments, set_seed
 
 from ..config import Config, write_config
@@ -148,9 +149,12 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     if team.is_main_process:
         now = circumstances(precision, kind, budget)
         _write_manifest(config, split, base, run, now, checkpoint)
+    # autocast rounds to 16 bits, so that PEFT's float32 copies of all inputs change no result; on a
+    # CPU our dropout would round its scale as well
+    lean = device.type == "cuda" and precision.compute is not torch.float32
     with tracking(trackers if team.is_main_process else [], run):
         try:
-            with explained_shortage(budget):
+            with explained_shortage(budget), disable_input_dtype_casting(model, lean):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except pickle.UnpicklingError as error:  # nothing but numbers is read from such files
             why = str(error).splitlines()[0]
