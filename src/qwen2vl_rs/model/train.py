@@ -149,21 +149,8 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     if team.is_main_process:
         now = circumstances(precision, kind, budget)
         _write_manifest(config, split, base, run, now, checkpoint)
-    # autocast rounds to 16 bits, so that PEFT's float32 copies of all inputs change no result; on a
-    # CPU our dropout would round its scale as well
-    lean = device.type == "cuda" and precision.compute is not torch.float32
-    with tracking(trackers if team.is_main_process else [], run):
-        try:
-            with explained_shortage(budget), disable_input_dtype_casting(model, lean):
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except pickle.UnpicklingError as error:  # nothing but numbers is read from such files
-            why = str(error).splitlines()[0]
-            raise RunError(
-                f"the state of training in {checkpoint} cannot be read: {why}",
-                hint="remove that checkpoint; the one before it is used then",
-            ) from error
-        finally:
-            trainer.reporter.close()
+    with tracking(trackers if team.is_main_process else [], run), explained_shortage(budget):
+        _run(trainer, checkpoint, precision)
     if team.is_main_process:
         _write_results(run)
         discard(cache)  # open files on NFS stay as .nfs…
@@ -172,6 +159,24 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def _run(trainer: TreeTrainer, checkpoint: Path | None, precision: Precision) -> None:
+    """Train, from a checkpoint where there is one."""
+    # autocast rounds to 16 bits, so that PEFT's float32 copies of all inputs change no result; on a
+    # CPU our dropout would round its scale as well
+    lean = trainer.args.device.type == "cuda" and precision.compute is not torch.float32
+    try:
+        with disable_input_dtype_casting(trainer.model, lean):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except pickle.UnpicklingError as error:  # nothing but numbers is read from such files
+        why = str(error).splitlines()[0]
+        raise RunError(
+            f"the state of training in {checkpoint} cannot be read: {why}",
+            hint="remove that checkpoint; the one before it is used then",
+        ) from error
+    finally:
+        trainer.reporter.close()
 
 
 def _load(config: Config, device: torch.device, precision: Precision) -> tuple[Base, Kind]:
