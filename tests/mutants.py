@@ -137,7 +137,8 @@ def main() -> None:
     for row in rows:
         print(row)
     if chosen.json:
-        record = {"areas": rows, "survivors": survivors}
+        of = chosen.only or (f"what differs from {chosen.since}" if chosen.since else "all")
+        record = {"of": of, "functions": len(wanted), "areas": rows, "survivors": survivors}
         chosen.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
