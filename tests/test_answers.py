@@ -16,6 +16,7 @@ CLEAR = {
         "no": [
             *("no", "No!", "No.", "`no`", "The answer is **no**.", "answer is: no", "- No"),
             *("No, roads cannot be seen.", "No, no roads.", "No.\n\nThere is no road.", "Ｎｏ。"),
+            *("No, roads can't be seen.", "No, I don't see a road.", "No, a road can not be seen."),
         ],
     },
     "comp": {
@@ -86,10 +87,14 @@ UNCLEAR = {
         *("No, a road can be seen.", "No. 12", "no 12", "No, a road is seen", "<|im_end|>yes"),
         *("Yes, no roads.", "Yes, a road cannot be found", "No roads because it is a desert"),
         *("There is a road or a path", "urban", "12", "between 0 and 10", "know", "no-one"),
+        *("No, I can't tell", "No, I can’t see it.", "Yes, but I can't tell", "No, I cannot tell"),
+        *("No, I can not tell.", "No, I don't know", "No, I couldn't say", "No, I am not sure"),
+        *("No, there is no way to tell", "Yes, I don't know", "Yes, I can not tell"),
     ],
     "comp": [
         *("There are more roads than buildings.", "more", "No more roads than buildings", "equal"),
         *("No roads.", "yes no", "No idea", "maybe yes", "yes, if small", "both"),
+        *("No, I can't tell", "No, one can not tell", "No, I do not know", "Yes, I can't say"),
     ],
     "rural_urban": [
         *("no", "yes", "rural or urban", "rural/urban", "not urban", "suburban", "semi-urban"),

@@ -329,3 +329,27 @@ def test_ctrl_c_ends_with_130_and_leaves_no_half_file(here):
     assert (out, err.strip()) == ("", "interrupted")
     assert sorted(os.listdir()) == before
     assert Path("data_vl.json").read_text() == "old"
+
+
+def test_figures_do_not_follow_the_order_of_sets(tmp_path):
+    """Strings hash anew in every process; where there are ties, something else must decide."""
+    count, presence, colour = "How many roads are there?", "Is there a road?", "What colour is it?"
+    area = "What is the area covered by roads?"
+    asked = [(count, str(k), str(k + 1)) for k in range(40)] + [(presence, "yes", "I can't tell")]
+    asked += [(area, f"{k}m2", ["", "x", "many"][k % 3]) for k in range(20)]
+    asked += [(colour, f"c{k}", f"d{k}") for k in range(20)]
+    taught = [(count, str(k)) for k in range(12)] + [(presence, "yes"), (presence, "no")]
+    taught += [(colour, f"c{k % 5}") for k in range(10)] + [(area, f"{k}m2") for k in range(9)]
+    keys = ("question", "answer", "prediction")
+    before = [(question, answer, answer) for question, answer, _ in asked[:-30]]
+    for name, rows in (("asked", asked), ("before", before), ("taught", taught)):
+        lines = [dict(zip(keys, row, strict=False), id=f"{k}") for k, row in enumerate(rows)]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    words = ["-m", "qwen2vl_rs", "score", "asked.jsonl", "--train-questions", "taught.jsonl",
+             "--against", "before.jsonl", "--dataset", "HR", "--json"]  # fmt: skip
+    one, two = (run(*words, cwd=tmp_path, env={"PYTHONHASHSEED": seed}) for seed in "12")
+    assert one.returncode == 0, one.stderr
+    assert json.loads(one.stdout)["controls"]["question_only"]
+    assert one.stdout == two.stdout
+    assert one.stderr == two.stderr

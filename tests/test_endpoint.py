@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from email.utils import formatdate
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.data.raster import read_rgb
 from qwen2vl_rs.data.tables import write_conversations
 from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.predict.job import Job, Reply, predict
 from qwen2vl_rs.scoring.predictions import read_predictions
 
 LEAD = ViewConfig().instruction + "\n"
@@ -428,6 +430,54 @@ def test_a_replaced_image_is_asked_about_anew(asked, capsys):
         assert run(api.url) == 0
         assert len(api.seen) == 2 * before
     assert "is up to date" in capsys.readouterr().err
+
+
+def test_a_question_that_was_corrected_is_asked_anew(asked, capsys):
+    """In whatever it says; also its type, by which an answer is read."""
+    one, other = asked[0], asked[-1]
+    corrected = {"type": "comp", "answer": "no idea", "question": "Is there a farm?", "id": "9",
+                 "image": other.image}  # fmt: skip
+    with running(by_wording) as api:
+        for n, facts in enumerate([{}, *({name: text} for name, text in corrected.items())], 1):
+            write_conversations(Path("test.json"), [replace(one, **facts)])
+            assert run(api.url) == 0
+            assert len(api.seen) == n, facts
+            (found,) = read_predictions(Path("output/eval-org-some-model/predictions.jsonl"))
+            assert facts.items() <= asdict(found).items()
+        capsys.readouterr()
+        write_conversations(Path("test.json"), [replace(one, image=other.image, dataset="HR")])
+        assert run(api.url) == 0
+        assert len(api.seen) == n  # other classes are no other question
+    assert "is up to date" in capsys.readouterr().err
+
+
+def test_the_pace_is_that_of_the_answers_and_stays_where_there_are_none(asked, monkeypatch):
+    """Killed behind the last answer, it has nothing left to ask when it goes on."""
+    folder = Path("output/eval-org-some-model")
+    with running(by_wording) as api:
+        with monkeypatch.context() as patch:
+            patch.setattr(Job, "finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert run(api.url, "--max-eval", "8") == 130
+        timing = (folder / "timing.json").read_bytes()
+        assert json.loads(timing)["questions"] == len(api.seen) == 8
+        assert not (folder / "predictions.jsonl").exists()
+        assert run(api.url, "--max-eval", "8") == 0
+        assert len(api.seen) == 8
+    assert (folder / "timing.json").read_bytes() == timing
+    assert main(["report", "--after", str(folder / "predictions.jsonl"), "-o", "report"]) == 0
+
+
+def test_the_pace_is_that_of_the_first_process_and_of_its_new_answers(asked, tmp_path):
+    job, found = Job(asked, tmp_path / "job", ["m"]), [predict(s, Reply("yes")) for s in asked]
+    timing = tmp_path / "job/timing.json"
+    with job.asking(16, 1) as log:
+        log.add(found[16:])
+    assert not timing.exists()
+    for n in (0, 10, 16, 16):
+        with job.asking(16) as log:
+            log.add(found[:n])
+    assert json.loads(timing.read_bytes())["questions"] == 16 - 10
+    assert [p.id for p in job.finish(2)] == [s.id for s in asked]
 
 
 def test_answers_of_other_inputs_are_not_gone_on_with(asked, capsys):

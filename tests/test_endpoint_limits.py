@@ -1,5 +1,6 @@
 """``eval --endpoint`` against servers that refuse, put off, drip, never end, or send bombs."""
 
+import asyncio
 import functools
 import gzip
 import json
@@ -64,17 +65,31 @@ def test_a_key_refused_in_the_middle_of_many(asked):
 
 @pytest.mark.parametrize(
     "value",
-    ["0", "-5", "soon", "Mon, 01 Jan 2001 00:00:00 GMT", f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"],
+    [
+        "0",
+        "0.01",
+        "-5",
+        "soon",
+        "Mon, 01 Jan 2001 00:00:00 GMT",
+        f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT",
+    ],
 )
-def test_no_pause_is_shorter_than_ours(asked, value):
-    def late(body, n):
-        return (429, {"Retry-After": value}, b"") if n == 1 else by_wording(body, n)
+def test_no_pause_is_shorter_than_ours(asked, monkeypatch, value):
+    """Ours is twice the one before, and up to a half shorter by chance."""
+    pauses, sleep = [], asyncio.sleep
 
-    start = time.monotonic()
-    with running(late) as api:
-        assert run(api.url, "--max-eval", "8", "--concurrency", "1") == 0
-    assert len(api.seen) == 9
-    assert time.monotonic() - start > 0.25
+    async def noted(seconds, *more):
+        if seconds > 0.01:  # the server's is waited for by itself
+            pauses.append(seconds)
+        await sleep(0, *more)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    with running(lambda *_: (429, {"Retry-After": value}, b"")) as api:
+        assert run(api.url, "--max-eval", "8", "--concurrency", "1") == 1
+    assert len(api.seen) == 8
+    assert len(pauses) == 7  # none after the last
+    for n, seconds in enumerate(pauses):
+        assert 0.25 * 2**n <= seconds <= 0.5 * 2**n
 
 
 def test_a_pause_without_end_is_bounded(asked, monkeypatch, capsys):

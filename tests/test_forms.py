@@ -18,6 +18,13 @@ from qwen2vl_rs.errors import DataError, RunError
 
 VIEW = ViewConfig(instruction="In one word.")
 ODD = "Is <image> of <|im_end|> a\u2028road, or a < b > c?"
+# of Qwen2-VL, InternVL, LLaVA, and what ms-swift and LLaMA-Factory put into texts
+TOKENS = ["<image>", "<img>", "</img>", "<IMG_CONTEXT>", "<bbox>", "<box>", "</box>",
+          "<ref-object>",
+          "</ref>", "<quad>", "</quad>", "<s>", "</s>", "<_x>", "<video>", "<audio>", "<think>",
+          "</think>", "<|im_end|>", "<|/im|>", "<|vision_start|>", "<|image_pad|>", "<|box_end|>",
+          "<|endoftext|>", "<||>"]  # fmt: skip
+PLAIN = ["a < b > c", "<5 roads>", "1</2>", "<>", "</>", "< image>", "<im age>", "<|a b|>", "<|a>"]
 
 
 @pytest.fixture
@@ -96,6 +103,22 @@ def test_lookalikes_of_tokens_are_defused_and_counted(asked, tmp_path, form, cap
     said = row.get("prompt", row.get("messages"))[0]["content"]
     assert said.endswith("Is < image> of < |im_end|> a\u2028road, or a < b > c?")
     assert "in the texts of 1 samples" in capsys.readouterr().err
+
+
+def test_what_is_taken_for_a_token_and_what_is_not(asked, tmp_path, capsys):
+    samples, path = asked
+    odd = [
+        replace(samples[0], id=f"{k}", question=f"Is {text} it?", answer=f"a {text}")
+        for k, text in enumerate([*TOKENS, *PLAIN])
+    ]
+    write_conversations(path, odd)
+    write_form(path, "ms-swift", tmp_path / "out", VIEW)
+    for row, text in zip(lines(tmp_path / "out/train.jsonl"), [*TOKENS, *PLAIN], strict=True):
+        written = text.replace("<", "< ") if text in TOKENS else text
+        question, answer = (turn["content"] for turn in row["messages"])
+        assert question == f"<image>In one word.\nIs {written} it?"
+        assert answer == f"a {written}"
+    assert f"in the texts of {len(TOKENS)} samples" in capsys.readouterr().err
 
 
 def test_at_the_command_line(asked, tmp_path, capsys):

@@ -1,15 +1,26 @@
 """Georeferenced images read in pieces."""
 
+import re
+
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.enums import Resampling
 from rasterio.transform import Affine, from_origin
+from rasterio.windows import Window
 
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.data.georaster import Georeference, open_scene, usual_ground
-from qwen2vl_rs.data.raster import read_rgb, reproject, write_geotiff
-from qwen2vl_rs.errors import ImageError
+from qwen2vl_rs.data.raster import (
+    Layer,
+    read_rgb,
+    reproject,
+    write_cog,
+    write_geotiff,
+    writing,
+)
+from qwen2vl_rs.errors import ImageError, RunError
 
 UTM = from_origin(500_000, 5_700_000, 2, 2)
 
@@ -38,6 +49,34 @@ def test_pieces_are_the_pixels_of_the_whole(tmp_path):
         pixels, share = scene.read(10, 5, 20, 30)
     assert (pixels == whole[5:35, 10:30]).all()
     assert share == 1.0
+
+
+@pytest.mark.parametrize(("width", "height"), [(30, 20), (20, 30), (40, 30), (20, 22), (24, 24)])
+def test_a_piece_is_averaged_where_it_has_more_rows_than_are_wanted(tmp_path, width, height):
+    path, way = write(tmp_path / "a.tif", noise()), Resampling.bilinear
+    if height > 24:
+        way = Resampling.average
+    with rasterio.open(path) as file:
+        window, out = Window(7, 5, width, height), (3, 24, 24)
+        want = file.read(window=window, out_shape=out, resampling=way)
+    with open_scene(path, ImageRule()) as scene:
+        found, _ = scene.resampled(7, 5, width, height, 24)
+    assert (found == np.moveaxis(want, 0, 2)).all()
+
+
+@pytest.mark.parametrize(
+    ("rare", "shown"), [(5.25, 64), (5.75, 191), (6.0, 255), (9.0, 255), (4.0, 0)]
+)
+def test_where_nearly_all_of_a_scene_is_one_value_a_unit_more_is_white(tmp_path, rare, shown):
+    """A range of nothing would make every other value black or white."""
+    values = np.full((3, 40, 60), 5.0, np.float32)
+    values[:, 20, 30] = rare
+    with open_scene(write(tmp_path / "a.tif", values), ImageRule()) as scene:
+        pixels, share = scene.read(0, 0, 60, 40)
+    assert share == 1.0
+    assert pixels[20, 30].tolist() == [shown] * 3
+    pixels[20, 30] = 0
+    assert not pixels.any()
 
 
 def test_other_types_are_stretched_alike_in_all_pieces(tmp_path):
@@ -100,6 +139,61 @@ def test_what_is_written_is_read_again(tmp_path):
         assert (scene.read(0, 0, 60, 40)[0] == pixels).all()
 
 
+def last_block(values):
+    values[-1, -8:, -8:] = 0
+
+
+def one_pixel(values):
+    values[0, 3, 4] += 1
+
+
+def no_values(values):
+    values[:] = np.nan if values.dtype.kind == "f" else 0
+
+
+@pytest.mark.parametrize("lose", [last_block, one_pixel, no_values])
+@pytest.mark.parametrize("cloud", [False, True])
+def test_a_file_of_which_a_part_was_lost_is_not_written(tmp_path, monkeypatch, lose, cloud):
+    """As GDAL loses blocks where memory runs out while it closes a file."""
+    fill = writing._fill
+
+    def filled(memory, values, *place, **how):
+        values = values.copy()
+        lose(values)
+        fill(memory, values, *place, **how)
+
+    def write_one(path):
+        if cloud:
+            values = noise("float32", shape=(2, 40, 60))
+            values[0, :5] = np.nan
+            write_cog(
+                path, [Layer(f"q{k}", {}, one, k == 1) for k, one in enumerate(values)], *here
+            )
+        else:
+            write_geotiff(path, np.moveaxis(noise(), 0, 2), *here)
+
+    here = ("EPSG:32631", tuple(UTM)[:6])
+    write_one(tmp_path / "whole.tif")
+    monkeypatch.setattr(writing, "_fill", filled)
+    with pytest.raises(RunError, match="a part of it is missing"):
+        write_one(tmp_path / "a.tif")
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.tif"]
+
+
+@pytest.mark.parametrize("lost", [r"<Description>q1</Description>", r"<SRS.*?</SRS>"])
+def test_a_map_without_its_names_or_its_place_is_not_written(tmp_path, monkeypatch, lost):
+    sheet = writing._side_by_side
+    monkeypatch.setattr(
+        writing,
+        "_side_by_side",
+        lambda *of: re.sub(lost.encode(), b"", sheet(*of), flags=re.DOTALL),
+    )
+    layers = [Layer(f"q{k}", {}, one, True) for k, one in enumerate(noise("float32"))]
+    with pytest.raises(RunError, match="a part of it is missing"):
+        write_cog(tmp_path / "a.tif", layers, "EPSG:32631", tuple(UTM)[:6])
+    assert not list(tmp_path.iterdir())
+
+
 def test_points_change_systems():
     there = reproject("EPSG:4326", "EPSG:32631", np.array([[3.0, 0.0]]))
     assert there == pytest.approx(np.array([[500_000.0, 0.0]]), abs=1e-3)
@@ -127,12 +221,22 @@ def test_the_usual_ground_is_that_of_a_sample_of_all_images(tmp_path):
     assert usual_ground([str(paths[4])]) == (None, 20)
 
 
-@pytest.mark.parametrize("options", [{}, {"BIGTIFF": "YES"}])
-def test_south_up_is_seen_behind_many_tags(tmp_path, options):
+TURNED = {  # how it is stored, and where it says that it lies: by a matrix, or by negative pixels
+    "south up": (np.s_[:, ::-1], Affine(2, 0, 500_000, 0, 2, 5_699_960)),
+    "mirrored": (np.s_[:, :, ::-1], Affine(-2, 0, 500_060, 0, -2, 5_700_000)),
+    "both": (np.s_[:, ::-1, ::-1], Affine(-2, 0, 500_060, 0, 2, 5_699_960)),
+    "north up": (np.s_[:], UTM),
+}
+
+
+@pytest.mark.parametrize("big", ["YES", "NO"])
+@pytest.mark.parametrize("order", ["LITTLE", "BIG"])
+@pytest.mark.parametrize("way", TURNED)
+def test_a_turned_image_is_seen_behind_many_tags(tmp_path, way, order, big):
     """The entries of a directory stand in the order of their numbers; most are before the place."""
-    north = noise(shape=(3, 20, 30))
-    south = Affine(2, 0, 500_000, 0, 2, 5_699_960)
-    path = write(tmp_path / "a.tif", north[:, ::-1].copy(), transform=south, **options)
+    north, (stored, transform) = noise(shape=(3, 20, 30)), TURNED[way]
+    options = {"BIGTIFF": big, "ENDIANNESS": order, "transform": transform}
+    path = write(tmp_path / "a.tif", north[stored].copy(), **options)
     names = ("DOCUMENTNAME", "IMAGEDESCRIPTION", "SOFTWARE", "DATETIME", "ARTIST", "HOSTCOMPUTER",
              "COPYRIGHT", "XRESOLUTION", "YRESOLUTION", "RESOLUTIONUNIT", "MINSAMPLEVALUE",
              "MAXSAMPLEVALUE")  # fmt: skip

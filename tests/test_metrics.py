@@ -71,8 +71,9 @@ def test_rare_classes_are_merged():
     run = [asked("count", str(n % 30), str(n % 30)) for n in range(75)]
     found = confusions(judge(run, PROTOCOLS["official"], "HR"))["count"]
     assert sum(sum(row.values()) for row in found.values()) == 75
-    assert len(found) == 13
-    assert list(found)[-1] == OTHERS
+    # 0 to 14 are there most often and alike: the alphabet decides, not the order of a set
+    kept = sorted(map(str, range(15)))[:12]
+    assert list(found) == [*sorted(kept, key=int), OTHERS]
 
 
 def test_counts_as_numbers():

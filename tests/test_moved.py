@@ -44,6 +44,10 @@ def folders_of(name):
         ("/old/b/1.tif", "b/1.tif"),
         ("C:\\data\\b\\1.tif", "b/1.tif"),
         ("D:/data/b/1.tif", "b/1.tif"),
+        ("C:\\data/b\\1.tif", "b/1.tif"),
+        ("C:/data\\b/1.tif", "b/1.tif"),
+        ("\\\\server\\share/b\\1.tif", "b/1.tif"),
+        ("/old/b\\1.tif", "b\\1.tif"),  # elsewhere a backslash may be part of a name
         ("\\\\server\\share\\1.tif", "1.tif"),
         ("b\\1.tif", "b/1.tif"),
         ("1.tif", "1.tif"),
@@ -51,7 +55,7 @@ def folders_of(name):
     ],
 )
 def test_an_image_is_the_file_with_the_longest_end_of_its_path(tmp_path, path, found):
-    for name in ("1.tif", "b/1.tif"):
+    for name in ("1.tif", "b/1.tif", "b\\1.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert place(tmp_path, path) == str(tmp_path / found)

@@ -25,8 +25,8 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.data.raster import read_rgb
 from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.errors import ImageError, Qwen2VLRSError
-from qwen2vl_rs.remote.replies import message, read_reply, refusal
+from qwen2vl_rs.errors import HubError, ImageError, Qwen2VLRSError
+from qwen2vl_rs.remote.replies import Failure, message, read_reply, refusal
 from qwen2vl_rs.scoring.answers import normalise, understood
 from qwen2vl_rs.scoring.reply import spoken
 from test_endpoint import running, said, truth
@@ -89,6 +89,23 @@ def test_errors_inside_a_success_are_asked_again_and_never_scored(asked, capsys)
     assert found["protocols"]["official"]["OA"] == 1
     assert found["unreadable"]["n"] == 0
     assert "asked again 3 times: 502 in a reply" in err
+
+
+@pytest.mark.parametrize("key", ["code", "status", "status_code"])
+def test_the_status_of_an_error_in_a_reply_is_read_whatever_its_key(key):
+    def read(value):
+        error = {"message": "so it is", "code": "odd", key: value}
+        return read_reply(json.dumps({"error": error}).encode(), "there")
+
+    for status in (408, 409, 425, 429, 500, 502, 503, 504, 524, 529):
+        for value in (status, str(status)):
+            assert read(value) == Failure(f"{status} in a reply", "so it is")
+    for status in (400, 401, 499, 501, 599):
+        with pytest.raises(HubError, match=f"there answers {status}: so it is"):
+            read(status)
+    for value in (399, 600, 5030, "-503", None):  # no status of an error
+        with pytest.raises(HubError, match="there answers with an error: so it is"):
+            read(value)
 
 
 def test_an_error_that_stays_ends_it_and_what_was_answered_is_kept(asked, capsys):

@@ -378,6 +378,36 @@ def test_large_scenes_are_known_by_samples(tmp_path):
     assert image_digest(path, whole=1000) != before
 
 
+def test_a_large_scene_that_was_changed_between_the_samples_is_another(tmp_path):
+    from qwen2vl_rs.data.raster import image_digest
+
+    path, size = tmp_path / "a.tif", 65 * 2**20
+    with open(path, "wb") as file:
+        file.truncate(size)  # takes no room on the disk
+    known, time = image_digest(path, whole=size - 1), path.stat().st_mtime_ns
+    os.utime(path, ns=(0, time))
+    assert image_digest(path, whole=size - 1) == known  # only read meanwhile
+    with open(path, "r+b") as file:
+        file.seek(2**20 + 1)
+        file.write(b"x")
+    os.utime(path, ns=(time, time))
+    assert image_digest(path, whole=size - 1) == known  # no sample is there
+    os.utime(path, ns=(time, time + 1))
+    assert image_digest(path, whole=size - 1) != known
+    os.truncate(path, size + 1)
+    os.utime(path, ns=(time, time))
+    assert image_digest(path, whole=size - 1) != known
+
+
+def test_a_scene_as_large_as_may_be_read_is_read_whole(tmp_path):
+    from qwen2vl_rs.data.raster import image_digest
+
+    path = tmp_path / "a.tif"
+    path.write_bytes(bytes(2 * 2**20))
+    assert image_digest(path, whole=2 * 2**20) == image_digest(path)
+    assert image_digest(path, whole=2 * 2**20 - 1) != image_digest(path)
+
+
 def test_one_bad_scene_does_not_stop_the_others(small_base, tmp_path, capsys):
     write(tmp_path / "A" / "empty.tif", np.zeros((3, SIDE, SIDE), "uint8"), nodata=0)
     write(tmp_path / "A" / "s.tif", pixels())

@@ -200,6 +200,23 @@ def test_answers_that_cannot_be_read_are_counted_by_cause():
         assert found["protocols"][name]["OA"] == pytest.approx(right / 11)
 
 
+@pytest.mark.parametrize(
+    ("question", "right", "wrong"),
+    [
+        ("How many roads are there?", "12", "1"),
+        ("What is the area covered by roads?", "624m2", "62m2"),
+        ("What is it used for?", "a park", "a par"),
+    ],
+)
+def test_an_answer_that_was_cut_off_is_unreadable_where_it_is_wrong(question, right, wrong):
+    def cut(said):
+        return Prediction("", "", question, "", right, said, said, unreadable="cut_off")
+
+    found = results([cut(right), cut(wrong)])
+    assert found["unreadable"] == {"n": 1, "causes": {"cut_off": 1}}
+    assert found["protocols"]["official"]["OA"] == 0.5
+
+
 def test_errors():
     with pytest.raises(DataError, match="no predictions"):
         results([])

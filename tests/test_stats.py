@@ -184,6 +184,24 @@ def test_a_type_without_spread_does_not_shrink_the_mean_over_types():
     assert found.high - found.low > 0.4
 
 
+@pytest.mark.parametrize("low", [0.0, -1.0])
+@pytest.mark.parametrize("same", [0.0, 1.0])
+def test_more_questions_about_the_same_images_are_no_more_trials_of_a_type(same, low):
+    """Four images are a type without spread: one question about each, or twenty-five."""
+    values = np.random.default_rng(24).integers(0, 2, 100).astype(float)
+    clusters = np.arange(100) // 10
+    once, often = (
+        estimate(
+            np.concatenate([values, np.full(4 * times, same)]),
+            np.repeat([0, 1], [100, 4 * times]),
+            np.concatenate([clusters, np.repeat(np.arange(4), times)]),
+            low,
+        )
+        for times in (1, 25)
+    )
+    assert once.ci == pytest.approx(often.ci)
+
+
 def test_all_right_in_every_type():
     groups = np.arange(60) % 3
     found = estimate(np.ones(60), groups, np.arange(60) // 3)

@@ -149,8 +149,9 @@ def test_a_nul_fits_no_csv(tmp_path):
         b'"answer","n","question","image_path"\nyes,1,Q?,/a.tif\n',
         b"image_path,question,answer\n\n/a.tif,Q?,yes\n\n",
         b"image_path , question, answer\n/a.tif , Q?, yes\n",
+        b"image_path,question,answer,note,note\n/a.tif,Q?,yes,1,2\n",
     ],
-    ids=["bom", "crlf", "cr", "order", "blank lines", "spaces"],
+    ids=["bom", "crlf", "cr", "order", "blank lines", "spaces", "others twice"],
 )
 def test_csv_of_other_hands(tmp_path, text):
     path = tmp_path / "t.csv"
@@ -170,7 +171,14 @@ HEADER = b"image_path,question,answer\n/a.tif,one\ntwo,yes\n".replace(b"one\ntwo
         (b"image_path,question,answer\n", "has a header, but no rows"),
         (b"image_path,text,answer\n", "lacks the column question; it has image_path, text, answer"),
         (b"image_path;question;answer\n", "it has image_path;question;answer"),
-        (b"image_path,question,answer,answer\n", "has the column answer twice"),
+        *(
+            (
+                b"image_path,question,answer,type," + name + b"\n",
+                f"has the column {name.decode()} twice",
+            )
+            for name in (b"image_path", b"question", b"answer", b"type")
+        ),
+        (b"question,image_path,question,answer,note,note,answer\n", "answer, question twice"),
         (HEADER + b"/a.tif,Q?\n", "line 4: 2 fields, but the header has 3"),
         (HEADER + b"/a.tif,A, or B?,yes\n", "line 4: 4 fields, but the header has 3"),
         (HEADER + b",Q?,yes\n", "line 4: image_path is empty"),

@@ -125,6 +125,31 @@ def test_counts_of_hr_are_not_scored_in_lr_s_buckets(capsys, said, oa):
     assert "RSVQA-HR classes" in Path("report.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("n", "name", "how", "told"),
+    [
+        (8, "HR", "setting", ("HR", "setting")),
+        (8, "HR", "files", ("HR", "files")),
+        (8, "HR", None, ("HR", "inferred")),  # as versions wrote that did not say how
+        (7, "HR", "setting", ("unknown", "unknown")),  # of other predictions
+        (9, "HR", "setting", ("unknown", "unknown")),
+        (None, "HR", "setting", ("unknown", "unknown")),
+        (8, "DOTA", "setting", ("unknown", "unknown")),
+        (8, "HR", "hearsay", ("unknown", "unknown")),
+        (8, "unknown", "unknown", ("unknown", "unknown")),
+    ],
+)
+def test_only_the_results_of_as_many_predictions_say_how_they_were_scored(
+    capsys, n, name, how, told
+):
+    lines("predictions.jsonl", *[("How many roads are there?", str(k), "1") for k in range(8)])
+    known = {"n": n, "dataset": name, **({"dataset_from": how} if how else {})}
+    Path("results.json").write_text(json.dumps(known))
+    run("score", "predictions.jsonl", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert (found["dataset"], found["dataset_from"]) == told
+
+
 def test_it_is_not_mentioned_where_it_does_not_matter(capsys):
     lines("p.jsonl", ("Is there a road?", "yes", "no"), ("Is it a rural or an urban area",
           "rural", "rural"))  # fmt: skip

@@ -214,7 +214,8 @@ def open_scene(path: str | os.PathLike[str], rule: ImageRule) -> Iterator[LargeI
     """Open a georeferenced image of any size, to be read in pieces.
 
     The steps are those of `raster`, but for the size limits, and that values that
-    are not 8-bit are stretched by percentiles of the whole image.
+    are not 8-bit are stretched by percentiles of the whole image, all bands together. Where these
+    coincide, 255 lies one unit above them.
 
     Raises:
         ImageError: as `read_rgb`, or the image does not say where it lies.

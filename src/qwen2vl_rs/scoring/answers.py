@@ -33,6 +33,7 @@ _DOUBTS = word_set(
     barely scarcely"""
 )
 _WEAKENED = word_set("far less almost nearly")
+_KNOWING = word_set("know tell say sure")  # what is denied of whoever does not know
 _HEAD = re.compile(r"(yes|no)(?!['/-]?\w)(?P<stop> ?[,.;:!–—-]*) *(?P<rest>.*)")
 # What goes on after a bare "no"; any other word would make it "no roads", "no idea".
 _GOES_ON = re.compile(
@@ -168,6 +169,8 @@ def _yes_no(answer: str, presence: bool) -> str | None:
         return said if clause == said else None
     words = _words(rest)
     if words & _DOUBTS or "can't" in words:
+        return None
+    if words >= {"can", "not"} or (words & _KNOWING and _negated(words)):
         return None
     return None if (_negated(words) if said == "yes" else "yes" in words) else said
 
