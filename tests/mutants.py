@@ -71,7 +71,7 @@ def functions(path: Path) -> Iterator[tuple[str, range]]:
                 yield name, range(part.lineno, part.end_lineno + 1)
 
 
-def patterns(since: str, only: str) -> list[str]:
+def patterns(since: str, only: list[str]) -> list[str]:
     """The functions to put faults in."""
     found = []
     for path in mutated():
@@ -79,7 +79,7 @@ def patterns(since: str, only: str) -> list[str]:
         found += [
             name
             for name, within in functions(path)
-            if only in name and (lines is None or lines & set(within))
+            if any(part in name for part in only or [""]) and (lines is None or lines & set(within))
         ]
     return found
 
@@ -119,7 +119,7 @@ def main() -> None:
     """Run, and list what survived."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--since", default="origin/main", help="a commit; empty for everything")
-    parser.add_argument("--only", default="", help="part of a function's full name")
+    parser.add_argument("--only", nargs="+", default=[], help="parts of functions' full names")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--processes", default=str(os.cpu_count()))
     chosen = parser.parse_args()
@@ -137,7 +137,9 @@ def main() -> None:
     for row in rows:
         print(row)
     if chosen.json:
-        of = chosen.only or (f"what differs from {chosen.since}" if chosen.since else "all")
+        of = ", ".join(chosen.only) or (
+            f"what differs from {chosen.since}" if chosen.since else "all"
+        )
         record = {"of": of, "functions": len(wanted), "areas": rows, "survivors": survivors}
         chosen.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
