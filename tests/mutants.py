@@ -137,9 +137,7 @@ def main() -> None:
     for row in rows:
         print(row)
     if chosen.json:
-        of = ", ".join(chosen.only) or (
-            f"what differs from {chosen.since}" if chosen.since else "all"
-        )
+        of = ", ".join(chosen.only) or f"what differs from {chosen.since or 'nothing'}"
         record = {"of": of, "functions": len(wanted), "areas": rows, "survivors": survivors}
         chosen.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
