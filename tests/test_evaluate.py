@@ -146,6 +146,18 @@ def test_one_evaluation_does_not_replace_another(here, capsys):
     assert len(predictions(RUN / "eval/test-free")) == 16
 
 
+@pytest.mark.parametrize("command", ["eval", "compare"])
+def test_files_of_one_name_do_not_replace_each_other(here, command):
+    samples = list(read_conversations(Path("data_vl_test.json")))
+    for n, folder in enumerate(("old", "new")):
+        write_conversations(Path(folder, "asked.json"), samples[n : n + 1])
+        assert main([command, str(RUN), "--test", f"{folder}/asked.json"]) == 0
+    first, second = RUN.glob("eval/asked-*")
+    below = "after" if command == "compare" else ""
+    asked = [row["id"] for one in (first, second) for row in predictions(one / below)]
+    assert sorted(asked) == sorted(s.id for s in samples[:2])
+
+
 def test_answers_without_a_class_leave_the_official_set(here, capsys):
     known = list(read_conversations(Path("data_vl_train.json")))
     write_conversations(

@@ -20,14 +20,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from hubserver import HubServer, commit
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import HubError
 from qwen2vl_rs.files import HUB_MANIFEST as MANIFEST
+from qwen2vl_rs.model import hub_limits
 from qwen2vl_rs.model.hub import Loaded, load
+from qwen2vl_rs.model.hub_clients import connect
 
 pytest.importorskip("modelscope_hub")
 pytest.importorskip("huggingface_hub")
@@ -344,10 +348,29 @@ def test_another_model_in_the_folder(server, fetch, tmp_path):
         fetch("Qwen/Other")
 
 
-def test_a_folder_from_the_other_hub_will_do(server, tmp_path):
-    load(hub="hf", folder=tmp_path / "model")
+@pytest.mark.parametrize("other", HUBS)
+def test_a_folder_from_the_other_hub_will_do(server, tmp_path, other):
+    (first,) = set(HUBS) - {other}
+    load(hub=first, folder=tmp_path / "model")
+    (tmp_path / "model/config.json").unlink()
+    assert load(hub=other, folder=tmp_path / "model").downloaded == len(FILES["config.json"])
     server.close()
-    assert load(hub="modelscope", folder=tmp_path / "model").already_complete
+    assert load(hub=first, folder=tmp_path / "model").already_complete
+
+
+@pytest.mark.parametrize("other", HUBS)
+def test_a_revision_of_the_other_hub_is_another(server, tmp_path, other):
+    """Its tag of the same name may stand for other files."""
+    (first,) = set(HUBS) - {other}
+    load(hub=first, folder=tmp_path / "model", revision="old")
+    asked = len(server.requests)
+    for revision in ("old", commit(server.repos[REPO]["old"])):
+        with pytest.raises(
+            HubError, match=f"holds revision old of {REPO} from {first}, not .* from {other}"
+        ):
+            load(hub=other, folder=tmp_path / "model", revision=revision)
+        assert load(hub=first, folder=tmp_path / "model", revision=revision).already_complete
+    assert len(server.requests) == asked
 
 
 def test_a_whole_model_that_was_copied_here_does_without_a_network(
@@ -617,6 +640,60 @@ def test_what_comes_a_byte_at_a_time_is_not_waited_for(server, fetch, tight, tmp
     server.forget()
     fetch()
     assert held(tmp_path / "model") == FILES
+
+
+def paced(clock, pieces):
+    """Zeros that arrive in pieces: (bytes, seconds each takes)."""
+    for size, seconds in pieces:
+        clock[0] += seconds
+        yield bytes(size)
+
+
+def through_httpx(limits, arriving):
+    response = httpx.Response(200, content=arriving)
+    limits.on_httpx(response)
+    return response.iter_bytes(1 << 20)
+
+
+def through_requests(limits, arriving):
+    """As ModelScope's client reads."""
+    requests, urllib3 = map(pytest.importorskip, ("requests", "urllib3"))
+
+    class Body(io.BufferedIOBase):
+        def read1(self, size=-1):
+            return next(arriving, b"")
+
+    response = requests.Response()
+    response.status_code = 200
+    response.raw = urllib3.HTTPResponse(Body(), preload_content=False)
+    limits.on_requests(response, stream=True)
+    return iter(lambda: response.raw.read1(1 << 20), b"")
+
+
+@pytest.mark.parametrize("through", [through_httpx, through_requests])
+@pytest.mark.parametrize(
+    ("pieces", "waited_for"),
+    [
+        ([(1024 * 10, 10)] * 30, True),  # no slower than must be, for five minutes
+        ([(1024 * 10 - 1, 10)] * 6, False),
+        ([(1 << 20, 1), *[(1, 10)] * 12], False),  # a fast start does not count for ever
+        ([(1024 * 60, 60), *[(1024, 10)] * 6], False),
+        ([*[(1, 9)] * 6, (1 << 20, 1), *[(1, 9)] * 6, (1 << 20, 9)], True),  # it comes by fits
+        ([(1024 * 200, 200)], True),  # a long break, and all of it at once
+        ([(1024 * 199, 200)], False),
+        ([(1, 10)] * 5, True),  # it is over before anybody can tell
+    ],
+)
+def test_how_slowly_a_hub_may_send(monkeypatch, tmp_path, through, pieces, waited_for):
+    clock = [1000.0]
+    monkeypatch.setattr(hub_limits, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    limits = hub_limits.Limits(connect("hf", tmp_path))
+    arriving = through(limits, paced(clock, pieces))
+    if waited_for:
+        assert sum(map(len, arriving)) == sum(size for size, _ in pieces)
+    else:
+        with pytest.raises(HubError, match="hardly sends anything"):
+            list(arriving)
 
 
 @pytest.mark.parametrize("more", [-10, 10])

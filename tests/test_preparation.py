@@ -85,11 +85,13 @@ def test_training_never_starts_over_by_itself(trained, begun, small_base, capsys
 def test_checkpoints_that_are_gone_are_missed(begun, small_base, capsys):
     for step in (4, 8):
         shutil.rmtree(RUN / f"checkpoint-{step}")
-    assert main(command(small_base, "--resume")) == 1
-    told = capsys.readouterr().err
-    assert "had come to step 8, but its checkpoints are gone" in told
-    # killed between the figures of step 4 and the first checkpoint, there is nothing to miss
     lines = (RUN / "metrics.jsonl").read_text().splitlines(keepends=True)
+    for step in (8, 5):
+        (RUN / "metrics.jsonl").write_text("".join(lines[:step]))
+        assert main(command(small_base, "--resume")) == 1
+        told = capsys.readouterr().err
+        assert f"had come to step {step}, but its checkpoints are gone" in told
+    # killed between the figures of step 4 and the first checkpoint, there is nothing to miss
     (RUN / "metrics.jsonl").write_text("".join(lines[:4]))
     assert main(command(small_base, "--resume")) == 0
     assert "no checkpoint yet: starting from the beginning" in capsys.readouterr().err

@@ -224,6 +224,27 @@ def test_max_tokens_cuts_and_says_so(server, images):
     assert full["choices"][0]["message"]["content"].startswith(text)
 
 
+@pytest.mark.parametrize("question", FREE[:2])
+def test_an_answer_that_just_fits_is_whole(server, engine, images, monkeypatch, question):
+    """The token that ends it counts; bounded beforehand it is the same."""
+
+    def ended(**more):
+        found = complete(server, images[0], question, **more).json()
+        (choice,) = found["choices"]
+        text = choice["message"]["content"]
+        return choice["finish_reason"], found["usage"]["completion_tokens"], text
+
+    reason, tokens, text = ended()
+    assert reason == "stop"
+    for most in (tokens - 1, tokens, tokens + 1):
+        found = ended(max_tokens=most)
+        assert found[:2] == (("length", most) if most < tokens else ("stop", tokens))
+        assert found[2] == text  # the token that ends it has none
+        with monkeypatch.context() as patch:
+            patch.setattr(engine._session, "max_new_tokens", most)
+            assert ended() == found
+
+
 def test_the_instruction_is_not_said_twice(server, images):
     lead = "Answer the question using a single word or phrase."
     one, *others = (

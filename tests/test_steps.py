@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import TrainingSettings, ViewConfig
 from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.files import seal, write_json
 from qwen2vl_rs.model.inputs import Target
 from qwen2vl_rs.model.loader import load_base
 from qwen2vl_rs.model.trainer import Steps, TreeTrainer
@@ -119,3 +121,75 @@ def test_so_many_checkpoints_are_kept(here, small_base):
     assert train(small_base, *more) == 0
     assert [c.name for c in checkpoints(RUN)] == ["checkpoint-4", "checkpoint-5"]
     assert not list(RUN.glob(".checkpoint*"))
+
+
+# each is another value than usual; six steps in epochs of four
+RATES = ("training.learning_rate=0.003", "training.warmup_ratio=0.25",
+         "training.lr_scheduler_type=cosine")  # fmt: skip
+OPTIMIZER = (*RATES, "training.weight_decay=0.3", "training.max_grad_norm=0.001")
+UNEVEN = ("data.train=train.json", "data.test=test.json", "training.images_per_step=2",
+          "training.questions_per_image=2", "training.max_steps=6", "training.save_steps=9",
+          *OPTIMIZER)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uneven(small_base, tmp_path_factory):
+    """A run on images with 1, 2, 3 and 5 questions, and how many each step was trained on."""
+    folder = tmp_path_factory.mktemp("uneven")
+    samples = [replace(s, answer="yes") for s in make_samples(folder / "images", images=5)]
+    tokens = []
+    real = TreeTrainer.training_step
+
+    def training_step(self, model, inputs, *more):
+        tokens.append(sum(one.targets.numel() for one in inputs["step"].inputs))
+        return real(self, model, inputs, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(TreeTrainer, "training_step", training_step)
+        chosen = [s for image, n in enumerate((1, 2, 3, 5)) for s in samples[8 * image :][:n]]
+        write_conversations(Path("train.json"), chosen)
+        write_conversations(Path("test.json"), samples[32:33])
+        assert train(small_base, *UNEVEN) == 0
+    alone = tokens[3]  # the last step of an epoch has what is left: one question
+    return folder, [count // alone for count in tokens]
+
+
+def figures(run=RUN):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_settings_of_the_optimizer_are_those_of_its_steps(uneven):
+    run = uneven[0] / RUN
+    rates = [line["learning_rate"] / 0.003 for line in figures(run)]
+    falling = [(1 + math.cos(math.pi * part / 4)) / 2 for part in range(4)]
+    assert rates == pytest.approx([0, 0.5, *falling])
+    state = torch.load(run / "checkpoint-6/optimizer.pt")
+    decays = {group["weight_decay"] for group in state["param_groups"] if group["params"]}
+    assert decays == {0.3}
+    # every gradient was larger, so that the running mean of its squares is that of the bound
+    assert all(line["grad_norm"] > 0.001 for line in figures(run))
+    squares = sum(float(one["exp_avg_sq"].sum()) for one in state["state"].values())
+    assert math.sqrt(squares / (1 - 0.999**6)) == pytest.approx(0.001, rel=0.01)
+
+
+def test_the_figures_of_a_step_count_its_own_questions(uneven, monkeypatch):
+    """Also where an older checkpoint, which did not count them, has to make them good."""
+    folder, trained_on = uneven
+    assert trained_on == [3, 4, 3, 1, 3, 4]
+    monkeypatch.chdir(folder)
+    assert [line["questions"] for line in figures()] == trained_on
+    done = json.loads((RUN / "train_results.json").read_text())
+    assert done["train_questions"] == sum(trained_on)
+    pace = sum(trained_on) / done["train_runtime"]
+    assert done["train_questions_per_second"] == pytest.approx(pace, rel=0.01)
+    state = RUN / "checkpoint-6/trainer_state.json"
+    known = json.loads(state.read_text())
+    for line in known["log_history"]:
+        del line["questions"]
+    write_json(state, known)
+    seal(state.parent)
+    for name in ("metrics.jsonl", "train_results.json"):
+        (RUN / name).unlink()
+    assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
+    assert [line["questions"] for line in figures()] == trained_on

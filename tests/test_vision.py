@@ -1,6 +1,8 @@
 """The vision tower: several images in a pass give what each gives alone."""
 
 import json
+import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -105,6 +107,25 @@ def test_damaged_features_are_computed_again_and_never_believed(cached, capsys, 
     assert f"{damaged} damaged, encoded again" in capsys.readouterr().err
     assert all(map(torch.equal, whole, again))
     assert (folder / "features.bin").stat().st_size == size  # in their old place
+    assert fill(cached)[1] == 0
+
+
+@pytest.mark.parametrize("which", [[0], [1], [0, 2]])
+def test_new_images_are_written_behind_the_sound_ones(cached, which):
+    """A damaged one is written again in its old place meanwhile."""
+    base, names, folder = cached
+    names[:] = [names[i] for i in (3, 0, 1, 2, 4)]
+    whole, _ = fill(cached)
+    shutil.rmtree(folder)
+    fill((base, names[1:4], folder))
+    for i in which:
+        overwrite(folder, rows(folder)[i], lambda part: bytes(len(part)))
+    again, n = fill(cached)
+    assert n == len(which) + 2
+    assert all(map(torch.equal, whole, again))
+    places = sorted({row["key"]: (row["at"], row["words"]) for row in rows(folder)}.values())
+    assert len(places) == 5
+    assert all(at + words == then for (at, words), (then, _) in pairwise(places))
     assert fill(cached)[1] == 0
 
 

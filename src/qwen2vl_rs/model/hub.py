@@ -156,7 +156,8 @@ def _require_same(
     if revision is not None and (revision not in known or manifest.hub != hub):
         held = manifest.requested or manifest.commit or manifest.revision
         raise HubError(
-            f"{folder} holds revision {held} of {repo_id} from {manifest.hub}, not {revision}",
+            f"{folder} holds revision {held} of {repo_id} from {manifest.hub}, not {revision} "
+            f"from {hub}",
             hint=elsewhere,
         )
 
