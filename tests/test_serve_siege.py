@@ -199,6 +199,23 @@ def test_the_instruction_is_taken_off_however_often_it_stands_there(instruction)
             assert bare_question(text, instruction) == question
 
 
+@pytest.mark.parametrize(
+    ("instruction", "text", "question"),
+    [
+        ("Count.", "What is on this account", None), ("Count.", "What is on this account.", None),
+        ("Count.", "Counts of roads?", None), ("Count.", "Counting what", None),
+        ("Count.", "Count, what is it?", None), ("Count.", "account", None),
+        ("Count all.", "What did you recount all", None), ("Count.", "Viscount count.", "Viscount"),
+        ("Count.", "Roads? COUNT", "Roads?"), ("Count.", "Roads?count.", "Roads?"),
+        ("Count.", "count: roads?", "roads?"), ("Count.", "Count count Count.", ""),
+        ("Count all.", "Roads? count\n all.", "Roads?"), ("(x)", "Is it (x)", "Is it"),
+        ("请数一数。", "图中有什么请数一数", "图中有什么"),
+    ],
+)  # fmt: skip
+def test_a_longer_word_is_no_instruction(instruction, text, question):
+    assert bare_question(text, instruction) == (text if question is None else question)
+
+
 def test_a_burst_buys_no_time(engine):
     limits = Limits(body_seconds=0.5, idle_seconds=60, body_rate=10_000)
     head = b"POST /api/ask HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000\r\n\r\n"
