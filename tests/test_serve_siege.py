@@ -206,12 +206,19 @@ def test_who_has_most_makes_room_for_the_others():
     assert asyncio.run(refused()) == ["a", "-", "-", "b", "-", "c", "-", "-"]
 
 
-def test_large_images_are_decoded_one_at_a_time(engine):
+def test_large_images_are_decoded_one_at_a_time(engine, monkeypatch):
     limits = replace(PATIENT, decoders=2, small_bytes=2**20)
-    large = png(3000, 3000)
+    large, gate, do = png(3000, 3000), threading.Event(), decoding._Process.do
+
+    def held(process, job):
+        assert job["what"] == "measure" or gate.wait(30)
+        return do(process, job)
+
+    monkeypatch.setattr(decoding._Process, "do", held)
     with serving(engine, limits=limits) as server, ThreadPoolExecutor(2) as pool:
         work = [pool.submit(preview, server, large) for _ in range(2)]
         until(lambda: metric(server, "images_waiting") == 1)  # though there are two places
+        gate.set()
         assert [one.result().status_code for one in work] == [200] * 2
 
 
