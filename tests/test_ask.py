@@ -79,6 +79,27 @@ def test_a_batch_is_answered_in_its_order(here, capsys, monkeypatch, tmp_path, s
         assert row["answer"] == out_of(capsys, row["image"], row["question"]).rstrip("\n")
 
 
+@pytest.mark.parametrize(("stdin", "end"), [(True, "\n"), (False, "\r\n")], ids=["-", "file"])
+def test_lines_of_a_batch_end_at_line_feeds_alone(here, capsys, monkeypatch, tmp_path, stdin, end):
+    """Other separators stand in texts, as JSON allows and many programs write them."""
+    asked = [f"{ROAD}{mark}{COUNT}" for mark in "\u2028\u2029\x85\x7f"]
+    lines = [
+        json.dumps({"image": "images/0.tif", "question": q}, ensure_ascii=False) for q in asked
+    ]
+    path = tmp_path / "batch.jsonl"
+
+    def put(*more):
+        path.write_bytes(end.join([*lines, *more]).encode())
+        raw = io.TextIOWrapper(io.BytesIO(path.read_bytes()), "utf-8")
+        monkeypatch.setattr("sys.stdin", raw)
+        return "-" if stdin else str(path)
+
+    said = out_of(capsys, "--batch", put())
+    assert [json.loads(line)["question"] for line in said.rstrip("\n").split("\n")] == asked
+    assert main(["ask", "output/Qwen2-VL-2B", "--batch", put("{")]) == 1
+    assert "line 5: not JSON" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -5,14 +5,17 @@ import io
 import random
 from dataclasses import replace
 
+import pytest
 from PIL import Image
 
 from factory import write_image, write_run
 from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.records import Prediction
 from qwen2vl_rs.report.changes import Pictures, cases, choose, templates
 from qwen2vl_rs.report.evidence import from_files, from_run
 from qwen2vl_rs.report.words import Words
 from qwen2vl_rs.scoring.pairs import Pair
+from qwen2vl_rs.scoring.predictions import write_predictions
 
 
 def pair(k, type="presence", image="a.tif"):
@@ -94,6 +97,22 @@ def test_worst_templates_come_first(tmp_path):
     assert not section.notes
     few = from_run(write_run(tmp_path / "few", images=4))
     assert templates(few, Words("en")) is None
+
+
+@pytest.mark.parametrize("least", [9, 10, 11])
+def test_templates_of_ten_questions_are_ranked_and_those_of_nine_counted(tmp_path, least):
+    """Of each of three templates so many questions, of a fourth one more."""
+    sizes = {"a road": least, "a park": least, "a lake": least, "a farm": least + 1}
+    asked = [
+        Prediction(f"{word}{k}", f"{k}.tif", f"Can you see {word} here", "", "yes", "yes")
+        for word, n in sizes.items() for k in range(n)
+    ]  # fmt: skip
+    write_predictions(tmp_path / "a.jsonl", asked)
+    section = templates(from_files(tmp_path / "a.jsonl"), Words("en"))
+    ranked = sorted(int(row[2].text) for row in section.tables[0].rows)
+    assert ranked == [n for n in sizes.values() if n >= 10]
+    told = "3 templates with fewer questions (27 questions) are not ranked."
+    assert section.notes == ([told] if least == 9 else [])
 
 
 def test_one_run_alone_has_templates_and_no_cases(tmp_path):

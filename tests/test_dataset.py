@@ -45,6 +45,18 @@ def test_neighbours_are_never_in_two_splits():
     assert kept["val"] > 30
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 60), (60, 1), (2, 40), (25, 25), (5, 9)])
+def test_tiles_side_by_side_are_not_in_two_splits_either(rows, columns):
+    """Where a scene or its last blocks are one tile high or wide, no others lie aslant."""
+    tiles = [(0, r, c) for r in range(rows) for c in range(columns)]
+    for seed in range(3):
+        splits = dict(zip(tiles, assign(tiles, (0.5, 0.25, 0.25), seed, Counter()), strict=True))
+        for (_, r, c), split in splits.items():
+            beside = {splits.get((0, r + a, c + b)) for a, b in ((0, 1), (1, 0), (1, 1), (1, -1))}
+            assert split is None or beside <= {split, None}
+        assert set(splits.values()) >= {"train", "val", "test"}
+
+
 def test_separate_scenes_are_all_used_by_their_shares():
     scenes = [(k, 0, 0) for k in range(100)]
     counts = Counter()

@@ -98,9 +98,15 @@ def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
             time.sleep(0.5)
         return made(self, index)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Steps, "_make", interrupting)
-        code = main(words(small_base, "training.report_to=[]", "training.num_train_epochs=9"))
+    before = signal.getsignal(number)
+    if number == signal.SIGINT:  # it is ignored where the tests run in the background of a script
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Steps, "_make", interrupting)
+            code = main(words(small_base, "training.report_to=[]", "training.num_train_epochs=9"))
+    finally:
+        signal.signal(number, before)
     told = capsys.readouterr()
     assert (code, told.out) == (128 + number, "")
     is_told(told.err)

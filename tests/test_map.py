@@ -29,9 +29,11 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.data.georaster import Georeference, open_scene
 from qwen2vl_rs.geo.files import write_map, write_windows
+from qwen2vl_rs.geo.mapper import Mapped
 from qwen2vl_rs.geo.values import OTHER, Band, band
 from qwen2vl_rs.geo.windows import lay_grid
 from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.report.mapped import write_page
 
 ASKED = ("Is there a road?", "How many roads are there?", "Is it a rural or an urban area?",
          "What is <b>it</b>?")  # fmt: skip
@@ -225,20 +227,20 @@ def test_sixteen_bits_are_stretched_alike_everywhere(small_base, tmp_path):
 
 
 def test_several_scenes_have_a_map_each(scene, small_base, tmp_path, capsys):
-    for name in ("a/x.tif", "b/x.tif", "b/y.tif"):
+    """In a folder of its own, however many have its name and whatever others are called."""
+    names = ("x-3.tif", "a/x.tif", "b/x.tif", "b/y.tif", "c/X.tif")
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(scene, tmp_path / name)
-    many = [str(tmp_path / name) for name in ("a/x.tif", "b")]
+    many = [str(tmp_path / name) for name in ("x-3.tif", "a/x.tif", "b", "c/X.tif")]
     out = tmp_path / "maps"
     words = ["map", str(small_base), *many, ASKED[0], "-o", str(out), "--tile", "56"]
     assert main([*words, "--json"]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert [Path(m["scene"]).relative_to(tmp_path).as_posix() for m in made] == [
-        "a/x.tif", "b/x.tif", "b/y.tif",
-    ]  # fmt: skip
-    assert [Path(m["files"][0]).parent.name for m in made] == ["x", "x-2", "y"]
-    alone = [Path(m["files"][0]).read_bytes() for m in made]
-    assert alone[0] == alone[1] == alone[2]
+    assert [Path(m["scene"]).relative_to(tmp_path).as_posix() for m in made] == list(names)
+    folders = [Path(m["files"][0]).parent.name for m in made]
+    assert folders == ["x-3", "x", "x-2", "y", "X-4"]  # some systems take X for x
+    assert len({Path(m["files"][0]).read_bytes() for m in made}) == 1
     assert made[0]["asked"] > 0
 
 
@@ -547,6 +549,29 @@ def test_the_page_says_in_how_many_windows_an_answer_is_likelier(made, scene, sm
     assert "“yes” is the more likely answer in 66.7 % of the windows." in page
 
 
+def test_the_page_reckons_without_the_windows_that_have_no_answer(tmp_path):
+    """Half of this scene holds no data, and in one window of ten nothing clear was said."""
+    grid = lay_grid(_Scene(560, 112, PLACE), 56, None, 0.0)
+    assert (grid.rows, grid.columns) == (2, 10)
+    land = ["forest"] * 5 + ["water"] * 3 + [""] * 2
+    counts = ["30", "10", "2", "0", "0", "0", "0", "0", "0", "many"]
+    roads = [0.9] * 6 + [0.5, 0.1, 0.1, 0.1]
+    asked = {
+        "What is it?": [{"text": word} for word in land],
+        "How many roads are there?": [{"text": word} for word in counts],
+        "Is there a road?": [{"text": "", "shares": {"yes": p, "no": 1 - p}} for p in roads],
+    }
+    bands = [band(q, [*replies, *[None] * 10], (2, 10)) for q, replies in asked.items()]
+    told = [{"window": i, "data": 1.0, **({"replies": []} if i < 10 else {})} for i in range(20)]
+    preview = np.zeros((112, 560, 3), np.uint8)
+    write_page(tmp_path / "a.html", Mapped(grid, bands, told, preview, "m"), "s.tif", "en")
+    page = (tmp_path / "a.html").read_text().replace("\xa0", " ")
+    for said in ("forest: 62.5 %", "water: 37.5 %", "Mean 4.7, at most 30.",
+                 "“yes” is the more likely answer in 60.0 % of the windows.",
+                 "10 of 20 windows asked about", "10 windows left out"):  # fmt: skip
+        assert said in page, said
+
+
 def test_the_picture_on_the_page_is_the_whole_scene(made, scene):
     with rasterio.open(scene) as file:
         pixels = np.moveaxis(file.read(), 0, 2).astype(int)
@@ -557,6 +582,20 @@ def test_the_picture_on_the_page_is_the_whole_scene(made, scene):
     # noise is stored with loss: means of blocks of 20 × 20 pixels
     blocks = (p.reshape(7, 20, 10, 20, 3).mean(axis=(1, 3)) for p in (shown, pixels))
     assert np.abs(np.subtract(*blocks)).max() < 12
+
+
+@pytest.mark.parametrize("overlap", [0.25, 0.5, 0.9])
+def test_half_the_overlap_is_left_off_also_of_what_is_narrower_than_a_window(overlap):
+    """Otherwise a map could end within its one column of windows, or lie the wrong way round."""
+    for width, height in ((200, 1000), (1000, 200), (256, 256), (150, 150)):
+        grid = lay_grid(_Scene(width, height, PLACE), 256, None, overlap)
+        left, top, across, down = grid.frame
+        at = [overlap * min(256, size) / 2 for size in (width, height)]
+        assert (left, top) == pytest.approx(at, rel=1e-2)
+        assert (across, down) == pytest.approx((width - 2 * at[0], height - 2 * at[1]), rel=1e-2)
+        corners = np.array([[0, 0], [grid.columns, grid.rows]])
+        placed = PLACE.to_pixels(grid.map_reference().to_map(corners))
+        assert placed == pytest.approx(np.array([[left, top], [left + across, top + down]]))
 
 
 def test_windows_of_oblong_pixels_have_the_mean_of_both_sides():

@@ -210,6 +210,51 @@ def test_figures_are_of_the_questions_in_both_runs(tmp_path):
     assert any(said in text for _, text in sections["run"].facts)
 
 
+@pytest.mark.parametrize(("before", "after"), [(8, 0), (0, 5), (1, 0), (8, 5)])
+def test_questions_of_one_run_only_are_in_no_figure_and_that_is_told(run, tmp_path, before, after):
+    """Whichever run has them, and however many the other has."""
+    sides, common = [], []
+    for side, alone in (("after", after), ("before", before)):
+        answered = read_predictions(run / "eval" / side / "predictions.jsonl")
+        only = [replace(p, id=f"{side}-{p.id}") for p in answered[:alone]]
+        for paths, lines in ((common, answered[8:]), (sides, only + answered[8:])):
+            paths.append(tmp_path / f"{side}{len(paths)}{len(lines)}.jsonl")
+            write_predictions(paths[-1], lines)
+    found, wanted = from_files(*sides), from_files(*common)
+    assert found.before.results == wanted.before.results
+    assert found.after.results == wanted.after.results
+    assert found.comparison["protocols"] == wanted.comparison["protocols"]
+    sections = {s.id: s for s in build(found, Words("en")).sections}
+    plural = "question" if before == 1 else "questions"
+    said = f"{before} {plural} before and {after} after are left out of every figure"
+    assert any(said in note for note in sections["types"].notes)
+    assert any(said in text for _, text in sections["run"].facts)
+    (types,) = sections["types"].tables
+    bare = {s.id: s for s in build(wanted, Words("en")).sections}
+    assert types == bare["types"].tables[0]
+    assert not any("left out of every figure" in note for note in bare["types"].notes)
+
+
+def test_why_answers_cannot_be_read_is_told_of_each_run(run, tmp_path):
+    files = []
+    for side, causes in (("after", ["", "", "so"]), ("before", ["cut_off"] * 4 + ["", "so"])):
+        answered = read_predictions(run / "eval" / side / "predictions.jsonl")
+        answered = [replace(p, prediction=p.answer) for p in answered]
+        for k, cause in enumerate(causes):
+            said = "what?" if cause == "so" else ""
+            unreadable = cause.removesuffix("so")
+            answered[k] = replace(answered[k], prediction=said, unreadable=unreadable)
+        files.append(tmp_path / f"{side}.jsonl")
+        write_predictions(files[-1], answered)
+    sections = {s.id: s for s in build(from_files(*files), Words("en")).sections}
+    before, after = "cut off: 4, empty: 1, no clear answer: 1", "empty: 2, no clear answer: 1"
+    facts = [(name, text) for name, text in sections["run"].facts if name.startswith("Unreadable")]
+    assert facts == [("Unreadable answers (Before)", before), ("Unreadable answers (After)", after)]
+    assert sections["types"].notes[-2:] == [
+        f"Before: unreadable answers: 6 ({before})", f"After: unreadable answers: 3 ({after})",
+    ]  # fmt: skip
+
+
 def test_runs_that_name_a_type_differently_have_no_row_of_it_in_common(tmp_path):
     run = write_run(tmp_path)
     files = [run / "eval" / name / "predictions.jsonl" for name in ("after", "before")]

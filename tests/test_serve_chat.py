@@ -119,6 +119,23 @@ def test_the_last_question_is_answered_about_the_newest_image(server, images, al
     assert text(only_image) == alone(0, FIRST), "the last question is the one before"
 
 
+def test_of_images_in_consecutive_messages_the_last_is_the_newest(server, images, alone):
+    old, new = (user(picture(image)) for image in images)
+    for messages in (
+        [old, new, user(FIRST)],
+        [user(FIRST), old, new],
+        [old, new, user(""), system(""), user(FIRST)],
+        [user(picture(images[0]), FIRST), new],
+        [new, old, new, user(FIRST)],
+    ):
+        done = post(server, *messages)
+        assert text(done) == alone(1, FIRST)
+        assert "note" not in done.json()
+    earlier = [old, new, user(SECOND), reply("yes")]
+    assert text(post(server, *earlier, user(FIRST), strict=True)) == alone(1, FIRST)
+    assert text(post(server, *earlier, new, old, user(FIRST), strict=True)) == alone(0, FIRST)
+
+
 @pytest.mark.parametrize("role", ["system", "developer"])
 def test_other_earlier_text_is_not_used_and_that_is_said(server, images, alone, role):
     pirate = {"role": role, "content": "Talk like a pirate."}

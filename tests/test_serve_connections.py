@@ -1,5 +1,6 @@
 """Connections that hold the server up: they are cut off, before the token is looked at."""
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -8,9 +9,12 @@ from dataclasses import replace
 
 import httpx
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from factory import write_image
 from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.serve.connections import protocol
 from qwen2vl_rs.serve.limits import Limits
 from serving import Held, chat, metric, serving, until
 
@@ -105,6 +109,59 @@ def test_who_does_not_take_answers_is_cut_off(strict):
         for _ in range(100_000):  # ends by a reset; a server that waits makes it time out
             client.sendall(page * 100)
         pytest.fail("may go on for ever")
+
+
+@pytest.mark.parametrize(
+    ("stops", "whole"), [((36, 36, 36), True), ((59, 1, 59), True), ((36, 61), False)]
+)
+def test_who_takes_its_answer_in_pieces_has_all_its_time_for_each(stops, whole):
+    """Seconds for which it takes nothing; each time sixty are allowed."""
+    chunk, chunks, ahead, held = bytes(2**20), 8, [0.0], []
+
+    async def app(scope, receive, send):
+        head = [(b"content-length", str(len(chunk) * chunks).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        for left in reversed(range(chunks)):
+            await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+
+    def connection():
+        config = uvicorn.Config(app, lifespan="off", log_config=None)
+        kind = protocol(PATIENT)
+        held.append(kind(config=config, server_state=ServerState(), app_state={}))
+        return held[-1]
+
+    async def take(client, most):
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            while taken < most:
+                some = await asyncio.get_running_loop().sock_recv(client, 2**18)
+                if not some:
+                    break
+                taken += len(some)
+        return taken
+
+    async def taken():
+        loop = asyncio.get_running_loop()
+        clock = loop.time
+        loop.time = lambda: clock() + ahead[0]
+        total = 0
+        async with await loop.create_server(connection, "127.0.0.1", 0) as server:
+            server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+                client.setblocking(False)
+                await loop.sock_connect(client, server.sockets[0].getsockname())
+                await loop.sock_sendall(client, WHOLE)
+                for seconds in stops:
+                    while not (held and held[0].flow and held[0].flow.write_paused):
+                        await asyncio.sleep(0.001)
+                    ahead[0] += seconds
+                    await asyncio.sleep(0.001)  # what is late now is ended
+                    total += await take(client, 2 * len(chunk))  # more than lies between
+                total += await take(client, chunks * len(chunk) - total)
+        return total
+
+    assert (asyncio.run(taken()) >= chunks * len(chunk)) is whole
 
 
 @pytest.mark.parametrize("filler", [b"X-A: " + b"a" * 17_000, b"X: 1\r\n" * 4000])

@@ -7,16 +7,22 @@ import json
 import os
 import signal
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from factory import write_image
 from qwen2vl_rs.instruction import bare_question
 from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.serve import decoders as decoding
+from qwen2vl_rs.serve.bodies import Bodies
 from qwen2vl_rs.serve.limits import Limits
 from qwen2vl_rs.serve.pace import Pace
 from qwen2vl_rs.serve.refusal import Refusal
@@ -132,6 +138,57 @@ def test_addresses_take_turns():
     assert asyncio.run(order()) == [("a", 0), ("b", 0), ("c", 0), ("a", 2), ("a", 3)]
 
 
+async def settled():
+    """Whoever need not wait has gone on."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("moment", ["before it is called", "called", "refused"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_who_gives_up_in_that_very_moment_takes_no_place_along(moment, others):
+    async def who_is_in():
+        turns, inside, leave = Turns(1, 2), [], asyncio.Event()
+
+        async def go(peer):
+            async with turns.of(peer):
+                inside.append(peer)
+                await leave.wait()
+
+        place = turns.of("z")
+        await place.__aenter__()
+        asked = "aa" if moment == "refused" else "ab"[: 1 + others]
+        work = [asyncio.ensure_future(go(peer)) for peer in asked]
+        await settled()
+        if moment == "refused":  # the newest of who has most, for another
+            work.append(asyncio.ensure_future(go("b")))
+            asyncio.get_running_loop().call_soon(work[1].cancel)
+            await settled()
+            assert work[1].cancelled()
+            work[0 if others else 2].cancel()
+        elif moment == "called":
+            await place.__aexit__(None, None, None)
+            work[0].cancel()
+        else:
+            work[0].cancel()
+        if moment != "called":
+            await place.__aexit__(None, None, None)
+        await settled()
+        first = inside.copy()
+        work += [asyncio.ensure_future(go(peer)) for peer in "cd"]
+        await settled()
+        second = inside.copy()
+        leave.set()
+        await asyncio.gather(*work, return_exceptions=True)
+        return first, second, inside
+
+    one = {"refused": "ab"[others]}.get(moment, "b" * others)
+    first, second, last = asyncio.run(who_is_in())
+    assert first == list(one)
+    assert second == [one or "c"]  # there is one place, as before
+    assert last == [*one, "c", "d"]
+
+
 def test_who_has_most_makes_room_for_the_others():
     async def refused():
         turns = Turns(1, 3)
@@ -149,12 +206,19 @@ def test_who_has_most_makes_room_for_the_others():
     assert asyncio.run(refused()) == ["a", "-", "-", "b", "-", "c", "-", "-"]
 
 
-def test_large_images_are_decoded_one_at_a_time(engine):
+def test_large_images_are_decoded_one_at_a_time(engine, monkeypatch):
     limits = replace(PATIENT, decoders=2, small_bytes=2**20)
-    large = png(3000, 3000)
+    large, gate, do = png(3000, 3000), threading.Event(), decoding._Process.do
+
+    def held(process, job):
+        assert job["what"] == "measure" or gate.wait(30)
+        return do(process, job)
+
+    monkeypatch.setattr(decoding._Process, "do", held)
     with serving(engine, limits=limits) as server, ThreadPoolExecutor(2) as pool:
         work = [pool.submit(preview, server, large) for _ in range(2)]
         until(lambda: metric(server, "images_waiting") == 1)  # though there are two places
+        gate.set()
         assert [one.result().status_code for one in work] == [200] * 2
 
 
@@ -166,6 +230,31 @@ def test_what_takes_for_ever_is_given_up(engine, image):
             assert done.status_code == 413
             assert "0.3 s" in done.json()["error"]["message"]
         until(lambda: preview(server, image).status_code == 200)
+
+
+def test_a_decoder_whose_client_left_has_all_its_time_for_the_next(server, image, monkeypatch):
+    given_up, ahead, give_up = threading.Event(), [0.0], decoding._Process.give_up
+
+    def told(process):
+        give_up(process)
+        given_up.set()
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0])
+    monkeypatch.setattr(decoding, "time", clock)
+    monkeypatch.setattr(decoding, "_PATIENCE", 30.0)
+    monkeypatch.setattr(decoding._Process, "give_up", told)
+    with stuck(server, image):
+        known = decoders()
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(connect(server, "127.0.0.9", upload(image)))
+            until(lambda: metric(server, "images_waiting") == 1)  # the other one is decoded
+        assert given_up.wait(20)
+    until(lambda: metric(server, "images_waiting") == 0)
+    ahead[0] = 60.0  # its little time has long passed
+    done = preview(server, image)
+    assert done.status_code == 200, done.text
+    assert decoders() == known  # the same one did it
 
 
 def test_what_takes_too_much_memory_is_refused(engine, image):
@@ -197,6 +286,23 @@ def test_the_instruction_is_taken_off_however_often_it_stands_there(instruction)
         for question in ("", "Is it?", "ab aardvark"):
             text = gap.join([*[instruction] * many, question, *[instruction] * many])
             assert bare_question(text, instruction) == question
+
+
+@pytest.mark.parametrize(
+    ("instruction", "text", "question"),
+    [
+        ("Count.", "What is on this account", None), ("Count.", "What is on this account.", None),
+        ("Count.", "Counts of roads?", None), ("Count.", "Counting what", None),
+        ("Count.", "Count, what is it?", None), ("Count.", "account", None),
+        ("Count all.", "What did you recount all", None), ("Count.", "Viscount count.", "Viscount"),
+        ("Count.", "Roads? COUNT", "Roads?"), ("Count.", "Roads?count.", "Roads?"),
+        ("Count.", "count: roads?", "roads?"), ("Count.", "Count count Count.", ""),
+        ("Count all.", "Roads? count\n all.", "Roads?"), ("(x)", "Is it (x)", "Is it"),
+        ("请数一数。", "图中有什么请数一数", "图中有什么"),
+    ],
+)  # fmt: skip
+def test_a_longer_word_is_no_instruction(instruction, text, question):
+    assert bare_question(text, instruction) == (text if question is None else question)
 
 
 def test_a_burst_buys_no_time(engine):
@@ -244,6 +350,54 @@ def test_the_slowest_upload_of_who_holds_most_gives_way(engine, image):
             assert answer_of(sound).startswith(b"HTTP/1.1 200")
         assert metric(server, "requests_total", route="/api/ask", status="429") == 1
         assert sum(map(is_silent, held)) == 1
+
+
+@pytest.mark.parametrize(
+    ("coming", "more", "gone"),  # kB by address and number, who sends how many more, who must go
+    [
+        ({"a1": 300, "a2": 5}, ("a1", 4), ["a2"]),
+        ({"a1": 5, "a2": 300}, ("a2", 4), ["a1"]),
+        ({"a1": 5, "a2": 50, "a3": 200}, ("a3", 10), ["a1", "a2"]),
+        ({"a1": 200, "a2": 5, "b1": 100}, ("b1", 4), ["a2"]),  # the slowest of who holds most
+        ({"a1": 100, "b1": 5, "b2": 200}, ("a1", 4), ["b1"]),
+        ({"a1": 300, "b1": 5}, ("b1", 4), ["a1"]),
+        ({"a1": 305, "b1": 5}, ("b1", 4), []),
+    ],
+)  # fmt: skip
+def test_uploads_that_are_nearly_through_go_on(coming, more, gone):
+    over = 6 if len(gone) > 1 else 1 if gone else 0
+
+    async def ends():
+        held = sum(coming.values()) + more[1] - over
+        bodies = Bodies(replace(PATIENT, in_flight_bytes=1000 * held))
+        ways = {name: asyncio.Queue() for name in coming}
+
+        async def upload(name):
+            head = {"type": "http", "headers": [], "client": (name[0], 1)}
+            async with bodies.of(Request(head, ways[name].get)) as content:
+                return len(content) // 1000
+
+        async def send(name, size, more_body=True):
+            body = bytes(1000 * size)
+            ways[name].put_nowait({"type": "http.request", "body": body, "more_body": more_body})
+            await settled()
+
+        work = [asyncio.ensure_future(upload(name)) for name in coming]
+        for name, size in coming.items():
+            await send(name, size)
+        assert not any(one.done() for one in work)
+        await send(*more)
+        for name in coming:
+            await send(name, 0, more_body=False)
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    found = dict(zip(coming, asyncio.run(ends()), strict=True))
+    refused = [name for name, one in found.items() if isinstance(one, Refusal)]
+    assert refused == gone
+    whole = {**coming, more[0]: coming[more[0]] + more[1]}
+    assert {n: found[n] for n in whole if n not in gone} == {
+        n: size for n, size in whole.items() if n not in gone
+    }
 
 
 def is_silent(client):
@@ -388,6 +542,50 @@ def test_a_full_queue_makes_room_for_other_addresses(engine, image):
         engine.gate.set()
         for one in (*many[:3], *others):
             assert answer_of(one).startswith(b"HTTP/1.1 200")
+
+
+class Steps:
+    """A gate that lets so many passes through."""
+
+    def __init__(self):
+        self._left = threading.Semaphore(0)
+
+    def wait(self, seconds):
+        return self._left.acquire(timeout=seconds)
+
+    def let(self, number):
+        self._left.release(number)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "passes", "refused"), [((3, 1, 1), 2, 2), ((2, 2, 2), 4, 3)], ids=["one", "all"]
+)
+def test_what_is_answered_in_part_makes_room_for_nobody(
+    engine, image, monkeypatch, sizes, passes, refused
+):
+    """Three requests of one address, a question to a pass; when some of it is said, another's."""
+
+    def request(n, size):
+        body = {"image": data_url(image), "questions": [f"{n} {k}?" for k in range(size)]}
+        return post("/api/ask", json.dumps(body).encode())
+
+    gate = Steps()
+    monkeypatch.setattr(engine, "gate", gate)
+    monkeypatch.setattr(engine, "budget", 30, raising=False)  # four of the image, 24 of a question
+    engine.passes.clear()
+    with serving(engine, limits=PATIENT, waiting=2) as server, contextlib.ExitStack() as stack:
+        stack.callback(gate.let, 100)
+        asked = []
+        for n, size in enumerate(sizes):
+            asked.append(stack.enter_context(connect(server, "127.0.0.9", request(n, size))))
+            until(lambda n=n: len(engine.passes) + metric(server, "waiting") == n + 1)
+        gate.let(passes - 1)
+        until(lambda: (len(engine.passes), metric(server, "waiting")) == (passes, 2))
+        asked.append(stack.enter_context(connect(server, "127.0.0.2", request(3, 1))))
+        assert answer_of(asked[refused]).startswith(b"HTTP/1.1 429")
+        gate.let(100)
+        for one in asked:
+            assert one is asked[refused] or answer_of(one).startswith(b"HTTP/1.1 200")
 
 
 def test_between_parts_it_is_seen_who_has_left(server, engine, image):

@@ -93,6 +93,22 @@ def test_tags_in_one_column_as_openstreetmap_files_have_them(tmp_path):
     assert [e.label for e in read(path)[0]] == ["commercial building"]
 
 
+def test_values_that_are_missing_are_no_tags(tmp_path):
+    """As pandas writes them, in columns of their own and in one for all."""
+    for name, tags in (
+        ("a", [{"building": 1.0, "tunnel": None}, {"building": None, "tunnel": 1.0}]),
+        ("b", [{"tags": '{"building": "yes", "tunnel": NaN, "indoor": null, "location": ""}'},
+               {"tags": '{"building": NaN, "landuse": ""}'}]),
+    ):  # fmt: skip
+        shape = shapely.geometry.mapping(at(HOUSE[0], "EPSG:4326"))
+        features = [{"type": "Feature", "properties": one, "geometry": shape} for one in tags]
+        path = tmp_path / f"{name}.geojson"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        elements, counts = read(path)
+        assert [e.layer for e in elements] == ["building"]
+        assert counts[NO_TAGS] == 1
+
+
 def test_an_openstreetmap_extract(tmp_path):
     lon, lat = at(box(10, 10, 20, 22), "EPSG:4326").exterior.coords.xy
     nodes = "".join(

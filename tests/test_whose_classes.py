@@ -150,6 +150,31 @@ def test_only_the_results_of_as_many_predictions_say_how_they_were_scored(
     assert (found["dataset"], found["dataset_from"]) == told
 
 
+NEAR = [("How many roads are there?", "1", "2"), ("How many farms are there?", "5", "6")]
+
+
+@pytest.mark.parametrize("told", ["--dataset", "lines", "results.json"])
+@pytest.mark.parametrize(("name", "oa"), [("LR", 1), ("HR", 0)])
+def test_a_comparison_is_in_the_classes_of_the_scores_above_it(capsys, told, name, oa):
+    """However these are known, and whether the other file says them or not."""
+    lines("p.jsonl", *NEAR, **({"dataset": name} if told == "lines" else {}))
+    lines("q.jsonl", *((q, a, "no") for q, a, _ in NEAR))
+    words = ["--dataset", name] if told == "--dataset" else []
+    if told == "results.json":
+        Path("results.json").write_text(
+            json.dumps({"n": len(NEAR), "dataset": name, "dataset_from": "files"})
+        )
+    run("score", "p.jsonl", "--against", "q.jsonl", *words, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["dataset"] == found["against"]["dataset"] == name
+    assert found["protocols"]["official"]["OA"] == oa
+    assert found["against"]["protocols"]["official"]["OA"]["after"] == oa
+    run("score", "p.jsonl", "--against", "q.jsonl", *words)
+    above, _, below = capsys.readouterr().out.partition("Against q.jsonl")
+    assert f"official ({name})" in above
+    assert f"official ({name})" in below
+
+
 def test_it_is_not_mentioned_where_it_does_not_matter(capsys):
     lines("p.jsonl", ("Is there a road?", "yes", "no"), ("Is it a rural or an urban area",
           "rural", "rural"))  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,9 +149,11 @@ def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:
     if len(scenes) == 1:
         return {scenes[0]: output}
     folders: dict[str, Path] = {}
+    taken: set[str] = set()  # some systems take upper and lower case for the same
     for scene in scenes:
         stem = Path(scene).stem
-        others = sum(folder.name.rpartition("-")[0] == stem or folder.name == stem
-                     for folder in folders.values())  # fmt: skip
-        folders[scene] = output / (f"{stem}-{others + 1}" if others else stem)
+        names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+        name = next(one for one in names if one.casefold() not in taken)
+        taken.add(name.casefold())
+        folders[scene] = output / name
     return folders

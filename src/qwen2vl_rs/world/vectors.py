@@ -244,11 +244,7 @@ def _tags(
     others = [column for name, column in columns if name in _OTHERS]
     plain = [(name, column) for name, column in columns if _is_known(name)]
     for k in range(n):
-        # a number that is missing is NaN, and not equal to itself
-        tags = {
-            name: _text(column[k]) for name, column in plain
-            if column[k] not in (None, "") and column[k] == column[k]
-        }  # fmt: skip
+        tags = {name: _text(column[k]) for name, column in plain if _is_there(column[k])}
         for column in others:
             if column[k]:
                 try:
@@ -269,11 +265,16 @@ def _several(text: str) -> dict[str, str]:
     text = text.strip()
     if text.startswith("{"):
         found = json.loads(text)
-        return {key: _text(value) for key, value in found.items() if value not in (None, "")}
+        return {key: _text(value) for key, value in found.items() if _is_there(value)}
     pairs = _HSTORE.findall(text)
     if text and not pairs:
         raise ValueError("neither HSTORE nor JSON")
     return {key: _text(value) for key, value in pairs}
+
+
+def _is_there(value: Any) -> bool:
+    """Whether a tag has a value; a number that is missing is NaN, and not equal to itself."""
+    return bool(value not in (None, "") and value == value)
 
 
 def _text(value: Any) -> str:
