@@ -1,10 +1,12 @@
 """No test reads or writes the caches and settings of whoever runs it, or leaves this machine."""
 
+import functools
 import gc
 import ipaddress
 import os
 import re
 import shutil
+import ssl
 import sys
 import tempfile
 from pathlib import Path
@@ -36,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, folder in FOLDERS.items():
         os.environ[name] = str(home / folder)
     sys.addaudithook(_stay_here)
+    # every client of httpx reads the certificates of all authorities: 25 ms, hundreds of times
+    ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 
 def _stay_here(event: str, arguments: tuple) -> None:
