@@ -108,6 +108,7 @@ UNCLEAR = {
         *("≥10", "≤ 10", "± 10", "10 ± 2", "≠10", "minus five", "negative 5", "1.000", "10²", "1²"),
         *("over 12", "dozens", "two dozen", "2 thousand", "a million", "No idea.", "between"),
         *("between 0 and 100", "between 3 and 10", "between 0m2 and 10m2", "more than 1000m2"),
+        *("more than 1001", "over 5,000", "> 10000", "more than 999"),
         *("no more than 1000", "not 12", "1000 or more", "between 10 and 0", "less than 10", "5²"),
         *(
             "12 buildings and 3 roads",
@@ -123,6 +124,7 @@ UNCLEAR = {
     "area": [
         *("624", "624 m", "624 km2", "2 ha", "between 0 and 10", "more than 1000", "-5 m2", "m2"),
         *("no", "none", "624 m2 or 700 m2", "more than 624 m2", "0.4", "0 km2", "10 m2 and 20 m2"),
+        *("more than 1001 m2", "over 5,000 m2", "more than 999m2"),
         *("1.234 m2", "1.000 m2", "≥ 10 m2", "minus 5 m2"),
         *("between 10m2 and 100", "yes", "large", "2 square kilometers", "0%"),
     ],

@@ -588,6 +588,30 @@ def test_what_is_answered_in_part_makes_room_for_nobody(
             assert one is asked[refused] or answer_of(one).startswith(b"HTTP/1.1 200")
 
 
+def test_whoever_asks_much_is_answered_in_turn_with_others(engine, image, monkeypatch):
+    """Four requests of one address wait, a question to a pass, before one of another comes."""
+
+    def request(question):
+        body = {"image": data_url(image), "questions": [question]}
+        return post("/api/ask", json.dumps(body).encode())
+
+    gate = Steps()
+    monkeypatch.setattr(engine, "gate", gate)
+    monkeypatch.setattr(engine, "budget", 30, raising=False)  # four of the image, 24 of a question
+    engine.passes.clear()
+    with serving(engine, limits=PATIENT) as server, contextlib.ExitStack() as stack:
+        stack.callback(gate.let, 100)
+        asked = [("127.0.0.9", f"{n}?") for n in range(4)] + [("127.0.0.2", "other?")]
+        sent = []
+        for n, (peer, question) in enumerate(asked):
+            sent.append(stack.enter_context(connect(server, peer, request(question))))
+            until(lambda n=n: len(engine.passes) + metric(server, "waiting") == n + 1)
+        gate.let(100)
+        assert all(answer_of(one).startswith(b"HTTP/1.1 200") for one in sent)
+    told = [question for groups, _ in engine.passes for row in groups for question in row]
+    assert told == ["0?", "1?", "other?", "2?", "3?"]
+
+
 def test_between_parts_it_is_seen_who_has_left(server, engine, image):
     questions = [f"{n} " + "qzxj" * 110 for n in range(12)]
     body = json.dumps({"image": data_url(image), "questions": questions}).encode()
