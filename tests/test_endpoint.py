@@ -22,7 +22,6 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.data.raster import read_rgb
 from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.model.session import Session
 from qwen2vl_rs.predict.job import Job, Reply, predict
 from qwen2vl_rs.scoring.predictions import read_predictions
 
@@ -105,37 +104,6 @@ def run(url, *more):
     return main(
         ["eval", "--endpoint", url, "--model", "org/some model", "--test", "test.json", *more]
     )
-
-
-def test_our_own_model_scores_the_same_behind_a_server(asked, small_base, tmp_path, capsys):
-    session = Session.open(small_base)
-
-    def answer(body, _):
-        url, question = question_of(body)
-        path = tmp_path / "received.png"
-        path.write_bytes(base64.b64decode(url.partition(",")[2]))
-        assert session.max_new_tokens == body["max_tokens"]
-        ((reply,),) = session.ask([(session.read(path), [question])])
-        return said(reply.text)
-
-    write_conversations(tmp_path / "train.json", make_samples(tmp_path / "others", images=3))
-    more = ("--train-questions", "train.json", "--json")
-    with running(answer) as api:
-        assert run(api.url, *more) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert main(["eval", str(small_base), "--test", "test.json", "-o", "ours", *more]) == 0
-    ours = json.loads(capsys.readouterr().out)
-    there = Path("output/eval-org-some-model")
-    told = [[(p.id, p.image, p.question, p.prediction, p.text)
-             for p in read_predictions(folder / "predictions.jsonl")]
-            for folder in (there, Path("ours"))]  # fmt: skip
-    assert told[0] == told[1]
-    assert set(found["controls"]) == {"constant", "question_only", "shuffled_image"}
-    for protocol in found["protocols"]:
-        for key in ("OA", "AA", "OA_ci"):
-            assert found["protocols"][protocol][key] == ours["protocols"][protocol][key]
-    assert found["shuffled_cost"] == ours["shuffled_cost"]
-    assert main(["report", "--after", str(there / "predictions.jsonl"), "-o", "report"]) == 0
 
 
 def test_nothing_is_asked_twice(asked, capsys):

@@ -396,11 +396,19 @@ def test_evaluating_it_over_http_is_evaluating_it(server, run, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     write_conversations(Path("test.json"), make_samples(tmp_path / "images", images=3))
+    write_conversations(Path("train.json"), make_samples(tmp_path / "others", images=3))
+    more = ["--test", "test.json", "--train-questions", "train.json"]
     there = ["--endpoint", f"{server.url}/v1", "--model", "small"]
-    assert main(["eval", *there, "--test", "test.json", "-o", "there"]) == 0
-    assert main(["eval", str(run), "--test", "test.json", "-o", "here"]) == 0
+    assert main(["eval", *there, *more, "-o", "there"]) == 0
+    assert main(["eval", str(run), *more, "-o", "here"]) == 0
     sides = [read_predictions(Path(side, "predictions.jsonl")) for side in ("there", "here")]
     there, here = ([replace(p, confidence=None) for p in side] for side in sides)
     assert there == here
     scored = [json.loads(Path(side, "results.json").read_text()) for side in ("there", "here")]
-    assert scored[0]["shuffled_cost"] == scored[1]["shuffled_cost"]
+    assert set(scored[0]["controls"]) == {"constant", "question_only", "shuffled_image"}
+    for key in ("controls", "visual_gain", "shuffled_cost"):
+        assert scored[0][key] == scored[1][key]
+    for name, one in scored[0]["protocols"].items():
+        for key in ("OA", "AA", "OA_ci"):
+            assert one[key] == scored[1]["protocols"][name][key]
+    assert main(["report", "--after", "there/predictions.jsonl", "-o", "report"]) == 0
