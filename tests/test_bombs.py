@@ -186,6 +186,21 @@ def test_more_entries_than_there_are_hide_nothing(tmp_path):
         image_size(path)
 
 
+def test_of_a_tag_that_stands_twice_the_first_counts(tmp_path):
+    """As for libtiff: a small size of tiles behind the huge one does not help."""
+    content = tiff(tmp_path / "a.tif", tile=26_752)
+    (first,) = struct.unpack_from("<I", content, 4)
+    (number,) = struct.unpack_from("<H", content, first)
+    entries = [content[first + 2 + 12 * n : first + 14 + 12 * n] for n in range(number)]
+    for tag in (322, 323):
+        at = next(n for n, one in enumerate(entries) if struct.unpack_from("<H", one) == (tag,))
+        entries.insert(at + 1, struct.pack("<HHII", tag, 4, 1, 64))
+    body = content + bytes(len(content) % 2)
+    head = body[:4] + struct.pack("<I", len(body)) + body[8:]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    refuse(tmp_path / "b.tif", head + directory)
+
+
 def test_some_tiles_may_be_stored_once(tmp_path):
     sound = tiff(tmp_path / "a.tif", size=1024, tile=64, compress="none")
     at = len(sound)
