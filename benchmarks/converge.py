@@ -47,7 +47,12 @@ def ours(base: Base, model: Any, samples: list[Sample], shape: tuple[int, int]) 
         images_per_step=images, questions_per_image=questions, num_train_epochs=1000
     )
     steps = Steps(
-        samples, base.prompts, base.images, settings, token_budget(model), Target.of(model)
+        samples,
+        base.prompts,
+        base.images,
+        settings,
+        token_budget(model, checkpointing=True),
+        Target.of(model),
     )
     for index in range(steps.steps):
 

@@ -33,10 +33,9 @@ from common import (
     show,
     timed,
 )
-from peft.helpers import disable_input_dtype_casting
 
 from qwen2vl_rs.config import Config
-from qwen2vl_rs.model.adapter import add_adapter
+from qwen2vl_rs.model.adapter import add_adapter, without_casts
 from qwen2vl_rs.model.attention import kind_of
 from qwen2vl_rs.model.inputs import Target
 from qwen2vl_rs.model.loader import Base
@@ -104,8 +103,7 @@ def ours(
 
     def run() -> None:
         step = steps[next(number)]["step"]
-        # as `train` does
-        with disable_input_dtype_casting(model, bf16 and model.device.type == "cuda"):
+        with without_casts(model, bf16):
             for one in step.inputs:
                 with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
                     loss = pack_loss(model, one)

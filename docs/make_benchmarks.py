@@ -79,7 +79,6 @@ TAIL = """\
 
 | what | why |
 | --- | --- |
-| anything on a GPU | see [gpu.md](gpu.md) |
 | bf16 on a CPU (`--precisions bf16`) | this one has no bf16 instructions; minutes a step |
 | LLaMA-Factory's own pipeline | not run with this version |
 """

@@ -95,8 +95,8 @@ have to get the same answers, their 99th percentile may be three times what it w
 ## Faults put into the code
 
 `make mutants` puts faults into the code, one at a time (mutmut), and runs the default tests that
-reach their function in their own process. Made so far of: {of} ({functions} functions). Faults that
-no test sees may also be such as no input can show.
+reach their function in their own process. Modules tried so far: {of} ({functions} functions). Some
+of the mutants that survived change nothing that any input could show.
 
 {mutants}
 
@@ -152,7 +152,7 @@ def page() -> str:
 def put_in(mutants: dict[str, Any]) -> list[list[str]]:
     """Rows of the faults by area."""
     return [
-        ["area", "faults", "seen"],
+        ["area", "mutants", "killed"],
         *([one["area"], f"{one['faults']:,}", f"{one['seen']:,}"] for one in mutants["areas"]),
     ]
 

@@ -35,6 +35,9 @@ AREAS = {
 }
 
 
+KILLED = ("killed", "timeout", "segfault")
+
+
 def mutated() -> list[Path]:
     """The files in which mutmut puts faults, as pyproject.toml says."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]
@@ -110,7 +113,7 @@ def summary(found: dict[str, str]) -> list[dict[str, Any]]:
     for area, prefix in AREAS.items():
         states = collections.Counter(s for name, s in found.items() if name.startswith(prefix))
         if states:
-            seen = states["killed"] + states["timeout"] + states["segfault"]
+            seen = sum(states[one] for one in KILLED)
             rows.append({"area": area, "faults": states.total(), "seen": seen, **states})
     return rows
 
@@ -130,14 +133,16 @@ def main() -> None:
     print(f"{len(wanted)} functions", file=sys.stderr)
     mutmut("run", "--max-children", chosen.processes, *wanted)
     found = outcomes(wanted)
-    survivors = [name for name, state in found.items() if state not in ("killed", "timeout")]
+    survivors = [name for name, state in found.items() if state not in KILLED]
     for name in survivors:
         print(f"\n{name}: {found[name]}\n{mutmut('show', name)}")
     rows = summary(found)
     for row in rows:
         print(row)
     if chosen.json:
-        of = ", ".join(chosen.only) or f"what differs from {chosen.since or 'nothing'}"
+        of = (
+            ", ".join(chosen.only) or f"what differs from {chosen.since}" if chosen.since else "all"
+        )
         record = {"of": of, "functions": len(wanted), "areas": rows, "survivors": survivors}
         chosen.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

@@ -35,9 +35,10 @@ class Model:
 )
 def test_the_budget_follows_the_memory_of_the_card(monkeypatch, card, tokens):
     monkeypatch.setattr(memory, "device_memory", lambda device: card)
-    found = token_budget(Model())
+    found = token_budget(Model(), checkpointing=True)
     assert found % 256 == 0
     assert found == tokens
+    assert token_budget(Model()) == min(tokens, 4096)  # for answers
     assert token_budget(Model(), 777) == 777
 
 
@@ -49,7 +50,7 @@ def test_without_checkpointing_a_token_takes_what_all_layers_keep(monkeypatch):
     assert bytes_per_token(Model.config, 2) == pytest.approx(0.49e6, rel=0.02)
     assert bytes_per_token(Model.config, 2, checkpointing=False) == pytest.approx(5.4e6, rel=0.02)
     monkeypatch.setattr(memory, "device_memory", lambda device: 16 * GB)
-    assert token_budget(Model()) == 16384
+    assert token_budget(Model(), checkpointing=True) == 16384
     assert token_budget(Model(), checkpointing=False) == 1536
 
 

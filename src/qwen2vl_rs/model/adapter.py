@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.helpers import disable_input_dtype_casting
 from peft.tuners.lora import LoraLayer
 
 from ..config import LoraSettings
@@ -81,6 +83,21 @@ def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
             if isinstance(layer, LoraLayer):
                 layer.lora_dropout.update({n: Dropout(lora.lora_dropout) for n in layer.r})
     return adapted
+
+
+def without_casts(model: Any, mixed: bool) -> AbstractContextManager[None]:
+    """Leave out PEFT's float32 copies of all inputs, while a GPU trains in 16 bits.
+
+    Autocast rounds to 16 bits behind them, so that the result is the same, and the copies take a
+    seventh of a step (docs/gpu.md). On a CPU they stay: `Dropout` would round its scale.
+
+    Args:
+        model: a base with its adapter.
+        mixed: whether autocast is in force.
+    """
+    active = mixed and model.device.type == "cuda"
+    context: AbstractContextManager[None] = disable_input_dtype_casting(model, active)
+    return context
 
 
 def outline(config: Any) -> Any:

@@ -293,9 +293,9 @@ def tree_attention(
     return work(module, query, key, value, mask, scaling=scaling, **more)[0], None
 
 
-# With torch's choice of kernels the gradients of a root of 42 tokens were wrong by more than
-# themselves (bfloat16, torch 2.11, H200; docs/log.md), and cuDNN's is reported to answer wrongly
-# where keys have few heads, as here (pytorch issue 193893). The other kernels do the same work.
+# With torch's own choice of kernels, gradients of `branches` were wrong by more than their own size
+# at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's kernel is suspected, which
+# is reported to be wrong elsewhere (pytorch issues 193893, 196678); the others do the same work.
 torch.backends.cuda.enable_cudnn_sdp(False)
 
 for _kind in get_args(Kind):

@@ -19,27 +19,33 @@ from ..errors import RunError
 
 # More tokens at once make a pass no faster: on two CPU cores an 82 M model trains as fast with
 # 2,048 as with 4,096. A GPU waits for its kernels to be launched: a pack of 1,800 tokens takes
-# 0.39 s in training at Qwen2-VL-2B on an H200, one of 14,500 takes 0.67 s (docs/gpu.md).
-_MOST = {"cpu": 2048, "cuda": 16384}
+# 0.39 s in training at Qwen2-VL-2B on an H200, one of 14,500 takes 0.67 s (docs/gpu.md). The figure
+# for answering there is a choice, not a measurement.
+_MOST_TRAINING = {"cpu": 2048, "cuda": 16384}
+_MOST_ANSWERING = {"cpu": 2048, "cuda": 4096}
 _LEAST = 512
 _RESERVED = 1.5e9  # bytes: libraries, fragmentation, images on their way
 _HEAD_ROWS = 0.12  # tokens with a loss for each token fed: RSVQA has 2 of 18
 
 
-def token_budget(model: Any, wanted: int | None = None, *, checkpointing: bool = True) -> int:
+def token_budget(
+    model: Any, wanted: int | None = None, *, checkpointing: bool | None = None
+) -> int:
     """Most tokens in a pack: ``wanted``, or what suits the model's device.
 
     Args:
         model: a base, with its adapter where it has one.
         wanted: by the settings.
         checkpointing: whether training computes the layers' values again; without it all of them
-            are kept. Answering keeps less than either.
+            are kept. None: for answering, which keeps less than either.
     """
     if wanted is not None:
         return wanted
-    room = device_memory(model.device) - training_memory(model, 0, checkpointing)
-    fits = int(room / bytes_per_token(model.config, model.dtype.itemsize, checkpointing))
-    return max(_LEAST, min(fits // 256 * 256, _MOST[model.device.type]))
+    again = checkpointing is not False
+    room = device_memory(model.device) - training_memory(model, 0, again)
+    fits = int(room / bytes_per_token(model.config, model.dtype.itemsize, again))
+    most = _MOST_ANSWERING if checkpointing is None else _MOST_TRAINING
+    return max(_LEAST, min(fits // 256 * 256, most[model.device.type]))
 
 
 def training_memory(model: Any, tokens: int, checkpointing: bool = True) -> float:

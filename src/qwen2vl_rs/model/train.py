@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.helpers import disable_input_dtype_casting
 from transformers import TrainingArguments, set_seed
 
 from ..config import Config, write_config
@@ -23,7 +22,7 @@ from ..files import discard, read_json, run_lock, sha256, write_json
 from ..records import Sample
 from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics, step_of
 from ..scoring.datasets import settle
-from .adapter import add_adapter, check_targets, outline
+from .adapter import add_adapter, check_targets, outline, without_casts
 from .attention import Kind
 from .attention_check import Heads, choose
 from .circumstances import circumstances, differences
@@ -163,11 +162,8 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
 
 def _run(trainer: TreeTrainer, checkpoint: Path | None, precision: Precision) -> None:
     """Train, from a checkpoint where there is one."""
-    # autocast rounds to 16 bits, so that PEFT's float32 copies of all inputs change no result; on a
-    # CPU our dropout would round its scale as well
-    lean = trainer.args.device.type == "cuda" and precision.compute is not torch.float32
     try:
-        with disable_input_dtype_casting(trainer.model, lean):
+        with without_casts(trainer.model, precision.compute is not torch.float32):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except pickle.UnpicklingError as error:  # nothing but numbers is read from such files
         why = str(error).splitlines()[0]
