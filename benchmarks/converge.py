@@ -46,14 +46,8 @@ def ours(base: Base, model: Any, samples: list[Sample], shape: tuple[int, int]) 
     settings = TrainingSettings(
         images_per_step=images, questions_per_image=questions, num_train_epochs=1000
     )
-    steps = Steps(
-        samples,
-        base.prompts,
-        base.images,
-        settings,
-        token_budget(model, checkpointing=True),
-        Target.of(model),
-    )
+    budget = token_budget(model, checkpointing=True)
+    steps = Steps(samples, base.prompts, base.images, settings, budget, Target.of(base.model))
     for index in range(steps.steps):
 
         def run(index: int = index) -> None:

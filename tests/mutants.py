@@ -140,9 +140,8 @@ def main() -> None:
     for row in rows:
         print(row)
     if chosen.json:
-        of = (
-            ", ".join(chosen.only) or f"what differs from {chosen.since}" if chosen.since else "all"
-        )
+        whole = f"what differs from {chosen.since}" if chosen.since else "all"
+        of = ", ".join(chosen.only) or whole
         record = {"of": of, "functions": len(wanted), "areas": rows, "survivors": survivors}
         chosen.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

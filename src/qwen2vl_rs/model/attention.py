@@ -293,8 +293,8 @@ def tree_attention(
     return work(module, query, key, value, mask, scaling=scaling, **more)[0], None
 
 
-# With torch's own choice of kernels, gradients of `branches` were wrong by more than their own size
-# at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's kernel is suspected, which
+# With torch's own choice of kernels, gradients of `branches` were wrong by more than their own
+# size at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's is suspected, which
 # is reported to be wrong elsewhere (pytorch issues 193893, 196678); the others do the same work.
 torch.backends.cuda.enable_cudnn_sdp(False)
 
