@@ -11,11 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from qwen2vl_rs import console
 
 pytest_plugins = ["bases", "browsing"]
+
+hypothesis.settings.register_profile("no wall clock", deadline=None)
+hypothesis.settings.load_profile("no wall clock")
 
 FOLDERS = {
     "HOME": "",

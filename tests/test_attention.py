@@ -46,7 +46,7 @@ def close(layout):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(trees(), min_size=1, max_size=3))
 def test_branches_equal_a_dense_mask_on_any_forest(forest):
     close(lay_out(forest))
@@ -106,7 +106,7 @@ def assert_same_mask(layout):
             assert torch.equal(places[0, 0, row, :n], expected[0, 0, row, :n]), name
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(trees(), min_size=1, max_size=3))
 def test_a_block_mask_is_the_rule_written_out_on_any_forest(forest):
     assert_same_mask(lay_out(forest))

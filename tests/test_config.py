@@ -40,7 +40,7 @@ def from_text(text: str) -> Config:
 @example(tree={"a": "\x7f"})
 @example(tree={"a": 'say "no"\n\\', "b": {"c": [1e-05, 1e16, True, -0.0], "d": {"e": "图\x00"}}})
 @example(tree={"a": {}, "b": {"c": {}}})
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_written_as_toml_is_read_back(tree):
     assert tomllib.loads(to_toml(tree).encode().decode()) == tree
 
@@ -78,7 +78,7 @@ def configs(draw):
 
 
 @given(config=configs())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_written_configuration_is_read_back(config):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "config.toml")

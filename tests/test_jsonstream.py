@@ -58,7 +58,7 @@ def one(inner):
     chunk=st.integers(1, 40),
 )
 @example([{"a": 12345678901234567890.5, "é😀": "\\ud800 😀"}], None, True, 1)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_records_are_read_wherever_chunks_end(found, indent, ascii_only, chunk):
     text = json.dumps({"questions": found, "info": [1]}, indent=indent, ensure_ascii=ascii_only)
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:

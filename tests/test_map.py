@@ -286,7 +286,7 @@ def test_the_number_of_windows():
     assert grid.across == pytest.approx(100, rel=1e-3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     width=st.integers(40, 900), height=st.integers(40, 900), side=st.integers(28, 80),
     overlap=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9]),

@@ -71,7 +71,7 @@ def flooded(zeros):
     return seen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     zeros=hnp.arrays(
         np.bool_, st.tuples(st.integers(1, 14), st.integers(1, 14)), elements=st.booleans()

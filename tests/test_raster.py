@@ -114,9 +114,7 @@ def test_rule_is_checked_frozen_and_survives_json():
 # --- 8-bit: as it is ---------------------------------------------------------------------------
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=hnp.arrays(
         np.uint8, st.tuples(st.just(3), st.integers(8, 24), st.integers(8, 24)), fill=st.nothing()

@@ -116,7 +116,7 @@ def test_full_list_with_stubs_equals_compacted_list(tmp_path):
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_answers_are_joined_by_id_wherever_they_stand(data):
     ids = data.draw(st.lists(st.integers(-5, 2**63 - 1), min_size=1, max_size=20, unique=True))
     shift = data.draw(st.integers(0, len(ids) - 1))

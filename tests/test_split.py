@@ -25,7 +25,7 @@ many = st.lists(st.sampled_from([f"/data/{k}.tif" for k in range(12)]), min_size
     seed=st.integers(0, 99),
     fraction=st.floats(0.01, 0.99),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_image_stands_on_both_sides_and_no_question_is_lost(images, seed, fraction):
     samples = [sample(image, n) for n, image in enumerate(images)]
     train, test = split_by_image(samples, fraction, seed)
@@ -38,7 +38,7 @@ def test_no_image_stands_on_both_sides_and_no_question_is_lost(images, seed, fra
 
 
 @given(seed=st.integers(0, 999))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_choice_depends_on_seed_and_images_not_on_order(seed):
     samples = about(images=20, each=3)
     shuffled = random.Random(seed).sample(samples, len(samples))

@@ -42,7 +42,7 @@ def untyped(samples):
 @given(rows=st.lists(st.tuples(paths, said, said, texts), min_size=1, max_size=5))
 @example(rows=[(f"/a{VISION_END}", f"{VISION_START}?", f"no{VISION_START}", "")])
 @example(rows=[("/a.tif", "one\rtwo", "no", ""), ("/a.tif", "0", "\r0", "\r")])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_text_survives_csv_and_conversations(rows):
     samples = numbered(rows)
     with tempfile.TemporaryDirectory() as name:
