@@ -155,14 +155,22 @@ def test_a_torn_index_of_features_is_used_up_to_its_last_sound_line(cached, dama
     assert (folder / "features.bin").stat().st_size == size
 
 
-@pytest.mark.parametrize("field", ["at", "words", "sha256"])
-def test_a_wrong_place_in_the_index_does_not_cost_another_image(cached, field):
+WRONG = {
+    "in another": lambda index: {"at": index[1]["at"] + 5},
+    "into the next": lambda index: {"at": index[3]["at"] + 5},
+    "into the one before": lambda index: {"at": index[3]["at"] - 5},
+    "over the next": lambda index: {"words": index[3]["words"] + 5},
+    "words": lambda index: {"words": index[3]["words"] - 7},
+    "digest": lambda index: {"sha256": "x"},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_place_in_the_index_does_not_cost_another_image(cached, wrong):
     folder = cached[2]
     whole, _ = fill(cached)
     index = rows(folder)
-    index[3][field] = {"at": index[1]["at"] + 5, "words": index[3]["words"] - 7, "sha256": "x"}[
-        field
-    ]
+    index[3].update(WRONG[wrong](index))
     (folder / "index.jsonl").write_text("".join(json.dumps(row) + "\n" for row in index))
     again, n = fill(cached)
     assert n == 1
@@ -195,6 +203,18 @@ def test_features_longer_than_listed_are_cut(cached):
     # what an interrupted call holds counts as room: no more is needed for it
     assert vision.encode_all(*cached, size, torch.float32) is not None
     assert vision.encode_all(*cached, size - 1, torch.float32) is None
+
+
+@pytest.mark.parametrize(("free", "enough"), [(0, True), (-1, False)])
+def test_what_an_interrupted_call_holds_is_not_asked_of_the_disk_again(
+    cached, monkeypatch, free, enough
+):
+    fill(cached)
+    size = (cached[2] / "features.bin").stat().st_size
+    usage = shutil.disk_usage(cached[2])._replace(free=size + free)  # half of it may be taken
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    found = vision.encode_all(*cached, 1 << 30, torch.float32)
+    assert (found is not None) == enough
 
 
 def test_features_of_other_pixels_are_others(small_base, tmp_path):
