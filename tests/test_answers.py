@@ -10,6 +10,28 @@ from qwen2vl_rs.scoring.answers import clean, normalise
 from qwen2vl_rs.scoring.grammar import TYPES
 from qwen2vl_rs.scoring.numbers import bucket
 
+# Whoever says "know", "tell", "sure" or "can" … "not" has not said that he does not know.
+NOES = [
+    *("No, not a single road can be seen", "No, I'm sure there is no road"),
+    *("No, there are no roads for sure", "No, there is not a road that I can see"),
+    *("No, not that I can see", "No, none that I know of", "No, I would say it is not"),
+    *("No, I know there are none", "No, needless to say there are none"),
+    *("No, there can not be more roads than buildings", "No, there cannot be more"),
+    *("No, I wouldn't say so", "No, I would not say so", "No, not as far as I can tell"),
+    *("No, roads are not clearly visible", "No, I don't think so", "No, surely there are none"),
+]
+IGNORANCE = [
+    *("I don't know", "I do not know", "I dont know", "I wouldn't know", "I do not remember"),
+    *("I have no idea", "no idea", "I haven't a clue", "I am not certain", "not certain"),
+    *("I am not sure", "I'm not really sure", "I'm not 100% sure", "not for sure", "who knows"),
+    *("it is not known", "it is not clear", "it isn't clear", "not clear", "nobody can tell"),
+    *("hard to tell", "it is difficult to say", "it is too dark to tell", "there's no telling"),
+    *("no way to determine", "there is no way to tell", "I couldn't say", "I am not able to tell"),
+    *("I can't tell", "I cannot tell", "I can not tell", "one can not tell", "one cannot tell"),
+    *("I can not see it", "it can not be determined", "it could not be determined"),
+    *("I could not really say", "the image does not say"),
+]
+
 CLEAR = {
     "presence": {
         "yes": ["yes", "Yes.", "YES", "**Yes**", "'yes'", '"Yes."', " yes \n", "Answer: yes"],
@@ -17,11 +39,13 @@ CLEAR = {
             *("no", "No!", "No.", "`no`", "The answer is **no**.", "answer is: no", "- No"),
             *("No, roads cannot be seen.", "No, no roads.", "No.\n\nThere is no road.", "Ｎｏ。"),
             *("No, roads can't be seen.", "No, I don't see a road.", "No, a road can not be seen."),
+            *("No, there is no road", "No, there cannot be a road", "No, no doubt"),
+            *NOES,
         ],
     },
     "comp": {
         "yes": ["Yes, there are more buildings than roads.", "yes there are", "Yes\n\nThere are."],
-        "no": ["No, there are not more roads.", "No. There are fewer roads than buildings."],
+        "no": ["No, there are not more roads.", "No. There are fewer roads than buildings.", *NOES],
     },
     "rural_urban": {
         "rural": ["rural", "Rural.", "It is a rural area.", "The area shown is rural, with fields"],
@@ -87,20 +111,20 @@ UNCLEAR = {
         *("No, a road can be seen.", "No. 12", "no 12", "No, a road is seen", "<|im_end|>yes"),
         *("Yes, no roads.", "Yes, a road cannot be found", "No roads because it is a desert"),
         *("There is a road or a path", "urban", "12", "between 0 and 10", "know", "no-one"),
-        *("No, I can't tell", "No, I can’t see it.", "Yes, but I can't tell", "No, I cannot tell"),
-        *("No, I can not tell.", "No, I don't know", "No, I couldn't say", "No, I am not sure"),
-        *("No, there is no way to tell", "Yes, I don't know", "Yes, I can not tell"),
+        *("No, I can’t see it.", "Yes, but I can't tell", "No, I can not tell."),
+        *(f"{said}, {text}" for said in ("No", "Yes") for text in IGNORANCE),
     ],
     "comp": [
         *("There are more roads than buildings.", "more", "No more roads than buildings", "equal"),
         *("No roads.", "yes no", "No idea", "maybe yes", "yes, if small", "both"),
-        *("No, I can't tell", "No, one can not tell", "No, I do not know", "Yes, I can't say"),
+        *(f"{said}, {text}" for said in ("No", "Yes") for text in IGNORANCE),
     ],
     "rural_urban": [
         *("no", "yes", "rural or urban", "rural/urban", "not urban", "suburban", "semi-urban"),
         *("It is a rural area with urban parts.", "It isn't rural", "neither rural", "rur", "area"),
         *("hardly urban", "barely urban", "far from urban", "less urban", "almost rural"),
         *("I cannot say whether it is urban", "peri-urban", "perhaps urban"),
+        *("It is hard to tell, urban", "urban, but who knows", "rural, no idea"),
     ],
     "count": [
         *("12 or 13", "12-13", "12 to 13", "12, 13", "at least 12", "more than 12", "no", "none"),
@@ -119,6 +143,7 @@ UNCLEAR = {
             "a building",
             "٣",
         ),
+        *("12, hard to say", "12, who knows", "I cannot tell, 12", "No idea, 12"),
         *("ninety-nine hundred", "more than 1000 or 3", "12-storey", "between 0 and 10, or 12"),
     ],
     "area": [
@@ -242,6 +267,9 @@ def test_reading_takes_no_longer_than_a_text_is_long():
         "no " * 20_000,
         "\n" * 60_000,
         "(" * 60_000,
+        "no, not very " * 5000,
+        "no, i am not " + "very" * 20_000,
+        "no, too " + "a" * 60_000,
     ):
         clean(text)
         for type in TYPES:

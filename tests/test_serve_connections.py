@@ -77,20 +77,21 @@ def is_open(client):
 
 
 def is_well(server, peer="127.0.0.1"):
-    with connect(server, peer, WHOLE) as client, contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError), connect(server, peer, WHOLE) as client:
         return client.recv(100).startswith(b"HTTP/1.1 200")
+    return False
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HALF, WHOLE, WHOLE + HALF, UPLOAD])
 def test_who_sends_no_more_is_cut_off(strict, sent):
     with connect(strict, send=sent) as client:
         answer_of(client)  # ends
-    assert is_well(strict)
+    until(lambda: is_well(strict))  # at once, where this machine lets us send within its time
 
 
 @pytest.mark.parametrize("head", [HALF, UPLOAD], ids=["head", "body without token"])
 def test_who_sends_a_byte_now_and_then_is_cut_off(strict, head):
-    with connect(strict, send=head) as client, contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError), connect(strict, send=head) as client:
         client.settimeout(0.1)
         for _ in range(300):
             client.sendall(b"x")
@@ -112,7 +113,7 @@ def test_who_does_not_take_answers_is_cut_off(strict):
 
 
 @pytest.mark.parametrize(
-    ("stops", "whole"), [((36, 36, 36), True), ((59, 1, 59), True), ((36, 61), False)]
+    ("stops", "whole"), [((36, 36, 36), True), ((50, 5, 50), True), ((36, 61), False)]
 )
 def test_who_takes_its_answer_in_pieces_has_all_its_time_for_each(stops, whole):
     """Seconds for which it takes nothing; each time sixty are allowed."""
@@ -145,7 +146,8 @@ def test_who_takes_its_answer_in_pieces_has_all_its_time_for_each(stops, whole):
         clock = loop.time
         loop.time = lambda: clock() + ahead[0]
         total = 0
-        async with await loop.create_server(connection, "127.0.0.1", 0) as server:
+        bound = asyncio.timeout(sum(stops) + 20)  # by the clock that is put forward
+        async with bound, await loop.create_server(connection, "127.0.0.1", 0) as server:
             server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
             with socket.socket() as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
@@ -165,14 +167,14 @@ def test_who_takes_its_answer_in_pieces_has_all_its_time_for_each(stops, whole):
 
 
 @pytest.mark.parametrize("filler", [b"X-A: " + b"a" * 17_000, b"X: 1\r\n" * 4000])
-def test_heads_are_bounded(strict, filler):
-    with connect(strict, send=HALF + filler.rstrip() + b"\r\n\r\n") as client:
+def test_heads_are_bounded(patient, filler):
+    with connect(patient, send=HALF + filler.rstrip() + b"\r\n\r\n") as client:
         assert client.recv(100).split()[1] in (b"400", b"431")
-    with connect(strict, send=HALF + filler) as client:  # no end yet
+    with connect(patient, send=HALF + filler) as client:  # no end yet
         assert client.recv(100).startswith(b"HTTP/1.1 400")
-    with connect(strict, send=b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\n") as client:
+    with connect(patient, send=b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\n") as client:
         assert client.recv(100).startswith(b"HTTP/1.1 400")
-    assert httpx.get(strict.url, headers={"X-A": "a" * 12_000}).status_code == 200
+    assert httpx.get(patient.url, headers={"X-A": "a" * 12_000}).status_code == 200
 
 
 @pytest.mark.parametrize("sent", [b"", HALF, WHOLE, UPLOAD])
@@ -228,11 +230,11 @@ def test_requests_that_wait_for_the_model_make_room_for_other_peers(engine, imag
 
 
 def test_a_body_that_comes_steadily_may_take_its_time(engine):
-    limits = replace(SMALL, body_seconds=0.2, body_rate=1000)
+    limits = replace(PATIENT, body_seconds=2, body_rate=1000)
     with serving(engine, limits=limits) as server, connect(server, send=UPLOAD) as client:
-        for _ in range(19):
-            client.sendall(b"x" * 5000)
+        for _ in range(49):
+            client.sendall(b"x" * 2000)
             assert is_open(client)  # takes 0.05 s
         client.settimeout(30)
-        client.sendall(b"x" * 5000)
+        client.sendall(b"x" * 2000)
         assert client.recv(100).startswith(b"HTTP/1.1 400")  # no JSON, but all there

@@ -12,6 +12,7 @@ from shapely import LineString, MultiPolygon, Point, Polygon, box
 from qwen2vl_rs.data.georaster import Georeference
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.world.vectors import (
+    BAD_TAGS,
     NO_SHAPE,
     NO_TAGS,
     REPAIRED,
@@ -93,20 +94,36 @@ def test_tags_in_one_column_as_openstreetmap_files_have_them(tmp_path):
     assert [e.label for e in read(path)[0]] == ["commercial building"]
 
 
+def houses(path, tags):
+    """A GeoJSON of one outline, once with each of the tags."""
+    shape = shapely.geometry.mapping(at(HOUSE[0], "EPSG:4326"))
+    features = [{"type": "Feature", "properties": one, "geometry": shape} for one in tags]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path
+
+
 def test_values_that_are_missing_are_no_tags(tmp_path):
     """As pandas writes them, in columns of their own and in one for all."""
     for name, tags in (
         ("a", [{"building": 1.0, "tunnel": None}, {"building": None, "tunnel": 1.0}]),
         ("b", [{"tags": '{"building": "yes", "tunnel": NaN, "indoor": null, "location": ""}'},
                {"tags": '{"building": NaN, "landuse": ""}'}]),
+        ("c", [{"tags": '"building"=>"yes", "tunnel"=>"", "indoor"=>NULL'},
+               {"tags": '"building"=>"", "landuse"=>NULL'}]),
+        ("d", [{"tags": '"landuse"=>NULL'}, {"building": "yes", "tags": ""}]),
     ):  # fmt: skip
-        shape = shapely.geometry.mapping(at(HOUSE[0], "EPSG:4326"))
-        features = [{"type": "Feature", "properties": one, "geometry": shape} for one in tags]
-        path = tmp_path / f"{name}.geojson"
-        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-        elements, counts = read(path)
+        elements, counts = read(houses(tmp_path / f"{name}.geojson", tags))
         assert [e.layer for e in elements] == ["building"]
         assert counts[NO_TAGS] == 1
+        assert not counts[BAD_TAGS]
+
+
+def test_a_column_of_tags_that_is_missing_is_no_tags(tmp_path):
+    """Of numbers, where only what is there is blamed for what it is."""
+    rows = [{"building": "yes", "tags": None}, {"building": "yes", "tags": 0.5}]
+    elements, counts = read(houses(tmp_path / "a.geojson", rows))
+    assert [e.layer for e in elements] == ["building"] * 2
+    assert counts[BAD_TAGS] == 1
 
 
 def test_an_openstreetmap_extract(tmp_path):

@@ -149,11 +149,16 @@ def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:
     if len(scenes) == 1:
         return {scenes[0]: output}
     folders: dict[str, Path] = {}
-    taken: set[str] = set()  # some systems take upper and lower case for the same
+    taken: set[str] = set()
     for scene in scenes:
         stem = Path(scene).stem
         names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
-        name = next(one for one in names if one.casefold() not in taken)
-        taken.add(name.casefold())
+        name = next(one for one in names if _alike(one) not in taken)
+        taken.add(_alike(name))
         folders[scene] = output / name
     return folders
+
+
+def _alike(name: str) -> str:
+    """The same for names that some systems take for one: upper and lower case, parts of letters."""
+    return unicodedata.normalize("NFC", name).casefold()

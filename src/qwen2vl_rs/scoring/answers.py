@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 
 from .grammar import ATTRIBUTES, NOUN_WORDS, word_set
-from .numbers import Numbers, quantity, scan
+from .numbers import quantity, scan
 from .reply import CUT_OFF, UNCLEAR, spoken
 
 _LONGEST = 1000  # characters; RSVQA's answers have under 30
@@ -25,15 +25,28 @@ _MARKUP = re.compile(r"(?<![0-9])[*_`\"“”#]+|[*_`\"“”#]+(?![0-9])")
 _PREFIX = re.compile(r"^(?:- )?(?:(?:the )?(?:final |correct )?answer(?: is\b:?|:) *)?")
 _WORD = re.compile(r"[a-z]+(?:['-][a-z]+)*")
 
-_NEGATIONS = word_set("no non not none nothing never without neither nor lack lacks lacking absent")
+_NEGATIONS = word_set(
+    "no non not none nothing never without neither nor cannot lack lacks lacking absent"
+)
 # Words that take back, split or refuse an answer.
 _DOUBTS = word_set(
-    """or but however although though maybe perhaps unclear unsure uncertain unknown cannot unable
+    """or but however although though maybe perhaps unclear unsure uncertain unknown unable
     impossible sorry either if whether unless except enough information determine depends hardly
-    barely scarcely"""
+    barely scarcely idea clue dunno"""
 )
 _WEAKENED = word_set("far less almost nearly")
-_KNOWING = word_set("know tell say sure")  # what is denied of whoever does not know
+# Phrases of who does not know. "Not that I know" and "not one can be seen" are none of them.
+_IGNORANCE = re.compile(
+    r"""(?:n't|\b(?:not|never|neither|nor|dont))
+        (?:[ ](?:[a-z]+ly|quite|so|too|very|that|yet|for|[0-9]+[ ]?%))?(?:[ ]be)?
+        [ ](?:known?|tell|told|sure|certain|clear|obvious|confident|possible|able|remember|recall
+            |determined|(?<!would[ ]not[ ])(?<!wouldn't[ ])say)\b
+    |(?<!\bthere[ ])\bcan(?:[ ]?not|'?t)\b
+    |\bno[ ](?:telling|knowing|(?:way|means)[ ](?:to|of))\b
+    |\b(?:hard|difficult|too[ ][a-z]+)[ ]to[ ](?:know|tell|say|see|judge)\b
+    |\b(?:who|nobody|no[ -]?one)[ ](?:c(?:an|ould)[ ])?(?:know|tell|say)s?\b""",
+    re.VERBOSE,
+)
 _HEAD = re.compile(r"(yes|no)(?!['/-]?\w)(?P<stop> ?[,.;:!–—-]*) *(?P<rest>.*)")
 # What goes on after a bare "no"; any other word would make it "no roads", "no idea".
 _GOES_ON = re.compile(
@@ -147,10 +160,14 @@ def _negated(words: set[str]) -> bool:
     return bool(words & _NEGATIONS) or any(word.endswith("n't") for word in words)
 
 
+def _doubted(text: str, words: set[str]) -> bool:
+    return bool(words & _DOUBTS or _IGNORANCE.search(text))
+
+
 def _rural_urban(answer: str) -> str | None:
     words = _words(answer)
     named = words & {"rural", "urban"}
-    if len(named) != 1 or words & (_DOUBTS | _WEAKENED) or _negated(words):
+    if len(named) != 1 or words & _WEAKENED or _negated(words) or _doubted(answer, words):
         return None
     return named.pop()
 
@@ -168,9 +185,7 @@ def _yes_no(answer: str, presence: bool) -> str | None:
     if presence and (clause := _existence(rest)):
         return said if clause == said else None
     words = _words(rest)
-    if words & _DOUBTS or "can't" in words:
-        return None
-    if words >= {"can", "not"} or (words & _KNOWING and _negated(words)):
+    if _doubted(rest, words):
         return None
     return None if (_negated(words) if said == "yes" else "yes" in words) else said
 
@@ -207,9 +222,6 @@ def _quantity(answer: str, unit: str) -> str | None:
         return None
     if not found.values:
         return f"0{unit}" if _existence(answer) == "no" else None
-    return None if _doubtful(found) else quantity(found, unit)
-
-
-def _doubtful(found: Numbers) -> bool:
     words = set(found.words)
-    return bool(words & _DOUBTS) or _negated(words)
+    doubtful = _negated(words) or _doubted(found.template, words)
+    return None if doubtful else quantity(found, unit)

@@ -46,7 +46,7 @@ BAD_TAGS = "whose tags are neither HSTORE nor JSON"
 
 #: Columns that hold several tags: GDAL's of .osm files, osm2pgsql's, and a "tags" of GeoJSON.
 _OTHERS = ("other_tags", "all_tags", "tags")
-_HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>"((?:[^"\\]|\\.)*)"')
+_HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>(?:"((?:[^"\\]|\\.)*)"|NULL)')
 _AREAS = "multipolygons"  # GDAL's layer of areas in .osm files
 # pyogrio passes on names of columns and layers that are no UTF-8
 _GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError, UnicodeDecodeError)
@@ -246,7 +246,7 @@ def _tags(
     for k in range(n):
         tags = {name: _text(column[k]) for name, column in plain if _is_there(column[k])}
         for column in others:
-            if column[k]:
+            if _is_there(column[k]):
                 try:
                     tags |= {
                         key: v for key, v in _several(str(column[k])).items() if _is_known(key)
@@ -269,7 +269,7 @@ def _several(text: str) -> dict[str, str]:
     pairs = _HSTORE.findall(text)
     if text and not pairs:
         raise ValueError("neither HSTORE nor JSON")
-    return {key: _text(value) for key, value in pairs}
+    return {key: _text(value) for key, value in pairs if _is_there(value)}
 
 
 def _is_there(value: Any) -> bool:
