@@ -126,6 +126,20 @@ def test_a_column_of_tags_that_is_missing_is_no_tags(tmp_path):
     assert counts[BAD_TAGS] == 1
 
 
+def test_lists_are_several_values(tmp_path):
+    """Of GeoJSON, which GDAL gives as arrays, and in a column of JSON; a list itself is no tags."""
+    rows = [{"building": ["house", "yes"]}, {"building": ["no"]}, {"building": []}]
+    elements, counts = read(houses(tmp_path / "a.geojson", rows))
+    assert [e.layer for e in elements] == ["building"]
+    assert counts[NO_TAGS] == 2
+    rows = [{"tags": json.dumps({"building": ["house", "yes"], "tunnel": [], "indoor": ["no"]})}]
+    assert [e.layer for e in read(houses(tmp_path / "b.geojson", rows))[0]] == ["building"]
+    rows = [{"building": ["yes"], "tags": ["a", "b"]}, {"building": ["yes"], "tags": []}]
+    elements, counts = read(houses(tmp_path / "c.geojson", rows))
+    assert len(elements) == 2
+    assert counts[BAD_TAGS] == 1
+
+
 def test_an_openstreetmap_extract(tmp_path):
     lon, lat = at(box(10, 10, 20, 22), "EPSG:4326").exterior.coords.xy
     nodes = "".join(

@@ -47,6 +47,7 @@ BAD_TAGS = "whose tags are neither HSTORE nor JSON"
 #: Columns that hold several tags: GDAL's of .osm files, osm2pgsql's, and a "tags" of GeoJSON.
 _OTHERS = ("other_tags", "all_tags", "tags")
 _HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>(?:"((?:[^"\\]|\\.)*)"|NULL)')
+_LISTS = (list, np.ndarray)  # values of JSON, and of GDAL
 _AREAS = "multipolygons"  # GDAL's layer of areas in .osm files
 # pyogrio passes on names of columns and layers that are no UTF-8
 _GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError, UnicodeDecodeError)
@@ -274,11 +275,15 @@ def _several(text: str) -> dict[str, str]:
 
 def _is_there(value: Any) -> bool:
     """Whether a tag has a value; a number that is missing is NaN, and not equal to itself."""
+    if isinstance(value, _LISTS):
+        return len(value) > 0
     return bool(value not in (None, "") and value == value)
 
 
 def _text(value: Any) -> str:
-    """A value as OpenStreetMap writes it: truth of GeoJSON and databases is ``yes`` and ``no``."""
+    """A value as OpenStreetMap writes it: ``yes`` and ``no`` for truth, ``;`` between several."""
+    if isinstance(value, _LISTS):
+        return ";".join(map(_text, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return {"true": "yes", "false": "no"}.get(str(value).lower(), str(value))
