@@ -313,6 +313,15 @@ def wrapped(kind, answer):
             message["content"] = f"<answer>{answer}</answer>"
         case "parts":
             message["content"] = [{"type": "text", "text": answer}]
+        case "parts of thoughts":
+            thought = "No road, yet there are 3 lines."
+            message["content"] = [
+                {"type": "reasoning", "text": thought},
+                {"type": "thinking", "thinking": [{"type": "text", "text": thought}]},
+                {"type": "text", "text": answer[:1]},
+                {"type": "text", "text": answer[1:]},
+                {"type": "reasoning", "text": thought},
+            ]
         case "beside":
             message["reasoning_content"] = "No road, yet there are 3 lines."
         case "absent":
@@ -343,7 +352,9 @@ def truth(samples):
     return answer
 
 
-@pytest.mark.parametrize("kind", ["think", "closing", "tag", "parts", "beside"])
+@pytest.mark.parametrize(
+    "kind", ["think", "closing", "tag", "parts", "parts of thoughts", "beside"]
+)
 def test_right_answers_are_read_however_they_are_wrapped(asked, capsys, kind):
     answer = truth(asked)
     with running(lambda body, _: wrapped(kind, answer(body))) as api:
