@@ -312,8 +312,6 @@ def wrapped(kind, answer):
         case "tag":
             message["content"] = f"<answer>{answer}</answer>"
         case "parts":
-            message["content"] = [{"type": "text", "text": answer}]
-        case "parts of thoughts":
             thought = "No road, yet there are 3 lines."
             message["content"] = [
                 {"type": "reasoning", "text": thought},
@@ -352,9 +350,7 @@ def truth(samples):
     return answer
 
 
-@pytest.mark.parametrize(
-    "kind", ["think", "closing", "tag", "parts", "parts of thoughts", "beside"]
-)
+@pytest.mark.parametrize("kind", ["think", "closing", "tag", "parts", "beside"])
 def test_right_answers_are_read_however_they_are_wrapped(asked, capsys, kind):
     answer = truth(asked)
     with running(lambda body, _: wrapped(kind, answer(body))) as api:
