@@ -312,7 +312,14 @@ def wrapped(kind, answer):
         case "tag":
             message["content"] = f"<answer>{answer}</answer>"
         case "parts":
-            message["content"] = [{"type": "text", "text": answer}]
+            thought = "No road, yet there are 3 lines."
+            message["content"] = [
+                {"type": "reasoning", "text": thought},
+                {"type": "thinking", "thinking": [{"type": "text", "text": thought}]},
+                {"type": "text", "text": answer[:1]},
+                {"type": "text", "text": answer[1:]},
+                {"type": "reasoning", "text": thought},
+            ]
         case "beside":
             message["reasoning_content"] = "No road, yet there are 3 lines."
         case "absent":

@@ -210,6 +210,17 @@ def test_a_run_is_named_to_compare_as_to_other_commands(here, capsys):
     assert (code, err.splitlines()[-1]) == (1, f"hint: name the file in it: {RUN}/config.toml")
 
 
+@pytest.mark.parametrize("named", [("--output", "new"), ("-o", "new"), ("--set", "output=new")])
+def test_the_output_that_is_named_is_resumed_and_not_the_run_of_the_settings(here, named, capsys):
+    words = ("train", RUN / "config.toml", "--resume", *named)
+    code, _, err = told(capsys, *words)
+    assert (code, "nothing to resume in new" in err) == (1, True), err
+    shutil.copytree(RUN, "new")
+    Path("new/manifest.json").write_text("{")
+    code, _, err = told(capsys, *words)
+    assert (code, "new/manifest.json is damaged" in err) == (1, True), err
+
+
 def test_predictions_of_earlier_versions_are_used_where_the_images_still_lie(here):
     samples = make_samples(here / "some", images=2)
     content = {s.image: image_digest(s.image) for s in samples}

@@ -239,3 +239,19 @@ def test_lines_of_the_log_in_a_minute():
     now[0] = 60.0
     assert said("x") == "x (3 lines before this were left out)"
     assert said("x") == "x"
+
+
+@pytest.mark.parametrize(
+    "odd", ["\n", "\r\n", "\x1b[2J", "\x00", "\t", "\x7f", "\x9b", "\u202e", "\u2028", "\udc9b"]
+)
+def test_lines_of_the_log_are_one_line_each_and_print_as_they_are(odd):
+    """Whether it stands in the message or in what is put into it."""
+    log = Bounded(clock=lambda: 0.0)
+    for text, args in (
+        (f"{odd}a{odd}error: forged ä 道", ()),
+        ("%s error: %s", (odd, f"ä 道{odd}")),
+    ):
+        record = logging.LogRecord("a", logging.INFO, "a", 1, text, args, None)
+        assert log.filter(record)
+        assert record.getMessage().isprintable()
+        assert "ä 道" in record.getMessage()

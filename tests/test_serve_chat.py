@@ -103,6 +103,21 @@ def test_consecutive_messages_of_the_user_are_one(server, images, alone):
     assert text(both) == alone(0, f"{FIRST}\n{SECOND}")
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_a_system_message_interrupts_nobody_wherever_it_stands(server, images, alone, role):
+    silent = {"role": role, "content": "You are a helpful assistant."}
+    whole = user(picture(images[0]), FIRST)
+    for messages, question in (
+        ([whole, silent], FIRST),  # the user spoke last
+        ([whole, silent, silent, user(SECOND), silent], f"{FIRST}\n{SECOND}"),
+        ([user(FIRST), silent, user(picture(images[0])), silent], FIRST),
+    ):
+        done = post(server, *messages)
+        assert text(done) == alone(0, question)
+        assert "note" not in done.json()
+    assert post(server, whole, reply("yes"), silent).status_code == 400
+
+
 def test_the_last_question_is_answered_about_the_newest_image(server, images, alone):
     conversation = [user(picture(images[0]), FIRST), reply(alone(0, FIRST))]
     second = post(server, *conversation, user(SECOND))

@@ -327,6 +327,11 @@ def test_uploads_held_at_once_are_bounded(engine, image):
         ({"host": "http://["}, "wrong_host"),
         ({"origin": "http://127.0.0.1:1"}, "wrong_origin"),
         ({"sec-fetch-site": "cross-site"}, "wrong_origin"),
+        ({"host": "evil.example", "x-forwarded-host": "localhost"}, "wrong_host"),
+        ({"host": "evil.example", "forwarded": "host=localhost"}, "wrong_host"),
+        ({"host": "evil.example", "x-forwarded-for": "127.0.0.1"}, "wrong_host"),
+        ({"origin": "https://a.example", "x-forwarded-host": "a.example"}, "wrong_origin"),
+        ({"origin": "https://a.example", "forwarded": "host=a.example"}, "wrong_origin"),
     ],
 )
 def test_pages_of_other_sites_may_not_ask(server, image, headers, code):

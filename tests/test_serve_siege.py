@@ -544,6 +544,38 @@ def test_a_full_queue_makes_room_for_other_addresses(engine, image):
             assert answer_of(one).startswith(b"HTTP/1.1 200")
 
 
+CHAT = "/v1/chat/completions"
+SENDER = ("X-Forwarded-For: {}", "Forwarded: for={};proto=https", "X-Forwarded-Proto: https",
+          "X-Real-IP: {}", "X-Client-IP: {}", "True-Client-IP: {}")  # fmt: skip
+
+
+def test_who_sends_is_not_what_a_request_says(engine, image):
+    """One address fills the queue, each time in another's name: it makes room, nobody else."""
+    body = post(CHAT, json.dumps(chat(image, "What?")).encode())
+
+    def named(sender):
+        lines = "".join(f"\r\n{line.format(sender)}" for line in SENDER)
+        return body.replace(b"\r\n", f"{lines}\r\n".encode(), 1)
+
+    with (
+        serving(engine, limits=PATIENT, waiting=3) as server,
+        engine.shut(),
+        contextlib.ExitStack() as stack,
+    ):
+        many = [stack.enter_context(connect(server, send=named("10.0.0.9")))]
+        assert engine.entered.wait(20)
+        for n in range(1, 4):
+            many.append(stack.enter_context(connect(server, send=named(f"10.0.0.{n}"))))
+            until(lambda n=n: metric(server, "waiting") == n)
+        other = stack.enter_context(connect(server, "127.0.0.2", named("10.0.0.1")))
+        until(lambda: metric(server, "requests_total", route=CHAT, status="429") == 1)
+        many[-1].settimeout(1)
+        assert answer_of(many[-1]).startswith(b"HTTP/1.1 429")
+        engine.gate.set()
+        for one in (*many[:-1], other):
+            assert answer_of(one).startswith(b"HTTP/1.1 200")
+
+
 class Steps:
     """A gate that lets so many passes through."""
 

@@ -155,27 +155,52 @@ def test_a_torn_index_of_features_is_used_up_to_its_last_sound_line(cached, dama
     assert (folder / "features.bin").stat().st_size == size
 
 
-WRONG = {
-    "in another": lambda index: {"at": index[1]["at"] + 5},
-    "into the next": lambda index: {"at": index[3]["at"] + 5},
-    "into the one before": lambda index: {"at": index[3]["at"] - 5},
-    "over the next": lambda index: {"words": index[3]["words"] + 5},
-    "words": lambda index: {"words": index[3]["words"] - 7},
-    "digest": lambda index: {"sha256": "x"},
+WRONG_PLACES = {
+    "begins in another": {3: lambda index: {"at": index[1]["at"] + 5}},
+    "goes over the next": {3: lambda index: {"words": index[3]["words"] + 5}},
+    "ends in another": {3: lambda index: {"at": index[4]["at"] - 5}},
+    "is another's": {3: lambda index: {"at": index[1]["at"]}},
+    "is a damaged one's": {0: lambda _: {"sha256": "x"}, 3: lambda index: {"at": index[0]["at"]}},
+    "is shorter": {3: lambda index: {"words": index[3]["words"] - 7}},
+    "is empty": {3: lambda index: {"at": index[1]["at"], "words": 0}},
+    "is right": {3: lambda _: {"sha256": "x"}},
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("wrong", WRONG_PLACES.values(), ids=WRONG_PLACES)
 def test_a_wrong_place_in_the_index_does_not_cost_another_image(cached, wrong):
     folder = cached[2]
     whole, _ = fill(cached)
     index = rows(folder)
-    index[3].update(WRONG[wrong](index))
+    for i, change in wrong.items():
+        index[i] |= change(index)
     (folder / "index.jsonl").write_text("".join(json.dumps(row) + "\n" for row in index))
     again, n = fill(cached)
-    assert n == 1
+    assert n == len(wrong)
     assert all(map(torch.equal, whole, again))
     assert fill(cached)[1] == 0
+
+
+@pytest.mark.parametrize("part", [0, 0.4, 1])
+def test_half_of_the_free_disk_is_used_at_most_and_own_features_count_as_free(
+    cached, monkeypatch, capsys, part
+):
+    """Of which an interrupted call has written a part."""
+    fill(cached)
+    data = cached[2] / "features.bin"
+    size = data.stat().st_size
+    held, disk = int(part * size), shutil.disk_usage(cached[2])
+    for free, fits in ((2 * size - held, True), (2 * size - held - 1, False)):
+        if part:
+            with data.open("r+b") as file:
+                file.truncate(held)
+        else:
+            shutil.rmtree(cached[2], ignore_errors=True)
+        usage = disk._replace(free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        images = vision.encode_all(*cached, 1 << 30, torch.float32)
+        assert (images is not None) is fits
+        assert ("exceed half of the free disk space" in capsys.readouterr().err) is not fits
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 40, None])

@@ -309,20 +309,23 @@ def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], Free,
         say(f"{index}: not used behind line {len(rows):,}, as it is cut short, damaged or older")
     if damaged := len(last) - len(known):
         warn(f"{data}: {counted(damaged, 'image')} damaged, encoded again")
-    sound = sorted((row for row in last.values() if row.key in known), key=lambda row: row.at)
-    starts = [row.at for row in sound]
-    free = {
-        (row.key, row.words): row.at
-        for row in last.values()
-        if row.key not in known and not _overlaps(row, sound, starts)  # what says so may be wrong
-    }
+    taken = sorted((row for row in last.values() if row.key in known), key=_start)
+    free: Free = {}
+    for row in last.values():  # what says where a damaged one stood may be wrong, too
+        if row.key not in known and row.words and not _overlaps(row, taken):
+            free[row.key, row.words] = row.at
+            bisect.insort(taken, row, key=_start)
     return known, free, end
 
 
-def _overlaps(row: _Row, sound: Sequence[_Row], starts: Sequence[int]) -> bool:
-    """Whether one of the sound rows, which are in order, holds a word of this one."""
-    after = bisect.bisect_left(starts, row.at + row.words)
-    return after > 0 and sound[after - 1].at + sound[after - 1].words > row.at
+def _start(row: _Row) -> int:
+    return row.at
+
+
+def _overlaps(row: _Row, taken: Sequence[_Row]) -> bool:
+    """Whether one of the other rows, which are in order, holds a word of this one."""
+    after = bisect.bisect_left(taken, row.at + row.words, key=_start)
+    return after > 0 and taken[after - 1].at + taken[after - 1].words > row.at
 
 
 def _sound(data: Path, rows: Collection[_Row], width: int) -> dict[str, int]:
