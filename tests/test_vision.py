@@ -230,18 +230,6 @@ def test_features_longer_than_listed_are_cut(cached):
     assert vision.encode_all(*cached, size - 1, torch.float32) is None
 
 
-@pytest.mark.parametrize(("free", "enough"), [(0, True), (-1, False)])
-def test_what_an_interrupted_call_holds_is_not_asked_of_the_disk_again(
-    cached, monkeypatch, free, enough
-):
-    fill(cached)
-    size = (cached[2] / "features.bin").stat().st_size
-    usage = shutil.disk_usage(cached[2])._replace(free=size + free)  # half of it may be taken
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    found = vision.encode_all(*cached, 1 << 30, torch.float32)
-    assert (found is not None) == enough
-
-
 def test_features_of_other_pixels_are_others(small_base, tmp_path):
     """Bounds that make the same number of tokens, but not the same pixels."""
     names = list(dict.fromkeys(s.image for s in make_samples(tmp_path / "images", 1, side=90)))
