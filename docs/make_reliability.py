@@ -92,14 +92,6 @@ have to get the same answers, their 99th percentile may be three times what it w
 
 {siege}
 
-## Faults put into the code
-
-`make mutants` puts faults into the code, one at a time (mutmut), and runs the default tests that
-reach their function in their own process. Modules tried so far: {of} ({functions} functions). Some
-of the mutants that survived change nothing that any input could show.
-
-{mutants}
-
 ## Dependencies
 
 The oldest of every range and the newest: [dependencies](dependencies.md).
@@ -116,9 +108,9 @@ def table(rows: list[list[str]]) -> str:
 
 def page() -> str:
     """The whole page."""
-    faults, disk, fuzz, api, load, siege, mutants = (
+    faults, disk, fuzz, api, load, siege = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("faults", "disk", "fuzz", "api", "load", "siege", "mutants")
+        for name in ("faults", "disk", "fuzz", "api", "load", "siege")
     )
     kills = [["stage", "tried", "killed", "same result", "lost or half-written"]]
     for name, one in faults.items():
@@ -143,18 +135,8 @@ def page() -> str:
     ]
     return TEXT.format(
         kills=table(kills), disk=table(small), fuzz=table(broken_files), api=table(requests),
-        siege=table(under_siege(siege)), load=table(under_load(load)), clients=load["clients"],
-        minutes=load["seconds"] / 60, mutants=table(put_in(mutants)), of=mutants["of"],
-        functions=mutants["functions"],
+        siege=table(under_siege(siege)), load=table(under_load(load)), clients=load["clients"], minutes=load["seconds"] / 60,
     )  # fmt: skip
-
-
-def put_in(mutants: dict[str, Any]) -> list[list[str]]:
-    """Rows of the faults by area."""
-    return [
-        ["area", "mutants", "killed"],
-        *([one["area"], f"{one['faults']:,}", f"{one['seen']:,}"] for one in mutants["areas"]),
-    ]
 
 
 def under_load(load: dict[str, Any]) -> list[list[str]]:
