@@ -47,7 +47,7 @@ def ours(base: Base, model: Any, samples: list[Sample], shape: tuple[int, int]) 
         images_per_step=images, questions_per_image=questions, num_train_epochs=1000
     )
     budget = token_budget(model, checkpointing=True)
-    steps = Steps(samples, base.prompts, base.images, settings, budget, Target.of(base.model))
+    steps = Steps(samples, base.prompts, base.images, settings, budget, Target.of(model))
     for index in range(steps.steps):
 
         def run(index: int = index) -> None:
