@@ -113,23 +113,21 @@ def copy_file(source: Path, target: Path) -> None:
             file.write(part)
 
 
-@contextlib.contextmanager
-def reading(path: Any) -> Iterator[None]:
+def reading(path: Any) -> contextlib.AbstractContextManager[None]:
     """Name the file whose reading failed, where the error does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
-        raise ReadError(error.errno, error.strerror, os.fspath(path)) from error
+    return _naming(path, ReadError)
+
+
+def writing(path: Any) -> contextlib.AbstractContextManager[None]:
+    """Name the file whose writing failed, where the error does not."""
+    return _naming(path, WriteError)
 
 
 @contextlib.contextmanager
-def writing(path: Any) -> Iterator[None]:
-    """Name the file whose writing failed, where the error does not."""
+def _naming(path: Any, kind: type[OSError]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.filename is not None or error.errno is None:
             raise
-        raise WriteError(error.errno, error.strerror, os.fspath(path)) from error
+        raise kind(error.errno, error.strerror, os.fspath(path)) from error
