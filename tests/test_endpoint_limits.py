@@ -260,6 +260,8 @@ SPACES = 16 << 20
         (200, "gzip", "more than 1 MB"),
         (200, "gzip, gzip", "more than 1 MB"),
         (200, "gzip, gzip, gzip", "packed 3 times"),
+        (200, "deflate", "more than 1 MB"),
+        (200, "deflate without header", "more than 1 MB"),
         (200, "br", "not asked for"),
         (401, "gzip, gzip", "401"),
         (401, "br", "401"),
@@ -268,8 +270,10 @@ SPACES = 16 << 20
 )
 def test_bombs(hurried, capsys, status, encoding, why):
     data = json.dumps(said("yes")[2]).encode() + b" " * SPACES
-    for _ in encoding.split(", "):
-        data = gzip.compress(data)
+    encoding, _, bare = encoding.partition(" without ")
+    for name in encoding.split(", "):
+        pack = functools.partial(deflated, bits=-15 if bare else 15)
+        data = pack(data) if name == "deflate" else gzip.compress(data)
     with running(lambda *_: (status, {"Content-Encoding": encoding}, data)) as api:
         tracemalloc.start()
         try:
