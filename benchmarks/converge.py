@@ -23,17 +23,17 @@ from common import arguments, plain_batch, plain_loss, show
 from drawn import write_samples
 
 from qwen2vl_rs.config import LoraSettings, TrainingSettings, ViewConfig
-from qwen2vl_rs.data.split import group_by_image
-from qwen2vl_rs.model.adapter import add_adapter
-from qwen2vl_rs.model.answer import answer
-from qwen2vl_rs.model.inputs import Target
-from qwen2vl_rs.model.loader import Base, load_base
-from qwen2vl_rs.model.memory import token_budget
-from qwen2vl_rs.model.random_base import Size, write_random_base
-from qwen2vl_rs.model.trainer import Steps, pack_loss
-from qwen2vl_rs.records import Prediction, Sample
-from qwen2vl_rs.scoring.grammar import type_of
-from qwen2vl_rs.scoring.protocols import judge, protocol
+from qwen2vl_rs.datasets.split import group_by_image
+from qwen2vl_rs.engine.decoding import answer
+from qwen2vl_rs.engine.inputs import Target
+from qwen2vl_rs.engine.memory import token_budget
+from qwen2vl_rs.models.adapter import add_adapter
+from qwen2vl_rs.models.loader import Base, load_base
+from qwen2vl_rs.models.random_base import Size, write_random_base
+from qwen2vl_rs.questions.grammar import type_of
+from qwen2vl_rs.questions.protocols import judge, protocol
+from qwen2vl_rs.training.trainer import Steps, pack_loss
+from qwen2vl_rs.types import Prediction, Sample
 
 # images and questions of each in a step
 SHAPES = [(16, 1), (4, 4), (2, 8), (4, 25), (8, 25), (1, 70), (4, 70)]

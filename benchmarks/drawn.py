@@ -8,7 +8,7 @@ import numpy as np
 import rasterio
 from rasterio.transform import Affine
 
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.types import Sample
 
 SIDE = 112  # pixels: 16 visual tokens
 COLOURS = {"building": (235, 225, 215), "road": (120, 120, 120), "water area": (40, 70, 160)}

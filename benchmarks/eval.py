@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from common import arguments, make_base, make_samples, plain_batch, show, timed
 
-from qwen2vl_rs.model.answer import answer
-from qwen2vl_rs.model.closed import choose
-from qwen2vl_rs.model.loader import Base
-from qwen2vl_rs.model.memory import token_budget
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.engine.candidates import choose
+from qwen2vl_rs.engine.decoding import answer
+from qwen2vl_rs.engine.memory import token_budget
+from qwen2vl_rs.models.loader import Base
+from qwen2vl_rs.types import Sample
 
 ANSWERS = {"How": ("0", "between 0 and 10", "between 10 and 100", "more than 1000")}
 

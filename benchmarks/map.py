@@ -34,12 +34,12 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.georaster import open_scene
-from qwen2vl_rs.geo.mapper import MapRequest, make_map
-from qwen2vl_rs.geo.windows import lay_grid
-from qwen2vl_rs.model.session import Session
-from qwen2vl_rs.records import Sample
-from qwen2vl_rs.world.scene import make_scene
+from qwen2vl_rs.maps.mapper import MapRequest, make_map
+from qwen2vl_rs.maps.windows import lay_grid
+from qwen2vl_rs.predict.session import Session
+from qwen2vl_rs.raster.scenes import open_scene
+from qwen2vl_rs.synthetic.scene import make_scene
+from qwen2vl_rs.types import Sample
 
 SIDE, TILES, METRES = 256, 12, 0.75
 BUILDING = "Is there a building?"

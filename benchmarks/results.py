@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from qwen2vl_rs.cli.tour import SETTINGS
-from qwen2vl_rs.model.base import FOLDER as BASE
+from qwen2vl_rs.cli.demo import SETTINGS
+from qwen2vl_rs.models.base import FOLDER as BASE
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 CONFIG = RESULTS.parents[1] / "configs" / "rsvqa_lr_2b.toml"

@@ -56,9 +56,9 @@ def work(model: str) -> list[tuple[Callable[[], Any], int]]:
     from train import ours
 
     from qwen2vl_rs.config import Config, ViewConfig
-    from qwen2vl_rs.model.adapter import add_adapter
-    from qwen2vl_rs.model.base import FOLDER
-    from qwen2vl_rs.model.session import Session
+    from qwen2vl_rs.models.adapter import add_adapter
+    from qwen2vl_rs.models.base import FOLDER
+    from qwen2vl_rs.predict.session import Session
 
     def session() -> Session:
         if model == "embedded":

@@ -35,14 +35,14 @@ from common import (
 )
 
 from qwen2vl_rs.config import Config
-from qwen2vl_rs.model.adapter import add_adapter, without_casts
-from qwen2vl_rs.model.attention import kind_of
-from qwen2vl_rs.model.inputs import Target
-from qwen2vl_rs.model.loader import Base
-from qwen2vl_rs.model.memory import token_budget
-from qwen2vl_rs.model.trainer import Step, Steps, pack_loss
-from qwen2vl_rs.model.vision import encode_all
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.engine.inputs import Target
+from qwen2vl_rs.engine.memory import token_budget
+from qwen2vl_rs.engine.vision import encode_all
+from qwen2vl_rs.models.adapter import add_adapter, without_casts
+from qwen2vl_rs.models.loader import Base
+from qwen2vl_rs.question_tree.attention import kind_of
+from qwen2vl_rs.training.trainer import Step, Steps, pack_loss
+from qwen2vl_rs.types import Sample
 
 PLAIN_BATCH = 4  # per_device_train_batch_size of the original
 

@@ -18,8 +18,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # the worlds and the measures are those of the tests
 
-from qwen2vl_rs.world.layout import SETTINGS  # noqa: E402
-from qwen2vl_rs.world.scene import make_scene  # noqa: E402
+from qwen2vl_rs.synthetic.layout import SETTINGS  # noqa: E402
+from qwen2vl_rs.synthetic.scene import make_scene  # noqa: E402
 from worlds import PUBLISHED, legacy, question_only, statistics  # noqa: E402
 
 IMAGES = 260  # of each legacy kind

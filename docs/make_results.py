@@ -18,8 +18,8 @@ INTRO = """\
 What fine-tuning changed, under the official protocol ([how answers are scored](scoring.md)), with
 95 % intervals clustered by image. *Question only* is a table that never sees an image; *wrong
 image* is the same model shown another scene. The first two are on the
-[embedded base](../src/qwen2vl_rs/model/base/README.md) of 5.4 million parameters: these are figures
-of the method and of a very small model, not of Qwen2-VL-2B.
+[embedded base](../src/qwen2vl_rs/models/base/README.md) of 5.4 million parameters: these are
+figures of the method and of a very small model, not of Qwen2-VL-2B.
 """
 
 FULL = """\

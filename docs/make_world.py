@@ -45,7 +45,7 @@ lines on the ground are decoration and hide nothing that counts.
 Images are GeoTIFFs in UTM; `vectors/` holds each map as GeoJSON with OpenStreetMap's tags. Reading
 it over its image gives the same elements again (a test compares them). A seed gives the same bytes
 on any number of processes; a scene of 256 pixels takes {cost} ms of one core. For training by hand
-there are `qwen2vl_rs.world.scene.make_scene` (pixels and elements in memory) and `truth` (for each
+there are `qwen2vl_rs.synthetic.scene.make_scene` (pixels and elements in memory) and `truth` (for each
 cell of a grid, the share of every class and the number of building centres).
 
 ## Vectors
@@ -99,7 +99,7 @@ image to image is four to five points.
 
 ### What the words alone give away
 
-A table from question to answer (`scoring/controls.py`), filled on {train} scenes and asked about
+A table from question to answer (`scoring/baselines.py`), filled on {train} scenes and asked about
 {test} others, official protocol, {scenes} scenes in all:
 
 {blind}

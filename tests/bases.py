@@ -12,7 +12,7 @@ import pytest
 
 from factory import make_samples
 from qwen2vl_rs.config import load_config
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
 
 SETTINGS = [
     "training.learning_rate=0.01", "training.images_per_step=2", "training.questions_per_image=5",
@@ -27,7 +27,7 @@ def configured(base, *more):
 
 
 def _base(folder: Path, layers: int = 2, vision_hidden: int = 32, **more: Any) -> Path:
-    from qwen2vl_rs.model.random_base import Size, write_random_base
+    from qwen2vl_rs.models.random_base import Size, write_random_base
 
     vision_layers = 1 if layers == 2 else layers
     size = Size(64, layers, vision_hidden=vision_hidden, vision_layers=vision_layers, kv_heads=1)
@@ -70,7 +70,7 @@ def real_family_base(request, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, small_base):
     """A finished run, not to be written to."""
-    from qwen2vl_rs.model.train import train
+    from qwen2vl_rs.training.fit import train
 
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen2vl_rs import console
+from qwen2vl_rs.system import console
 
 pytest_plugins = ["bases", "browsing"]
 

@@ -11,11 +11,11 @@ import rasterio
 from rasterio.transform import from_origin
 
 from qwen2vl_rs.config import Config, write_config
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.files import seal, sha256, write_json
-from qwen2vl_rs.records import Prediction, Sample
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.scoring.predictions import write_predictions
-from qwen2vl_rs.scoring.score import results
+from qwen2vl_rs.scoring.results import results
+from qwen2vl_rs.system.files import seal, sha256, write_json
+from qwen2vl_rs.types import Prediction, Sample
 
 QUESTIONS = {
     "presence": ("Is there a road?", "Is a water area present?", "Is there a building?"),

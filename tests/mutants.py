@@ -28,9 +28,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
 AREAS = {
-    "engine": "qwen2vl_rs.model.",
+    "engine": "qwen2vl_rs.models.",
     "scoring": "qwen2vl_rs.scoring.",
-    "data": "qwen2vl_rs.data.",
+    "data": "qwen2vl_rs.datasets.",
     "predictions": "qwen2vl_rs.predict.",
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from qwen2vl_rs.model.random_base import Size, write_random_base
+from qwen2vl_rs.models.random_base import Size, write_random_base
 from qwen2vl_rs.serve.limits import Limits
 from qwen2vl_rs.serve.run import Server, bind
 

@@ -3,8 +3,8 @@ import torch
 
 from qwen2vl_rs.config import LoraSettings, ViewConfig
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.model.adapter import Dropout, add_adapter
-from qwen2vl_rs.model.loader import load_base
+from qwen2vl_rs.models.adapter import Dropout, add_adapter
+from qwen2vl_rs.models.loader import load_base
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5])

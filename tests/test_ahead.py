@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from qwen2vl_rs.model.ahead import Ahead, ahead
+from qwen2vl_rs.engine.prefetch import Ahead, ahead
 
 
 def test_items_come_in_order_and_the_next_is_begun():

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qwen2vl_rs.scoring.answers import clean, normalise
-from qwen2vl_rs.scoring.grammar import TYPES
-from qwen2vl_rs.scoring.numbers import bucket
+from qwen2vl_rs.questions.grammar import TYPES
+from qwen2vl_rs.questions.normal_forms import clean, normalise
+from qwen2vl_rs.questions.numbers import bucket
 
 # Whoever says "know", "tell", "sure" or "can" … "not" has not said that he does not know.
 NOES = [

@@ -1,7 +1,7 @@
 import pytest
 
-from qwen2vl_rs.records import Sample
-from qwen2vl_rs.scoring.answersets import MOST, answer_sets
+from qwen2vl_rs.questions.answer_sets import MOST, answer_sets
+from qwen2vl_rs.types import Sample
 
 COUNT, AREA = "How many roads are there?", "What is the area covered by roads?"
 

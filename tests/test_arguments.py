@@ -3,7 +3,7 @@
 import pytest
 
 from factory import write_image
-from qwen2vl_rs.data.arguments import images_and_questions
+from qwen2vl_rs.cli.arguments import images_and_questions
 from qwen2vl_rs.errors import DataError
 
 ROAD = "Is there a road?"

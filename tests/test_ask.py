@@ -6,8 +6,8 @@ import json
 import pytest
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.model.closed import choose
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.engine.candidates import choose
+from qwen2vl_rs.predict.session import Session
 
 ROAD, URBAN, COUNT = "Is there a road?", "Is it a rural or an urban area?", "How many roads?"
 

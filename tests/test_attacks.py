@@ -17,14 +17,14 @@ from bases import configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.raster import read_rgb
-from qwen2vl_rs.data.sources import read_samples
-from qwen2vl_rs.data.tables import write_csv
+from qwen2vl_rs.datasets.reading import read_samples
+from qwen2vl_rs.datasets.tables import write_csv
 from qwen2vl_rs.errors import ImageError, RunError
-from qwen2vl_rs.files import seal
-from qwen2vl_rs.model.base import FOLDER
-from qwen2vl_rs.model.session import Session
-from qwen2vl_rs.model.train import train
+from qwen2vl_rs.models.base import FOLDER
+from qwen2vl_rs.predict.session import Session
+from qwen2vl_rs.raster import read_rgb
+from qwen2vl_rs.system.files import seal
+from qwen2vl_rs.training.fit import train
 from test_vectors import write as write_vectors
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,9 +11,9 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.model.attention import MASK_BLOCK, block_mask, branches
-from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.model.tree import Node, Tree, lay_out, share
+from qwen2vl_rs.models.loader import load_base
+from qwen2vl_rs.question_tree.attention import MASK_BLOCK, block_mask, branches
+from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share
 from test_model import gradients, tree_loss, with_adapter
 from test_tree import trees
 

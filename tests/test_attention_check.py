@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.model import attention, attention_check
-from qwen2vl_rs.model.attention import block_mask
-from qwen2vl_rs.model.attention_check import Heads, choose, flex_problem
-from qwen2vl_rs.model.loader import read_config
-from qwen2vl_rs.model.tree import Tree, lay_out
+from qwen2vl_rs.models.loader import read_config
+from qwen2vl_rs.question_tree import attention, attention_check
+from qwen2vl_rs.question_tree.attention import block_mask
+from qwen2vl_rs.question_tree.attention_check import Heads, choose, flex_problem
+from qwen2vl_rs.question_tree.tree import Tree, lay_out
 
 CPU, HEADS = torch.device("cpu"), Heads(4, 2, 16)
 

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from qwen2vl_rs.scoring.protocols import protocol
-from qwen2vl_rs.world.balance import balance
-from qwen2vl_rs.world.questions import Asker, Question
+from qwen2vl_rs.questions.protocols import protocol
+from qwen2vl_rs.vqa_generation.balance import balance
+from qwen2vl_rs.vqa_generation.questions import Asker, Question
 from worlds import question_only, view_of
 
 

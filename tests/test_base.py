@@ -5,13 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from qwen2vl_rs.cli import cli, tour
+from qwen2vl_rs.cli import cli
+from qwen2vl_rs.cli import demo as tour
 from qwen2vl_rs.config import ViewConfig, load_config
+from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.model.answer import answer
-from qwen2vl_rs.model.base import FOLDER
-from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.world.scene import make_scene
+from qwen2vl_rs.models.base import FOLDER
+from qwen2vl_rs.models.loader import load_base
+from qwen2vl_rs.synthetic.scene import make_scene
 
 UNSEEN = 31_337  # a seed that no recipe uses
 NOUNS = {

@@ -10,9 +10,9 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.georaster import open_scene
-from qwen2vl_rs.data.raster import image_size, read_rgb
 from qwen2vl_rs.errors import ImageError
+from qwen2vl_rs.raster import image_size, read_rgb
+from qwen2vl_rs.raster.scenes import open_scene
 
 
 def jpeg2000(size, tile, components, *, precincts=b"", block=4, layers=1, levels=5):

@@ -10,12 +10,12 @@ from PIL import Image
 
 from factory import write_image, write_run
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.records import Prediction
-from qwen2vl_rs.report.changes import Pictures, cases, choose, templates
 from qwen2vl_rs.report.evidence import from_files, from_run
-from qwen2vl_rs.report.words import Words
+from qwen2vl_rs.report.examples import Pictures, cases, choose, templates
+from qwen2vl_rs.report.i18n import Words
 from qwen2vl_rs.scoring.pairs import Pair
 from qwen2vl_rs.scoring.predictions import write_predictions
+from qwen2vl_rs.types import Prediction
 
 
 def pair(k, type="presence", image="a.tif"):

@@ -13,7 +13,7 @@ import pytest
 
 from qwen2vl_rs import __version__
 from qwen2vl_rs.cli import cli, main
-from qwen2vl_rs.data import sources
+from qwen2vl_rs.datasets import reading as sources
 from qwen2vl_rs.errors import RunError
 
 ROOT = Path(__file__).parent.parent
@@ -299,7 +299,7 @@ def test_names_that_are_not_utf_8_can_be_complained_about(tmp_path):
 INTERRUPTED = """
 import sys, time
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.data import tables
+from qwen2vl_rs.datasets import tables
 
 def slow(path):
     yield from read(path)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from factory import write_image
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.raster import read_rgb
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.predict.session import Session
+from qwen2vl_rs.raster import read_rgb
 from serving import chat, serving
 
 pytestmark = pytest.mark.slow

@@ -5,10 +5,10 @@ import torch
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.model.closed import Choice, choose, pick_class
-from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.records import Sample
-from qwen2vl_rs.scoring.answersets import AnswerSet, answer_sets
+from qwen2vl_rs.engine.candidates import Choice, choose, pick_class
+from qwen2vl_rs.models.loader import load_base
+from qwen2vl_rs.questions.answer_sets import AnswerSet, answer_sets
+from qwen2vl_rs.types import Sample
 from test_model import plain_inputs, with_adapter
 
 SETS = {

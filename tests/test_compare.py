@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.records import Prediction
-from qwen2vl_rs.scoring.compare import compare_runs
+from qwen2vl_rs.scoring.comparison import compare_runs
+from qwen2vl_rs.types import Prediction
 
 KINDS = (("presence", "yes", "no"), ("comp", "no", "yes"), ("count", "3", "30"))
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from qwen2vl_rs import console
-from qwen2vl_rs.console import Progress, clock, say, set_quiet, warn
+from qwen2vl_rs.system import console
+from qwen2vl_rs.system.console import Progress, clock, say, set_quiet, warn
 
 ERASE = "\r\x1b[K"
 
@@ -70,7 +70,8 @@ def test_quiet_leaves_warnings(capsys, time):
 
 
 def test_talk_is_not_held_back():
-    code = "import os; from qwen2vl_rs.console import say, warn; say('a'); warn('b'); os._exit(0)"
+    code = "import os; from qwen2vl_rs.system.console import say, warn\n"
+    code += "say('a'); warn('b'); os._exit(0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"a\nwarning: b\n")
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.records import Prediction, Sample
-from qwen2vl_rs.scoring.controls import constant, gather, question_only, shuffle_images
-from qwen2vl_rs.scoring.protocols import PROTOCOLS
+from qwen2vl_rs.questions.protocols import PROTOCOLS
+from qwen2vl_rs.scoring.baselines import constant, gather, question_only, shuffle_images
+from qwen2vl_rs.types import Prediction, Sample
 
 OFFICIAL = PROTOCOLS["official"]
 

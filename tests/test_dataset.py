@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from qwen2vl_rs.data import rsvqa
+from qwen2vl_rs.datasets import rsvqa
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.world.dataset import BESIDE, Picture, assign, parse_split, write_lists
-from qwen2vl_rs.world.questions import Question
+from qwen2vl_rs.vqa_generation.dataset import BESIDE, Picture, assign, parse_split, write_lists
+from qwen2vl_rs.vqa_generation.questions import Question
 
 SHARES = (0.7, 0.15, 0.15)
 

@@ -11,7 +11,7 @@ import torch
 from factory import write_image
 from qwen2vl_rs.cli import cli, main
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.model.devices import choose_device, use_device
+from qwen2vl_rs.hardware.devices import choose_device, use_device
 
 COMPUTING = ("train", "eval", "compare", "ask", "map", "serve", "demo")
 
@@ -83,7 +83,7 @@ def test_of_several_processes_each_has_its_own(monkeypatch):
 @pytest.mark.gpu
 def test_the_gpu_that_is_named_is_used():
     program = (
-        "from qwen2vl_rs.model.devices import *; use_device('cuda:0'); "
+        "from qwen2vl_rs.hardware.devices import *; use_device('cuda:0'); "
         "print(choose_device(), torch.ones(1, device=choose_device()).sum().item())"
     )
     done = subprocess.run(

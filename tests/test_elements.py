@@ -3,7 +3,7 @@
 import pytest
 from shapely import Point, box
 
-from qwen2vl_rs.world.elements import breadth, classify, noun, road_width
+from qwen2vl_rs.questions.elements import breadth, classify, noun, road_width
 
 
 @pytest.mark.parametrize(

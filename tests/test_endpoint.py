@@ -20,9 +20,9 @@ from PIL import Image
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.raster import read_rgb
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.predict.job import Job, Reply, predict
+from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.scoring.predictions import read_predictions
 
 LEAD = ViewConfig().instruction + "\n"
@@ -163,7 +163,7 @@ FINAL = (400, 401, 402, 403, 404, 405, 413, 415, 418, 422, 501, 505)
 
 
 def test_statuses_that_pass_are_asked_again_and_others_are_not(asked, monkeypatch, capsys):
-    monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("qwen2vl_rs.predict.endpoint_client._LONGEST_WAIT", 0.01)
     waiting = list(PASSING)
 
     def moody(body, n):  # every other request: eight failures of one question are the end
@@ -180,7 +180,7 @@ def test_statuses_that_pass_are_asked_again_and_others_are_not(asked, monkeypatc
 
 
 def test_a_server_that_is_gone_is_given_up_and_gone_on_with(asked, monkeypatch, capsys):
-    monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("qwen2vl_rs.predict.endpoint_client._LONGEST_WAIT", 0.01)
     with running(lambda body, n: by_wording(body, n) if n < 9 else (503, {}, b"")) as api:
         assert run(api.url, "--concurrency", "1") == 1
         err = capsys.readouterr().err

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from factory import make_samples
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.predict import endpoint_client as client
+from qwen2vl_rs.predict.endpoint_client import Endpoint
 from qwen2vl_rs.predict.job import Reply
-from qwen2vl_rs.remote import client
-from qwen2vl_rs.remote.client import Endpoint
 from test_endpoint import by_wording, run, running, said
 
 PARTIAL = Path("output/eval-org-some-model/predictions.partial-0.jsonl")
@@ -96,8 +96,8 @@ def test_no_pause_is_shorter_than_ours(asked, monkeypatch, value):
 
 
 def test_a_pause_without_end_is_bounded(asked, monkeypatch, capsys):
-    monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr("qwen2vl_rs.remote.client._SAID_PAUSE", 0.001)
+    monkeypatch.setattr("qwen2vl_rs.predict.endpoint_client._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("qwen2vl_rs.predict.endpoint_client._SAID_PAUSE", 0.001)
 
     def late(body, n):
         return (429, {"Retry-After": "9" * 400}, b"") if n == 1 else by_wording(body, n)
@@ -229,8 +229,8 @@ def hurried(asked, monkeypatch):
     monkeypatch.setattr(
         Endpoint, "__init__", functools.partialmethod(Endpoint.__init__, timeout=0.2)
     )
-    monkeypatch.setattr("qwen2vl_rs.remote.client._ATTEMPTS", 2)
-    monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("qwen2vl_rs.predict.endpoint_client._ATTEMPTS", 2)
+    monkeypatch.setattr("qwen2vl_rs.predict.endpoint_client._LONGEST_WAIT", 0.01)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.data.tables import read_conversations, write_conversations
-from qwen2vl_rs.model import asking
-from qwen2vl_rs.scoring.answersets import answer_sets
+from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
+from qwen2vl_rs.predict import local as asking
+from qwen2vl_rs.questions.answer_sets import answer_sets
 
 RUN = Path("output/Qwen2-VL-2B")
 

@@ -8,8 +8,8 @@ import pytest
 from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.files import damage, write_json
 from qwen2vl_rs.report.export import export
+from qwen2vl_rs.system.files import damage, write_json
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import ModelError
-from qwen2vl_rs.jsonl import to_json
-from qwen2vl_rs.model import finite, loader
-from qwen2vl_rs.model.session import Session
-from qwen2vl_rs.model.trainer import _metrics_line
+from qwen2vl_rs.models import finite, loader
+from qwen2vl_rs.predict.session import Session
+from qwen2vl_rs.system.jsonl import to_json
+from qwen2vl_rs.training.trainer import _metrics_line
 from serving import chat, serving
 
 ROAD = "Is there a road?"

@@ -16,7 +16,7 @@ import pytest
 from factory import write_rsvqa
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.files import run_lock
+from qwen2vl_rs.system.files import run_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("load", "data2csv", "csv2json", "train", "compare_before_after")

@@ -14,15 +14,15 @@ import torch
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.split import group_by_image
-from qwen2vl_rs.model.adapter import without_casts
-from qwen2vl_rs.model.answer import answer
-from qwen2vl_rs.model.attention import block_mask, in_force, rule_of, tree_attention
-from qwen2vl_rs.model.attention_check import Heads, choose, flex_problem
-from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.model.moving import moved
-from qwen2vl_rs.model.random_base import Size, write_random_base
-from qwen2vl_rs.model.tree import Node, Tree, lay_out, share
+from qwen2vl_rs.datasets.split import group_by_image
+from qwen2vl_rs.engine.decoding import answer
+from qwen2vl_rs.models.adapter import without_casts
+from qwen2vl_rs.models.loader import load_base
+from qwen2vl_rs.models.random_base import Size, write_random_base
+from qwen2vl_rs.question_tree.attention import block_mask, in_force, rule_of, tree_attention
+from qwen2vl_rs.question_tree.attention_check import Heads, choose, flex_problem
+from qwen2vl_rs.question_tree.moving import moved
+from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share
 from test_model import gradients, plain_loss, tree_loss, with_adapter
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

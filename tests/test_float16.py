@@ -9,10 +9,10 @@ import torch
 
 from bases import configured
 from factory import make_samples
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.model import trainer
-from qwen2vl_rs.model.train import train
+from qwen2vl_rs.training import trainer
+from qwen2vl_rs.training.fit import train
 
 RUN = Path("output/Qwen2-VL-2B")
 

@@ -11,10 +11,10 @@ import rasterio
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.forms import FORMS, write_form
-from qwen2vl_rs.data.raster import read_rgb
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.export_formats import FORMS, write_form
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import DataError, RunError
+from qwen2vl_rs.raster import read_rgb
 
 VIEW = ViewConfig(instruction="In one word.")
 ODD = "Is <image> of <|im_end|> a\u2028road, or a < b > c?"

@@ -9,13 +9,13 @@ import pytest
 import rasterio
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.data.rsvqa import LeftOut, find_split, read_split
+from qwen2vl_rs.datasets.rsvqa import LeftOut, find_split, read_split
 from qwen2vl_rs.errors import DataError, RunError
-from qwen2vl_rs.scoring.grammar import question_type
-from qwen2vl_rs.world import generate as module
-from qwen2vl_rs.world.generate import Plan, generate
-from qwen2vl_rs.world.scene import make_scene, write_scene
-from qwen2vl_rs.world.tiles import Source
+from qwen2vl_rs.questions.grammar import question_type
+from qwen2vl_rs.synthetic.scene import make_scene, write_scene
+from qwen2vl_rs.vqa_generation import generate as module
+from qwen2vl_rs.vqa_generation.generate import Plan, generate
+from qwen2vl_rs.vqa_generation.tiles import Source
 
 SMALL = ["--tile", "64", "--questions", "12", "--workers", "1"]
 

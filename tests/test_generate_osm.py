@@ -11,8 +11,8 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.world.elements import classify, unseen
-from qwen2vl_rs.world.lifecycle import is_absent
+from qwen2vl_rs.questions.elements import classify, unseen
+from qwen2vl_rs.vqa_generation.lifecycle import is_absent
 
 LEFT, TOP, SIDE = 500_000, 5_600_512, 256
 
@@ -309,7 +309,7 @@ def test_missing_numbers_are_no_tags(scene, tmp_path, capsys):
 @pytest.mark.parametrize("manner", ["--legacy", "--balanced"])
 def test_scenes_of_ten_metres_whose_fields_are_all_lake(tmp_path, manner):
     """Scene 54 of seed 0 has a piece of land that its lake leaves nothing of."""
-    from qwen2vl_rs.world.scene import make_place
+    from qwen2vl_rs.synthetic.scene import make_place
 
     assert make_place(0, 54, resolution=10.0).elements
     words = ["--synthetic", "2", "--resolution", "10", manner, "--workers", "1", "--tile", "64"]

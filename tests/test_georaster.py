@@ -11,16 +11,9 @@ from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.georaster import Georeference, open_scene, usual_ground
-from qwen2vl_rs.data.raster import (
-    Layer,
-    read_rgb,
-    reproject,
-    write_cog,
-    write_geotiff,
-    writing,
-)
 from qwen2vl_rs.errors import ImageError, RunError
+from qwen2vl_rs.raster import Layer, read_rgb, reproject, write_cog, write_geotiff, writing
+from qwen2vl_rs.raster.scenes import Georeference, open_scene, usual_ground
 
 UTM = from_origin(500_000, 5_700_000, 2, 2)
 

@@ -5,16 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from qwen2vl_rs.records import Prediction
-from qwen2vl_rs.scoring.answers import normalise
-from qwen2vl_rs.scoring.grammar import (
-    back_off,
-    canonical,
-    noun,
-    question_type,
-    template,
-    type_of,
-)
+from qwen2vl_rs.questions.grammar import back_off, canonical, noun, question_type, template, type_of
+from qwen2vl_rs.questions.normal_forms import normalise
+from qwen2vl_rs.types import Prediction
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

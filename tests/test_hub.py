@@ -28,10 +28,10 @@ import pytest
 from hubserver import HubServer, commit
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import HubError
-from qwen2vl_rs.files import HUB_MANIFEST as MANIFEST
-from qwen2vl_rs.model import hub_limits
-from qwen2vl_rs.model.hub import Loaded, load
-from qwen2vl_rs.model.hub_clients import connect
+from qwen2vl_rs.hub import limits as hub_limits
+from qwen2vl_rs.hub.clients import connect
+from qwen2vl_rs.hub.fetch import Loaded, load
+from qwen2vl_rs.system.files import HUB_MANIFEST as MANIFEST
 
 pytest.importorskip("modelscope_hub")
 pytest.importorskip("huggingface_hub")
@@ -228,7 +228,7 @@ def test_killed_midway_and_started_again(server, fetch, tmp_path):
     files = server.repos[REPO]["master"] = {**FILES, WEIGHTS: noise(size, 5)}
     server.faults.stall[WEIGHTS] = before
     folder = tmp_path / "model"
-    code = "import sys; from pathlib import Path; from qwen2vl_rs.model.hub import load\n"
+    code = "import sys; from pathlib import Path; from qwen2vl_rs.hub.fetch import load\n"
     code += f"load(hub={fetch.hub!r}, folder=Path(sys.argv[1]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)],
@@ -560,7 +560,7 @@ def test_nothing_is_told_about_the_user(server, fetch):
 
 
 def test_neither_module_imports_a_client_or_torch():
-    code = "import sys, qwen2vl_rs.model.hub\n"
+    code = "import sys, qwen2vl_rs.hub.fetch\n"
     code += "print([m for m in ('torch', 'modelscope_hub', 'huggingface_hub') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
@@ -610,8 +610,8 @@ def dripping(handler) -> None:
 
 @pytest.fixture
 def tight(impatient, monkeypatch) -> None:
-    monkeypatch.setattr("qwen2vl_rs.model.hub_limits._WINDOW", 0.4)
-    monkeypatch.setattr("qwen2vl_rs.model.hub_limits.LISTING", 1 << 20)
+    monkeypatch.setattr("qwen2vl_rs.hub.limits._WINDOW", 0.4)
+    monkeypatch.setattr("qwen2vl_rs.hub.limits.LISTING", 1 << 20)
 
 
 @pytest.mark.parametrize("what", ["", WEIGHTS, "config.json"])

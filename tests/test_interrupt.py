@@ -15,10 +15,10 @@ from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.cli.common import Stopped, interruptible
 from qwen2vl_rs.config import load_config
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.model.track import tracking
-from qwen2vl_rs.model.train import train
-from qwen2vl_rs.model.trainer import Steps
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.training.fit import train
+from qwen2vl_rs.training.trackers import tracking
+from qwen2vl_rs.training.trainer import Steps
 
 TRACKED = [s for s in SETTINGS if "report_to" not in s]
 RUN = Path("output/Qwen2-VL-2B")

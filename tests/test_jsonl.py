@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from qwen2vl_rs.jsonl import read_jsonl, to_line
+from qwen2vl_rs.system.jsonl import read_jsonl, to_line
 
 ROWS = [{"key": n, "text": "道路 \u2028 \r"} for n in range(3)]
 WHOLE = "".join(map(to_line, ROWS)).encode()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwen2vl_rs.data import jsonstream
-from qwen2vl_rs.data.jsonstream import DEPTH_LIMIT, opening, records
+from qwen2vl_rs.datasets import json_records as jsonstream
+from qwen2vl_rs.datasets.json_records import DEPTH_LIMIT, opening, records
 from qwen2vl_rs.errors import DataError
 
 BOM = b"\xef\xbb\xbf"

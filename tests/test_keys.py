@@ -14,14 +14,14 @@ import torch
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import Config, load_config
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.engine.vision import encode_all
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.files import write_json
-from qwen2vl_rs.model import preparation
-from qwen2vl_rs.model.fingerprint import fingerprint
-from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.model.precision import choose_precision
-from qwen2vl_rs.model.vision import encode_all
+from qwen2vl_rs.hardware.precision import choose_precision
+from qwen2vl_rs.models.fingerprint import fingerprint
+from qwen2vl_rs.models.loader import load_base
+from qwen2vl_rs.system.files import write_json
+from qwen2vl_rs.training import preparation
 from test_endpoint import running, said
 
 CPU = torch.device("cpu")

@@ -71,7 +71,7 @@ def test_the_archive_for_a_gpu_is_small():
     assert archive.stat().st_size + tree < MOST
     held = run("tar", "-tJf", archive)
     needed = ["transformers/models/qwen2_vl/", "pydantic_core/", "qwen.tiktoken"]
-    needed += ["project/src/qwen2vl_rs/model/train.py", "project/tests/test_flex.py"]
+    needed += ["project/src/qwen2vl_rs/training/fit.py", "project/tests/test_flex.py"]
     assert not [name for name in needed if name not in held]
     assert "transformers/models/llama/modeling" not in held
     assert "site/numpy/" not in held

@@ -8,11 +8,11 @@ import torch
 from bases import SETTINGS
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.model.base import FOLDER as BASE
-from qwen2vl_rs.model.launch import check_precision, check_strategy
-from qwen2vl_rs.model.precision import choose_precision
+from qwen2vl_rs.hardware.launch import check_precision, check_strategy
+from qwen2vl_rs.hardware.precision import choose_precision
+from qwen2vl_rs.models.base import FOLDER as BASE
 
 
 def precision(**wanted):

@@ -1,4 +1,4 @@
-"""The house: which module may import which, how large one may grow, what stays light."""
+"""The layers: which module may import which, how large one may grow, what stays light."""
 
 import ast
 import graphlib
@@ -14,38 +14,30 @@ import qwen2vl_rs
 
 PACKAGE = "qwen2vl_rs"
 SOURCE = Path(qwen2vl_rs.__file__).parent
-STOREYS = [
-    {"ground floor"},
-    {"data"},
+# from the bottom up: a package may import those before it, and no other
+LAYERS = [
+    {"errors", "types", ""},  # "" is the package itself
+    {"system"},
+    {"config", "foreign_settings", "instruction", "run", "setting_errors"},
+    {"raster"},
+    {"questions"},
+    {"datasets"},
     {"scoring"},
+    {"synthetic"},
+    {"vqa_generation"},
+    {"question_tree"},
+    {"hardware"},
+    {"models"},
+    {"hub"},
+    {"engine"},
     {"predict"},
-    {"world"},
-    {"model"},
-    {"geo", "remote"},
+    {"training"},
+    {"maps"},
     {"serve", "report"},
     {"cli", "__main__"},
 ]
-GROUND = {
-    "",
-    "errors",
-    "foreign_settings",
-    "install",
-    "instruction",
-    "records",
-    "console",
-    "disk",
-    "files",
-    "jsonl",
-    "locks",
-    "named",
-    "oserrors",
-    "run",
-    "setting_errors",
-    "terminal",
-    "openmp",
-    "streams",
-    "config",
-}
+GROUND = set().union(*LAYERS[:3])  # the standard library and pydantic alone
+TORCH = {"question_tree", "hardware", "models", "engine", "predict", "training"}
 MODEL_ONLY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"}
 HEAVY = {*MODEL_ONLY, "numpy", "rasterio", "pydantic"}
 
@@ -95,35 +87,38 @@ def imports(module: Module, known: set[str]) -> set[str]:
     return found
 
 
-def room(name: str) -> str:
-    part = name.split(".")[1] if "." in name else ""
-    return "ground floor" if part in GROUND else part
+def package(name: str) -> str:
+    """``raster`` of ``qwen2vl_rs.raster.rgb``; a module at the top is its own."""
+    return name.split(".")[1] if "." in name else ""
 
 
-def storey(name: str) -> int:
-    for height, rooms in enumerate(STOREYS):
-        if room(name) in rooms:
+def layer(name: str) -> int:
+    for height, packages in enumerate(LAYERS):
+        if package(name) in packages:
             return height
-    raise AssertionError(f"{name} has no place in the house: add it to STOREYS, or move it")
+    raise AssertionError(f"{name} has no layer: add its package to LAYERS, or move it")
 
 
 def complaints(module: Module, known: set[str]) -> list[str]:
     """What a module imports and may not."""
-    found = []
+    found, own = [], package(module.name)
     for target in sorted(imports(module, known)):
         top = target.split(".")[0]
         if top == PACKAGE:
-            if room(target) == room(module.name) or module.name == f"{PACKAGE}.__main__":
+            if package(target) == own or module.name == f"{PACKAGE}.__main__":
                 continue
-            if storey(target) >= storey(module.name):
+            beside = own in GROUND and package(target) in GROUND
+            if layer(target) > layer(module.name) or (
+                layer(target) == layer(module.name) and not beside
+            ):
                 found.append(f"{module.name} imports {target}, which does not lie below it")
-        elif room(module.name) == "ground floor" and top != "pydantic":
+        elif own in GROUND and top != "pydantic":
             if top not in sys.stdlib_module_names:
-                found.append(f"{module.name}, on the ground floor, imports {target}")
-        elif top in MODEL_ONLY and room(module.name) != "model":
-            found.append(f"{module.name} imports {target}, which only model/ may")
-        elif top == "rasterio" and not module.name.startswith(f"{PACKAGE}.data.raster."):
-            found.append(f"{module.name} imports {target}, which only data/raster/ may")
+                found.append(f"{module.name}, at the bottom, imports {target}")
+        elif top in MODEL_ONLY and own not in TORCH:
+            found.append(f"{module.name} imports {target}, which only {sorted(TORCH)} may")
+        elif top == "rasterio" and own != "raster":
+            found.append(f"{module.name} imports {target}, which only raster/ may")
         elif top == "torchvision":
             found.append(f"{module.name} imports {target}, which must not be needed")
     return found
@@ -146,35 +141,44 @@ def test_no_module_imports_itself_through_others():
 @pytest.mark.parametrize(
     ("name", "source", "complaint"),
     [
-        ("data.new", "from ..scoring import stats", "scoring.stats"),
-        ("data.new", "from .. import model", "model"),
-        ("data.new", "import qwen2vl_rs.model.tree as t", "model.tree"),
-        ("scoring.new", "def f():\n    from ..world.scene import draw", "world.scene"),
-        ("world.new", "from importlib import import_module\nimport_module('torch.nn')", "torch.nn"),
-        ("model.new", "from ..report.text import table", "report.text"),
-        ("model.new", "if True:\n    from qwen2vl_rs import cli", "cli"),
-        ("model.new", "import numpy, torchvision.transforms", "torchvision.transforms"),
-        ("geo.new", "import torch", "torch"),
-        ("geo.new", "import rasterio.features", "rasterio.features"),
+        ("datasets.new", "from ..scoring import statistics", "scoring.statistics"),
+        ("datasets.new", "from .. import models", "models"),
+        ("raster.new", "import qwen2vl_rs.question_tree.tree as t", "question_tree.tree"),
+        ("scoring.new", "def f():\n    from ..synthetic.scene import draw", "synthetic.scene"),
+        ("questions.new", "from ..datasets import tables", "datasets.tables"),
+        (
+            "vqa_generation.new",
+            "from importlib import import_module\nimport_module('torch.nn')",
+            "torch.nn",
+        ),
+        ("models.new", "from ..engine import decoding", "engine.decoding"),
+        ("models.new", "from ..report.text import table", "report.text"),
+        ("models.new", "if True:\n    from qwen2vl_rs import cli", "cli"),
+        ("models.new", "import numpy, torchvision.transforms", "torchvision.transforms"),
+        ("maps.new", "import torch", "torch"),
+        ("maps.new", "import rasterio.features", "rasterio.features"),
         ("serve.new", "from ..report import text", "report.text"),
         ("report.new", "from safetensors.torch import load", "safetensors.torch"),
-        ("files", "import numpy", "numpy"),
-        ("errors", "from .data import tables", "data.tables"),
+        ("run", "import numpy", "numpy"),
+        ("system.new", "from ..config import Config", "config"),
+        ("errors", "from .datasets import tables", "datasets.tables"),
     ],
 )
 def test_a_wrong_import_is_seen(name, source, complaint):
-    known = {"model", "report.text", "scoring.stats", "data.tables", "cli"}
+    known = {"models", "report.text", "scoring.statistics", "datasets.tables", "cli",
+             "engine.decoding"}  # fmt: skip
     known = {PACKAGE, *(f"{PACKAGE}.{m}" for m in known)}
     (found,) = complaints(Module(f"{PACKAGE}.{name}", False, ast.parse(source), 1), known)
     assert f" imports {complaint}" in found.replace(f"{PACKAGE}.", "")
 
 
 def test_right_imports_are_not_complained_about():
-    source = "import os, torch\nfrom . import tree\nfrom .. import __version__\n"
-    source += "from ..data.raster import x\nfrom ..config import Config"
-    assert not complaints(Module(f"{PACKAGE}.model.new", False, ast.parse(source), 1), set(MODULES))
-    package = Module(f"{PACKAGE}.model", True, ast.parse("from .tree import T"), 1)
-    assert imports(package, set(MODULES)) == {f"{PACKAGE}.model.tree"}
+    source = "import os, torch\nfrom . import folder\nfrom .. import __version__\n"
+    source += "from ..raster import x\nfrom ..config import Config"
+    new = Module(f"{PACKAGE}.models.new", False, ast.parse(source), 1)
+    assert not complaints(new, set(MODULES))
+    face = Module(f"{PACKAGE}.models", True, ast.parse("from .folder import F"), 1)
+    assert imports(face, set(MODULES)) == {f"{PACKAGE}.models.folder"}
 
 
 def test_no_module_is_longer_than_400_lines():
@@ -223,10 +227,17 @@ def test_help_takes_no_longer_than_300_ms():
     pytest.fail(f"--help took {min(taken):.2f} s at best")
 
 
-def test_data_scoring_worlds_and_report_work_where_torch_is_not_installed():
-    rooms = {"ground floor", "data", "scoring", "predict", "world", "report"}
-    names = [name for name in MODULES if room(name) in rooms]
-    assert {room(name) for name in names} == rooms
+def test_what_needs_no_model_works_where_torch_is_not_installed():
+    local = {"local", "session", "evaluation", "side_by_side"}  # the side of predict with torch
+    heavy = {*TORCH, "hub", "maps", "serve", "cli", "__main__"} - {"predict"}
+    names = [
+        name
+        for name in MODULES
+        if package(name) not in heavy and name.rpartition(".")[2] not in local
+    ]
+    light = set().union(*LAYERS) - heavy
+    assert {package(name) for name in names} == light
+    assert {"datasets", "scoring", "report", "vqa_generation"} <= light
     done = python(
         "import importlib, sys\n"
         "class Absent:\n"

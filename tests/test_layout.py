@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import shapely
 
-from qwen2vl_rs.world.elements import breadth
-from qwen2vl_rs.world.layout import SETTINGS, WEIGHTS, lay_out
+from qwen2vl_rs.questions.elements import breadth
+from qwen2vl_rs.synthetic.layout import SETTINGS, WEIGHTS, lay_out
 
 CASES = [(name, r) for name in SETTINGS for r in (0.15, 0.8, 2.0)]
 

@@ -21,12 +21,12 @@ from factory import make_samples
 from published import LAYOUTS, MODELS, WITH_IMAGES, template_of, write_published
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.raster import read_rgb
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import ModelError
-from qwen2vl_rs.model.fingerprint import fingerprint
-from qwen2vl_rs.model.merge import merge
-from qwen2vl_rs.terminal import shown
+from qwen2vl_rs.models.fingerprint import fingerprint
+from qwen2vl_rs.models.merge import merge
+from qwen2vl_rs.raster import read_rgb
+from qwen2vl_rs.system.terminal import shown
 from test_merge import write_adapter
 
 # PEFT's use of an old name of transformers

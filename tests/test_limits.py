@@ -10,20 +10,20 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.georaster import open_scene
-from qwen2vl_rs.data.raster import image_size
-from qwen2vl_rs.data.split import limit_by_image
+from qwen2vl_rs.datasets.split import limit_by_image
 from qwen2vl_rs.errors import DataError, ImageError
-from qwen2vl_rs.records import Prediction, Sample
+from qwen2vl_rs.questions.answer_sets import answer_sets
+from qwen2vl_rs.questions.normal_forms import normalise
+from qwen2vl_rs.questions.protocols import judge, protocol
+from qwen2vl_rs.raster import image_size
+from qwen2vl_rs.raster.scenes import open_scene
 from qwen2vl_rs.report.evidence import from_files
+from qwen2vl_rs.report.i18n import Words
 from qwen2vl_rs.report.page import build
-from qwen2vl_rs.report.words import Words
-from qwen2vl_rs.scoring.answers import normalise
-from qwen2vl_rs.scoring.answersets import answer_sets
-from qwen2vl_rs.scoring.compare import compare_runs
+from qwen2vl_rs.scoring.comparison import compare_runs
 from qwen2vl_rs.scoring.metrics import confusions
 from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
-from qwen2vl_rs.scoring.protocols import judge, protocol
+from qwen2vl_rs.types import Prediction, Sample
 
 PLACED = {"crs": "EPSG:32631", "transform": rasterio.Affine(2, 0, 5e5, 0, -2, 5.6e6)}
 

@@ -11,19 +11,19 @@ from shapely import Point, box
 
 from factory import write_run
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.georaster import Georeference, open_scene
-from qwen2vl_rs.data.left_out import NO_IMAGE, LeftOut
-from qwen2vl_rs.data.tables import read_csv, write_csv
+from qwen2vl_rs.datasets.left_out import NO_IMAGE, LeftOut
+from qwen2vl_rs.datasets.tables import read_csv, write_csv
 from qwen2vl_rs.errors import DataError, ImageError
-from qwen2vl_rs.geo.values import band
-from qwen2vl_rs.geo.windows import lay_grid, pieces
 from qwen2vl_rs.instruction import bare_question
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.maps.values import band
+from qwen2vl_rs.maps.windows import lay_grid, pieces
+from qwen2vl_rs.questions.elements import Element
+from qwen2vl_rs.raster.scenes import Georeference, open_scene
 from qwen2vl_rs.report.cards import data_card
 from qwen2vl_rs.report.evidence import from_run
 from qwen2vl_rs.serve.logs import Bounded
-from qwen2vl_rs.world.elements import Element
-from qwen2vl_rs.world.things import Phrase, Rules, Things
+from qwen2vl_rs.types import Sample
+from qwen2vl_rs.vqa_generation.referring import Phrase, Rules, Things
 
 PLACE = {"crs": "EPSG:32631", "transform": rasterio.Affine(2, 0, 5e5, 0, -2, 5.6e6)}
 #: A place in UTM's middle meridian whose pixels are longer than broad.

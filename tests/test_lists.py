@@ -9,13 +9,13 @@ import pytest
 
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import load_config
-from qwen2vl_rs.data.sources import csv2json, read_samples
+from qwen2vl_rs.datasets.reading import csv2json, read_samples
 from qwen2vl_rs.errors import ConfigError, DataError
-from qwen2vl_rs.records import Prediction
-from qwen2vl_rs.scoring.answers import normalise
-from qwen2vl_rs.scoring.grammar import question_type, template, type_of
-from qwen2vl_rs.scoring.latex import plain
-from qwen2vl_rs.scoring.reply import spoken
+from qwen2vl_rs.questions.grammar import question_type, template, type_of
+from qwen2vl_rs.questions.latex import plain
+from qwen2vl_rs.questions.normal_forms import normalise
+from qwen2vl_rs.questions.reply import spoken
+from qwen2vl_rs.types import Prediction
 
 
 def words(text):

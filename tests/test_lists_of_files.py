@@ -10,15 +10,15 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from factory import write_rsvqa
+from qwen2vl_rs.cli.arguments import images_and_questions
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.arguments import images_and_questions
-from qwen2vl_rs.data.georaster import open_scene
-from qwen2vl_rs.data.left_out import LeftOut
-from qwen2vl_rs.data.notes import is_held_out, official_note
-from qwen2vl_rs.data.raster import choose_bands, read_rgb
-from qwen2vl_rs.data.rsvqa import answers_beside, read_split
+from qwen2vl_rs.datasets.left_out import LeftOut
+from qwen2vl_rs.datasets.rsvqa import answers_beside, read_split
+from qwen2vl_rs.datasets.table_notes import is_held_out, official_note
 from qwen2vl_rs.errors import DataError, ImageError
-from qwen2vl_rs.world.elements import classify, noun, road_width, unseen
+from qwen2vl_rs.questions.elements import classify, noun, road_width, unseen
+from qwen2vl_rs.raster import choose_bands, read_rgb
+from qwen2vl_rs.raster.scenes import open_scene
 
 PIXELS = np.random.default_rng(4).integers(1, 255, (3, 24, 40)).astype(np.uint8)
 RULE = ImageRule()

@@ -6,14 +6,8 @@ import torch
 
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.errors import ModelError, RunError
-from qwen2vl_rs.model.loader import (
-    find_checkpoint,
-    fingerprint,
-    load_base,
-    read_card,
-    read_config,
-)
-from qwen2vl_rs.model.random_base import Size, write_random_base
+from qwen2vl_rs.models.loader import find_checkpoint, fingerprint, load_base, read_card, read_config
+from qwen2vl_rs.models.random_base import Size, write_random_base
 
 CPU = torch.device("cpu")
 

@@ -27,13 +27,13 @@ from rasterio.transform import Affine, from_origin
 
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.georaster import Georeference, open_scene
-from qwen2vl_rs.geo.files import write_map, write_windows
-from qwen2vl_rs.geo.mapper import Mapped
-from qwen2vl_rs.geo.values import OTHER, Band, band
-from qwen2vl_rs.geo.windows import lay_grid
-from qwen2vl_rs.model.session import Session
-from qwen2vl_rs.report.mapped import write_page
+from qwen2vl_rs.maps.files import write_map, write_windows
+from qwen2vl_rs.maps.mapper import Mapped
+from qwen2vl_rs.maps.values import OTHER, Band, band
+from qwen2vl_rs.maps.windows import lay_grid
+from qwen2vl_rs.predict.session import Session
+from qwen2vl_rs.raster.scenes import Georeference, open_scene
+from qwen2vl_rs.report.map_page import write_page
 
 ASKED = ("Is there a road?", "How many roads are there?", "Is it a rural or an urban area?",
          "What is <b>it</b>?")  # fmt: skip

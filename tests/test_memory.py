@@ -2,14 +2,14 @@ import pytest
 import torch
 from transformers import Qwen2VLConfig
 
-from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.model import memory
-from qwen2vl_rs.model.memory import (
+from qwen2vl_rs.engine import memory
+from qwen2vl_rs.engine.memory import (
     bytes_per_token,
     explained_shortage,
     token_budget,
     training_memory,
 )
+from qwen2vl_rs.errors import RunError
 
 GB = 10**9
 

@@ -14,12 +14,12 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.raster import read_rgb
+from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import ModelError
-from qwen2vl_rs.files import read_json, write_json
-from qwen2vl_rs.model.answer import answer
-from qwen2vl_rs.model.loader import FAMILIES, attach_adapter, load_base, quiet_peft, write_card
-from qwen2vl_rs.model.merge import merge
+from qwen2vl_rs.models.loader import FAMILIES, attach_adapter, load_base, quiet_peft, write_card
+from qwen2vl_rs.models.merge import merge
+from qwen2vl_rs.raster import read_rgb
+from qwen2vl_rs.system.files import read_json, write_json
 
 CPU = torch.device("cpu")
 VIEW = ViewConfig(max_pixels=28 * 28 * 9, min_pixels=28 * 28 * 4)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from qwen2vl_rs.records import Prediction
+from qwen2vl_rs.questions.protocols import PROTOCOLS, judge
 from qwen2vl_rs.scoring.metrics import (
     NO_ANSWER,
     OTHERS,
@@ -14,7 +14,7 @@ from qwen2vl_rs.scoring.metrics import (
     score,
     type_order,
 )
-from qwen2vl_rs.scoring.protocols import PROTOCOLS, judge
+from qwen2vl_rs.types import Prediction
 
 
 def asked(type, gold, said, image=""):

@@ -8,14 +8,14 @@ from torch.nn.functional import cross_entropy
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.split import group_by_image
-from qwen2vl_rs.model.answer import answer, forward
-from qwen2vl_rs.model.images import root_positions
-from qwen2vl_rs.model.inputs import Target, make_inputs
-from qwen2vl_rs.model.loader import load_base, quiet_peft
-from qwen2vl_rs.model.packing import Ask, pack, put_back, sharing_order
-from qwen2vl_rs.model.trainer import pack_loss
-from qwen2vl_rs.model.vision import encode_all
+from qwen2vl_rs.datasets.split import group_by_image
+from qwen2vl_rs.engine.decoding import answer, forward
+from qwen2vl_rs.engine.inputs import Target, make_inputs
+from qwen2vl_rs.engine.packing import Ask, pack, put_back, sharing_order
+from qwen2vl_rs.engine.vision import encode_all
+from qwen2vl_rs.models.images import root_positions
+from qwen2vl_rs.models.loader import load_base, quiet_peft
+from qwen2vl_rs.training.trainer import pack_loss
 
 
 @pytest.fixture

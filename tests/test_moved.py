@@ -14,8 +14,8 @@ from bases import SETTINGS
 from factory import write_rsvqa
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import load_config
-from qwen2vl_rs.data.places import place
-from qwen2vl_rs.data.tables import read_conversations
+from qwen2vl_rs.datasets.image_paths import place
+from qwen2vl_rs.datasets.tables import read_conversations
 
 RUN = "output/Qwen2-VL-2B"
 

@@ -18,11 +18,11 @@ from rasterio.transform import from_origin
 
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.georaster import open_scene
-from qwen2vl_rs.data.raster import collar, read_rgb
-from qwen2vl_rs.data.raster.nodata import whole
 from qwen2vl_rs.predict.job import Job
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.raster import collar, read_rgb
+from qwen2vl_rs.raster.nodata import whole
+from qwen2vl_rs.raster.scenes import open_scene
+from qwen2vl_rs.types import Sample
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RGB = [ColorInterp.red, ColorInterp.green, ColorInterp.blue]

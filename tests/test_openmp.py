@@ -16,7 +16,7 @@ print(before, *(os.environ.get(n) for n in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
 LIBRARY = """
 import os
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.model import finite  # and torch
+from qwen2vl_rs.models import finite  # and torch
 print(os.environ.get("OMP_WAIT_POLICY"), os.environ.get("GOMP_SPINCOUNT"))
 """
 

@@ -23,12 +23,14 @@ from bases import SETTINGS
 from factory import make_samples, write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.cli.common import interruptible, same_command
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.disk import room_hint
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import Qwen2VLRSError
-from qwen2vl_rs.files import appending, atomic_write, remove_folder, sha256, staged_folder
-from qwen2vl_rs.named import ReadError, WriteError, copy_file, open_named, read_bytes
-from qwen2vl_rs.oserrors import (
+from qwen2vl_rs.run import resume_command, what_is_kept
+from qwen2vl_rs.serve.logs import Bounded
+from qwen2vl_rs.system.disk import room_hint
+from qwen2vl_rs.system.files import appending, atomic_write, remove_folder, sha256, staged_folder
+from qwen2vl_rs.system.named import ReadError, WriteError, copy_file, open_named, read_bytes
+from qwen2vl_rs.system.oserrors import (
     Unwritable,
     explained,
     is_file,
@@ -39,8 +41,6 @@ from qwen2vl_rs.oserrors import (
     unreadable,
     unwritable,
 )
-from qwen2vl_rs.run import resume_command, what_is_kept
-from qwen2vl_rs.serve.logs import Bounded
 
 FAILS_TO_READ = Path("/proc/self/mem")  # a regular file; nothing is mapped at its beginning: EIO
 pytestmark = pytest.mark.skipif(not FAILS_TO_READ.exists(), reason="Linux")

@@ -4,10 +4,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen2vl_rs.model.images import Pixels
-from qwen2vl_rs.model.packing import Ask, pack, plan_epoch, put_back, sharing_order
-from qwen2vl_rs.model.prompt import PromptFormat
-from qwen2vl_rs.model.tree import Node
+from qwen2vl_rs.engine.packing import Ask, pack, plan_epoch, put_back, sharing_order
+from qwen2vl_rs.models.images import Pixels
+from qwen2vl_rs.models.prompt import PromptFormat
+from qwen2vl_rs.question_tree.tree import Node
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12)
 

@@ -12,11 +12,11 @@ import pytest
 
 from factory import make_samples, write_run
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.records import Prediction
 from qwen2vl_rs.report.evidence import from_files, from_run
+from qwen2vl_rs.report.i18n import LANGUAGES, Words
 from qwen2vl_rs.report.page import build, write_report
-from qwen2vl_rs.report.words import LANGUAGES, Words
 from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
+from qwen2vl_rs.types import Prediction
 
 ALL = ["types", "cases", "templates", "answers", "counts", "confidence", "loss", "protocols", "run"]
 EMPTY = {"meta", "link", "img", "br", "circle", "path", "line"}

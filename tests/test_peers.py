@@ -14,8 +14,8 @@ from PIL import Image
 
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.types import Sample
 
 pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
@@ -91,9 +91,9 @@ def base(real_family_base):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_labels_are_the_answer_and_its_end(name, base, questions, tmp_path):
-    from qwen2vl_rs.model.images import load_image_reader
-    from qwen2vl_rs.model.loader import read_base
-    from qwen2vl_rs.model.prompt import load_prompt_format
+    from qwen2vl_rs.models.images import load_image_reader
+    from qwen2vl_rs.models.loader import read_base
+    from qwen2vl_rs.models.prompt import load_prompt_format
 
     python, peer = interpreter(name), PEERS[name]
     data = tmp_path / "data"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from qwen2vl_rs.scoring.grammar import question_type
-from qwen2vl_rs.world.elements import _LAND, LAYERS
-from qwen2vl_rs.world.phrases import COMPARATORS, TEMPLATES, Wording, ask
-from qwen2vl_rs.world.things import Phrase
+from qwen2vl_rs.questions.elements import _LAND, LAYERS
+from qwen2vl_rs.questions.grammar import question_type
+from qwen2vl_rs.vqa_generation.phrases import COMPARATORS, TEMPLATES, Wording, ask
+from qwen2vl_rs.vqa_generation.referring import Phrase
 
 LEGACY, LR, SANE = Wording(True), Wording(True, bare=True), Wording(False)
 

@@ -18,9 +18,9 @@ from factory import make_samples, write_image, write_rsvqa
 from faults.power import watched
 from hubserver import HubServer
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.files import HUB_MANIFEST, seal, write_json
-from qwen2vl_rs.model.circumstances import differences
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.system.files import HUB_MANIFEST, seal, write_json
+from qwen2vl_rs.training.circumstances import differences
 
 RUN = Path("output/Qwen2-VL-2B")
 SET = [word for setting in SETTINGS for word in ("--set", setting)]
@@ -310,7 +310,7 @@ def test_what_is_missing_in_the_windows_is_found_before_they_get_their_name(
 ):
     folder = shutil.copytree(mapped, here / "map")
     before = (folder / "windows.gpkg").read_bytes()
-    monkeypatch.setattr("qwen2vl_rs.geo.mapper.rehearse", lambda *_: None)
+    monkeypatch.setattr("qwen2vl_rs.maps.mapper.rehearse", lambda *_: None)
     monkeypatch.setattr("pyogrio.raw.write", lose(*statements))
     words = ["map", str(small_base), str(mapped.parent / "scene.tif"), "Is there a road?"]
     assert main([*words, "--tile", "28", "-o", str(folder)]) == 1
@@ -380,7 +380,7 @@ def test_resuming_in_other_circumstances_is_said_and_written_down(
     interrupted(trained, tmp_path / "copy", monkeypatch)
     began = json.loads((RUN / "manifest.json").read_text())
     monkeypatch.setattr(
-        "qwen2vl_rs.model.circumstances.versions", lambda: {**began["versions"], "torch": "9.9"}
+        "qwen2vl_rs.training.circumstances.versions", lambda: {**began["versions"], "torch": "9.9"}
     )
     resume = ["train", str(RUN / "config.toml"), "--resume"]
     threads = torch.get_num_threads()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.model.precision import choose_precision
+from qwen2vl_rs.hardware.precision import choose_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -8,8 +8,8 @@ import pytest
 from bases import SETTINGS, configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.data.tables import read_conversations, write_conversations
-from qwen2vl_rs.model.preparation import make_split, prepare_questions
+from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
+from qwen2vl_rs.training.preparation import make_split, prepare_questions
 
 RUN = Path("output/Qwen2-VL-2B")
 KEPT = ("adapter_model.safetensors", "optimizer.pt", "checksums.json", "trainer_state.json")

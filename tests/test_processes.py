@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory import make_samples
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.model.trainer import share_out
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.hardware.devices import share_out
 
 SETTINGS = [
     "training.learning_rate=0.01", "training.images_per_step=3", "training.questions_per_image=5",

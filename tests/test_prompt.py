@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.errors import ModelError
-from qwen2vl_rs.model import template
-from qwen2vl_rs.model.loader import read_base
-from qwen2vl_rs.model.prompt import load_prompt_format
+from qwen2vl_rs.models import template
+from qwen2vl_rs.models.loader import read_base
+from qwen2vl_rs.models.prompt import load_prompt_format
 
 INSTRUCTION = ViewConfig().instruction
 

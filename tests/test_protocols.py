@@ -3,9 +3,9 @@
 import pytest
 
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.records import Prediction, Sample
-from qwen2vl_rs.scoring.datasets import Dataset, settle
-from qwen2vl_rs.scoring.protocols import PROTOCOLS, class_order, judge, protocol
+from qwen2vl_rs.questions.class_sets import Dataset, settle
+from qwen2vl_rs.questions.protocols import PROTOCOLS, class_order, judge, protocol
+from qwen2vl_rs.types import Prediction, Sample
 
 
 def right(name, type, gold, said, dataset="LR", text=""):

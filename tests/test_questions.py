@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from shapely import Point, box
 
-from qwen2vl_rs.scoring.grammar import question_type
-from qwen2vl_rs.world.elements import Element
-from qwen2vl_rs.world.questions import FALLBACK, Asker, View
+from qwen2vl_rs.questions.elements import Element
+from qwen2vl_rs.questions.grammar import question_type
+from qwen2vl_rs.vqa_generation.questions import FALLBACK, Asker, View
 from worlds import PUBLISHED, legacy, published_view, statistics, view_of
 
 MANNERS = ("sane", "legacy", "balanced")

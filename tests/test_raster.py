@@ -23,8 +23,8 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.raster import image_size, read_rgb
 from qwen2vl_rs.errors import ImageError
+from qwen2vl_rs.raster import image_size, read_rgb
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RULE = ImageRule()

@@ -23,12 +23,12 @@ from shapely.geometry import LineString, box, mapping
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.raster import read_rgb
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import HubError, ImageError, Qwen2VLRSError
-from qwen2vl_rs.remote.replies import Failure, message, read_reply, refusal
-from qwen2vl_rs.scoring.answers import normalise, understood
-from qwen2vl_rs.scoring.reply import spoken
+from qwen2vl_rs.predict.endpoint_replies import Failure, message, read_reply, refusal
+from qwen2vl_rs.questions.normal_forms import normalise, understood
+from qwen2vl_rs.questions.reply import spoken
+from qwen2vl_rs.raster import read_rgb
 from test_endpoint import running, said, truth
 
 # Servers (13, 15)
@@ -38,7 +38,7 @@ from test_endpoint import running, said, truth
 def asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_WAIT", 0.01)
+    monkeypatch.setattr("qwen2vl_rs.predict.endpoint_client._LONGEST_WAIT", 0.01)
     samples = make_samples(tmp_path / "images", images=2)
     write_conversations(tmp_path / "test.json", samples)
     return samples

@@ -122,7 +122,7 @@ def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsy
 
 def test_an_interrupt_before_the_first_checkpoint(copied, trained, capsys, monkeypatch):
     """The printed command works, and gives the run that was not interrupted."""
-    from qwen2vl_rs.model.trainer import Steps
+    from qwen2vl_rs.training.trainer import Steps
 
     shutil.rmtree(RUN)
     shutil.copyfile(trained[0] / "data_vl.json", "data_vl.json")
@@ -454,7 +454,7 @@ def test_image_settings_are_those_of_plain_transformers(base, image, change):
     from PIL import Image
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    from qwen2vl_rs.model.session import Session
+    from qwen2vl_rs.predict.session import Session
 
     edit(base / "preprocessor_config.json", **change)
     session = Session.open(base)
@@ -496,7 +496,7 @@ def test_chat_templates_by_name(base, capsys, image, named):
 def test_no_decoding_of_a_base_gets_into_a_merged_model(copied, small_base, capsys, change):
     clean = shutil.copytree("base", "asking")
     edit(Path(clean) / "generation_config.json", **change)
-    from qwen2vl_rs.model.fingerprint import fingerprint
+    from qwen2vl_rs.models.fingerprint import fingerprint
 
     edit(RUN / "checkpoint-8/qwen2vl_rs.json", fingerprint=fingerprint(Path("asking")))
     (RUN / "checkpoint-8/checksums.json").unlink()
@@ -518,8 +518,8 @@ def test_plain_generate_gives_what_ask_gives(copied, capsys, image):
     from transformers import AutoModelForImageTextToText
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-    from qwen2vl_rs.model.fingerprint import fingerprint
-    from qwen2vl_rs.model.session import Session
+    from qwen2vl_rs.models.fingerprint import fingerprint
+    from qwen2vl_rs.predict.session import Session
 
     edit(
         Path("base/generation_config.json"), min_new_tokens=9, no_repeat_ngram_size=1, num_beams=2,

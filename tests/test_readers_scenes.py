@@ -364,7 +364,7 @@ def test_a_scene_changed_in_place_is_another(small_base, tmp_path, capsys):
 
 
 def test_large_scenes_are_known_by_samples(tmp_path):
-    from qwen2vl_rs.data.raster import image_digest
+    from qwen2vl_rs.raster import image_digest
 
     path = tmp_path / "a.tif"
     path.write_bytes(bytes(3 * 2**20))
@@ -379,7 +379,7 @@ def test_large_scenes_are_known_by_samples(tmp_path):
 
 
 def test_a_large_scene_that_was_changed_between_the_samples_is_another(tmp_path):
-    from qwen2vl_rs.data.raster import image_digest
+    from qwen2vl_rs.raster import image_digest
 
     path, size = tmp_path / "a.tif", 65 * 2**20
     with open(path, "wb") as file:
@@ -400,7 +400,7 @@ def test_a_large_scene_that_was_changed_between_the_samples_is_another(tmp_path)
 
 
 def test_a_scene_as_large_as_may_be_read_is_read_whole(tmp_path):
-    from qwen2vl_rs.data.raster import image_digest
+    from qwen2vl_rs.raster import image_digest
 
     path = tmp_path / "a.tif"
     path.write_bytes(bytes(2 * 2**20))
@@ -545,8 +545,8 @@ def generate(image, vectors, out, *more):
     ['{"building": "yes", "addr": {"a": 1}}'] * 5,
 ])  # fmt: skip
 def test_true_is_yes(image, tmp_path, tags):
-    from qwen2vl_rs.data.georaster import Georeference
-    from qwen2vl_rs.world.vectors import read_vectors
+    from qwen2vl_rs.raster.scenes import Georeference
+    from qwen2vl_rs.vqa_generation.vectors import read_vectors
 
     rings = [in_degrees(house) for house in HOUSES]
     vectors = write_vectors(tmp_path / "t.gpkg", rings, {"tags": tags}, driver="GPKG")

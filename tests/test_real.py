@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.data.rsvqa import find_split
-from qwen2vl_rs.data.sources import read_samples
-from qwen2vl_rs.data.split import group_by_image
-from qwen2vl_rs.model.answer import answer
-from qwen2vl_rs.model.closed import choose
-from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.model.random_base import Size, write_random_base
-from qwen2vl_rs.scoring.answersets import answer_sets
-from qwen2vl_rs.scoring.grammar import type_of
+from qwen2vl_rs.datasets.reading import read_samples
+from qwen2vl_rs.datasets.rsvqa import find_split
+from qwen2vl_rs.datasets.split import group_by_image
+from qwen2vl_rs.engine.candidates import choose
+from qwen2vl_rs.engine.decoding import answer
+from qwen2vl_rs.models.loader import load_base
+from qwen2vl_rs.models.random_base import Size, write_random_base
+from qwen2vl_rs.questions.answer_sets import answer_sets
+from qwen2vl_rs.questions.grammar import type_of
 from test_closed import log_likelihood
 from test_model import plain_inputs, with_adapter
 

@@ -18,8 +18,8 @@ def test_a_step_of_each_phase(tmp_path):
     from sentences import corpus
     from words import Lessons, encode, sentence_scores
 
-    from qwen2vl_rs.model.loader import load_base
-    from qwen2vl_rs.model.random_base import Size, write_random_base
+    from qwen2vl_rs.models.loader import load_base
+    from qwen2vl_rs.models.random_base import Size, write_random_base
 
     scenes.draw(tmp_path / "scenes", 1, 100, 2)
     known = scenes.load(tmp_path / "scenes")

@@ -13,9 +13,9 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
 
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.georaster import open_scene
-from qwen2vl_rs.data.raster import read_rgb
 from qwen2vl_rs.errors import ImageError
+from qwen2vl_rs.raster import read_rgb
+from qwen2vl_rs.raster.scenes import open_scene
 
 PIXELS = np.random.default_rng(0).integers(1, 255, (3, 32, 40)).astype(np.uint8)
 NOWHERE = {"crs": None, "transform": None}

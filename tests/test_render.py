@@ -1,10 +1,10 @@
 """Tables for the terminal."""
 
-from qwen2vl_rs.records import Prediction, Sample
-from qwen2vl_rs.scoring.compare import compare_runs
-from qwen2vl_rs.scoring.datasets import Dataset
-from qwen2vl_rs.scoring.render import render_comparison, render_results
-from qwen2vl_rs.scoring.score import results
+from qwen2vl_rs.questions.class_sets import Dataset
+from qwen2vl_rs.scoring.comparison import compare_runs
+from qwen2vl_rs.scoring.results import results
+from qwen2vl_rs.scoring.tables import render_comparison, render_results
+from qwen2vl_rs.types import Prediction, Sample
 
 
 def run(said, images=4, start=0):

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from qwen2vl_rs.scoring.answers import normalise, understood
-from qwen2vl_rs.scoring.reply import spoken
+from qwen2vl_rs.questions.normal_forms import normalise, understood
+from qwen2vl_rs.questions.reply import spoken
 
 FORMS = [
     "<think>\nNo road at first, yet there are 3 lines.\n</think>\n\n{}",

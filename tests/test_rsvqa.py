@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen2vl_rs.data.rsvqa import (
+from qwen2vl_rs.datasets.rsvqa import (
     INACTIVE,
     NO_ANSWER,
     NO_IMAGE,
@@ -20,7 +20,7 @@ from qwen2vl_rs.data.rsvqa import (
     read_split,
 )
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.types import Sample
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 BOM = b"\xef\xbb\xbf"
@@ -476,7 +476,7 @@ for name, text in record.items():
 for k in range(count // 100):
     (folder / "images" / f"{k}.tif").touch()
 
-from qwen2vl_rs.data.sources import data2csv
+from qwen2vl_rs.datasets.reading import data2csv
 start = time.monotonic()
 report = data2csv(
     folder / "questions.json", folder / "answers.json", folder / "images", folder / "out.csv"

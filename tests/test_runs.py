@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.files import (
+from qwen2vl_rs.run import checkpoints, newest_checkpoint
+from qwen2vl_rs.system.files import (
     CHECKSUMS,
     atomic_write,
     damage,
@@ -27,7 +28,6 @@ from qwen2vl_rs.files import (
     staged_folder,
     write_json,
 )
-from qwen2vl_rs.run import checkpoints, newest_checkpoint
 
 
 def broken(path: Path) -> None:
@@ -117,7 +117,7 @@ def test_text_that_is_no_utf_8_leaves_the_old_file(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from qwen2vl_rs.files import atomic_write
+from qwen2vl_rs.system.files import atomic_write
 with atomic_write(Path(sys.argv[1])) as file:
     file.write("new" * 100_000)
     file.flush()
@@ -529,7 +529,7 @@ def test_a_run_without_checkpoints(tmp_path, name):
 HOLDING = """
 import sys
 from pathlib import Path
-from qwen2vl_rs.files import run_lock
+from qwen2vl_rs.system.files import run_lock
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()

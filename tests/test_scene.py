@@ -8,10 +8,10 @@ import pytest
 import rasterio
 
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.georaster import open_scene
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.world.elements import Element
-from qwen2vl_rs.world.scene import (
+from qwen2vl_rs.questions.elements import Element
+from qwen2vl_rs.raster.scenes import open_scene
+from qwen2vl_rs.synthetic.scene import (
     CLASSES,
     make_place,
     make_scene,
@@ -19,7 +19,7 @@ from qwen2vl_rs.world.scene import (
     truth,
     write_scene,
 )
-from qwen2vl_rs.world.vectors import Tile, read_vectors
+from qwen2vl_rs.vqa_generation.vectors import Tile, read_vectors
 
 
 def test_a_seed_and_a_number_make_a_scene():

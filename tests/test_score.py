@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from qwen2vl_rs.errors import ConfigError, DataError
-from qwen2vl_rs.records import Prediction, Sample
-from qwen2vl_rs.scoring.compare import compare_runs
-from qwen2vl_rs.scoring.datasets import settle
-from qwen2vl_rs.scoring.grammar import question_type
-from qwen2vl_rs.scoring.render import render_results
-from qwen2vl_rs.scoring.score import UNKNOWN_TYPE, results
+from qwen2vl_rs.questions.class_sets import settle
+from qwen2vl_rs.questions.grammar import question_type
+from qwen2vl_rs.scoring.comparison import compare_runs
+from qwen2vl_rs.scoring.results import UNKNOWN_TYPE, results
+from qwen2vl_rs.scoring.tables import render_results
+from qwen2vl_rs.types import Prediction, Sample
 
 NOUNS = ["road", "building", "water area", "forest", "farm", "park"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen2vl_rs.world.phrases import TEMPLATES
-from qwen2vl_rs.world.scene import make_place
+from qwen2vl_rs.synthetic.scene import make_place
+from qwen2vl_rs.vqa_generation.phrases import TEMPLATES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes/embedded_base"))
 

@@ -17,11 +17,11 @@ from PIL import Image
 from factory import make_samples, write_image
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.data.raster import read_rgb
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.model.answer import answer
-from qwen2vl_rs.model.closed import choose
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.engine.candidates import choose
+from qwen2vl_rs.engine.decoding import answer
+from qwen2vl_rs.predict.session import Session
+from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.scoring.predictions import read_predictions
 from serving import Held, ask, chat, metric, serving, until
 

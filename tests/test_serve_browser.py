@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.predict.session import Session
 from serving import Held, metric, serving, until
 from test_report_browser import COLOURS, contrast, luminance
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from factory import write_image
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.predict.session import Session
 from serving import chat, data_url, serving
 
 ALONE = "Each question is answered on its own, about the newest image."

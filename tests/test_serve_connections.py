@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from factory import write_image
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.serve.connections import protocol
 from qwen2vl_rs.serve.limits import Limits
 from serving import Held, chat, metric, serving, until

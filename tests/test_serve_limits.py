@@ -18,7 +18,7 @@ from PIL import Image
 from factory import write_image
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import ConfigError, RunError
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.serve.guard import Guard
 from qwen2vl_rs.serve.limits import Limits
 from qwen2vl_rs.serve.metrics import Metrics

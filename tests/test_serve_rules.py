@@ -10,7 +10,7 @@ import pytest
 import rasterio
 
 from factory import write_image
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.serve import worker
 from qwen2vl_rs.serve.conversation import ALONE
 from qwen2vl_rs.serve.limits import Limits

@@ -20,12 +20,12 @@ from starlette.requests import Request
 
 from factory import write_image
 from qwen2vl_rs.instruction import bare_question
-from qwen2vl_rs.model.session import Session
+from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.serve import decoders as decoding
+from qwen2vl_rs.serve.api_errors import Refusal
 from qwen2vl_rs.serve.bodies import Bodies
 from qwen2vl_rs.serve.limits import Limits
 from qwen2vl_rs.serve.pace import Pace
-from qwen2vl_rs.serve.refusal import Refusal
 from qwen2vl_rs.serve.turns import Turns
 from serving import Held, ask, chat, children_of, data_url, memory_of, metric, serving, until
 from test_serve_connections import answer_of, connect, is_open, is_well

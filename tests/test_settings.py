@@ -8,9 +8,9 @@ import pytest
 
 from qwen2vl_rs import foreign_settings
 from qwen2vl_rs.config import Config, check_config, keys, load_config
-from qwen2vl_rs.data.split import limit_by_image
+from qwen2vl_rs.datasets.split import limit_by_image
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.types import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
 

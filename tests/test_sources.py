@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from qwen2vl_rs.data.sources import csv2json, data2csv, read_samples
-from qwen2vl_rs.data.tables import read_conversations, write_conversations, write_csv
+from qwen2vl_rs.datasets.reading import csv2json, data2csv, read_samples
+from qwen2vl_rs.datasets.tables import read_conversations, write_conversations, write_csv
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.types import Sample
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SAMPLES = [

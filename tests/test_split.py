@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen2vl_rs.data.split import leak, split_by_image, split_by_question
+from qwen2vl_rs.datasets.split import leak, split_by_image, split_by_question
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.types import Sample
 
 
 def sample(image, n=0):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen2vl_rs.scoring.stats import estimate, mcnemar, overall, t_quantile
+from qwen2vl_rs.scoring.statistics import estimate, mcnemar, overall, t_quantile
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from bases import SETTINGS
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import TrainingSettings, ViewConfig
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.files import seal, write_json
-from qwen2vl_rs.model.inputs import Target
-from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.model.trainer import Steps, TreeTrainer
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.engine.inputs import Target
+from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.run import checkpoints
+from qwen2vl_rs.system.files import seal, write_json
+from qwen2vl_rs.training.trainer import Steps, TreeTrainer
 from test_model import gradients, with_adapter
 
 RUN = Path("output/Qwen2-VL-2B")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwen2vl_rs.data.tables import (
+from qwen2vl_rs.datasets.tables import (
     FIELD_LIMIT,
     VISION_END,
     VISION_START,
@@ -18,7 +18,7 @@ from qwen2vl_rs.data.tables import (
     write_csv,
 )
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.records import Sample
+from qwen2vl_rs.types import Sample
 
 ROAD = Sample("rsvqa_1", "/data/2.tif", "Is there a road?", "yes", "presence")
 

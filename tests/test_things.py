@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from shapely import LineString, MultiPolygon, Point, Polygon, box
 
-from qwen2vl_rs.world.elements import Element
-from qwen2vl_rs.world.things import RELATIONS, Phrase, Rules, Things
+from qwen2vl_rs.questions.elements import Element
+from qwen2vl_rs.vqa_generation.referring import RELATIONS, Phrase, Rules, Things
 
 
 def building(shape, label="residential building"):

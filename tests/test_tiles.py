@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from qwen2vl_rs.data.raster import write_geotiff
 from qwen2vl_rs.errors import DataError, ImageError
-from qwen2vl_rs.world.scene import make_scene, write_scene
-from qwen2vl_rs.world.tiles import EDGE, NO_DATA, NOTHING, UNPAIRED, Source, pair, tiles
+from qwen2vl_rs.raster import write_geotiff
+from qwen2vl_rs.synthetic.scene import make_scene, write_scene
+from qwen2vl_rs.vqa_generation.tiles import EDGE, NO_DATA, NOTHING, UNPAIRED, Source, pair, tiles
 
 
 @pytest.fixture(scope="module")

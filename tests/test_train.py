@@ -18,22 +18,22 @@ from bases import SETTINGS, configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig, load_config
-from qwen2vl_rs.data.tables import read_conversations, write_conversations
+from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
+from qwen2vl_rs.engine.decoding import forward
+from qwen2vl_rs.engine.inputs import Target, make_inputs
+from qwen2vl_rs.engine.packing import Ask, pack
 from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
-from qwen2vl_rs.files import damage
-from qwen2vl_rs.model import asking
-from qwen2vl_rs.model.answer import forward
-from qwen2vl_rs.model.compare import compare
-from qwen2vl_rs.model.inputs import Target, make_inputs
-from qwen2vl_rs.model.loader import attach_adapter, load_base
-from qwen2vl_rs.model.packing import Ask, pack
-from qwen2vl_rs.model.random_base import Size, write_random_base
-from qwen2vl_rs.model.session import Session
-from qwen2vl_rs.model.train import train
-from qwen2vl_rs.model.trainer import Steps
+from qwen2vl_rs.models.loader import attach_adapter, load_base
+from qwen2vl_rs.models.random_base import Size, write_random_base
+from qwen2vl_rs.predict import local as asking
+from qwen2vl_rs.predict.session import Session
+from qwen2vl_rs.predict.side_by_side import compare
 from qwen2vl_rs.run import checkpoints
 from qwen2vl_rs.scoring.predictions import read_predictions
-from qwen2vl_rs.terminal import shown
+from qwen2vl_rs.system.files import damage
+from qwen2vl_rs.system.terminal import shown
+from qwen2vl_rs.training.fit import train
+from qwen2vl_rs.training.trainer import Steps
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_nothing_needs_torchvision(trained, small_base):
     """In a fresh process in which torchvision cannot be imported."""
     code = (
         "import sys; sys.modules['torchvision'] = None\n"
-        "from pathlib import Path; from qwen2vl_rs.model.session import Session\n"
+        "from pathlib import Path; from qwen2vl_rs.predict.session import Session\n"
         f"session = Session.open(Path({str(small_base)!r}))\n"
         f"pixels = session.read({str(trained[0] / 'images/0.tif')!r})\n"
         "print(len(session.ask([(pixels, ['Is there a road?'])])))"
@@ -283,7 +283,7 @@ def test_nothing_needs_torchvision(trained, small_base):
 
 
 def test_two_processes_do_not_share_a_run(here, small_base):
-    from qwen2vl_rs.files import run_lock
+    from qwen2vl_rs.system.files import run_lock
 
     with (
         run_lock(Path("output/Qwen2-VL-2B")),

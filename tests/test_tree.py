@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen2vl_rs.model.tree import Node, Tree, lay_out, share, shared
+from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share, shared
 
 IDS = st.lists(st.integers(0, 999), min_size=1, max_size=4)
 LEAVES = st.builds(Node, IDS, st.just(()), st.booleans())

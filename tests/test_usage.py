@@ -18,9 +18,9 @@ from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule, ViewConfig
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.files import HUB_MANIFEST, read_json, write_json
-from qwen2vl_rs.model.loader import load_base, quiet_peft, write_card
-from qwen2vl_rs.model.usage import Usage, python, usage
+from qwen2vl_rs.models.loader import load_base, quiet_peft, write_card
+from qwen2vl_rs.models.usage import Usage, python, usage
+from qwen2vl_rs.system.files import HUB_MANIFEST, read_json, write_json
 
 VIEW = ViewConfig(
     max_pixels=28 * 28 * 30, min_pixels=28 * 28 * 9, instruction='In "one" word, `please`.'

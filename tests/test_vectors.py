@@ -9,9 +9,9 @@ import shapely
 from rasterio.warp import transform
 from shapely import LineString, MultiPolygon, Point, Polygon, box
 
-from qwen2vl_rs.data.georaster import Georeference
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.world.vectors import (
+from qwen2vl_rs.raster.scenes import Georeference
+from qwen2vl_rs.vqa_generation.vectors import (
     BAD_TAGS,
     NO_SHAPE,
     NO_TAGS,

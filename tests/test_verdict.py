@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from qwen2vl_rs.report.evidence import Evidence, Side
+from qwen2vl_rs.report.i18n import LANGUAGES, Words
 from qwen2vl_rs.report.verdict import direction, sentence, tiles
-from qwen2vl_rs.report.words import LANGUAGES, Words
 
 UP, LEVEL, DOWN = (0.27, [0.24, 0.3]), (0.01, [-0.02, 0.04]), (-0.223, [-0.25, -0.2])
 

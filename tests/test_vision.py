@@ -9,9 +9,9 @@ import torch
 
 from factory import make_samples
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.model import vision
-from qwen2vl_rs.model.loader import load_base
-from qwen2vl_rs.model.vision import encoded, in_passes
+from qwen2vl_rs.engine import vision
+from qwen2vl_rs.engine.vision import encoded, in_passes
+from qwen2vl_rs.models.loader import load_base
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

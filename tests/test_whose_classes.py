@@ -9,9 +9,9 @@ import pytest
 
 from factory import make_samples, write_rsvqa
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.cli.tour import STEPS
-from qwen2vl_rs.data.sources import read_samples
-from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.cli.demo import STEPS
+from qwen2vl_rs.datasets.reading import read_samples
+from qwen2vl_rs.datasets.tables import write_conversations
 
 RUN = Path("output/Qwen2-VL-2B")
 EXACT = "the data set is not known: counts and areas are compared exactly"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import qwen2vl_rs.report
-from qwen2vl_rs.report.words import LANGUAGES, Words, table
-from qwen2vl_rs.scoring.score import REASONS
+from qwen2vl_rs.report.i18n import LANGUAGES, Words, table
+from qwen2vl_rs.scoring.results import REASONS
 
 ROOM = Path(qwen2vl_rs.report.__file__).parent
 
@@ -45,7 +45,7 @@ def test_no_text_is_unused_and_none_is_missing():
 
 
 def test_every_reason_has_words():
-    from qwen2vl_rs.report.ran import _REASONS
+    from qwen2vl_rs.report.provenance import _REASONS
 
     assert set(_REASONS) == set(REASONS)
     assert {f"reason.{name}" for name in _REASONS.values()} <= table().keys()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import shapely
 
-from qwen2vl_rs.world import palette
-from qwen2vl_rs.world.features import Feature
-from qwen2vl_rs.world.layout import Map
-from qwen2vl_rs.world.render import draw
-from qwen2vl_rs.world.textures import crowns, noise
+from qwen2vl_rs.synthetic import palette
+from qwen2vl_rs.synthetic.features import Feature
+from qwen2vl_rs.synthetic.layout import Map
+from qwen2vl_rs.synthetic.render import draw
+from qwen2vl_rs.synthetic.textures import crowns, noise
 
 SIDE = 96
 

@@ -12,10 +12,13 @@ import pytest
 
 from faults.power import watched
 from qwen2vl_rs.config import Config, write_config
-from qwen2vl_rs.data.tables import write_conversations
-from qwen2vl_rs.disk import flush, make_folder
+from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.files import (
+from qwen2vl_rs.models.manifest import FileRecord, Manifest, write_manifest
+from qwen2vl_rs.predict.job import Job, Reply, predict
+from qwen2vl_rs.scoring.predictions import write_predictions
+from qwen2vl_rs.system.disk import flush, make_folder
+from qwen2vl_rs.system.files import (
     atomic_write,
     damage,
     put_in_place,
@@ -25,10 +28,7 @@ from qwen2vl_rs.files import (
     staged_folder,
     write_json,
 )
-from qwen2vl_rs.model.hub_manifest import FileRecord, Manifest, write_manifest
-from qwen2vl_rs.predict.job import Job, Reply, predict
-from qwen2vl_rs.records import Sample
-from qwen2vl_rs.scoring.predictions import write_predictions
+from qwen2vl_rs.types import Sample
 
 SAMPLES = [Sample(str(n), __file__, "Is there a road?", "yes", "presence") for n in range(3)]
 ANSWERS = [predict(sample, Reply("yes")) for sample in SAMPLES]

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from qwen2vl_rs.records import Prediction, Sample
-from qwen2vl_rs.scoring import controls
-from qwen2vl_rs.scoring.protocols import protocol
-from qwen2vl_rs.world.balance import SURPLUS, balance
-from qwen2vl_rs.world.dataset import assign
-from qwen2vl_rs.world.questions import Asker, Question, View
-from qwen2vl_rs.world.scene import CLASSES, make_place
-from qwen2vl_rs.world.things import Phrase
+from qwen2vl_rs.questions.protocols import protocol
+from qwen2vl_rs.scoring import baselines as controls
+from qwen2vl_rs.synthetic.scene import CLASSES, make_place
+from qwen2vl_rs.types import Prediction, Sample
+from qwen2vl_rs.vqa_generation.balance import SURPLUS, balance
+from qwen2vl_rs.vqa_generation.dataset import assign
+from qwen2vl_rs.vqa_generation.questions import Asker, Question, View
+from qwen2vl_rs.vqa_generation.referring import Phrase
 
 #: Measured on the published data, 62 images of each: shares of types, of suffix, of elements with
 #: a relation or an attribute, and of yes.

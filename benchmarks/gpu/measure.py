@@ -35,8 +35,8 @@ from common import (  # noqa: E402
 )
 
 from qwen2vl_rs.config import Config  # noqa: E402
-from qwen2vl_rs.data.tables import write_conversations  # noqa: E402
-from qwen2vl_rs.model.adapter import add_adapter  # noqa: E402
+from qwen2vl_rs.datasets.tables import write_conversations  # noqa: E402
+from qwen2vl_rs.models.adapter import add_adapter  # noqa: E402
 
 CUDA = torch.cuda.is_available()
 Figures = dict[str, Any]

@@ -24,8 +24,8 @@ and vocabulary (900 words and Qwen's special tokens, whose ids differ) are its o
 ## How it was trained
 
 `python recipes/embedded_base/train.py FOLDER`, from random weights, on {scenes:,} scenes drawn by
-`qwen2vl_rs.world`. First the vision tower alone, {eyes:,} steps: a linear head, since thrown away,
-read off each visual token what lies in its cell. Then, the tower at rest, the language model,
+`qwen2vl_rs.synthetic`. First the vision tower alone, {eyes:,} steps: a linear head, since thrown
+away, read off each visual token what lies in its cell. Then, the tower at rest, the language model,
 {words:,} steps of questions and answers in sentences: what can be seen, how many, which are more,
 where, town or country. It has met neither RSVQA's question templates nor its answer forms, nor
 any real image. On {threads} threads of a server processor without a GPU this took {minutes:.0f}

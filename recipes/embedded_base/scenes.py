@@ -18,11 +18,11 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image
 
-from qwen2vl_rs.console import Progress
-from qwen2vl_rs.files import atomic_write
-from qwen2vl_rs.world.elements import Element, Layer
-from qwen2vl_rs.world.scene import CLASSES, make_scene, truth
-from qwen2vl_rs.world.things import SHAPES, SIZES, Phrase, Rules, Things
+from qwen2vl_rs.questions.elements import Element, Layer
+from qwen2vl_rs.synthetic.scene import CLASSES, make_scene, truth
+from qwen2vl_rs.system.console import Progress
+from qwen2vl_rs.system.files import atomic_write
+from qwen2vl_rs.vqa_generation.referring import SHAPES, SIZES, Phrase, Rules, Things
 
 CELLS = 9
 SIDE = 28 * CELLS  # what the processor makes of the 256 pixels of a generated image

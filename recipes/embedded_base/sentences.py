@@ -13,11 +13,11 @@ import numpy as np
 import shapely
 from numpy.random import Generator
 
-from qwen2vl_rs.world.elements import Element, Layer
-from qwen2vl_rs.world.phrases import Wording
-from qwen2vl_rs.world.questions import Asker, View
-from qwen2vl_rs.world.scene import CLASSES
-from qwen2vl_rs.world.things import RELATIONS, SHAPES, SIZES, Phrase, Rules, Things
+from qwen2vl_rs.questions.elements import Element, Layer
+from qwen2vl_rs.synthetic.scene import CLASSES
+from qwen2vl_rs.vqa_generation.phrases import Wording
+from qwen2vl_rs.vqa_generation.questions import Asker, View
+from qwen2vl_rs.vqa_generation.referring import RELATIONS, SHAPES, SIZES, Phrase, Rules, Things
 
 LAND = CLASSES[5:]
 INSTRUCTIONS = ("", "Answer in a sentence.", "Look at the picture.", "Say what you see.")

@@ -17,7 +17,7 @@ from muon import Muon
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from qwen2vl_rs.console import Progress
+from qwen2vl_rs.system.console import Progress
 
 EVERY = 50  # steps between states
 

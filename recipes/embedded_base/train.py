@@ -3,7 +3,7 @@
     python recipes/embedded_base/train.py FOLDER
 
 Draws scenes, teaches the eyes, then the words, measures both on scenes of another seed, and
-writes the base to src/qwen2vl_rs/model/base. Every stage goes on where it was interrupted; the
+writes the base to src/qwen2vl_rs/models/base. Every stage goes on where it was interrupted; the
 same seed gives the same base on the same kind of machine.
 
 Hardware, time and figures: see README.md beside the weights, which this script writes.
@@ -28,12 +28,12 @@ from steps import train
 from words import Lessons, encode, sentence_scores
 
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.console import say
-from qwen2vl_rs.model.loader import Base, load_base
-from qwen2vl_rs.model.random_base import Size, write_random_base
+from qwen2vl_rs.models.loader import Base, load_base
+from qwen2vl_rs.models.random_base import Size, write_random_base
+from qwen2vl_rs.system.console import say
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGED = ROOT / "src/qwen2vl_rs/model/base"
+PACKAGED = ROOT / "src/qwen2vl_rs/models/base"
 FIGURES = ROOT / "docs/results/embedded_base.json"
 #: Kept small: an image costs 12 GFLOP in the first phase and 25 in the second.
 SIZE = Size(hidden=256, layers=4, vision_hidden=192, vision_layers=4, kv_heads=4, head=32,

@@ -1,7 +1,7 @@
 """Then the words: the language model learns to talk about what the eyes see.
 
 The eyes rest in this phase, so each scene is encoded once; many questions hang below each image
-(`qwen2vl_rs.model.tree`).
+(`qwen2vl_rs.question_tree.tree`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from scenes import CELLS, Scenes
 from sentences import INSTRUCTIONS, Talk
 from torch.nn.functional import cross_entropy
 
-from qwen2vl_rs.console import Progress
-from qwen2vl_rs.model.answer import answer, forward
-from qwen2vl_rs.model.folder import files_in_force
-from qwen2vl_rs.model.images import Pixels
-from qwen2vl_rs.model.inputs import Target, make_inputs
-from qwen2vl_rs.model.loader import Base
-from qwen2vl_rs.model.packing import Ask, pack, sharing_order
-from qwen2vl_rs.model.prompt import PromptFormat, load_prompt_format
+from qwen2vl_rs.engine.decoding import answer, forward
+from qwen2vl_rs.engine.inputs import Target, make_inputs
+from qwen2vl_rs.engine.packing import Ask, pack, sharing_order
+from qwen2vl_rs.models.folder import files_in_force
+from qwen2vl_rs.models.images import Pixels
+from qwen2vl_rs.models.loader import Base
+from qwen2vl_rs.models.prompt import PromptFormat, load_prompt_format
+from qwen2vl_rs.system.console import Progress
 
 
 @torch.no_grad()

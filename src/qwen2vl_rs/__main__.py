@@ -11,9 +11,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if sys.version_info < (3, 11):  # noqa: UP036 - a script in a clone is checked by no pip
         print("error: Python 3.11 or newer is needed", file=sys.stderr)  # noqa: T201
         return 1
-    from . import streams
-    from .install import lacking
-    from .openmp import let_threads_sleep
+    from .system import streams
+    from .system.install import lacking
+    from .system.openmp import let_threads_sleep
 
     streams.hold()
     let_threads_sleep()

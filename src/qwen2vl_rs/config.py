@@ -24,11 +24,11 @@ from pydantic import (
 )
 
 from .errors import UTF_8, ConfigError
-from .files import atomic_write
 from .instruction import bare_question
-from .named import read_text
-from .oserrors import unreadable
 from .setting_errors import explain, sorted_by_source
+from .system.files import atomic_write
+from .system.named import read_text
+from .system.oserrors import unreadable
 
 _TOML = "the file must be TOML"
 _ESCAPES = re.compile(r"hex value|escape|\\\\", re.IGNORECASE)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .console import warn
 from .errors import RunError
-from .files import CHECKSUMS, damage, folders, is_there, read_json, sha256
-from .jsonl import read_jsonl
-from .oserrors import unreadable
+from .system.console import warn
+from .system.files import CHECKSUMS, damage, folders, is_there, read_json, sha256
+from .system.jsonl import read_jsonl
+from .system.oserrors import unreadable
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
 _NAMED = 5  # runs in a hint

@@ -38,22 +38,18 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from factory import make_samples, write_image, write_rsvqa  # noqa: E402
-from qwen2vl_rs import console  # noqa: E402
 from qwen2vl_rs.config import ImageRule, load_config  # noqa: E402
-from qwen2vl_rs.data.georaster import Georeference, open_scene  # noqa: E402
-from qwen2vl_rs.data.raster import read_rgb  # noqa: E402
-from qwen2vl_rs.data.sources import read_samples  # noqa: E402
-from qwen2vl_rs.data.tables import write_conversations, write_csv  # noqa: E402
+from qwen2vl_rs.datasets.reading import read_samples  # noqa: E402
+from qwen2vl_rs.datasets.tables import write_conversations, write_csv  # noqa: E402
 from qwen2vl_rs.errors import Qwen2VLRSError  # noqa: E402
-from qwen2vl_rs.records import Prediction  # noqa: E402
-from qwen2vl_rs.scoring.predictions import (  # noqa: E402
-    read_predictions,
-    read_training,
-    write_predictions,
-)
-from qwen2vl_rs.scoring.score import results  # noqa: E402
-from qwen2vl_rs.world.scene import make_place, write_vectors  # noqa: E402
-from qwen2vl_rs.world.vectors import read_vectors  # noqa: E402
+from qwen2vl_rs.raster import read_rgb  # noqa: E402
+from qwen2vl_rs.raster.scenes import Georeference, open_scene  # noqa: E402
+from qwen2vl_rs.scoring.predictions import read_predictions, read_training, write_predictions  # noqa: E402
+from qwen2vl_rs.scoring.results import results  # noqa: E402
+from qwen2vl_rs.synthetic.scene import make_place, write_vectors  # noqa: E402
+from qwen2vl_rs.system import console  # noqa: E402
+from qwen2vl_rs.types import Prediction  # noqa: E402
+from qwen2vl_rs.vqa_generation.vectors import read_vectors  # noqa: E402
 
 OURS = str(ROOT / "src")
 SECONDS, MEMORY, BATCH, TRACED = 5, 2 * 2**30, 1000, 20

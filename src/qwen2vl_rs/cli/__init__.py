@@ -14,21 +14,22 @@ from collections.abc import Sequence
 
 import click
 
-from .. import __version__, console
+from .. import __version__
 from ..errors import Qwen2VLRSError
-from ..install import lacking
-from ..oserrors import explained, folder_is_gone, no_thread, said_by_library
-from ..terminal import of_libraries, shown, shown_lines, traceback_shown
+from ..system import console
+from ..system.install import lacking
+from ..system.oserrors import explained, folder_is_gone, no_thread, said_by_library
+from ..system.terminal import of_libraries, shown, shown_lines, traceback_shown
+from .ask import ask
 from .common import Commands, Stopped
-from .host import serve
-from .judge import report, score
-from .learn import compare, evaluate, train
-from .make import generate
+from .demo import demo
+from .export import export
+from .generate import generate
+from .map import map_
 from .prepare import csv2json, data2csv, load
-from .publish import export
-from .scene import map_
-from .tour import demo
-from .use import ask
+from .score import report, score
+from .serve import serve
+from .train import compare, evaluate, train
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,9 +17,9 @@ from typing import Any
 import click
 
 from ..errors import Qwen2VLRSError, RunError
-from ..jsonl import to_json
-from ..oserrors import Unwritable, folder_is_gone
-from ..terminal import json_shown
+from ..system.jsonl import to_json
+from ..system.oserrors import Unwritable, folder_is_gone
+from ..system.terminal import json_shown
 
 FILE = click.Path(path_type=Path)
 
@@ -168,7 +168,7 @@ def needs_training(device: str | None = None) -> Iterator[None]:
         raise RunError("the current folder is not there any more")
     with contextlib.redirect_stdout(sys.stderr):
         if device:
-            from ..model.devices import use_device
+            from ..hardware.devices import use_device
 
             use_device(device)
         yield

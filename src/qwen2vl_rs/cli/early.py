@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, RunError
-from ..files import is_there
-from ..oserrors import is_folder
 from ..run import checkpoints, holds_run, listed, runs_below
+from ..system.files import is_there
+from ..system.oserrors import is_folder
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -26,7 +26,7 @@ def require_model(folder: Path, base: Path | None = None) -> None:
     Raises:
         ModelError: it is not.
     """
-    from ..data.places import near
+    from ..datasets.image_paths import near
 
     for path, what in ((folder, "model"), (base, "base")):
         if path is None:
@@ -74,7 +74,7 @@ def require_run(run: Path) -> None:
     Raises:
         RunError: it is not.
     """
-    from ..data.places import near
+    from ..datasets.image_paths import near
 
     if not is_folder(run):
         hint = near(run).removeprefix(", ") or "train first: qwen2vl-rs train"
@@ -93,8 +93,8 @@ def require_questions(path: Path | None, images: str | Path | None = None) -> No
     Raises:
         DataError: the file is missing or of no known kind, or the first image is not there.
     """
-    from ..data.places import moved, require_folder, require_image
-    from ..data.sources import read_samples
+    from ..datasets.image_paths import moved, require_folder, require_image
+    from ..datasets.reading import read_samples
 
     if images is not None:
         require_folder(Path(images))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .. import console
+from ..system import console
 from .common import FILE, interruptible, option, same_command
 
 
@@ -26,7 +26,7 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
     without a network; one that was copied from elsewhere is compared with the checksums where a
     hub can be reached. Without any hub: demo writes a small base, demo/base.
     """
-    from ..model.hub import load as fetch
+    from ..hub.fetch import load as fetch
 
     place = folder or Path(repo)
     with interruptible(same_command(f"what was fetched so far, in {place}")):
@@ -59,8 +59,10 @@ def data2csv(
 
     Reads every official file of RSVQA-LR, -HR and xBEN, by id; says what is left out and why.
     """
-    from ..data import jsonstream, rsvqa, sources
-    from ..data.notes import is_held_out, official_note
+    from ..datasets import json_records as jsonstream
+    from ..datasets import reading as sources
+    from ..datasets import rsvqa
+    from ..datasets.table_notes import is_held_out, official_note
 
     if folder:
         if questions or answers:
@@ -101,9 +103,9 @@ def csv2json(table: Path, output: Path, images: Path | None) -> None:
     image_path, question and answer; type may follow, others are ignored. Relative paths count
     from the current folder.
     """
-    from ..data import sources
-    from ..data.notes import is_held_out, read_note
-    from ..data.places import warn_of_absent
+    from ..datasets import reading as sources
+    from ..datasets.image_paths import warn_of_absent
+    from ..datasets.table_notes import is_held_out, read_note
 
     held_out = is_held_out(read_note(table).split)
     done = sources.csv2json(table, output, images)

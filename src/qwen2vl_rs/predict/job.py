@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import IO
 
 from ..config import ViewConfig
-from ..console import Progress, say
-from ..data.places import require_image
-from ..data.raster import image_digest, image_facts
+from ..datasets.image_paths import require_image
 from ..errors import DataError
-from ..files import appending, atomic_write, read_json, sha256, sweep, write_json
-from ..jsonl import read_jsonl, to_line
-from ..oserrors import unreadable
-from ..records import Prediction, Sample
-from ..scoring.answers import understood
-from ..scoring.controls import shuffle_images
-from ..scoring.grammar import type_of
+from ..questions.grammar import type_of
+from ..questions.normal_forms import understood
+from ..questions.reply import CUT_OFF
+from ..raster import image_digest, image_facts
+from ..scoring.baselines import shuffle_images
 from ..scoring.predictions import as_record, read_predictions, write_predictions
-from ..scoring.reply import CUT_OFF
-from ..scoring.score import Results
+from ..scoring.results import Results
+from ..system.console import Progress, say
+from ..system.files import appending, atomic_write, read_json, sha256, sweep, write_json
+from ..system.jsonl import read_jsonl, to_line
+from ..system.oserrors import unreadable
+from ..types import Prediction, Sample
 
 _PARTIAL = "predictions.partial*.jsonl"
 _OTHERS = "of another model, settings, questions or images"

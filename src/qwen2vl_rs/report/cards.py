@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from ..data.sources import read_samples
-from ..data.split import leak
-from ..model.usage import Usage, usage
-from ..records import Sample
+from ..datasets.reading import read_samples
+from ..datasets.split import leak
+from ..models.usage import Usage, usage
+from ..questions.class_sets import UNKNOWN
+from ..questions.grammar import type_of
 from ..run import TEST_FILE, TRAIN_FILE
-from ..scoring.datasets import UNKNOWN
-from ..scoring.grammar import type_of
 from ..scoring.metrics import type_order
-from . import ran, scores
+from ..types import Sample
+from . import provenance as ran
+from . import scores
 from .evidence import Evidence, own_questions
+from .i18n import Words
 from .page import environment
 from .verdict import OFFICIAL, sentence
-from .words import Words
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 # bases whose own cards say Apache-2.0; not all of their kin do

@@ -9,8 +9,7 @@ from typing import Any, cast
 
 from ..config import Config, ImageRule, load_config
 from ..errors import RunError
-from ..files import read_json
-from ..records import Prediction
+from ..questions.class_sets import Dataset, of_predictions
 from ..run import (
     TRAIN_FILE,
     NoQuestions,
@@ -23,10 +22,11 @@ from ..run import (
     resume_command,
     runs_below,
 )
-from ..scoring.compare import Comparison, compare_runs, match
-from ..scoring.datasets import Dataset, of_predictions
+from ..scoring.comparison import Comparison, compare_runs, match
 from ..scoring.predictions import read_predictions, read_training
-from ..scoring.score import Gain, Results, results, unreadable
+from ..scoring.results import Gain, Results, results, unreadable
+from ..system.files import read_json
+from ..types import Prediction
 
 _OUTPUT = Path("output")
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..config import Config, ViewConfig
-from ..console import warn
 from ..errors import RunError
-from ..files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
-from ..model.folder import files_in_force
-from ..model.usage import TOKENIZER, Usage
-from ..named import copy_file, write_text
+from ..models.folder import files_in_force
+from ..models.usage import TOKENIZER, Usage
 from ..run import newest_checkpoint, resume_command
+from ..system.console import warn
+from ..system.files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
+from ..system.named import copy_file, write_text
 from .cards import data_card, model_card
 from .evidence import Evidence, from_run
 

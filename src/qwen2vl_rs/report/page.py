@@ -12,12 +12,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import __version__
 from ..config import to_toml
-from ..files import atomic_write
-from . import changes, measures, ran, scores
+from ..system.files import atomic_write
+from . import diagnostics as measures
+from . import examples as changes
+from . import provenance as ran
+from . import scores
 from .evidence import Evidence
-from .parts import Page, Section
+from .i18n import Words
+from .page_model import Page, Section
 from .verdict import OFFICIAL, sentence, tiles
-from .words import Words
 
 # Characters that cannot be shown, written, or that turn the text around them: names and answers
 # may hold any of them.

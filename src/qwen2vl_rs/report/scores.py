@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from ..scoring.compare import Change, Paired
-from ..scoring.datasets import UNKNOWN, is_scored_by
+from ..questions.class_sets import UNKNOWN, is_scored_by
+from ..questions.protocols import PROTOCOLS
+from ..scoring.comparison import Change, Paired
 from ..scoring.metrics import NO_ANSWER, OTHERS, Confusion, Score
-from ..scoring.protocols import PROTOCOLS
-from ..scoring.score import Results
+from ..scoring.results import Results
 from .charts import Axis, Mark, key, percent_axis, strip
 from .evidence import Evidence
-from .parts import Cell, Figure, Section, Table
+from .i18n import Words
+from .page_model import Cell, Figure, Section, Table
 from .verdict import OFFICIAL
-from .words import Words
 
 _CONTROLS = ("constant", "question_only", "shuffled_image")
 _COMPARED = ("before", "after", "difference", "fixed", "broken", "p")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..scoring.compare import Comparison
+from ..questions.reply import spoken
+from ..scoring.comparison import Comparison
 from ..scoring.pairs import Pair
-from ..scoring.render import render_comparison, render_results, unreadable_note
-from ..scoring.reply import spoken
-from ..scoring.score import Results
-from ..terminal import shown_lines
+from ..scoring.results import Results
+from ..scoring.tables import render_comparison, render_results, unreadable_note
+from ..system.terminal import shown_lines
 
 
 def results_table(results: Results, protocols: Sequence[str]) -> str:

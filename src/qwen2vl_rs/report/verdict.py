@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from ..scoring.score import Gain
+from ..scoring.results import Gain
 from .charts import Axis, Mark, strip
 from .evidence import Evidence
-from .parts import Tile
-from .words import Words
+from .i18n import Words
+from .page_model import Tile
 
 OFFICIAL = "official"
 

@@ -10,12 +10,12 @@ from typing import NamedTuple, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import Prediction
-from .answers import normalise
-from .grammar import TYPES, type_of
-from .numbers import bucket
-from .protocols import Judged, class_order
-from .stats import Codes, Floats, estimate, overall
+from ..questions.grammar import TYPES, type_of
+from ..questions.normal_forms import normalise
+from ..questions.numbers import bucket
+from ..questions.protocols import Judged, class_order
+from ..types import Prediction
+from .statistics import Codes, Floats, estimate, overall
 
 NO_ANSWER = "(no clear answer)"
 OTHERS = "(other)"

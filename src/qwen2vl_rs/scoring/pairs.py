@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..records import Prediction
-from .grammar import type_of
-from .protocols import judge, protocol
+from ..questions.grammar import type_of
+from ..questions.protocols import judge, protocol
+from ..types import Prediction
 
 
 @dataclass(frozen=True, slots=True)

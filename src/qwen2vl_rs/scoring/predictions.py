@@ -8,16 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..data import jsonstream
-from ..data.sources import read_samples
+from ..datasets import json_records as jsonstream
+from ..datasets.reading import read_samples
 from ..errors import UTF_8, DataError
-from ..files import atomic_write
-from ..jsonl import to_line
-from ..named import open_named
-from ..oserrors import ABSENT, unreadable
-from ..records import Prediction, Sample, dataset_name
-from .grammar import question_type
-from .reply import CAUSES
+from ..questions.grammar import question_type
+from ..questions.reply import CAUSES
+from ..system.files import atomic_write
+from ..system.jsonl import to_line
+from ..system.named import open_named
+from ..system.oserrors import ABSENT, unreadable
+from ..types import Prediction, Sample, dataset_name
 
 _LONGEST_LINE = 1 << 20  # bytes
 _HINT = 'each line is an object like {"question": "…", "answer": "…", "prediction": "…"}'

@@ -18,17 +18,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from . import chat, intake, openapi
+from . import chat, openapi
+from . import requests as intake
+from .api_errors import Refusal
 from .bodies import Bodies
 from .decoders import Decoders, key_of
 from .limits import Limits
 from .metrics import Metrics
-from .refusal import Refusal
 from .worker import Job, Worker
 
 if TYPE_CHECKING:
-    from ..model.images import Pixels
-    from ..model.session import Reply
+    from ..models.images import Pixels
+    from ..predict.session import Reply
 
 T = TypeVar("T")
 _PAGE = Path(__file__).with_name("page.html")

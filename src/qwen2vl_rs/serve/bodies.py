@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
+from .api_errors import Refusal
 from .limits import MIB, Limits
 from .pace import Pace
-from .refusal import Refusal
 
 _DRAINED = 4  # times the largest body is read before the connection is cut
 

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..jsonl import to_json
+from ..system.jsonl import to_json
+from .api_errors import Refusal
 from .conversation import ALONE, PURPOSE, read_conversation
-from .intake import Upload, checked_question, data_url, whole_number
 from .limits import Limits
-from .refusal import Refusal
+from .requests import Upload, checked_question, data_url, whole_number
 
 _REFUSED = ("tools", "tool_choice", "functions", "function_call", "response_format", "logprobs",
             "top_logprobs", "logit_bias", "stop", "audio", "modalities")  # fmt: skip

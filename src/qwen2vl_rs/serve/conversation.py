@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..instruction import bare_question
-from .refusal import Refusal
+from .api_errors import Refusal
 
 #: Said once in a conversation of which earlier text is not used.
 ALONE = "Each question is answered on its own, about the newest image."

@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ImageRule
+from .api_errors import Refusal
 from .limits import MIB, Limits
-from .refusal import Refusal
 from .turns import Turns
 
 if TYPE_CHECKING:
-    from .intake import Box, Upload
+    from .requests import Box, Upload
 
 T = TypeVar("T")
 Rgb = NDArray[np.uint8]

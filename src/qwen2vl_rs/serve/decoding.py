@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..config import ImageRule
-from ..data.raster import MAX_ASPECT, MIN_SIDE, open_image, read_rgb
 from ..errors import ImageError
+from ..raster import MAX_ASPECT, MIN_SIDE, open_image, read_rgb
+from .api_errors import Refusal
 from .limits import MIB, Limits
-from .refusal import Refusal
 
 _PREVIEW = 1024  # longest side of a preview in pixels
 

@@ -17,9 +17,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .api_errors import Refusal
 from .limits import DEFAULT
 from .metrics import Metrics
-from .refusal import Refusal
 
 OPEN = {"/", "/health"}  # without token: the page holds no data
 _SAFE = [

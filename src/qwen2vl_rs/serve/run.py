@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from ..console import say
 from ..errors import ConfigError, RunError
+from ..system.console import say
 from .app import Service, make_app
 from .connections import protocol
 from .guard import Guard, is_loopback
@@ -25,7 +25,7 @@ from .metrics import Metrics
 from .worker import WAITING, Worker
 
 if TYPE_CHECKING:
-    from ..model.session import Session
+    from ..predict.session import Session
 
 TOKEN = "QWEN2VL_RS_TOKEN"
 # Connections accepted before anything else is done: what a flood brings is looked at, and others
@@ -213,7 +213,7 @@ def serve(
     """
     sock = bind(host, port, token)
     try:
-        from ..model.session import Session
+        from ..predict.session import Session
 
         say(f"loading {folder}")
         session = Session.open(folder, base_folder)

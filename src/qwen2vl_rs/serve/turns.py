@@ -7,7 +7,7 @@ import contextlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 
-from .refusal import Refusal
+from .api_errors import Refusal
 
 
 class Turns:

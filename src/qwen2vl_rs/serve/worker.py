@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import Qwen2VLRSError
+from .api_errors import Refusal
 from .metrics import Metrics
-from .refusal import Refusal
 
 if TYPE_CHECKING:
-    from ..model.images import Pixels
-    from ..model.session import Reply, Session
+    from ..models.images import Pixels
+    from ..predict.session import Reply, Session
 
 WAITING = 64  # jobs in the queue
 CACHED_TOKENS = 20_000  # visual tokens whose features are kept; 123 MB for a 2B model in float32

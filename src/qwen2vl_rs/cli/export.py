@@ -1,0 +1,67 @@
+"""From a run to something others can use."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ..system.terminal import shown
+from .common import FILE, needs_training
+
+
+@click.command()
+@click.argument("run", type=FILE, required=False)
+@click.option("-o", "--output", type=FILE, required=True, help="A new folder.")
+@click.option(
+    "--base-model", metavar="NAME",
+    help="Name of the base on the hub.  [default: where load fetched it from]",
+)  # fmt: skip
+@click.option("--merge", is_flag=True, help="Write the base with the adapter merged into it.")
+@click.option(
+    "--base", type=FILE, help="Folder of the base to merge into.  [default: where it was]"
+)
+@click.option("--data", type=FILE, help="Write these questions and their images, not a model.")
+@click.option(
+    "--form", type=click.Choice(["llamafactory", "ms-swift", "trl", "imagefolder"]),
+    help="Of --data: the program that is to read it.",
+)  # fmt: skip
+def export(
+    run: Path | None,
+    output: Path,
+    base_model: str | None,
+    merge: bool,
+    base: Path | None,
+    data: Path | None,
+    form: str | None,
+) -> None:
+    """Copy a run's adapter with its cards into a folder, or data for others.
+
+    RUN is output/Qwen2-VL-2B by default. The adapter loads in plain PEFT, the merged model in
+    plain transformers and vLLM. With --data, RUN only says how its model was shown the images
+    and which instruction stands before a question.
+    """
+    if base and not merge:
+        raise click.UsageError("--base goes with --merge")
+    if (data is None) != (form is None):
+        raise click.UsageError("--data and --form go together")
+    if data and form:
+        if merge or base_model:
+            raise click.UsageError("--merge and --base-model are about a model, not --data")
+        from ..config import load_config
+        from ..datasets.export_formats import write_form
+
+        view = load_config(run / "config.toml" if run else None).view
+        write_form(data, form, output, view)
+        click.echo(shown(output))
+        return
+    from ..report.export import export as copy
+
+    write = None
+    if merge:
+        with needs_training():
+            from ..models.merge import merge as into
+        write = partial(into, base=base)
+    copy(run or Path("output/Qwen2-VL-2B"), output, base_model, write)
+    click.echo(shown(output))

@@ -1,0 +1,164 @@
+"""Questions over large scenes."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import ImageError, Qwen2VLRSError, RunError
+from ..system.console import warn
+from ..system.terminal import shown_lines
+from .common import (
+    FILE,
+    Number,
+    device_option,
+    interruptible,
+    json_text,
+    needs_training,
+    same_command,
+)
+from .early import require_model
+
+if TYPE_CHECKING:
+    from ..maps.mapper import Mapped
+
+
+@click.command("map")
+@click.argument("model", type=FILE)
+@click.argument("words", nargs=-1, required=True, metavar="SCENE... QUESTION...")
+@click.option(
+    "-o", "--output", type=FILE, default=Path("map"), show_default=True,
+    help="Folder of the map; of several scenes, each has a folder in it.",
+)  # fmt: skip
+@click.option(
+    "--tile", type=click.IntRange(28, 4096), metavar="PIXELS",
+    help="Side of a window.  [default: of the images the model was trained on, else 256]",
+)  # fmt: skip
+@click.option(
+    "--resolution", type=Number(0, min_open=True), metavar="METRES",
+    help="Ground under a pixel of a window.  [default: likewise, else the scene's own]",
+)  # fmt: skip
+@click.option(
+    "--overlap", type=Number(0, 0.95), default=0.0, show_default=True,
+    help="Share of a window that the next one shows too.",
+)  # fmt: skip
+@click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@device_option
+@click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def map_(
+    model: Path,
+    words: Sequence[str],
+    output: Path,
+    tile: int | None,
+    resolution: float | None,
+    overlap: float,
+    base: Path | None,
+    device: str | None,
+    lang: str,
+    as_json: bool,
+) -> None:
+    """Ask questions of every window of large georeferenced images.
+
+    Files and folders are scenes, all else are questions.
+
+    Writes map.tif (a band for each question: the probability of yes or urban, a number, or a
+    class), windows.gpkg (answers and confidences) and map.html. Run it again to go on where it
+    was interrupted.
+    """
+    from .arguments import images_and_questions
+
+    scenes, asked = images_and_questions(words)
+    questions = tuple(" ".join(q.split()) for q in asked)
+    if not (scenes and questions):
+        raise click.UsageError("give a scene and a question")
+    if not all(questions) or len(set(questions)) < len(questions):
+        raise click.UsageError("a question is empty, or a duplicate of another")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in "".join(questions)):
+        raise click.UsageError("a question holds control characters, or is not valid UTF-8")
+    require_model(model, base)
+    with needs_training(device):
+        from ..maps.mapper import MapRequest, make_map
+        from ..predict.session import Session
+    from ..report.map_page import write_page
+
+    session = Session.open(model, base)
+    made: list[dict[str, Any]] = []
+    for scene, folder in _folders(scenes, output).items():
+        request = MapRequest(Path(scene), questions, folder, tile, resolution, overlap)
+        try:
+            with interruptible(same_command(f"the answers so far, in {folder}")):
+                done = make_map(session, request)
+        except (ImageError, RunError) as error:
+            made.append(_without(scene, error, alone=len(scenes) == 1))
+            continue
+        write_page(folder / "map.html", done, Path(scene).name, lang)
+        made.append({"scene": scene, **_facts(done, folder)})
+        if not as_json:
+            click.echo(shown_lines(made[-1]["files"]))
+    if as_json:
+        click.echo(json_text(made if len(made) > 1 else made[0], 2))
+    _refuse_without(made)
+
+
+def _facts(done: Mapped, folder: Path) -> dict[str, Any]:
+    """What was done with a scene, as JSON."""
+    return {
+        "windows": len(done.grid),
+        "asked": done.asked,
+        "left_out": done.left_out,
+        "rows": done.grid.rows,
+        "columns": done.grid.columns,
+        "metres_per_pixel": done.grid.resolution,
+        "shared": round(done.grid.shared, 4),
+        "questions": done.questions,
+        "files": [str(folder / name) for name in ("map.tif", "windows.gpkg", "map.html")],
+    }
+
+
+def _without(scene: str, error: Qwen2VLRSError, *, alone: bool) -> dict[str, Any]:
+    """Say why a scene has no map; one of several does not keep the others from theirs.
+
+    Raises:
+        Qwen2VLRSError: the scene is the only one.
+    """
+    if alone:
+        raise error
+    said = error.message if scene in error.message else f"{scene}: {error.message}"
+    warn(f"no map: {said}", error.hint)
+    return {"scene": scene, "error": said, "hint": error.hint}
+
+
+def _refuse_without(made: Sequence[dict[str, Any]]) -> None:
+    failed = [one["scene"] for one in made if "error" in one]
+    if failed:
+        raise RunError(
+            f"{len(failed):,} of {len(made):,} scenes have no map: {', '.join(failed)}",
+            hint="why stands above; mend them or leave them out, then run the same command again: "
+            "it asks only what is missing",
+        )
+
+
+def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:
+    """The folder of each scene's map: of one the output itself, of several one each in it."""
+    if len(scenes) == 1:
+        return {scenes[0]: output}
+    folders: dict[str, Path] = {}
+    taken: set[str] = set()
+    for scene in scenes:
+        stem = Path(scene).stem
+        names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+        name = next(one for one in names if _alike(one) not in taken)
+        taken.add(_alike(name))
+        folders[scene] = output / name
+    return folders
+
+
+def _alike(name: str) -> str:
+    """The same for names that some systems take for one: upper and lower case, parts of letters."""
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,0 +1,281 @@
+"""Training, and what it changed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..system import console
+from .common import (
+    FILE,
+    Number,
+    device_option,
+    interruptible,
+    json_text,
+    needs_training,
+    option,
+    same_command,
+)
+from .early import require_model, require_questions, require_run, require_training
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..scoring.results import Results
+
+
+@click.command()
+@click.argument("config", type=FILE, required=False)
+@click.option("--model", help="Folder of the base.  [default: Qwen/Qwen2-VL-2B-Instruct]")
+@click.option("--data", help="Conversations to split.  [default: data_vl.json]")
+@click.option("--train", "train_file", help="Ready training questions, instead of --data.")
+@click.option("--test", "test_file", help="Ready test questions, instead of --data.")
+@click.option(
+    "--split-by",
+    type=click.Choice(["image", "question"]),
+    help="[default: image]",
+)
+@click.option("--images", help="Folder to which the images were moved.")
+@click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
+@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@click.option(
+    "--max-eval", type=click.IntRange(min=1),
+    help="At most so many test questions: whole images, or a part of the first.  "
+    "[default: all]",
+)  # fmt: skip
+@click.option(
+    "--max-train", type=click.IntRange(min=1),
+    help="At most so many training questions: whole images, or a part of the first.  "
+    "[default: all]",
+)  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def train(
+    config: Path | None, resume: bool, as_json: bool, device: str | None, **options: Any
+) -> None:
+    """Fine-tune with LoRA, then evaluate before and after.
+
+    CONFIG is a TOML file that holds what differs from the defaults. Questions may come as
+    conversations, CSV or official question files.
+    """
+    from ..config import load_config
+    from ..run import holds_run, what_is_kept
+
+    if options["data"] and options["train_file"]:
+        raise click.UsageError("give --data, or --train and --test, not both")
+    if options["split_by"] and options["train_file"]:
+        raise click.UsageError("--split-by is for --data: --train and --test are split already")
+    names = {
+        "model": "model", "data": "data.conversations", "train_file": "data.train",
+        "test_file": "data.test", "split_by": "data.split_by", "output": "output",
+        "max_eval": "eval.max_eval", "images": "data.images", "max_train": "data.max_train",
+    }  # fmt: skip
+    given = {names[k]: v for k, v in options.items() if k in names and v is not None}
+    if resume and config and "output" not in given and holds_run(config.parent):
+        # from whichever folder: the run is the one whose settings these are
+        given["output"] = str(config.parent)
+    if options["images"]:
+        given["data.images"] = os.path.abspath(options["images"])  # the run may be used elsewhere
+    loaded = load_config(config, options["settings"], given)
+    require_training(loaded, resume)
+    with interruptible(partial(what_is_kept, Path(loaded.output))):
+        with needs_training(device):
+            from ..training.fit import train as run
+        outcome = run(loaded, resume=resume)
+    if outcome is None:  # another process prints
+        return
+    from ..report.text import verdict
+
+    click.echo(
+        json_text(outcome.comparison, 2)
+        if as_json
+        else verdict(outcome.before, outcome.after, outcome.comparison)
+    )
+    place = shlex.quote(loaded.output)
+    console.say(f"next: qwen2vl-rs report{'' if place == 'output/Qwen2-VL-2B' else f' {place}'}")
+    again = option("--run", Path(loaded.output), "output/Qwen2-VL-2B")
+    console.say(f"next: qwen2vl-rs compare{again} --only broken")
+
+
+@click.command("eval")
+@click.argument("model", type=FILE, required=False)
+@click.option("--test", type=FILE, help="Questions.  [default: the test questions of the run]")
+@click.option(
+    "--train-questions", type=FILE,
+    help="For the controls and answer sets.  [default: those of the run]",
+)  # fmt: skip
+@click.option(
+    "--answers", type=click.Choice(["free", "closed"]),
+    help="free: written by the model; closed: the most probable official class.  [default: free]",
+)  # fmt: skip
+@click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@click.option("--images", type=FILE, help="Folder to which the images were moved.")
+@device_option
+@click.option("-o", "--output", type=FILE, help="Folder.  [default: below the run]")
+@click.option(
+    "--max-eval",
+    type=click.IntRange(min=1),
+    help="At most so many questions: whole images, or a part of the first.  [default: all]",
+)
+@click.option(
+    "--protocol", "protocols", multiple=True, default=["official"], show_default=True,
+    help="Printed; results.json has all.",
+)  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. eval.samples=0")
+@click.option(
+    "--endpoint", metavar="URL", help="Ask an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1."
+)  # fmt: skip
+@click.option("--model", "name", metavar="NAME", help="Of --endpoint: the model's name there.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 256), default=8, show_default=True,
+    help="Of --endpoint: requests at a time.",
+)  # fmt: skip
+@click.option(
+    "--rate", type=Number(0, min_open=True), metavar="N",
+    help="Of --endpoint: most requests a second.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print results.json.")
+def evaluate(
+    model: Path | None,
+    test: Path | None,
+    train_questions: Path | None,
+    answers: str | None,
+    base: Path | None,
+    images: Path | None,
+    device: str | None,
+    output: Path | None,
+    max_eval: int | None,
+    protocols: tuple[str, ...],
+    settings: tuple[str, ...],
+    endpoint: str | None,
+    name: str | None,
+    concurrency: int,
+    rate: float | None,
+    as_json: bool,
+) -> None:
+    """Ask a model all questions and score it, with all controls.
+
+    MODEL is a run folder, a checkpoint or a base; with --endpoint the model is a server's, and
+    its key is read from OPENAI_API_KEY. What was answered before an interruption is not asked
+    again.
+    """
+    from ..questions.protocols import protocol
+    from ..report.text import results_table
+
+    for one in protocols:
+        protocol(one)
+    given = {"eval.answers": answers, "eval.max_eval": max_eval}
+    values = {key: value for key, value in given.items() if value is not None}
+    if images:
+        values["data.images"] = os.path.abspath(images)
+    require_questions(test, images)
+    found: Results | None
+    if endpoint is not None:
+        if model or base or device or not (name and test):
+            raise click.UsageError("--endpoint goes with --model NAME and --test FILE alone")
+        if answers == "closed":
+            raise click.UsageError("a server writes its answers: --answers free")
+        from ..config import load_config
+
+        config = load_config(None, settings, values)
+        with interruptible(same_command("all answers so far")):
+            found = _on_server(
+                endpoint, name, concurrency, rate, test, train_questions, config, output
+            )
+    else:
+        if not model or name:
+            raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
+        require_model(model, base)
+        with needs_training(device):
+            from ..predict.evaluation import Asked
+            from ..predict.evaluation import evaluate as run
+        asked = Asked(model, base, test, train_questions, output)
+        with interruptible(same_command("all answers so far")):
+            found = run(asked, settings, values)
+    if found:  # else another process prints
+        click.echo(json_text(found, 2) if as_json else results_table(found, protocols))
+
+
+def _on_server(
+    url: str, name: str, concurrency: int, rate: float | None, test: Path,
+    train_questions: Path | None, config: Config, output: Path | None,
+) -> Results:  # fmt: skip
+    """Evaluate a server's model; this needs no torch."""
+    from ..datasets.image_paths import moved
+    from ..datasets.reading import read_samples
+    from ..predict.endpoint import evaluate_endpoint, folder_name
+    from ..predict.endpoint_client import Endpoint
+    from ..questions.class_sets import require_one
+
+    questions = list(read_samples(test))
+    if not config.data.dataset:
+        require_one(test, questions, "or name one for all: --set data.dataset=LR")
+    train = list(read_samples(train_questions, with_images=False)) if train_questions else None
+    there = Endpoint(url, name, os.environ.get("OPENAI_API_KEY"), concurrency, rate)
+    folder = output or Path("output") / folder_name(name)
+    samples = moved(questions, config.data.images)
+    return evaluate_endpoint(there, samples, train, config, folder)
+
+
+@click.command()
+@click.argument("place", type=FILE, required=False, metavar="[RUN]")
+@click.option("--run", "named", type=FILE, help="The same as RUN.")
+@click.option(
+    "--base", "--model", "model", type=FILE,
+    help="Folder of the base.  [default: the checkpoint's own]",
+)  # fmt: skip
+@click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
+@click.option("--test", type=FILE, help="Test questions.  [default: those of the run]")
+@click.option("--images", type=FILE, help="Folder to which the images were moved.")
+@device_option
+@click.option(
+    "--only", type=click.Choice(["all", "fixed", "broken", "wrong"]), default="all",
+    show_default=True, help="fixed: wrong before, right after; broken: the reverse; "
+    "wrong: wrong after.",
+)  # fmt: skip
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Print at most so many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def compare(
+    place: Path | None,
+    named: Path | None,
+    model: Path | None,
+    checkpoint: Path | None,
+    test: Path | None,
+    images: Path | None,
+    device: str | None,
+    only: str,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Show every test question with the answers before and after.
+
+    RUN is output/Qwen2-VL-2B by default. Predictions that training has left in the run are used
+    again; what is missing is asked.
+    """
+    if place and named:
+        raise click.UsageError("give the run once")
+    run = place or named or Path("output/Qwen2-VL-2B")
+    require_run(run)
+    require_questions(test, images)
+    if model:
+        require_model(model)
+    with needs_training(device):
+        from ..predict.side_by_side import compare as pairs
+    from ..report.text import pair_table
+
+    images = images and Path(os.path.abspath(images))  # the run may be used elsewhere
+    with interruptible(same_command("all answers so far")):
+        rows = pairs(run, model=model, checkpoint=checkpoint, test=test, images=images)
+    chosen = [row for row in rows if row.is_(only)]
+    shown = chosen[:limit]
+    if as_json:
+        for row in shown:
+            click.echo(json_text(row.as_dict()))
+    elif shown:
+        click.echo(pair_table(shown))
+    console.say(f"{len(shown):,} of {len(chosen):,} shown; {len(rows):,} questions in all")

@@ -1,1 +1,0 @@
-"""What goes in: RSVQA files, tables, splits."""

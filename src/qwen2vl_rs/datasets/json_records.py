@@ -1,0 +1,400 @@
+"""Lists of JSON records far larger than memory, read one record at a time."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import json
+import json.scanner
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+from ..errors import UTF_8, DataError
+from ..system.console import Progress
+from ..system.named import NamedFile
+from ..system.oserrors import reading_hint
+from .image_paths import absent
+
+RECORD_LIMIT = 64_000_000  # most characters of a record: no question is as long
+DEPTH_LIMIT = 64  # most levels of lists and objects within a record, itself included
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+BEYOND = "a number beyond 64 bits"
+_HEAD = 1 << 16
+_CHUNK = 1 << 17
+_MEGABYTE, _SHOWN = 1_000_000, 60
+_BOM = b"\xef\xbb\xbf"
+_FOREIGN = {
+    b"\x1f\x8b": ("compressed with gzip", "unpack it: gunzip -c FILE > NEW"),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save it as CSV UTF-8"),
+    b"\xff\xfe": ("UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
+    b"\xfe\xff": ("UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
+}
+_AGAIN = "fetch or write the file again"
+_NAMES = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
+_NAMES |= {int: "a whole number", float: "a number", type(None): "null"}
+_BLANKS = " \t\n\r"
+_INK = re.compile(r"[^ \t\n\r]")
+_NEXT = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
+# what may stand behind a fault that only the end of the text makes one: `tru`, `-`, `1e`, `\u12`
+_TAIL = re.compile(r'[^][{},:"]{0,12}\Z')
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class _Metered(NamedFile):
+    """A file that moves a progress bar, in megabytes, as it is read."""
+
+    def __init__(self, path: Path, bar: Progress) -> None:
+        super().__init__(str(path))
+        self._bar = bar
+        self._read = 0
+
+    def readinto(self, buffer: Any, /) -> int:
+        n = super().readinto(buffer) or 0
+        self._read += n
+        self._bar.advance(self._read // _MEGABYTE - self._bar.done)
+        return n
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading bytes, behind its byte order mark, with a progress bar.
+
+    Raises:
+        DataError: it is missing, empty, no regular file, compressed, UTF-16, or unreadable.
+    """
+    try:
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            # a pipe would wait for a writer, a device might never end
+            raise DataError(f"{path} is not a regular file", hint="save it as a file, name that")
+        total = status.st_size
+        with (
+            Progress(f"reading {path.name}", total // _MEGABYTE, "MB") as bar,
+            io.BufferedReader(_Metered(path, bar), _HEAD) as file,
+        ):
+            if not total:
+                raise DataError(f"{path} is empty", hint=_AGAIN)
+            start = file.peek(4)
+            for magic, (kind, hint) in _FOREIGN.items():
+                if start.startswith(magic):
+                    raise DataError(f"{path} is {kind}", hint=hint)
+            if start.startswith(_BOM):
+                file.seek(len(_BOM))
+            yield file
+    except FileNotFoundError as error:
+        raise absent(path) from error
+    except OSError as error:
+        hint = reading_hint(error, "name a file that you may read")
+        raise DataError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
+
+
+def opening(path: Path) -> tuple[str, str | None]:
+    """How a file begins: ``("list", None)``, ``("object", first key)`` or ``("text", None)``.
+
+    Raises:
+        DataError: the file is missing, empty, or cannot be read.
+    """
+    with opened(path) as file:
+        head = file.read(_HEAD).decode(errors="replace").lstrip(_BLANKS)
+    if head.startswith("["):
+        return "list", None
+    if not head.startswith("{"):
+        return "text", None
+    key = None
+    with contextlib.suppress(ValueError, StopIteration, RecursionError):
+        key, _ = _scan(head, len(head) - len(head[1:].lstrip(_BLANKS)))
+    return "object", short(key) if isinstance(key, str) else None
+
+
+def require(path: Path, key: str | None) -> None:
+    """Check that a file begins as ``{"<key>": …`` or, without a key, as a list.
+
+    Raises:
+        DataError: it begins otherwise, or is missing, empty, or cannot be read.
+    """
+    expected = f'an object with the key "{key}"' if key else "a list"
+    kind, found = opening(path)
+    if (kind, found) == (("object", key) if key else ("list", None)):
+        return
+    said = {"list": "a list", "text": "no JSON object or list"}.get(kind, "an object without keys")
+    if found is not None:
+        said = f'an object with the key "{found}"'
+    if not key:
+        hint = "write it with: qwen2vl-rs csv2json"
+    elif found in {"questions", "answers"}:
+        hint = "are the questions and the answers swapped?"
+    else:
+        hint = f"name the file that RSVQA publishes as …{key}.json"
+    raise DataError(f"{path} holds {said}, expected {expected}", hint=hint)
+
+
+def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
+    """The objects of the list ``{"<key>": [...]}`` or, without a key, of a bare list.
+
+    Memory does not grow with the length of the list.
+
+    Raises:
+        DataError: the file is missing, empty, malformed or truncated JSON, begins otherwise
+            than asked, or a record is not an object, too long or nested too deeply, or holds
+            half a surrogate pair or a number beyond 64 bits. Places are given as record
+            (from 1), byte (from 1) and line.
+    """
+    require(path, key)
+    name = f'"{key}"' if key else "the list"
+    with opened(path) as file:
+        text = _Text(path, file)
+        if key:
+            text.take("{")
+            text.value()
+            text.take(":")
+        if text.mark() not in {"[", ""}:
+            text.inside = name
+            said = f"{path}: {name} is {name_of(text.value())}, expected a list"
+            raise DataError(said, hint=_AGAIN)
+        text.take("[")
+        if text.mark() == "]":
+            raise DataError(f"{path}: {name} holds no records", hint=_AGAIN)
+        for record in text.values():
+            if type(record) is not dict:
+                raise DataError(
+                    f"{path}, record {text.done} is {name_of(record)}, expected an object",
+                    hint=f"{name} must hold objects only: {_AGAIN}",
+                )
+            yield record
+        if key:
+            _check_rest(text, key)
+        text.end()
+
+
+def _check_rest(text: _Text, key: str) -> None:
+    """The other members of the object, which nobody reads: a cut file shall not pass as whole."""
+    while text.take(",}") == ",":
+        text.inside = "what follows the records"
+        if text.mark() not in {'"', ""}:
+            raise text.malformed(text.at, "expecting a name")
+        if text.value() == key:
+            raise DataError(f'{text.path}: "{key}" stands twice', hint=_AGAIN)
+        text.take(":")
+        text.value()
+
+
+def name_of(value: object) -> str:
+    """A JSON value's kind, in words."""
+    return _NAMES[type(value)]
+
+
+def short(text: str) -> str:
+    """The beginning of a text from a file, fit for one line of a message."""
+    shown = " ".join(text[:_SHOWN].encode(errors="replace").decode().split())
+    return shown + "…" * (len(text) > _SHOWN)
+
+
+def fail(
+    path: Path, n: int, record: dict[str, Any], problem: str, hint: str | None = None
+) -> NoReturn:
+    """Raise the error for one record, naming file, record number (from 1) and id.
+
+    Raises:
+        DataError: always.
+    """
+    name = record.get("id")
+    named = f" (id {short(str(name))})" if isinstance(name, int | str) else ""
+    raise DataError(
+        f"{path}, record {n}{named}: {problem}", hint=hint or "correct the record or leave it out"
+    )
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    return type(value) is kind
+
+
+def field(path: Path, n: int, record: dict[str, Any], name: str, kind: type) -> Any:
+    """A field that must be there and be of the kind given (true is no whole number).
+
+    Raises:
+        DataError: it is missing, of another kind, beyond 64 bits, or holds a NUL.
+    """
+    if name not in record:
+        fail(path, n, record, f'"{name}" is missing')
+    value: Any = record[name]
+    if not _is_a(value, kind):
+        fail(path, n, record, f'"{name}" is {name_of(value)}, expected {_NAMES[kind]}')
+    if kind is str:
+        if "\0" in value:
+            fail(path, n, record, f'"{name}" holds a NUL')
+    elif kind is int and not _LEAST <= value <= _MOST:
+        fail(path, n, record, f'"{name}" holds {BEYOND}')
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name}, which is no JSON")
+
+
+# the scanner itself: a method between it and the loop would cost a tenth of the speed
+_make: Any = json.scanner.make_scanner
+_scan: Callable[[str, int], tuple[Any, int]] = _make(json.JSONDecoder(parse_constant=_constant))
+
+
+class _Text:
+    """JSON text, of which no more than a chunk or the current record is held.
+
+    A record that does not end within the text held is decoded again with twice as much, so that
+    the work stays linear in its length.
+
+    Attributes:
+        path: the file, for messages.
+        done: number of records read.
+        at: place in the text held.
+        inside: what is being read where that is no record.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.done, self.at, self.inside = path, 0, 0, ""
+        self._file, self._text, self._ended, self._fault = file, "", False, ""
+        self._bytes, self._lines = file.tell(), 1  # before the text held
+        self._escaped, self._decode = False, codecs.getincrementaldecoder("utf-8")().decode
+
+    def mark(self) -> str:
+        """The next character that is not blank; empty at the end."""
+        while True:
+            if found := _INK.search(self._text, self.at):
+                self.at = found.start()
+                return found[0]
+            self.at = len(self._text)
+            if not self._more():
+                return ""
+
+    def take(self, marks: str) -> str:
+        """Step over one of the marks, and return it."""
+        found = self.mark()
+        if not found:
+            raise self._cut()
+        if found not in marks:
+            raise self.malformed(self.at, "expecting " + " or ".join(marks))
+        self.at += 1
+        return found
+
+    def value(self) -> Any:
+        """Step over a value, and return it."""
+        while True:
+            text, at = self._text, self.at
+            try:
+                value, end = _scan(text, at)
+            except (ValueError, StopIteration, RecursionError) as error:
+                self.mark()  # only now: most often nothing blank is left before the value
+                if self._text is not text or self.at != at or self._more():
+                    continue
+                raise self._error(error) from error
+            if end < len(self._text) or not self._more():  # more of a number might follow
+                break
+        self._check(value, end)
+        self.at = end
+        return value
+
+    def values(self) -> Iterator[Any]:
+        """Step over the values of a list and its end, counting them as records."""
+        while True:
+            value = self.value()
+            self.done += 1
+            yield value
+            if comma := _NEXT.match(self._text, self.at):  # all but always
+                self.at = comma.end()
+            elif self.take(",]") == "]":
+                return
+
+    def end(self) -> None:
+        """Check that nothing is left but blanks."""
+        if self.mark():
+            raise self.malformed(self.at, "something follows the end")
+        if self._fault:
+            raise self._cut()
+
+    def malformed(self, at: int, why: str, hint: str = _AGAIN) -> DataError:
+        """The error for text that is no JSON at a place in the text held."""
+        place = self._place(at, 1)
+        return DataError(f"{self.path} is not valid JSON {place}: {why}", hint=hint)
+
+    def _more(self) -> bool:
+        """Hold more text, from the current place on; False when there is or may be no more."""
+        rest = self._text[self.at :]
+        if self._ended or len(rest) > RECORD_LIMIT:
+            return False
+        gone = self._text[: self.at]
+        self._bytes += len(gone.encode())
+        self._lines += gone.count("\n")
+        raw = self._file.read(max(_CHUNK, len(rest)))
+        self._ended = not raw
+        try:
+            text = self._decode(raw, not raw)
+        except UnicodeDecodeError as error:
+            # what stands before is read first: it may hold records, or a fault of its own
+            text = error.object[: error.start].decode()
+            self._fault = error.reason if raw else ""
+            self._ended = True
+        self._text, self.at = rest + text, 0
+        self._escaped = "\\u" in self._text
+        return True
+
+    def _check(self, value: Any, end: int) -> None:
+        text, at = self._text, self.at
+        if end - at > RECORD_LIMIT:
+            raise self._refused(f"longer than {RECORD_LIMIT // _MEGABYTE} MB")
+        # counted in the text, because few records come near the limit
+        levels = text.count("[", at, end) + text.count("{", at, end)
+        if levels > DEPTH_LIMIT and _is_deep(value):
+            raise self._refused(f"nested more than {DEPTH_LIMIT} levels deep")
+        if self._escaped and _HALF.search(text, at, end):
+            try:
+                json.dumps(value, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise self._refused("no text: it holds half a surrogate pair") from error
+
+    def _error(self, error: Exception) -> DataError:
+        if isinstance(error, RecursionError):
+            return self._refused(f"nested more than {DEPTH_LIMIT} levels deep")
+        if isinstance(error, StopIteration):
+            at, why = error.value, "expecting a value"
+        elif isinstance(error, json.JSONDecodeError):
+            at, why = error.pos, error.msg[0].lower() + error.msg[1:]
+        else:
+            # Python converts no whole number of thousands of digits: it would take minutes
+            said = str(error)
+            return self._refused(f"refused: it holds {BEYOND if 'digits' in said else said}")
+        if why.startswith("unterminated string") or _TAIL.match(self._text, at):
+            return self._cut()
+        return self.malformed(at, why)
+
+    def _refused(self, problem: str) -> DataError:
+        where = self.inside or f"record {self.done + 1}"
+        return DataError(
+            f"{self.path}, {where} is {problem}", hint="correct the record or leave it out"
+        )
+
+    def _cut(self) -> DataError:
+        """The error for text that ends too early."""
+        if not self._ended:
+            return self._refused(f"longer than {RECORD_LIMIT // _MEGABYTE} MB")
+        if self._fault:
+            return self.malformed(len(self._text), f"no UTF-8 ({self._fault})", UTF_8)
+        return DataError(
+            f"{self.path} breaks off {self._place(len(self._text), 0)}",
+            hint="the file is incomplete: fetch it again",
+        )
+
+    def _place(self, at: int, extra: int) -> str:
+        before = self._text[:at]
+        byte = self._bytes + len(before.encode()) + extra
+        line = self._lines + before.count("\n")
+        return f"after record {self.done:,}, at byte {byte:,} (line {line:,})"
+
+
+def _is_deep(value: Any, left: int = DEPTH_LIMIT) -> bool:
+    if type(value) not in {dict, list}:
+        return False
+    inner = value.values() if type(value) is dict else value
+    return left == 0 or any(_is_deep(one, left - 1) for one in inner)

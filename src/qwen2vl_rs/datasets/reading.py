@@ -1,0 +1,230 @@
+"""Samples from any file that holds them, and the two conversions between such files."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..errors import DataError
+from ..system.console import counted, say, warn
+from ..system.oserrors import mode_of
+from ..types import Sample
+from . import foreign_prompts as foreign
+from . import json_records as jsonstream
+from . import rsvqa, tables
+from .image_paths import moved
+from .left_out import LeftOut
+from .table_notes import Note, official_note, read_note, write_note
+
+_LOOKED_AT = 10_000  # conversations of a file that is to be replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a conversion did.
+
+    Attributes:
+        path: the file written.
+        written: number of questions in it.
+        images: number of images they are about.
+        left_out: the questions that are not in it, and why.
+        absent: the images that are not there.
+    """
+
+    path: Path
+    written: int
+    images: int
+    left_out: LeftOut = field(default_factory=LeftOut)
+    absent: tuple[str, ...] = ()
+
+
+def read_samples(path: Path, *, with_images: bool = True) -> Iterator[Sample]:
+    """The samples of a file, whichever of the three kinds its content is.
+
+    Conversations (a JSON list), a CSV table, or an official RSVQA questions file, whose answers
+    and images are found beside it; of the latter it is said what is left out.
+
+    Args:
+        path: the file.
+        with_images: whether the images are needed; if not, official questions may stand without
+            their folder.
+
+    Raises:
+        DataError: the file is of no such kind, or cannot be used; two samples have the same id;
+            a question or an answer is empty.
+    """
+    seen: set[str] = set()
+    for sample in _samples(path, with_images):
+        if sample.id in seen:
+            raise DataError(
+                f"{path}: the id {sample.id!r} stands on several questions",
+                hint="give each record an id of its own, or make the file with csv2json",
+            )
+        seen.add(sample.id)
+        if not (sample.question.strip() and sample.answer.strip()):
+            what = "answer" if sample.question.strip() else "question"
+            raise DataError(
+                f"{path}: the {what} of {sample.id!r} is empty", hint="leave the record out"
+            )
+        yield sample
+
+
+def _samples(path: Path, with_images: bool) -> Iterator[Sample]:
+    match jsonstream.opening(path):
+        case "list", _:
+            yield from tables.read_conversations(path)
+        case "object", "questions":
+            counts = LeftOut()
+            images = _images_beside(path, with_images)
+            found = rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
+            yield from _noted(found, official_note(path, images))
+            _say_left_out(counts)
+        case "text", _:
+            yield from _noted(tables.read_csv(path), read_note(path))
+        case _, key:
+            known = foreign.of_object(key)
+            what = f"{known}; " if known else ""
+            raise DataError(
+                f"{path} holds no questions ({what}a JSON object, its first key is {key!r})",
+                hint="accepted are conversations (data_vl.json), a CSV table "
+                "(image_path,question,answer) and RSVQA's own *_questions.json",
+            )
+
+
+def _noted(samples: Iterable[Sample], note: Note) -> Iterator[Sample]:
+    """The samples with what a note says of them all."""
+    if not note.dataset:
+        yield from samples
+        return
+    for sample in samples:
+        yield replace(sample, dataset=note.dataset, manner=note.manner)
+
+
+def _images_beside(questions: Path, required: bool) -> Path | None:
+    try:
+        return rsvqa.images_beside(questions)
+    except DataError:
+        if required:
+            raise
+        return None
+
+
+def data2csv(
+    questions: Path, answers: Path, images: Path, out: Path, with_type: bool = False
+) -> Report:
+    """Join RSVQA's questions, answers and images into a CSV table.
+
+    Args:
+        questions: official RSVQA file.
+        answers: official RSVQA file.
+        images: folder with ``<img_id>.tif`` (or .tiff, .png, .jpg, .jpeg).
+        out: the table; it appears whole or not at all.
+        with_type: also write the question types.
+
+    Raises:
+        DataError: something cannot be read, no question is left to write, or the output is one
+            of the inputs.
+        RunError: the output cannot be written.
+    """
+    inputs = [questions, answers]
+    if out.suffix.lower() in rsvqa.SUFFIXES:
+        inputs.append(images / out.name)
+    _spare(out, *inputs)
+    counts = LeftOut()
+    seen: dict[str, None] = {}
+    samples = rsvqa.read_split(questions, answers, images, counts=counts)
+    written = tables.write_csv(out, _noting(samples, seen), with_type)
+    write_note(out, official_note(questions, images))
+    return _told(Report(out, written, len(seen), counts))
+
+
+def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
+    """Turn a CSV table into conversations.
+
+    Args:
+        table: the CSV table.
+        out: the conversations; the file appears whole or not at all.
+        images: folder to which the images were moved; None: they are where the table says.
+
+    Raises:
+        DataError: the table cannot be read or has no rows, or is the output itself.
+        RunError: the output cannot be written.
+    """
+    _spare(out, table)
+    seen: dict[str, None] = {}
+    before = _images_of(out)
+    _require_table(table)
+    samples: Iterable[Sample] = _noted(tables.read_csv(table), read_note(table))
+    if images:
+        samples = moved(samples, images)
+    written = tables.write_conversations(out, _noting(samples, seen))
+    if others := [image for image in before if image not in seen]:
+        warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
+    absent = tuple(image for image in seen if mode_of(image) is None)
+    return _told(Report(out, written, len(seen), absent=absent))
+
+
+def _require_table(path: Path) -> None:
+    """Refuse what is no CSV table and is easily taken for one, by its own name.
+
+    Raises:
+        DataError: it is JSON.
+    """
+    kind, key = jsonstream.opening(path)
+    if kind == "list":
+        name = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
+        raise DataError(
+            f"{path} is a JSON list, not a CSV table",
+            hint=f"where it holds conversations already: {name}",
+        )
+    if kind == "object":
+        asked = key == "questions"
+        raise DataError(
+            f"{path} is {foreign.of_object(key) or 'JSON'}, not a CSV table",
+            hint="make a table of it: qwen2vl-rs data2csv" if asked else foreign.HINT,
+        )
+
+
+def _images_of(path: Path) -> list[str]:
+    """The images of the first conversations of a file; none where it holds no such."""
+    if not path.is_file():
+        return []
+    found: dict[str, None] = {}
+    with contextlib.suppress(DataError):
+        for sample in itertools.islice(tables.read_conversations(path), _LOOKED_AT):
+            found[sample.image] = None
+    return list(found)
+
+
+def _spare(out: Path, *inputs: Path) -> None:
+    """Refuse to write over what is read, whatever names and links lead to it."""
+    for path in inputs:
+        with contextlib.suppress(OSError):  # one of them does not exist: said where it is opened
+            if os.path.samefile(out, path):
+                raise DataError(
+                    f"{out} would be written over an input ({path})",
+                    hint="choose another file: --output FILE",
+                )
+
+
+def _noting(samples: Iterable[Sample], seen: dict[str, None]) -> Iterator[Sample]:
+    for sample in samples:
+        seen[sample.image] = None
+        yield sample
+
+
+def _told(report: Report) -> Report:
+    questions, images = counted(report.written, "question"), counted(report.images, "image")
+    say(f"wrote {questions} about {images} to {report.path}")
+    _say_left_out(report.left_out)
+    return report
+
+
+def _say_left_out(counts: LeftOut) -> None:
+    for line in counts.lines():
+        say(f"left out: {line}")

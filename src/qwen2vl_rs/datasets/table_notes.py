@@ -1,0 +1,111 @@
+"""What is known of a table beyond its columns: where it comes from, in a note beside it.
+
+The columns of the CSV are fixed. ``rsvqa-dataset.csv`` has its note in ``rsvqa-dataset.csv.json``,
+with the digest of the table: of a table that was changed or replaced it says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..system.console import say
+from ..system.files import read_json, sha256, write_json
+from ..types import dataset_name
+from . import json_records as jsonstream
+from .rsvqa import SPLIT_NAME, WHOLE, WHOLE_NAME
+
+PLAN_FILE = "generate.json"
+"""Beside the lists that `generate` writes: how they were made."""
+_BY_PREFIX = {"LR": "LR", "USGS": "HR", "RSVQAxBEN": "xBEN", "LRBEN": "xBEN"}
+_BY_FOLDER = {"Images_LR": "LR", "dataUSGS": "HR"}
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Where questions come from; what is not known is empty.
+
+    Attributes:
+        dataset, manner: see `records.Sample`.
+        split: ``train``, ``val``, ``test``, … of an official file.
+    """
+
+    dataset: str = ""
+    manner: str = ""
+    split: str = ""
+
+
+def official_note(questions: Path, images: Path | None) -> Note:
+    """What an official questions file says by its name, its image list and its folders.
+
+    Args:
+        questions: the file.
+        images: the image folder, where it is known.
+    """
+    match = SPLIT_NAME.fullmatch(questions.name) or WHOLE_NAME.fullmatch(questions.name)
+    parts = match.groupdict() if match else {}
+    prefix, split = str(parts.get("prefix", "")).rstrip("_"), str(parts.get("split", ""))
+    plan = (_object(questions.with_name(PLAN_FILE))).get("plan")
+    if isinstance(plan, dict) and isinstance(plan.get("manner"), str):
+        return Note(dataset_name(plan.get("like")), plan["manner"], split)
+    name = _BY_PREFIX.get(prefix) or _by_sensor(questions)
+    name = name or _BY_FOLDER.get(images.name if images else "", "")
+    return Note(name or ("LR" if prefix == "all" else ""), split=split)
+
+
+def is_held_out(split: str) -> bool:
+    """Whether a split is one that nobody trains on."""
+    return split not in ("", WHOLE, "train")
+
+
+def _by_sensor(questions: Path) -> str:
+    """The data set by the first image of the list beside the questions."""
+    listed = questions.with_name(questions.name.removesuffix("questions.json") + "images.json")
+    with contextlib.suppress(DataError):
+        for record in jsonstream.records(listed, "images"):
+            if record.get("active", True) and "sensor" in record:
+                if record["sensor"] != "S2":
+                    return "HR" if record["sensor"] == "ULTRACAM_EAGLE_FALCON" else ""
+                # LR's names end in the place of the tile within its product
+                cut = re.search(r"_\d+-\d+\.tif$", str(record.get("original_name")))
+                return "LR" if cut else "xBEN"
+    return ""
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = read_json(path, damaged=None)
+    return found if isinstance(found, dict) else {}
+
+
+def write_note(table: Path, note: Note) -> None:
+    """Write the note of a table that was just written, or renew the one that is there.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    path = _place(table)
+    if note != Note() or path.is_file():
+        write_json(path, {"sha256": sha256(table), **asdict(note)})
+
+
+def read_note(table: Path) -> Note:
+    """The note of a table; an empty one where there is none, or the table is another by now."""
+    found = read_json(_place(table), damaged=None) if table.is_file() else None
+    if not isinstance(found, dict):
+        return Note()
+    known = {key: found.get(key) for key in Note.__slots__}
+    if "sha256" not in found or not all(isinstance(v, str) for v in known.values()):
+        return Note()
+    if found["sha256"] != sha256(table):
+        say(f"{_place(table)} is about another content of {table}, and not used")
+        return Note()
+    texts = {key: str(value) for key, value in known.items()}
+    return Note(**texts | {"dataset": dataset_name(known["dataset"])})
+
+
+def _place(table: Path) -> Path:
+    return table.with_name(f"{table.name}.json")

@@ -1,0 +1,298 @@
+"""The two tables of the original description: a CSV, and conversations in JSON.
+
+CSV, RFC 4180, UTF-8, header ``image_path,question,answer[,type]``::
+
+    /abs/2.tif,Is there a road?,yes
+
+Conversations, one object a line inside a list::
+
+    {"id": "rsvqa_1", "conversations": [
+        {"from": "user", "value": "Is there a road? <|vision_start|>/abs/2.tif<|vision_end|>"},
+        {"from": "assistant", "value": "yes"}]}
+
+Where question or path hold one of the two marks themselves, the record carries the path once
+more, as ``"image"``, so that it is read back exactly. ``"dataset"`` and ``"manner"`` say what
+`records.Sample` says; a CSV has them in the note beside it, see `data.notes`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..system.console import say
+from ..system.files import atomic_write
+from ..system.jsonl import to_json
+from ..types import Sample, dataset_name
+from . import foreign_prompts as foreign
+from . import json_records as jsonstream
+
+VISION_START = "<|vision_start|>"
+VISION_END = "<|vision_end|>"
+COLUMNS = ("image_path", "question", "answer")
+_ASKING = frozenset({"user", "human"})
+_ANSWERING = frozenset({"assistant", "gpt"})
+FIELD_LIMIT = 1_000_000
+"""The most characters a field of the CSV may have; an open quotation mark is noticed by it."""
+
+_TOO_LONG = f"is longer than {FIELD_LIMIT:,} characters"
+_TOO_LONG_HINT = "questions and answers are sentences: shorten it or leave the question out"
+_NUL_HINT = "take the NUL out of the text or leave the question out"
+_FORMULA = ("=", "+", "-", "@")
+_EMPTY_HINT = "take another file: all of its questions are left out"
+_HEADER_HINT = f"the first line must name the columns {','.join(COLUMNS)}"
+
+
+def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
+    """Write samples as a CSV table; returns their number.
+
+    Args:
+        path: the file; it appears whole, or, on any error, not at all.
+        samples: consumed one at a time.
+        with_type: also write the column ``type``.
+
+    Raises:
+        DataError: there are no samples, or a text holds a character that a CSV cannot hold or
+            is longer than `FIELD_LIMIT`.
+        RunError: the folder cannot be written to.
+    """
+    n = formulas = 0
+    with atomic_write(path) as file:
+        plain = csv.writer(file, lineterminator="\n")
+        # without this, a lone carriage return would be read back as the end of the row
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow([*COLUMNS, "type"] if with_type else COLUMNS)
+        for n, sample in enumerate(samples, 1):  # noqa: B007 - the number is returned
+            row = [sample.image, sample.question, sample.answer]
+            if with_type:
+                row.append(sample.type)
+            formulas += any(text.startswith(_FORMULA) for text in row)
+            text = "".join(row)
+            if "\0" in text:
+                raise DataError(
+                    f"sample {sample.id} holds a NUL, which no CSV can hold", hint=_NUL_HINT
+                )
+            if len(text) > FIELD_LIMIT and max(map(len, row)) > FIELD_LIMIT:
+                raise DataError(f"sample {sample.id}: a field {_TOO_LONG}", hint=_TOO_LONG_HINT)
+            try:
+                (quoted if "\r" in text else plain).writerow(row)
+            except UnicodeEncodeError as error:
+                raise _no_text(sample) from error
+        if n == 0:
+            raise DataError(f"nothing to write to {path}: there are no samples", hint=_EMPTY_HINT)
+    if formulas:
+        say(
+            f"{formulas:,} rows hold a text that begins with =, +, - or @, written as it is: a "
+            "spreadsheet may take it for a formula"
+        )
+    return n
+
+
+def read_csv(path: Path) -> Iterator[Sample]:
+    """The samples of a CSV table; ids are ``rsvqa_<row>``, rows counted from 1.
+
+    Columns may stand in any order and others beside them; byte order mark and CRLF are fine.
+
+    Raises:
+        DataError: the file is missing, empty, no UTF-8, lacks a column, or a row has too few
+            or too many fields, an empty one of the three, a NUL, an open quotation mark or an
+            overlong field; the line number counts from 1 and is that of the row's first line.
+    """
+    rows = _rows(path)
+    found = next(rows, (1, []))[1]
+    header = [name.strip() for name in found]
+    padded = header != found  # then so are all rows
+    listed = jsonstream.short(", ".join(header))
+    if missing := [name for name in COLUMNS if name not in header]:
+        raise DataError(
+            f"{path} lacks the column {', '.join(missing)}; it has {listed or 'none'}",
+            hint=_separated(found) or _HEADER_HINT,
+        )
+    if twice := sorted({name for name in header if header.count(name) > 1} & {*COLUMNS, "type"}):
+        raise DataError(f"{path} has the column {', '.join(twice)} twice", hint=_HEADER_HINT)
+    image, question, answer = (header.index(name) for name in COLUMNS)
+    kind = header.index("type") if "type" in header else None
+    n = 0
+    for n, (line, row) in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise DataError(
+                f"{path}, line {line}: {len(row)} fields, but the header has {len(header)}",
+                hint='put a field that holds a comma in "quotation marks"',
+            )
+        if padded:
+            row = [field.strip() for field in row]
+        for name, k in zip(COLUMNS, (image, question, answer), strict=True):
+            if not (row[k] if k == image else row[k].strip()):  # a path may be a space
+                raise DataError(
+                    f"{path}, line {line}: {name} is empty", hint="fill it in, or leave the row out"
+                )
+        yield Sample(
+            f"rsvqa_{n}", row[image], row[question], row[answer], "" if kind is None else row[kind]
+        )
+    if n == 0:
+        raise DataError(f"{path} has a header, but no rows", hint="write it again with data2csv")
+
+
+def _separated(header: list[str]) -> str:
+    """What to do with a table whose columns are not separated by commas; else empty."""
+    line = ",".join(header)
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+        if line.startswith("sep=") or line.count(separator) >= len(COLUMNS) - 1:
+            known = name if separator in line else "something else"
+            return (
+                f"its columns are separated by {known}: save it with commas, and without a line "
+                "sep= (LibreOffice: Save as, Text CSV, Edit filter settings, field delimiter ,)"
+            )
+    return ""
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank, each with the number of its first line."""
+    with (
+        jsonstream.opened(path) as binary,
+        io.TextIOWrapper(binary, encoding="utf-8", newline="") as text,
+    ):
+        csv.field_size_limit(FIELD_LIMIT)  # one for the whole process: others may have set it
+        reader = csv.reader(text, strict=True)
+        while True:
+            line = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                problem, hint = str(error), "is a quotation mark left open?"
+                if problem.startswith("field larger than"):
+                    problem, hint = f"a field {_TOO_LONG}", f"{_TOO_LONG_HINT}; or {hint}"
+                raise DataError(f"{path}, line {line}: {problem}", hint=hint) from error
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path} is not UTF-8" + (f" after line {line - 1:,}" if line > 1 else ""),
+                    hint="save it as UTF-8 (in a spreadsheet: CSV UTF-8)",
+                ) from error
+            if "\0" in "".join(row):
+                raise DataError(f"{path}, line {line}: there is a NUL in the text", hint=_NUL_HINT)
+            if row:
+                yield line, row
+
+
+def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
+    """Write samples as conversations; returns their number.
+
+    A record has the keys of the original format; ``type``, ``dataset`` and ``manner`` join them
+    where the sample has them, and ``image`` where question or path hold image marks of their own.
+
+    Args:
+        path: the file; it appears whole, or, on any error, not at all.
+        samples: consumed one at a time.
+
+    Raises:
+        DataError: there are no samples, or a text is no UTF-8.
+        RunError: the folder cannot be written to.
+    """
+    n = 0
+    with atomic_write(path) as file:
+        for n, sample in enumerate(samples, 1):
+            line = to_json(_conversation(sample))
+            try:
+                file.write(f"{'[' if n == 1 else ','}\n{line}")
+            except UnicodeEncodeError as error:
+                raise _no_text(sample) from error
+        if n == 0:
+            raise DataError(f"nothing to write to {path}: there are no samples", hint=_EMPTY_HINT)
+        file.write("\n]\n")
+    return n
+
+
+def read_conversations(path: Path) -> Iterator[Sample]:
+    """The samples of a conversations file; roles may also be named human and gpt.
+
+    Raises:
+        DataError: the file is missing or no list of objects, or a record is not one question
+            about one image followed by one answer; records are counted from 1.
+    """
+    for n, record in enumerate(jsonstream.records(path, None), 1):
+        if known := foreign.of_record(record):
+            form = f"the form is {known}, not the one of csv2json"
+            jsonstream.fail(path, n, record, form, foreign.HINT)
+        asked, answer = _turns(path, n, record)
+        if "image" in record:
+            image = jsonstream.field(path, n, record, "image", str)
+            question = asked.removesuffix(f"{VISION_START}{image}{VISION_END}")
+            if question == asked:
+                jsonstream.fail(
+                    path, n, record, 'the question does not end with the path in "image"'
+                )
+        else:
+            question, image = _parts(path, n, record, asked)
+        if not image or "\0" in image:
+            jsonstream.fail(path, n, record, "the image path is empty or holds a NUL")
+        name = record["id"] if type(record.get("id")) is int else None
+        if name is None:
+            name = jsonstream.field(path, n, record, "id", str)
+        kind = jsonstream.field(path, n, record, "type", str) if "type" in record else ""
+        dataset = dataset_name(record.get("dataset"))  # others may mean something else by it
+        manner = str(record.get("manner", "")) if dataset else ""
+        yield Sample(str(name), image, question.removesuffix(" "), answer, kind, dataset, manner)
+
+
+def _conversation(sample: Sample) -> dict[str, Any]:
+    value = f"{sample.question} {VISION_START}{sample.image}{VISION_END}"
+    record: dict[str, Any] = {
+        "id": sample.id,
+        "conversations": [
+            {"from": "user", "value": value},
+            {"from": "assistant", "value": sample.answer},
+        ],
+    }
+    for key in ("type", "dataset", "manner"):
+        if more := getattr(sample, key):
+            record[key] = more
+    if (value.count(VISION_START), value.count(VISION_END)) != (1, 1):
+        record["image"] = sample.image
+    return record
+
+
+def _turns(path: Path, n: int, record: dict[str, Any]) -> tuple[str, str]:
+    """What is asked, image included, and what is answered."""
+    turns = jsonstream.field(path, n, record, "conversations", list)
+    if len(turns) != 2 or any(type(turn) is not dict for turn in turns):
+        jsonstream.fail(path, n, record, '"conversations" must be one question and one answer')
+    said = []
+    for turn, roles in zip(turns, (_ASKING, _ANSWERING), strict=True):
+        role = turn.get("from")
+        if type(role) is not str or role not in roles:
+            wanted = " or ".join(sorted(roles))
+            jsonstream.fail(path, n, record, f'a turn is not "from" {wanted}')
+        if type(turn.get("value")) is not str:
+            jsonstream.fail(path, n, record, f'the "value" of the {turn["from"]} turn is no text')
+        said.append(turn["value"])
+    return said[0], said[1]
+
+
+def _parts(path: Path, n: int, record: dict[str, Any], asked: str) -> tuple[str, str]:
+    """Question and image path; the space between them stays with the question."""
+    starts, ends = asked.count(VISION_START), asked.count(VISION_END)
+    if (starts, ends) == (1, 1) and asked.endswith(VISION_END):
+        question, _, rest = asked.partition(VISION_START)
+        return question, rest.removesuffix(VISION_END)
+    if starts > 1 or ends > 1:
+        problem = 'the question holds several image marks and the record no "image"'
+    elif starts and ends:
+        problem = f"the question goes on after {VISION_END}"
+    else:
+        problem = "the question names no image"
+    hint = f"expected: QUESTION {VISION_START}PATH{VISION_END}"
+    jsonstream.fail(path, n, record, problem, hint)
+
+
+def _no_text(sample: Sample) -> DataError:
+    """The error for half a surrogate pair: JSON may hold one, and so may a file name."""
+    return DataError(
+        f"sample {sample.id} cannot be written as UTF-8 (image {sample.image!a})",
+        hint="rename files and folders whose names are not UTF-8",
+    )

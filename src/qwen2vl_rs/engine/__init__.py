@@ -1,0 +1,1 @@
+"""From questions to passes through a model: packs, answers, image features, memory."""

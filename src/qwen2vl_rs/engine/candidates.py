@@ -1,0 +1,180 @@
+"""Closed answers: the exact probability of every answer in a question's answer set.
+
+The candidates hang below their question as a trie: what two of them have in common is fed once,
+and end tokens are not fed at all. One pass gives the log-likelihood of all candidates.
+
+Shapes: L scored tokens of a pack, R tokens whose output they are read from, V words.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..models.finite import require_numbers
+from ..models.images import Pixels
+from ..models.loader import Base
+from ..models.prompt import PromptFormat
+from ..question_tree.tree import Node
+from ..questions.answer_sets import AnswerSet
+from .decoding import forward
+from .inputs import Target, make_inputs
+from .packing import Ask, Pack, pack, put_back, sharing_order
+from .vision import encoded
+
+Rests = list[tuple[int, Sequence[int]]]  # candidates by number, with the tokens still to come
+_ROWS = 256  # rows of logits turned into float32 at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the model chose from an answer set.
+
+    Attributes:
+        text: the most probable candidate.
+        confidence: its probability among the candidates.
+        mass: probability that the model gives to all candidates together, among all texts.
+        logs: log-likelihood of every candidate with its end token, in the order given.
+    """
+
+    text: str
+    confidence: float
+    mass: float
+    logs: tuple[float, ...]
+
+
+@torch.inference_mode()
+def choose(
+    base: Base,
+    model: Any,
+    groups: Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...]]]]],
+    *,
+    budget: int = 4096,
+) -> list[list[Choice]]:
+    """Choose an answer to every question from its own answer set.
+
+    Args:
+        base: gives prompt format and image grid.
+        model: ``base.model``, or the same with an adapter.
+        groups: images with their questions, each with its candidates (all different).
+        budget: most tokens in a pack.
+
+    Returns:
+        For each image the choices in the order of its questions.
+
+    Raises:
+        ModelError: the model's output is not numbers.
+    """
+    tries = {c: _trie(base.prompts, c) for _, questions in groups for _, c in questions}
+    images = encoded(model, [pixels for pixels, _ in groups])
+    asks, orders = sharing_order(
+        [
+            Ask(pixels, [_question(base.prompts, q, tries[c]) for q, c in questions])
+            for pixels, (_, questions) in zip(images, groups, strict=True)
+        ]
+    )
+    logs = _token_logs(base, model, asks, budget)
+    choices = (
+        _choose(questions[i], pixels.name, tries[questions[i][1]], logs)
+        for (pixels, questions), order in zip(groups, orders, strict=True)
+        for i in order
+    )
+    return put_back(choices, orders)
+
+
+def pick_class(choice: Choice, answers: AnswerSet) -> tuple[str, float]:
+    """The most probable official class: its most probable candidate, and its own probability."""
+    logs = np.array(choice.logs)
+    shares = np.exp(logs - logs.max())
+    members = np.unique(answers.classes, return_inverse=True)[1]
+    sums = np.bincount(members, weights=shares) / shares.sum()
+    best = int(sums.argmax())
+    text = int(np.where(members == best, shares, -1).argmax())
+    return answers.texts[text], min(1.0, float(sums[best]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trie:
+    """Candidates by their tokens.
+
+    Attributes:
+        empty: whether one of them is the empty text, which ends at the question.
+        nodes: the first tokens, with what follows.
+        paths: of each candidate, which of the trie's scored tokens make it up.
+        size: number of scored tokens.
+    """
+
+    empty: bool
+    nodes: tuple[Node, ...]
+    paths: tuple[tuple[int, ...], ...]
+    size: int
+
+
+def _trie(prompts: PromptFormat, candidates: Sequence[str]) -> _Trie:
+    paths: dict[int, tuple[int, ...]] = {}
+    number = itertools.count()  # scored tokens in the order of `lay_out`
+
+    def grow(rests: Rests, above: tuple[int, ...]) -> tuple[bool, tuple[Node, ...]]:
+        """Whether a candidate ends here, and the nodes of what follows, by first appearance."""
+        ending = [i for i, rest in rests if len(rest) == 1]  # only the end token is left
+        if ending:
+            paths.update(dict.fromkeys(ending, (*above, next(number))))
+        by_first: dict[int, Rests] = {}
+        for i, rest in rests:
+            if len(rest) > 1:
+                by_first.setdefault(rest[0], []).append((i, rest[1:]))
+        nodes = []
+        for first, below in by_first.items():
+            ends, children = grow(below, (*above, next(number)))
+            then = (prompts.end_id,) if ends else ()
+            nodes.append(Node((first,), children, loss=True, then=then))
+        return bool(ending), tuple(nodes)
+
+    empty, nodes = grow([(i, prompts.answer_ids(c)) for i, c in enumerate(candidates)], ())
+    return _Trie(empty, nodes, tuple(paths[i] for i in range(len(candidates))), next(number))
+
+
+def _question(prompts: PromptFormat, question: str, trie: _Trie) -> Node:
+    then = (prompts.end_id,) if trie.empty else ()
+    return Node(prompts.question_ids(question), trie.nodes, then=then)
+
+
+def _token_logs(base: Base, model: Any, asks: Sequence[Ask], budget: int) -> Iterator[float]:
+    """Log-probabilities of all scored tokens, in the order of the layouts."""
+    for batch in pack(asks, base.prompts, base.images.merge, budget):
+        yield from _score(model, batch)
+
+
+def _score(model: Any, batch: Pack) -> list[float]:
+    rows, row_of = np.unique(batch.layout.predictors, return_inverse=True)
+    inputs = make_inputs(batch, Target.of(model), rows)
+    logits = forward(model, inputs)  # (R, V)
+    total = torch.cat([part.float().logsumexp(dim=1) for part in logits.split(_ROWS)])  # (R,)
+    row = torch.from_numpy(row_of).to(logits.device)  # (L,)
+    word = torch.from_numpy(batch.layout.targets).to(logits.device)  # (L,)
+    found: list[float] = (logits[row, word].float() - total[row]).tolist()
+    return found
+
+
+def _choose(
+    asked: tuple[str, tuple[str, ...]], image: str, trie: _Trie, logs: Iterator[float]
+) -> Choice:
+    """Sum the logs of one question's trie along the path of every candidate."""
+    question, candidates = asked
+    mine = list(itertools.islice(logs, trie.size))
+    sums = [sum(mine[i] for i in path) for path in trie.paths]
+    require_numbers(sums, question, image)
+    scores = torch.tensor(sums, dtype=torch.float64)
+    shares = torch.softmax(scores, dim=0)
+    best = int(shares.argmax())
+    return Choice(
+        text=candidates[best],
+        confidence=float(shares[best]),
+        mass=float(scores.exp().sum()),
+        logs=tuple(sums),
+    )

@@ -1,0 +1,157 @@
+"""Answers: the forward pass over packs, and greedy decoding of all questions of an image at once.
+
+Shapes: T tokens of a pack, B branches still being decoded, C tokens in the cache, V words.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache, Qwen2VLForConditionalGeneration
+
+from ..models.finite import require_numbers
+from ..models.images import Pixels
+from ..models.loader import Base
+from ..question_tree.attention import in_force
+from .inputs import Inputs, Target, make_inputs
+from .packing import Ask, Pack, pack, put_back, sharing_order
+from .vision import as_output, encode, encoded
+
+# transformers 5.24 renamed the argument; the old name is gone in 5.40
+_TAKES = inspect.signature(Qwen2VLForConditionalGeneration.forward).parameters
+_CACHE = "cache" if "cache" in _TAKES else "past_key_values"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        ids: token ids up to the end token.
+        text: the same as text, without control tokens.
+        confidence: probability of these tokens, the end token included where it was reached.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    confidence: float
+
+
+def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> torch.Tensor:
+    """Run a pack through the model.
+
+    Args:
+        model: a base, with or without adapter.
+        inputs: the pack.
+        cache: filled with the keys and values of all tokens.
+
+    Returns:
+        (K, V) logits.
+    """
+    inner = getattr(model, "module", model)  # behind DDP
+    inputs = inputs.to(inner.device)
+    features: Sequence[torch.Tensor] = inputs.features
+    if inputs.patches is not None:
+        features = encode(inner, inputs.patches, inputs.grids)
+    out = model(
+        input_ids=inputs.ids,
+        position_ids=inputs.positions,
+        mm_encoder_outputs={"image": as_output(features)},
+        logits_to_keep=inputs.keep,
+        **{_CACHE: cache},
+        use_cache=cache is not None,
+        **in_force(inputs.rule),
+    )
+    # not [0], whose backward fills a zero for every logit
+    logits: torch.Tensor = out.logits.squeeze(0)
+    return logits
+
+
+@torch.inference_mode()
+def answer(
+    base: Base,
+    model: Any,
+    groups: Sequence[tuple[Pixels, Sequence[str]]],
+    *,
+    max_new_tokens: int = 32,
+    budget: int = 4096,
+) -> list[list[Answer]]:
+    """Answer all questions of some images, each image encoded once per pack.
+
+    Greedy decoding: the same as ``model.generate(do_sample=False)`` on every question alone.
+
+    Args:
+        base: gives prompt format and image grid.
+        model: ``base.model``, or the same with an adapter.
+        groups: images with their questions.
+        max_new_tokens: longest answer in tokens.
+        budget: most tokens in a pack.
+
+    Returns:
+        For each image the answers in the order of its questions.
+
+    Raises:
+        ModelError: the model's output is not numbers.
+    """
+    images = encoded(model, [px for px, _ in groups])
+    asks, orders = sharing_order(
+        [
+            Ask(px, [base.prompts.branch(q) for q in qs])
+            for px, (_, qs) in zip(images, groups, strict=True)
+        ]
+    )
+    answers = (
+        one
+        for batch in pack(asks, base.prompts, base.images.merge, budget)
+        for one in _decode(base, model, batch, max_new_tokens)
+    )
+    found = put_back(answers, orders)
+    for (pixels, questions), row in zip(groups, found, strict=True):
+        for question, one in zip(questions, row, strict=True):
+            require_numbers([one.confidence], question, pixels.name)
+    return found
+
+
+def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[Answer]:
+    """Greedy decoding of every leaf of a pack from one shared cache.
+
+    The host waits for the device once a token: to learn which branches go on.
+    """
+    leaves, device = batch.layout.leaves, model.device
+    cache = DynamicCache(config=model.config.get_text_config())
+    logits = forward(model, make_inputs(batch, Target.of(model), leaves), cache)  # (B, V)
+    seen = torch.from_numpy(batch.layout.visible(leaves)).to(device)  # (B, T)
+    position = torch.from_numpy(batch.layout.positions[0, leaves]).to(device)
+    stop = torch.tensor(sorted(base.prompts.stop_ids), device=device)
+    said = torch.full((len(leaves), max_new_tokens), -1, device=device)  # token ids
+    score = torch.zeros(len(leaves), device=device)
+    active = torch.arange(len(leaves), device=device)  # branches still being decoded
+    owner = active[:0]  # branch of every decoded token in the cache
+    for step in range(max_new_tokens):
+        best, token = logits.float().max(dim=-1)  # (B,)
+        score[active] += best - logits.float().logsumexp(dim=-1)
+        going = (~torch.isin(token, stop)).nonzero().squeeze(1)  # the host waits here
+        active, token = active[going], token[going]
+        said[active, step] = token
+        if not len(active) or step + 1 == max_new_tokens:
+            break
+        owner = torch.cat([owner, active])
+        mask = torch.cat([seen[active], owner[None] == active[:, None]], dim=1)  # (B, C)
+        out = model(
+            input_ids=token[None],
+            position_ids=(position[active] + 1 + step).expand(3, 1, -1),
+            attention_mask=mask[None, None],
+            **{_CACHE: cache},
+            use_cache=True,
+        )
+        logits = out.logits.squeeze(0)
+    rows, confidence = said.tolist(), score.exp().tolist()
+    found = []
+    for row, sure in zip(rows, confidence, strict=True):
+        ids = [one for one in row if one >= 0]
+        found.append(Answer(tuple(ids), base.prompts.decode(ids), sure))
+    return found

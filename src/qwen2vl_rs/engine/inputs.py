@@ -1,0 +1,97 @@
+"""What a pack becomes before it enters a model: made on the host in any thread, moved at once.
+
+Shapes: T tokens of a pack, K tokens whose logits are wanted, L loss tokens; V visual tokens of an
+image, F features of each, H values of a feature; N patches of all images, D values of a patch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+
+from ..question_tree.attention import Kind, Rule, kind_of, rule_of
+from ..question_tree.moving import moved
+from ..question_tree.tree import Ints
+from .packing import Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where inputs are bound for.
+
+    Attributes:
+        device: of the model.
+        dtype: of its frozen weights.
+        kind: of its attention.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    kind: Kind
+
+    @classmethod
+    def of(cls, model: Any) -> Self:
+        """A base, with or without adapter."""
+        return cls(model.device, model.dtype, kind_of(model))
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A pack as tensors.
+
+    Attributes:
+        ids: (1, T) token ids.
+        positions: (3, 1, T) rotary positions.
+        keep: (K,) tokens whose logits are wanted.
+        targets: (L,) ids of the loss tokens, where ``keep`` are their predictors.
+        rule: who sees whom.
+        features: (V, F, H) of each image; none where the images are still to be encoded,
+        patches: (N, D) of all images then,
+        grids: (images, 3) and their rows and columns of patches.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    keep: torch.Tensor
+    targets: torch.Tensor
+    rule: Rule
+    features: tuple[torch.Tensor, ...]
+    patches: torch.Tensor | None
+    grids: torch.Tensor
+
+    def to(self, device: torch.device) -> Inputs:
+        """On a device; where it was pinned, without waiting for the copy."""
+        return moved(self, lambda x: x.to(device, non_blocking=True))
+
+
+def make_inputs(pack: Pack, target: Target, keep: Ints | None = None) -> Inputs:
+    """The tensors of a pack, on the host, pinned where a GPU is to fetch them.
+
+    Args:
+        pack: the pack; its images all with features, or all with patches.
+        target: where they go.
+        keep: (K,) tokens whose logits are wanted; None: the predictors of the loss tokens.
+    """
+    layout = pack.layout
+    features = tuple(i.features for i in pack.images if i.features is not None)
+    patches = None
+    if not features:
+        patches = torch.cat([i.patches for i in pack.images if i.patches is not None])
+    inputs = Inputs(
+        ids=torch.from_numpy(layout.ids)[None],
+        positions=torch.from_numpy(layout.positions)[:, None],
+        keep=torch.from_numpy(layout.predictors if keep is None else keep),
+        targets=torch.from_numpy(layout.targets),
+        rule=rule_of(target.kind, layout, target.dtype),
+        features=features,
+        patches=patches,
+        grids=torch.tensor([i.grid for i in pack.images]),
+    )
+    return moved(inputs, _pinned) if target.device.type == "cuda" else inputs
+
+
+def _pinned(x: torch.Tensor) -> torch.Tensor:
+    """In memory that the device can fetch by itself; features may be on the device already."""
+    return x if x.is_cuda else x.pin_memory()

@@ -1,0 +1,347 @@
+"""The vision tower: frozen, so its output for an image is computed once and kept.
+
+Shapes: N patches of all images, D values of a patch; V visual tokens of an image, F features of
+each (1, and in Qwen3-VL one more for every DeepStack layer), H values of a feature.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+from ..models.finite import require_finite_features
+from ..models.images import Pixels
+from ..models.loader import Base
+from ..raster import image_digest
+from ..system.console import Progress, counted, say, warn
+from ..system.files import appending, atomic_write, is_there
+from ..system.jsonl import read_jsonl, to_line
+from ..system.named import open_named, reading
+from ..system.oserrors import unreadable
+from .prefetch import ahead
+
+# In one pass of the vision tower: on a GPU 12 images of 256 pixels, 3 of 512. A CPU is busy with
+# one, and the sums of an image do not depend on its neighbours then.
+_PATCHES_AT_ONCE = {"cpu": 1, "cuda": 4096}
+
+
+Free = dict[tuple[str, int], int]  # by key and length in words
+
+
+@torch.no_grad()
+def encode(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
+    """Features of images, one pass of the vision tower for all of them.
+
+    Args:
+        model: a base, with or without adapter.
+        patches: (N, D) of all images, on the model's device.
+        grids: (images, 3) their time, rows and columns of patches, likewise.
+
+    Returns:
+        For each image (V, F, H), on the model's device.
+    """
+    out = model.get_image_features(patches, grids)
+    layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or [])]
+    return [torch.stack(list(features), dim=1) for features in zip(*layers, strict=True)]
+
+
+def encoded(model: Any, images: Sequence[Pixels]) -> list[Pixels]:
+    """The images with their features, several in a pass; those that have them stay."""
+    found = list(images)
+    bare = [i for i, image in enumerate(found) if image.features is None]
+    for part in in_passes([math.prod(found[i].grid) for i in bare], model.device):
+        some = [found[bare[k]] for k in part]
+        patches = torch.cat([i.patches for i in some if i.patches is not None])
+        grids = torch.tensor([i.grid for i in some])
+        device = model.device
+        features = encode(model, patches.to(device), grids.to(device))
+        for k, one in zip(part, features, strict=True):
+            found[bare[k]] = replace(found[bare[k]], features=one, patches=None)
+    return found
+
+
+def in_passes(sizes: Sequence[int], device: torch.device) -> Iterator[list[int]]:
+    """Cut a sequence of images into passes of the vision tower, by their numbers of patches."""
+    most = _PATCHES_AT_ONCE[device.type]
+    part: list[int] = []
+    used = 0
+    for i, size in enumerate(sizes):
+        if part and used + size > most:
+            yield part
+            part, used = [], 0
+        part.append(i)
+        used += size
+    if part:
+        yield part
+
+
+def as_output(features: Sequence[torch.Tensor]) -> BaseModelOutputWithDeepstackFeatures:
+    """Features of images in the form in which ``forward`` takes them (``mm_encoder_outputs``)."""
+    first, *deeper = range(features[0].shape[1])
+    return BaseModelOutputWithDeepstackFeatures(
+        pooler_output=tuple(f[:, first] for f in features),
+        deepstack_features=[tuple(f[:, layer] for f in features) for layer in deeper],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImages:
+    """Images whose features lie in a memory-mapped file.
+
+    Attributes:
+        merge: patches along one side of a visual token.
+        values: the file, as 16- or 32-bit words.
+        dtype: what the words are.
+        places: for each image path its grid, offset in words, and shape (V, F, H).
+    """
+
+    merge: int
+    values: NDArray[Any]
+    dtype: torch.dtype
+    places: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
+
+    def tokens(self, path: str) -> int:
+        """Number of visual tokens of an image."""
+        return self.places[path][2][0]
+
+    def read(self, path: str) -> Pixels:
+        """The features of one image."""
+        grid, start, shape = self.places[path]
+        words = np.array(self.values[start : start + math.prod(shape)])
+        features = torch.from_numpy(words).view(self.dtype).reshape(shape)
+        return Pixels(grid, shape[0], features=features)
+
+
+def encode_all(
+    base: Base, paths: Sequence[str], folder: Path, budget: int, dtype: torch.dtype
+) -> EncodedImages | None:
+    """Encode every image once and keep the result for all epochs.
+
+    What an interrupted call has encoded is used again where its digest is right: an entry is named
+    by the content of its image, the pixel settings and the weights of the base.
+
+    Args:
+        base: whose vision tower is used.
+        paths: the images.
+        folder: where the file lies.
+        budget: most bytes it may take.
+        dtype: in which they are encoded and kept.
+
+    Returns:
+        The encoded images; None, and the reason is said, where they would not fit.
+    """
+    config = base.model.config
+    width = config.get_text_config().hidden_size
+    layers = 1 + len(getattr(config.vision_config, "deepstack_visual_indexes", ()))
+    grids = {path: base.images.grid(path) for path in paths}
+    tokens = sum(math.prod(g) for g in grids.values()) // base.images.merge**2
+    size = tokens * layers * width * dtype.itemsize
+    folder.mkdir(parents=True, exist_ok=True)
+    held = folder / "features.bin"  # of an interrupted call, or of another process
+    free = shutil.disk_usage(folder).free + (held.stat().st_size if held.is_file() else 0)
+    if size > min(budget, free // 2):
+        where = "training.vision_cache_gb" if size > budget else "half of the free disk space"
+        say(f"images are encoded in every epoch: their features ({_gb(size)}) exceed {where}")
+        return None
+    say(f"each image is encoded once for all epochs ({_gb(size)} in {folder})")
+    return _fill(base, grids, folder, (layers, width), dtype)
+
+
+def _fill(
+    base: Base,
+    grids: Mapping[str, tuple[int, int, int]],
+    folder: Path,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+) -> EncodedImages:
+    """Write the features of all images that are not in the file yet, or are damaged there."""
+    words: Any = np.int16 if dtype.itemsize == 2 else np.int32
+    index, data = folder / "index.jsonl", folder / "features.bin"
+    rule = hashlib.sha256(
+        f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
+    ).hexdigest()
+    known, free, end = _recover(index, data, dtype.itemsize)
+    keys = {path: f"{rule[:16]}-{image_digest(path)}" for path in grids}
+    paths = list(grids)
+    # which images share a pass follows from the list alone, so that a resumed call gets the same
+    passes = [
+        [paths[i] for i in part]
+        for part in in_passes([math.prod(g) for g in grids.values()], base.model.device)
+    ]
+    missing = [part for part in passes if any(keys[path] not in known for path in part)]
+    mixed = dtype is not base.model.dtype
+
+    with (
+        appending(index) as names,
+        appending(data, "r+b") as file,
+        Progress("encoding", len(grids), "images") as progress,
+        ThreadPoolExecutor(1, thread_name_prefix="writing") as pool,  # beside the next pass
+    ):
+        writer = _Writer(names, file, dtype.itemsize, known, free, end)
+
+        def write(part: Sequence[str], images: Sequence[Pixels]) -> None:
+            for path, image in zip(part, images, strict=True):
+                writer.write(keys[path], path, image)
+            progress.advance(len(part))
+
+        progress.advance(sum(map(len, passes)) - sum(map(len, missing)))
+        read = ahead(lambda part: [base.images.read(path) for path in part], missing)
+        written: Future[None] | None = None
+        for part, pixels in zip(missing, read, strict=True):
+            with torch.autocast(base.model.device.type, dtype, enabled=mixed):
+                images = encoded(base.model, pixels)
+            images = [replace(i, features=_on_host(i.features, dtype)) for i in images]
+            if written:
+                written.result()
+            written = pool.submit(write, part, images)
+        if written:
+            written.result()
+    tokens = {path: math.prod(grid) // base.images.merge**2 for path, grid in grids.items()}
+    found = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
+    with reading(data):
+        values = np.memmap(data, dtype=words, mode="r")
+    return EncodedImages(base.images.merge, values, dtype, found)
+
+
+@dataclass
+class _Writer:
+    """Writes features where there is room for them, and then the line that names them.
+
+    Attributes:
+        names, file: ``index.jsonl`` and ``features.bin``.
+        width: bytes of a word.
+        known, free, end: see `_recover`.
+    """
+
+    names: IO[str]
+    file: IO[bytes]
+    width: int
+    known: dict[str, int]
+    free: Free
+    end: int
+
+    def write(self, key: str, path: str, image: Pixels) -> None:
+        """Write an image that is not there yet.
+
+        Raises:
+            ModelError: its features are no numbers.
+        """
+        if key in self.known or image.features is None:
+            return
+        flat = image.features.contiguous().view(-1)
+        require_finite_features(flat, path)
+        row = _Row.of(key, self.free.get((key, len(flat)), self.end), flat)
+        self.file.seek(row.at * self.width)
+        self.file.write(flat.view(torch.uint8).numpy().data)
+        self.file.flush()
+        self.known[key], self.end = row.at, max(self.end, row.at + row.words)
+        self.names.write(to_line(asdict(row)))
+        self.names.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A line of ``index.jsonl``: an encoded image, where it begins, its length in words."""
+
+    key: str
+    at: int
+    words: int
+    sha256: str
+
+    def is_within(self, size: int) -> bool:
+        """Whether it lies in a file of so many words."""
+        kinds = isinstance(self.key, str), isinstance(self.at, int), isinstance(self.words, int)
+        return all(kinds) and 0 <= self.at <= self.at + self.words <= size
+
+    @classmethod
+    def of(cls, key: str, at: int, words: torch.Tensor) -> _Row:
+        digest = hashlib.sha256(words.view(torch.uint8).numpy().data).hexdigest()
+        return cls(key, at, len(words), digest)
+
+
+def _on_host(features: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    return None if features is None else features.to(dtype).cpu()
+
+
+def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], Free, int]:
+    """What an interrupted call has written; what was cut short is cut off.
+
+    Returns:
+        Offsets by key of the images whose digest is right; those of damaged ones, by key and
+        length, which are written again where they stood; the end of the file. All in words.
+
+    Raises:
+        RunError: one of the files cannot be read.
+    """
+    names = [one.name for one in fields(_Row)]
+    if not (is_there(index) and is_there(data)):
+        index.unlink(missing_ok=True)
+        data.unlink(missing_ok=True)
+    try:
+        data.touch()
+        listed, read = read_jsonl(index, *names)
+        held, written = data.stat().st_size, index.stat().st_size if is_there(index) else 0
+        rows = [_Row(**{name: line[name] for name in names}) for line in listed]
+        whole = [row for row in rows if row.is_within(held // width)]
+        last = {row.key: row for row in whole}
+        known = _sound(data, last.values(), width)
+    except OSError as error:
+        raise unreadable(index, error) from error
+    end = max((row.at + row.words for row in whole), default=0)
+    if (len(whole), read, end * width) != (len(rows), written, held):  # else others may read it
+        with atomic_write(index) as file:
+            file.writelines(to_line(asdict(row)) for row in whole)
+        os.truncate(data, end * width)
+    if read < written:
+        say(f"{index}: not used behind line {len(rows):,}, as it is cut short, damaged or older")
+    if damaged := len(last) - len(known):
+        warn(f"{data}: {counted(damaged, 'image')} damaged, encoded again")
+    taken = sorted((row for row in last.values() if row.key in known), key=_start)
+    free: Free = {}
+    for row in last.values():  # what says where a damaged one stood may be wrong, too
+        if row.key not in known and row.words and not _overlaps(row, taken):
+            free[row.key, row.words] = row.at
+            bisect.insort(taken, row, key=_start)
+    return known, free, end
+
+
+def _start(row: _Row) -> int:
+    return row.at
+
+
+def _overlaps(row: _Row, taken: Sequence[_Row]) -> bool:
+    """Whether one of the other rows, which are in order, holds a word of this one."""
+    after = bisect.bisect_left(taken, row.at + row.words, key=_start)
+    return after > 0 and taken[after - 1].at + taken[after - 1].words > row.at
+
+
+def _sound(data: Path, rows: Collection[_Row], width: int) -> dict[str, int]:
+    """Offsets by key of the images whose content is what was written."""
+    found = {}
+    with (
+        open_named(data, "rb") as file,
+        Progress("checking features", len(rows), "images") as progress,
+    ):
+        for row in rows:
+            file.seek(row.at * width)
+            if hashlib.sha256(file.read(row.words * width)).hexdigest() == row.sha256:
+                found[row.key] = row.at
+            progress.advance()
+    return found
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

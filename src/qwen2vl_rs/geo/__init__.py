@@ -1,1 +1,0 @@
-"""Large scenes: questions asked of window after window."""

@@ -1,0 +1,1 @@
+"""What computes: devices, number formats, launchers."""

@@ -1,0 +1,96 @@
+"""Which device and which processes take part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+
+import torch
+from accelerate import PartialState
+
+from ..errors import ConfigError
+from ..system.console import set_quiet
+from .launch import check_environment
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def processes() -> PartialState:
+    """The processes that ``torchrun`` or ``accelerate launch`` started together, or this one.
+
+    All but the first are silent.
+
+    Raises:
+        ConfigError: see `launch.check_environment`.
+    """
+    check_environment()
+    # the others wait while one process encodes all images, or asks the last questions
+    team = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=12))
+    if not team.is_main_process:
+        set_quiet(True, also_warnings=True)
+    return team
+
+
+def share_out(sizes: Sequence[int], world: int) -> list[list[int]]:
+    """Divide work among processes: the largest piece first, each to the one with least so far."""
+    shares: list[list[int]] = [[] for _ in range(world)]
+    loads = [0] * world
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        least = loads.index(min(loads))
+        shares[least].append(i)
+        loads[least] += sizes[i]
+    return [sorted(share) for share in shares]
+
+
+def use_device(name: str | None) -> None:
+    """Let this process see one device only, so that all libraries in it agree on that.
+
+    To be called before anything is computed.
+
+    Args:
+        name: ``cpu``, ``cuda`` or ``cuda:N``, counted as in CUDA_VISIBLE_DEVICES; None: any.
+
+    Raises:
+        ConfigError: there is no such device, or each of several processes has its own already.
+    """
+    if name is None:
+        return
+    if name == "cpu":
+        os.environ[_VISIBLE] = ""
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"--device {name} is for one process, and a launcher started several",
+            hint=f"leave --device out and say which GPUs they share: {_VISIBLE}=0,1",
+        )
+    before = os.environ.get(_VISIBLE)
+    number = int(name.partition(":")[2] or 0)
+    listed = [one for one in before.split(",") if one] if before is not None else None
+    if listed is None or number < len(listed):
+        os.environ[_VISIBLE] = str(number) if listed is None else listed[number]
+        if torch.cuda.is_available():
+            return
+        os.environ.pop(_VISIBLE) if before is None else os.environ.update({_VISIBLE: before})
+    raise ConfigError(f"there is no device {name}: {_devices()}", hint=_device_hint())
+
+
+def _devices() -> str:
+    found = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
+    limit = f" ({_VISIBLE} is {os.environ[_VISIBLE]!r})" if _VISIBLE in os.environ else ""
+    return f"here are cpu{''.join(f', {name}' for name in found)}{limit}"
+
+
+def _device_hint() -> str:
+    if torch.version.cuda is None:
+        return "this torch was built for the CPU only; one for CUDA: see https://pytorch.org"
+    if not torch.cuda.device_count() and not os.environ.get(_VISIBLE, "0"):
+        return f"all GPUs are hidden: unset {_VISIBLE}"
+    return "what the driver sees: nvidia-smi; or leave --device out"
+
+
+def choose_device() -> torch.device:
+    """The CUDA device of this process, else the CPU; see `use_device`."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")

@@ -1,0 +1,1 @@
+"""Models from ModelScope and Hugging Face."""

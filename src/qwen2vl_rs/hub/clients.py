@@ -1,0 +1,338 @@
+"""The hubs' own clients, as two ways to do two things: list a model's files and transfer one.
+
+Both clients resume a broken transfer within a call. ModelScope's keeps what has arrived for the
+next call, too. Hugging Face's `hf_hub_download` deletes it, so the step below is used here, its
+`http_get`, which continues a file where it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import importlib
+import logging
+import os
+import socket
+import ssl
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ..errors import HubError
+from ..system.install import missing
+from ..system.named import open_named
+from ..system.oserrors import explained, own_limit, root_cause
+from .limits import HeadTimer
+from .messages import Interrupted, Listing, RemoteFile, Told, listed
+
+Moved = Callable[[int], None]  # told how many bytes of a file are here
+
+_LIST_TIMEOUT = 30  # seconds; the Hugging Face client would wait for ever
+_PLAIN = {"Accept-Encoding": "identity"}  # what is packed cannot be continued, or bounded
+
+
+class Client(Protocol):
+    """A hub's client."""
+
+    title: str
+    other: str  # the option that names the other hub
+
+    def listing(self, repo_id: str, revision: str | None) -> Listing:
+        """List the files of a model.
+
+        Raises:
+            HubError: there is no such model or revision, no access or no network.
+        """
+
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+        """Bring a file to ``into / file.name``, from where ``<name>.incomplete`` there ends.
+
+        Args:
+            listing: the model's files.
+            file: one of them.
+            into: folder for the file and for its incomplete beginning.
+            moved: called with the number of bytes that are here.
+
+        Raises:
+            Interrupted: the network failed; what has arrived is kept.
+            HubError: the hub refuses, or the file arrived damaged time and again.
+        """
+
+
+def connect(hub: Literal["modelscope", "hf"], folder: Path) -> Client:
+    """The client of a hub.
+
+    Args:
+        hub: which one.
+        folder: where the model will be, for the hints in error messages.
+
+    Raises:
+        HubError: the client is not installed.
+    """
+    return ModelScope(folder) if hub == "modelscope" else HuggingFace(folder)
+
+
+class ModelScope(Told):
+    """ModelScope, by `modelscope_hub`, the part of `modelscope` that talks to the hub."""
+
+    title = "ModelScope"
+    other = "hf"
+    endpoint = "MODELSCOPE_ENDPOINT"
+    token = "MODELSCOPE_API_TOKEN"
+
+    def __init__(self, folder: Path) -> None:
+        package = _import("modelscope_hub")
+        self._errors = _import("modelscope_hub.errors")
+        with warnings.catch_warnings(action="ignore"):  # an older name of an environment variable
+            config = package.HubConfig()
+        super().__init__(folder, config.endpoint)
+        # The client keeps an identifier of the installation in its home: it gets none.
+        config.config_dir = Path(os.devnull, "none")
+        self._api = package.HubApi(config)
+        for session in vars(self._api.legacy).values():  # one for files, one for all else
+            if hasattr(session, "hooks"):
+                session.headers.update(_PLAIN)
+                session.hooks["response"].append(self._limits.on_requests)
+
+    def listing(self, repo_id: str, revision: str | None) -> Listing:
+        """See `Client.listing`."""
+        asked = revision or "master"  # the client's own default
+        self._limits.for_listing()
+        with self.sensible(), self._explained(repo_id):
+            entries = self._api.legacy.list_repo_files(repo_id, "model", revision=asked)
+            if not entries:  # this is how the hub says that it does not know the revision
+                raise self._without_files(repo_id, asked)
+            blobs = [entry for entry in entries if entry.get("Type") != "tree"]
+            newest = max(blobs, key=lambda entry: int(entry.get("CommittedDate") or 0))
+            files = (listed(e["Path"], e["Size"], e.get("Sha256")) for e in blobs)
+            commit = str(newest.get("Revision") or "") or None
+            return Listing(repo_id, asked, commit, tuple(files))
+
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+        """See `Client.fetch`."""
+        self._limits.for_file(file.size)
+        with self._explained(listing.repo_id, file):
+            self._api.downloader.download_file(
+                listing.repo_id,
+                "model",
+                file.name,
+                revision=listing.revision,
+                local_dir=into,
+                cache_dir=into,  # for its lock files
+                expected_sha256=file.sha256,
+                file_size=file.size,
+                progress_callbacks=[lambda _name, _size: _Position(moved)],
+            )
+
+    def _without_files(self, repo_id: str, revision: str) -> HubError:
+        known = [str(r["Revision"]) for r in self._api.list_repo_revisions(repo_id, "model")]
+        if revision in known:
+            return HubError(f"{repo_id} is empty on ModelScope", hint="check the model's name")
+        return self.no_revision(repo_id, revision, known)
+
+    @contextlib.contextmanager
+    def _explained(self, repo_id: str, file: RemoteFile | None = None) -> Iterator[None]:
+        try:
+            with _silent("modelscope_hub"), _without_bars("modelscope_hub._download"):
+                yield
+        except self._errors.FileIntegrityError as error:
+            raise HubError(
+                f"{file.name if file else 'a file'} of {repo_id} keeps arriving damaged",
+                hint=f"try again later, or take the other hub: --hub {self.other}",
+            ) from error
+        except self._errors.APIError as error:
+            raise self.answered(repo_id, error.status_code) from error
+        except (self._errors.HubError, OSError) as error:
+            _raise_own(error)
+            if isinstance(error, ValueError):
+                raise  # an answer that is no JSON
+            raise self.unreachable(midway=file is not None, cause=root_cause(error)) from error
+
+
+class HuggingFace(Told):
+    """Hugging Face, by `huggingface_hub`."""
+
+    title = "Hugging Face"
+    other = "modelscope"
+    endpoint = "HF_ENDPOINT"
+    token = "HF_TOKEN"
+
+    def __init__(self, folder: Path) -> None:
+        self._package = _import("huggingface_hub")
+        self._errors = _import("huggingface_hub.errors")
+        self._transfer = _import("huggingface_hub.file_download").http_get
+        constants = _import("huggingface_hub.constants")
+        constants.HF_HUB_DISABLE_TELEMETRY = True
+        constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # of 10 MB pieces, a broken one would be lost
+        _import("huggingface_hub.utils").disable_progress_bars("huggingface_hub.http_get")
+        self._api = self._package.HfApi(library_name="qwen2vl-rs", headers=_PLAIN)
+        super().__init__(folder, self._api.endpoint)
+
+    def listing(self, repo_id: str, revision: str | None) -> Listing:
+        """See `Client.listing`."""
+        self._limits.for_listing()
+        with self.sensible(), self._explained(repo_id, revision), self._limited():
+            info = self._api.model_info(
+                repo_id, revision=revision, files_metadata=True, timeout=_LIST_TIMEOUT
+            )
+            files = (
+                listed(entry.rfilename, entry.lfs.size, entry.lfs.sha256)
+                if entry.lfs
+                else listed(entry.rfilename, entry.size, blob=entry.blob_id)
+                for entry in info.siblings
+            )
+            if not isinstance(info.sha, str):
+                raise ValueError("no commit")
+            return Listing(repo_id, info.sha, info.sha, tuple(files))
+
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+        """See `Client.fetch`."""
+        partial = into / f"{file.name}.incomplete"
+        url = self._package.hf_hub_url(
+            listing.repo_id, file.name, revision=listing.revision, endpoint=self._url
+        )
+        headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs") | _PLAIN
+        self._limits.for_file(file.size)
+        if partial.exists() and partial.stat().st_size > file.size:
+            partial.unlink()
+        explained = self._explained(listing.repo_id, listing.revision, partial)
+        with explained, open_named(partial, "ab") as target, self._limited():
+            self._transfer(
+                url,
+                _Watched(target, moved, functools.partial(self._require_room, file.size)),
+                resume_size=target.tell(),
+                headers=headers,
+                expected_size=file.size,
+            )
+        partial.replace(into / file.name)
+
+    def _require_room(self, size: int, at: int) -> None:
+        if at > size:
+            raise self.endless(size)
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Hand the limits to the session, which the client may have made anew."""
+        session, head = self._package.get_session(), HeadTimer(self._package.close_session)
+        hooks = session.event_hooks
+        session.event_hooks = {
+            "request": [*hooks["request"], head.start],
+            "response": [head.stop, *hooks["response"], self._limits.on_httpx],
+        }
+        try:
+            yield
+        finally:
+            head.stop()
+            session.event_hooks = hooks
+
+    @contextlib.contextmanager
+    def _explained(
+        self, repo_id: str, revision: str | None, partial: Path | None = None
+    ) -> Iterator[None]:
+        try:
+            with _silent("huggingface_hub"):
+                yield
+        except self._errors.OfflineModeIsEnabled as error:
+            raise Interrupted(
+                "the network is switched off by HF_HUB_OFFLINE", hint="unset HF_HUB_OFFLINE"
+            ) from error
+        except self._errors.RevisionNotFoundError as error:
+            raise self.no_revision(repo_id, revision, []) from error
+        except self._errors.GatedRepoError as error:
+            raise self.answered(repo_id, 403) from error
+        except self._errors.RepositoryNotFoundError as error:
+            raise self.no_model(repo_id) from error
+        except self._errors.HfHubHTTPError as error:
+            status = error.response.status_code
+            if status == 416 and partial is not None:
+                partial.unlink(missing_ok=True)  # longer than the file there: no beginning of it
+            # To people without a token, models that do not exist are private ones.
+            raise self.answered(repo_id, 404 if status == 401 else status) from error
+        except (self._errors.HTTPError, OSError) as error:
+            _raise_own(error)
+            raise self.unreachable(midway=partial is not None, cause=root_cause(error)) from error
+
+
+class _Position:
+    """ModelScope's progress callback: it is told steps, not positions."""
+
+    def __init__(self, moved: Moved) -> None:
+        self._moved, self._at = moved, 0
+
+    def update(self, size: int) -> None:
+        self._at += size
+        self._moved(self._at)
+
+    def end(self) -> None:
+        pass
+
+
+class _Watched:
+    """A file that tells how long it has become, and may refuse to become longer."""
+
+    def __init__(self, file: Any, moved: Moved, require_room: Moved) -> None:
+        self._file, self._moved, self._require_room = file, moved, require_room
+
+    def write(self, data: bytes) -> int:
+        self._require_room(self._file.tell() + len(data))
+        written = self._file.write(data)
+        self._moved(self._file.tell())
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+#: What the system says of the network without a class of its own.
+_UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
+
+
+def _raise_own(error: BaseException | None) -> None:
+    """Raise what a client took for trouble with the network: a limit of ours, or the disk."""
+    if error and (limit := own_limit(error)):
+        raise explained(limit) from error
+    network = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+    while error is not None:
+        if isinstance(error, HubError):
+            raise error
+        if isinstance(error, OSError) and error.errno and not isinstance(error, network):
+            if error.errno in _UNREACHABLE:
+                return
+            raise error
+        error = error.__cause__
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        module = (error.name or name).split(".")[0]
+        raise HubError(f"{module} is not installed", hint=missing(module).hint) from error
+
+
+@contextlib.contextmanager
+def _silent(logger_name: str) -> Iterator[None]:
+    """Keep a client's own messages from the terminal: what matters is said by us."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_bars(module_name: str) -> Iterator[None]:
+    """Switch off the bars that a client draws beside its progress callbacks."""
+    module = _import(module_name)
+    bar = module.tqdm
+    module.tqdm = functools.partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        module.tqdm = bar

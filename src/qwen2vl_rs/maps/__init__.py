@@ -1,0 +1,1 @@
+"""Questions asked of window after window of a scene."""

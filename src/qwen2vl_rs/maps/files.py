@@ -1,0 +1,238 @@
+"""The files of a map that other programs open: a Cloud Optimized GeoTIFF and a GeoPackage."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import shutil
+import sqlite3
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import shapely
+from pyogrio.errors import (
+    CRSError,
+    DataLayerError,
+    DataSourceError,
+    FeatureError,
+    FieldError,
+)
+
+from ..errors import RunError
+from ..raster import write_cog
+from ..system.disk import room_hint
+from ..system.files import atomic_write, discard
+from .values import Band, band
+from .windows import Grid
+
+MAP, WINDOWS = "map.tif", "windows.gpkg"
+_LAYER = "windows"
+#: As GDAL makes it (GeoPackage 1.2, extension "schema"): QGIS shows what it says over the columns.
+_ALIASES = """
+CREATE TABLE gpkg_data_columns (
+  table_name TEXT NOT NULL, column_name TEXT NOT NULL, name TEXT, title TEXT, description TEXT,
+  mime_type TEXT, constraint_name TEXT,
+  CONSTRAINT pk_gdc PRIMARY KEY (table_name, column_name),
+  CONSTRAINT gdc_tn UNIQUE (table_name, name)
+)
+"""
+_SCHEMA = "http://www.geopackage.org/spec120/#extension_schema"
+
+
+def rehearse(folder: Path, grid: Grid, questions: Sequence[str]) -> None:
+    """Write both files without an answer and remove them again.
+
+    What the reference system, the questions or the file system make impossible shows before the
+    first window is asked about, and not after the last.
+
+    Raises:
+        RunError: one of them cannot be written.
+    """
+    for name in (MAP, WINDOWS):
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise RunError(
+                f"cannot write {folder / name}: it is not a regular file",
+                hint="move it away, or choose another folder: --output",
+            )
+    bands = [band(question, [None], (1, 1)) for question in questions]
+    place = folder / ".trial"
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        place.mkdir()
+        write_map(place / MAP, grid, bands)
+        write_windows(place / WINDOWS, grid, bands, [])
+    except OSError as error:
+        raise _unwritten(folder, error) from error
+    finally:
+        discard(place)
+
+
+def write_map(path: Path, grid: Grid, bands: Sequence[Band]) -> None:
+    """Write the values of all questions, one band each, one pixel for each window.
+
+    The band's description is its question; its tags say what the values are (``kind``, ``of``,
+    ``classes``). NaN is nodata. Overviews are averages of probabilities; of numbers and classes
+    they show every second window, so that no value is there that no window has.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    reference = grid.map_reference()
+    write_cog(path, [one.layer for one in bands], reference.crs, reference.transform)
+
+
+def column_of(number: int) -> str:
+    """Name of the column with the values of a question, whose number counts from 0."""
+    return f"q{number + 1}"
+
+
+def write_windows(
+    path: Path, grid: Grid, bands: Sequence[Band], lines: Sequence[dict[str, Any]]
+) -> None:
+    """Write the windows that were asked about as polygons, with answers and confidences.
+
+    For each question three columns: ``q1`` is the value as in the map, ``q1_answer`` and
+    ``q1_confidence``. Which question it is stands in the metadata of the layer, and as alias of the
+    columns.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    asked = [line for line in lines if "replies" in line]
+    shapes = [
+        shapely.Polygon(grid.reference.to_map(np.array(grid.corners(line["window"]))))
+        for line in asked
+    ]
+    columns: dict[str, Any] = {
+        "row": np.array([line["window"] // grid.columns for line in asked], dtype=np.int32),
+        "column": np.array([line["window"] % grid.columns for line in asked], dtype=np.int32),
+        "data": np.array([line["data"] for line in asked], dtype=np.float64),
+    }
+    index = np.array([line["window"] for line in asked], dtype=np.intp)
+    facts, aliases = {}, {}
+    for i, one in enumerate(bands):
+        name, layer = column_of(i), one.layer
+        replies = [line["replies"][i] for line in asked]
+        columns[name] = one.values.ravel()[index].astype(np.float64)
+        columns[f"{name}_answer"] = np.array([r["text"] for r in replies], dtype=object)
+        columns[f"{name}_confidence"] = np.array(
+            [r["confidence"] for r in replies], dtype=np.float64
+        )
+        facts[name] = one.question
+        facts |= {f"{name}_{key}": value for key, value in layer.tags.items()}
+        aliases[name] = one.question
+        aliases |= {f"{name}_{end}": f"{one.question} | {end}" for end in ("answer", "confidence")}
+    made = io.BytesIO()  # GDAL does not tell of all that fails on a disk: we write there
+    try:
+        with _always_the_same_date():
+            pyogrio.raw.write(
+                made,
+                np.array(shapely.to_wkb(shapes), dtype=object),
+                list(columns.values()),
+                list(columns),
+                geometry_type="Polygon",
+                crs=grid.reference.crs,
+                driver="GPKG",
+                layer=_LAYER,
+                layer_metadata=facts,
+            )
+        data = _with_names(made.getvalue(), aliases)
+        with atomic_write(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            _verify(Path(file.name).read_bytes(), len(asked), list(columns), facts, aliases)
+    except (
+        DataSourceError, DataLayerError, FeatureError, FieldError, CRSError, sqlite3.Error, OSError,
+    ) as error:  # fmt: skip
+        raise _unwritten(path, error) from error
+
+
+@contextlib.contextmanager
+def _always_the_same_date() -> Iterator[None]:
+    """Let GDAL write one date into all files, so that the same windows are the same bytes."""
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+
+
+def _with_names(data: bytes, aliases: dict[str, str]) -> bytes:
+    """A GeoPackage that says what its columns hold; pyogrio cannot."""
+    rows = [(_LAYER, column, text, text) for column, text in aliases.items()]
+    with _opened(data) as file:
+        with file:
+            file.execute(_ALIASES)
+            file.execute(
+                "INSERT INTO gpkg_extensions VALUES ('gpkg_data_columns', NULL, 'gpkg_schema', ?, "
+                "'read-write')",
+                [_SCHEMA],
+            )
+            file.executemany(
+                "INSERT INTO gpkg_data_columns (table_name, column_name, name, title) "
+                "VALUES (?, ?, ?, ?)",
+                rows,
+            )
+        return file.serialize()
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as file:
+        file.deserialize(data)
+        yield file
+
+
+def _verify(
+    data: bytes, features: int, columns: list[str], facts: dict[str, str], aliases: dict[str, str]
+) -> None:
+    """Look whether all that was to be in a GeoPackage is there, as GDAL and SQLite read it.
+
+    Raises:
+        OSError: something is missing or damaged.
+    """
+    with warnings.catch_warnings(action="ignore"):  # of a file without a name
+        layers = pyogrio.list_layers(data)[:, 0].tolist()
+        found = pyogrio.read_info(data, layer=_LAYER)
+    index = f"rtree_{_LAYER}_geom"
+    with _opened(data) as file:
+
+        def count(table: str, where: str = "1") -> int:
+            rows = file.execute(f'SELECT count(*) FROM "{table}" WHERE {where}')
+            return int(rows.fetchone()[0])
+
+        sound = {
+            "the structure": file.execute("PRAGMA quick_check").fetchall() == [("ok",)],
+            "a layer": layers == [_LAYER],
+            "a window": {found["features"], count(_LAYER)} == {features},
+            "a column": list(found["fields"]) == columns,
+            "the reference system": bool(found["crs"]),
+            "the metadata": (found["layer_metadata"] or {}).keys() == facts.keys(),
+            "the spatial index": count(index) == features
+            and count("sqlite_master", f"type = 'trigger' AND name LIKE '{index}%'") > 0
+            and count("gpkg_extensions", "extension_name = 'gpkg_rtree_index'") == 1,
+            "the names of the columns": count("gpkg_data_columns") == len(aliases)
+            and count("gpkg_extensions", "extension_name = 'gpkg_schema'") == 1,
+        }
+    if missing := [name for name, there in sound.items() if not there]:
+        raise OSError(errno.EIO, f"{' and '.join(missing)} did not get into it")
+
+
+def _unwritten(path: Path, error: Exception) -> RunError:
+    """The error of a file that could not be written; the hint fits what went wrong."""
+    said = error.strerror or "" if isinstance(error, OSError) else ""
+    said = said or str(error).rpartition(" failed: ")[2]  # GDAL puts the whole statement before
+    if "disk is full" in said or "No space" in said or "quota" in said:
+        hint = f"{room_hint(path)}, then run the same command again"
+    elif "lock" in said:
+        hint = "the file system has no locks: choose a folder on a local disk: --output"
+    elif isinstance(error, PermissionError) or "readonly" in said or "unable to open" in said:
+        hint = "choose a folder you may write to: --output"
+    else:
+        hint = "try another folder: --output; the answers so far stay in windows.jsonl"
+    return RunError(f"cannot write {path}: {said}", hint=hint)

@@ -1,0 +1,95 @@
+"""What an answer is on a map: a probability, a number, or a class."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..questions.grammar import question_type
+from ..questions.normal_forms import normalise
+from ..questions.numbers import scan
+from ..raster import Layer
+
+Kind = Literal["probability", "number", "class"]
+#: Of two words the one whose probability is shown.
+SHOWN = {"presence": "yes", "comp": "yes", "rural_urban": "urban"}
+MOST_CLASSES = 12
+OTHER = "(other)"
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The answers to one question.
+
+    Attributes:
+        question: as it was asked.
+        kind: what the values are.
+        of: the word whose probability is shown; empty for other kinds.
+        values: (rows, columns) float32; NaN where nothing was asked, or the answer has no value.
+        classes: names of the values 0, 1, …; none for other kinds.
+        unreadable: number of answers without a value.
+    """
+
+    question: str
+    kind: Kind
+    of: str
+    values: NDArray[np.float32]
+    classes: tuple[str, ...]
+    unreadable: int
+
+    @property
+    def layer(self) -> Layer:
+        """The band as it is written to a file."""
+        tags: dict[str, str] = {"kind": self.kind}
+        if self.of:
+            tags["of"] = self.of
+        if self.classes:
+            tags["classes"] = "|".join(self.classes)
+        return Layer(self.question, tags, self.values, smooth=self.kind == "probability")
+
+
+def kind_of(question: str) -> Kind:
+    """What the answers to a question are on a map."""
+    type = question_type(question)
+    if type in SHOWN:
+        return "probability"
+    return "number" if type in ("count", "area") else "class"
+
+
+def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
+    """The answers to one question as values on a grid.
+
+    Args:
+        question: the question.
+        replies: one for each window, row by row: None, or ``text`` and ``shares`` by name.
+        shape: (rows, columns).
+    """
+    type, kind = question_type(question), kind_of(question)
+    classes: tuple[str, ...] = ()
+    if kind == "probability":
+        found = [r["shares"][SHOWN[type]] if r else math.nan for r in replies]
+    elif kind == "number":
+        found = [_number(r["text"], type) if r else math.nan for r in replies]
+    else:
+        texts = [(normalise(r["text"], type) or "") if r else "" for r in replies]
+        common = [text for text, _ in Counter(filter(None, texts)).most_common(MOST_CLASSES)]
+        rare = any(text and text not in common for text in texts)
+        classes = (*sorted(common), *((OTHER,) if rare else ()))
+        codes = {text: float(i) for i, text in enumerate(classes)}
+        found = [codes.get(t, codes.get(OTHER, math.nan)) if t else math.nan for t in texts]
+    values = np.array(found, dtype=np.float32).reshape(shape)
+    unreadable = sum(r is not None and math.isnan(v) for r, v in zip(replies, found, strict=True))
+    return Band(question, kind, SHOWN.get(type, ""), values, classes, unreadable)
+
+
+def _number(text: str, type: str) -> float:
+    """A count, or an area in square metres; of a bucket its lower end; NaN of anything else."""
+    normal = normalise(text, type)
+    found = scan(normal) if normal else None
+    return float(found.values[0]) if found and found.values else math.nan

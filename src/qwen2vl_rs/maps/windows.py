@@ -1,0 +1,139 @@
+"""Windows over a scene: where they lie, and the grid of a map with one pixel for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import ImageError
+from ..raster.scenes import Georeference, LargeImage
+
+#: Windows of which less holds data are not asked about.
+LEAST_DATA = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Square windows over a scene, row by row.
+
+    They are spread evenly so that the last ones end at the right and lower edge. Where the scene is
+    no whole number of windows they therefore share more with each other than was asked for.
+
+    Attributes:
+        side: of a window as the model sees it, in pixels.
+        resolution: of that picture, in metres per pixel.
+        across, down: of a window in pixels of the scene.
+        overlap: share of a window that the next one shows too, at least.
+        rows, columns: number of windows.
+        width, height: of the scene in pixels.
+        reference: where the scene lies.
+    """
+
+    side: int
+    resolution: float
+    across: float
+    down: float
+    overlap: float
+    rows: int
+    columns: int
+    width: int
+    height: int
+    reference: Georeference
+
+    def __len__(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def shared(self) -> float:
+        """Share of a window that the next one shows too, in the direction where it is more."""
+        shares = [
+            1 - (size - span) / (n - 1) / span
+            for size, span, n in (
+                (self.width, self.across, self.columns), (self.height, self.down, self.rows),
+            ) if n > 1
+        ]  # fmt: skip
+        return max([0.0, *shares])
+
+    def corner(self, index: int) -> tuple[float, float]:
+        """Column and row of the scene at a window's upper left corner, whole numbers."""
+        row, column = divmod(index, self.columns)
+        return (
+            _start(column, self.columns, self.width, self.across),
+            _start(row, self.rows, self.height, self.down),
+        )
+
+    @property
+    def frame(self) -> tuple[float, float, float, float]:
+        """The piece of the scene that a map shows: column, row, width and height.
+
+        Half of the overlap is left off at each edge, so that a pixel of the map lies around the
+        middle of its window.
+        """
+        left = self.overlap * min(self.across, self.width) / 2
+        top = self.overlap * min(self.down, self.height) / 2
+        return left, top, self.width - 2 * left, self.height - 2 * top
+
+    def map_reference(self) -> Georeference:
+        """Where a map lies in which every window is a pixel.
+
+        The pixels divide `frame` evenly. Each lies within its window, and holds its middle.
+        """
+        left, top, width, height = self.frame
+        moved = self.reference.moved(left, top)
+        over, under = width / self.columns, height / self.rows
+        a, b, c, d, e, f = moved.transform
+        return Georeference(moved.crs, (a * over, b * under, c, d * over, e * under, f))
+
+    def corners(self, index: int) -> list[tuple[float, float]]:
+        """The four corners of a window as columns and rows of the scene, and the first again."""
+        x, y = self.corner(index)
+        right, bottom = x + self.across, y + self.down
+        return [(x, y), (right, y), (right, bottom), (x, bottom), (x, y)]
+
+
+def _start(number: int, of: int, size: int, span: float) -> float:
+    """Where a window starts; whole pixels, so that they need not be mixed with their neighbours."""
+    return float(round(number * (size - span) / (of - 1))) if of > 1 else 0.0
+
+
+def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: float) -> Grid:
+    """Windows over a whole scene, none of it left out.
+
+    A scene that is smaller than a window has one, which reaches beyond its edge.
+
+    Args:
+        scene: the scene.
+        side: of a window, in pixels of ``resolution``.
+        resolution: metres per pixel; None: the scene's own.
+        overlap: share of a window that the next one shows too, below 1.
+
+    Raises:
+        ImageError: the scene is smaller than half a window.
+    """
+    own = scene.reference.pixel_size(scene.width / 2, scene.height / 2)
+    resolution = resolution or sum(own) / 2
+    across, down = (side * resolution / size for size in own)
+    # less than a pixel comes from rounding
+    if scene.width <= across * LEAST_DATA - 1 or scene.height <= down * LEAST_DATA - 1:
+        raise ImageError(
+            f"the scene of {scene.width} × {scene.height} pixels is smaller than half a window: "
+            f"{across:,.0f} × {down:,.0f} of them",
+            hint="choose smaller windows: --tile, or a finer --resolution",
+        )
+    columns, rows = (
+        # less than a pixel of a window is not worth one
+        1 + max(0, math.ceil((size - span * (1 + 1 / side)) / (span * (1 - overlap))))
+        for size, span in ((scene.width, across), (scene.height, down))
+    )
+    return Grid(
+        side, resolution, across, down, overlap, rows, columns, scene.width, scene.height,
+        scene.reference,
+    )  # fmt: skip
+
+
+def pieces(grid: Grid, questions: int, most: int = 200) -> Iterator[range]:
+    """Windows that are asked about together, some ``most`` questions at a time."""
+    step = max(1, most // questions)
+    for start in range(0, len(grid), step):
+        yield range(start, min(start + step, len(grid)))

@@ -1,1 +1,0 @@
-"""The only room that may import torch, transformers and peft."""

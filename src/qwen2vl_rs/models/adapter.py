@@ -1,0 +1,152 @@
+"""The adapter: LoRA on the language model, from PEFT."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.helpers import disable_input_dtype_casting
+from peft.tuners.lora import LoraLayer
+
+from ..config import LoraSettings
+from ..errors import ConfigError
+from ..system.console import say
+from .loader import quiet_peft
+from .shapes import FAMILIES
+
+_LANES = 4  # 16-bit lanes in a 64-bit random number
+_STEPS = 1 << 16
+
+
+class Dropout(torch.nn.Module):
+    """`torch.nn.Dropout` for a CPU, with four decisions to a random number.
+
+    There a decision costs torch 5 ns, all in one thread: with one draw for each of seven layers
+    a block, a twelfth of a training step. Here the probability is rounded to 1/65,536.
+
+    Args:
+        p: probability of a zero.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.zeros = round(p * _STEPS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Values of ``x`` set to zero at random, the others scaled up; of its shape."""
+        if not self.training:
+            return x
+        draws = torch.empty(-(-x.numel() // _LANES), dtype=torch.int64)
+        lanes = draws.random_(-(1 << 63), None).view(torch.int16)[: x.numel()]
+        scale = _STEPS / (_STEPS - self.zeros)
+        kept = torch.where(lanes >= self.zeros - _STEPS // 2, scale, 0.0).to(x.dtype)
+        return x * kept.view(x.shape)
+
+
+def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
+    """Put a fresh adapter on the language model, ready for training; say what it is on.
+
+    Raises:
+        ConfigError: a target module is not among the linear layers of the decoder blocks.
+    """
+    check_targets(model, lora.target_modules)
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.lora_alpha,
+        lora_dropout=lora.lora_dropout,
+        target_modules=list(lora.target_modules),
+        exclude_modules=r".*visual\..*",  # where the vision tower names layers alike
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with quiet_peft():
+            adapted = get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(
+            f"lora.target_modules: {str(error).splitlines()[0]}",
+            hint="names of layers, such as q_proj, v_proj",
+        ) from error
+    found = Counter(
+        name.rpartition(".")[2] for name, m in adapted.named_modules() if isinstance(m, LoraLayer)
+    )
+    kinds = ", ".join(f"{name} {n}" for name, n in found.items())
+    layers = "1 layer" if found.total() == 1 else f"{found.total()} layers"
+    of = "1 kind" if len(found) == 1 else f"{len(found)} kinds"
+    say(f"LoRA r {lora.r} on {layers} of {of}: {kinds}")
+    if model.device.type == "cpu" and lora.lora_dropout:
+        for layer in adapted.modules():
+            if isinstance(layer, LoraLayer):
+                layer.lora_dropout.update({n: Dropout(lora.lora_dropout) for n in layer.r})
+    return adapted
+
+
+def without_casts(model: Any, mixed: bool) -> AbstractContextManager[None]:
+    """Leave out PEFT's float32 copies of all inputs, while a GPU trains in 16 bits.
+
+    Autocast rounds to 16 bits behind them, so that the result is the same, and the copies take a
+    seventh of a step (docs/gpu.md). On a CPU they stay: `Dropout` would round its scale.
+
+    Args:
+        model: a base with its adapter.
+        mixed: whether autocast is in force.
+    """
+    active = mixed and model.device.type == "cuda"
+    context: AbstractContextManager[None] = disable_input_dtype_casting(model, active)
+    return context
+
+
+def outline(config: Any) -> Any:
+    """The network of a base without its weights: which layers there are, in a moment."""
+    with torch.device("meta"):
+        return FAMILIES[config.model_type](config)
+
+
+def check_targets(model: Any, targets: Sequence[str]) -> None:
+    """Refuse names that PEFT would pass over, or that lie where nothing is adapted.
+
+    Raises:
+        ConfigError: naming each, with the nearest name there is.
+    """
+    layers = [name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    blocks = [n for n in layers if ".layers." in n and not _in_vision(n)]
+    problems = []
+    for target in targets:
+        if any(_is_called(name, target) for name in blocks):
+            continue
+        if any(_is_called(name, target) for name in layers if _in_vision(name)):
+            problems.append(f"{target} is in the vision tower, which is not trained")
+        elif any(_is_called(name, target) for name, _ in model.named_modules()):
+            problems.append(f"{target} is not a linear layer of a decoder block")
+        else:
+            problems.append(f"there is no layer {target}{_nearest(target, blocks)}")
+    if problems:
+        kinds = dict.fromkeys(name.rpartition(".")[2] for name in blocks)
+        raise ConfigError(
+            f"lora.target_modules: {'; '.join(problems)}",
+            hint=f"layers that can be adapted: {', '.join(kinds)}",
+        )
+    if not targets:
+        raise ConfigError("lora.target_modules is empty", hint="e.g. q_proj, v_proj")
+
+
+def _is_called(name: str, target: str) -> bool:
+    """Whether PEFT takes a module for a target."""
+    return name == target or name.endswith(f".{target}")
+
+
+def _in_vision(name: str) -> bool:
+    return "visual." in name
+
+
+def _nearest(target: str, layers: list[str]) -> str:
+    """The real name that looks most like a wrong one; it has as many parts."""
+    parts = target.count(".") + 1
+    ends = dict.fromkeys(".".join(name.split(".")[-parts:]) for name in layers)
+    names = {name.lower(): name for name in ends}
+    near = difflib.get_close_matches(target.lower(), names, n=1, cutoff=0.5)
+    return f", did you mean {names[near[0]]}?" if near else ""

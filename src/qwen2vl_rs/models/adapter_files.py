@@ -1,0 +1,191 @@
+"""The files of an adapter, checked against each other and the base before they are used."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from re import _constants, _parser  # type: ignore[attr-defined]  # the only parser of patterns
+from typing import Any
+
+from peft import LoraConfig
+from peft.tuners.tuners_utils import check_target_module_exists
+from safetensors import safe_open
+
+from ..errors import ModelError, Qwen2VLRSError
+from ..system.oserrors import libraries_read
+from .folder import first_line, read_object
+from .shapes import Shapes, plain_name
+
+ADAPTER = "adapter_model.safetensors"
+SETTINGS = "adapter_config.json"
+_HINT = "use an older checkpoint, or train again"
+_LONGEST, _REPEATS = 1000, 4  # letters and repeats of a pattern
+# What does not change the answers of a plain LoRA adapter, or is looked at one by one.
+_FREE = {
+    "auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode",
+    "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout",
+    "parent_library", "peft_type", "peft_version", "r", "revision", "target_modules", "task_type",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """What a checkpoint's adapter says of itself.
+
+    Attributes:
+        folder: the checkpoint.
+        r: rank.
+        alpha: the change of a weight is alpha / r · B · A.
+        settings: content of ``adapter_config.json``.
+        shapes: shape of each tensor by its plain name, which ends in ``lora_A`` or ``lora_B``.
+    """
+
+    folder: Path
+    r: int
+    alpha: float
+    settings: dict[str, Any]
+    shapes: Shapes
+
+
+def read_adapter(folder: Path) -> AdapterFiles:
+    """Read the settings and the sizes of an adapter; no weights yet.
+
+    Raises:
+        ModelError: a file is missing or broken, or this is no plain LoRA.
+    """
+    settings = read_object(folder / SETTINGS)
+    if not settings:
+        raise ModelError(f"{folder} has no {SETTINGS}", hint=_HINT)
+    if odd := list(_odd(settings)):
+        raise ModelError(f"the adapter in {folder} is no plain LoRA ({', '.join(odd)})", hint=_HINT)
+    r, alpha = settings.get("r"), settings.get("lora_alpha")
+    if not isinstance(r, int) or isinstance(r, bool) or r < 1:
+        raise ModelError(f"{folder / SETTINGS}: r is {r!r}", hint=_HINT)
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha) or alpha <= 0:
+        raise ModelError(f"{folder / SETTINGS}: lora_alpha is {alpha!r}", hint=_HINT)
+    _check_patterns(folder, settings)
+    shapes: Shapes = {}
+    try:
+        with libraries_read(folder / ADAPTER), safe_open(folder / ADAPTER, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                shapes[tensor_name(name)] = tuple(file.get_slice(name).get_shape())
+    except Qwen2VLRSError:
+        raise
+    except Exception as error:  # safetensors has no common error class for broken files
+        raise ModelError(
+            f"the adapter in {folder} cannot be read: {first_line(error)}", hint=_HINT
+        ) from error
+    return AdapterFiles(folder, r, float(alpha), settings, shapes)
+
+
+def adapted_layers(adapter: AdapterFiles, layers: Shapes) -> list[str]:
+    """The layers of a base that an adapter changes, after a check that its files agree.
+
+    Args:
+        adapter: see `read_adapter`.
+        layers: (outputs, inputs) of each linear layer of the base, by its name in the network.
+
+    Raises:
+        ModelError: the settings name other layers than the weights are for, or other sizes.
+    """
+    names = [name for name in layers if check_target_module_exists(_config(adapter), name)]
+    wanted = {
+        f"{plain_name(name)}.lora_{half}": shape
+        for name in names
+        for half, shape in (
+            ("A", (adapter.r, layers[name][1])),
+            ("B", (layers[name][0], adapter.r)),
+        )
+    }
+    where = f"the adapter in {adapter.folder}"
+    if unused := sorted(adapter.shapes.keys() - wanted.keys()):
+        raise ModelError(
+            f"{where} has {len(unused)} weights for which its {SETTINGS} and the base have no "
+            f"place, e.g. {unused[0]}",
+            hint=_HINT,
+        )
+    if absent := sorted(wanted.keys() - adapter.shapes.keys()):
+        raise ModelError(
+            f"{where} lacks {len(absent)} weights that its {SETTINGS} names, e.g. {absent[0]}",
+            hint=_HINT,
+        )
+    if not wanted:
+        raise ModelError(f"{where} changes no layer", hint=_HINT)
+    for name, shape in wanted.items():
+        if adapter.shapes[name] != shape:
+            found = list(adapter.shapes[name])
+            raise ModelError(
+                f"{where} does not fit: {name} is of {found}, not {list(shape)}", hint=_HINT
+            )
+    return names
+
+
+def tensor_name(name: str) -> str:
+    """``layers.0.mlp.up_proj.lora_A`` for a tensor of an adapter's file or of a network."""
+    return plain_name(name).removesuffix(".weight").removesuffix(".default")
+
+
+def _odd(settings: dict[str, Any]) -> Iterator[str]:
+    """Settings by which an adapter is something else than W + alpha / r · B · A."""
+    if settings.get("peft_type") != "LORA":
+        yield f"peft_type {settings.get('peft_type')}"
+    if not isinstance(settings.get("init_lora_weights", True), bool):
+        yield "init_lora_weights"  # some of its forms change the base while they are attached
+    plain = LoraConfig().to_dict()
+    for name, value in settings.items():
+        usual = plain.get(name)
+        if name not in _FREE and value != usual and (value or usual):
+            yield name
+
+
+def _check_patterns(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse patterns on which Python's search may never end."""
+    found = [settings.get("target_modules"), settings.get("exclude_modules")]
+    found = [one for one in found if isinstance(one, str)]
+    more = settings.get("layers_pattern") or ()
+    for pattern in (*found, *([more] if isinstance(more, str) else more)):
+        try:
+            repeats = list(_repeats(_parser.parse(pattern)))
+            sound = len(pattern) <= _LONGEST and len(repeats) <= _REPEATS and all(repeats)
+        except (re.error, TypeError, OverflowError, RecursionError):  # no pattern, or a huge one
+            sound = False
+        if not sound:
+            raise ModelError(
+                f"{folder / SETTINGS}: the pattern {str(pattern)[:80]!r} is refused: it is broken, "
+                "or searching by it may take for ever (nested repeats)",
+                hint='name the layers in a list, e.g. ["q_proj", "v_proj"]',
+            )
+
+
+_ONE_LETTER = {_constants.LITERAL, _constants.NOT_LITERAL, _constants.ANY, _constants.IN}
+_REPEATED = {_constants.MAX_REPEAT, _constants.MIN_REPEAT, _constants.POSSESSIVE_REPEAT}
+
+
+def _repeats(parsed: Any) -> Iterator[bool]:
+    """For each repeat in a parsed pattern, whether it is one of a single letter."""
+    for what, value in parsed:
+        if what in _REPEATED:
+            _, most, body = value
+            if most > 1:
+                yield len(body) == 1 and body[0][0] in _ONE_LETTER
+            else:
+                yield from _repeats(body)
+        elif isinstance(value, tuple):
+            for part in value:
+                for one in part if isinstance(part, list) else [part]:
+                    if isinstance(one, _parser.SubPattern):
+                        yield from _repeats(one)
+
+
+def _config(adapter: AdapterFiles) -> LoraConfig:
+    """What the settings say of the layers, for PEFT's own rule."""
+    keys = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+    try:
+        return LoraConfig(r=adapter.r, **{key: adapter.settings.get(key) for key in keys})
+    except Exception as error:  # PEFT's checks raise what they like
+        raise ModelError(
+            f"{adapter.folder / SETTINGS} cannot be used: {first_line(error)}", hint=_HINT
+        ) from error

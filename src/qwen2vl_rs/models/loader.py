@@ -1,0 +1,358 @@
+"""Bases and checkpoints: found, checked, loaded. Safetensors only, never remote code."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shlex
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import load_file
+from transformers import AutoConfig
+from transformers.utils import logging as hf_logging
+
+from ..config import ViewConfig
+from ..errors import ModelError, Qwen2VLRSError
+from ..hardware.devices import choose_device
+from ..hardware.precision import choose_precision
+from ..question_tree.attention import Kind, implementation
+from ..run import checkpoints, newest_checkpoint, say_unfinished
+from ..system.console import warn
+from ..system.files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
+from ..system.oserrors import is_file, is_folder, libraries_read, libraries_write
+from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
+from .fingerprint import fingerprint, same_base
+from .finite import require_finite_weights
+from .folder import FETCH, Files, files_in_force, first_line, is_base, linked, refuse_pointers
+from .images import ImageReader, load_image_reader
+from .prompt import PromptFormat, load_prompt_format
+from .shapes import FAMILIES, check_depth, check_positions, check_shapes, linear_layers
+from .usage import checkpoint_readme
+
+CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
+
+hf_logging.set_verbosity_error()
+hf_logging.disable_progress_bar()
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model with all that turns files and questions into its input.
+
+    Attributes:
+        folder: where it was read from.
+        model: the network, without any adapter.
+        prompts: the chat format as token ids.
+        images: the image reader.
+        fingerprint: of configuration and weights.
+    """
+
+    folder: Path
+    model: Any
+    prompts: PromptFormat
+    images: ImageReader
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCard:
+    """What stands beside an adapter: its base and what it was trained with.
+
+    Attributes:
+        base: folder of the base.
+        fingerprint: of the base.
+        view: how images and questions were shown.
+        ground: usual metres per pixel of the training images, where they say so.
+        side: usual pixels on a side of the training images; None in old checkpoints.
+    """
+
+    base: str
+    fingerprint: str
+    view: ViewConfig
+    ground: float | None = None
+    side: int | None = None
+
+
+def read_config(folder: Path) -> Any:
+    """Read and check the configuration of a base.
+
+    Raises:
+        ModelError: see `read_base`.
+    """
+    return read_base(folder)[1]
+
+
+def read_base(folder: Path) -> tuple[Files, Any]:
+    """Find the files of a base that are in force, and check its configuration against them.
+
+    Raises:
+        ModelError: no such folder, no model in it, another architecture, remote code, quantised
+            weights, or weights that are not those of the configuration.
+    """
+    files = files_in_force(folder)
+    family = files.config.get("model_type")
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise ModelError(
+            f"{folder} is a {family} model; this works with {', '.join(FAMILIES)}",
+            hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
+        )
+    check_depth(files)
+    try:
+        with libraries_read(*files.others), linked(files.others) as place:
+            config = AutoConfig.from_pretrained(place, local_files_only=True)
+        config.name_or_path = str(folder)  # and not the links
+        check_shapes(files, config)
+        check_positions(files, config)
+    except Qwen2VLRSError:
+        raise
+    except Exception as error:  # whatever a wrong value makes the config class raise
+        raise ModelError(
+            f"{folder}/config.json cannot be used: {first_line(error)}", hint=FETCH
+        ) from error
+    return files, config
+
+
+def load_base(
+    folder: Path,
+    view: ViewConfig,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    attention: Kind = "branches",
+) -> Base:
+    """Load a base, ready for use on a device.
+
+    Raises:
+        ModelError: see `read_base`; also for weights that are missing, broken or no numbers.
+    """
+    files, config = read_base(folder)
+    if files.left_out:
+        _say_left_out(folder, files.left_out)
+    device = device or choose_device()
+    try:
+        with libraries_read(*files.all), linked(files.all) as place:
+            model, info = FAMILIES[config.model_type].from_pretrained(
+                place,
+                config=config,
+                dtype=dtype or choose_precision(device).weights,
+                attn_implementation=implementation(attention),
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except Qwen2VLRSError:
+        raise
+    except Exception as error:  # safetensors and transformers raise many kinds for a broken file
+        raise ModelError(
+            f"the weights in {folder} cannot be read: {first_line(error)}", hint=FETCH
+        ) from error
+    if absent := sorted(info["missing_keys"]):
+        raise ModelError(f"{folder} lacks {len(absent)} weights, e.g. {absent[0]}", hint=FETCH)
+    model = model.to(device).eval().requires_grad_(False)
+    model.config.name_or_path = model.name_or_path = str(folder)
+    require_finite_weights(model, files)
+    return Base(
+        folder=folder,
+        model=model,
+        prompts=load_prompt_format(files, config, view.instruction),
+        images=load_image_reader(files, config, view),
+        fingerprint=fingerprint(folder),
+    )
+
+
+@functools.cache
+def _say_left_out(folder: Path, names: tuple[str, ...]) -> None:
+    warn(
+        f"{folder} holds files that are no part of its model, and are not used: {', '.join(names)}"
+    )
+
+
+def find_base(
+    checkpoint: Path, card: CheckpointCard, given: Path | None, option: str = "--base"
+) -> Path:
+    """The folder of a checkpoint's base.
+
+    Args:
+        checkpoint: the checkpoint.
+        card: what stands beside it.
+        given: the folder that was named; None for where it was when the checkpoint was trained.
+        option: of the command at hand that names it.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    folder = given or Path(card.base)
+    if is_folder(folder):
+        return folder
+    hint = f"say where it is: {option} FOLDER"
+    if given is None and not folder.is_absolute():  # an export names it as the hub does
+        hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(card.base)}"
+    raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
+
+
+def require_base(
+    folder: Path, checkpoint: Path, card: CheckpointCard, option: str = "--base"
+) -> None:
+    """Make sure that a folder holds the base a checkpoint was trained on.
+
+    Args:
+        folder: of the base.
+        checkpoint: the checkpoint.
+        card: what stands beside it.
+        option: of the command at hand that names a base.
+
+    Raises:
+        ModelError: it holds another one, one that has changed since, or none.
+    """
+    read_config(folder)
+    if same_base(folder, card.fingerprint):
+        return
+    own = Path(card.base)
+    if own.is_absolute() and own.resolve() == folder.resolve():
+        raise ModelError(
+            f"the base in {folder} has changed since {checkpoint} was trained on it",
+            hint=f"put its files back as they were, or name a sound copy: {option} FOLDER",
+        )
+    hint = f"name a folder with its base ({card.base}): {option} FOLDER"
+    if _holds(own, card.fingerprint):
+        hint = f"name its base: {option} {shlex.quote(card.base)}"
+    raise ModelError(
+        f"{checkpoint} was trained on another base ({card.base}), not on {folder}", hint=hint
+    )
+
+
+def _holds(folder: Path, known: str) -> bool:
+    """Whether a folder is there and holds the base of a fingerprint."""
+    try:
+        return folder.is_dir() and same_base(folder, known)
+    except (ModelError, OSError):
+        return False
+
+
+def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
+    """Put a checkpoint's adapter on a base; ``unload()`` gives the base back.
+
+    Raises:
+        ModelError: the checkpoint was trained on another base, or is unreadable.
+    """
+    card = read_card(checkpoint)
+    if not is_file(checkpoint / ADAPTER):
+        raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
+    if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
+        raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
+    require_base(base.folder, checkpoint, card)
+    adapter = read_adapter(checkpoint)
+    names = adapted_layers(adapter, linear_layers(base.model.config))
+    plain = LoraConfig(
+        r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
+    )
+    try:
+        with libraries_read(checkpoint / ADAPTER), quiet_peft():
+            model = PeftModel.from_pretrained(
+                base.model, checkpoint, config=plain, local_files_only=True
+            )
+            given = load_file(checkpoint / ADAPTER)
+    except Qwen2VLRSError:
+        raise
+    except Exception as error:  # peft passes on whatever safetensors raises for a broken file
+        raise ModelError(
+            f"the adapter in {checkpoint} cannot be read: {first_line(error)}",
+            hint="use an older checkpoint, or train again",
+        ) from error
+    placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}
+    for name, weight in given.items():
+        inside = placed[tensor_name(name)].cpu()
+        if not torch.isfinite(inside).all():
+            raise ModelError(
+                f"the adapter in {checkpoint} holds values that are no numbers",
+                hint="use an older checkpoint, or train with a lower learning rate",
+            )
+        if not torch.equal(inside, weight.to(inside.dtype)):
+            raise ModelError(
+                f"the adapter in {checkpoint} was not taken over: {name}",
+                hint="this version of PEFT names layers otherwise: install another",
+            )
+    return model.eval()
+
+
+@contextlib.contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Hide the warning that PEFT's use of an old transformers name draws."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        yield
+
+
+def write_card(
+    checkpoint: Path, base: Base, view: ViewConfig, ground: tuple[float | None, int | None]
+) -> None:
+    """Write down which base, view and images a checkpoint belongs to; see `CheckpointCard`."""
+    value = {
+        "base": str(base.folder.resolve()),
+        "fingerprint": base.fingerprint,
+        "view": view.model_dump(mode="json"),
+        "metres_per_pixel": ground[0],
+        "side": ground[1],
+    }
+    write_json(checkpoint / CARD, value)
+    # PEFT writes the base as it was named on the command line, and an empty model card
+    name = (read_json(base.folder / HUB_MANIFEST, damaged=None) or {}).get("repo_id")
+    adapter = read_json(checkpoint / SETTINGS) or {}
+    adapter["base_model_name_or_path"] = name or value["base"]
+    write_json(checkpoint / SETTINGS, adapter)
+    with libraries_write(checkpoint):
+        base.prompts.tokenizer.save_pretrained(checkpoint)
+    with atomic_write(checkpoint / "README.md") as file:
+        file.write(checkpoint_readme(view, name))
+
+
+def read_card(checkpoint: Path) -> CheckpointCard:
+    """Read what stands beside an adapter.
+
+    Raises:
+        ModelError: the folder is no checkpoint of ours, or one without content (Git LFS).
+        RunError: the file is there and cannot be read.
+    """
+    names = (CARD, SETTINGS, ADAPTER)
+    refuse_pointers(checkpoint, [checkpoint / name for name in names])
+    value = read_json(checkpoint / CARD, damaged=None)
+    try:
+        view = ViewConfig.model_validate(value["view"])
+        return CheckpointCard(
+            str(value["base"]),
+            str(value["fingerprint"]),
+            view,
+            value.get("metres_per_pixel"),
+            value.get("side"),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or damaged)",
+            hint="give a run folder or one of its checkpoint-* folders",
+        ) from error
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint meant by a folder: itself, or the newest of a run; None for a base.
+
+    Raises:
+        ModelError: the folder holds a whole model and a checkpoint, and so could mean either.
+    """
+    whole = is_base(folder)
+    if whole and (folder / CARD).is_file():
+        raise ModelError(
+            f"{folder} holds both a whole model and an adapter trained here",
+            hint=f"move {ADAPTER}, {SETTINGS} and {CARD} into a folder of their own",
+        )
+    if (folder / CARD).is_file() or (not whole and (folder / SETTINGS).is_file()):
+        return folder
+    if not checkpoints(folder):
+        return None
+    newest = newest_checkpoint(folder)
+    say_unfinished(folder)
+    return newest

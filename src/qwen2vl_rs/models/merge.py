@@ -1,0 +1,131 @@
+"""An adapter merged into its base, in the base's own files: plain transformers and vLLM load it.
+
+The base's files are rewritten one at a time, so that a merge needs the memory of one of them, and
+the names and layout stay those of the published model, whichever version of transformers reads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ..config import ViewConfig
+from ..errors import ModelError
+from ..system.console import Progress
+from ..system.files import CHECKSUMS, damage, write_json
+from ..system.named import copy_file
+from ..system.oserrors import libraries_read, libraries_write
+from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
+from .folder import GENERATION, PREPROCESSOR, PROCESSOR, Files, read_object, write_template
+from .images import bounded
+from .loader import find_base, read_base, read_card, require_base
+from .prompt import load_prompt_format
+from .shapes import linear_layers, plain_name
+
+
+def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
+    """Write a base with a checkpoint's adapter merged into it.
+
+    A changed weight is W + alpha / r · B · A, reckoned in float32 and rounded once to the type in
+    which the base stores it (Hu et al., 2021, "LoRA", section 4.1). Only files in force are
+    copied (see `model.folder`); the settings around the weights are those under which the
+    adapter was trained and measured.
+
+    Args:
+        checkpoint: the checkpoint.
+        folder: an existing folder that receives the files.
+        base: folder of the base; None for where it was when the checkpoint was trained.
+
+    Raises:
+        ModelError: the base is not there or is another one, the checkpoint is damaged, or its
+            adapter is of a kind that cannot be merged.
+    """
+    card = read_card(checkpoint)
+    base = find_base(checkpoint, card, base)
+    files, config = read_base(base)
+    require_base(base, checkpoint, card)
+    if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
+        raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
+    adapter = read_adapter(checkpoint)
+    names = adapted_layers(adapter, linear_layers(config))
+    pairs = _read_pairs(adapter)
+    for path in (*files.others, *([files.index] if files.index else [])):
+        copy_file(path, folder / path.name)
+    write_template(files, folder)
+    _write_settings(files, folder, card.view)
+    write_json(folder / GENERATION, _decoding(files, config))
+    changed = {plain_name(name) for name in names}
+    with Progress("merging", len(files.weights), "files") as bar:
+        for shard in files.weights:
+            changed -= _merge_shard(shard, folder / shard.name, pairs, adapter)
+            bar.advance(1)
+    if changed:
+        raise ModelError(
+            f"{len(changed)} adapted layers of {checkpoint} are not in the base, e.g. "
+            f"{min(changed)}"
+        )
+
+
+def _write_settings(files: Files, folder: Path, view: ViewConfig) -> None:
+    """Pixel bounds as in training, wherever they stand."""
+    images = bounded(files.image_settings or {}, view)
+    write_json(folder / PREPROCESSOR, images)
+    processor = read_object(folder / PROCESSOR)
+    if "image_processor" in processor:
+        write_json(folder / PROCESSOR, {**processor, "image_processor": images})
+
+
+def _decoding(files: Files, config: Any) -> dict[str, Any]:
+    """Decoding as in our evaluations, written from nothing.
+
+    Whatever else a base asks for (penalties, shortest lengths, words to suppress, beams) was not
+    in force when the adapter was measured. transformers goes by ``do_sample``, vLLM by the
+    temperature.
+    """
+    kept = read_object(files.folder / GENERATION)
+    found: dict[str, Any] = {}
+    for name in ("bos_token_id", "pad_token_id"):
+        given = (one.get(name) for one in (kept, files.config))
+        number = next((n for n in given if isinstance(n, int) and not isinstance(n, bool)), None)
+        found |= {} if number is None else {name: number}
+    stops = sorted(load_prompt_format(files, config, "").stop_ids)
+    found = {"eos_token_id": stops, "pad_token_id": stops[0], **found}
+    greedy = {"do_sample": False, "temperature": 0.0, "repetition_penalty": 1.0}
+    return {**found, **greedy, "transformers_version": transformers.__version__}
+
+
+def _merge_shard(
+    source: Path, target: Path, pairs: dict[str, torch.Tensor], adapter: AdapterFiles
+) -> set[str]:
+    """Rewrite one file of weights; the plain names of the layers that were changed."""
+    with libraries_read(source):
+        weights = load_file(source)
+        with safe_open(source, framework="pt") as file:
+            head = file.metadata()
+    changed = set()
+    for name, weight in weights.items():
+        layer = plain_name(name).removesuffix(".weight")
+        if f"{layer}.lora_A" not in pairs or not name.endswith(".weight"):
+            continue
+        up, down = pairs[f"{layer}.lora_B"].float(), pairs[f"{layer}.lora_A"].float()
+        change = adapter.alpha / adapter.r * (up @ down)
+        weights[name] = (weight.float() + change).to(weight.dtype)
+        changed.add(layer)
+    with libraries_write(target):
+        save_file(weights, target, metadata=head)
+    return changed
+
+
+def _read_pairs(adapter: AdapterFiles) -> dict[str, torch.Tensor]:
+    """The tensors A (r, inputs) and B (outputs, r) of each adapted layer, by plain name."""
+    with libraries_read(adapter.folder / ADAPTER):
+        weights = load_file(adapter.folder / ADAPTER)
+    for weight in weights.values():
+        if not torch.isfinite(weight).all():
+            raise ModelError(f"the adapter in {adapter.folder} holds values that are no numbers")
+    return {tensor_name(name): weight for name, weight in weights.items()}

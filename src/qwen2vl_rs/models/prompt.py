@@ -1,0 +1,195 @@
+"""From question and image size to token ids: the one place that knows the chat format.
+
+A prompt is the chat template of the base, cut into pieces:
+
+    head    <|im_start|>system … <|im_start|>user ⏎ <|vision_start|>
+    image   one pad token per visual token
+    tail    <|vision_end|> + the instruction, shared by all questions of an image
+    question (plain text: nothing in it can become a control token)
+    close   <|im_end|> ⏎ <|im_start|>assistant ⏎
+    answer (plain text) + end token
+
+Pieces are tokenised separately and joined, so training, evaluation and serving get the same ids
+by construction.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from ..errors import ModelError, Qwen2VLRSError
+from ..instruction import bare_question
+from ..question_tree.tree import Ints, Node
+from ..system.oserrors import libraries_read
+from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object
+from .template import try_template
+
+_MARK = "\N{SNOWMAN}question\N{SNOWMAN}"
+_ANSWER = "\N{SNOWMAN}answer\N{SNOWMAN}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFormat:
+    """Token ids of the fixed pieces of a prompt, for one base and one instruction.
+
+    Attributes:
+        head, tail, close: ids of the pieces above.
+        image_id: the pad token that stands for one visual token.
+        end_id: the token that ends an answer.
+        stop_ids: tokens at which generation stops (the end token among them).
+        instruction: what the tail ends with; it is not said again with a question.
+    """
+
+    tokenizer: Any
+    head: tuple[int, ...]
+    tail: tuple[int, ...]
+    close: tuple[int, ...]
+    image_id: int
+    end_id: int
+    stop_ids: frozenset[int]
+    instruction: str = ""
+
+    def text_ids(self, text: str) -> list[int]:
+        """Ids of plain text; lookalikes of control tokens in it stay text."""
+        ids: list[int] = self.tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=True
+        )
+        return ids
+
+    def root_ids(self, visual_tokens: int) -> Ints:
+        """(P,) ids of header, image and instruction."""
+        ids = [*self.head, *[self.image_id] * visual_tokens, *self.tail]
+        return np.array(ids, dtype=np.int64)
+
+    def question_ids(self, question: str) -> list[int]:
+        """Ids of one question up to where its answer begins.
+
+        Outer blanks do not count, nor does the instruction at either end.
+        """
+        return [*self.text_ids(bare_question(question, self.instruction)), *self.close]
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Ids of an answer with its end token."""
+        return [*self.text_ids(answer), self.end_id]
+
+    def branch(self, question: str, answer: str | None = None) -> Node:
+        """A question node; with an answer, the answer and its end carry the loss."""
+        ids = self.question_ids(question)
+        if answer is None:
+            return Node(ids)
+        words = self.text_ids(answer)
+        if not words:
+            return Node(ids, then=(self.end_id,))
+        return Node(ids, (Node(words, loss=True, then=(self.end_id,)),))
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of generated ids, without control tokens."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text.strip()
+
+
+def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFormat:
+    """Read tokenizer and chat template of a base.
+
+    Args:
+        files: the base.
+        config: its configuration (for the id of the image token).
+        instruction: put between image and question; may be empty.
+
+    Raises:
+        ModelError: tokenizer or chat template is missing or does not show an image.
+    """
+    folder = files.folder
+    tokenizer = _load_tokenizer(files)
+    pad = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    if pad is None:
+        raise ModelError(
+            f"no usable tokenizer in {folder}: it has no token {config.image_token_id}",
+            hint="fetch the model again: qwen2vl-rs load",
+        )
+    asked, answered = _rendered(folder, tokenizer)
+    if asked.count(pad) != 1 or asked.count(_MARK) != 1:
+        raise ModelError(
+            f"the chat template in {folder} does not place one image and one question",
+            hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
+        )
+    head, rest = asked.split(pad)
+    tail, close = rest.split(_MARK)
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+    end_id = ids(answered.split(_ANSWER)[1])[0]
+    lead = f"{instruction}\n" if instruction else ""
+    plain = tokenizer.encode(lead, add_special_tokens=False, split_special_tokens=True)
+    return PromptFormat(
+        tokenizer=tokenizer,
+        head=ids(head),
+        tail=(*ids(tail), *plain),
+        close=ids(close),
+        image_id=config.image_token_id,
+        end_id=end_id,
+        stop_ids=frozenset({end_id, *_generation_ends(folder)}),
+        instruction=instruction,
+    )
+
+
+def _load_tokenizer(files: Files) -> Any:
+    """The tokenizer, with the chat template in force."""
+    folder = files.folder
+    try:
+        given = (folder / CONFIG, *files.tokenizer)
+        with libraries_read(*given), linked(given) as place:
+            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+    except Qwen2VLRSError:
+        raise
+    except Exception as error:  # tokenizers raises bare exceptions
+        for path in files.tokenizer:
+            if path.suffix == ".json":
+                read_object(path)  # which names it, where it is no JSON
+        raise ModelError(
+            f"no usable tokenizer in {folder}: {first_line(error)}",
+            hint="fetch the model again: qwen2vl-rs load",
+        ) from error
+    if not files.template:
+        raise ModelError(
+            f"{folder} has no chat template",
+            hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
+        )
+    tokenizer.chat_template = files.template
+    return tokenizer
+
+
+def _rendered(folder: Path, tokenizer: Any) -> tuple[str, str]:
+    """A prompt that asks one question about one image, and one with its answer."""
+    user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
+    reply = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
+    named = json.dumps({k: str(v) for k, v in tokenizer.special_tokens_map.items()})
+    try_template(folder, tokenizer.chat_template, json.dumps([[user], [user, reply]]), named)
+    try:
+        answered = tokenizer.apply_chat_template([user, reply], tokenize=False)
+        asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # whatever a broken template raises
+        raise ModelError(
+            f"the chat template in {folder} is broken: {first_line(error)}",
+            hint="fetch the model again: qwen2vl-rs load --verify",
+        ) from error
+    return asked, answered
+
+
+def _generation_ends(folder: Path) -> list[int]:
+    """Tokens at which ``generate`` stops, by ``generation_config.json``.
+
+    Nothing else of that file is in force: decoding is greedy, without a repetition penalty.
+    """
+    ends = read_object(folder / GENERATION).get("eos_token_id")
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(isinstance(end, int) for end in ends):
+        raise ModelError(f"{folder / GENERATION}: eos_token_id is {ends}", hint=FETCH)
+    return ends

@@ -1,0 +1,170 @@
+"""Weights checked against their configuration before anything is allocated for them."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import (
+    CONFIG_MAPPING,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+    Qwen3VLForConditionalGeneration,
+)
+
+from ..errors import ModelError, Qwen2VLRSError
+from ..system.oserrors import libraries_read
+from .folder import FETCH, Files, quantised
+
+FAMILIES = {
+    "qwen2_vl": Qwen2VLForConditionalGeneration,
+    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+    "qwen3_vl": Qwen3VLForConditionalGeneration,
+}
+Shapes = dict[str, tuple[int, ...]]
+_PLAIN = ("F64", "F32", "F16", "BF16")
+# Published files and newer ones differ in what stands before a weight's own name.
+_PREFIXES = ("base_model.", "model.", "language_model.")
+
+
+def plain_name(name: str) -> str:
+    """A weight's name from ``visual.``, ``layers.`` and the like on: the same in all layouts."""
+    while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def check_depth(files: Files) -> None:
+    """Compare the depths of a configuration with its files, before it makes lists that long.
+
+    Raises:
+        ModelError: a depth is no number, zero, or not that of the files.
+    """
+    shapes = read_shapes(files)
+    nested = files.config.get("text_config")
+    text = nested if isinstance(nested, dict) else files.config
+    vision = files.config.get("vision_config")
+    wanted = {
+        ("layers", "num_hidden_layers"): text.get("num_hidden_layers"),
+        ("visual.blocks", "vision_config.depth"): (
+            vision.get("depth") if isinstance(vision, dict) else None
+        ),
+    }
+    for (prefix, key), value in wanted.items():
+        numbers = {
+            int(part)
+            for name in shapes
+            if name.startswith(f"{prefix}.")
+            and (part := name.removeprefix(f"{prefix}.").split(".")[0]).isdigit()
+        }
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ModelError(f"{files.folder}/config.json: {key} is {value!r}", hint=FETCH)
+        if numbers != set(range(min(value, len(numbers) + 1))):
+            raise ModelError(
+                f"the weights in {files.folder} are not those of its config.json: they have "
+                f"{len(numbers)} layers {prefix}.*, and {key} is {value}",
+                hint=FETCH,
+            )
+
+
+def check_shapes(files: Files, config: Any) -> None:
+    """Compare the weights in the files with those that the configuration asks for.
+
+    Raises:
+        ModelError: some are missing, or of another size.
+    """
+    found = read_shapes(files)
+    wanted = {plain_name(name): shape for name, shape in _wanted(config).items()}
+    if config.tie_word_embeddings:
+        wanted.pop("lm_head.weight", None)
+    if absent := sorted(wanted.keys() - found.keys()):
+        raise ModelError(
+            f"{files.folder} lacks {len(absent)} weights, e.g. {absent[0]}", hint=FETCH
+        )
+    for name, shape in wanted.items():
+        if found[name] != shape:
+            raise ModelError(
+                f"the weights in {files.folder} are not those of its config.json: {name} is of "
+                f"{list(found[name])}, not {list(shape)}",
+                hint=FETCH,
+            )
+
+
+def check_positions(files: Files, config: Any) -> None:
+    """Refuse values with which the network would be built, and then fail or answer nonsense.
+
+    Raises:
+        ModelError: rotary positions or control tokens make no sense, or attention is by windows.
+    """
+    text = config.get_text_config()
+    rope = text.rope_parameters or {}
+    section, theta = rope.get("mrope_section"), rope.get("rope_theta")
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    wrong = ""
+    if not (isinstance(section, list) and len(section) == 3 and 2 * sum(section) == width):
+        wrong = f"mrope_section is {section}, and a head has {width} values"
+    elif not isinstance(theta, int | float) or not 0 < theta < math.inf:
+        wrong = f"rope_theta is {theta}"
+    elif not 0 <= config.image_token_id < text.vocab_size:
+        wrong = f"image_token_id is {config.image_token_id}"
+    elif getattr(text, "use_sliding_window", False):
+        wrong = "use_sliding_window is true: attention by windows is not supported"
+    if wrong:
+        raise ModelError(f"{files.folder}/config.json: {wrong}", hint=FETCH)
+
+
+def read_shapes(files: Files) -> Shapes:
+    """Shape of each weight by its plain name, from the headers of the files.
+
+    Raises:
+        ModelError: a file is broken, a weight is there twice or quantised, or the index is wrong.
+    """
+    shapes: Shapes = {}
+    for path in files.weights:
+        try:
+            with libraries_read(path), safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118
+                    part = file.get_slice(name)
+                    if part.get_dtype() not in _PLAIN:
+                        raise quantised(
+                            files.folder, files.config, f"{name} is of type {part.get_dtype()}"
+                        )
+                    if plain_name(name) in shapes:
+                        raise ModelError(
+                            f"{files.folder} holds {name} twice, in {path.name} and before",
+                            hint=FETCH,
+                        )
+                    shapes[plain_name(name)] = tuple(part.get_shape())
+        except Qwen2VLRSError:
+            raise
+        except Exception as error:  # safetensors has no common error class for broken files
+            raise ModelError(
+                f"the weights in {files.folder} cannot be read: {path.name}: {error}", hint=FETCH
+            ) from error
+    return shapes
+
+
+def linear_layers(config: Any) -> Shapes:
+    """(outputs, inputs) of each linear layer, by its name in the network."""
+    return dict(_skeleton(config.model_type, config.to_json_string())[1])
+
+
+def _wanted(config: Any) -> Shapes:
+    return dict(_skeleton(config.model_type, config.to_json_string())[0])
+
+
+@lru_cache(maxsize=4)
+def _skeleton(family: str, text: str) -> tuple[Shapes, Shapes]:
+    """Shapes of all weights and of the linear layers of a network that is never allocated."""
+    with torch.device("meta"):
+        network = FAMILIES[family](CONFIG_MAPPING[family](**json.loads(text)))
+    layers: Shapes = {
+        name: (layer.out_features, layer.in_features)
+        for name, layer in network.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}, layers

@@ -1,0 +1,286 @@
+"""Chat completions over HTTP: many at a time, not too fast, and again where that may help."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from ..errors import ConfigError, HubError
+from ..system.console import clock, say
+from ..system.oserrors import explained, own_limit, root_cause
+from .endpoint_bodies import decoded
+from .endpoint_replies import AGAIN, Failure, message, read_reply, refusal, strange
+from .job import Reply
+
+_ATTEMPTS = 8
+_LONGEST_WAIT = 60.0  # seconds, of our own choice
+_LONGEST_PAUSE = 900.0  # seconds, where the server asks for it
+_LONGEST_REPLY = 1 << 20  # bytes, also when unpacked
+_SAID_PAUSE = 5.0  # seconds; longer pauses are told
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to ask, and how hard.
+
+    Attributes:
+        url: of the API, e.g. ``http://127.0.0.1:8000/v1``.
+        model: its name there.
+        key: sent as ``Authorization: Bearer``; None for none.
+        concurrency: requests at a time.
+        rate: most requests a second; None for no bound.
+        timeout: seconds for one request, from its first byte to the answer's last.
+    """
+
+    url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    concurrency: int = 8
+    rate: float | None = None
+    timeout: float = 120.0
+
+    @property
+    def address(self) -> str:
+        """Where questions are sent.
+
+        Raises:
+            ConfigError: ``url`` is no address, or carries a password.
+        """
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(
+                f"{self.url!r} is no address of a server",
+                hint="such as --endpoint http://127.0.0.1:8000/v1",
+            )
+        if parts.username or parts.password:
+            raise ConfigError(
+                "the address holds a password", hint="set OPENAI_API_KEY in the environment instead"
+            )
+        return f"{self.url.rstrip('/')}/chat/completions"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent with every question.
+
+        Raises:
+            ConfigError: the key cannot be sent.
+        """
+        said = {"User-Agent": "qwen2vl-rs"}
+        if key := (self.key or "").strip():
+            if not (key.isascii() and key.isprintable() and " " not in key):
+                raise ConfigError(
+                    "OPENAI_API_KEY holds characters that no key has",
+                    hint="set it again, without quotes or blanks",
+                )
+            said["Authorization"] = f"Bearer {key}"
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request.
+
+    Attributes:
+        id: of the sample.
+        text: instruction and question.
+        image: gives the data URL of its image.
+        most: longest answer in tokens.
+    """
+
+    id: str
+    text: str
+    image: Callable[[], str]
+    most: int
+
+
+class Client:
+    """Asks one endpoint.
+
+    Args:
+        endpoint: where.
+
+    Attributes:
+        again: how often a request was repeated, by reason.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint, self._address = endpoint, endpoint.address
+        self._next = 0.0  # when the next request may leave
+        self._pause = 0.0  # until when the server asked for silence
+        self.again: Counter[str] = Counter()
+
+    async def ask(self, questions: Sequence[Question]) -> AsyncGenerator[tuple[str, Reply]]:
+        """Ids and replies, in the order in which they come.
+
+        Raises:
+            HubError: the server refuses, answers something else, or fails again and again.
+        """
+        waiting = iter(questions)
+        # A redirect would take the key and the images to another place.
+        async with httpx.AsyncClient(
+            headers={"Accept-Encoding": "identity", **self._endpoint.headers},
+            timeout=None,  # httpx counts each read anew: `_post` counts the whole
+            limits=httpx.Limits(max_connections=self._endpoint.concurrency),
+            follow_redirects=False,
+            trust_env=False,
+        ) as http:
+            running: set[asyncio.Task[tuple[str, Reply]]] = set()
+            try:
+                while True:
+                    while len(running) < self._endpoint.concurrency:
+                        question = next(waiting, None)
+                        if question is None:
+                            break
+                        running.add(asyncio.create_task(self._one(http, question)))
+                    if not running:
+                        return
+                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    # what was answered is handed on before a failure ends it all
+                    for task in sorted(done, key=lambda task: task.exception() is not None):
+                        yield task.result()
+                        running.remove(task)
+            finally:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+
+    async def _one(self, http: httpx.AsyncClient, question: Question) -> tuple[str, Reply]:
+        image = await asyncio.to_thread(question.image)
+        content = [
+            {"type": "image_url", "image_url": {"url": image}},
+            {"type": "text", "text": question.text},
+        ]
+        body = {
+            "model": self._endpoint.model, "temperature": 0, "max_tokens": question.most,
+            "messages": [{"role": "user", "content": content}],
+        }  # fmt: skip
+        failed: Failure | None = None
+        for attempt in range(_ATTEMPTS):
+            if failed:
+                self.again[failed.why] += 1
+            await self._turn()
+            wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
+            reply = await self._try(http, body)
+            if isinstance(reply, Reply):
+                return question.id, reply
+            failed = reply
+            if attempt + 1 < _ATTEMPTS:
+                # a server that asks for less is none the better for eight requests at once
+                await asyncio.sleep(max(wait, failed.wait or 0))
+        assert failed
+        said = f": {failed.said[:300]}" if failed.said else ""
+        raise HubError(
+            f"{self._address} failed {_ATTEMPTS} times in a row: {failed.why}{said}",
+            hint="look after the server, then run the same command again: it goes on where it "
+            "stopped; --concurrency and --rate ask less of it",
+        )
+
+    async def _try(self, http: httpx.AsyncClient, body: dict[str, Any]) -> Reply | Failure:
+        """The reply to a request, or why there is none."""
+        try:
+            response, data = await self._post(http, body)
+        except TimeoutError:
+            return Failure("timeout", f"no whole answer within {self._endpoint.timeout:g} s")
+        except httpx.TransportError as error:
+            if limit := own_limit(error):
+                raise explained(limit) from error
+            cause = root_cause(error)
+            why = cause.strerror if cause else type(error).__name__
+            return Failure(f"connection ({why})")
+        except httpx.RequestError as error:
+            raise strange(self._address, str(error)) from error
+        status = response.status_code
+        data = self._unpacked(response, data)
+        if status == 200:
+            failed = read_reply(data, self._address)
+            if isinstance(failed, Reply):
+                return failed
+        elif status in AGAIN:
+            failed = Failure(str(status), message(data))
+        else:
+            said = message(data) or response.headers.get("location", "")
+            raise refusal(status, said, self._address)
+        asked = _retry_after(response)
+        if asked is not None:
+            self._hold_back(asked, status)
+        return replace(failed, wait=asked)
+
+    def _unpacked(self, response: httpx.Response, data: bytes) -> bytes:
+        """A body as it was before it was packed; of an error's, nothing where that fails.
+
+        Raises:
+            HubError: a reply cannot be unpacked, or is too long.
+        """
+        encoding, good = response.headers.get("content-encoding", ""), response.status_code == 200
+        try:
+            data = decoded(data, encoding, _LONGEST_REPLY)
+        except ValueError as error:
+            if good:
+                raise strange(self._address, f"{error} (Content-Encoding: {encoding})") from error
+            return b""
+        if good and len(data) > _LONGEST_REPLY:
+            raise strange(self._address, "a reply of more than 1 MB")
+        return data
+
+    def _hold_back(self, seconds: float, status: int) -> None:
+        """Send nothing for so long: the server asks for it."""
+        until = time.monotonic() + seconds
+        if until > self._pause + _SAID_PAUSE and seconds > _SAID_PAUSE:
+            say(f"the server asks to wait {clock(seconds)} ({status})")
+        self._pause = max(self._pause, until)
+
+    async def _post(
+        self, http: httpx.AsyncClient, body: dict[str, Any]
+    ) -> tuple[httpx.Response, bytes]:
+        """Send one request; the response's body is read up to a bound, as it was sent.
+
+        Of an error, what has arrived will do.
+
+        Raises:
+            TimeoutError: the answer was not complete in time.
+            httpx.RequestError: it could not be sent, or the answer is broken.
+        """
+        response, data = None, bytearray()
+        try:
+            async with (
+                asyncio.timeout(self._endpoint.timeout),
+                http.stream("POST", self._address, json=body) as response,
+            ):
+                async for part in response.aiter_raw():
+                    data += part
+                    if len(data) > _LONGEST_REPLY:
+                        break
+        except (TimeoutError, httpx.TransportError):
+            if response is None or response.status_code == 200:
+                raise
+        assert response is not None
+        return response, bytes(data)
+
+    async def _turn(self) -> None:
+        """Wait until the next request may leave; a server may ask for silence meanwhile."""
+        while (wait := max(self._next, self._pause) - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        if self._endpoint.rate:  # after a pause, too
+            self._next = time.monotonic() + 1 / self._endpoint.rate
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that a server asks to wait; None where it does not say, or nothing sensible."""
+    value = response.headers.get("retry-after", "").strip()
+    try:
+        if value.replace(".", "", 1).isdecimal():
+            seconds = float(value)
+        else:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError):  # OverflowError: a year of many digits
+        return None
+    return min(_LONGEST_PAUSE, max(0.0, seconds))

@@ -1,0 +1,1 @@
+"""The question tree and attention over it. Knows no model."""

@@ -1,0 +1,1 @@
+"""Question types: wording, normal forms, classes, protocols."""

@@ -1,0 +1,108 @@
+"""Why an image cannot be used, and what helps: each cause has its own hint."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ..errors import ImageError
+from ..system.oserrors import reading_hint
+
+AGAIN = "the file is damaged or cut short: copy or download it again"
+_CONVERT = "convert it to PNG or TIFF"
+_TRANSLATE = "convert it: gdal_translate IN OUT.tif"
+_UNPACK = "unpack it, and name the image inside"
+
+#: Known formats that are not read: first bytes, where they stand, name, what helps.
+_FOREIGN = (
+    (b"GIF8", 0, "GIF", _CONVERT),
+    (b"ftypavif", 4, "AVIF", _CONVERT),
+    (b"ftypheic", 4, "HEIC", _CONVERT),
+    (b"ftypmif1", 4, "HEIC", _CONVERT),
+    (b"\0\0\0\x0cJXL ", 0, "JPEG XL", _CONVERT),
+    (b"\xff\x0a", 0, "JPEG XL", _CONVERT),
+    (b"8BPS", 0, "Photoshop", _CONVERT),
+    (b"<svg", 0, "SVG", _CONVERT),
+    (b"%PDF", 0, "PDF", _CONVERT),
+    (b"\x89HDF", 0, "HDF5 or NetCDF", "pick a variable: gdal_translate NETCDF:IN:NAME OUT.tif"),
+    (b"CDF", 0, "NetCDF", "pick a variable: gdal_translate NETCDF:IN:NAME OUT.tif"),
+    (b"NITF", 0, "NITF", _TRANSLATE),
+    (b"EHFA", 0, "ERDAS Imagine", _TRANSLATE),
+    (b"GRIB", 0, "GRIB", _TRANSLATE),
+    (b"SIMPLE ", 0, "FITS", _TRANSLATE),
+    (b"msid", 0, "MrSID", _TRANSLATE),
+    (b"<VRT", 0, "VRT", "make one file of it: gdal_translate IN.vrt OUT.tif"),
+    (b"PK\x03\x04", 0, "zip", _UNPACK),
+    (b"\x1f\x8b", 0, "gzip", _UNPACK),
+    (b"7z\xbc\xaf", 0, "7z", _UNPACK),
+    (b"Rar!", 0, "RAR", _UNPACK),
+    (b"version https:/", 0, "Git LFS pointer", "fetch what it points to: git lfs pull"),
+    (b"<!doctype html", 0, "web page", "it is no download of the image: download it again"),
+    (b"<html", 0, "web page", "it is no download of the image: download it again"),
+)
+
+#: What GDAL says of files that are whole but not for it.
+_CODEC = re.compile(r"missing codec (?:of code )?([\w-]+)")
+_UNSUPPORTED = re.compile(r"(?i)unsupported|not supported|not implemented|unhandled|cannot handle")
+_MEMORY = re.compile(r"(?i)out of memory|cannot allocate|not enough memory|malloc")
+_REWRITE = "rewrite it with a GDAL that has it: gdal_translate -co COMPRESS=DEFLATE IN OUT.tif"
+
+
+def foreign_format(path: str | os.PathLike[str], head: bytes, names: str) -> ImageError:
+    """The refusal of a file that is of no format that is read.
+
+    Args:
+        path: of the file.
+        head: its first bytes.
+        names: the formats that are read.
+    """
+    start = head.lower()
+    for signature, at, name, hint in _FOREIGN:
+        if start[at:].startswith(signature.lower()):
+            return ImageError(f"{path}: not an image of a known format ({name})", hint=hint)
+    return ImageError(f"{path}: not an image of a known format", hint=f"formats read: {names}")
+
+
+def animated(head: bytes) -> bool:
+    """Whether a WebP's header (RIFF container, chunk VP8X) says that it is an animation."""
+    return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
+
+
+def broken(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
+    """The refusal of a file that GDAL gave up on, by what it said."""
+    if codec := _CODEC.search(why):
+        return ImageError(
+            f"{path}: compressed by a method that this GDAL lacks ({codec[1]}); "
+            "the file itself may be sound",
+            hint=_REWRITE,
+        )
+    if _MEMORY.search(why):
+        return too_large_for_memory(path)
+    if _UNSUPPORTED.search(why):
+        return ImageError(
+            f"{path}: a kind of {format} that this GDAL cannot read: {why}", hint=_REWRITE
+        )
+    return ImageError(f"{path}: broken or incomplete {format} file: {why}", hint=AGAIN)
+
+
+def unread(path: str | os.PathLike[str], error: OSError, what: str = "") -> ImageError:
+    """The refusal of a file that may be sound, but cannot be read now; ``what`` is a part of it."""
+    return ImageError(
+        f"{path}: {what}cannot be read: {error.strerror or error}", hint=reading_hint(error)
+    )
+
+
+def too_large_for_memory(path: str | os.PathLike[str]) -> ImageError:
+    """The refusal of an image that does not fit the memory."""
+    return ImageError(f"{path}: not enough memory for this image", hint="cut it into smaller tiles")
+
+
+def not_colours(path: str | os.PathLike[str], strange: str) -> ImageError:
+    """The refusal of pixels that are in another colour space, or where white is zero."""
+    hints = {
+        "white-is-zero": "invert it: gdal_translate -scale 0 255 255 0 IN OUT.tif",
+        "CMYK": "convert it with its colour profile: magick IN -colorspace sRGB OUT.png",
+    }
+    return ImageError(
+        f"{path}: its pixels are {strange}", hint=hints.get(strange, "convert the file to RGB")
+    )

@@ -1,0 +1,212 @@
+"""Opening image files: plain local files of known formats, their headers checked."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from ..errors import ImageError
+from ..system.named import open_named
+from ..system.oserrors import reading_hint, why_unread
+from .decoder_memory import check_units
+from .image_errors import animated, broken, foreign_format, too_large_for_memory, unread
+from .orientation import may_be_turned, turn_of
+from .sidecars import mask_beside, with_sidecars, wrong_mask
+
+#: Longest side, in pixels.
+MAX_SIDE = 16_384
+#: Most pixels of one image.
+MAX_PIXELS = 100_000_000
+#: Shortest side, in pixels: about a quarter of what becomes one token (28 × 28 pixels). With less
+#: there is nothing to see, and a side of 1 or 3 is taken for the channels by image processors.
+MIN_SIDE = 8
+#: Longest side over shortest side: the limit of Qwen2-VL's image processor.
+MAX_ASPECT = 200
+#: Most bytes of all bands unpacked. Bands stored together are unpacked together, so that a small
+#: file declaring thousands of them would fill the memory although three are asked for.
+MAX_BYTES = 4 * 2**30
+
+#: Formats read: first bytes of the file, driver, name for people.
+FORMATS = (
+    (b"II*\0", "GTiff", "TIFF"),
+    (b"MM\0*", "GTiff", "TIFF"),
+    (b"II+\0", "GTiff", "TIFF"),
+    (b"MM\0+", "GTiff", "TIFF"),
+    (b"\x89PNG\r\n\x1a\n", "PNG", "PNG"),
+    (b"\xff\xd8\xff", "JPEG", "JPEG"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JP2OpenJPEG", "JPEG 2000"),
+    (b"BM", "BMP", "BMP"),
+    (b"RIFF", "WEBP", "WebP"),
+)
+
+_NAMES = {driver: name for _, driver, name in FORMATS}
+GDAL_OPTIONS = {
+    # Nothing beside the file is looked at but what `sidecars` takes: GDAL would list the folder at
+    # each image, and follow names of further files, also in the network.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_GEOREF_SOURCES": "NONE",  # parsing a CRS takes five times as long as reading a tile
+    # GDAL's fast path for whole PNGs neither notices a cut file nor checks checksums: it returns
+    # whatever was in memory for the missing rows.
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+}
+_quiet = threading.Lock()
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Width and height of an image as shown, in pixels, from its header only.
+
+    Raises:
+        ImageError: as `read_rgb`, as far as the header shows it.
+    """
+    with open_image(path) as source:
+        turn = turn_of(source)
+        return turn.width, turn.height
+
+
+@contextmanager
+def without(category: type[Warning]) -> Iterator[None]:
+    """Nothing is warned of by a category in here.
+
+    Filters belong to the whole process: two threads in here at once would put back each other's.
+    """
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
+
+
+@contextmanager
+def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
+    """Open a file for reading, its header checked; what goes wrong inside is an `ImageError`.
+
+    With ``options`` of GDAL the image is read in pieces: its size is not limited.
+    """
+    driver = _driver(path)
+    check_units(path, driver)
+    # A Path is never taken for a URL or for one of rasterio's "zip+file:" names; an absolute one
+    # is never taken for a GDAL prefix such as "GTIFF_RAW:".
+    file = Path(os.path.abspath(path))
+    opened = file
+    try:
+        with with_sidecars(file) as (opened, beside):
+            settings = {**GDAL_OPTIONS, **options, **beside}
+            if settings["GDAL_GEOREF_SOURCES"] == "NONE" and may_be_turned(file, driver):
+                settings["GDAL_GEOREF_SOURCES"] = "INTERNAL"
+            if beside:  # PAM counts as a source of positions, though ours holds none
+                settings["GDAL_GEOREF_SOURCES"] = f"{settings['GDAL_GEOREF_SOURCES']},PAM"
+            with rasterio.Env(**settings):
+                # without georeferencing rasterio warns at each file
+                with without(NotGeoreferencedWarning):
+                    source = rasterio.open(opened, driver=driver)
+                with source:
+                    _check_header(source, path, in_pieces=bool(options))
+                    if beside:
+                        _check_mask(source, file, opened)
+                    yield source
+    except (RasterioError, CPLE_BaseError) as error:
+        why = " ".join(str(error.__cause__ or error).split())
+        why = why.replace(str(opened.parent), str(file.parent))
+        if f"{file.name}.msk" in why:
+            raise wrong_mask(file, f"cannot be read: {why}") from error
+        if cause := why_unread(file):
+            raise unread(path, cause) from error
+        raise broken(path, _NAMES[driver], why) from error
+    except MemoryError as error:
+        raise too_large_for_memory(path) from error
+    except UnicodeError as error:
+        raise ImageError(
+            f"{os.fspath(path)!a}: the file name is not valid UTF-8", hint="rename the file"
+        ) from error
+
+
+def _driver(path: str | os.PathLike[str]) -> str:
+    """Name of the driver for this file, judged by its first bytes.
+
+    The kernel opens the file before GDAL hears of it, so that the virtual names GDAL would fetch
+    from the network (``/vsicurl/…``, ``https:…``) are missing files, and VRT files are no images.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageError(f"{path}: a folder, not an image", hint="give the image file itself")
+        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+            raise ImageError(f"{path}: not a regular file", hint="give an image file")
+        with open_named(path, "rb") as file:
+            head = file.read(32)
+    except FileNotFoundError as error:
+        raise ImageError(
+            f"{path}: no such file",
+            hint="check the path; only local files are read, relative to the current folder",
+        ) from error
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        hint = "check the path and its permissions (ls -l)"
+        if isinstance(error, OSError):
+            hint = reading_hint(error, hint)
+        raise ImageError(f"{os.fspath(path)!r}: cannot be read: {why}", hint=hint) from error
+    if not head:
+        raise ImageError(f"{path}: the file is empty", hint="copy or download it again")
+    for signature, driver, _ in FORMATS:
+        if head.startswith(signature) and (driver != "WEBP" or head[8:12] == b"WEBP"):
+            if driver == "WEBP" and animated(head):
+                raise ImageError(
+                    f"{path}: an animated WebP, not a single image",
+                    hint="take one picture out of it: webpmux -get frame 1 IN -o OUT.webp",
+                )
+            return driver
+    raise foreign_format(path, head, ", ".join(_NAMES.values()))
+
+
+def _check_mask(source: Any, file: Path, opened: Path) -> None:
+    """Refuse a mask beside an image that is of another size."""
+    if mask_beside(file) is None:
+        return
+    mask = opened.with_name(f"{file.name}.msk")
+    with without(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
+        if found.shape != source.shape:
+            raise wrong_mask(file, f"is of another size: {found.width} × {found.height} pixels")
+
+
+def _check_header(source: Any, path: str | os.PathLike[str], in_pieces: bool) -> None:
+    """Refuse what is too large, too small or not made of real numbers, before decoding it."""
+    width, height = source.width, source.height
+    size = f"{path}: {width} × {height} pixels"
+    if not in_pieces and (max(width, height) > MAX_SIDE or width * height > MAX_PIXELS):
+        raise ImageError(
+            f"{size} is too large: at most {MAX_SIDE:,} on a side and {MAX_PIXELS:,} in all",
+            hint="cut it into tiles, e.g. gdal_translate -srcwin 0 0 512 512 SCENE TILE.tif",
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"{size} is too small: at least {MIN_SIDE} on a side",
+            hint="use a larger piece of the scene",
+        )
+    if not in_pieces and max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(
+            f"{size} is too narrow: the model takes a side at most {MAX_ASPECT} times the other",
+            hint="cut it into squarer tiles",
+        )
+    dtype = source.dtypes[0]
+    if dtype.startswith("complex"):
+        raise ImageError(
+            f"{path}: complex values ({dtype}) are no picture",
+            hint="convert them first, e.g. to amplitudes",
+        )
+    unpacked = width * height * source.count * np.dtype(dtype).itemsize
+    if not in_pieces and unpacked > MAX_BYTES:
+        raise ImageError(
+            f"{path}: {source.count} bands unpack to {unpacked:,} bytes, at most {MAX_BYTES:,}",
+            hint="keep only the bands to be shown: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif",
+        )

@@ -1,0 +1,115 @@
+"""From an open image to 8-bit RGB pixels, by the rule at the head of the package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.windows import Window
+
+from ..config import ImageRule
+from ..errors import ImageError
+from .image_errors import AGAIN, not_colours
+from .nodata import declared, empty, whole
+from .opening import open_image
+from .orientation import turn_of
+from .to_bytes import eight_bit, expand_palette, stretch
+
+_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+#: Colour spaces of bands, and of files that GDAL converts to RGB without their colour profile.
+_NOT_RGB_BANDS = {
+    ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black,
+    ColorInterp.hue, ColorInterp.saturation, ColorInterp.lightness,
+    ColorInterp.Y, ColorInterp.Cb, ColorInterp.Cr,
+}  # fmt: skip
+_NOT_RGB_FILES = {"CMYK", "YCCK", "CIELAB"}
+
+
+def read_rgb(path: str | os.PathLike[str], rule: ImageRule) -> NDArray[np.uint8]:
+    """Read an image file as 8-bit RGB pixels, by the steps at the head of this package.
+
+    Args:
+        path: a local file.
+        rule: which bands are shown, and how values that are not 8-bit become 0..255.
+
+    Returns:
+        Array (row, column, channel) of shape (height, width, 3), channels red, green, blue.
+
+    Raises:
+        ImageError: the file is missing, unreadable, no image, damaged, cut short, too large or
+            too small, has too few bands for the rule or pixels that are not colours.
+    """
+    with open_image(path) as source:
+        turn = turn_of(source)
+        bands = choose_bands(source, path, rule)
+        distinct = sorted(set(bands))
+        values: NDArray[Any] = source.read(distinct)  # (band, row, column)
+        valid = declared(source, distinct)
+        if source.colorinterp[distinct[0] - 1] == ColorInterp.palette:
+            try:
+                colors = source.colormap(distinct[0])
+            except ValueError as error:
+                raise ImageError(f"{path}: its palette is missing", hint=AGAIN) from error
+            return turn.apply(expand_palette(values[0], valid, colors))
+        bits = int(source.tags(distinct[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    if valid is None and (hidden := whole(empty(values))) is not None:
+        valid = np.broadcast_to(~hidden, values.shape)
+    if values.dtype == np.uint8:
+        planes = eight_bit(values, valid, bits)
+    else:
+        planes = stretch(values, valid, rule)
+    rgb = np.empty((*planes.shape[1:], 3), dtype=np.uint8)
+    for channel, band in enumerate(bands):  # (band, row, column) → (row, column, channel)
+        rgb[:, :, channel] = planes[distinct.index(band)]
+    return turn.apply(rgb)
+
+
+def choose_bands(
+    source: Any, path: str | os.PathLike[str], rule: ImageRule
+) -> tuple[int, int, int]:
+    """Numbers, from 1, of the bands shown as red, green and blue."""
+    tagged = list(source.colorinterp)
+    structure = source.tags(ns="IMAGE_STRUCTURE")
+    if structure.get("SOURCE_COLOR_SPACE") in _NOT_RGB_FILES:
+        strange = structure["SOURCE_COLOR_SPACE"]
+    elif _NOT_RGB_BANDS.intersection(tagged):
+        strange = ", ".join(tag.name for tag in tagged)
+    elif structure.get("MINISWHITE") == "YES" and ColorInterp.palette not in tagged:
+        strange = "white-is-zero"
+    else:
+        strange = ""
+    if strange:
+        raise not_colours(path, strange)
+    if rule.bands is not None:
+        if max(rule.bands) > source.count:
+            raise ImageError(
+                f"{path}: bands {rule.bands} are asked for, the file has {source.count}",
+                hint=f"set bands to numbers from 1 to {source.count}, or leave them unset",
+            )
+        return rule.bands
+    if all(tag in tagged for tag in _RGB):
+        red, green, blue = (tagged.index(tag) + 1 for tag in _RGB)
+        return red, green, blue
+    shown = [n for n, tag in enumerate(tagged, start=1) if tag != ColorInterp.alpha] or [1]
+    return (shown[0], shown[1], shown[2]) if len(shown) > 2 else (shown[0],) * 3
+
+
+def read_resampled(
+    source: Any, bands: Sequence[int], piece: tuple[float, float, float, float],
+    shape: tuple[int, int],
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:  # fmt: skip
+    """A piece (column, row, width, height) of an open image at another size (rows, columns).
+
+    Returns:
+        Values and their validity as `declared` gives it, (band, row, column).
+    """
+    window = Window(*piece)
+    smaller = shape[0] < piece[3]
+    way = Resampling.average if smaller else Resampling.bilinear
+    out = (len(bands), *shape)
+    values = source.read(list(bands), window=window, out_shape=out, resampling=way)
+    return values, declared(source, list(bands), window=window, out_shape=out)

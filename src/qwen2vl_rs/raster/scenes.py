@@ -1,0 +1,265 @@
+"""Georeferenced images of any size, read in pieces."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import ImageRule
+from ..errors import ImageError
+from . import (
+    Piece,
+    choose_bands,
+    crs_name,
+    crs_title,
+    declared,
+    empty,
+    flat_position,
+    frame,
+    image_size,
+    in_small,
+    no_position,
+    not_of_the_earth,
+    open_image,
+    out_of_bounds,
+    read_resampled,
+    reproject,
+    turn_of,
+    utm_zone,
+    within,
+)
+from .to_bytes import eight_bit, measured, stretch
+
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Georeference:
+    """Where an image lies.
+
+    Attributes:
+        crs: coordinate reference system, ``EPSG:32631`` or WKT.
+        transform: (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f.
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+
+    def moved(self, column: float, row: float) -> Georeference:
+        """That of a piece whose upper left corner lies at a column and a row of this image."""
+        a, b, c, d, e, f = self.transform
+        there = (a, b, c + a * column + b * row, d, e, f + d * column + e * row)
+        return Georeference(self.crs, there)
+
+    def to_map(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
+        """Coordinates of columns and rows; both of shape (n, 2)."""
+        a, b, c, d, e, f = self.transform
+        x, y = pixels[:, 0], pixels[:, 1]
+        return np.column_stack([a * x + b * y + c, d * x + e * y + f])
+
+    def to_pixels(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Columns and rows of coordinates; both of shape (n, 2)."""
+        a, b, c, d, e, f = self.transform
+        x, y = points[:, 0] - c, points[:, 1] - f
+        area = a * e - b * d
+        return np.column_stack([(e * x - b * y) / area, (a * y - d * x) / area])
+
+    def place(self, column: float, row: float) -> tuple[float, float]:
+        """Longitude and latitude of a pixel, in degrees."""
+        at = self.to_map(np.array([[column, row]], dtype=float))
+        ((longitude, latitude),) = reproject(self.crs, "EPSG:4326", at).tolist()
+        return longitude, latitude
+
+    def pixel_size(self, column: float, row: float) -> tuple[float, float]:
+        """True size (across, down) in metres of the ground under a pixel.
+
+        Measured in the UTM zone of the place.
+        """
+        longitude, north = self.place(column, row)
+        utm = utm_zone(longitude, north)
+        pixels = np.array([[column, row], [column + 8, row], [column, row + 8]], dtype=float)
+        origin, right, below = reproject(self.crs, utm, self.to_map(pixels))
+        return float(np.hypot(*(right - origin)) / 8), float(np.hypot(*(below - origin)) / 8)
+
+
+class LargeImage:
+    """A georeferenced image read in pieces, see `open_scene`.
+
+    Pieces are counted in the image as shown: turned to have north up, see `raster.turning`.
+
+    Attributes:
+        width, height: in pixels.
+        reference: where it lies.
+    """
+
+    def __init__(
+        self, source: Any, path: str | os.PathLike[str], rule: ImageRule, reference: Georeference
+    ) -> None:
+        self._turn = turn_of(source)
+        self.width, self.height = self._turn.width, self._turn.height
+        transform = self._turn.transform(reference.transform)
+        self.reference = Georeference(reference.crs, transform)
+        self._source, self._rule = source, rule
+        self._bands = choose_bands(source, path, rule)
+        if source.colorinterp[self._bands[0] - 1].name == "palette":
+            raise ImageError(
+                f"{path}: its pixels are numbers in a palette",
+                hint="expand them: gdal_translate -expand rgb IN OUT.tif",
+            )
+        tags = source.tags(self._bands[0], ns="IMAGE_STRUCTURE")
+        self._bits = int(tags.get("NBITS", 8))
+
+    @cached_property
+    def _in_small(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The whole scene in small, and what it declares of it; (band, row, column)."""
+        shape = (3, *in_small(*self._source.shape))
+        values = self._source.read(self._bands, out_shape=shape)
+        return values, declared(self._source, self._bands, out_shape=shape)
+
+    @cached_property
+    def _frame(self) -> NDArray[np.bool_] | None:
+        """The collar of the scene in small, (row, column)."""
+        values, valid = self._in_small
+        return frame(empty(values), *self._source.shape) if valid is None else None
+
+    @cached_property
+    def _look(self) -> ImageRule:
+        """The rule with limits of the whole scene: equal values look equal in all pieces."""
+        if self._source.dtypes[0] == "uint8" or self._rule.value_range is not None:
+            return self._rule
+        values, valid = self._in_small
+        counts = measured(values)
+        if valid is not None:
+            counts &= valid
+        if self._frame is not None:
+            counts &= ~(self._frame & empty(values))
+        good = values[counts].astype(np.float64)
+        low, high = np.percentile(good, self._rule.stretch) if good.size else (0.0, 1.0)
+        limits = (float(low), float(high) if high > low else float(low) + 1.0)
+        return self._rule.model_copy(update={"value_range": limits})
+
+    def read(
+        self, column: int, row: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], float]:
+        """Pixels of a piece, as `read_rgb` gives them, and the share that holds data.
+
+        Returns:
+            Array (height, width, 3), and a number 0..1.
+        """
+        left, top, across, down = map(int, self._turn.stored((column, row, width, height)))
+        window = ((top, top + down), (left, left + across))
+        values = self._source.read(self._bands, window=window)  # (band, row, column)
+        valid = declared(self._source, self._bands, window=window)
+        return self._colours(values, valid, (left, top, across, down))
+
+    def resampled(
+        self, column: float, row: float, width: float, height: float, side: int
+    ) -> tuple[NDArray[np.uint8], float]:
+        """A piece brought to ``side`` pixels on each side; what lies outside the image is black.
+
+        Smaller pictures of the file (overviews) are used where it has them.
+
+        Returns:
+            Array (side, side, 3), and the share of its part inside the image that holds data.
+        """
+        left, top = max(0.0, column), max(0.0, row)
+        right = min(float(self.width), column + width)
+        bottom = min(float(self.height), row + height)
+        x0, x1 = (round((x - column) / width * side) for x in (left, right))
+        y0, y1 = (round((y - row) / height * side) for y in (top, bottom))
+        rgb = np.zeros((side, side, 3), dtype=np.uint8)
+        if x1 <= x0 or y1 <= y0:
+            return rgb, 0.0
+        piece = self._turn.stored((left, top, right - left, bottom - top))
+        size = (x1 - x0, y1 - y0) if self._turn.swapped else (y1 - y0, x1 - x0)
+        shown = read_resampled(self._source, self._bands, piece, size)
+        inside, share = self._colours(*shown, piece)
+        rgb[y0:y1, x0:x1] = inside
+        return rgb, share
+
+    def _colours(
+        self, values: NDArray[Any], valid: NDArray[np.bool_] | None, piece: Piece
+    ) -> tuple[NDArray[np.uint8], float]:
+        """Stored values and their validity (band, row, column) as shown, and the share with data.
+
+        ``piece`` is counted in the image as stored.
+        """
+        filled = measured(values).all(axis=0)
+        if valid is not None:
+            filled &= valid.any(axis=0)
+        elif self._frame is not None:
+            height, width = self._source.shape
+            hidden = within(self._frame, empty(values), height, width, piece)
+            filled &= ~hidden
+            valid = np.broadcast_to(~hidden, values.shape)
+        if values.dtype == np.uint8:
+            planes = eight_bit(values, valid, self._bits)
+        else:
+            planes = stretch(values, valid, self._look)
+        rgb = np.ascontiguousarray(np.moveaxis(planes, 0, 2))  # → (row, column, channel)
+        return self._turn.apply(rgb), float(filled.mean())
+
+
+@contextmanager
+def open_scene(path: str | os.PathLike[str], rule: ImageRule) -> Iterator[LargeImage]:
+    """Open a georeferenced image of any size, to be read in pieces.
+
+    The steps are those of `raster`, but for the size limits, and that values that
+    are not 8-bit are stretched by percentiles of the whole image, all bands together. Where these
+    coincide, 255 lies one unit above them.
+
+    Raises:
+        ImageError: as `read_rgb`, or the image does not say where it lies.
+    """
+    with open_image(path, GDAL_GEOREF_SOURCES="INTERNAL") as source:
+        yield LargeImage(source, path, rule, _reference(source, path))
+
+
+def _reference(source: Any, path: str | os.PathLike[str]) -> Georeference:
+    """Where an open image lies; what it lacks is refused by name."""
+    transform = tuple(source.transform)[:6]
+    placed = transform != _IDENTITY
+    if source.crs is None or not placed:
+        raise no_position(path, source, placed=placed)
+    a, b, _, d, e, _ = transform
+    if not np.isfinite(transform).all() or a * e == b * d:
+        raise flat_position(path)
+    name = crs_name(source.crs)
+    if not (source.crs.is_projected or source.crs.is_geographic):
+        raise not_of_the_earth(path, crs_title(source.crs))
+    reference = Georeference(name, transform)
+    middle = np.array([[source.width / 2, source.height / 2]])
+    x, y = reference.to_map(middle)[0].tolist()
+    try:
+        longitude, latitude = reference.place(source.width / 2, source.height / 2)
+    except ImageError as error:
+        raise out_of_bounds(path, name, x, y) from error
+    if not (math.isfinite(longitude) and abs(latitude) <= 90):
+        raise out_of_bounds(path, name, x, y)
+    return reference
+
+
+def usual_ground(paths: Sequence[str]) -> tuple[float | None, int]:
+    """What a set of images usually shows: metres per pixel, and pixels on a side; both medians.
+
+    A sample of the images is looked at; those that do not say where they lie have no ground
+    resolution (None where none has).
+
+    Args:
+        paths: image files, at least one.
+    """
+    sizes, sides = [], []
+    for path in paths[:: max(1, len(paths) // 32)]:
+        sides.append(sum(image_size(path)) / 2)
+        with contextlib.suppress(ImageError), open_scene(path, ImageRule()) as scene:
+            sizes.append(sum(scene.reference.pixel_size(scene.width / 2, scene.height / 2)) / 2)
+    return float(np.median(sizes)) if sizes else None, round(float(np.median(sides)))

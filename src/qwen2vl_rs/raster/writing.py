@@ -1,0 +1,182 @@
+"""Writing GeoTIFFs."""
+
+from __future__ import annotations
+
+import contextlib
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+
+from ..errors import RunError
+from ..system.files import atomic_write
+from .opening import GDAL_OPTIONS
+
+_OPTIONS = {**GDAL_OPTIONS, "GDAL_GEOREF_SOURCES": "INTERNAL"}  # files are opened again
+_BLOCK = 512  # pixels on a side: the coarsest overview is one block
+_TILED = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "interleave": "band"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A band of a map.
+
+    Attributes:
+        name: its description.
+        tags: its metadata.
+        values: (row, column) float32, NaN where there is none.
+        smooth: whether values between two others mean anything: then overviews are averages,
+            else values of single pixels.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    values: NDArray[np.float32]
+    smooth: bool
+
+
+def write_geotiff(
+    path: Path, pixels: NDArray[np.uint8], crs: str, transform: Sequence[float]
+) -> None:
+    """Write 8-bit RGB pixels as an uncompressed GeoTIFF; it appears whole or not at all.
+
+    Args:
+        path: the file.
+        pixels: shape (height, width, 3).
+        crs: coordinate reference system, ``EPSG:32631`` or WKT.
+        transform: (a, b, c, d, e, f): x = a * column + b * row + c, y = d * column + e * row + f.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    values = np.moveaxis(pixels, 2, 0)  # (row, column, channel) → (band, row, column)
+    with rasterio.Env(**_OPTIONS), MemoryFile() as memory:
+        _fill(memory, values, crs, transform, photometric="RGB", interleave="pixel")
+        data = memory.read()
+        _verify(path, data, values, [])
+    with atomic_write(path, "wb") as out:
+        out.write(data)
+
+
+def write_cog(path: Path, layers: Sequence[Layer], crs: str, transform: Sequence[float]) -> None:
+    """Write a Cloud Optimized GeoTIFF with NaN as nodata; it appears whole or not at all.
+
+    GDAL makes the overviews of all bands of a file alike. So those that are averaged and the rest
+    are written, with their overviews, to a file each in memory; a virtual file puts their bands
+    side by side, and is copied.
+
+    Args:
+        path: the file.
+        layers: its bands, all of one shape.
+        crs: as for `write_geotiff`.
+        transform: as for `write_geotiff`.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    with rasterio.Env(**_OPTIONS), contextlib.ExitStack() as stack:
+        places: dict[int, tuple[str, int]] = {}
+        # not the mode: GDAL's turns NaN into 0
+        for smooth, way in ((True, Resampling.average), (False, Resampling.nearest)):
+            mine = [k for k, layer in enumerate(layers) if layer.smooth == smooth]
+            if not mine:
+                continue
+            memory = stack.enter_context(MemoryFile(ext=".tif"))
+            values = np.stack([layers[k].values for k in mine])  # (band, row, column)
+            _fill(memory, values, crs, transform, nodata=np.nan, **_TILED)
+            _reduce(memory, values.shape[1:], way)
+            places |= {k: (memory.name, n) for n, k in enumerate(mine, start=1)}
+        sheet = _side_by_side(layers, places, crs, transform)
+        virtual = stack.enter_context(MemoryFile(sheet, ext=".vrt"))
+        whole = stack.enter_context(MemoryFile(ext=".tif"))
+        try:
+            rasterio.shutil.copy(
+                virtual.name, whole.name, driver="COG", compress="deflate", blocksize=_BLOCK,
+                overviews="FORCE_USE_EXISTING",
+            )  # fmt: skip
+        except (RasterioError, CPLE_BaseError) as error:
+            raise RunError(f"cannot make {path}: {error}") from error
+        data = bytes(whole.getbuffer())
+        _verify(path, data, np.stack([one.values for one in layers]), layers)
+    with atomic_write(path, "wb") as out:
+        out.write(data)
+
+
+def _verify(path: Path, data: bytes, values: NDArray[Any], layers: Sequence[Layer]) -> None:
+    """Read a file again before it is written: GDAL does not tell of all that fails at its end.
+
+    Raises:
+        RunError: something is missing.
+    """
+    try:
+        with MemoryFile(data) as memory, memory.open() as file:
+            said: list[str | None] = [layer.name for layer in layers] or [None] * file.count
+            whole = bool(file.crs) and list(file.descriptions) == said
+            whole &= np.array_equal(file.read(), values, equal_nan=values.dtype.kind == "f")
+    except (RasterioError, CPLE_BaseError) as error:
+        raise RunError(f"cannot make {path}: {error}") from error
+    if not whole:
+        raise RunError(
+            f"cannot make {path}: a part of it is missing", hint="is there enough memory?"
+        )
+
+
+def _fill(
+    memory: MemoryFile, values: NDArray[Any], crs: str, transform: Sequence[float], **how: Any
+) -> None:
+    """Write (band, row, column) values as a GeoTIFF in memory."""
+    count, height, width = values.shape
+    with memory.open(
+        driver="GTiff", width=width, height=height, count=count, dtype=values.dtype, crs=crs,
+        transform=rasterio.Affine(*transform), **how,
+    ) as file:  # fmt: skip
+        file.write(values)
+
+
+def _reduce(memory: MemoryFile, shape: tuple[int, ...], way: Resampling) -> None:
+    """Add overviews, each half of the one before, down to one block."""
+    factors: list[int] = []
+    while max(shape) > _BLOCK * 2 ** len(factors):
+        factors.append(2 ** (len(factors) + 1))
+    if factors:
+        with rasterio.open(memory.name, "r+") as file:
+            file.build_overviews(factors, way)
+
+
+def _side_by_side(
+    layers: Sequence[Layer], places: Mapping[int, tuple[str, int]], crs: str,
+    transform: Sequence[float],
+) -> bytes:  # fmt: skip
+    """A virtual file (GDAL's VRT) of bands, each with what it says, that lie elsewhere."""
+    height, width = layers[0].values.shape
+    a, b, c, d, e, f = (repr(float(number)) for number in transform)
+    root = ET.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
+    ET.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = _wkt(crs)
+    ET.SubElement(root, "GeoTransform").text = f"{c}, {a}, {b}, {f}, {d}, {e}"
+    for number, layer in enumerate(layers):
+        band = ET.SubElement(root, "VRTRasterBand", dataType="Float32", band=str(number + 1))
+        if layer.tags:
+            facts = ET.SubElement(band, "Metadata")
+            for key, value in layer.tags.items():
+                ET.SubElement(facts, "MDI", key=key).text = value
+        ET.SubElement(band, "Description").text = layer.name
+        ET.SubElement(band, "NoDataValue").text = "nan"
+        source = ET.SubElement(band, "SimpleSource")
+        name, which = places[number]
+        ET.SubElement(source, "SourceFilename").text = name
+        ET.SubElement(source, "SourceBand").text = str(which)
+    return ET.tostring(root)
+
+
+def _wkt(crs: str) -> str:
+    return str(rasterio.crs.CRS.from_user_input(crs).to_wkt())

@@ -1,1 +1,0 @@
-"""Models behind somebody's OpenAI-compatible server."""

@@ -1,0 +1,173 @@
+"""The loss, the counts and the confidence."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ..questions.grammar import type_of
+from ..questions.normal_forms import normalise
+from ..scoring.metrics import Calibration, Counts
+from .charts import Dots, Line, count_axis, even_axis, key, percent_axis, plot
+from .evidence import Evidence, Side
+from .i18n import Words
+from .page_model import Cell, Figure, Section, Table
+from .scores import short
+from .verdict import OFFICIAL
+
+_POINTS = 500  # of a curve; more cannot be seen
+_CELLS_PER_DECADE = 24  # dots of counts nearer than this are one
+
+
+def loss(found: Evidence, w: Words) -> Section | None:
+    """The loss of every step; None where none was recorded."""
+    steps = [m for m in found.metrics if _finite(m.get("loss")) and _finite(m.get("step"))]
+    if len(steps) < 2:
+        return None
+    window = max(2, len(steps) // 20)
+    values = [float(m["loss"]) for m in steps]
+    means = [
+        sum(part) / len(part)
+        for part in (values[max(0, k + 1 - window) : k + 1] for k in range(len(values)))
+    ]
+    number = [float(m["step"]) for m in steps]
+    every = math.ceil(len(steps) / _POINTS)
+    kept = sorted({*range(0, len(steps), every), len(steps) - 1})
+    x = even_axis(0.0, number[-1], w("loss.axis_x"), tight=True)
+    y = even_axis(min(0.0, *values), max(*values, 0.1), w("loss.axis_y"))
+    chart = plot(
+        x,
+        y,
+        [
+            Line([(number[k], values[k]) for k in kept], "faint"),
+            Line([(number[k], means[k]) for k in kept], "after"),
+        ],
+        w("loss.title"),
+    )
+    first, last = means[min(window, len(means)) - 1], means[-1]
+    told = w("loss.first", first=f"{first:.3f}", last=f"{last:.3f}", steps=len(steps))
+    lead = w("loss.lead", window=window)
+    return Section("loss", w("loss.title"), lead, figures=[Figure(chart)], notes=[told])
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def counting(found: Evidence, w: Words) -> Section | None:
+    """Predicted counts against true ones; None where no count is asked for."""
+    counted = found.after.results.get("counts")
+    if counted is None:
+        return None
+    n, numbers = counted["n"], counted["numbers"]
+    lead, figures = w("counts.lead_none", n=n), []
+    if counted["mae"] is not None:
+        lead = w("counts.lead", mae=f"{counted['mae']:,.1f}", n=n, numbers=numbers)
+        figures = [Figure(_scatter(found.after, w))]
+    return Section(
+        id="counts",
+        title=w("counts.title"),
+        lead=lead,
+        figures=figures,
+        tables=[_magnitudes(counted, w)],
+    )
+
+
+def _scatter(side: Side, w: Words) -> Any:
+    cells: Counter[tuple[float, float]] = Counter()
+    most = 1
+    for p in side.predictions:
+        if type_of(p) == "count":
+            gold, said = normalise(p.answer, "count"), normalise(p.prediction, "count")
+            if gold and said and gold.isdecimal() and said.isdecimal():
+                cells[_cell(int(gold)), _cell(int(said))] += 1
+                most = max(most, int(gold), int(said))
+    x, y = count_axis(most, w("counts.axis_x")), count_axis(most, w("counts.axis_y"))
+    largest = math.sqrt(max(cells.values()))
+    dots = [(a, b, 2 + 9 * math.sqrt(n) / largest) for (a, b), n in sorted(cells.items())]
+    right = Line([(0.0, 0.0), (most, most)], "diagonal")
+    return plot(x, y, [right, Dots(dots, "after")], w("counts.title"))
+
+
+def _cell(count: int) -> float:
+    """A count, or the middle of the narrow cell that holds it: small counts stand alone."""
+    place = math.log10(1 + count) * _CELLS_PER_DECADE
+    return (
+        float(count) if count < _CELLS_PER_DECADE else 10 ** (round(place) / _CELLS_PER_DECADE) - 1
+    )
+
+
+def _magnitudes(counted: Counts, w: Words) -> Table:
+    head = [w(f"head.{k}") for k in ("magnitude", "n", "numbers", "mae", "exact", "bucket")]
+    parts = {**{short(k): v for k, v in counted["by_magnitude"].items()}, "Σ": counted}
+    rows = [
+        [
+            Cell(name),
+            Cell(f"{one['n']:,}"),
+            Cell(f"{one['numbers']:,}"),
+            Cell("–" if one["mae"] is None else f"{one['mae']:,.1f}"),
+            Cell(f"{100 * one['exact']:.1f}", _range(one, "exact_ci", w)),
+            Cell(f"{100 * one['bucket']:.1f}", _range(one, "bucket_ci", w)),
+        ]
+        for name, one in parts.items()
+    ]
+    return Table(head, rows, w("counts.table"))
+
+
+def _range(one: Mapping[str, Any], key: str, w: Words) -> str:
+    """An interval, where it was computed."""
+    return w.range(one[key]) if key in one else ""
+
+
+def confidence(found: Evidence, w: Words) -> Section | None:
+    """Calibration and risk–coverage of both sides; None where no confidence is known."""
+    sides = {
+        style: side.results["protocols"][OFFICIAL]["calibration"]
+        for style, side in (("before", found.before), ("after", found.after))
+        if side and "calibration" in side.results["protocols"][OFFICIAL]
+    }
+    if not sides:
+        return None
+    legend = [(key(style), w(f"head.{style}")) for style in sides]
+    notes = [
+        w(
+            "confidence.ece",
+            side=w(f"head.{style}"),
+            ece=f"{one['ece']:.3f}",
+            aurc=f"{one['aurc']:.3f}",
+            n=one["n"],
+        )
+        for style, one in sides.items()
+    ]
+    return Section(
+        id="confidence",
+        title=w("confidence.title"),
+        lead=w("confidence.lead"),
+        figures=[_curve(sides, legend, w), _risk(sides, legend, w)],
+        notes=notes,
+    )
+
+
+def _curve(sides: dict[str, Calibration], legend: Any, w: Words) -> Figure:
+    x = percent_axis(w("confidence.axis_confidence"))
+    y = percent_axis(w("confidence.axis_accuracy"))
+    shapes: list[Line | Dots] = [Line([(0, 0), (1, 1)], "diagonal")]
+    for style, one in sides.items():
+        most = max(b["n"] for b in one["curve"])
+        places = [(b["confidence"], b["accuracy"]) for b in one["curve"]]
+        sizes = [3 + 6 * math.sqrt(b["n"] / most) for b in one["curve"]]
+        shapes.append(Line(places, style))
+        shapes.append(Dots([(*p, r) for p, r in zip(places, sizes, strict=True)], style))
+    title = w("confidence.curve")
+    return Figure(plot(x, y, shapes, title), title, legend)
+
+
+def _risk(sides: dict[str, Calibration], legend: Any, w: Words) -> Figure:
+    x = percent_axis(w("confidence.axis_coverage"))
+    top = max(risk for one in sides.values() for _, risk in one["risk_coverage"])
+    y = percent_axis(w("confidence.axis_risk"), max(top, 0.05))
+    shapes = [Line([(a, b) for a, b in one["risk_coverage"]], s) for s, one in sides.items()]
+    title = w("confidence.risk")
+    return Figure(plot(x, y, shapes, title), title, legend)

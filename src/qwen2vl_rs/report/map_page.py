@@ -1,0 +1,167 @@
+"""The page of a question map: the scene, and the answers over it. One file, no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..maps.values import Band
+from ..maps.windows import LEAST_DATA
+from ..system.files import atomic_write
+from .i18n import Words
+from .page import environment
+
+if TYPE_CHECKING:  # what makes a map needs torch, its page does not
+    from ..maps.mapper import Mapped
+
+# Dark to bright, readable without colour sight: nine colours of viridis (Smith & van der Walt).
+_RAMP = np.array(
+    [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129],
+     [92, 200, 99], [170, 220, 50], [253, 231, 37]], dtype=np.float64,
+)  # fmt: skip
+# Of classes: Okabe & Ito's eight, then greys.
+_CLASSES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000",
+            "#555555", "#777777", "#999999", "#bbbbbb", "#dddddd"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One question on the page.
+
+    Attributes:
+        question: as asked.
+        picture: data URL of the values as colours.
+        legend: (colour, text) of classes; empty for a ramp.
+        ends: what the ends of the ramp mean; empty for classes.
+        told: what the answers come to, in words.
+        values: for reading off, row by row; None where there is none.
+        says: what a value is called: classes by number, or one name.
+    """
+
+    question: str
+    picture: str
+    legend: list[tuple[str, str]]
+    ends: tuple[str, str] | None
+    told: str
+    values: list[float | None]
+    says: list[str]
+
+
+def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
+    """Write the page.
+
+    Args:
+        path: of the page.
+        done: the map.
+        name: of the scene.
+        language: ``en`` or ``zh``.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    w = Words(language)
+    grid = done.grid
+    left, top, width, height = grid.frame
+    place = {
+        "left": 100 * left / grid.width,
+        "top": 100 * top / grid.height,
+        "width": 100 * width / grid.width,
+        "height": 100 * height / grid.height,
+    }
+    layers = [_layer(one, w) for one in done.bands]
+    known = {
+        "rows": grid.rows,
+        "columns": grid.columns,
+        "place": place,
+        "layers": [{"values": one.values, "says": one.says} for one in layers],
+        "none": w("map.none"),
+    }
+    facts = w(
+        "map.facts", asked=done.asked, windows=len(grid), side=grid.side,
+        metres=f"{grid.resolution:.3g}",
+    )  # fmt: skip
+    if grid.shared > 0:
+        facts += w("map.shared", share=w.percent(grid.shared))
+    if done.left_out:
+        facts += w("map.left_out", n=done.left_out, least=w.percent(LEAST_DATA))
+    template = environment("html").get_template("map.html")
+    html = template.render(
+        w=w,
+        name=name,
+        model=done.model,
+        layers=layers,
+        place=place,
+        scene=_url(Image.fromarray(done.preview), "JPEG"),
+        facts=facts,
+        # "<" would let a question end the script element
+        known=Markup(json.dumps(known, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")),
+    )
+    with atomic_write(path) as file:
+        file.write(html)
+
+
+def _layer(one: Band, w: Words) -> Layer:
+    good = np.isfinite(one.values)
+    inside = one.values[good].astype(np.float64)
+    values = [None if math.isnan(v) else round(float(v), 3) for v in one.values.ravel()]
+    if one.kind == "class":
+        shares = np.bincount(inside.astype(np.intp), minlength=len(one.classes))
+        total = max(1, len(inside))
+        names = [
+            w("map.share", word=word, share=w.percent(n / total))
+            for word, n in zip(one.classes, shares.tolist(), strict=True)
+        ]
+        colours = np.array([_rgb(c) for c in _CLASSES[: len(one.classes)]] or [[0, 0, 0]])
+        picture = _picture(colours[np.where(good, one.values, 0).astype(np.intp)], good)
+        legend = list(zip(_CLASSES, names, strict=False))
+        return Layer(one.question, picture, legend, None, "", values, list(one.classes))
+    low, high = (0.0, 1.0) if one.kind == "probability" else _limits(inside)
+    scaled = np.clip((np.where(good, one.values, low) - low) / (high - low), 0, 1)
+    picture = _picture(_ramp(scaled), good)
+    if one.kind == "probability":
+        ends = (w.percent(0), w.percent(1))
+        told = w("map.likely", word=one.of, share=w.percent(float((inside > 0.5).mean()))
+                 ) if inside.size else ""  # fmt: skip
+        return Layer(one.question, picture, [], ends, told, values, [f"P({one.of})"])
+    ends = (f"{low:,.0f}", f"{high:,.0f}")
+    told = w("map.mean", mean=f"{inside.mean():,.1f}", most=f"{inside.max():,.0f}"
+             ) if inside.size else ""  # fmt: skip
+    return Layer(one.question, picture, [], ends, told, values, [""])
+
+
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    high = float(np.percentile(values, 98)) if values.size else 1.0
+    return 0.0, max(1.0, high)
+
+
+def _ramp(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(rows, columns) of 0..1 → (rows, columns, 3)."""
+    at = scaled * (len(_RAMP) - 1)
+    return np.stack([np.interp(at, np.arange(len(_RAMP)), _RAMP[:, c]) for c in range(3)], axis=2)
+
+
+def _picture(colours: NDArray[Any], good: NDArray[np.bool_]) -> str:
+    alpha = np.where(good, 255, 0)[:, :, None]
+    rgba = np.concatenate([colours, alpha], axis=2).round().astype(np.uint8)
+    return _url(Image.fromarray(rgba, "RGBA"), "PNG")
+
+
+def _url(image: Image.Image, form: str) -> str:
+    memory = io.BytesIO()
+    image.save(memory, form, quality=82)
+    data = base64.b64encode(memory.getvalue()).decode()
+    return f"data:image/{form.lower()};base64,{data}"
+
+
+def _rgb(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]

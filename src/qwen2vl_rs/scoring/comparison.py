@@ -1,0 +1,236 @@
+"""Two runs on the same questions: what changed, and whether by more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from ..errors import DataError
+from ..questions.class_sets import settle
+from ..questions.protocols import PROTOCOLS, judge, protocol
+from ..types import Prediction
+from .metrics import cluster_codes, group_codes
+from .statistics import Codes, Estimate, Floats, estimate, mcnemar, overall
+
+_EXAMPLES = 5
+
+Key = tuple[str, ...]
+Keyed = dict[Key, Prediction]
+
+
+class Change(TypedDict):
+    """An accuracy before and after; ``difference`` with its paired clustered 95 % interval."""
+
+    n: int
+    before: float
+    after: float
+    difference: float
+    se: float | None
+    ci: list[float]
+
+
+class Paired(Change):
+    """A `Change` with what it is made of.
+
+    ``wins``: questions wrong before and right after; ``losses``: the other way round; ``p``:
+    exact McNemar test on them, which takes questions for independent (see `stats.mcnemar`).
+    """
+
+    wins: int
+    losses: int
+    p: float
+
+
+class ProtocolComparison(TypedDict):
+    """The comparison under one protocol."""
+
+    n: int
+    OA: Paired
+    AA: Change
+    types: dict[str, Paired]
+
+
+class Unmatched(TypedDict):
+    """Questions that stand in one run only: how many, and the first few by name."""
+
+    before: int
+    after: int
+    examples: list[str]
+
+
+class Comparison(TypedDict):
+    """``compare.json``; fractions. ``n`` questions stand in both runs."""
+
+    n: int
+    dataset: str
+    matched_by: str
+    clustered_by: str
+    clusters: int
+    unmatched: Unmatched
+    protocols: dict[str, ProtocolComparison]
+
+
+def compare_runs(
+    before: Sequence[Prediction],
+    after: Sequence[Prediction],
+    *,
+    protocols: Sequence[str] = tuple(PROTOCOLS),
+    dataset: str | None = None,
+) -> Comparison:
+    """Compare two runs question by question.
+
+    Questions are matched by id where every line of both runs has one and they name the same
+    questions, else by image and question, else by the image's file name and question; their
+    order does not matter. A protocol that leaves out all of them is absent.
+
+    Args:
+        before: the answered questions of one run.
+        after: those of the other.
+        protocols: names, see `protocols`.
+        dataset: whose classes apply; None for what the predictions say.
+
+    Raises:
+        DataError: no question stands in both runs, one cannot be told from another, or one id
+            stands for different questions.
+        ConfigError: a protocol is unknown.
+    """
+    chosen = [protocol(name) for name in protocols]
+    matched_by, left, right, common = match(before, after)
+    pairs = [left[key] for key in common], [right[key] for key in common]
+    clusters, clustered_by = cluster_codes(pairs[0])
+    found: Comparison = {
+        "n": len(common),
+        "dataset": dataset or settle((*pairs[0], *pairs[1])).name,
+        "matched_by": matched_by,
+        "clustered_by": clustered_by,
+        "clusters": int(clusters.max()) + 1,
+        "unmatched": {
+            "before": len(left) - len(common),
+            "after": len(right) - len(common),
+            "examples": [_name(k) for k in sorted(left.keys() ^ right.keys())[:_EXAMPLES]],
+        },
+        "protocols": {},
+    }
+    for by in chosen:
+        judged = [judge(run, by, found["dataset"]) for run in pairs]
+        if judged[0].types:
+            scores = [j.right.astype(np.float64) for j in judged]
+            found["protocols"][by.name] = _compared(
+                scores[0], scores[1], judged[0].types, clusters[judged[0].index]
+            )
+    return found
+
+
+def match(
+    before: Sequence[Prediction], after: Sequence[Prediction]
+) -> tuple[str, Keyed, Keyed, list[Key]]:
+    """By what questions are told apart, both runs by that key, and the keys in both, sorted.
+
+    Sorted, so that sums over them are the same to the last digit however the lines stand.
+
+    Raises:
+        DataError: see `compare_runs`.
+    """
+    ways = ["id"] if all(p.id for p in (*before, *after)) else []
+    why: DataError | None = None
+    for by in (*ways, "image and question", "file name and question"):
+        try:
+            left, right = _keyed(before, by), _keyed(after, by)
+            common = sorted(left.keys() & right.keys())
+            _check(left, right, common)
+        except DataError as error:
+            why = why or error
+        else:
+            return by, left, right, common
+    assert why
+    raise why
+
+
+def _name(key: Key) -> str:
+    return ": ".join(part for part in key if part)
+
+
+def _key(p: Prediction, by: str) -> Key:
+    if by == "id":
+        return (p.id,)
+    image = p.image.replace("\\", "/")
+    image = image.rpartition("/")[2] if by == "file name and question" else image
+    return image, " ".join(p.question.split())
+
+
+def _keyed(run: Sequence[Prediction], by: str) -> Keyed:
+    keyed: Keyed = {}
+    for p in run:
+        key = _key(p, by)
+        if key in keyed:
+            raise DataError(
+                f"two predictions have the same {by}: {_name(key)}",
+                hint="give each line an id of its own",
+            )
+        keyed[key] = p
+    return keyed
+
+
+def _check(left: Keyed, right: Keyed, common: Sequence[Key]) -> None:
+    if not common:
+        raise DataError(
+            "the two runs have no question in common",
+            hint="both files need answers to the same questions, told by id, or by image and "
+            "question",
+        )
+    for key in common:
+        a, b = left[key], right[key]
+        if _plain(a.question) != _plain(b.question) or _plain(a.answer) != _plain(b.answer):
+            raise DataError(
+                f"the runs disagree on {_name(key)}: "
+                f"{a.question!r} ({a.answer}) before, {b.question!r} ({b.answer}) after",
+                hint="compare runs on the same questions",
+            )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _compared(
+    before: Floats, after: Floats, types: Sequence[str], clusters: Codes
+) -> ProtocolComparison:
+    names, groups = group_codes(types)
+    macro = [estimate(run, groups, clusters).value for run in (before, after)]
+    by_type = {}
+    for code, name in enumerate(names):
+        mine = groups == code
+        by_type[name] = _paired(before[mine], after[mine], clusters[mine])
+    return {
+        "n": len(before),
+        "OA": _paired(before, after, clusters),
+        "AA": _change(
+            len(before), macro[0], macro[1], estimate(after - before, groups, clusters, low=-1.0)
+        ),
+        "types": by_type,
+    }
+
+
+def _change(n: int, before: float, after: float, difference: Estimate) -> Change:
+    return {
+        "n": n,
+        "before": before,
+        "after": after,
+        "difference": difference.value,
+        "se": difference.se,
+        "ci": difference.ci,
+    }
+
+
+def _paired(before: Floats, after: Floats, clusters: Codes) -> Paired:
+    difference = after - before
+    wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+    change = _change(
+        len(before),
+        float(before.mean()),
+        float(after.mean()),
+        overall(difference, clusters, low=-1.0),
+    )
+    return {**change, "wins": wins, "losses": losses, "p": mcnemar(wins, losses)}

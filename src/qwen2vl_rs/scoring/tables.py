@@ -1,0 +1,177 @@
+"""Results and comparisons as plain text for a terminal; percent with one decimal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..questions.class_sets import UNKNOWN, is_scored_by
+from ..system.terminal import shown, shown_lines
+from .comparison import Change, Comparison, Paired
+from .results import Results, Unreadable
+
+_CONTROLS = {
+    "constant": "constant",
+    "question_only": "question only",
+    "shuffled_image": "shuffled image",
+}
+_CAUSES = {
+    "cut_off": "cut off",
+    "empty": "empty",
+    "no_answer": "thoughts without an answer",
+    "unclear": "no clear answer",
+}
+_NONE = "–"
+
+
+def render_results(results: Results) -> str:
+    """One table per protocol: accuracies by type with intervals, beside the controls."""
+    blocks = []
+    for name, score in results["protocols"].items():
+        title = (
+            f"{name} ({_classes(results['dataset'])}): {score['n']:,} questions, 95 % intervals "
+            f"clustered by {results['clustered_by']} ({score['clusters']:,})"
+        )
+        controls = {k: v[name] for k, v in results["controls"].items() if name in v}
+        head = ["", "n", "accuracy", "95 %", *(_CONTROLS[control] for control in controls)]
+        rows = [head]
+        for kind, one in score["types"].items():
+            blind = [
+                _percent(c["types"][kind]["accuracy"]) if kind in c["types"] else _NONE
+                for c in controls.values()
+            ]
+            rows.append(
+                [kind, f"{one['n']:,}", _percent(one["accuracy"]), _range(one["ci"]), *blind]
+            )
+        for label, value, ci, blind in (
+            ("AA", score["AA"], score["AA_ci"], [_percent(c["AA"]) for c in controls.values()]),
+            ("OA", score["OA"], score["OA_ci"], [_percent(c["OA"]) for c in controls.values()]),
+        ):
+            rows.append([label, f"{score['n']:,}", _percent(value), _range(ci), *blind])
+        lines = [title, "", *_aligned(rows)]
+        gains = [
+            f"{what}: {_signed(gain['OA'])} points ({_signed_range(gain['ci'])}) over {whom}"
+            + (f", on {gain['n']:,} of these questions" if gain["n"] < score["n"] else "")
+            for what, gain, whom in (
+                ("visual gain", results["visual_gain"].get(name), "question only"),
+                ("shuffled cost", results["shuffled_cost"].get(name), "a wrong image"),
+            )
+            if gain
+        ]
+        lines += ["", *gains] if gains else []
+        blocks.append(shown_lines(lines))
+    return "\n\n".join(blocks + _notes(results))
+
+
+def _classes(dataset: str) -> str:
+    return "data set not known" if dataset == UNKNOWN else dataset
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """One table per protocol: before, after, and the difference with its interval."""
+    blocks = []
+    for name, found in comparison["protocols"].items():
+        title = (
+            f"{name} ({_classes(comparison['dataset'])}): {found['n']:,} questions in both runs, "
+            f"95 % intervals clustered by {comparison['clustered_by']} ({comparison['clusters']:,})"
+        )
+        rows = [["", "n", "before", "after", "difference", "95 %", "fixed", "broken", "p"]]
+        rows += [[kind, *_change(one), *_pairs(one)] for kind, one in found["types"].items()]
+        rows.append(["AA", *_change(found["AA"]), "", "", ""])
+        rows.append(["OA", *_change(found["OA"]), *_pairs(found["OA"])])
+        blocks.append(shown_lines([title, "", *_aligned(rows)]))
+    blocks.append("p: exact McNemar test, which takes questions for independent.")
+    missing = comparison["unmatched"]
+    if missing["before"] or missing["after"]:
+        blocks.append(
+            f"In one run only: {missing['before']:,} before, {missing['after']:,} after, "
+            f"e.g. {shown('; '.join(missing['examples']))}"
+        )
+    return "\n\n".join(blocks)
+
+
+def _notes(results: Results) -> list[str]:
+    notes = []
+    if (counts := results.get("counts")) and counts["mae"] is not None:
+        notes += [
+            f"counting: {counts['numbers']:,} of {counts['n']:,} answers are numbers, "
+            f"{_percent(counts['exact'])} % exact;",
+            f"  absolute error {counts['mae']:,.1f} in the mean, "
+            f"{counts['median_error']:,.1f} in the median",
+        ]
+    notes += dataset_note(results) + unreadable_note(results["unreadable"])
+    if n := results["unreadable_truth"]:
+        notes.append(f"true answers without a normal form, never right: {n:,}")
+    if dropped := results.get("train", {}).get("dropped"):
+        notes.append(f"training questions not used, their image is scored: {dropped:,}")
+    notes += [f"left out: {name} ({why})" for name, why in results["left_out"].items()]
+    return [shown_lines(notes)] if notes else []
+
+
+def dataset_note(results: Results) -> list[str]:
+    """A line where nobody says whose classes apply, and it matters."""
+    types = {kind for score in results["protocols"].values() for kind in score["types"]}
+    if not is_scored_by(types):
+        return []
+    if results["dataset_from"] == "inferred":
+        return [
+            "the data set was not recorded when this run was made; inferred from the types of its "
+            f"questions: {results['dataset']}"
+        ]
+    if results["dataset"] == UNKNOWN:
+        return [
+            "the data set is not known: counts and areas are compared exactly;",
+            "  name it: --set data.dataset=LR (train, eval), --dataset LR (score, report)",
+        ]
+    return []
+
+
+def unreadable_note(unreadable: Unreadable) -> list[str]:
+    """``unreadable: 31, of these cut off: 12``, where there are any."""
+    if not unreadable["n"]:
+        return []
+    causes = (f"{_CAUSES[cause]}: {n:,}" for cause, n in unreadable["causes"].items())
+    return [f"unreadable: {unreadable['n']:,}, of these {', '.join(causes)}"]
+
+
+def _change(one: Change | Paired) -> list[str]:
+    return [
+        f"{one['n']:,}",
+        _percent(one["before"]),
+        _percent(one["after"]),
+        _signed(one["difference"]),
+        _signed_range(one["ci"]),
+    ]
+
+
+def _pairs(one: Paired) -> list[str]:
+    p = one["p"]
+    return [f"{one['wins']:,}", f"{one['losses']:,}", "<0.001" if p < 0.001 else f"{p:.3f}"]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _signed(value: float) -> str:
+    # Adding zero turns the -0.0 of rounding into 0.0.
+    return f"{round(100 * value, 1) + 0.0:+.1f}"
+
+
+def _range(ci: Sequence[float]) -> str:
+    return f"{_percent(ci[0])} – {_percent(ci[1])}"
+
+
+def _signed_range(ci: Sequence[float]) -> str:
+    return f"{_signed(ci[0])} to {_signed(ci[1])}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns two spaces apart, the first to the left, the others to the right."""
+    rows = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines

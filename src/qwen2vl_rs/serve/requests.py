@@ -1,0 +1,292 @@
+"""From a body to checked values: JSON, forms, data: URLs.
+
+Nothing here opens a path or a URL that stands in a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from .api_errors import Refusal
+from .limits import MIB, Limits
+
+_LONG = 2**12  # bytes of a data: URL that is looked at by itself
+_PIECE = 2**16  # bytes of a form taken apart at once
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An image file as it came.
+
+    Attributes:
+        name: what the sender calls it; for messages only.
+        content: its bytes.
+    """
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of the page: an image, perhaps a piece of it, and questions.
+
+    Attributes:
+        box: left, top, right, bottom in pixels of the image; None for all of it.
+    """
+
+    image: Upload
+    questions: tuple[str, ...]
+    box: Box | None
+
+
+def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
+    """A JSON object.
+
+    Text takes up to four times its bytes in memory, and is copied more than once: only images, as
+    data: URLs in base64, may be long.
+
+    Raises:
+        Refusal: it is none, too deep, made of too many parts, or has too much text beside images.
+    """
+    text, images = _lifted(body, limits)
+    if sum(map(text.count, (b"[", b"{", b","))) > limits.json_parts:
+        raise Refusal(400, "json_too_complex", "the JSON has too many parts")
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise Refusal(400, "json_too_deep", "the JSON is nested too deeply") from error
+    except ValueError as error:  # also UnicodeDecodeError, and numbers of thousands of digits
+        raise Refusal(400, "invalid_json", f"the body is no JSON: {error}"[:200]) from error
+    if not isinstance(value, dict):
+        raise Refusal(400, "invalid_json", "the body has to be a JSON object")
+    _put_back(value, images)
+    return value
+
+
+def _lifted(body: bytes | bytearray, limits: Limits) -> tuple[bytes, dict[str, bytes]]:
+    """A JSON text without its long data: URLs, and these by what stands in their place."""
+    beside = len(body)
+    images: dict[str, bytes] = {}
+    pieces: list[bytes] = []
+    done = at = 0
+    for _ in range(limits.json_parts):
+        start = body.find(b'"data:', at)
+        end = body.find(b'"', start + 6)
+        if min(start, end) < 0:
+            break
+        at = start + 6
+        if end - start < _LONG:
+            continue
+        url = bytes(body[start + 1 : end])
+        if b"\\" in url:
+            url = url.replace(b"\\/", b"/")  # as PHP writes it
+        if b"\\" in url or not url.isascii():
+            continue
+        name = f"data:#{len(images)}"
+        images[name] = url
+        pieces += [bytes(body[done : start + 1]), name.encode()]
+        done = at = end
+        beside -= len(url)
+    if beside > limits.json_text_bytes:
+        raise Refusal(
+            400, "json_too_large",
+            f"the JSON has more than {limits.json_text_bytes // MIB} MiB beside its images",
+            hint="an image is a data: URL in base64 without line breaks",
+        )  # fmt: skip
+    return b"".join([*pieces, bytes(body[done:])]), images
+
+
+def _put_back(value: dict[str, Any], images: dict[str, bytes]) -> None:
+    ahead: list[Any] = [value]
+    while ahead and images:
+        node = ahead.pop()
+        for key, one in list(node.items() if isinstance(node, dict) else enumerate(node)):
+            if isinstance(one, str):
+                node[key] = images[one].decode("ascii") if one in images else one
+            elif isinstance(one, dict | list):
+                ahead.append(one)
+
+
+def data_url(url: object, limits: Limits, param: str) -> Upload:
+    """The image in a data: URL.
+
+    Raises:
+        Refusal: it is no such URL (others are not fetched), or too large.
+    """
+    if not isinstance(url, str) or not url[:5].lower() == "data:":
+        raise Refusal(
+            400, "image_url_not_supported", "an image has to be a data: URL", param=param,
+            hint="URLs and paths are not opened; send data:image/png;base64,…",
+        )  # fmt: skip
+    comma = url.find(",", 0, _LONG)
+    if comma < 0 or not url[:comma].lower().endswith(";base64"):
+        raise Refusal(400, "invalid_image", "the data: URL is not in base64", param=param)
+    text = url[comma + 1 :]
+    if len(text) * 3 // 4 > limits.image_bytes + 2:
+        raise Refusal(
+            413, "image_too_large",
+            f"the image has more than {limits.image_bytes // MIB} MiB", param=param,
+        )  # fmt: skip
+    try:
+        return Upload("the image", binascii.a2b_base64(text, strict_mode=True))
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(400, "invalid_image", f"broken base64: {error}", param=param) from error
+
+
+def checked_question(text: object, limits: Limits, param: str) -> str:
+    """A question that can be asked.
+
+    Raises:
+        Refusal: it is no text, empty, too long, or holds lone surrogates.
+    """
+    if not isinstance(text, str):
+        raise Refusal(400, "invalid_question", "a question has to be text", param=param)
+    question = text.strip()
+    if not question:
+        raise Refusal(400, "empty_question", "a question is empty", param=param)
+    if len(question) > limits.question_chars:
+        raise Refusal(
+            400, "question_too_long",
+            f"a question has {len(question):,} characters, at most {limits.question_chars:,}",
+            param=param,
+        )  # fmt: skip
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise Refusal(400, "invalid_question", "a question is no Unicode", param=param) from error
+    return question
+
+
+def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ...]:
+    """All questions of a request.
+
+    Raises:
+        Refusal: there is none, too many, or one that cannot be asked.
+    """
+    if not values:
+        raise Refusal(400, "no_question", "there is no question", param="questions")
+    if len(values) > limits.questions:
+        raise Refusal(
+            400, "too_many_questions",
+            f"{len(values):,} questions, at most {limits.questions}", param="questions",
+        )  # fmt: skip
+    questions = tuple(checked_question(v, limits, "questions") for v in values)
+    if sum(len(question.encode()) for question in questions) > limits.questions_bytes:
+        raise Refusal(
+            400, "questions_too_long",
+            f"the questions have more than {limits.questions_bytes // 2**10} KiB together",
+            hint="ask them in several requests", param="questions",
+        )  # fmt: skip
+    return questions
+
+
+def whole_number(value: object) -> int | None:
+    """A JSON number without fraction (4.0 is one), None where it is anything else."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if type(value) is int else None
+
+
+def checked_box(values: object) -> Box | None:
+    """Four whole numbers, or None.
+
+    Raises:
+        Refusal: it is anything else.
+    """
+    if values is None:
+        return None
+    if isinstance(values, list) and len(values) == 4:
+        sides = [v for v in map(whole_number, values) if v is not None and 0 <= v < 2**31]
+        if len(sides) == 4 and sides[0] < sides[2] and sides[1] < sides[3]:
+            return sides[0], sides[1], sides[2], sides[3]
+    raise Refusal(400, "invalid_box", "a box is [left, top, right, bottom] in pixels", param="box")
+
+
+async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> Asked:
+    """The request of the page: JSON, or a form with a file.
+
+    Raises:
+        Refusal: something in it is missing or wrong.
+    """
+    if headers.get("content-type", "").startswith("multipart/form-data"):
+        image, fields = await form(body, headers, limits)
+        lines = [line for text in fields.get("questions", []) for line in text.splitlines()]
+        questions = checked_questions([line for line in lines if line.strip()], limits)
+        raw = fields.get("box", [""])[0]
+        try:
+            box = [int(v) for v in raw.split(",")] if raw else None
+        except ValueError:
+            box = []
+        return Asked(image, questions, checked_box(box))
+    value = await asyncio.to_thread(parse_json, body, limits)
+    questions_in = value.get("questions")
+    questions = checked_questions(questions_in if isinstance(questions_in, list) else [], limits)
+    image = await asyncio.to_thread(data_url, value.get("image"), limits, "image")
+    return Asked(image, questions, checked_box(value.get("box")))
+
+
+async def form(
+    body: bytes | bytearray, headers: Headers, limits: Limits
+) -> tuple[Upload, dict[str, list[str]]]:
+    """The file ``image`` of a form, and its text fields.
+
+    Raises:
+        Refusal: the form is broken, too long beside its file, or has no such file.
+    """
+    # In a thread of its own: a hostile form takes seconds, in which others are served.
+    return await asyncio.to_thread(lambda: asyncio.run(_form(body, headers, limits)))
+
+
+async def _form(
+    body: bytes | bytearray, headers: Headers, limits: Limits
+) -> tuple[Upload, dict[str, list[str]]]:
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(body), _PIECE):
+            yield bytes(body[start : start + _PIECE])
+
+    if not body[:8].lstrip(b"\r\n").startswith(b"--"):
+        raise Refusal(400, "invalid_form", "the form does not begin with its boundary")
+    parser = MultiPartParser(
+        headers, pieces(), max_files=1, max_fields=limits.questions + 10,
+        max_part_size=limits.text_bytes,
+    )  # fmt: skip
+    try:
+        parsed = await parser.parse()
+    except (MultiPartException, LookupError, ValueError) as error:
+        why = error.message if isinstance(error, MultiPartException) else "it is broken"
+        raise Refusal(400, "invalid_form", f"the form cannot be read: {why}"[:200]) from error
+    try:
+        image = parsed.get("image")
+        if not isinstance(image, UploadFile):
+            raise Refusal(400, "no_image", "the form has no file 'image'", param="image")
+        content = await image.read()
+        if len(content) > limits.image_bytes:
+            raise Refusal(
+                413, "image_too_large",
+                f"the image has more than {limits.image_bytes // MIB} MiB", param="image",
+            )  # fmt: skip
+        fields: dict[str, list[str]] = {}
+        texts = [(key, field) for key, field in parsed.multi_items() if isinstance(field, str)]
+        if sum(len(field) for _, field in texts) > limits.text_bytes:  # before it is split in lines
+            raise Refusal(400, "invalid_form", "the form has too much text", param="questions")
+        for key, field in texts:
+            fields.setdefault(key, []).append(field)
+        return Upload(_printable(image.filename or "the image"), content), fields
+    finally:
+        await parsed.close()
+
+
+def _printable(name: str) -> str:
+    """The last part of a file name, as far as it can be printed."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(c for c in last if c.isprintable())[:80] or "the image"

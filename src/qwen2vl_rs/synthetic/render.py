@@ -1,0 +1,217 @@
+"""A map drawn as a picture from the air.
+
+The ground is painted flat, larger than life, and brought to size; then it gets its grain and
+shadows; what stands on it is painted on a second, transparent sheet and laid over. All of it is
+decoration but the features of the map: each of these is drawn, and nothing else that could be
+taken for one. H, W: rows and columns of the picture (H = W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from . import objects as decor
+from . import palette, textures
+from .canvas import Sheet
+from .features import Feature
+from .layout import Map
+from .palette import GRAIN, PLAIN, Air
+from .urban import COARSE
+
+Pixels = NDArray[np.uint8]
+Plane = NDArray[np.float32]
+
+_FACTOR = 2  # sheet pixels per picture pixel
+
+
+def draw(map_: Map, rng: Generator, side: int) -> Pixels:
+    """Draw a map.
+
+    Args:
+        map_: what is drawn.
+        rng: source of weather, colours, trees and noise.
+        side: of the picture, in pixels.
+
+    Returns:
+        Shape (side, side, 3): row 0 is the north, channels red, green, blue.
+    """
+    air = palette.draw_air(rng)
+    trees = decor.trees(map_, rng, side)
+    ground = _paint_ground(map_, rng, air, side)
+    index = _index(map_, side)
+    shadow = Sheet.new(map_, side, _FACTOR, "L")
+    over = Sheet.new(map_, side, _FACTOR, "RGBA", (0, 0, 0, 0))
+    decor.shadows(shadow, map_, trees, air)
+    decor.tops(over, map_, rng, air)
+    decor.crowns(over, trees, air, rng)
+
+    light: Any = np.asarray(ground.reduced(), dtype=np.float32)
+    light = light * _grain(map_, rng, air, side, index)
+    dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * air.shade
+    # nothing on the map is below a canopy, and trees do not shade each other here
+    woods = np.array([False, *(f.look == "forest" for f in map_.features)])
+    dark = np.where(woods[index], 0, dark)[..., None]
+    light = light * (1 - dark * np.array([1.0, 0.96, 0.86], np.float32))
+    sheet = np.asarray(over.image.convert("RGBa").reduce(_FACTOR), dtype=np.float32)
+    light = light * (1 - sheet[..., 3:] / 255) + sheet[..., :3]
+    return _photograph(light, rng, air)
+
+
+def _index(map_: Map, side: int) -> NDArray[Any]:
+    """Which feature covers each pixel's ground, counted from 1; 0 for none; shape (H, W)."""
+    sheet = Sheet.new(map_, side, 1, "I")
+    for number, feature in enumerate(map_.features, start=1):
+        if feature.layer in ("land", "water"):
+            sheet.fill(feature.shape, number, 0)
+        elif feature.layer == "road":
+            sheet.line(shapely.get_coordinates(feature.shape), feature.width, number)
+    return np.asarray(sheet.image)
+
+
+def _paint_ground(map_: Map, rng: Generator, air: Air, side: int) -> Sheet:
+    """Land, water, roads and what is flat on them."""
+    base = _colour("none", air, 0.5)
+    sheet = Sheet.new(map_, side, _FACTOR, "RGB", base)
+    for feature in map_.features:
+        colour = _colour(feature.look, air, feature.tint) if feature.layer != "building" else base
+        if feature.layer == "land":
+            sheet.fill(feature.shape, colour, base)
+            decor.markings(sheet, feature, rng)
+        elif feature.layer == "water":
+            _paint_water(sheet, feature, colour, base)
+    roads = [f for f in map_.features if f.layer == "road"]
+    _paint_roads(sheet, roads, air)
+    decor.cars(sheet, map_, rng)
+    return sheet
+
+
+def _colour(look: str, air: Air, tint: float) -> tuple[int, ...]:
+    return tuple(int(c) for c in palette.surface(look, air.season, tint))
+
+
+def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
+    """A bank, shallow water, deep water."""
+    resolution = sheet.map.resolution
+    ring = shapely.get_coordinates(feature.whole.exterior)
+    bank = (172, 160, 128) if feature.tint > 0.5 else (96, 104, 68)
+    sheet.line(ring, max(2.4 * resolution, 2.5), bank)
+    sheet.fill(feature.shape, tuple(int(c * 0.75 + g * 0.25) for c, g in
+                                     zip(colour, (112, 118, 96), strict=True)), base)  # fmt: skip
+    deep = feature.whole.buffer(-max(2.0 * resolution, 2.0))
+    for part in shapely.get_parts(deep):
+        if not part.is_empty:
+            sheet.fill(part, colour, base)
+
+
+def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: Air) -> None:
+    """All edges first, then all surfaces: roads run into each other at crossings."""
+    resolution = sheet.map.resolution
+    lines = [(r, shapely.get_coordinates(r.whole)) for r in roads]
+    town = any(r.value == "residential" for r in roads)
+    edge = (166, 163, 157) if town else (142, 136, 104)
+    for road, points in lines:
+        if road.look == "road":
+            sheet.line(points, road.width + max(1.6, 0.9 * resolution), edge)
+    for road, points in lines:
+        sheet.line(points, road.width, _colour(road.look, air, road.tint))
+    for road, points in lines:
+        if road.look == "track" and resolution < 0.7 and road.value == "track":
+            sheet.line(points, 0.8, (128, 126, 84))
+        elif road.width > 7.2 and road.look == "road" and resolution < 0.65:
+            length = road.whole.length
+            at = np.arange(0, length, 9.0)
+            for start in at.tolist():
+                dash = shapely.line_interpolate_point(road.whole, [start, start + 4.5])
+                sheet.line(shapely.get_coordinates(dash), 0.25, (220, 218, 206))
+
+
+def _grain(map_: Map, rng: Generator, air: Air, side: int, index: NDArray[Any]) -> Plane:
+    """What the flat colours are multiplied by, shape (H, W, 3)."""
+    resolution = map_.resolution
+    grains = [GRAIN["meadow"], *(GRAIN.get(f.look, PLAIN) for f in map_.features)]
+
+    def spread(values: Iterable[float]) -> Plane:
+        return np.asarray(np.array(list(values), np.float32)[index])
+
+    rough = textures.noise(rng, side, 1.2, resolution, 1.3)
+    fine = textures.noise(rng, side, 0.5, resolution, 0.4)
+    patches = spread(g.patches for g in grains)
+    grain = 1 + patches * rough + spread(g.fine for g in grains) * fine
+    out: Plane = np.repeat(grain[..., None], 3, axis=2)
+    hue = textures.noise(rng, side, 2.5, resolution, 1.4) * np.minimum(patches, 0.1)
+    out *= 1 + hue[..., None] * np.array([0.4, 0.05, -0.2], np.float32)
+    angle = spread([0.3, *(f.angle for f in map_.features)])
+    if any(g.rows for g in grains):
+        out *= 1 + (_rows(map_, grains, side, angle, spread))[..., None]
+    if any(g.dots for g in grains):
+        out *= _dots(grains, resolution, side, angle, spread)
+    if any(g.plots for g in grains):
+        u, v = textures.frame(side, resolution, angle)
+        # houses too small to be drawn make a settlement speckled
+        amount = spread(g.plots for g in grains)[..., None] * (1 if resolution < COARSE else 4)
+        wide = max(7.0, 1.4 * resolution)
+        plot = textures.plots(u, v, wide, 1.6 * wide)
+        other = textures.plots(v, u, wide * 1.7, wide * 1.3)
+        tone = np.stack([plot, 0.8 * plot + 0.2 * other, 0.6 * plot + 0.4 * other], axis=2)
+        out *= 1 + amount * (tone - 0.52)
+    if any(g.crowns for g in grains):
+        shade, tree = textures.crowns(rng, side, 6.5, resolution, air.sun)
+        amount = spread(g.crowns for g in grains)[..., None]
+        out *= np.maximum(1 + amount * shade[..., None] * 0.95, 0.25)
+        strong = 0.5 if air.season == "autumn" else 0.22
+        tone = (tree[..., None] - 0.5) * np.array([1.0, 0.5, 0.1], np.float32)
+        out *= 1 + amount * strong * tone
+    return np.asarray(out, dtype=np.float32)
+
+
+def _rows(map_: Map, grains: list[Any], side: int, angle: Plane, spread: Any) -> Plane:
+    """Furrows, each field in its own direction, and the wheel tracks through them."""
+    resolution = map_.resolution
+    least = 2.6 * resolution
+    tints = [0.5, *(f.tint for f in map_.features)]
+    periods = [max(g.period * (0.8 + 0.5 * t), least) for g, t in zip(grains, tints, strict=True)]
+    # furrows cannot be seen from afar; the rows of vines stay, as they make the vineyard
+    fade = min(1.0, 1.6 / resolution)
+    amount = [
+        g.rows * (0.5 + (t * 7.3) % 1.0) * (1 if g.rows > 0.2 else fade)
+        for g, t in zip(grains, tints, strict=True)
+    ]
+    waves = textures.rows(side, resolution, angle, spread(periods)) * spread(amount)
+    tracks = [float(f.look == "field") for f in map_.features]
+    if any(tracks) and resolution < 2:
+        wide = textures.rows(side, resolution, angle, spread([1.0, *(18.0 for _ in tracks)]))
+        waves = waves - 0.12 * spread([0.0, *tracks]) * (wide > 0.985)
+    return np.asarray(waves, np.float32)
+
+
+def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread: Any) -> Plane:
+    """Trees of orchards, stones of graves; shape (H, W, 3)."""
+    u, v = textures.frame(side, resolution, angle)
+    period = spread(max(g.period, 3.6 * resolution) for g in grains)
+    amount = spread(g.dots for g in grains)
+    wave = np.cos(u * 2 * np.pi / period) * np.cos(v * 2 * np.pi / period)
+    dot = np.clip(wave * 2.2 - 0.5, 0, 1)[..., None]
+    tone = np.where(amount[..., None] > 0, np.array([1.0, 0.75, 0.9], np.float32), 1.0)
+    return np.asarray(1 - amount[..., None] * dot * tone, np.float32)
+
+
+def _photograph(light: Plane, rng: Generator, air: Air) -> Pixels:
+    """Haze, lens and sensor; shape (H, W, 3)."""
+    # one matrix does it all: mixing channels takes colour out, then brightness, then haze
+    mix = np.eye(3) * (1 - air.pale) + air.pale / 3
+    mix = (mix * air.gain * (1 - air.haze)).astype(np.float32)
+    light = light @ mix + np.array([168, 178, 190], np.float32) * air.haze
+    image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+    image = image.filter(ImageFilter.GaussianBlur(air.blur))
+    noise = rng.standard_normal(light.shape, dtype=np.float32)
+    noise *= 0.6
+    noise += 0.8 * noise[:, ::-1, :1]  # grey noise from the mirrored colour noise is as good
+    noisy = np.asarray(image, np.float32) + air.noise * noise
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""What the operating system gives: files, disks, locks, streams and the terminal."""

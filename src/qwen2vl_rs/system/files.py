@@ -1,0 +1,395 @@
+"""Files: written whole or not at all, locked, and checked by content."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import RunError
+from .console import say
+from .disk import flush, full, make_folder, open_up, sync_folder
+from .jsonl import to_json
+from .locks import lock
+from .named import ReadError, open_named, read_bytes, writing
+from .oserrors import ABSENT, FORBIDDEN, Unwritable, unreadable, unwritable, writing_hint
+
+HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
+CHECKSUMS = "checksums.json"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    r"""Open a temporary neighbour of ``path`` and rename it over ``path`` when all went well.
+
+    The file is flushed to disk before the rename, so after a crash ``path`` is the old file or
+    the new one, never half of it. Text is UTF-8 with ``\n`` line ends.
+
+    Raises:
+        RunError: the folder cannot be written to.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):  # `Path.exists` raises for long names
+        raise RunError(f"cannot write {path}: it is no regular file", hint="choose another output")
+    temporary = _temporary(path)
+    try:
+        make_folder(path.parent)
+        with open_named(temporary, mode) as file:
+            yield file
+            file.flush()
+            with writing(temporary):
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        ours = {str(temporary), *map(str, path.parents)}
+        if isinstance(error, ReadError) or str(error.filename) not in ours:
+            raise  # of something that was read meanwhile
+        raise unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """Where a file is written before it gets its name."""
+    short = os.fsdecode(os.fsencode(path.name)[:200])  # a name has at most 255 bytes
+    return path.with_name(f".{short}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed `atomic_write` left beside a file that is not written again."""
+    if is_there(_temporary(path)):  # a read-only file system refuses also where nothing is there
+        _temporary(path).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def appending(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
+    """Open a file that grows while work proceeds, and from which it goes on.
+
+    Raises:
+        RunError: it cannot be written to.
+    """
+    try:
+        with open_named(path, mode) as file:
+            yield file
+    except OSError as error:
+        if isinstance(error, ReadError) or str(error.filename) != str(path):
+            raise  # of something that was read meanwhile
+        raise unwritable(path, error) from error
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a file that others have written its name, once it stands on disk under another.
+
+    Raises:
+        OSError: it cannot be flushed or renamed.
+    """
+    flush([temporary])
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any, *, changed: bool = False) -> None:
+    """Write ``value`` as indented JSON, atomically.
+
+    Args:
+        path: the file.
+        value: what it is to hold.
+        changed: whether to write only where the file holds something else, so that a folder that
+            lacks nothing need not be writable.
+    """
+    text = to_json(value, indent=2) + "\n"
+    if changed and is_there(path) and read_bytes(path) == text.encode():
+        return
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+_REFUSED = object()
+
+
+def read_json(path: Path, *, damaged: Any = _REFUSED) -> Any:
+    """Read a JSON file of a run; None where there is none.
+
+    Args:
+        path: the file.
+        damaged: what to return where the content is no JSON; without it that is an error.
+
+    Raises:
+        RunError: it is there and cannot be read, or its content is no JSON.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except ABSENT:
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        if damaged is not _REFUSED:
+            return damaged
+        raise RunError(
+            f"{path} is damaged: it is not JSON",
+            hint="put back a copy of it, or remove it if what it says is not needed",
+        ) from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether something bears this name.
+
+    Raises:
+        RunError: that cannot be told. (`Path.exists` takes this for absent in newer Pythons.)
+    """
+    try:
+        path.lstat()
+    except ABSENT:
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
+
+
+def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
+    """The folders in a folder whose whole names match; none where there is no such folder.
+
+    Raises:
+        RunError: they cannot be listed, which says nothing about what is there.
+    """
+    try:
+        named = ((re.fullmatch(pattern, name), parent / name) for name in os.listdir(parent))
+        return [(match, path) for match, path in named if match and _is_folder(path)]
+    except ABSENT:
+        return []
+    except OSError as error:
+        raise unreadable(parent, error) from error
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except ABSENT:  # a link that leads nowhere
+        return False
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with open_named(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def seal(folder: Path) -> None:
+    """Write ``checksums.json``, last of all files: its presence says the folder is complete.
+
+    Pages for people (``*.md``) are left out: they may be edited.
+    """
+    found = sorted(p for p in folder.rglob("*") if p.name != CHECKSUMS)
+    files = [p for p in found if p.is_file()]
+    open_up(folder)
+    flush(files, [path for path in found if path.is_dir()])
+    names = {str(p.relative_to(folder)): p for p in files}
+    write_json(folder / CHECKSUMS, {n: sha256(p) for n, p in names.items() if not _is_page(n)})
+
+
+def _is_page(name: str) -> bool:
+    return name.endswith(".md")
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a sealed folder, or None when every file is as it was written.
+
+    Raises:
+        RunError: a file cannot be read now. That says nothing about what is in it.
+    """
+    try:
+        expected = json.loads(read_bytes(folder / CHECKSUMS)).items()
+    except ABSENT:
+        return f"{CHECKSUMS} is missing"
+    except OSError as error:
+        raise unreadable(folder / CHECKSUMS, error) from error
+    except (ValueError, AttributeError):
+        return f"{CHECKSUMS} is damaged"
+    for name, digest in expected:
+        if _is_page(name):  # as older versions listed it
+            continue
+        try:
+            if sha256(folder / name) != digest:
+                return f"{name} has changed since it was written"
+        except (*ABSENT, IsADirectoryError):
+            return f"{name} is missing"
+        except OSError as error:
+            raise unreadable(folder / name, error) from error
+    return None
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged folder to ``<name>.damaged``, so that it is neither used nor lost.
+
+    Raises:
+        RunError: it cannot be renamed.
+    """
+    aside = folder.with_name(f"{folder.name}.damaged")
+    n = 1
+    while is_there(aside):
+        n += 1
+        aside = folder.with_name(f"{folder.name}.damaged-{n}")
+    try:
+        folder.rename(aside)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise unwritable(aside, error) from error
+    return aside
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder of our own that is not needed; where that fails, say what is left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(RunError):
+        if is_there(folder):
+            say(f"{folder} is not needed, and could not be removed")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that is not wanted any more: at once it has no name, then it is gone.
+
+    Killed in between, it leaves a hidden folder instead of one that lacks files.
+    """
+    hidden = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    discard(hidden)
+
+
+@contextlib.contextmanager
+def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
+    """Hold a run folder (made if missing) for one process at a time.
+
+    A folder that was made and in which an error left nothing is removed again.
+
+    Args:
+        run: the folder.
+        read_only: the hint where something is to be written after all into a folder that may only
+            be read, which then needs no lock. Without it such a folder is refused at once.
+
+    Raises:
+        RunError: another process holds it, or the folder cannot be written to.
+    """
+    new = not os.path.lexists(run)
+    handle = None
+    try:
+        make_folder(run)
+        handle = os.open(run / ".lock", os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if not (read_only and error.errno in FORBIDDEN and run.is_dir()):
+            raise _unusable("write to", run, error) from error
+    if handle is None:
+        try:
+            yield
+        except Unwritable as error:
+            error.hint, error.mendable = read_only, False
+            raise
+        return
+    held = False
+    try:
+        try:
+            held = lock(handle, run)
+        except OSError as error:
+            raise _unusable("lock", run, error) from error
+        if not held:
+            hint = "wait for it, or choose --output"
+            raise RunError(f"another process is at work in {run}", hint=hint)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # Windows removes no file that is open
+            if new and held and os.listdir(run) == [".lock"]:
+                (run / ".lock").unlink()
+                run.rmdir()
+        raise
+    finally:
+        os.close(handle)
+
+
+def _unusable(what: str, run: Path, error: OSError) -> Unwritable:
+    """The error for a folder that cannot be held."""
+    hint = writing_hint(run, error)
+    if error.errno in FORBIDDEN:
+        hint = "choose another folder: --output"
+    found = Unwritable(f"cannot {what} {run}: {error.strerror}", hint=hint)
+    found.mendable = error.errno not in FORBIDDEN
+    return found
+
+
+@contextlib.contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """Fill a hidden folder, then seal it and rename it to ``final`` in one step.
+
+    A folder that stands at ``final`` is kept, under a hidden name, until the new one is in its
+    place on disk; where that fails, or was interrupted, it is put back.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written to.
+    """
+    staging = final.with_name(f".{final.name}.tmp")
+    old = final.with_name(f".{final.name}.old")
+    try:
+        _put_back(old, final)
+        _clear(staging)
+        make_folder(staging.parent)
+        staging.mkdir()
+        yield staging
+        seal(staging)
+        if is_there(final):
+            shutil.rmtree(old, ignore_errors=True)  # older than the sealed one at `final`
+            final.rename(old)
+        staging.rename(final)
+        sync_folder(final.parent)
+        discard(old)
+    except Unwritable as error:  # of a file in it, under the hidden name
+        error.message = error.message.replace(str(staging), str(final))
+        raise
+    except OSError as error:
+        ours = (
+            full(error) if error.filename is None else _within(error.filename, final, staging, old)
+        )
+        if isinstance(error, ReadError) or not ours:
+            raise  # of something that was read for it
+        raise unwritable(final, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            _put_back(old, final)
+        discard(staging)
+
+
+def _clear(staging: Path) -> None:
+    """Remove what an earlier command that was killed has left.
+
+    Raises:
+        Unwritable: it cannot be removed.
+    """
+    if not is_there(staging):
+        return
+    try:
+        shutil.rmtree(staging)
+    except OSError as error:  # which may name a file in it without its folder
+        hint = f"remove it yourself: rm -r {shlex.quote(str(staging))}"
+        raise Unwritable(
+            f"cannot remove {staging}, which an earlier command left: {error.strerror}", hint=hint
+        ) from error
+
+
+def _put_back(old: Path, final: Path) -> None:
+    """Give a folder its name again, where the one that was to follow it never came."""
+    if is_there(old) and not is_there(final):
+        old.rename(final)
+
+
+def _within(name: str | bytes, final: Path, *hidden: Path) -> bool:
+    """Whether a path is one of those written, in one of them, or one in which they lie."""
+    path = Path(os.fsdecode(name))
+    return path in (*final.parents, final) or any(h in (path, *path.parents) for h in hidden)

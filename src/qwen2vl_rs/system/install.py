@@ -1,0 +1,86 @@
+"""What is not installed, and what to type so that it is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+from ..errors import ConfigError
+
+TREE = Path(__file__).resolve().parents[3]  # of a clone: where pyproject.toml lies
+_PACKAGES = {"PIL": "pillow", "multipart": "python-multipart", "starlette": "fastapi"}
+
+
+def lacking(error: ImportError) -> ConfigError | None:
+    """The error for a package that is not installed; None where a module of ours is not there."""
+    module = (error.name or "").partition(".")[0]
+    if module in ("", "qwen2vl_rs"):
+        return None
+    if module in sys.stdlib_module_names:
+        return ConfigError(
+            f"this Python was built without its module {module}",
+            hint="use another, e.g. the one of conda or python.org",
+        )
+    return missing(module)
+
+
+def missing(module: str) -> ConfigError:
+    """The error for a package that is not installed.
+
+    Args:
+        module: the name by which it is imported.
+    """
+    name = _plain(_PACKAGES.get(module, module))
+    extras = [extra for extra, needs in _extras().items() if name in map(_name_of, needs)]
+    return ConfigError(
+        f"this command needs {name}, which is not installed",
+        hint=_command(name, extras[0] if extras else "train"),
+    )
+
+
+def _command(name: str, extra: str) -> str:
+    """What installs the packages of an extra: from a clone all, else those that are lacking."""
+    here = shutil.which("pip")
+    ours = here is not None and Path(here).parent == Path(sys.executable).parent
+    pip = "pip install" if ours else f"{shlex.quote(sys.executable)} -m pip install"
+    wanted = {"": "", "train": "[train]"}.get(extra, f"[train,{extra}]")
+    if (TREE / "pyproject.toml").is_file():
+        place = "." if Path.cwd() == TREE else str(TREE)
+        return f"{pip} -e {shlex.quote(place + wanted)}"
+    # installed without a clone: the index may know no package of our name
+    needs = [n for e, some in _extras().items() if e in ("", "train", extra) for n in some]
+    absent = [need for need in needs if not _installed(_name_of(need))] or [name]
+    return f"{pip} {' '.join(map(shlex.quote, absent))}"
+
+
+def _extras() -> dict[str, list[str]]:
+    """The requirements of each extra; those of the light part under the empty name."""
+    if (TREE / "pyproject.toml").is_file():
+        project = tomllib.loads((TREE / "pyproject.toml").read_text("utf-8"))["project"]
+        return {"": project["dependencies"], **project["optional-dependencies"]}
+    found: dict[str, list[str]] = {"": []}
+    for line in metadata.requires("qwen2vl-rs") or ():
+        need, _, condition = line.partition(";")
+        extra = re.search(r"extra\s*==\s*['\"](\w+)['\"]", condition)
+        found.setdefault(extra[1] if extra else "", []).append(need.strip())
+    return found
+
+
+def _name_of(need: str) -> str:
+    return _plain(re.split(r"[^\w.-]", need, maxsplit=1)[0])
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return False

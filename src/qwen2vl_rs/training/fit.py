@@ -1,0 +1,308 @@
+"""The training command: split, fine-tune, evaluate before and after."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import pickle
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from ..config import Config, write_config
+from ..datasets.image_paths import moved
+from ..datasets.tables import read_conversations
+from ..engine.inputs import Target
+from ..engine.memory import device_memory, explained_shortage, token_budget, training_memory
+from ..engine.vision import encode_all
+from ..errors import RunError
+from ..hardware.devices import choose_device, processes
+from ..hardware.launch import check_precision, check_strategy
+from ..hardware.precision import Precision, choose_precision
+from ..models.adapter import add_adapter, check_targets, outline, without_casts
+from ..models.images import UnchangedImages
+from ..models.loader import Base, load_base, read_config
+from ..predict.evaluation import Outcome, before_and_after
+from ..question_tree.attention import Kind
+from ..question_tree.attention_check import Heads, choose
+from ..questions.class_sets import settle
+from ..raster.scenes import usual_ground
+from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics, step_of
+from ..system.console import say, warn
+from ..system.files import discard, read_json, run_lock, sha256, write_json
+from ..types import Sample
+from .circumstances import circumstances, differences
+from .preparation import (
+    IMAGES,
+    check_images,
+    check_run,
+    choose_checkpoint,
+    prepare_questions,
+    record_settings,
+    what_matters,
+    with_own_base,
+)
+from .trackers import tracking, usable
+from .trainer import Steps, TreeTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Questions to train on and to be tested on, and the files that hold them."""
+
+    train: list[Sample]
+    test: list[Sample]
+
+
+def train(config: Config, *, resume: bool = False) -> Outcome | None:
+    """Fine-tune a base and evaluate it before and after.
+
+    Writes the two split files in the current folder and everything else, with copies of them, in
+    ``config.output``.
+
+    Args:
+        config: all settings.
+        resume: go on from the newest sound checkpoint of ``config.output``.
+
+    Returns:
+        What was measured before and after; None in all processes but the first.
+
+    Raises:
+        Qwen2VLRSError: for data, images, base or run folder that cannot be used.
+    """
+    check_strategy()
+    run = Path(config.output)
+    team = processes()
+    config = with_own_base(config, run) if resume else config
+    wanted = config.training
+    check_precision(choose_precision(choose_device(), wanted.bf16, wanted.fp16))
+    with run_lock(run) if team.is_main_process else contextlib.nullcontext():
+        if team.is_main_process:
+            base = read_config(Path(config.model))
+            check_targets(outline(base), config.lora.target_modules)
+            check_run(run, config, resume)
+            record_settings(run, config, resume)
+            prepare_questions(config, run, resume)
+        finished = resume and is_finished(run)  # asked before anything is set aside
+        team.wait_for_everyone()
+        # read back, so that every process, and `compare` later, sees the very same samples
+        files = [own_file(run, name) for name in (TRAIN_FILE, TEST_FILE)]
+        images = config.data.images
+        split = Split(*(moved(read_conversations(file), images) for file in files))
+        if team.is_main_process:
+            check_images([*split.train, *split.test], run / IMAGES, resume, images)
+            if resume and not finished:
+                choose_checkpoint(run, config.training.save_steps)
+            write_config(run / "config.toml", config)
+        team.wait_for_everyone()
+        if not finished:
+            fit(config, split, run, resume)
+        outcome = before_and_after(config, run, split.train, split.test)
+        return outcome if team.is_main_process else None
+
+
+def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
+    """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
+    checkpoint = next(reversed(checkpoints(run)), None) if resume else None
+    settings, device = config.training, choose_device()
+    precision = choose_precision(device, settings.bf16, settings.fp16)
+    base, kind = _load(config, device, precision)
+    team = processes()
+    reader = base.images
+    unchanged = UnchangedImages(reader.processor, reader.rule, read_json(run / IMAGES))
+    base = replace(base, images=unchanged)
+    cache = run / "vision-cache"
+    paths = list(dict.fromkeys(sample.image for sample in split.train))
+    for turn in (team.is_main_process, not team.is_main_process):  # the others find it written
+        if turn:
+            images = encode_all(
+                base, paths, cache, int(settings.vision_cache_gb * 1e9), precision.compute
+            )
+        team.wait_for_everyone()
+    set_seed(settings.seed)
+    model = add_adapter(base.model, config.lora)
+    budget = token_budget(
+        model, settings.max_tokens_per_pack, checkpointing=settings.gradient_checkpointing
+    )
+    steps = Steps(
+        split.train,
+        base.prompts,
+        images or base.images,
+        settings,
+        budget,
+        Target.of(base.model),
+        team.num_processes,
+    )
+    _describe(base, model, steps, settings, device, precision)
+    trackers = usable(settings.report_to)
+    args = _arguments(config, run, trackers, precision)
+    ground = usual_ground(paths)
+    trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
+    if team.is_main_process:
+        now = circumstances(precision, kind, budget)
+        _write_manifest(config, split, base, run, now, checkpoint)
+    with tracking(trackers if team.is_main_process else [], run), explained_shortage(budget):
+        _run(trainer, checkpoint, precision)
+    if team.is_main_process:
+        _write_results(run)
+        discard(cache)  # open files on NFS stay as .nfs…
+    team.wait_for_everyone()
+    del trainer, model, base
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _run(trainer: TreeTrainer, checkpoint: Path | None, precision: Precision) -> None:
+    """Train, from a checkpoint where there is one."""
+    try:
+        with without_casts(trainer.model, precision.compute is not torch.float32):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except pickle.UnpicklingError as error:  # nothing but numbers is read from such files
+        why = str(error).splitlines()[0]
+        raise RunError(
+            f"the state of training in {checkpoint} cannot be read: {why}",
+            hint="remove that checkpoint; the one before it is used then",
+        ) from error
+    finally:
+        trainer.reporter.close()
+
+
+def _load(config: Config, device: torch.device, precision: Precision) -> tuple[Base, Kind]:
+    """The base, with the attention that suits the device, and which that is."""
+    folder = Path(config.model)
+    heads = Heads.of(read_config(folder))
+    kind, why = choose(device, precision.compute, heads, config.training.attention)
+    say(f"attention: {kind} ({why})")
+    return load_base(folder, config.view, device, precision.weights, kind), kind
+
+
+def _arguments(
+    config: Config, run: Path, trackers: list[str], precision: Precision
+) -> TrainingArguments:
+    settings, half = config.training, precision.compute is torch.float16
+    args = TrainingArguments(
+        output_dir=str(run),
+        run_name=run.name,
+        per_device_train_batch_size=1,
+        num_train_epochs=1,  # `Steps` holds all epochs
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_ratio,
+        lr_scheduler_type=settings.lr_scheduler_type,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        bf16=precision.compute is torch.bfloat16,
+        fp16=half,
+        # a fused step skips inside the kernel, where accelerate does not see it
+        optim="adamw_torch" if half else "adamw_torch_fused",
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_steps=settings.save_steps,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+        disable_tqdm=True,
+        report_to=trackers,
+        seed=settings.seed,
+    )
+    args._n_gpu = 1  # several GPUs in one process would mean DataParallel, which knows no packs
+    if torch.cuda.device_count() > processes().num_processes:
+        say("one GPU of several is used; for all of them: torchrun --nproc-per-node gpu …")
+    return args
+
+
+def _describe(
+    base: Base, model: Any, steps: Steps, settings: Any, device: torch.device, precision: Precision
+) -> None:
+    trained, total = model.get_nb_trainable_parameters()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    say(
+        f"training {trained / 1e6:.2f} M of {total / 1e6:.1f} M parameters of {base.folder} "
+        f"on {name} in {precision.name} ({precision.why})"
+    )
+    say(
+        f"{steps.steps:,} steps, each up to {settings.questions_per_image} questions about "
+        f"{settings.images_per_step} images, at most {steps.budget:,} tokens at once"
+    )
+    needed = training_memory(model, steps.budget, settings.gradient_checkpointing) / 1e9
+    say(f"memory: {needed:.1f} GB at most, of {device_memory(device) / 1e9:.1f} GB (estimate)")
+
+
+def _write_manifest(
+    config: Config,
+    split: Split,
+    base: Base,
+    run: Path,
+    now: dict[str, Any],
+    checkpoint: Path | None,
+) -> None:
+    """Write down what the run was started with, and where it is resumed, what is other now.
+
+    ``now`` is as `circumstances` tells it, ``checkpoint`` the one that is resumed, None at the
+    start.
+    """
+    before = read_json(run / "manifest.json") or {}
+    other = differences(before, now) if checkpoint else []  # else nothing is gone on with
+    if other:
+        warn(
+            f"resumed in other circumstances ({'; '.join(other)}): the adapter will not be quite "
+            "the one that training without a break gives"
+        )
+    resumed = before.get("resumed", []) if checkpoint else []
+    if checkpoint and "versions" in before:
+        changed = {key: value for key, value in now.items() if value != before.get(key, value)}
+        once = {"step": step_of(checkpoint), **changed}
+        resumed = [*resumed, once] if other else resumed
+        now = {key: before[key] for key in now if key in before}
+    write_json(
+        run / "manifest.json",
+        {
+            **now,
+            "seed": config.training.seed,
+            "settings": what_matters(config),
+            "dataset": _dataset(config, split.test),
+            "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
+            "data": {
+                name: {
+                    "sha256": sha256(own_file(run, name)),
+                    "questions": len(part),
+                    "images": len({s.image for s in part}),
+                }
+                for name, part in ((TRAIN_FILE, split.train), (TEST_FILE, split.test))
+            },
+            **({"resumed": resumed} if resumed else {}),
+        },
+    )
+
+
+def _dataset(config: Config, samples: list[Sample]) -> dict[str, str]:
+    """The data set of the questions, who says so, and how they were asked where we made them."""
+    found = settle(samples, config.data.dataset)
+    manners = {s.manner for s in samples}
+    return {"name": found.name, "from": found.how, "manner": ", ".join(sorted(manners - {""}))}
+
+
+def _write_results(run: Path) -> None:
+    lines = read_metrics(run / "metrics.jsonl")
+    done = sum(line["questions"] for line in lines)
+    timed = all("seconds" in line for line in lines)  # else some were lost, see `trainer`
+    seconds = lines[-1]["seconds"] if timed else None
+    results = {
+        "train_loss": sum(line["loss"] for line in lines) / len(lines),
+        "train_steps": lines[-1]["step"],
+        "train_runtime": seconds,
+        "train_questions": done,
+        "train_questions_per_second": round(done / seconds, 3) if seconds else None,
+        "skipped_steps": sum(line.get("skipped_steps", 0) for line in lines),
+    }
+    write_json(run / "train_results.json", results)
+    pace = f" in {seconds:,.0f} s, {done / seconds:,.1f} questions/s" if seconds else ""
+    say(f"trained on {done:,} questions{pace}; last loss {lines[-1]['loss']:.4f}")
+    if skipped := results["skipped_steps"]:
+        say(f"{skipped:,} of {len(lines):,} steps were skipped: their gradients overflowed float16")

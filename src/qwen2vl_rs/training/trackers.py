@@ -1,0 +1,150 @@
+"""Experiment trackers: never a prompt, never a word on stdout, never needed."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from ..system.console import say, warn
+
+_PACKAGES = {"swanlab": "swanlab", "tensorboard": "tensorboard", "wandb": "wandb"}
+
+
+def usable(trackers: Sequence[str]) -> list[str]:
+    """Those of the trackers that are installed; the others are named in a warning."""
+    found = []
+    for name in trackers:
+        if importlib.util.find_spec(_PACKAGES.get(name, name)):
+            found.append(name)
+        else:
+            warn(f"{name} is not installed: nothing is sent to it (pip install {name})")
+    return found
+
+
+@contextlib.contextmanager
+def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
+    """Start SwanLab for a run and finish it afterwards; the others start by themselves.
+
+    SwanLab goes online only with credentials (``swanlab login`` or ``SWANLAB_API_KEY``);
+    otherwise, or where that fails, it writes to ``<run>/swanlog``, which ``swanlab sync``
+    can send later. W&B is offline without ``WANDB_API_KEY``.
+    """
+    if "wandb" in trackers and "WANDB_API_KEY" not in os.environ:
+        os.environ.setdefault("WANDB_MODE", "offline")
+    if "swanlab" not in trackers:
+        yield
+        return
+    import swanlab
+
+    folder = run / "swanlog"
+    mode = os.environ.get("SWANLAB_MODE", "online")
+    if mode not in ("disabled", "local", "offline"):
+        mode = "online" if swanlab.Settings().api_key else "offline"
+    mode = _started([mode, "offline", "disabled"], run, folder)
+    later = f", send later: swanlab sync {shlex.quote(str(folder))}/run-*"
+    say(f"SwanLab: {mode}{later if mode == 'offline' else ''}")
+    state: Literal["success", "crashed", "aborted"] = "crashed"
+    try:
+        yield
+        state = "success"
+    except KeyboardInterrupt:
+        state = "aborted"
+        raise
+    finally:
+        with _hushed(mode), contextlib.suppress(Exception):  # it may be finished by now
+            swanlab.finish(state=state)
+
+
+def make_harmless(callbacks: list[Any]) -> list[Any]:
+    """Trainer callbacks, of which those of trackers stop at their first error, not training."""
+    names = {kind: name for name, kind in INTEGRATION_TO_CALLBACK.items()}
+    return [_Harmless(c, names[type(c)]) if type(c) in names else c for c in callbacks]
+
+
+class _Harmless:
+    """A tracker's callback; after an error it takes no more figures, which is said."""
+
+    def __init__(self, callback: Any, name: str) -> None:
+        self._callback, self._name = callback, name
+        self._off = False
+
+    def __getattr__(self, event: str) -> Callable[..., Any]:
+        method = getattr(self._callback, event)
+
+        def call(*args: Any, **more: Any) -> Any:
+            if self._off:
+                return None
+            try:
+                return method(*args, **more)
+            except Exception as error:  # whatever its client raises
+                self._off = True
+                warn(f"{self._name} takes no more figures ({_reason(error)}): training goes on")
+                return None
+
+        return call
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _started(modes: Sequence[str], run: Path, folder: Path) -> str:
+    """Start SwanLab in the first mode in which it can; the last sends and writes nothing."""
+    for mode in modes[:-1]:
+        try:
+            _start(mode, run, folder)
+            return mode
+        except Exception as error:  # a refused key, no network: whatever its client raises
+            warn(f"SwanLab cannot go {mode} ({_reason(error)})")
+    _start(modes[-1], run, folder)
+    return modes[-1]
+
+
+def _start(mode: str, run: Path, folder: Path) -> None:
+    import swanlab
+
+    with _hushed(mode), _own_signals():
+        swanlab.init(
+            mode=mode, project="qwen2vl-rs", name=run.name, log_dir=str(folder), reinit=True
+        )
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this process's handlers of signals.
+
+    SwanLab's closes its run at an interrupt, also at one that is ignored, as by what a script
+    started with ``&``; the next figures then have nowhere to go.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # else it is not one of Python's
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _hushed(mode: str) -> Iterator[None]:
+    """Keep SwanLab off stdout; online its address is worth reading, else it is silent."""
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(sys.stderr if mode == "online" else nowhere),
+    ):
+        yield

@@ -1,0 +1,390 @@
+"""Hugging Face's `Trainer` on question trees.
+
+One item of the data set is one optimizer step: packs of trees whose loss tokens count alike.
+Checkpoints appear whole or not at all, and say which base and view they belong to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset, Sampler, SequentialSampler
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from ..config import TrainingSettings, ViewConfig
+from ..datasets.split import group_by_image
+from ..engine.decoding import forward
+from ..engine.inputs import Inputs, Target, make_inputs
+from ..engine.packing import Ask, Turn, pack, plan_epoch, sharing_order
+from ..engine.prefetch import Ahead
+from ..errors import RunError
+from ..hardware.devices import share_out
+from ..models.adapter_files import ADAPTER
+from ..models.images import Images
+from ..models.loader import Base, write_card
+from ..models.prompt import PromptFormat
+from ..question_tree.tree import Ints, Layout
+from ..run import checkpoints, read_metrics
+from ..system.console import Progress, counted, warn
+from ..system.disk import flush
+from ..system.files import appending, atomic_write, remove_folder, staged_folder
+from ..system.jsonl import to_line
+from ..system.named import reading
+from ..system.oserrors import libraries_read, libraries_write
+from ..types import Sample
+from .trackers import make_harmless
+
+_MOST_SKIPPED = 20  # in a row; each halves the scale of the loss, which begins at 65,536
+_IN_FLOAT32 = "train in float32: --set training.fp16=false"
+
+_FROM_THE_START = (
+    "nothing had been trained yet: the base's weights are damaged or overflow; try the base alone "
+    "(qwen2vl-rs ask BASE …), and fetch it again: qwen2vl-rs load --verify"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One process's share of an optimizer step.
+
+    Attributes:
+        layouts: of its packs.
+        inputs: of each pack, ready to be moved to the device.
+        loss_tokens: number of answer and end tokens in the whole step.
+        weight: 1; 0 for a process that has nothing to do and repeats another's work, because
+            all have to take part in the exchange of gradients.
+    """
+
+    layouts: list[Layout]
+    inputs: list[Inputs]
+    loss_tokens: int
+    weight: int
+
+
+class Steps(Dataset[dict[str, Step]]):
+    """All optimizer steps of all epochs, in order; item i is the same whenever it is asked for.
+
+    With several processes a step is shared out image by image: item ``i * world + rank`` is one
+    process's share of step i, which is how accelerate deals items out.
+
+    Args:
+        samples: the training questions.
+        prompts: of the base.
+        images: where images are read.
+        settings: how many images and questions a step holds, and in which order.
+        budget: most tokens in a pack.
+        target: where packs go.
+        world: number of processes.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        prompts: PromptFormat,
+        images: Images,
+        settings: TrainingSettings,
+        budget: int,
+        target: Target,
+        world: int = 1,
+    ) -> None:
+        self._groups = group_by_image(samples)
+        self._prompts, self._images, self._settings = prompts, images, settings
+        self.budget, self._target, self._world = budget, target, world
+        self._plan_of: tuple[int, list[list[Turn]]] = (-1, [])
+        self.per_epoch = len(self._plan(0))
+        self._ahead = Ahead(self._make)
+
+    def questions(self, step: int) -> int:
+        """Number of questions in an optimizer step, over all processes."""
+        turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
+        return sum(len(chosen) for _, chosen in turns)
+
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps."""
+        return self._settings.max_steps or self.per_epoch * self._settings.num_train_epochs
+
+    def __len__(self) -> int:
+        return self.steps * self._world
+
+    def __getitem__(self, index: int) -> dict[str, Step]:
+        then = index + self._world
+        return {"step": self._ahead.get(index, then if then < len(self) else None)}
+
+    def _make(self, index: int) -> Step:
+        step, rank = divmod(index, self._world)
+        turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
+        mine = share_out([self._size(*turn) for turn in turns], self._world)[rank]
+        asks, _ = sharing_order([self._ask(*turns[i]) for i in mine or [0]])
+        packs = list(pack(asks, self._prompts, self._images.merge, self.budget))
+        everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
+        tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
+        inputs = [make_inputs(one, self._target) for one in packs]
+        return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
+
+    def _size(self, image: int, chosen: Ints) -> int:
+        """Tokens of one image with questions about it."""
+        samples = [self._groups[image][i] for i in chosen]
+        text = sum(len(self._prompts.question_ids(s.question)) for s in samples)
+        return self._images.tokens(samples[0].image) + text
+
+    def _ask(self, image: int, chosen: Ints) -> Ask:
+        samples = [self._groups[image][i] for i in chosen]
+        branches = [self._prompts.branch(s.question, s.answer) for s in samples]
+        return Ask(self._images.read(samples[0].image), branches)
+
+    def _plan(self, epoch: int) -> list[list[Turn]]:
+        known, plan = self._plan_of  # at once: two threads come here
+        if known != epoch:
+            s = self._settings
+            sizes = [len(g) for g in self._groups]
+            plan = plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
+            self._plan_of = (epoch, plan)
+        return plan
+
+
+class TreeTrainer(Trainer):
+    """`Trainer` whose batches are `Step` objects.
+
+    Args:
+        base: what is fine-tuned; goes into every checkpoint's card.
+        view: likewise.
+        ground: likewise, see `loader.CheckpointCard`.
+        steps: the data.
+        keep: checkpoints kept, 0 for all.
+        model, args: as for `Trainer`.
+    """
+
+    def __init__(
+        self,
+        base: Base,
+        view: ViewConfig,
+        ground: tuple[float | None, int],
+        steps: Steps,
+        keep: int,
+        model: Any,
+        args: TrainingArguments,
+    ) -> None:
+        reporter = _Reporter(Path(args.output_dir), steps)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=steps,
+            data_collator=lambda items: items[0],
+            callbacks=[reporter],
+        )
+        self.reporter = reporter
+        self.remove_callback(PrinterCallback)  # it prints to stdout
+        handler = self.callback_handler
+        handler.callbacks = make_harmless(handler.callbacks)
+        self._base, self._view, self._ground, self._keep = base, view, ground, keep
+        self._skipped_in_a_row = 0
+        if args.fp16 and self.accelerator.scaler is None:  # accelerate has none for a CPU
+            self.accelerator.scaler = torch.amp.GradScaler("cpu")
+            self.accelerator.native_amp = True
+        self._folder = self._staging = Path(args.output_dir)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return SequentialSampler(self.train_dataset)
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Step], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Forward and backward through all packs; the mean loss over the step's loss tokens."""
+        model.train()
+        step = inputs["step"]
+        total = torch.zeros((), device=self.args.device)
+        # gradients are averaged over the processes, so every share counts as often as there are
+        scale = step.weight * self.args.world_size / step.loss_tokens
+        for n, one in enumerate(step.inputs, 1):
+            last = n == len(step.inputs)
+            together = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+            with together:
+                with self.compute_loss_context_manager():
+                    loss = pack_loss(model, one) * scale
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total  # looked at when it is logged: the host does not wait for it here
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Refuse what is not a number before anybody writes it down or a checkpoint is saved.
+
+        Raises:
+            RunError: the loss or the gradients are no numbers.
+        """
+        if "loss" in logs:
+            self._check_numbers(logs)
+        super().log(logs, start_time)
+
+    def _check_numbers(self, logs: dict[str, float]) -> None:
+        step, norm = self.state.global_step, logs["grad_norm"]
+        rate = "lower the learning rate: --set training.learning_rate=2e-5"
+        if step == 1:  # nothing had been changed yet, so the rate is not to blame
+            rate = _FROM_THE_START
+        if not math.isfinite(logs["loss"]):
+            hint = rate
+            if self.args.fp16:
+                hint = f"{_IN_FLOAT32}, or {rate}"
+            elif step == 1 and self.args.bf16:
+                hint = f"train in float32: --set training.bf16=false, or {rate}"
+            raise RunError(f"the loss became {logs['loss']} at step {step}", hint=hint)
+        if self.accelerator.optimizer_step_was_skipped:
+            self._skipped_in_a_row += 1
+            logs["skipped_steps"] = 1
+            del logs["grad_norm"]  # infinite: the loss was scaled too far, and will be less
+            if self._skipped_in_a_row == _MOST_SKIPPED:
+                raise RunError(
+                    f"{_MOST_SKIPPED} steps in a row were skipped, the last is step {step}: their "
+                    "gradients do not fit float16 however little the loss is scaled up",
+                    hint=f"{_IN_FLOAT32}, or {rate}",
+                )
+            return
+        self._skipped_in_a_row = 0
+        if not math.isfinite(norm):
+            raise RunError(f"the gradient became {norm} at step {step}", hint=rate)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with libraries_read(Path(resume_from_checkpoint) / ADAPTER):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with reading(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint into a hidden folder and rename it when it is complete."""
+        name = f"checkpoint-{self.state.global_step}"
+        self.reporter.flush()  # the checkpoint counts on its figures
+        main, everyone = self.args.should_save, self.accelerator.wait_for_everyone
+        self._staging = self._folder / f".{name}.tmp"  # where `staged_folder` puts it
+        with staged_folder(self._folder / name) if main else contextlib.nullcontext():
+            everyone()
+            with libraries_write(self._folder / name):
+                super()._save_checkpoint(model, trial)  # every process writes its random state
+            everyone()
+            if main:
+                for path in list((self._staging / name).iterdir()):
+                    path.rename(self._staging / path.name)
+                (self._staging / name).rmdir()
+                write_card(self._staging, self._base, self._view, self._ground)
+                with libraries_write(self._folder / name):
+                    self._base.images.processor.save_pretrained(self._staging)
+        if main and self._keep:
+            for old in checkpoints(self._folder)[: -self._keep]:
+                remove_folder(old)
+        everyone()
+
+
+def pack_loss(model: Any, inputs: Inputs) -> torch.Tensor:
+    """Summed cross-entropy of a pack's loss tokens, in nats; the head runs on these alone."""
+    logits = forward(model, inputs)  # (L, V)
+    targets = inputs.targets.to(logits.device, non_blocking=True)
+    return cross_entropy(logits.float(), targets, reduction="sum")
+
+
+class _Reporter(TrainerCallback):
+    """One line in ``metrics.jsonl`` for every step, and the progress bar.
+
+    A checkpoint holds all lines so far (``log_history`` in its ``trainer_state.json``), so that a
+    file that was damaged or cut short since is made good when it is resumed.
+    """
+
+    def __init__(self, folder: Path, steps: Steps) -> None:
+        self._path, self._steps = folder / "metrics.jsonl", steps
+        self._progress: Progress | None = None
+        self._start = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Keep the lines up to the checkpoint that is resumed; their time counts on."""
+        if not state.is_world_process_zero:
+            return
+        kept = self._lines_until(state)
+        with atomic_write(self._path) as file:
+            file.writelines(map(_metrics_line, kept))
+        self._progress = Progress("training", state.max_steps, "steps", state.global_step)
+        self._start = time.monotonic() - max((one.get("seconds", 0) for one in kept), default=0)
+
+    def _lines_until(self, state: TrainerState) -> list[dict[str, Any]]:
+        """The lines of all steps that are done; what the file lacks is taken from the checkpoint.
+
+        Checkpoints of older versions do not know the times.
+        """
+        known = {line["step"]: line for line in read_metrics(self._path)}
+        history = {line["step"]: line for line in state.log_history if "loss" in line}
+        done = range(1, state.global_step + 1)
+        if gone := [step for step in done if step not in known]:
+            if not history.keys() >= set(gone):
+                raise RunError(
+                    f"neither {self._path} nor checkpoint-{state.global_step} has the figures of "
+                    f"step {gone[0]:,}",
+                    hint="put back a copy of the file, or train anew in another folder: --output",
+                )
+            timed = all("seconds" in history[step] for step in gone)
+            said = "" if timed else "; how long they took is not known any more"
+            warn(
+                f"{self._path} lacks {counted(len(gone), 'step')} of {state.global_step:,}, from "
+                f"step {gone[0]:,}: taken from checkpoint-{state.global_step}{said}"
+            )
+        questions = self._steps.questions
+        return [
+            known.get(step) or {"questions": questions(step - 1), **history[step]} for step in done
+        ]
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Write the step's figures."""
+        if not logs or "loss" not in logs or not state.is_world_process_zero:
+            return
+        logs["epoch"] = round(state.global_step / self._steps.per_epoch, 4)
+        line = {"step": state.global_step, **logs}
+        line["questions"] = self._steps.questions(state.global_step - 1)
+        line["seconds"] = round(time.monotonic() - self._start, 3)
+        state.log_history[-1] |= line  # which checkpoints keep
+        with appending(self._path) as file:
+            file.write(_metrics_line(line))
+        if self._progress:
+            self._progress.advance(1, f"loss {logs['loss']:.4f}")
+
+    def flush(self) -> None:
+        """Flush the lines so far to disk."""
+        if self._path.is_file():
+            flush([self._path])
+
+    def close(self) -> None:
+        """Leave the line of the progress bar, however training ended."""
+        if self._progress:
+            self._progress.__exit__(None, None, None)
+
+
+def _metrics_line(values: dict[str, Any]) -> str:
+    """A line of ``metrics.jsonl``; a norm of gradients that overflowed is null."""
+    finite = {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
+    }
+    return to_line(finite)

@@ -1,0 +1,1 @@
+"""Questions about drawn scenes, or about images with vectors, as a data set."""

@@ -1,0 +1,259 @@
+"""A data set in RSVQA's official layout: splits by region, ids, files.
+
+Records have the keys of the published ones, in their order. Ids count over all images; in the
+files of one split the records of the others are stubs, as published.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..system.files import atomic_write
+from ..system.jsonl import to_json
+from .questions import Question
+
+SPLITS = ("train", "val", "test")
+BESIDE = "tiles beside those of another split"
+_FEW, _TRIES = 2000, 24  # tiles up to which other choices are tried, and how many for each side
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Names of files: RSVQA-LR's, or RSVQA-HR's.
+
+    Attributes:
+        prefix: of the lists.
+        images: folder of the images.
+    """
+
+    prefix: str
+    images: str
+
+
+LAYOUTS = {"lr": Layout("LR", "Images_LR"), "hr": Layout("USGS", "Data")}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image of a data set.
+
+    Attributes:
+        name: where it comes from.
+        sensor: what took it.
+        x, y: of the corner that is written down, in the units of its reference system.
+        resolution: metres per pixel.
+        region: pictures of one region lie close together: (source, row, column) of the tile.
+    """
+
+    name: str
+    sensor: str
+    x: float
+    y: float
+    resolution: float
+    region: tuple[int, int, int]
+
+
+def parse_split(text: str) -> tuple[float, ...]:
+    """Fractions of train, val and test, from ``0.8,0.1,0.1``.
+
+    Raises:
+        ConfigError: these are not two or three shares that add to 1.
+    """
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    # NaN is in no order: it must not pass
+    if len(shares) not in (2, 3) or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
+        raise ConfigError(
+            f"{text!r} are no shares of train, val and test",
+            hint="give numbers that add to 1, e.g. --split 0.8,0.1,0.1",
+        )
+    return (*shares, 0.0)[:3]
+
+
+def assign(
+    regions: Sequence[tuple[int, int, int]],
+    shares: Sequence[float],
+    seed: int,
+    counts: Counter[str],
+) -> list[str | None]:  # fmt: skip
+    """The split of each picture, so that no two splits meet.
+
+    Tiles of one source are taken in square blocks. Where blocks of two splits touch, the tiles
+    of the larger split that touch the other are left out. Where that leaves a split empty, other
+    blocks and other choices are tried, so that with few tiles the largest is not the empty one.
+
+    Args:
+        regions: (source, row, column) of each picture.
+        shares: of train, val and test.
+        seed: another seed, another choice.
+        counts: where to count what is left out.
+
+    Returns:
+        ``train``, ``val``, ``test``, or None for what is left out.
+    """
+    sides = [(4, 8), (3, 8), (2, 8), (4, 3), (3, 3), (2, 3)]  # of blocks, and fewest blocks
+    block = next((side for side, least in sides if len(_blocks(regions, side)) >= least), 1)
+    # those of the largest share first: a split that comes too late gets nothing
+    wanted = sorted((s for s, share in zip(SPLITS, shares, strict=True) if share),
+                    key=lambda s: -shares[SPLITS.index(s)])  # fmt: skip
+    best: list[str | None] = _choose(regions, shares, wanted, block, [seed, 7])
+    if not set(wanted) <= set(best) and len(regions) <= _FEW:
+        tries = [
+            _choose(regions, shares, wanted, side, [seed, 7, n])
+            for side in range(block, 0, -1) for n in range(_TRIES)
+        ]  # fmt: skip
+        best = max([best, *tries], key=lambda found: _worth(found, shares, wanted))
+    if left_out := best.count(None):
+        counts[BESIDE] += left_out
+    return best
+
+
+def _worth(
+    found: Sequence[str | None], shares: Sequence[float], wanted: Sequence[str]
+) -> tuple[bool, int, float, int]:
+    """How good a choice is: the largest split not empty, few empty ones, sizes as wanted."""
+    sizes = [found.count(split) for split in wanted]
+    even = min(n / shares[SPLITS.index(split)] for n, split in zip(sizes, wanted, strict=True))
+    return sizes[0] > 0, sum(map(bool, sizes)), even, sum(sizes)
+
+
+def _choose(
+    regions: Sequence[tuple[int, int, int]],
+    shares: Sequence[float],
+    wanted: Sequence[str],
+    block: int,
+    seed: Sequence[int],
+) -> list[str | None]:  # fmt: skip
+    """One choice as `assign` describes, in blocks of a side; ``wanted`` by share."""
+    blocks = _blocks(regions, block)
+    order = np.random.default_rng(seed).permutation(len(blocks)).tolist()
+    names = sorted(blocks)
+    total, taken = len(regions), dict.fromkeys(SPLITS, 0)
+    where: dict[tuple[int, int, int], str] = {}
+    for n, k in enumerate(order):
+        # each split gets a block; then always the one that lacks most
+        split = wanted[n] if n < len(wanted) else max(
+            wanted, key=lambda s: shares[SPLITS.index(s)] * total - taken[s]
+        )  # fmt: skip
+        taken[split] += len(blocks[names[k]])
+        where |= dict.fromkeys(blocks[names[k]], split)
+    rank = {split: shares[k] for k, split in enumerate(SPLITS)}
+    result: list[str | None] = []
+    for region in regions:
+        others = {where.get(n) for n in _neighbours(region)} - {None, where[region]}
+        if any((rank[str(o)], str(o)) < (rank[where[region]], where[region]) for o in others):
+            result.append(None)
+        else:
+            result.append(where[region])
+    return result
+
+
+def _blocks(
+    regions: Iterable[tuple[int, int, int]], side: int
+) -> dict[tuple[int, int, int], list[tuple[int, int, int]]]:
+    found: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
+    for source, row, column in regions:
+        block = (source, row // side, column // side)
+        found.setdefault(block, []).append((source, row, column))
+    return found
+
+
+def _neighbours(region: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
+    source, row, column = region
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            if down or right:
+                yield source, row + down, column + right
+
+
+def write_lists(
+    folder: Path, prefix: str, pictures: Sequence[Picture],
+    questions: Sequence[Sequence[Question]], splits: Sequence[str | None],
+) -> list[Path]:  # fmt: skip
+    """Write the lists of all splits.
+
+    Args:
+        folder: of the data set.
+        prefix: of the names of the files.
+        pictures: their positions are their ids.
+        questions: of each picture.
+        splits: of each picture; None: it is inactive in all.
+
+    Returns:
+        The files.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    first = np.concatenate([[0], np.cumsum([len(q) for q in questions])]).tolist()
+    written = []
+    for split in [s for s in SPLITS if s in splits]:
+        active = [s == split for s in splits]
+        last = max((first[k + 1] for k, a in enumerate(active) if a), default=0)
+        rows = {
+            "questions": _questions(questions, active, first, last),
+            "answers": _answers(questions, active, first, last),
+            "images": _images(pictures, active, first),
+        }
+        for kind, records in rows.items():
+            path = folder / f"{prefix}_split_{split}_{kind}.json"
+            with atomic_write(path) as file:
+                file.write(f'{{"{kind}": [')
+                for n, record in enumerate(records):
+                    file.write((",\n" if n else "\n") + to_json(record))
+                file.write("\n]}\n")
+            written.append(path)
+    return written
+
+
+def _stub(number: int) -> dict[str, Any]:
+    return {"id": number, "active": False}
+
+
+def _questions(
+    questions: Sequence[Sequence[Question]], active: Sequence[bool], first: Sequence[int], last: int
+) -> Iterator[dict[str, Any]]:
+    for image, asked in enumerate(questions):
+        for number, question in enumerate(asked, start=first[image]):
+            if number >= last:
+                return
+            yield {
+                "id": number, "date_added": 0.0, "img_id": image, "people_id": 0,
+                "type": question.type, "question": question.text, "answers_ids": [number],
+                "active": True,
+            } if active[image] else _stub(number)  # fmt: skip
+
+
+def _answers(
+    questions: Sequence[Sequence[Question]], active: Sequence[bool], first: Sequence[int], last: int
+) -> Iterator[dict[str, Any]]:
+    for image, asked in enumerate(questions):
+        for number, question in enumerate(asked, start=first[image]):
+            if number >= last:
+                return
+            yield {
+                "id": number, "date_added": 0.0, "question_id": number, "people_id": 0,
+                "answer": question.answer, "active": True,
+            } if active[image] else _stub(number)  # fmt: skip
+
+
+def _images(
+    pictures: Sequence[Picture], active: Sequence[bool], first: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    for number, picture in enumerate(pictures):
+        size = f"{picture.resolution:g}m"
+        yield {
+            "id": number, "date_added": 0.0, "original_name": picture.name,
+            "sensor": picture.sensor, "upperleft_map_x": picture.x, "upperleft_map_y": picture.y,
+            "res_x": size, "res_y": size, "people_id": 0, "type": "RGB",
+            "questions_ids": list(range(first[number], first[number + 1])), "active": True,
+        } if active[number] else _stub(number)  # fmt: skip

@@ -1,0 +1,269 @@
+"""From a plan to a data set: pictures, questions, splits, summary.
+
+All that a plan says is written down first; the same plan in the same folder goes on where it was
+interrupted, and ends with the same files.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__
+from ..datasets.table_notes import PLAN_FILE
+from ..errors import DataError, RunError
+from ..raster import write_geotiff
+from ..synthetic.scene import CLASSES, make_place, write_vectors
+from ..system.console import Progress, say, warn
+from ..system.disk import make_folder
+from ..system.files import read_json, run_lock, write_json
+from ..system.oserrors import unwritable
+from . import summary
+from .balance import SURPLUS, balance
+from .dataset import LAYOUTS, SPLITS, Picture, assign, write_lists
+from .questions import Asker, Manner, Question, View
+from .tiles import Source, tiles
+
+#: Land uses that scenes can hold.
+LAND = CLASSES[5:]
+LOPSIDED = "questions whose wording tells the answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be made.
+
+    Attributes:
+        synthetic: number of scenes, or 0 where there are sources.
+        sources: images with their vectors.
+        manner: ``sane``, ``legacy`` or ``balanced``.
+        like: ``lr`` or ``hr``: whose types of questions, and whose names of files.
+        questions: of each image.
+        seed: of all that is random.
+        split: shares of train, val and test.
+        tile: side of the images in pixels.
+        resolution: of scenes, metres per pixel; None chooses for each.
+    """
+
+    synthetic: int = 0
+    sources: tuple[Source, ...] = ()
+    manner: Manner = "sane"
+    like: str = "lr"
+    questions: int = 100
+    seed: int = 0
+    split: tuple[float, ...] = (0.8, 0.1, 0.1)
+    tile: int = 256
+    resolution: float | None = None
+
+    @property
+    def asker(self) -> Asker:
+        """Asks by this plan, of scenes."""
+        return Asker(self.manner, self.like == "hr", LAND)
+
+    @property
+    def asked(self) -> int:
+        """Questions put to each image, before any is left out."""
+        return self.questions * (SURPLUS if self.manner == "balanced" else 1)
+
+
+@dataclass
+class Result:
+    """What was made.
+
+    Attributes:
+        folder: of the data set.
+        pictures, questions, splits: one entry an image; None is the split of one between two.
+        left_out: numbers by reason.
+    """
+
+    folder: Path
+    pictures: list[Picture] = field(default_factory=list)
+    questions: list[list[Question]] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def generate(
+    plan: Plan, folder: Path, workers: int = 1, left_out: Counter[str] | None = None
+) -> Path:
+    """Make a data set.
+
+    Args:
+        plan: what is to be made.
+        folder: where; empty, or of the same plan.
+        workers: number of processes that draw scenes; the result does not depend on it.
+        left_out: what has been left out so far, by reason.
+
+    Returns:
+        The summary page.
+
+    Raises:
+        DataError: nothing can be made of the sources.
+        RunError: the folder holds another data set, is in use, or cannot be written to.
+    """
+    page = folder / "index.html"
+    with run_lock(folder):
+        if _is_done(plan, folder) and page.is_file():
+            say(f"{folder} is complete already")
+            return page
+        result = Result(folder, left_out=left_out or Counter())
+        images = folder / LAYOUTS[plan.like].images
+        try:
+            make_folder(images)
+        except OSError as error:
+            raise unwritable(images, error) from error
+        drawn = _scenes(plan, images, workers) if plan.synthetic else _tiles(plan, images, result)
+        for picture, asked in drawn:
+            result.pictures.append(picture)
+            result.questions.append(asked)
+        if not result.pictures:
+            reasons = "; ".join(f"{n:,} {why}" for why, n in result.left_out.items() if n)
+            raise DataError(f"no image is left: {reasons}", hint="take larger images, or --tile")
+        _divide(plan, result)
+        write_lists(
+            folder, LAYOUTS[plan.like].prefix, result.pictures, result.questions, result.splits
+        )
+        summary.write(
+            page, images, manner=plan.manner, like=plan.like, pictures=result.pictures,
+            questions=result.questions, splits=result.splits, left_out=result.left_out,
+        )  # fmt: skip
+        dataset = {"name": plan.like.upper(), "manner": plan.manner}  # whose classes; how asked
+        write_json(folder / PLAN_FILE, {**_written(plan), "dataset": dataset, **_counted(result)})
+    for reason, n in (+result.left_out).items():
+        say(f"left out: {n:,} {reason}")
+    total = sum(map(len, result.questions))
+    images_asked = sum(map(bool, result.splits))
+    say(f"wrote {total:,} questions about {images_asked:,} images to {folder}")
+    return page
+
+
+def _counted(result: Result) -> dict[str, object]:
+    """What is written down beside a plan once it is carried out."""
+    asked = dict.fromkeys(SPLITS, 0)
+    for questions, split in zip(result.questions, result.splits, strict=True):
+        if split:
+            asked[split] += len(questions)
+    return {"images": len(result.pictures), "questions": asked}
+
+
+def first_split(folder: Path) -> str | None:
+    """The first split of a data set, of train, val and test, about which anything is asked."""
+    asked = (read_json(folder / PLAN_FILE) or {}).get("questions") or dict.fromkeys(SPLITS, 1)
+    return next((split for split in SPLITS if asked.get(split)), None)
+
+
+def _written(plan: Plan) -> dict[str, object]:
+    """A plan as it is written down, with what its sources looked like."""
+    sources = [
+        {name: [str(path), path.stat().st_size] for name, path in asdict(s).items()}
+        for s in plan.sources
+    ]
+    return {
+        "version": __version__,
+        "plan": {**asdict(plan), "sources": sources, "split": list(plan.split)},
+    }
+
+
+def _is_done(plan: Plan, folder: Path) -> bool:
+    """Whether the folder holds what is asked for; writes the plan down where it is new."""
+    old, new = read_json(folder / PLAN_FILE), _written(plan)
+    if old is None:
+        others = [p.name for p in folder.iterdir() if p.name != ".lock"]
+        if others:
+            raise RunError(
+                f"{folder} is not empty ({', '.join(sorted(others)[:3])})",
+                hint="choose a new folder: --output FOLDER",
+            )
+        write_json(folder / PLAN_FILE, new)
+        return False
+    if {key: old.get(key) for key in new} != new:
+        raise RunError(
+            f"{folder} holds a data set of another plan ({PLAN_FILE} says which)",
+            hint="choose another folder: --output FOLDER",
+        )
+    there = len(list((folder / LAYOUTS[plan.like].images).glob("*.tif")))
+    return bool(old.get("images") == there)
+
+
+def _scenes(plan: Plan, images: Path, workers: int) -> Iterator[tuple[Picture, list[Question]]]:
+    """Draw scenes; those that stand there already are only asked about."""
+    make = partial(_scene, plan, images)
+    numbers = range(plan.synthetic)
+    with Progress("drawing", plan.synthetic, "scenes") as bar:
+        for made in _mapped(make, numbers, min(workers, -(-plan.synthetic // 8))):
+            bar.advance()
+            yield made
+
+
+def _mapped(
+    make: partial[tuple[Picture, list[Question]]], numbers: Iterable[int], workers: int
+) -> Iterator[tuple[Picture, list[Question]]]:
+    if workers <= 1:
+        yield from map(make, numbers)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(make, numbers, chunksize=4)
+
+
+def _scene(plan: Plan, images: Path, number: int) -> tuple[Picture, list[Question]]:
+    place = make_place(plan.seed, number, side=plan.tile, resolution=plan.resolution)
+    vectors, image = images.parent / "vectors" / f"{number}.geojson", images / f"{number}.tif"
+    if not vectors.is_file():
+        write_vectors(place, vectors)
+    if not image.is_file():
+        write_geotiff(image, place.draw(), place.crs, place.transform)
+    y = place.top - place.side if plan.manner == "legacy" else place.top
+    name = f"{place.map.setting}_{plan.seed}_{number}"
+    picture = Picture(name, "synthetic", place.left, y, place.resolution, (number, 0, 0))
+    view = View(place.elements, place.side, place.side, place.resolution, place.top / 111_200)
+    rng = np.random.default_rng([plan.seed, number, 2])
+    return picture, plan.asker.questions(rng, view, plan.asked)
+
+
+def _tiles(plan: Plan, images: Path, result: Result) -> Iterator[tuple[Picture, list[Question]]]:
+    """Cut the sources and ask about each tile."""
+    number = 0
+    for k, source in enumerate(plan.sources):
+        legacy = plan.manner == "legacy"
+        for tile in tiles(source, plan.tile, legacy, result.left_out):
+            asker = replace(plan.asker, vocabulary=tile.vocabulary or LAND)
+            rng = np.random.default_rng([plan.seed, number, 2])
+            picture = Picture(tile.name, "unknown", *tile.corner(legacy), tile.resolution,
+                              (k, tile.row, tile.column))  # fmt: skip
+            path = images / f"{number}.tif"
+            if not path.is_file():
+                tile.write(path)
+            yield picture, asker.questions(rng, tile.view, plan.asked)
+            number += 1
+
+
+def _divide(plan: Plan, result: Result) -> None:
+    """Give each image its split, and level the answers within each."""
+    regions = [p.region for p in result.pictures]
+    result.splits = assign(regions, plan.split, plan.seed, result.left_out)
+    # an image between two splits stays in the folder and is asked nothing
+    asked = [q if s else [] for q, s in zip(result.questions, result.splits, strict=True)]
+    for split, share in zip(SPLITS, plan.split, strict=True):
+        if share and split not in result.splits:
+            warn(f"too few images for {split}: it is empty (--split {_shares(plan.split)})")
+    if plan.manner == "balanced":
+        before = sum(map(len, asked))
+        dataset = plan.like.upper()
+        for n, split in enumerate(SPLITS):
+            mine = [k for k, s in enumerate(result.splits) if s == split]
+            rng = np.random.default_rng([plan.seed, n, 3])
+            chosen = balance(rng, [asked[k] for k in mine], plan.questions, dataset)
+            for k, questions in zip(mine, chosen, strict=True):
+                asked[k] = questions
+        result.left_out[LOPSIDED] += before - sum(map(len, asked))
+    result.questions = asked
+
+
+def _shares(split: Sequence[float]) -> str:
+    return ",".join(f"{share:g}" for share in split)

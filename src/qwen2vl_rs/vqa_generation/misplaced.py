@@ -1,0 +1,131 @@
+"""Why vectors do not lie in their image: what their numbers would mean in other systems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pyogrio import read_info
+from pyogrio.errors import DataLayerError, DataSourceError
+
+from ..errors import ImageError
+from ..raster import reproject
+from ..raster.scenes import Georeference
+
+_DEGREES = "EPSG:4326"
+_ASSIGN = "ogr2ogr -a_srs {} OUT.gpkg IN"
+_SWAP = 'swap them: ogr2ogr -s_srs {0} -t_srs {0} -ct "+proj=axisswap +order=2,1" OUT.gpkg IN'
+
+Bounds = tuple[float, float, float, float]  # least x and y, greatest x and y
+
+
+def edge_of(width: int, height: int) -> NDArray[np.float64]:
+    """Points along the edge of an image, (n, 2), in pixels."""
+    at = np.linspace(0, 1, 21)
+    return np.concatenate([
+        np.column_stack([at * width, 0 * at]), np.column_stack([at * width, 0 * at + height]),
+        np.column_stack([0 * at, at * height]), np.column_stack([0 * at + width, at * height]),
+    ])  # fmt: skip
+
+
+def around(reference: Georeference, crs: str, width: int, height: int) -> Bounds | None:
+    """The bounds of an image in a system; None where it cannot be expressed there."""
+    points = reproject(reference.crs, crs, reference.to_map(edge_of(width, height)))
+    points = points[np.isfinite(points).all(axis=1)]
+    if not len(points):
+        return None
+    (left, bottom), (right, top) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return left, bottom, right, top
+
+
+def system_of(file: Path, layer: str, image: Georeference, width: int, height: int) -> str:
+    """What helps with a layer that does not say its reference system."""
+    bounds = _bounds(file, layer)
+    fit = bounds and _fit(bounds, None, image, width, height)
+    if fit:
+        return fit[1]
+    if bounds is None or _may_be_degrees(bounds):
+        return f"say which it is: {_ASSIGN.format(_DEGREES)}"
+    return f"its numbers {_told(bounds)} are no degrees: say which system they are in: " + (
+        _ASSIGN.format("EPSG:…")
+    )
+
+
+def why_elsewhere(
+    file: Path, layers: Sequence[tuple[str, str]], image: Georeference, width: int, height: int
+) -> tuple[str, str] | None:
+    """The obvious cause why none of some layers (name, reference system) lies in an image.
+
+    Returns:
+        What is wrong, and what helps; None where nothing is obvious.
+    """
+    for layer, crs in layers:
+        bounds = _bounds(file, layer)
+        if bounds is None:
+            continue
+        if found := _fit(bounds, crs, image, width, height):
+            return found
+        if _in_degrees(crs) and not _may_be_degrees(bounds):
+            return (
+                f"its numbers {_told(bounds)} are no degrees, which its reference system has",
+                f"say which system they are in: {_ASSIGN.format('EPSG:…')}",
+            )
+    return None
+
+
+def _fit(
+    bounds: Bounds, crs: str | None, image: Georeference, width: int, height: int
+) -> tuple[str, str] | None:
+    """In which way read the numbers would lie in the image, and what helps."""
+    swapped = (bounds[1], bounds[0], bounds[3], bounds[2])
+    for system in dict.fromkeys((crs or _DEGREES, image.crs, _DEGREES)):
+        try:
+            there = around(image, system, width, height)
+        except ImageError:
+            continue
+        if there is None:
+            continue
+        if _meet(bounds, there) and system != crs:
+            return (
+                f"its numbers {_told(bounds)} would lie in it in {system[:60]}",
+                f"if that is their system, say so: {_ASSIGN.format(_named(system))}",
+            )
+        if _meet(swapped, there):
+            first = (
+                "latitude stands before longitude" if _in_degrees(system) else "y stands before x"
+            )
+            return f"its axes are swapped: {first}", _SWAP.format(_named(system))
+    return None
+
+
+def _named(system: str) -> str:
+    return system if len(system) < 40 else "IMAGE_CRS.wkt"
+
+
+def _bounds(file: Path, layer: str) -> Bounds | None:
+    try:
+        found = read_info(file, layer=layer, force_total_bounds=True)["total_bounds"]
+    except (DataSourceError, DataLayerError):
+        return None
+    if found is None or not np.isfinite(found).all():
+        return None
+    left, bottom, right, top = (float(v) for v in found)
+    return left, bottom, right, top
+
+
+def _meet(a: Bounds, b: Bounds) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+
+
+def _may_be_degrees(bounds: Bounds) -> bool:
+    return max(abs(bounds[0]), abs(bounds[2])) <= 360 and max(abs(bounds[1]), abs(bounds[3])) <= 360
+
+
+def _in_degrees(crs: str) -> bool:
+    return crs in (_DEGREES, "OGC:CRS84", "EPSG:4979", "EPSG:4269", "EPSG:4258")
+
+
+def _told(bounds: Bounds) -> str:
+    return f"({bounds[0]:.6g} {bounds[1]:.6g} to {bounds[2]:.6g} {bounds[3]:.6g})"

@@ -1,0 +1,122 @@
+"""The page that shows what a data set holds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from ..config import ImageRule
+from ..questions.protocols import class_order, protocol
+from ..raster import read_rgb
+from ..system.files import atomic_write
+from .dataset import SPLITS, Picture
+from .questions import Manner, Question
+
+_EXAMPLES = 12
+_QUESTIONS = 4  # shown of each example
+_THUMBNAIL = 256
+_MANNERS = {
+    "sane": "Questions are those of RSVQA with its mistakes mended.",
+    "legacy": "Questions have the habits of the published RSVQA.",
+    "balanced": "Each question has its answers equally often, so that none is given away.",
+}
+
+
+def write(
+    page: Path, images: Path, *, manner: Manner, like: str, pictures: Sequence[Picture],
+    questions: Sequence[Sequence[Question]], splits: Sequence[str | None], left_out: Counter[str],
+) -> None:  # fmt: skip
+    """Write the page, in one file without scripts.
+
+    Args:
+        page: the file.
+        images: folder of the images.
+        manner: of asking.
+        like: ``lr`` or ``hr``: in which classes answers are counted.
+        pictures: their positions are their ids.
+        questions: of each picture.
+        splits: of each picture.
+        left_out: numbers by reason.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    total = sum(map(len, questions))
+    asked = {split for mine, split in zip(questions, splits, strict=True) if mine}
+    types = sorted({q.type for asked in questions for q in asked})
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True,
+    )  # fmt: skip
+    text = environment.get_template("summary.html").render(
+        title=f"{total:,} questions about {sum(map(bool, splits)):,} images",
+        intro=_MANNERS[manner],
+        types=types,
+        splits=list(_splits(questions, splits, types)),
+        first=next((split for split in SPLITS if split in asked), None),
+        split_note="No region stands in two splits.",
+        answers=list(_answers(questions, types, like.upper())),
+        examples=list(_examples(images, pictures, questions, splits)),
+        left_out=[{"n": f"{n:,}", "reason": reason} for reason, n in left_out.items() if n],
+    )
+    with atomic_write(page) as file:
+        file.write(text)
+
+
+def _splits(
+    questions: Sequence[Sequence[Question]], splits: Sequence[str | None], types: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    for split in SPLITS:
+        mine = [asked for asked, s in zip(questions, splits, strict=True) if s == split]
+        count = Counter(q.type for asked in mine for q in asked)
+        yield {
+            "name": split, "images": f"{len(mine):,}", "questions": f"{count.total():,}",
+            "types": [f"{count[t]:,}" for t in types],
+        }  # fmt: skip
+
+
+def _answers(
+    questions: Sequence[Sequence[Question]], types: Sequence[str], dataset: str
+) -> Iterator[dict[str, Any]]:
+    to_class = protocol("official").to_class
+    count: dict[str, Counter[str]] = {t: Counter() for t in types}
+    for asked in questions:
+        for q in asked:
+            count[q.type][to_class(q.answer, q.type, dataset) or q.answer] += 1
+    for type_ in types:
+        total = count[type_].total()
+        yield {
+            "type": type_,
+            "rows": [
+                {"label": label, "n": f"{n:,}", "percent": f"{100 * n / total:.1f}",
+                 "width": f"{20 * n / total:.2f}"}
+                for label, n in sorted(count[type_].items(), key=lambda row: class_order(row[0]))
+            ],
+        }  # fmt: skip
+
+
+def _examples(
+    images: Path, pictures: Sequence[Picture], questions: Sequence[Sequence[Question]],
+    splits: Sequence[str | None],
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Images spread over the whole set, each with a few of its questions."""
+    asked_about = [k for k, asked in enumerate(questions) if asked]
+    step = max(1, len(asked_about) // _EXAMPLES)
+    for k in asked_about[::step][:_EXAMPLES]:
+        pixels = Image.fromarray(read_rgb(images / f"{k}.tif", ImageRule()))
+        pixels.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        png = io.BytesIO()
+        pixels.save(png, "PNG")
+        asked = questions[k]
+        yield {
+            "id": k, "png": base64.b64encode(png.getvalue()).decode(), "split": splits[k],
+            "size": f"{pictures[k].resolution:g} m per pixel",
+            "questions": asked[:: max(1, len(asked) // _QUESTIONS)][:_QUESTIONS],
+        }  # fmt: skip

@@ -1,0 +1,370 @@
+"""Vector files over a georeferenced image: OpenStreetMap's features become elements.
+
+Whatever GDAL reads (GeoJSON, GeoPackage, Shapefile, ``.osm.pbf``, …) in whatever reference
+system. Features are brought to the pixels of the image, cut at the edges of each tile, and
+measured in true metres: the size of a pixel on the ground is taken from the UTM zone at the tile,
+so that Web Mercator, which stretches Europe by half, does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from pyogrio import list_layers, read_info
+from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
+from pyogrio.raw import read as read_raw
+
+from ..errors import DataError
+from ..questions.elements import (
+    COVER_KEYS,
+    KEYS,
+    Element,
+    Layer,
+    breadth,
+    classify,
+    road_width,
+    unseen,
+)
+from ..raster import reproject
+from ..raster.scenes import Georeference
+from ..system.console import warn
+from ..system.oserrors import is_file, mode_of, unreadable, why_unread
+from .lifecycle import STATES, is_absent, is_former, is_prefixed
+from .misplaced import around, system_of, why_elsewhere
+from .relations import relations
+
+NO_TAGS = "without a tag that RSVQA knows"
+NO_SHAPE = "without a shape"
+REPAIRED = "repaired (the outline crossed itself)"
+TOO_SMALL = "smaller than a pixel"
+UNSEEN = "that cannot be seen from above (tunnels, below ground, under a roof)"
+ABSENT = "that are not there (planned, under construction, demolished) or no longer what they were"
+INCOMPLETE = "of incomplete relations (members missing, or rings not closed)"
+BAD_TAGS = "whose tags are neither HSTORE nor JSON"
+
+#: Columns that hold several tags: GDAL's of .osm files, osm2pgsql's, and a "tags" of GeoJSON.
+_OTHERS = ("other_tags", "all_tags", "tags")
+_HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>(?:"((?:[^"\\]|\\.)*)"|NULL)')
+_LISTS = (list, np.ndarray)  # values of JSON, and of GDAL
+_AREAS = "multipolygons"  # GDAL's layer of areas in .osm files
+# pyogrio passes on names of columns and layers that are no UTF-8
+_GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError, UnicodeDecodeError)
+_HINT_TAGS = (
+    "the file needs OpenStreetMap's tags as columns (building, highway, landuse, …), or in a "
+    "column other_tags, all_tags or tags, as HSTORE or JSON"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A piece of an image: its upper left corner and size, in pixels."""
+
+    column: int
+    row: int
+    width: int
+    height: int
+
+
+@dataclass
+class Vectors:
+    """The features of a file that lie in an image.
+
+    Attributes:
+        shapes: geometries in pixels of the image, x to the right, y down.
+        kinds: layer, label and width in metres of each.
+        reference: where the image lies.
+        counts: features left out or repaired, by reason.
+    """
+
+    shapes: NDArray[Any]
+    kinds: list[tuple[Layer, str, float]]
+    reference: Georeference
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._tree = shapely.STRtree(self.shapes)
+
+    def cut(self, tile: Tile, *, least: float = 0.0) -> tuple[list[Element], tuple[float, float]]:
+        """The elements of a tile, in the tile's own frame.
+
+        Args:
+            tile: which piece.
+            least: polygons narrower and lines shorter than so many pixels are left out and
+                counted.
+
+        Returns:
+            Elements, and the size of a pixel on the ground (across, down) in metres.
+        """
+        x0, y0, x1, y1 = (
+            tile.column, tile.row, tile.column + tile.width, tile.row + tile.height,
+        )  # fmt: skip
+        frame = shapely.box(x0, y0, x1, y1)
+        found = np.sort(self._tree.query(frame, predicate="intersects"))
+        across, down = self.reference.pixel_size((x0 + x1) / 2, (y0 + y1) / 2)
+        elements = []
+        for k in found.tolist():
+            layer, label, width = self.kinds[k]
+            shape = self.shapes[k]
+            if not shapely.contains_properly(frame, shape):
+                shape = _only(shape.intersection(frame), 1 if layer == "road" else 2)
+            if shape is None:  # it touches the edge from outside
+                continue
+            if (shape.length if layer == "road" else breadth(shape)) < least:
+                self.counts[TOO_SMALL] += 1
+                continue
+            placed = shapely.transform(
+                shape, lambda p: np.column_stack([(p[:, 0] - x0) * across, (y1 - p[:, 1]) * down])
+            )
+            elements.append(Element(layer, label, placed, width))
+        return elements, (across, down)
+
+
+def read_vectors(
+    path: str | os.PathLike[str], reference: Georeference, width: int, height: int,
+    *, legacy: bool = False,
+) -> Vectors:  # fmt: skip
+    """Read the features of a file that lie in an image.
+
+    Args:
+        path: a local file, or a folder that is a data set.
+        reference: where the image lies.
+        width: of the image in pixels.
+        height: of the image in pixels.
+        legacy: tags are understood as in the published data.
+
+    Raises:
+        DataError: the file is missing, unreadable, empty, has no reference system or no tags,
+            or does not touch the image.
+    """
+    if mode_of(path) is None:
+        raise DataError(f"no file {path}", hint="name a vector file: --vectors FILE")
+    file = Path(os.path.abspath(path))  # never a name that GDAL would fetch
+    with warnings.catch_warnings():
+        # said of each outline that GDAL cannot close; they are counted
+        warnings.filterwarnings("ignore", "Non closed ring", RuntimeWarning)
+        return _read(path, file, reference, width, height, legacy)
+
+
+def _read(
+    path: str | os.PathLike[str], file: Path, reference: Georeference, width: int, height: int,
+    legacy: bool,
+) -> Vectors:  # fmt: skip
+    counts: Counter[str] = Counter()
+    shapes: list[NDArray[Any]] = []
+    kinds: list[tuple[Layer, str, float]] = []
+    columns: list[str] = []
+    total = 0
+    layers: list[tuple[str, str]] = []
+    try:
+        for name, geometry in list_layers(file):
+            if geometry is None or "Point" in geometry:
+                continue
+            info = read_info(file, layer=name)
+            columns += [c for c in info["fields"].tolist() if c not in columns]
+            total += abs(info["features"])  # -1: not known
+            if info["driver"] == "OSM" and name == _AREAS:
+                counts[INCOMPLETE] += _incomplete(file, legacy)
+            tagged = [c for c in info["fields"].tolist() if _is_known(c) or c in _OTHERS]
+            if any(map(_is_tag, tagged)):
+                if not (crs := info["crs"]):
+                    raise DataError(
+                        f"{path}: layer {name!r} has no coordinate reference system",
+                        hint=system_of(file, name, reference, width, height),
+                    )
+                layers.append((name, crs))
+                wkb, tags = _read_layer(file, name, tagged, crs, reference, width, height, counts)
+                shape, kind = _elements(wkb, tags, crs, reference, legacy, counts)
+                shapes.append(shape)
+                kinds += kind
+    except _GDAL as error:
+        if is_file(file) and (refused := why_unread(file)):
+            raise unreadable(path, refused) from error
+        raise DataError(
+            f"{path}: not a vector file that can be read: {error}",
+            hint="accepted is what GDAL reads: GeoJSON, GeoPackage, Shapefile, .osm.pbf; check it "
+            "with ogrinfo",
+        ) from error
+    found = Vectors(np.concatenate(shapes) if shapes else np.array([]), kinds, reference, counts)
+    _require(path, found, total, columns)
+    if not found.kinds:
+        cause = why_elsewhere(file, layers, reference, width, height)
+        raise DataError(
+            f"{path}: none of its features lies in the image" + (f": {cause[0]}" if cause else ""),
+            hint=cause[1]
+            if cause
+            else "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
+        )
+    return found
+
+
+def _require(
+    path: str | os.PathLike[str], found: Vectors, total: int, columns: Sequence[str]
+) -> None:
+    """Say why nothing was found, if not for the place."""
+    if found.kinds:
+        return
+    if not total:
+        raise DataError(f"{path}: holds no lines and no polygons", hint="take another file")
+    if not any(map(_is_tag, columns)):
+        names = ", ".join(columns) or "none"
+        raise DataError(f"{path}: holds no tags (its columns: {names})", hint=_HINT_TAGS)
+    if any(found.counts[why] for why in (NO_TAGS, NO_SHAPE, UNSEEN, ABSENT, BAD_TAGS)):
+        reasons = "; ".join(f"{n:,} {reason}" for reason, n in found.counts.items() if n)
+        raise DataError(f"{path}: nothing in the image can be used: {reasons}", hint=_HINT_TAGS)
+
+
+def _read_layer(
+    file: Path, layer: str, columns: list[str], crs: str, reference: Georeference, width: int,
+    height: int, counts: Counter[str],
+) -> tuple[NDArray[Any], list[dict[str, str]]]:  # fmt: skip
+    """Geometries (WKB) and tags of the features near the image."""
+    bbox = around(reference, crs, width, height)
+    if bbox is None:
+        return np.array([]), []
+    meta, _, geometry, values = read_raw(file, layer=layer, columns=columns, bbox=bbox)
+    names = meta["fields"].tolist()
+    return geometry, list(_tags(names, [v.tolist() for v in values], len(geometry), counts))
+
+
+def _is_tag(column: str) -> bool:
+    """Whether a column says what things are."""
+    return column in KEYS or column in _OTHERS or is_prefixed(column, KEYS)
+
+
+def _is_known(key: str) -> bool:
+    """Whether a key says what a thing is, or whether it is there and can be seen."""
+    return key in KEYS or key in COVER_KEYS or key in STATES or is_prefixed(key, KEYS)
+
+
+def _tags(
+    names: Sequence[str], values: Sequence[list[Any]], n: int, counts: Counter[str]
+) -> Iterator[dict[str, str]]:
+    columns = list(zip(names, values, strict=True))
+    others = [column for name, column in columns if name in _OTHERS]
+    plain = [(name, column) for name, column in columns if _is_known(name)]
+    for k in range(n):
+        tags = {name: _text(column[k]) for name, column in plain if _is_there(column[k])}
+        for column in others:
+            if _is_there(column[k]):
+                try:
+                    tags |= {
+                        key: v for key, v in _several(str(column[k])).items() if _is_known(key)
+                    }
+                except ValueError:
+                    counts[BAD_TAGS] += 1
+        yield tags
+
+
+def _several(text: str) -> dict[str, str]:
+    """Tags written in one column: HSTORE ("key"=>"value", …), or a JSON object.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = text.strip()
+    if text.startswith("{"):
+        found = json.loads(text)
+        return {key: _text(value) for key, value in found.items() if _is_there(value)}
+    pairs = _HSTORE.findall(text)
+    if text and not pairs:
+        raise ValueError("neither HSTORE nor JSON")
+    return {key: _text(value) for key, value in pairs if _is_there(value)}
+
+
+def _is_there(value: Any) -> bool:
+    """Whether a tag has a value; a number that is missing is NaN, and not equal to itself."""
+    if isinstance(value, _LISTS):
+        return len(value) > 0
+    return bool(value not in (None, "") and value == value)
+
+
+def _text(value: Any) -> str:
+    """A value as OpenStreetMap writes it: ``yes`` and ``no`` for truth, ``;`` between several."""
+    if isinstance(value, _LISTS):
+        return ";".join(map(_text, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return {"true": "yes", "false": "no"}.get(str(value).lower(), str(value))
+
+
+def _incomplete(file: Path, legacy: bool) -> int:
+    """Number of relations of an OpenStreetMap file that GDAL could not make areas of."""
+    try:
+        wanted = {
+            number for number, tags in relations(file)
+            if (kind := classify(tags, 2, legacy=legacy))
+            and (legacy or not (is_absent(tags) or unseen(tags, kind[0])))
+        }  # fmt: skip
+    except (ValueError, OSError) as error:
+        warn(f"{file}: incomplete relations, if any, are not counted: {error}")
+        return 0
+    if not wanted:
+        return 0
+    _, _, _, (made,) = read_raw(file, layer=_AREAS, columns=["osm_id"], read_geometry=False)
+    return len(wanted - {int(number) for number in made.tolist() if number})
+
+
+def _elements(
+    wkb: NDArray[Any], tags: Sequence[Mapping[str, str]], crs: str, reference: Georeference,
+    legacy: bool, counts: Counter[str],
+) -> tuple[NDArray[Any], list[tuple[Layer, str, float]]]:  # fmt: skip
+    """Shapes in pixels of the image, and what they are."""
+    raw = shapely.from_wkb(wkb, on_invalid="ignore")
+    dimensions = shapely.get_dimensions(raw).tolist()
+    kinds: list[tuple[Layer, str, float]] = []
+    taken = []
+    for k, (dimension, tag) in enumerate(zip(dimensions, tags, strict=True)):
+        kind = classify(tag, dimension, legacy=legacy)
+        if kind is None:
+            why = ABSENT if is_former(tag, KEYS) else NO_TAGS
+            counts[NO_SHAPE if dimension < 1 else why] += 1
+        elif not legacy and is_absent(tag):
+            counts[ABSENT] += 1
+        elif not legacy and unseen(tag, kind[0]):
+            counts[UNSEEN] += 1
+        else:
+            kinds.append((*kind, road_width(tag) if kind[0] == "road" else 0.0))
+            taken.append(k)
+    shapes = shapely.force_2d(raw[taken])
+    points = shapely.get_coordinates(shapes)
+    placed = reference.to_pixels(reproject(crs, reference.crs, points))
+    lost = ~np.isfinite(placed).all(axis=1)
+    if lost.any():  # beyond what the image's reference system can express
+        owner = np.repeat(np.arange(len(shapes)), shapely.get_num_coordinates(shapes))
+        bad = np.unique(owner[lost])
+        counts[NO_SHAPE] += len(bad)
+        keep = np.setdiff1d(np.arange(len(shapes)), bad)
+        placed = placed[~np.isin(owner, bad)]
+        shapes, kinds = shapes[keep], [kinds[k] for k in keep.tolist()]
+    shapes = shapely.set_coordinates(shapes, placed)
+    crossed = ~shapely.is_valid(shapes)
+    counts[REPAIRED] += int(crossed.sum())
+    for k in np.flatnonzero(crossed).tolist():
+        shapes[k] = _only(_repair(shapes[k]), 1 if kinds[k][0] == "road" else 2)
+    there = np.array([s is not None for s in shapes], dtype=bool)
+    counts[NO_SHAPE] += int((~there).sum())
+    return shapes[there], [kind for kind, is_ in zip(kinds, there.tolist(), strict=True) if is_]
+
+
+def _repair(shape: Any) -> Any:
+    # parts that overlap are one; the other method would make a hole where they do
+    return shapely.make_valid(shape, method="structure", keep_collapsed=False)
+
+
+def _only(shape: Any, dimension: int) -> Any:
+    """The parts of a shape that have a dimension, or None where it has none."""
+    if shape.geom_type != "GeometryCollection":
+        return shape if not shape.is_empty and shapely.get_dimensions(shape) == dimension else None
+    kept = [p for p in shape.geoms if shapely.get_dimensions(p) == dimension and not p.is_empty]
+    return shapely.union_all(kept) if kept else None

@@ -1,1 +1,0 @@
-"""Worlds that ask questions: drawn scenes with exact truth, or vectors over a real image."""
