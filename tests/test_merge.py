@@ -16,7 +16,8 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import ModelError
-from qwen2vl_rs.models.loader import FAMILIES, attach_adapter, load_base, quiet_peft, write_card
+from qwen2vl_rs.models.family import FAMILIES
+from qwen2vl_rs.models.loader import attach_adapter, load_base, quiet_peft, write_card
 from qwen2vl_rs.models.merge import merge
 from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.system.files import read_json, write_json
@@ -52,7 +53,7 @@ def test_plain_transformers_answers_as_the_engine_with_the_adapter(family_base, 
     samples = make_samples(tmp_path / "images", images=2, side=160)
     base = load_base(family_base, VIEW, CPU, torch.float32)
     family = read_json(merged / "config.json")["model_type"]
-    plain, info = FAMILIES[family].from_pretrained(merged, output_loading_info=True)
+    plain, info = FAMILIES[family].network().from_pretrained(merged, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     processor = Qwen2VLImageProcessorPil.from_pretrained(merged)  # the view's bounds came along

@@ -13,7 +13,6 @@ from qwen2vl_rs.engine.decoding import answer, forward
 from qwen2vl_rs.engine.inputs import Target, make_inputs
 from qwen2vl_rs.engine.packing import Ask, pack, put_back, sharing_order
 from qwen2vl_rs.engine.vision import encode_all
-from qwen2vl_rs.models.images import root_positions
 from qwen2vl_rs.models.loader import load_base, quiet_peft
 from qwen2vl_rs.training.trainer import pack_loss
 
@@ -174,5 +173,5 @@ def test_positions_of_the_root_are_the_models_own(base):
             mm_token_type_ids=torch.tensor(ids == prompts.image_id).int()[None],
             image_grid_thw=torch.tensor([grid]),
         )
-        ours = root_positions(len(prompts.head), grid, 2, len(prompts.tail))
+        ours = prompts.root_positions(grid, 2)
         assert (own[:, 0].numpy() == ours).all()

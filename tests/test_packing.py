@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from qwen2vl_rs.engine.packing import Ask, pack, plan_epoch, put_back, sharing_order
 from qwen2vl_rs.models.images import Pixels
 from qwen2vl_rs.models.prompt import PromptFormat
+from qwen2vl_rs.models.qwen_vl import QWEN2_VL
 from qwen2vl_rs.question_tree.tree import Node
 
 SIZES = st.lists(st.integers(0, 30), min_size=1, max_size=12)
@@ -42,7 +43,7 @@ def test_every_epoch_puts_the_questions_of_an_image_in_a_new_order():
     assert len({tuple(map(frozenset, zip(*[iter(one)] * 4, strict=True))) for one in orders}) == 6
 
 
-FORMAT = PromptFormat(None, (1, 2), (3,), (4,), 99, 5, frozenset({5}))
+FORMAT = PromptFormat(QWEN2_VL, None, (1, 2), (3,), (4,), 99, 5, frozenset({5}))
 
 
 def asks(draws):

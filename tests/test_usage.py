@@ -19,7 +19,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule, ViewConfig
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.loader import load_base, quiet_peft, write_card
-from qwen2vl_rs.models.usage import Usage, python, usage
+from qwen2vl_rs.models.qwen_vl_usage import Usage, python, usage
 from qwen2vl_rs.system.files import HUB_MANIFEST, read_json, write_json
 
 VIEW = ViewConfig(

@@ -5,25 +5,21 @@ Shapes: T tokens of a pack, B branches still being decoded, C tokens in the cach
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache, Qwen2VLForConditionalGeneration
+from transformers import DynamicCache
 
+from ..models.family import family_of
 from ..models.finite import require_numbers
 from ..models.images import Pixels
 from ..models.loader import Base
 from ..question_tree.attention import in_force
 from .inputs import Inputs, Target, make_inputs
 from .packing import Ask, Pack, pack, put_back, sharing_order
-from .vision import as_output, encode, encoded
-
-# transformers 5.24 renamed the argument; the old name is gone in 5.40
-_TAKES = inspect.signature(Qwen2VLForConditionalGeneration.forward).parameters
-_CACHE = "cache" if "cache" in _TAKES else "past_key_values"
+from .vision import encode, encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +50,16 @@ def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> to
     """
     inner = getattr(model, "module", model)  # behind DDP
     inputs = inputs.to(inner.device)
+    family = family_of(inner.config)
     features: Sequence[torch.Tensor] = inputs.features
     if inputs.patches is not None:
         features = encode(inner, inputs.patches, inputs.grids)
     out = model(
         input_ids=inputs.ids,
         position_ids=inputs.positions,
-        mm_encoder_outputs={"image": as_output(features)},
         logits_to_keep=inputs.keep,
-        **{_CACHE: cache},
+        **family.image_inputs(features),
+        **family.cache_inputs(cache),
         use_cache=cache is not None,
         **in_force(inputs.rule),
     )
@@ -125,7 +122,8 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
     cache = DynamicCache(config=model.config.get_text_config())
     logits = forward(model, make_inputs(batch, Target.of(model), leaves), cache)  # (B, V)
     seen = torch.from_numpy(batch.layout.visible(leaves)).to(device)  # (B, T)
-    position = torch.from_numpy(batch.layout.positions[0, leaves]).to(device)
+    axes, position = len(batch.layout.positions), batch.layout.positions[0, leaves]
+    position = torch.from_numpy(position).to(device)
     stop = torch.tensor(sorted(base.prompts.stop_ids), device=device)
     said = torch.full((len(leaves), max_new_tokens), -1, device=device)  # token ids
     score = torch.zeros(len(leaves), device=device)
@@ -143,9 +141,9 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
         mask = torch.cat([seen[active], owner[None] == active[:, None]], dim=1)  # (B, C)
         out = model(
             input_ids=token[None],
-            position_ids=(position[active] + 1 + step).expand(3, 1, -1),
+            position_ids=(position[active] + 1 + step).expand(axes, 1, -1),
             attention_mask=mask[None, None],
-            **{_CACHE: cache},
+            **family_of(model.config).cache_inputs(cache),
             use_cache=True,
         )
         logits = out.logits.squeeze(0)

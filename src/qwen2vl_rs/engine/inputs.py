@@ -43,7 +43,7 @@ class Inputs:
 
     Attributes:
         ids: (1, T) token ids.
-        positions: (3, 1, T) rotary positions.
+        positions: (A, 1, T) rotary positions on A axes.
         keep: (K,) tokens whose logits are wanted.
         targets: (L,) ids of the loss tokens, where ``keep`` are their predictors.
         rule: who sees whom.

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..models.images import Pixels, root_positions
+from ..models.images import Pixels
 from ..models.prompt import PromptFormat
 from ..question_tree.tree import Ints, Layout, Node, Tree, lay_out, share, shared
 
@@ -102,8 +102,7 @@ def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) ->
     used = 0
     for ask in asks:
         ids = prompts.root_ids(ask.pixels.tokens)
-        head, tail = len(prompts.head), len(prompts.tail)
-        positions = root_positions(head, ask.pixels.grid, merge, tail)
+        positions = prompts.root_positions(ask.pixels.grid, merge)
         waiting = list(ask.branches)
         while waiting:
             # a large image must not leave its questions one to a pack

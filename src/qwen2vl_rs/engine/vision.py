@@ -1,7 +1,7 @@
 """The vision tower: frozen, so its output for an image is computed once and kept.
 
 Shapes: N patches of all images, D values of a patch; V visual tokens of an image, F features of
-each (1, and in Qwen3-VL one more for every DeepStack layer), H values of a feature.
+each (1, or more where later layers get their own), H values of a feature.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
+from ..models.family import family_of
 from ..models.finite import require_finite_features
 from ..models.images import Pixels
 from ..models.loader import Base
@@ -53,9 +53,7 @@ def encode(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch
     Returns:
         For each image (V, F, H), on the model's device.
     """
-    out = model.get_image_features(patches, grids)
-    layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or [])]
-    return [torch.stack(list(features), dim=1) for features in zip(*layers, strict=True)]
+    return family_of(model.config).encode(model, patches, grids)
 
 
 def encoded(model: Any, images: Sequence[Pixels]) -> list[Pixels]:
@@ -86,15 +84,6 @@ def in_passes(sizes: Sequence[int], device: torch.device) -> Iterator[list[int]]
         used += size
     if part:
         yield part
-
-
-def as_output(features: Sequence[torch.Tensor]) -> BaseModelOutputWithDeepstackFeatures:
-    """Features of images in the form in which ``forward`` takes them (``mm_encoder_outputs``)."""
-    first, *deeper = range(features[0].shape[1])
-    return BaseModelOutputWithDeepstackFeatures(
-        pooler_output=tuple(f[:, first] for f in features),
-        deepstack_features=[tuple(f[:, layer] for f in features) for layer in deeper],
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +133,7 @@ def encode_all(
         The encoded images; None, and the reason is said, where they would not fit.
     """
     config = base.model.config
-    width = config.get_text_config().hidden_size
-    layers = 1 + len(getattr(config.vision_config, "deepstack_visual_indexes", ()))
+    layers, width = family_of(config).feature_shape(config)
     grids = {path: base.images.grid(path) for path in paths}
     tokens = sum(math.prod(g) for g in grids.values()) // base.images.merge**2
     size = tokens * layers * width * dtype.itemsize

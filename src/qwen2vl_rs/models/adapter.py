@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,8 +17,8 @@ from peft.tuners.lora import LoraLayer
 from ..config import LoraSettings
 from ..errors import ConfigError
 from ..system.console import say
+from .family import family_of
 from .loader import quiet_peft
-from .shapes import FAMILIES
 
 _LANES = 4  # 16-bit lanes in a 64-bit random number
 _STEPS = 1 << 16
@@ -60,7 +61,7 @@ def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
         target_modules=list(lora.target_modules),
-        exclude_modules=r".*visual\..*",  # where the vision tower names layers alike
+        exclude_modules=family_of(model.config).vision_layers,  # which names layers alike
         task_type="CAUSAL_LM",
     )
     try:
@@ -103,7 +104,7 @@ def without_casts(model: Any, mixed: bool) -> AbstractContextManager[None]:
 def outline(config: Any) -> Any:
     """The network of a base without its weights: which layers there are, in a moment."""
     with torch.device("meta"):
-        return FAMILIES[config.model_type](config)
+        return family_of(config).network()(config)
 
 
 def check_targets(model: Any, targets: Sequence[str]) -> None:
@@ -113,12 +114,13 @@ def check_targets(model: Any, targets: Sequence[str]) -> None:
         ConfigError: naming each, with the nearest name there is.
     """
     layers = [name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
-    blocks = [n for n in layers if ".layers." in n and not _in_vision(n)]
+    family = family_of(model.config)
+    blocks = [name for name in layers if family.is_block(name)]
     problems = []
     for target in targets:
         if any(_is_called(name, target) for name in blocks):
             continue
-        if any(_is_called(name, target) for name in layers if _in_vision(name)):
+        if any(_is_called(n, target) for n in layers if re.fullmatch(family.vision_layers, n)):
             problems.append(f"{target} is in the vision tower, which is not trained")
         elif any(_is_called(name, target) for name, _ in model.named_modules()):
             problems.append(f"{target} is not a linear layer of a decoder block")
@@ -137,10 +139,6 @@ def check_targets(model: Any, targets: Sequence[str]) -> None:
 def _is_called(name: str, target: str) -> bool:
     """Whether PEFT takes a module for a target."""
     return name == target or name.endswith(f".{target}")
-
-
-def _in_vision(name: str) -> bool:
-    return "visual." in name
 
 
 def _nearest(target: str, layers: list[str]) -> str:

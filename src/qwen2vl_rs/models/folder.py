@@ -26,6 +26,8 @@ from ..errors import ModelError
 from ..system.files import HUB_MANIFEST, read_json, write_json
 from ..system.named import read_text, write_text
 from ..system.oserrors import FORBIDDEN, unreadable, writing_hint
+from .family import FAMILIES
+from .qwen_vl import QWEN2_VL
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -53,11 +55,6 @@ _TOKENIZER = (
 _OTHERS = (CONFIG, GENERATION, PROCESSOR, PREPROCESSOR, "video_preprocessor_config.json")
 _QUANTISED = ("quantization_config", "compression_config")
 _QUANTISED_FILES = ("hf_quant_config.json", "quant_config.json", "quantize_config.json")
-_SMALLEST = {
-    "qwen2_vl": "Qwen/Qwen2-VL-2B-Instruct",
-    "qwen2_5_vl": "Qwen/Qwen2.5-VL-3B-Instruct",
-    "qwen3_vl": "Qwen/Qwen3-VL-2B-Instruct",
-}
 _ENDINGS = {
     *("fp8", "awq", "gptq", "int4", "int8", "4bit", "8bit", "bnb", "nvfp4", "w4a16", "w8a8"),
     "unsloth",
@@ -258,7 +255,8 @@ def quantised(folder: Path, config: dict[str, Any], how: str) -> ModelError:
     name = _name_on_hub(folder)
     while "-" in name and name.rpartition("-")[2].lower() in _ENDINGS:
         name = name.rpartition("-")[0]
-    name = name or _SMALLEST.get(str(config.get("model_type")), _SMALLEST["qwen2_vl"])
+    family = FAMILIES.get(str(config.get("model_type")), QWEN2_VL)
+    name = name or family.smallest
     return ModelError(
         f"{folder} is a quantised model ({how}): this works with full weights only",
         hint=f"use the model it was made from: qwen2vl-rs load {name}",

@@ -1,8 +1,8 @@
 """From an image file to what the vision tower takes, and what it gives.
 
-Shapes: N patches of an image, D = 3 · 2 · patch² values of a patch; V = N / merge² visual tokens,
-F features of each: those that enter the language model's first layer, and in Qwen3-VL those that
-are added after its first layers (DeepStack), H values each.
+Shapes: N patches of an image, D values of a patch; V = N / merge² visual tokens,
+F features of each: those that enter the language model's first layer and, in some families, those
+that are added after later layers, H values each.
 """
 
 from __future__ import annotations
@@ -18,15 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
-    Qwen2VLImageProcessorPil,
-    smart_resize,
-)
 
 from ..config import ImageRule, ViewConfig
 from ..errors import ImageError, ModelError
-from ..question_tree.tree import Ints
 from ..raster import image_digest, image_size, read_rgb
+from .family import Family, family_of
 from .folder import FETCH, PREPROCESSOR, Files, first_line
 
 
@@ -67,14 +63,14 @@ class Images(Protocol):
 class ImageReader:
     """Reads image files by a pixel rule with the processor of a base."""
 
+    family: Family
     processor: Any
     rule: ImageRule
 
     @property
     def merge(self) -> int:
         """Patches along one side of a visual token."""
-        merge: int = self.processor.merge_size
-        return merge
+        return self.family.merge(self.processor)
 
     def read(self, path: str | Path) -> Pixels:
         """Read, resize, normalise and cut one image.
@@ -86,10 +82,8 @@ class ImageReader:
 
     def cut(self, rgb: NDArray[np.uint8]) -> Pixels:
         """Resize, normalise and cut an image of shape (height, width, 3)."""
-        out = self.processor(images=[Image.fromarray(rgb)], return_tensors="pt")
-        t, rows, columns = out["image_grid_thw"][0].tolist()
-        tokens = t * rows * columns // self.merge**2
-        return Pixels((t, rows, columns), tokens, patches=out["pixel_values"])
+        grid, patches = self.family.cut(self.processor, Image.fromarray(rgb))
+        return Pixels(grid, math.prod(grid) // self.merge**2, patches=patches)
 
     def grid(self, path: str | Path) -> tuple[int, int, int]:
         """Patches of an image by its header alone.
@@ -98,15 +92,7 @@ class ImageReader:
             ImageError: the file cannot be used; see `data.raster.image_size`.
         """
         width, height = image_size(path)
-        size, patch = self.processor.size, self.processor.patch_size
-        rows, columns = smart_resize(
-            height,
-            width,
-            factor=patch * self.merge,
-            min_pixels=size["shortest_edge"],
-            max_pixels=size["longest_edge"],
-        )
-        return 1, rows // patch, columns // patch
+        return self.family.grid(self.processor, width, height)
 
     def tokens(self, path: str | Path) -> int:
         """Visual tokens of an image by its header alone.
@@ -160,30 +146,24 @@ def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReade
     settings = files.image_settings
     if settings is None:
         raise ModelError(f"{files.folder} has no {PREPROCESSOR}", hint=FETCH)
-    _check_settings(files, settings, config.vision_config)
+    family = family_of(config)
+    _check_settings(files, settings, family.wrong_images(settings, config))
     try:
-        # by these names: those in the file would win over ``size``
-        processor = Qwen2VLImageProcessorPil.from_dict(
-            settings, min_pixels=view.min_pixels, max_pixels=view.max_pixels
-        )
+        processor = family.processor(settings, view.min_pixels, view.max_pixels)
     except Exception as error:  # whatever a wrong value makes it raise
         raise ModelError(
             f"the image settings in {files.folder} cannot be used: {first_line(error)}", hint=FETCH
         ) from error
-    return ImageReader(processor, view.image)
+    return ImageReader(family, processor, view.image)
 
 
-def bounded(settings: Mapping[str, Any], view: ViewConfig) -> dict[str, Any]:
-    """Image settings with the view's pixel bounds, in each form in which programs read them."""
-    low, high = view.min_pixels, view.max_pixels
-    size = {"shortest_edge": low, "longest_edge": high}
-    return {**settings, "min_pixels": low, "max_pixels": high, "size": size}
+def _check_settings(
+    files: Files, settings: Mapping[str, Any], wrong: list[tuple[str, Any]]
+) -> None:
+    """Refuse values that would turn every image into something that is none.
 
-
-def _check_settings(files: Files, settings: Mapping[str, Any], vision: Any) -> None:
-    """Refuse values that would turn every image into something that is none."""
-    kind = str(settings.get("image_processor_type", "Qwen2VLImageProcessor"))
-    wrong = [] if kind.startswith("Qwen2VLImageProcessor") else [("image_processor_type", kind)]
+    ``wrong`` are those that its family says.
+    """
     for name in ("image_mean", "image_std"):
         values = settings.get(name, (0.5, 0.5, 0.5))
         sound = isinstance(values, list | tuple) and len(values) == 3 and all(map(_finite, values))
@@ -195,14 +175,6 @@ def _check_settings(files: Files, settings: Mapping[str, Any], vision: Any) -> N
     factor = settings.get("rescale_factor", 1 / 255)
     if not _finite(factor) or factor <= 0:
         wrong.append(("rescale_factor", factor))
-    cuts = {
-        "patch_size": vision.patch_size,
-        "temporal_patch_size": vision.temporal_patch_size,
-        "merge_size": vision.spatial_merge_size,
-    }
-    for name, value in cuts.items():
-        if name in settings and settings[name] != value:
-            wrong.append((name, f"{settings[name]!r}, and the vision tower's {value}"))
     if wrong:
         name, value = wrong[0]
         hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
@@ -212,23 +184,3 @@ def _check_settings(files: Files, settings: Mapping[str, Any], vision: Any) -> N
 def _finite(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and math.isfinite(value)
-
-
-def root_positions(head: int, grid: tuple[int, int, int], merge: int, tail: int) -> Ints:
-    """(3, P) rotary positions of header, image and instruction, as Qwen-VL numbers them.
-
-    Text counts up on all three axes; an image spans its rows and columns from where the text
-    stopped, and the text behind it goes on after the longer side (Qwen2-VL, section 2.1,
-    "Multimodal Rotary Position Embedding").
-
-    Args:
-        head: text tokens before the image.
-        grid: patches of the image (time, rows, columns).
-        merge: patches along one side of a visual token.
-        tail: text tokens behind the image.
-    """
-    t, rows, columns = grid[0], grid[1] // merge, grid[2] // merge
-    image = np.indices((t, rows, columns)).reshape(3, -1) + head
-    behind = head + max(t, rows, columns) + np.arange(tail)
-    text = np.broadcast_to(np.arange(head), (3, head))
-    return np.concatenate([text, image, np.broadcast_to(behind, (3, tail))], axis=1)

@@ -27,13 +27,14 @@ from ..system.console import warn
 from ..system.files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
 from ..system.oserrors import is_file, is_folder, libraries_read, libraries_write
 from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
+from .family import FAMILIES, family_of
 from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
 from .folder import FETCH, Files, files_in_force, first_line, is_base, linked, refuse_pointers
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
-from .shapes import FAMILIES, check_depth, check_positions, check_shapes, linear_layers
-from .usage import checkpoint_readme
+from .qwen_vl_usage import checkpoint_readme
+from .shapes import check_depth, check_positions, check_shapes, linear_layers
 
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
@@ -136,14 +137,18 @@ def load_base(
     device = device or choose_device()
     try:
         with libraries_read(*files.all), linked(files.all) as place:
-            model, info = FAMILIES[config.model_type].from_pretrained(
-                place,
-                config=config,
-                dtype=dtype or choose_precision(device).weights,
-                attn_implementation=implementation(attention),
-                local_files_only=True,
-                use_safetensors=True,
-                output_loading_info=True,
+            model, info = (
+                family_of(config)
+                .network()
+                .from_pretrained(
+                    place,
+                    config=config,
+                    dtype=dtype or choose_precision(device).weights,
+                    attn_implementation=implementation(attention),
+                    local_files_only=True,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
             )
     except Qwen2VLRSError:
         raise

@@ -21,8 +21,8 @@ from ..system.files import CHECKSUMS, damage, write_json
 from ..system.named import copy_file
 from ..system.oserrors import libraries_read, libraries_write
 from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
+from .family import Family, family_of
 from .folder import GENERATION, PREPROCESSOR, PROCESSOR, Files, read_object, write_template
-from .images import bounded
 from .loader import find_base, read_base, read_card, require_base
 from .prompt import load_prompt_format
 from .shapes import linear_layers, plain_name
@@ -57,7 +57,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     for path in (*files.others, *([files.index] if files.index else [])):
         copy_file(path, folder / path.name)
     write_template(files, folder)
-    _write_settings(files, folder, card.view)
+    _write_settings(files, folder, card.view, family_of(config))
     write_json(folder / GENERATION, _decoding(files, config))
     changed = {plain_name(name) for name in names}
     with Progress("merging", len(files.weights), "files") as bar:
@@ -71,9 +71,10 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
         )
 
 
-def _write_settings(files: Files, folder: Path, view: ViewConfig) -> None:
+def _write_settings(files: Files, folder: Path, view: ViewConfig, family: Family) -> None:
     """Pixel bounds as in training, wherever they stand."""
-    images = bounded(files.image_settings or {}, view)
+    settings = files.image_settings or {}
+    images = family.bounded(settings, view.min_pixels, view.max_pixels)
     write_json(folder / PREPROCESSOR, images)
     processor = read_object(folder / PROCESSOR)
     if "image_processor" in processor:

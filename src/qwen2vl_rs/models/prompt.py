@@ -27,6 +27,7 @@ from ..errors import ModelError, Qwen2VLRSError
 from ..instruction import bare_question
 from ..question_tree.tree import Ints, Node
 from ..system.oserrors import libraries_read
+from .family import Family, Grid, family_of
 from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object
 from .template import try_template
 
@@ -39,6 +40,8 @@ class PromptFormat:
     """Token ids of the fixed pieces of a prompt, for one base and one instruction.
 
     Attributes:
+        family: of the base.
+        tokenizer: of the base.
         head, tail, close: ids of the pieces above.
         image_id: the pad token that stands for one visual token.
         end_id: the token that ends an answer.
@@ -46,6 +49,7 @@ class PromptFormat:
         instruction: what the tail ends with; it is not said again with a question.
     """
 
+    family: Family
     tokenizer: Any
     head: tuple[int, ...]
     tail: tuple[int, ...]
@@ -66,6 +70,10 @@ class PromptFormat:
         """(P,) ids of header, image and instruction."""
         ids = [*self.head, *[self.image_id] * visual_tokens, *self.tail]
         return np.array(ids, dtype=np.int64)
+
+    def root_positions(self, grid: Grid, merge: int) -> Ints:
+        """(3, P) positions of them, where the image has such a grid and patches are merged so."""
+        return self.family.root_positions(len(self.head), grid, merge, len(self.tail))
 
     def question_ids(self, question: str) -> list[int]:
         """Ids of one question up to where its answer begins.
@@ -107,10 +115,12 @@ def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFor
     """
     folder = files.folder
     tokenizer = _load_tokenizer(files)
-    pad = tokenizer.convert_ids_to_tokens(config.image_token_id)
+    family = family_of(config)
+    image_id = family.image_token(config)
+    pad = tokenizer.convert_ids_to_tokens(image_id)
     if pad is None:
         raise ModelError(
-            f"no usable tokenizer in {folder}: it has no token {config.image_token_id}",
+            f"no usable tokenizer in {folder}: it has no token {image_id}",
             hint="fetch the model again: qwen2vl-rs load",
         )
     asked, answered = _rendered(folder, tokenizer)
@@ -129,11 +139,12 @@ def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFor
     lead = f"{instruction}\n" if instruction else ""
     plain = tokenizer.encode(lead, add_special_tokens=False, split_special_tokens=True)
     return PromptFormat(
+        family=family,
         tokenizer=tokenizer,
         head=ids(head),
         tail=(*ids(tail), *plain),
         close=ids(close),
-        image_id=config.image_token_id,
+        image_id=image_id,
         end_id=end_id,
         stop_ids=frozenset({end_id, *_generation_ends(folder)}),
         instruction=instruction,

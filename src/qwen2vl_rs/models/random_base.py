@@ -30,7 +30,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from ..system.disk import open_up
-from .shapes import FAMILIES
+from .family import FAMILIES
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -137,7 +137,7 @@ def write_random_base(
         torch.manual_seed(seed)
         with torch.device(device):
             # of a copy: it puts defaults into what it is given, which no published file has
-            model = FAMILIES[family](CONFIG_MAPPING[family](**deepcopy(config)))
+            model = FAMILIES[family].network()(CONFIG_MAPPING[family](**deepcopy(config)))
     # The head is tied to the embeddings: with words of length 2 a hidden state can point at one
     # of them clearly enough to be learnt; at the initial length no word can get above 5 %.
     words = model.get_input_embeddings().weight.data

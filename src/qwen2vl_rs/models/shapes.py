@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 from functools import lru_cache
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import (
-    CONFIG_MAPPING,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2VLForConditionalGeneration,
-    Qwen3VLForConditionalGeneration,
-)
+from transformers import CONFIG_MAPPING
 
 from ..errors import ModelError, Qwen2VLRSError
 from ..system.oserrors import libraries_read
+from .family import FAMILIES, family_of
 from .folder import FETCH, Files, quantised
 
-FAMILIES = {
-    "qwen2_vl": Qwen2VLForConditionalGeneration,
-    "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
-    "qwen3_vl": Qwen3VLForConditionalGeneration,
-}
 Shapes = dict[str, tuple[int, ...]]
 _PLAIN = ("F64", "F32", "F16", "BF16")
 # Published files and newer ones differ in what stands before a weight's own name.
-_PREFIXES = ("base_model.", "model.", "language_model.")
+_PREFIXES = tuple(dict.fromkeys(prefix for f in FAMILIES.values() for prefix in f.prefixes))
 
 
 def plain_name(name: str) -> str:
-    """A weight's name from ``visual.``, ``layers.`` and the like on: the same in all layouts."""
+    """A weight's name from the name of its part of the network on: the same in all layouts."""
     while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
         name = name.removeprefix(prefix)
     return name
@@ -45,15 +35,7 @@ def check_depth(files: Files) -> None:
         ModelError: a depth is no number, zero, or not that of the files.
     """
     shapes = read_shapes(files)
-    nested = files.config.get("text_config")
-    text = nested if isinstance(nested, dict) else files.config
-    vision = files.config.get("vision_config")
-    wanted = {
-        ("layers", "num_hidden_layers"): text.get("num_hidden_layers"),
-        ("visual.blocks", "vision_config.depth"): (
-            vision.get("depth") if isinstance(vision, dict) else None
-        ),
-    }
+    wanted = FAMILIES[files.config["model_type"]].depths(files.config)
     for (prefix, key), value in wanted.items():
         numbers = {
             int(part)
@@ -100,19 +82,7 @@ def check_positions(files: Files, config: Any) -> None:
     Raises:
         ModelError: rotary positions or control tokens make no sense, or attention is by windows.
     """
-    text = config.get_text_config()
-    rope = text.rope_parameters or {}
-    section, theta = rope.get("mrope_section"), rope.get("rope_theta")
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    wrong = ""
-    if not (isinstance(section, list) and len(section) == 3 and 2 * sum(section) == width):
-        wrong = f"mrope_section is {section}, and a head has {width} values"
-    elif not isinstance(theta, int | float) or not 0 < theta < math.inf:
-        wrong = f"rope_theta is {theta}"
-    elif not 0 <= config.image_token_id < text.vocab_size:
-        wrong = f"image_token_id is {config.image_token_id}"
-    elif getattr(text, "use_sliding_window", False):
-        wrong = "use_sliding_window is true: attention by windows is not supported"
+    wrong = family_of(config).wrong(config)
     if wrong:
         raise ModelError(f"{files.folder}/config.json: {wrong}", hint=FETCH)
 
@@ -161,7 +131,7 @@ def _wanted(config: Any) -> Shapes:
 def _skeleton(family: str, text: str) -> tuple[Shapes, Shapes]:
     """Shapes of all weights and of the linear layers of a network that is never allocated."""
     with torch.device("meta"):
-        network = FAMILIES[family](CONFIG_MAPPING[family](**json.loads(text)))
+        network = FAMILIES[family].network()(CONFIG_MAPPING[family](**json.loads(text)))
     layers: Shapes = {
         name: (layer.out_features, layer.in_features)
         for name, layer in network.named_modules()

@@ -20,6 +20,7 @@ from ..engine.vision import encoded
 from ..hardware.devices import choose_device, processes, share_out
 from ..hardware.precision import choose_precision
 from ..models.adapter_files import ADAPTER
+from ..models.family import family_of
 from ..models.fingerprint import fingerprint
 from ..models.images import Pixels
 from ..models.loader import Base, attach_adapter, load_base, read_config
@@ -67,7 +68,8 @@ class Evaluator:
         self._taught = list(taught) if settings.answers == "closed" else []
         self._sets: Mapping[str, AnswerSet] = {}
         self._dataset = dataset or Dataset()
-        read_config(folder)
+        config = read_config(folder)
+        self._token_side = family_of(config).token_side(config)
         self._fingerprint = fingerprint(folder)
         self._base: Base | None = None
 
@@ -106,7 +108,7 @@ class Evaluator:
 
     def _weight(self, batch: Batch) -> int:
         """About how many tokens a batch takes."""
-        token = 28 * 28  # pixels
+        token = self._token_side**2  # pixels
         sizes = (image_size(group[0].image) for group in batch)
         images = sum(min(width * height, self._view.max_pixels) // token for width, height in sizes)
         return images + _QUESTION_TOKENS * sum(map(len, batch))

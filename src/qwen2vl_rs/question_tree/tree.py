@@ -19,8 +19,8 @@ whole attention rule is then one integer per token: token k is seen by the token
 The idea of branches over a shared image is Molmo's multi-annotated images and Molmo 2's message
 trees; here branches are not reweighted, so that the loss stays the plain mean over tokens.
 
-Shapes: T tokens of a layout, P tokens of a root, L loss-carrying tokens; 3 = the temporal,
-height and width axes of Qwen-VL's rotary positions.
+Shapes: T tokens of a layout, P tokens of a root, L loss-carrying tokens; A axes of rotary
+positions (1 for text alone; time, height and width where images have them).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Tree:
 
     Attributes:
         ids: (P,) token ids of chat header and image.
-        positions: (3, P) rotary positions of the root, as the model gives them.
+        positions: (A, P) rotary positions of the root, as the model gives them.
         children: the questions.
     """
 
@@ -74,7 +74,7 @@ class Layout:
 
     Attributes:
         ids: (T,) token ids.
-        positions: (3, T) rotary positions.
+        positions: (A, T) rotary positions.
         end: (T,) token k is seen by tokens q with ``k <= q < end[k]``.
         predictors: (L,) index of the token from whose output each loss token is predicted.
         targets: (L,) id of each loss token.
@@ -132,7 +132,7 @@ class _Builder:
             self.ids += node.ids
             self.end += [0] * length
             run = np.arange(position, position + length)
-            self.positions.append(np.broadcast_to(run, (3, length)))
+            self.positions.append(np.broadcast_to(run, (len(self.positions[0]), length)))
             self.predictors += [start + length - 1] * len(node.then)
             self.targets += node.then
             self._add_children(node.children, position + length)

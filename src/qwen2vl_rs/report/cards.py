@@ -9,7 +9,7 @@ from typing import Any
 
 from ..datasets.reading import read_samples
 from ..datasets.split import leak
-from ..models.usage import Usage, usage
+from ..models.qwen_vl_usage import Usage, usage
 from ..questions.class_sets import UNKNOWN
 from ..questions.grammar import type_of
 from ..run import TEST_FILE, TRAIN_FILE

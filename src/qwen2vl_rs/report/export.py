@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config import Config, ViewConfig
 from ..errors import RunError
 from ..models.folder import files_in_force
-from ..models.usage import TOKENIZER, Usage
+from ..models.qwen_vl_usage import TOKENIZER, Usage
 from ..run import newest_checkpoint, resume_command
 from ..system.console import warn
 from ..system.files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json

@@ -112,7 +112,9 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     base, kind = _load(config, device, precision)
     team = processes()
     reader = base.images
-    unchanged = UnchangedImages(reader.processor, reader.rule, read_json(run / IMAGES))
+    unchanged = UnchangedImages(
+        reader.family, reader.processor, reader.rule, read_json(run / IMAGES)
+    )
     base = replace(base, images=unchanged)
     cache = run / "vision-cache"
     paths = list(dict.fromkeys(sample.image for sample in split.train))
