@@ -43,7 +43,7 @@ WHOLE_KIT = --python $(THIS) --everything --wheels $(KIT)/whole
 kit: kit-ready  ## what is ready for a GPU, packed and run on the CPU
 	$(PACK) $(WHOLE_KIT) -o $(KIT)/whole.tar.xz
 	$(PACK) --wheels $(KIT)/gpu -o $(KIT)/gpu.tar.xz
-	KIT=$(KIT) $(BIN)/python -m pytest -q -m slow tests/test_kit.py
+	KIT=$(KIT) $(BIN)/python -m pytest -q -m slow tests/whole/test_kit.py
 
 kit-ready: $(VENV)/.ready
 	mkdir -p $(KIT)
@@ -58,7 +58,7 @@ test-oldest:  ## the tests with the oldest dependencies allowed
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2
 
 peers: peers-ready  ## what TRL, ms-swift and LLaMA-Factory train of exported data (installs them: 9 GB)
-	PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/test_peers.py
+	PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/whole/test_peers.py
 
 peers-ready: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready
 
@@ -74,7 +74,7 @@ $(PEERS)/%/.ready: tests/peers/%.txt $(PEERS)/torch/.ready
 	touch $@
 
 clients: clients-ready  ## chat clients of others against the server (installs them: 2 GB)
-	CLIENTS=$(CLIENTS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/test_clients.py
+	CLIENTS=$(CLIENTS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/whole/test_clients.py
 
 clients-ready: $(VENV)/.ready $(CLIENTS)/python/.ready $(CLIENTS)/node/.ready
 

@@ -24,9 +24,11 @@ from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.hardware.devices import choose_device
 from qwen2vl_rs.models.images import Pixels
 from qwen2vl_rs.models.loader import Base, load_base, read_config
-from qwen2vl_rs.models.random_base import Size, write_random_base
 from qwen2vl_rs.question_tree.attention_check import Heads, choose
 from qwen2vl_rs.types import Sample
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests/support"))
+from random_base import Size, write_random_base
 
 SIZES = {
     "tiny": Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1),

@@ -29,11 +29,11 @@ from qwen2vl_rs.engine.inputs import Target
 from qwen2vl_rs.engine.memory import token_budget
 from qwen2vl_rs.models.adapter import add_adapter
 from qwen2vl_rs.models.loader import Base, load_base
-from qwen2vl_rs.models.random_base import Size, write_random_base
 from qwen2vl_rs.questions.grammar import type_of
 from qwen2vl_rs.questions.protocols import judge, protocol
 from qwen2vl_rs.training.trainer import Steps, pack_loss
 from qwen2vl_rs.types import Prediction, Sample
+from random_base import Size, write_random_base
 
 # images and questions of each in a step
 SHAPES = [(16, 1), (4, 4), (2, 8), (4, 25), (8, 25), (1, 70), (4, 70)]

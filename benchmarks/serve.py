@@ -32,9 +32,9 @@ import torch
 from common import arguments, make_base, make_samples, show
 from PIL import Image
 
-from qwen2vl_rs.models.random_base import Size, write_random_base
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.serve.run import Server, bind
+from random_base import Size, write_random_base
 
 TINY = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))  # the worlds and the measures are those of the tests
+sys.path.insert(0, str(ROOT / "tests/support"))  # worlds and measures are those of the tests
 
 from qwen2vl_rs.synthetic.layout import SETTINGS  # noqa: E402
 from qwen2vl_rs.synthetic.scene import make_scene  # noqa: E402

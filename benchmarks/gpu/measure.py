@@ -64,7 +64,8 @@ def attention(model: str, keep: Keep) -> Figures:
     report = Path(tempfile.mkdtemp()) / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:logging"]
     command += ["-p", "pytest_timeout", "-m", "gpu" if CUDA else "not gpu", f"--junitxml={report}"]
-    command += ["-o", "junit_family=xunit1", "-o", "filterwarnings=default", "tests/test_flex.py"]
+    command += ["-o", "junit_family=xunit1", "-o", "filterwarnings=default"]
+    command += ["tests/question_tree/test_flex.py"]
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     cut = False
     with subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr, env=environment) as child:

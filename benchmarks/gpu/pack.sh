@@ -53,7 +53,6 @@ fi
 "$python" "$here/unpack.py" "$wheels" "$wheels/merges" "$work/kit/site"
 mkdir -p "$work/kit/project"
 (cd "$root" && git ls-files -z -- src benchmarks recipes pyproject.toml README.md LICENSE \
-  tests/conftest.py tests/bases.py tests/browsing.py tests/factory.py tests/published.py \
-  tests/test_flex.py tests/test_model.py | xargs -0 cp --parents -t "$work/kit/project")
+  tests/conftest.py tests/support tests/question_tree/test_flex.py | xargs -0 cp --parents -t "$work/kit/project")
 tar -C "$work/kit" -c site project | xz -T0 -6 >"$out"
 echo "$out: $(($(stat -c %s "$out") / 1048576)) MiB for Python $version" >&2

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -29,10 +30,12 @@ from words import Lessons, encode, sentence_scores
 
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.models.loader import Base, load_base
-from qwen2vl_rs.models.random_base import Size, write_random_base
 from qwen2vl_rs.system.console import say
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests/support"))
+from random_base import Size, write_random_base  # noqa: E402
+
 PACKAGED = ROOT / "src/qwen2vl_rs/models/base"
 FIGURES = ROOT / "docs/results/embedded_base.json"
 #: Kept small: an image costs 12 GFLOP in the first phase and 25 in the second.

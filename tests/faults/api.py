@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/support")]
 
 import httpx  # noqa: E402
 from fuzz import MEMORY, SECONDS, changed  # noqa: E402

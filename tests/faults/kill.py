@@ -42,17 +42,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/support")]
 
 from bases import SETTINGS  # noqa: E402
 from factory import make_samples, write_image, write_rsvqa, write_run  # noqa: E402
 from hubserver import HubServer  # noqa: E402
 from qwen2vl_rs.cli import main as command_line  # noqa: E402
 from qwen2vl_rs.datasets.tables import write_conversations, write_csv  # noqa: E402
-from qwen2vl_rs.models.random_base import Size, write_random_base  # noqa: E402
 from qwen2vl_rs.predict import session  # noqa: E402, F401 - imported once, for all forks
 from qwen2vl_rs.system.files import HUB_MANIFEST  # noqa: E402
 from qwen2vl_rs.training import fit as train  # noqa: E402, F401 - imported once, for all forks
+from random_base import Size, write_random_base  # noqa: E402
 
 WORK = f" two  words,  {'地图' * 40} "  # 255 bytes
 CLOCK = itertools.count(time.time(), -3600)

@@ -26,14 +26,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/support"), str(ROOT / "tests/raster")]
 
 import httpx  # noqa: E402
 import numpy as np  # noqa: E402
+from test_bombs import STREAMS, boxed, tiff  # noqa: E402
 
 from factory import QUESTIONS, write_image  # noqa: E402
 from serving import children_of, command, memory_of  # noqa: E402
-from test_bombs import STREAMS, boxed, tiff  # noqa: E402
 
 ASKED = [question for some in QUESTIONS.values() for question in some]
 CLIENTS, HALF_HEADS, SLOW_BODIES, BOMBERS = 8, 300, 50, 4

@@ -1,0 +1,43 @@
+"""The recipe of the embedded base takes a step of each phase, through the product's modules."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from qwen2vl_rs.config import ViewConfig
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes/embedded_base"))
+
+
+@pytest.mark.slow  # a hundred scenes are drawn
+def test_a_step_of_each_phase(tmp_path):
+    import scenes
+    from eyes import GridHead, grid_loss, see
+    from sentences import corpus
+    from words import Lessons, encode, sentence_scores
+
+    from qwen2vl_rs.models.loader import load_base
+    from random_base import Size, write_random_base
+
+    scenes.draw(tmp_path / "scenes", 1, 100, 2)
+    known = scenes.load(tmp_path / "scenes")
+    size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1, head=32)
+    folder = write_random_base(tmp_path / "base", size, corpus=corpus(known.elements(0)))
+    base = load_base(folder, ViewConfig(instruction=""), dtype=torch.float32)
+
+    visual, head = base.model.model.visual.requires_grad_(True), GridHead(size.hidden)
+    told = head(see(visual, known.pixels[:2]))
+    truth = torch.from_numpy(known.targets[:2].astype("float32")).view(told.shape)
+    grid_loss(told, truth).backward()
+    assert all(p.grad is not None for p in head.parameters())
+    visual.requires_grad_(False)
+
+    seen = encode(base, known)
+    base.model.model.language_model.requires_grad_(True)
+    loss = Lessons(base, known, seen, images=2, questions=4, seed=2).loss(0)
+    loss.backward()
+    assert 0 < loss.item() < 20
+    scores = sentence_scores(base, known, seen, 1)
+    assert 0 <= scores["all"] <= 1
