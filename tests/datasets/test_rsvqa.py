@@ -18,6 +18,7 @@ from qwen2vl_rs.datasets.rsvqa import (
     find_split,
     images_beside,
     read_split,
+    unpacked,
 )
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.types import Sample
@@ -507,3 +508,19 @@ def test_memory_does_not_grow_with_five_million_questions(tmp_path):
     assert last.endswith(f"{number // 100 - 1}.tif,Is a grass area present?,answer {number - 1}")
     for path in tmp_path.glob("*.*"):
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("inside", "found"),
+    [(["images"], "images"), (["test", "train"], ""), ([], "")],
+)
+def test_the_one_folder_of_images_in_an_archive_is_meant_and_of_several_none(
+    tmp_path, inside, found
+):
+    for name in [*inside, "notes"]:
+        (tmp_path / name).mkdir()
+    for name in inside:
+        (tmp_path / name / "0.tif").touch()
+    assert unpacked(tmp_path) == tmp_path / found
+    (tmp_path / "1.tif").touch()  # its own come first
+    assert unpacked(tmp_path) == tmp_path

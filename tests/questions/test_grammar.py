@@ -112,6 +112,16 @@ def test_comparators_and_operands_are_kept_apart():
     assert len({back_off(q, "comp")[4] for q in asked}) == 3
 
 
+def test_every_key_but_the_last_tells_comparators_apart():
+    asked = [f"Are there {word} roads than parks?" for word in ("more", "less")]
+    asked.append("Is the number of roads equal to the number of parks?")
+    keys = [back_off(question, "comp") for question in asked]
+    assert {len(one) for one in keys} == {6}
+    for at in range(5):
+        assert len({one[at] for one in keys}) == 3, keys[0][at]
+    assert len({one[5] for one in keys}) == 1
+
+
 def records(file, kind):
     return [r for r in json.loads(file.read_text())[kind] if r["active"]]
 

@@ -238,7 +238,11 @@ def test_lines_of_the_log_in_a_minute():
     assert said("x") is None
     now[0] = 60.0
     assert said("x") == "x (3 lines before this were left out)"
-    assert said("x") == "x"
+    assert [said("x") for _ in range(20)] == ["x"] * 19 + [None]  # nor more in the next minute
+    now[0] = 119.9
+    assert said("x") is None
+    now[0] = 120.0
+    assert said("x") == "x (2 lines before this were left out)"
 
 
 @pytest.mark.parametrize(
