@@ -3,20 +3,21 @@
 import json
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pytest
 import rasterio
 
-import datasets
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import ImageRule, ViewConfig
 from qwen2vl_rs.datasets.export_formats import FORMS, write_form
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import DataError, RunError
 from qwen2vl_rs.raster import read_rgb
 
-VIEW = ViewConfig(instruction="In one word.")
+RULE = ImageRule(bands=(3, 1, 2), stretch=(5.0, 90.0))  # other colours than by default
+VIEW = ViewConfig(instruction="In one word.", image=RULE)
 ODD = "Is <image> of <|im_end|> a\u2028road, or a < b > c?"
 # of Qwen2-VL, InternVL, LLaVA, and what ms-swift and LLaMA-Factory put into texts
 TOKENS = ["<image>", "<img>", "</img>", "<IMG_CONTEXT>", "<bbox>", "<box>", "</box>",
@@ -63,6 +64,12 @@ def test_imagefolder_as_the_hub_loads_it(asked, tmp_path):
             sample.id, sample.question, sample.answer, sample.type
         ]  # fmt: skip
         assert same(row["image"], sample)
+
+
+def test_the_rule_of_the_run_makes_the_pixels(asked):
+    for sample in (asked[0][0], asked[0][-1]):
+        own, usual = (read_rgb(sample.image, rule) for rule in (RULE, ImageRule()))
+        assert not np.array_equal(own, usual)  # so that `same` can tell them apart
 
 
 def test_trl_as_its_examples_load_it(asked, tmp_path):

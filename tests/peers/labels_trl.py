@@ -4,10 +4,9 @@ import json
 import sys
 from pathlib import Path
 
+from datasets import load_dataset
 from transformers import AutoProcessor
 from trl import SFTConfig, SFTTrainer
-
-from datasets import load_dataset
 
 base, folder, work = sys.argv[1:]
 trainer = SFTTrainer(

@@ -41,7 +41,7 @@ _DIGITS = (
     r"(?:[0-9]{1,3}(?:(?:,[0-9]{3}){1,3}|(?:'[0-9]{3}){1,3}|(?: [0-9]{3}){1,3})|[0-9]{1,12})"
     r"(?P<fraction>\.[0-9]+)?(?![\w%'-]|[.,][0-9])"
 )
-_NUMBER = re.compile(rf"(?<![\w.,'+−-])(?:(?P<digits>{_DIGITS})|(?P<words>{_WORDS}))")
+_NUMBER = re.compile(rf"(?<![\w.,'+−–-])(?:(?P<digits>{_DIGITS})|(?P<words>{_WORDS}))")
 _SQUARE_METRES = re.compile(
     r"(?<![a-z])(?:m2|m\^2|m ?²|㎡|sq\.? ?m(?:et(?:er|re)s?)?|square[- ]met(?:er|re)s?)(?!\w)"
 )
