@@ -79,8 +79,9 @@ class ViewConfig(Section):
     """
 
     image: ImageRule = ImageRule()
-    min_pixels: int = Field(56 * 56, ge=28 * 28)
-    max_pixels: int = Field(1280 * 28 * 28, ge=28 * 28)
+    # a visual token of Qwen2-VL has 784 pixels: 4 and 1,280 of them, as published
+    min_pixels: int = Field(3_136, ge=784)
+    max_pixels: int = Field(1_003_520, ge=784)
     instruction: str = "Answer the question using a single word or phrase."
 
     def bare(self, question: str) -> str:

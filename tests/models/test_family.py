@@ -11,8 +11,8 @@ from qwen2vl_rs.models.loader import read_base
 
 SOURCE = Path(qwen2vl_rs.__file__).parent
 FACTS = re.compile(
-    r"\b(28|visual\.|mrope\w*|deepstack\w*|image_grid_thw|get_image_features|mm_encoder_outputs"
-    r"|mm_token_type_ids|spatial_merge_size|temporal_patch_size|smart_resize|image_token_id"
+    r"\b(28 \* 28|visual\.|mrope\w*|deepstack\w*|image_grid_thw|get_image_features"
+    r"|mm_encoder_outputs|mm_token_type_ids|spatial_merge_size|temporal_patch_size|smart_resize|image_token_id"
     r"|vision_start_token_id|qwen(2|2_5|3)_vl|Qwen\w*ForConditionalGeneration|Qwen2VLImageProcessor)"
 )
 
