@@ -28,6 +28,15 @@ from qwen2vl_rs.scoring.predictions import read_predictions
 LEAD = ViewConfig().instruction + "\n"
 
 
+class Patient(http.server.ThreadingHTTPServer):
+    """A server that more may call at once than are accepted at once: none waits a second for it."""
+
+    request_queue_size = 128
+
+    def handle_error(self, *_):
+        """Say nothing: a client hung up."""
+
+
 class Api:
     """An OpenAI-compatible server on 127.0.0.1; ``answer`` gives what it does with a request."""
 
@@ -59,8 +68,7 @@ class Api:
                 pass
 
         self.answer, self.lock = answer, threading.Lock()
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.handle_error = lambda *_: None  # a client that hangs up
+        self.server = Patient(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
 
@@ -140,7 +148,9 @@ def test_going_on_after_a_kill(asked, tmp_path):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
 
 
-def test_busy_and_failing_servers_are_asked_again(asked, capsys):
+def test_busy_and_failing_servers_are_asked_again(asked, monkeypatch, capsys):
+    monkeypatch.setattr("qwen2vl_rs.remote.client._LONGEST_WAIT", 0.05)
+
     def moody(body, n):
         match n % 9:
             case 1:
