@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from factory import write_rsvqa
+from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.files import run_lock
@@ -68,15 +69,19 @@ def test_the_scripts_need_only_the_dependencies(tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "command", "wanted"),
-    [
-        ("torch", ["eval", "."], "[train]"),
-        ("transformers", ["compare", "--run", "."], "[train]"),
-        ("fastapi", ["serve", "."], "[train,serve]"),
-        ("uvicorn", ["serve", "."], "[train,serve]"),
-        ("pydantic", ["train"], ""),
-        ("rasterio", ["report", "--after", "x.jsonl"], ""),
-        ("numpy", ["score", "x.jsonl"], ""),
-    ],
+    few(
+        [
+            ("torch", ["eval", "."], "[train]"),
+            ("transformers", ["compare", "--run", "."], "[train]"),
+            ("fastapi", ["serve", "."], "[train,serve]"),
+            ("uvicorn", ["serve", "."], "[train,serve]"),
+            ("pydantic", ["train"], ""),
+            ("rasterio", ["report", "--after", "x.jsonl"], ""),
+            ("numpy", ["score", "x.jsonl"], ""),
+        ],
+        3,
+        4,
+    ),
 )
 def test_a_missing_package_is_named_with_what_installs_it(module, command, wanted, tmp_path):
     rows = '{"question": "Is there a road?", "answer": "yes", "prediction": "yes"}\n'
