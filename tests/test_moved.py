@@ -228,7 +228,6 @@ def test_each_step_names_the_one_before_it(here, capsys, tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_training_and_evaluation_follow_images_that_are_moved(here, small_base, capsys):
     assert main(["data2csv"]) == main(["csv2json"]) == 0
     shutil.move("rsvqa_images", "second")

@@ -393,7 +393,7 @@ def test_resuming_in_other_circumstances_is_said_and_written_down(
     monkeypatch.setattr(
         "qwen2vl_rs.model.circumstances.versions", lambda: {**began["versions"], "torch": "9.9"}
     )
-    resume = ["train", str(RUN / "config.toml"), "--resume"]
+    resume = ["train", str(RUN / "config.toml"), "--resume", "--set", "eval.max_eval=1"]
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:

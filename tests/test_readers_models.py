@@ -70,14 +70,18 @@ def resume(*more):
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
-    [
-        ("learning_rate = 0.01", "learning_rate = 0.02", "learning_rate was 0.01, is 0.02"),
-        ("num_train_epochs = 2", "num_train_epochs = 3", "num_train_epochs was 2, is 3"),
-        ("r = 8", "r = 4", "lora.r was 8, is 4"),
-        ("test_fraction = 0.3", "test_fraction = 0.5", "data.test_fraction was 0.3, is 0.5"),
-    ],
+    few(
+        [
+            ("learning_rate = 0.01", "learning_rate = 0.02", "learning_rate was 0.01, is 0.02"),
+            ("num_train_epochs = 2", "num_train_epochs = 3", "num_train_epochs was 2, is 3"),
+            ("r = 8", "r = 4", "lora.r was 8, is 4"),
+            ("test_fraction = 0.3", "test_fraction = 0.5", "data.test_fraction was 0.3, is 0.5"),
+        ],
+        0,
+        2,
+    ),
 )
-@pytest.mark.parametrize("finished", few([True, False], 0, 2))
+@pytest.mark.parametrize("finished", [True, False])
 def test_an_edited_setting_is_not_passed_over(copied, capsys, old, new, words, finished):
     if not finished:
         (RUN / "train_results.json").unlink()

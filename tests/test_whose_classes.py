@@ -267,7 +267,6 @@ def test_a_run_made_before_keeps_its_classes_and_says_that_they_are_inferred(run
     assert EXACT in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_the_demo_is_scored_in_the_classes_that_it_always_was(small_base, capsys):
     """The demo's own steps on fewer scenes; its questions are asked of a base without training."""
     smaller = {"480": "8 --workers 1", "0.875,0,0.125": "0.5,0,0.5"}
