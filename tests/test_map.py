@@ -369,9 +369,9 @@ def test_whatever_way_a_scene_lies_the_map_lies_the_same(tmp_path, transform):
 
 def test_overviews_show_what_the_windows_show(tmp_path):
     """Zoomed out: probabilities are means, counts and classes are those of some window."""
-    grid = replace(lay_grid(_Scene(5600, 5600, PLACE), 56, None, 0.0), rows=520, columns=520)
+    grid = replace(lay_grid(_Scene(5600, 5600, PLACE), 56, None, 0.0), rows=520, columns=1100)
     rng = np.random.default_rng(0)
-    shape = (520, 520)
+    shape = (520, 1100)
     likely = (rng.random(shape) > 0.5).astype(np.float32)
     counts = rng.choice(np.array([0, 40, 1000], np.float32), shape)
     classes = rng.choice(np.array([0, 5], np.float32), shape)
@@ -397,7 +397,7 @@ def test_overviews_show_what_the_windows_show(tmp_path):
         cut = 200 // factor
         for drawn in (first, second, third, last):
             assert np.isnan(drawn[:, :cut]).all()
-        blocks = likely.reshape(520 // factor, factor, 520 // factor, factor).mean(axis=(1, 3))
+        blocks = likely.reshape(520 // factor, factor, 1100 // factor, factor).mean(axis=(1, 3))
         assert first[:, cut:] == pytest.approx(blocks[:, cut:], abs=1e-6)
         assert last[:, cut:] == pytest.approx(1 - blocks[:, cut:], abs=1e-6)
         assert set(np.unique(second[:, cut:])) == {0, 40, 1000}
