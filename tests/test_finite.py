@@ -64,7 +64,9 @@ def overflowing(monkeypatch):
     monkeypatch.setattr(loader, "require_finite_weights", lambda *_: None)
 
 
-@pytest.mark.parametrize("command", ["ask", "ask closed", "eval", "eval closed", "map"])
+@pytest.mark.parametrize(
+    "command", few(["ask", "ask closed", "eval", "eval closed", "map"], 0, 1, 4)
+)
 def test_no_answer_is_picked_from_what_is_no_number(
     small_base, tmp_path, pictured, capsys, monkeypatch, command
 ):

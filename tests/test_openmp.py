@@ -39,11 +39,14 @@ def test_a_command_lets_threads_sleep_before_torch_is_there():
 
 @pytest.mark.parametrize(
     ("name", "value", "found"),
-    [
-        ("OMP_WAIT_POLICY", "ACTIVE", "ACTIVE None None"),
-        ("GOMP_SPINCOUNT", "1000", "None 1000 None"),
-        ("KMP_BLOCKTIME", "200", "None None 200"),
-    ],
+    few(
+        [
+            ("OMP_WAIT_POLICY", "ACTIVE", "ACTIVE None None"),
+            ("GOMP_SPINCOUNT", "1000", "None 1000 None"),
+            ("KMP_BLOCKTIME", "200", "None None 200"),
+        ],
+        0,
+    ),
 )
 def test_what_the_user_has_said_stays(name, value, found):
     assert last_line(PROGRAM, **{name: value}) == f"False {found}"

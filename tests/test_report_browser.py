@@ -71,7 +71,7 @@ def test_nothing_is_wider_than_the_window(look, lang, width):
     assert hidden == 0
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", few(WIDTHS, 1))
 def test_no_text_is_cut_or_broken_letter_by_letter(look, width):
     page = look(width=width)
     narrow = page.evaluate(

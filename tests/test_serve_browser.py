@@ -166,7 +166,7 @@ def test_a_real_tile(visit):
     shot(page, "1280-real")
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", few(WIDTHS, 1))
 def test_a_text_file_named_tif_is_told_readably(visit, tmp_path, width):
     page = visit(width=width, expected=["400"])
     path = tmp_path / "notes.tif"

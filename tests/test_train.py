@@ -301,7 +301,7 @@ def test_checkpointing_and_brain_floats(here, small_base):
         "checkpointing": ["training.gradient_checkpointing=true"],
         "bf16": ["training.bf16=true"],
     }.items():
-        few = ("training.max_steps=3", "eval.max_eval=1", f"output={name}")
+        few = ("training.max_steps=2", "eval.max_eval=1", f"output={name}")
         train(configured(small_base, *settings, *few))
         found[name] = losses(Path(name))
     assert found["plain"] == found["checkpointing"]
