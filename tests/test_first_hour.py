@@ -181,7 +181,7 @@ def test_make_leaves_the_packages_of_the_user_alone(tmp_path):
     assert ".venv-make/" in (ROOT / ".gitignore").read_text().splitlines()
     script = (ROOT / ".ci/run").read_text()
     assert ".venv" not in script
-    assert script.count('"$(make -s bin)/python"') == 2
+    assert script.count('"$(make -s bin)/python"') == 1
 
 
 def test_the_columns_of_a_table_stand_in_its_help_and_in_the_readme(capsys):
