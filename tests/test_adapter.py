@@ -33,14 +33,15 @@ def test_dropout_repeats_itself_by_seed():
     assert not torch.equal(first, second)
 
 
-def test_the_adapter_sits_on_the_language_model_with_our_dropout(small_base):
-    base = load_base(small_base, ViewConfig(), torch.device("cpu"))
+def test_the_adapter_sits_on_the_language_model_with_our_dropout(family_base):
+    """Vision towers, too, have layers named ``up_proj``, or ``qkv`` and ``proj``."""
+    base = load_base(family_base, ViewConfig(), torch.device("cpu"))
     model = add_adapter(base.model, LoraSettings(r=2))
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
-    assert len(trained) == 2 * 7 * 2  # A and B of seven layers in two blocks
+    assert len(trained) == 2 * 7 * 3  # A and B of seven layers in three blocks
     assert all("language_model" in name for name in trained)
     drops = [m for n, m in model.named_modules() if "lora_dropout.default" in n]
-    assert len(drops) == 14
+    assert len(drops) == 21
     assert all(isinstance(m, Dropout) for m in drops)
 
 

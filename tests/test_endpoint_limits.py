@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gzip
+import itertools
 import json
 import socket
 import subprocess
@@ -19,6 +20,8 @@ import pytest
 from factory import make_samples
 from family import few
 from qwen2vl_rs.data.tables import write_conversations
+from qwen2vl_rs.predict.job import Reply
+from qwen2vl_rs.remote import client
 from qwen2vl_rs.remote.client import Endpoint
 from test_endpoint import by_wording, run, running, said
 
@@ -103,6 +106,44 @@ def test_a_pause_without_end_is_bounded(asked, monkeypatch, capsys):
     with running(late) as api:
         assert run(api.url, "--max-eval", "8") == 0
     assert "the server asks to wait 0:00 (429)" in capsys.readouterr().err
+
+
+def test_those_who_wait_leave_one_by_one_and_keep_a_pause_that_comes_meanwhile(monkeypatch):
+    """By a clock of the test: a request a second, and once silence for ten."""
+    now, real, left = [1000.0], asyncio.sleep, []
+    monkeypatch.setattr(client.time, "monotonic", lambda: now[0])
+
+    async def sleep(seconds):
+        until = now[0] + seconds
+        while now[0] < until:
+            await real(0)
+
+    async def leave(self, http, body):
+        left.append(now[0])
+        if len(left) == 3:
+            self._pause = now[0] + 10
+        return Reply("yes")
+
+    monkeypatch.setattr(client.asyncio, "sleep", sleep)
+    monkeypatch.setattr(client.Client, "_try", leave)
+
+    async def ask():
+        endpoint = Endpoint("http://127.0.0.1:1/v1", "m", concurrency=6, rate=1)
+        asked = [client.Question(str(n), "?", str, 1) for n in range(6)]
+        done = asyncio.create_task(collect(client.Client(endpoint).ask(asked)))
+        while not done.done():
+            now[0] += 0.125
+            for _ in range(20):
+                await real(0)
+            await asyncio.to_thread(int)  # images are made in threads
+        return await done
+
+    async def collect(replies):
+        return [name async for name, _ in replies]
+
+    assert sorted(asyncio.run(ask())) == list("012345")
+    gaps = [after - before for before, after in itertools.pairwise(left)]
+    assert [round(gap) for gap in gaps] == [1, 1, 10, 1, 1]
 
 
 def test_a_pause_holds_back_every_request(asked):
@@ -272,6 +313,8 @@ SPACES = 16 << 20
         (200, "gzip", "more than 1 MB"),
         (200, "gzip, gzip", "more than 1 MB"),
         (200, "gzip, gzip, gzip", "packed 3 times"),
+        (200, "deflate", "more than 1 MB"),
+        (200, "deflate without header", "more than 1 MB"),
         (200, "br", "not asked for"),
         (401, "gzip, gzip", "401"),
         (401, "br", "401"),
@@ -280,8 +323,10 @@ SPACES = 16 << 20
 )
 def test_bombs(hurried, capsys, status, encoding, why):
     data = json.dumps(said("yes")[2]).encode() + b" " * SPACES
-    for _ in encoding.split(", "):
-        data = gzip.compress(data)
+    encoding, _, bare = encoding.partition(" without ")
+    for name in encoding.split(", "):
+        pack = functools.partial(deflated, bits=-15 if bare else 15)
+        data = pack(data) if name == "deflate" else gzip.compress(data)
     with running(lambda *_: (status, {"Content-Encoding": encoding}, data)) as api:
         tracemalloc.start()
         try:

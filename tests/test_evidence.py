@@ -51,6 +51,18 @@ def test_results_that_are_missing_are_computed_with_the_run_s_own_questions(
     assert "question_only" in from_run(run).after.results["left_out"]
 
 
+def test_stored_results_of_other_classes_are_not_believed(run):
+    file = run / "eval/after/results.json"
+    stored = json.loads(file.read_text())
+    assert stored["dataset"] == "LR"
+    found = from_run(run, dataset="HR").after.results
+    assert found["dataset"] == "HR"
+    classes = found["protocols"]["official"]["types"]["count"]["confusion"]
+    assert classes != stored["protocols"]["official"]["types"]["count"]["confusion"]
+    file.write_text(json.dumps({**stored, "n": stored["n"] - 1}))  # nor those of fewer questions
+    assert from_run(run).after.results["n"] == stored["n"]
+
+
 def test_an_unfinished_run(run):
     shutil.rmtree(run / "eval" / "before")
     for name in ("compare.json", "manifest.json", "metrics.jsonl", "train_results.json"):

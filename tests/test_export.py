@@ -69,6 +69,15 @@ def test_figures_of_another_checkpoint_are_not_given(run, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_figures_of_a_checkpoint_that_is_not_told_are_not_given(run, tmp_path):
+    for name in ("compare.json", "eval/after/inputs.json"):
+        if (run / name).exists():
+            write_json(run / name, {**json.loads((run / name).read_text()), "checkpoint": ""})
+    with pytest.raises(RunError, match="of a checkpoint that is not told, its newest is"):
+        export(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_adapter_is_refused(run, tmp_path):
     (run / "checkpoint-40" / "adapter_model.safetensors").write_bytes(b"other")
     with pytest.raises(RunError, match=r"damaged: adapter_model\.safetensors"):

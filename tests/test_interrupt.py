@@ -142,6 +142,17 @@ def test_training_in_the_background_of_a_script_takes_no_notice_of_an_interrupt(
     assert (RUN / "compare.json").is_file()
 
 
+@pytest.mark.parametrize("mode", ["disabled", "local", "offline"])
+def test_a_mode_of_the_tracker_that_was_chosen_is_kept(tmp_path, monkeypatch, capsys, mode):
+    swanlab = pytest.importorskip("swanlab")
+    monkeypatch.setenv("SWANLAB_MODE", mode)
+    monkeypatch.setattr("qwen2vl_rs.model.track._started", lambda modes, *_: modes[0])
+    monkeypatch.setattr(swanlab, "finish", lambda **_: None)
+    with tracking(["swanlab"], tmp_path / "run"):
+        pass
+    assert f"SwanLab: {mode}" in capsys.readouterr().err
+
+
 def test_a_tracker_does_not_take_the_signals(tmp_path):
     swanlab = pytest.importorskip("swanlab")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

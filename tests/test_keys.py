@@ -6,10 +6,12 @@ machine, replies those of a server's, and training is a run that is resumed.
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from factory import make_samples
 from qwen2vl_rs.cli import main
@@ -22,6 +24,8 @@ from qwen2vl_rs.model.fingerprint import fingerprint
 from qwen2vl_rs.model.loader import load_base
 from qwen2vl_rs.model.precision import choose_precision
 from qwen2vl_rs.model.vision import encode_all
+from qwen2vl_rs.predict.job import Job
+from qwen2vl_rs.records import Sample
 from test_endpoint import running, said
 
 CPU = torch.device("cpu")
@@ -192,6 +196,23 @@ def test_no_other_setting_is_in_the_key(done, tmp_path, monkeypatch, what):
     settings = dict.fromkeys(s for name in others for s in with_setting(name, whose)[1])
     before = known(what, copy, whose)
     assert made(what, copy, whose, tuple(settings)) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"id": "8"}, {"question": "Is there a lake?"}, {"answer": "no"}, {"type": "comp"},
+     {"image": "other.png"}],
+)  # fmt: skip
+def test_all_that_is_asked_is_in_the_key_and_where_it_lies_is_not(tmp_path, monkeypatch, change):
+    monkeypatch.chdir(tmp_path)
+    for name, colour in {"a.png": "red", "other.png": "blue", "moved.png": "red"}.items():
+        Image.new("RGB", (8, 8), colour).save(name)
+    sample = Sample("7", "a.png", "Is there a road?", "yes", "presence")
+
+    def key(**changed):
+        return Job([replace(sample, **changed)], tmp_path / "job", ["model"]).key
+
+    assert key(**change) != key() == key(image="moved.png")
 
 
 def test_another_server_or_model_gives_other_answers(done, tmp_path, monkeypatch):

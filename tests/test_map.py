@@ -573,6 +573,20 @@ def test_the_page_reckons_without_the_windows_that_have_no_answer(tmp_path):
         assert said in page, said
 
 
+def test_no_answer_ends_the_script_of_the_page(tmp_path):
+    grid = lay_grid(_Scene(112, 56, PLACE), 56, None, 0.0)
+    hostile = "</script><img src=x onerror=alert(1)>"
+    bands = [band("What is it?", [{"text": text} for text in (hostile, "sea")], (1, 2))]
+    told, preview = (
+        [{"window": i, "data": 1.0, "replies": []} for i in (0, 1)],
+        np.zeros((56, 112, 3), np.uint8),
+    )
+    write_page(tmp_path / "a.html", Mapped(grid, bands, told, preview, hostile), hostile, "en")
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<script") == page.count("</script>")
+    assert "<img src=x" not in page
+
+
 def test_the_picture_on_the_page_is_the_whole_scene(made, scene):
     with rasterio.open(scene) as file:
         pixels = np.moveaxis(file.read(), 0, 2).astype(int)

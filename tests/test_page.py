@@ -1,5 +1,6 @@
 """The whole report: HTML and Markdown with the same figures, safe, small and quick."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.records import Prediction
 from qwen2vl_rs.report.evidence import from_files, from_run
 from qwen2vl_rs.report.page import build, write_report
+from qwen2vl_rs.report.scores import answers
 from qwen2vl_rs.report.words import LANGUAGES, Words
 from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
 
@@ -424,3 +426,16 @@ def test_a_report_needs_no_torch(run, tmp_path):
 def test_the_same_evidence_gives_the_same_bytes(run, tmp_path):
     one, two = (write_report(from_run(run), tmp_path / n).html.read_bytes() for n in ("a", "b"))
     assert one == two
+
+
+@pytest.mark.parametrize("said", ["no", "urban", "7 lakes", ""])
+def test_a_row_of_the_confusion_adds_up_whatever_was_answered(tmp_path, said):
+    """Also where no question has the class that was answered."""
+    rows = [{"question": "Is there a road?", "answer": "yes", "prediction": said}] * 3
+    rows += [{"question": "How many roads are there?", "answer": "0", "prediction": said}] * 2
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tables = answers(from_files(tmp_path / "p.jsonl"), Words("en")).tables
+    assert [row[0].text for table in tables for row in table.rows]
+    for table in tables:
+        for total, *cells in ([c.sub or c.text for c in row] for row in table.rows):
+            assert sum(int(n) for n in cells if n != "·") == int(total), table

@@ -1,5 +1,6 @@
 import json
 import shutil
+import signal
 
 import pytest
 from hypothesis import example, given, settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.errors import ModelError
+from qwen2vl_rs.model import template
 from qwen2vl_rs.model.loader import read_base
 from qwen2vl_rs.model.prompt import load_prompt_format
 
@@ -30,6 +32,13 @@ def test_pieces_join_to_the_chat_template(prompts):
     whole = tokenizer.apply_chat_template(messages, tokenize=False).removesuffix("\n")
     ours += prompts.answer_ids("yes")
     assert ours == tokenizer.encode(whole, add_special_tokens=False)
+
+
+@pytest.mark.parametrize("end", [signal.SIGXCPU, signal.SIGKILL, signal.SIGSEGV])
+def test_a_template_whose_trial_is_killed_is_refused(monkeypatch, tmp_path, end):
+    monkeypatch.setattr(template, "_TRY", f"import os; os.kill(os.getpid(), {int(end)})")
+    with pytest.raises(ModelError, match="does not come to an end"):
+        template.try_template(tmp_path, f"killed by {end}", "[]", "{}")
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

@@ -186,6 +186,26 @@ def test_whichever_call_fails_the_old_or_the_new_is_there(tmp_path, monkeypatch,
     assert fail >= 3
 
 
+def test_whichever_call_fails_no_answer_is_lost(tmp_path, monkeypatch):
+    fail, failed = 0, True
+    while failed:
+        folder = tmp_path / str(fail)
+        job = Job(SAMPLES, folder, ["model"])
+        with job.asking(3) as log:
+            log.add(ANSWERS)
+        with monkeypatch.context() as patch:
+            count = calls(patch, fail)
+            try:
+                job.finish()
+                failed = next(count) > fail  # else there were not so many calls
+            except (RunError, OSError):
+                failed = True
+        kept = job.ready() or job.answered().values()
+        assert [p.prediction for p in kept] == ["yes"] * 3, fail
+        fail += 1
+    assert fail > 5
+
+
 def test_a_folder_that_is_not_wanted_is_nameless_before_it_lacks_a_file(tmp_path):
     folder(tmp_path)
     with watched(tmp_path) as disk:
