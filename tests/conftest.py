@@ -21,8 +21,9 @@ pytest_plugins = ["bases", "browsing"]
 with contextlib.suppress(ModuleNotFoundError):  # the tests of the kit for a GPU need none
     import hypothesis
 
-    hypothesis.settings.register_profile("no wall clock", deadline=None)
-    hypothesis.settings.load_profile("no wall clock")
+    # 40 examples a property: test-slow looks at more
+    hypothesis.settings.register_profile("quick", deadline=None, max_examples=40)
+    hypothesis.settings.load_profile("quick")
 
 FOLDERS = {
     "HOME": "",
@@ -45,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, folder in FOLDERS.items():
         os.environ[name] = str(home / folder)
     sys.addaudithook(_stay_here)
+    gc.set_threshold(100_000, 50, 100)  # what tests leave is small; the default takes 6 % of them
     # every client of httpx reads the certificates of all authorities: 25 ms, hundreds of times
     ssl.create_default_context = functools.cache(ssl.create_default_context)
 
@@ -81,6 +83,9 @@ def pytest_runtest_setup() -> None:
     if len(sys.modules) > _known + 100:
         gc.freeze()
         _known = len(sys.modules)
+        if transformers := sys.modules.get("transformers.configuration_utils"):
+            # it formats every configuration for a line of its log that nobody sees
+            transformers.PreTrainedConfig.__repr__ = object.__repr__
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from factory import write_rsvqa
+from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.system.files import run_lock
@@ -46,7 +47,7 @@ def without(names, args, cwd=None, nothing=(), **environment):
     return run("-c", program, cwd=cwd, **environment)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", few(SCRIPTS, 0, 1))
 def test_in_a_clone_without_any_package_a_script_says_what_to_type(script, tmp_path):
     here = run("-S", "-s", ROOT / f"{script}.py", "--help", cwd=ROOT, PYTHONPATH="")
     away = run("-S", "-s", ROOT / f"{script}.py", "--help", cwd=tmp_path, PYTHONPATH="")
@@ -68,15 +69,19 @@ def test_the_scripts_need_only_the_dependencies(tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "command", "wanted"),
-    [
-        ("torch", ["eval", "."], "[train]"),
-        ("transformers", ["compare", "--run", "."], "[train]"),
-        ("fastapi", ["serve", "."], "[train,serve]"),
-        ("uvicorn", ["serve", "."], "[train,serve]"),
-        ("pydantic", ["train"], ""),
-        ("rasterio", ["report", "--after", "x.jsonl"], ""),
-        ("numpy", ["score", "x.jsonl"], ""),
-    ],
+    few(
+        [
+            ("torch", ["eval", "."], "[train]"),
+            ("transformers", ["compare", "--run", "."], "[train]"),
+            ("fastapi", ["serve", "."], "[train,serve]"),
+            ("uvicorn", ["serve", "."], "[train,serve]"),
+            ("pydantic", ["train"], ""),
+            ("rasterio", ["report", "--after", "x.jsonl"], ""),
+            ("numpy", ["score", "x.jsonl"], ""),
+        ],
+        3,
+        4,
+    ),
 )
 def test_a_missing_package_is_named_with_what_installs_it(module, command, wanted, tmp_path):
     rows = '{"question": "Is there a road?", "answer": "yes", "prediction": "yes"}\n'
@@ -176,7 +181,7 @@ def test_make_leaves_the_packages_of_the_user_alone(tmp_path):
     assert ".venv-make/" in (ROOT / ".gitignore").read_text().splitlines()
     script = (ROOT / ".ci/run").read_text()
     assert ".venv" not in script
-    assert script.count('"$(make -s bin)/python"') == 2
+    assert script.count('"$(make -s bin)/python"') == 1
 
 
 def test_the_columns_of_a_table_stand_in_its_help_and_in_the_readme(capsys):

@@ -23,8 +23,8 @@ SETS = {
 
 
 @pytest.mark.parametrize("vocabulary", ["small", pytest.param("real", marks=pytest.mark.slow)])
-def test_probabilities_are_those_of_every_answer_alone(vocabulary, small_base, real_base, tmp_path):
-    folder = small_base if vocabulary == "small" else real_base
+def test_probabilities_are_those_of_every_answer_alone(vocabulary, request, tmp_path):
+    folder = request.getfixturevalue(f"{vocabulary}_base")
     base = load_base(folder, ViewConfig(), torch.device("cpu"), torch.float32)
     model = with_adapter(base)
     pixels = [base.images.read(s.image) for s in make_samples(tmp_path, images=2)[::8]]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from factory import make_samples
+from family import few
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.engine import vision
 from qwen2vl_rs.engine.vision import encoded, in_passes
@@ -85,14 +86,17 @@ def overwrite(folder, row, change):
 
 @pytest.mark.parametrize(
     "change",
-    [
-        lambda part: bytes(len(part)),
-        lambda part: part[:-1] + bytes([part[-1] ^ 1]),
-        lambda part: part[: len(part) // 2] + bytes(len(part) - len(part) // 2),
-    ],
+    few(
+        [
+            lambda part: bytes(len(part)),
+            lambda part: part[:-1] + bytes([part[-1] ^ 1]),
+            lambda part: part[: len(part) // 2] + bytes(len(part) - len(part) // 2),
+        ],
+        2,
+    ),
     ids=["zeros", "a bit", "zeros behind"],
 )
-@pytest.mark.parametrize("which", [[0], [4], [1, 3]])
+@pytest.mark.parametrize("which", few([[0], [4], [1, 3]], 0, 1))
 def test_damaged_features_are_computed_again_and_never_believed(cached, capsys, change, which):
     folder = cached[2]
     whole, n = fill(cached)
@@ -131,15 +135,20 @@ def test_new_images_are_written_behind_the_sound_ones(cached, which):
 
 @pytest.mark.parametrize(
     ("damage", "known"),
-    [
-        (lambda data: b"", 0),
-        (lambda data: bytes(len(data)), 0),
-        (lambda data: data[:-9], 4),
-        (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), 2),
-        (lambda data: data + b"[]\n", 5),
-        # as older versions wrote it: nothing tells whether the features are right
-        (lambda data: b'["key", 0, 8]\n' * 5, 0),
-    ],
+    few(
+        [
+            (lambda data: b"", 0),
+            (lambda data: bytes(len(data)), 0),
+            (lambda data: data[:-9], 4),
+            (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), 2),
+            (lambda data: data + b"[]\n", 5),
+            # as older versions wrote it: nothing tells whether the features are right
+            (lambda data: b'["key", 0, 8]\n' * 5, 0),
+        ],
+        2,
+        3,
+        5,
+    ),
     ids=["empty", "zeros", "cut", "zeros behind", "another value", "older"],
 )
 def test_a_torn_index_of_features_is_used_up_to_its_last_sound_line(cached, damage, known):
@@ -167,7 +176,7 @@ WRONG_PLACES = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG_PLACES.values(), ids=WRONG_PLACES)
+@pytest.mark.parametrize("wrong", few(WRONG_PLACES.values(), 0, 3, 5), ids=WRONG_PLACES)
 def test_a_wrong_place_in_the_index_does_not_cost_another_image(cached, wrong):
     folder = cached[2]
     whole, _ = fill(cached)

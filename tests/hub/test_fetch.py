@@ -25,6 +25,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from family import few
 from hubserver import HubServer, commit
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import HubError
@@ -94,6 +95,11 @@ def fetch(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Loade
     return run
 
 
+# What does not depend on the client is seen with one of them; with the other by -m slow.
+by_modelscope = pytest.mark.parametrize("fetch", few(HUBS, 0), indirect=True)
+by_hf = pytest.mark.parametrize("fetch", few(HUBS, 1), indirect=True)
+
+
 def held(folder: Path) -> dict[str, bytes]:
     files = (p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -122,6 +128,7 @@ def test_fetches_everything_and_writes_the_manifest_last(server, fetch, tmp_path
     assert "%|" not in said.err  # no bar of the client's
 
 
+@by_modelscope
 def test_a_complete_folder_needs_no_network(server, fetch, tmp_path, capsys):
     fetch()
     server.close()
@@ -133,6 +140,7 @@ def test_a_complete_folder_needs_no_network(server, fetch, tmp_path, capsys):
     assert "model is complete: 5 files, 3.5 MB, revision" in capsys.readouterr().err
 
 
+@by_hf
 def test_complete_files_of_an_unfinished_folder_are_kept(server, fetch, tmp_path):
     fetch()
     (tmp_path / "model" / MANIFEST).unlink()
@@ -144,6 +152,7 @@ def test_complete_files_of_an_unfinished_folder_are_kept(server, fetch, tmp_path
     assert held(tmp_path / "model") == FILES
 
 
+@by_modelscope
 def test_a_missing_file_is_fetched_at_the_same_revision(server, fetch, tmp_path, capsys):
     fetch(revision="old")
     (tmp_path / "model" / WEIGHTS).unlink()
@@ -167,6 +176,7 @@ def test_verify_finds_and_mends_damage_of_the_same_size(server, fetch, tmp_path,
     assert held(tmp_path / "model") == FILES
 
 
+@by_hf
 def test_damage_that_verify_found_is_not_believed_when_it_could_not_be_mended(
     server, fetch, impatient, tmp_path
 ):
@@ -182,6 +192,7 @@ def test_damage_that_verify_found_is_not_believed_when_it_could_not_be_mended(
     assert held(tmp_path / "model") == FILES
 
 
+@by_modelscope
 def test_nothing_is_asked_for_compressed(server, fetch):
     """What is compressed cannot be continued in the middle."""
     server.faults.drop[WEIGHTS] = (1_500_000, 1)
@@ -199,6 +210,7 @@ def test_a_broken_connection_is_continued_within_the_call(server, fetch, tmp_pat
     assert server.sent(WEIGHTS) == len(FILES[WEIGHTS]) + 1_500_000 - kept
 
 
+@by_modelscope
 def test_a_connection_that_breaks_often_is_continued_as_long_as_more_arrives(
     server, fetch, impatient, tmp_path, capsys
 ):
@@ -212,6 +224,7 @@ def test_a_connection_that_breaks_often_is_continued_as_long_as_more_arrives(
         assert "the connection broke" in capsys.readouterr().err
 
 
+@by_hf
 def test_a_server_without_ranges_that_breaks_off_is_given_up(server, fetch, impatient, tmp_path):
     server.faults.no_range = True
     server.faults.drop[WEIGHTS] = (700_000, 1000)
@@ -223,6 +236,7 @@ def test_a_server_without_ranges_that_breaks_off_is_given_up(server, fetch, impa
     assert not (tmp_path / "model" / MANIFEST).exists()
 
 
+@by_hf
 def test_killed_midway_and_started_again(server, fetch, tmp_path):
     size, before = 6_000_000, 4_000_000
     files = server.repos[REPO]["master"] = {**FILES, WEIGHTS: noise(size, 5)}
@@ -258,6 +272,7 @@ def test_killed_midway_and_started_again(server, fetch, tmp_path):
     assert held(folder) == files
 
 
+@by_modelscope
 def test_two_at_once_do_not_mix(server, fetch, tmp_path):
     import fcntl
 
@@ -271,6 +286,7 @@ def test_two_at_once_do_not_mix(server, fetch, tmp_path):
     fetch()
 
 
+@by_hf
 def test_what_arrives_damaged_once_is_fetched_again(server, fetch, impatient, tmp_path, capsys):
     server.faults.corrupt = {WEIGHTS: 1, "config.json": 1}
     loaded = fetch()
@@ -280,6 +296,7 @@ def test_what_arrives_damaged_once_is_fetched_again(server, fetch, impatient, tm
     assert f"{WEIGHTS} arrived damaged" in capsys.readouterr().err
 
 
+@by_modelscope
 @pytest.mark.parametrize("name", [WEIGHTS, "vocab.json"])
 def test_a_file_that_always_arrives_damaged_is_refused(server, fetch, impatient, tmp_path, name):
     server.faults.corrupt[name] = 1000
@@ -294,6 +311,7 @@ def test_a_file_that_always_arrives_damaged_is_refused(server, fetch, impatient,
     assert held(tmp_path / "model") == FILES
 
 
+@by_modelscope
 def test_the_beginning_of_another_file_is_not_kept(server, fetch, impatient, tmp_path):
     partial = tmp_path / "model" / ".incoming" / f"{WEIGHTS}.incomplete"
     for stale in (b"x" * 1000, b"x" * 5_000_000):
@@ -322,12 +340,14 @@ def test_no_such_model(server, fetch):
     assert "--hub" in caught.value.hint
 
 
+@by_modelscope
 def test_no_such_revision(server, fetch):
     with pytest.raises(HubError, match="has no revision v9") as caught:
         fetch(revision="v9")
     assert caught.value.hint
 
 
+@by_hf
 def test_a_revision_is_fetched_and_kept_apart(server, fetch, tmp_path):
     loaded = fetch(revision="old")
     old = server.repos[REPO]["old"]
@@ -341,6 +361,7 @@ def test_a_revision_is_fetched_and_kept_apart(server, fetch, tmp_path):
         fetch(revision="v9")
 
 
+@by_modelscope
 def test_another_model_in_the_folder(server, fetch, tmp_path):
     fetch()
     server.repos["Qwen/Other"] = {"master": dict(FILES)}
@@ -431,6 +452,7 @@ def test_no_access(server, fetch, status, where):
         assert "TOKEN" in caught.value.hint
 
 
+@by_hf
 def test_the_hub_is_out_of_order(server, fetch, impatient):
     server.faults.status[""] = 500
     with pytest.raises(HubError, match=r"answered with an error \(HTTP 500\)"):
@@ -443,6 +465,7 @@ def test_a_login_page_instead_of_an_answer(server, fetch):
         fetch()
 
 
+@by_hf
 @pytest.mark.parametrize(
     "name", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", "a//b", "./a", "x\ny", MANIFEST]
 )
@@ -454,6 +477,7 @@ def test_names_that_leave_the_folder_are_refused(server, fetch, tmp_path, name):
     assert not held(tmp_path / "model")
 
 
+@by_modelscope
 def test_links_that_leave_the_folder_are_refused(server, fetch, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "model").mkdir()
@@ -463,6 +487,7 @@ def test_links_that_leave_the_folder_are_refused(server, fetch, tmp_path):
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+@by_hf
 def test_a_manifest_that_names_files_elsewhere_is_not_believed(server, fetch, tmp_path):
     fetch()
     path = tmp_path / "model" / MANIFEST
@@ -474,6 +499,7 @@ def test_a_manifest_that_names_files_elsewhere_is_not_believed(server, fetch, tm
     assert (tmp_path / "precious").exists()
 
 
+@by_modelscope
 def test_pickles_and_other_weights_are_left_out_and_named(server, fetch, tmp_path, capsys):
     others = ["pytorch_model.bin", "old.PT", "tf_model.h5", "onnx/model.onnx", "flax.msgpack"]
     server.repos[REPO]["master"].update(dict.fromkeys(others, b"boom"))
@@ -484,6 +510,7 @@ def test_pickles_and_other_weights_are_left_out_and_named(server, fetch, tmp_pat
     assert all(name in said for name in others)
 
 
+@by_modelscope
 def test_a_model_of_pickles_only(server, fetch):
     server.repos[REPO]["master"] = {"config.json": b"{}", "pytorch_model.bin": b"boom"}
     with pytest.raises(HubError, match="no weights in safetensors format"):
@@ -495,6 +522,7 @@ def test_a_name_that_is_none(tmp_path):
         load("qwen", hub="hf", folder=tmp_path)
 
 
+@by_hf
 def test_a_folder_that_cannot_be_made(server, fetch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HubError, match=r"cannot write to .*file"):
@@ -513,6 +541,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     libc.umount2(str(disk).encode(), 2)
 
 
+@by_hf
 def test_too_little_space_is_said_before_anything_is_fetched(server, fetch, small_disk):
     with pytest.raises(HubError, match=r"needs 3\.5 MB more in .*, and 2\.1 MB are free") as caught:
         fetch(folder=small_disk / "model")
@@ -520,6 +549,7 @@ def test_too_little_space_is_said_before_anything_is_fetched(server, fetch, smal
     assert not server.asked
 
 
+@by_modelscope
 def test_a_disk_that_fills_up_meanwhile(server, fetch, small_disk, monkeypatch):
     import shutil
 
@@ -533,6 +563,7 @@ def test_a_disk_that_fills_up_meanwhile(server, fetch, small_disk, monkeypatch):
     assert held(folder)["config.json"] == FILES["config.json"]
 
 
+@by_hf
 def test_files_that_may_not_grow_so_large(server, fetch, impatient, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limits[1]))
@@ -554,6 +585,7 @@ def test_a_client_that_is_not_installed(monkeypatch, fetch):
     assert re.search(r"pip install -e '?\S+\[train\]'?$", caught.value.hint)
 
 
+@by_modelscope
 def test_nothing_is_told_about_the_user(server, fetch):
     fetch()
     assert not any("torch" in agent or "agent/" in agent for agent in server.agents)
@@ -566,6 +598,7 @@ def test_neither_module_imports_a_client_or_torch():
     assert ran.stdout == "[]\n"
 
 
+@by_hf
 def test_the_clients_write_nothing_to_stdout(server, fetch, monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
@@ -614,6 +647,7 @@ def tight(impatient, monkeypatch) -> None:
     monkeypatch.setattr("qwen2vl_rs.hub.limits.LISTING", 1 << 20)
 
 
+@by_modelscope
 @pytest.mark.parametrize("what", ["", WEIGHTS, "config.json"])
 def test_what_is_compressed_is_refused_before_it_is_unpacked(server, fetch, tight, tmp_path, what):
     bomb()  # made before anybody waits for it
@@ -624,6 +658,7 @@ def test_what_is_compressed_is_refused_before_it_is_unpacked(server, fetch, tigh
     assert not (tmp_path / "model" / MANIFEST).exists()
 
 
+@by_hf
 @pytest.mark.parametrize("what", ["", "config.json"])
 def test_what_has_no_end_is_ended(server, fetch, tight, tmp_path, what):
     server.faults.instead[what] = endless
@@ -632,6 +667,7 @@ def test_what_has_no_end_is_ended(server, fetch, tight, tmp_path, what):
     assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < 3 << 20
 
 
+@by_hf
 @pytest.mark.parametrize("what", ["", WEIGHTS])
 def test_what_comes_a_byte_at_a_time_is_not_waited_for(server, fetch, tight, tmp_path, what):
     server.faults.instead[what] = dripping
@@ -697,6 +733,7 @@ def test_how_slowly_a_hub_may_send(monkeypatch, tmp_path, through, pieces, waite
             list(arriving)
 
 
+@by_modelscope
 @pytest.mark.parametrize("more", [-10, 10])
 def test_a_file_of_another_length_than_listed(server, fetch, tight, tmp_path, more):
     content = (FILES["vocab.json"] + bytes(10))[: 5000 + more]
@@ -742,6 +779,7 @@ def redirected(handler) -> None:
     handler.end_headers()
 
 
+@by_modelscope
 @pytest.mark.parametrize("what", ["", WEIGHTS])
 def test_redirects_without_end(server, fetch, tight, what):
     server.faults.instead[what] = redirected
@@ -776,6 +814,7 @@ LISTS = {
 }
 
 
+@by_hf
 @pytest.mark.parametrize("what", LISTS)
 def test_listings_that_are_none(server, fetch, impatient, what):
     one = {"Path": "a.safetensors", "rfilename": "a.safetensors", "Size": 3, "size": 3}

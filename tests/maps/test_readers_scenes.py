@@ -17,6 +17,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import transform
 
+from family import few
 from qwen2vl_rs.cli import main
 
 SIDE = 64
@@ -465,14 +466,19 @@ def test_the_hint_for_control_points_names_their_zone(
 
 @pytest.mark.parametrize(
     ("crs", "place"),
-    [
-        ("EPSG:4326", from_origin(15, 78, 1 / 23_200, 1 / 111_600)),
-        ("EPSG:4326", from_origin(179.9995, -17, 1 / 106_500, 1 / 110_700)),
-        ("EPSG:3857", from_origin(2e6, 11_068_715, 2.92, 2.92)),
-        ("EPSG:2263", from_origin(980_000, 200_000, 3.28, 3.28)),
-        ("+proj=laea +lat_0=47.5 +lon_0=11.3 +datum=WGS84 +units=m", from_origin(9, 9, 1, 1)),
-        ("EPSG:32632+5773", PLACE),
-    ],
+    few(
+        [
+            ("EPSG:4326", from_origin(15, 78, 1 / 23_200, 1 / 111_600)),
+            ("EPSG:4326", from_origin(179.9995, -17, 1 / 106_500, 1 / 110_700)),
+            ("EPSG:3857", from_origin(2e6, 11_068_715, 2.92, 2.92)),
+            ("EPSG:2263", from_origin(980_000, 200_000, 3.28, 3.28)),
+            ("+proj=laea +lat_0=47.5 +lon_0=11.3 +datum=WGS84 +units=m", from_origin(9, 9, 1, 1)),
+            ("EPSG:32632+5773", PLACE),
+        ],
+        0,
+        3,
+        5,
+    ),
 )
 def test_windows_are_true_metres_and_keep_the_system(small_base, tmp_path, capsys, crs, place):
     path = write(tmp_path / "s.tif", pixels(112, 112), crs=crs, transform=place)
@@ -611,14 +617,19 @@ def test_shares_that_are_none(image, tmp_path, capsys, split):
 
 @pytest.mark.parametrize(
     ("split", "tile", "wanted"),
-    [
-        ("0.4,0.3,0.3", "64", ("train", "val", "test")),
-        ("0.3,0.4,0.3", "64", ("train", "val", "test")),
-        ("0.1,0.9,0", "64", ("train", "val")),
-        ("0.5,0.5", "64", ("train", "val")),
-        ("0,0,1", "64", ("test",)),
-        ("0.1,0.9,0", "256", ("val",)),
-    ],
+    few(
+        [
+            ("0.4,0.3,0.3", "64", ("train", "val", "test")),
+            ("0.3,0.4,0.3", "64", ("train", "val", "test")),
+            ("0.1,0.9,0", "64", ("train", "val")),
+            ("0.5,0.5", "64", ("train", "val")),
+            ("0,0,1", "64", ("test",)),
+            ("0.1,0.9,0", "256", ("val",)),
+        ],
+        0,
+        4,
+        5,
+    ),
 )
 def test_no_large_split_is_empty_of_few_tiles(image, tmp_path, capsys, split, tile, wanted):
     ring = in_degrees([(1, 1), (255, 1), (255, 255), (1, 255), (1, 1)])

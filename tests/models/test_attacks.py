@@ -15,6 +15,7 @@ from rasterio.transform import from_origin
 
 from bases import configured
 from factory import make_samples
+from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.datasets.reading import read_samples
@@ -48,7 +49,7 @@ class _Bomb:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+@pytest.mark.parametrize("name", few(["optimizer.pt", "scheduler.pt", "rng_state.pth"], 0))
 def test_a_pickle_beside_a_checkpoint_runs_nothing(
     trained, small_base, tmp_path, monkeypatch, name
 ):

@@ -62,7 +62,9 @@ def test_going_on_after_a_kill(asked, tmp_path):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
 
 
-def test_busy_and_failing_servers_are_asked_again(asked, capsys):
+def test_busy_and_failing_servers_are_asked_again(asked, monkeypatch, capsys):
+    monkeypatch.setattr("qwen2vl_rs.predict.endpoint_client._LONGEST_WAIT", 0.05)
+
     def moody(body, n):
         match n % 9:
             case 1:

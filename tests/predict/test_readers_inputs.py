@@ -22,6 +22,7 @@ from shapely.geometry import LineString, box, mapping
 
 from endpoints import running, said, truth
 from factory import make_samples
+from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.datasets.tables import write_conversations
@@ -403,7 +404,7 @@ def test_vectors_of_another_place_are_refused(scene, tmp_path, capsys):
     assert "none of its features lies in the image" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("manner", [[], ["--legacy"], ["--balanced"], ["--like", "hr"]])
+@pytest.mark.parametrize("manner", few([[], ["--legacy"], ["--balanced"], ["--like", "hr"]], 0, 2))
 def test_no_image_has_more_questions_than_asked_for(tmp_path, manner):
     words = ["--synthetic", "8", "--questions", "12", "--tile", "64", "--workers", "1"]
     out = tmp_path / "out"

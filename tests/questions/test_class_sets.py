@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from factory import make_samples, write_rsvqa
+from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.cli.demo import STEPS
 from qwen2vl_rs.datasets.reading import read_samples
@@ -107,7 +108,9 @@ def lines(path, *pairs, **more):
     Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.mark.parametrize(("said", "oa"), [({}, 0), ({"dataset": "HR"}, 0), ({"dataset": "LR"}, 1)])
+@pytest.mark.parametrize(
+    ("said", "oa"), few([({}, 0), ({"dataset": "HR"}, 0), ({"dataset": "LR"}, 1)], 0, 2)
+)
 def test_counts_of_hr_are_not_scored_in_lr_s_buckets(capsys, said, oa):
     lines("p.jsonl", *[("How many roads are there?", str(n), str(n + 1)) for n in range(1, 9)],
           **said)  # fmt: skip
@@ -206,6 +209,7 @@ def test_predictions_results_and_report_carry_it(small_base, capsys):
     assert json.loads(capsys.readouterr().out)["protocols"] == other["protocols"]
 
 
+@pytest.mark.slow
 def test_a_run_that_knows_it_not_says_so(run_here, capsys):
     assert read(run_here / "manifest.json")["dataset"] == {
         "name": "unknown", "from": "unknown", "manner": "",

@@ -410,6 +410,7 @@ def test_the_folder_of_the_images_can_be_said(run, tmp_path, monkeypatch):
         assert ("no such file" in (tmp_path / "report.md").read_text()) is (shown == 0)
 
 
+@pytest.mark.slow
 def test_a_report_needs_no_torch(run, tmp_path):
     code = (
         "import sys\n"

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from factory import make_samples, write_image
+from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.datasets.tables import write_conversations
@@ -268,7 +269,7 @@ def test_the_instruction_is_not_said_twice(server, images):
     assert plain["small"]["chosen"]  # of the same type, too
 
 
-@pytest.mark.parametrize("command", ["eval", "ask"])
+@pytest.mark.parametrize("command", few(["eval", "ask"], 1))
 def test_the_instruction_in_a_data_set_is_not_said_twice(run, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     lead = "Answer the question using a single word or phrase."

@@ -6,6 +6,7 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.client import HTTPResponse
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from factory import write_image
+from family import few
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.serve.connections import protocol
 from qwen2vl_rs.serve.limits import Limits
@@ -82,7 +84,7 @@ def is_well(server, peer="127.0.0.1"):
     return False
 
 
-@pytest.mark.parametrize("sent", [b"", b"G", HALF, WHOLE, WHOLE + HALF, UPLOAD])
+@pytest.mark.parametrize("sent", few([b"", b"G", HALF, WHOLE, WHOLE + HALF, UPLOAD], 2, 3, 5))
 def test_who_sends_no_more_is_cut_off(strict, sent):
     with connect(strict, send=sent) as client:
         answer_of(client)  # ends
@@ -195,7 +197,11 @@ def test_who_has_most_goes_first(patient):
         ]
         until(lambda: all(map(is_open, modest)))
         for _ in range(3 * PATIENT.connections):
-            stack.enter_context(connect(patient, "127.0.0.9", WHOLE))
+            client = stack.enter_context(connect(patient, "127.0.0.9", WHOLE))
+            answer = HTTPResponse(client)  # who is being answered would stay
+            answer.begin()
+            assert answer.status == 200
+            assert answer.read()
         assert is_well(patient, "127.0.0.4")
         assert all(map(is_open, modest))
 

@@ -21,6 +21,7 @@ from test_serve_connections import answer_of, connect, is_open, is_well
 from test_serve_limits import png
 
 from factory import write_image
+from family import few
 from qwen2vl_rs.instruction import bare_question
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.serve import decoders as decoding
@@ -590,7 +591,9 @@ class Steps:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "passes", "refused"), [((3, 1, 1), 2, 2), ((2, 2, 2), 4, 3)], ids=["one", "all"]
+    ("sizes", "passes", "refused"),
+    few([((3, 1, 1), 2, 2), ((2, 2, 2), 4, 3)], 1),
+    ids=["one", "all"],
 )
 def test_what_is_answered_in_part_makes_room_for_nobody(
     engine, image, monkeypatch, sizes, passes, refused

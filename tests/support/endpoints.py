@@ -16,6 +16,15 @@ from qwen2vl_rs.raster import read_rgb
 LEAD = ViewConfig().instruction + "\n"
 
 
+class Patient(http.server.ThreadingHTTPServer):
+    """A server that more may call at once than are accepted at once: none waits a second for it."""
+
+    request_queue_size = 128
+
+    def handle_error(self, *_):
+        """Say nothing: a client hung up."""
+
+
 class Api:
     """An OpenAI-compatible server on 127.0.0.1; ``answer`` gives what it does with a request."""
 
@@ -47,8 +56,7 @@ class Api:
                 pass
 
         self.answer, self.lock = answer, threading.Lock()
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.handle_error = lambda *_: None  # a client that hangs up
+        self.server = Patient(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
 

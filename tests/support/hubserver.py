@@ -61,6 +61,7 @@ class HubServer(ThreadingHTTPServer):
     """The server; ``repos`` is model name → revision → file name → content."""
 
     daemon_threads = True
+    request_queue_size = 128  # who is not let in tries again after a second
     block_on_close = False
 
     def __init__(self) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from bases import SETTINGS
 from factory import make_samples, write_image, write_rsvqa
+from family import few
 from faults.power import watched
 from hubserver import HubServer
 from qwen2vl_rs.cli import main
@@ -127,6 +128,7 @@ def test_what_an_older_version_called_complete_is_not_believed_by_size(
         assert json.loads(manifest.read_text())["flushed"] is True
 
 
+@pytest.mark.slow
 def test_a_beginning_of_zeros_ends_in_the_right_file(here, small_base, monkeypatch):
     with hub_of(small_base, monkeypatch):
         assert main(["load"]) == 0
@@ -145,12 +147,16 @@ def test_a_beginning_of_zeros_ends_in_the_right_file(here, small_base, monkeypat
 
 @pytest.mark.parametrize(
     ("damage", "gone"),
-    [
-        (lambda data: b"", 8),
-        (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), 4),
-        (lambda data: b"[]\n" + data, 8),
-        (None, 8),
-    ],
+    few(
+        [
+            (lambda data: b"", 8),
+            (lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2), 4),
+            (lambda data: b"[]\n" + data, 8),
+            (None, 8),
+        ],
+        0,
+        1,
+    ),
     ids=["empty", "zeros behind", "another line", "absent"],
 )
 def test_figures_that_were_lost_are_in_the_checkpoint(
@@ -201,6 +207,7 @@ TORN = {
     "cut in the first line": lambda data: data[:30],
     "another value": lambda data: data + b"5\n[]\n" + data,
 }
+TORN_SETS = [["zeros behind", "another value"], list(TORN)]
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +220,8 @@ def mapped(tmp_path_factory, small_base):
     return folder / "map"
 
 
-def test_windows_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
+@pytest.mark.parametrize("torn", few(TORN_SETS, 0), ids=["two", "all"])
+def test_windows_are_taken_up_to_the_last_sound_line(here, small_base, capsys, torn):
     write_image(Path("scene.tif"), 112, 1)
     words = ["map", str(small_base), "scene.tif", "Is there a road?", "--tile", "28"]
     with watched(here) as disk:
@@ -222,7 +230,8 @@ def test_windows_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
         assert grow(disk.when(f"whole/{name}")) == set(), name
     assert grow(disk.lost()) == set()
     whole = Path("whole/windows.jsonl").read_bytes()
-    for name, damage in TORN.items():
+    for name in torn:
+        damage = TORN[name]
         shutil.rmtree("torn", ignore_errors=True)
         Path("torn").mkdir()
         Path("torn/windows.jsonl").write_bytes(damage(whole))
@@ -232,7 +241,8 @@ def test_windows_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
         assert Path("torn/windows.jsonl").read_bytes() == whole, name
 
 
-def test_answers_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
+@pytest.mark.parametrize("torn", few(TORN_SETS, 0), ids=["two", "all"])
+def test_answers_are_taken_up_to_the_last_sound_line(here, small_base, capsys, torn):
     write_conversations(Path("test.json"), make_samples(here / "images", images=3))
     words = ["eval", str(small_base), "--test", "test.json", "--max-eval", "8"]
     with watched(here) as disk:
@@ -245,7 +255,8 @@ def test_answers_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
     rows = [json.loads(line) for line in answers.splitlines()]
     known = [{k: v for k, v in row.items() if k not in ("schema", "dataset")} for row in rows]
     partial = "".join(json.dumps(row) + "\n" for row in known)
-    for name, damage in TORN.items():
+    for name in torn:
+        damage = TORN[name]
         shutil.rmtree("torn", ignore_errors=True)
         shutil.copytree("whole", "torn")
         for done in ("predictions.jsonl", "inputs.json", "results.json"):
@@ -258,7 +269,7 @@ def test_answers_are_taken_up_to_the_last_sound_line(here, small_base, capsys):
 
 def test_answers_that_are_zeros_are_asked_again(here, small_base, capsys):
     write_conversations(Path("test.json"), make_samples(here / "images", images=2))
-    words = ["eval", str(small_base), "--test", "test.json", "-o", "out"]
+    words = ["eval", str(small_base), "--test", "test.json", "-o", "out", "--max-eval", "4"]
     assert main(words) == 0
     done = Path("out/predictions.jsonl")
     whole = done.read_bytes()
@@ -296,14 +307,18 @@ def lose(*statements):
 
 @pytest.mark.parametrize(
     ("said", "statements"),
-    [
-        ("a window", ["DELETE FROM windows WHERE fid = 3"]),
-        ("a column", ["ALTER TABLE windows DROP COLUMN q1_answer"]),
-        ("the spatial index", ["DELETE FROM rtree_windows_geom"]),
-        ("the spatial index", ["DELETE FROM gpkg_extensions WHERE table_name = 'windows'"]),
-        ("the metadata", ["DELETE FROM gpkg_metadata"]),
-        ("a layer", ["CREATE TABLE other (a)"]),
-    ],
+    few(
+        [
+            ("a window", ["DELETE FROM windows WHERE fid = 3"]),
+            ("a column", ["ALTER TABLE windows DROP COLUMN q1_answer"]),
+            ("the spatial index", ["DELETE FROM rtree_windows_geom"]),
+            ("the spatial index", ["DELETE FROM gpkg_extensions WHERE table_name = 'windows'"]),
+            ("the metadata", ["DELETE FROM gpkg_metadata"]),
+            ("a layer", ["CREATE TABLE other (a)"]),
+        ],
+        0,
+        2,
+    ),
 )
 def test_what_is_missing_in_the_windows_is_found_before_they_get_their_name(
     here, mapped, small_base, monkeypatch, capsys, said, statements
@@ -322,7 +337,7 @@ def test_what_is_missing_in_the_windows_is_found_before_they_get_their_name(
     assert not list(folder.glob(".*tmp*"))
 
 
-@pytest.mark.parametrize("name", ["map.tif", "windows.gpkg", "map.html"])
+@pytest.mark.parametrize("name", few(["map.tif", "windows.gpkg", "map.html"], 1))
 def test_a_disk_without_room_for_a_file_of_a_map(here, mapped, small_base, capsys, name):
     folder = shutil.copytree(mapped, here / "map")
     sizes = {p.name: p.stat().st_size for p in folder.iterdir()}
@@ -382,7 +397,7 @@ def test_resuming_in_other_circumstances_is_said_and_written_down(
     monkeypatch.setattr(
         "qwen2vl_rs.training.circumstances.versions", lambda: {**began["versions"], "torch": "9.9"}
     )
-    resume = ["train", str(RUN / "config.toml"), "--resume"]
+    resume = ["train", str(RUN / "config.toml"), "--resume", "--set", "eval.max_eval=1"]
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
@@ -404,14 +419,20 @@ def test_resuming_in_other_circumstances_is_said_and_written_down(
     assert manifest == began
 
 
-def test_the_figures_of_a_resumed_run_are_those_of_all_its_steps(trained, tmp_path, monkeypatch):
+def test_the_figures_of_a_resumed_run_are_those_of_all_its_steps(
+    trained, tmp_path, monkeypatch, capsys
+):
     interrupted(trained, tmp_path / "copy", monkeypatch)
     path = RUN / "metrics.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
         line["seconds"] += 1000
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines[:4]))
+    before = (RUN / "manifest.json").read_bytes()
     assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
+    # in the same circumstances: nothing is said of them
+    assert "circumstances" not in capsys.readouterr().err
+    assert (RUN / "manifest.json").read_bytes() == before
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     seconds = [line["seconds"] for line in lines]
     assert len(lines) == 8
@@ -423,14 +444,6 @@ def test_the_figures_of_a_resumed_run_are_those_of_all_its_steps(trained, tmp_pa
     questions = sum(line["questions"] for line in lines)
     assert done["train_questions"] == questions
     assert done["train_questions_per_second"] == pytest.approx(questions / seconds[-1], rel=0.01)
-
-
-def test_resuming_in_the_same_circumstances_says_nothing(trained, tmp_path, monkeypatch, capsys):
-    interrupted(trained, tmp_path / "copy", monkeypatch)
-    before = (RUN / "manifest.json").read_bytes()
-    assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
-    assert "circumstances" not in capsys.readouterr().err
-    assert (RUN / "manifest.json").read_bytes() == before
 
 
 def test_what_is_compared_when_a_run_is_resumed():

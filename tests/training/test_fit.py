@@ -228,7 +228,8 @@ def test_images_are_looked_at_before_the_work_starts(here, small_base):
 
 def test_an_image_that_rots_stops_the_training(here, small_base, monkeypatch):
     whole, run = Path("whole"), Path("output/Qwen2-VL-2B")
-    train(configured(small_base, f"output={whole}", "training.vision_cache_gb=0"))
+    few = ("training.vision_cache_gb=0", "eval.max_eval=1")
+    train(configured(small_base, f"output={whole}", *few))
     made, paths = Steps._make, {s.image for s in read_conversations(Path("data_vl_train.json"))}
     rotten = Path(min(paths))
     good = rotten.read_bytes()
@@ -242,11 +243,11 @@ def test_an_image_that_rots_stops_the_training(here, small_base, monkeypatch):
         patch.setattr(Steps, "_make", rotting)
         for again in (False, True):  # begun, and gone on with while it is still another
             with pytest.raises(ImageError, match="changed since the training began") as caught:
-                train(configured(small_base, "training.vision_cache_gb=0"), resume=again)
+                train(configured(small_base, *few), resume=again)
             assert str(rotten) in caught.value.message
             assert "--resume" in caught.value.hint
     rotten.write_bytes(good)
-    train(configured(small_base), resume=True)
+    train(configured(small_base, "eval.max_eval=1"), resume=True)
     assert losses(run) == losses(whole)
 
 
@@ -300,7 +301,8 @@ def test_checkpointing_and_brain_floats(here, small_base):
         "checkpointing": ["training.gradient_checkpointing=true"],
         "bf16": ["training.bf16=true"],
     }.items():
-        train(configured(small_base, *settings, "training.max_steps=3", f"output={name}"))
+        few = ("training.max_steps=2", "eval.max_eval=1", f"output={name}")
+        train(configured(small_base, *settings, *few))
         found[name] = losses(Path(name))
     assert found["plain"] == found["checkpointing"]
     assert found["plain"] != found["bf16"]
@@ -308,6 +310,7 @@ def test_checkpointing_and_brain_floats(here, small_base):
         assert rounded[1] == pytest.approx(exact[1], rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_is_compared_on_its_own_questions(here, small_base):
     train(configured(small_base, "training.max_steps=1"))
     before = Path("output/Qwen2-VL-2B/eval/before/predictions.jsonl").read_bytes()
@@ -417,11 +420,11 @@ def test_records_that_cannot_be_scored_are_refused_at_once(here, small_base, cha
 
 
 def test_max_steps_counts_and_not_the_epochs(here, small_base):
-    few = ["training.max_steps=10", "training.save_steps=99", "eval.max_eval=8", "output=more"]
-    train(configured(small_base, *few))  # two epochs are eight
+    few = ["training.max_steps=5", "training.num_train_epochs=1", "eval.max_eval=1", "output=more"]
+    train(configured(small_base, *few))  # an epoch is four
     lines = [json.loads(line) for line in Path("more/metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, 11))
-    assert lines[-1]["epoch"] == 2.5
+    assert [line["step"] for line in lines] == list(range(1, 6))
+    assert lines[-1]["epoch"] == 1.25
 
 
 @pytest.mark.slow  # its client tries for a while

@@ -29,7 +29,8 @@ def lines(run=RUN):
 
 
 def test_float16_learns_as_float32_does_and_resumes(here, small_base, trained, capsys):
-    train(configured(small_base, "training.fp16=true", "output=output/whole"))
+    half = ("training.fp16=true", "output=output/whole", "eval.max_eval=1")
+    train(configured(small_base, *half))
     assert "in float16 (as set by" in capsys.readouterr().err
     assert json.loads(Path("output/whole/manifest.json").read_text())["dtype"] == "float16"
     exact, whole = lines(trained[0] / RUN), lines(Path("output/whole"))
@@ -41,7 +42,7 @@ def test_float16_learns_as_float32_does_and_resumes(here, small_base, trained, c
     # stopped after the first checkpoint, and resumed with the scale of the loss as it was
     shutil.rmtree("output/whole/checkpoint-8")
     Path("output/whole/train_results.json").unlink()
-    train(configured(small_base, "training.fp16=true", "output=output/whole"), resume=True)
+    train(configured(small_base, *half), resume=True)
     resumed = lines(Path("output/whole"))
     assert [line["loss"] for line in resumed] == [line["loss"] for line in whole]
 
@@ -71,7 +72,7 @@ def overflow(monkeypatch, steps):
 
 def test_steps_that_overflow_are_skipped_and_counted(here, small_base, monkeypatch, capsys):
     overflow(monkeypatch, {0, 3})
-    train(configured(small_base, "training.fp16=true"))
+    train(configured(small_base, "training.fp16=true", "eval.max_eval=1"))
     assert [line.get("skipped_steps", 0) for line in lines()] == [1, 0, 0, 1, 0, 0, 0, 0]
     assert ["grad_norm" in line for line in lines()] == [False, True, True, False] + [True] * 4
     assert json.loads((RUN / "train_results.json").read_text())["skipped_steps"] == 2
@@ -87,7 +88,7 @@ def test_many_skipped_in_a_row_stop_the_run(here, small_base, monkeypatch):
     with pytest.raises(
         RunError, match="3 steps in a row were skipped, the last is step 8"
     ) as caught:
-        train(configured(small_base, "training.fp16=true"))
+        train(configured(small_base, "training.fp16=true", "eval.max_eval=1"))
     assert "training.fp16=false" in caught.value.hint
     assert [p.name for p in sorted(RUN.glob("checkpoint-*"))] == ["checkpoint-4"]
 

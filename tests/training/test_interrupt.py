@@ -12,6 +12,7 @@ import pytest
 
 from bases import SETTINGS
 from factory import make_samples
+from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.cli.common import Stopped, interruptible
 from qwen2vl_rs.config import load_config
@@ -86,7 +87,7 @@ def is_told(err: str) -> None:
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", few([signal.SIGINT, signal.SIGTERM], 0))
 def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
     here, small_base, monkeypatch, capsys, number
 ):

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bases import SETTINGS
+from family import few
 from qwen2vl_rs.cli import main
 
 RUN = Path("output/Qwen2-VL-2B")
@@ -69,12 +70,16 @@ def resume(*more):
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),
-    [
-        ("learning_rate = 0.01", "learning_rate = 0.02", "learning_rate was 0.01, is 0.02"),
-        ("num_train_epochs = 2", "num_train_epochs = 3", "num_train_epochs was 2, is 3"),
-        ("r = 8", "r = 4", "lora.r was 8, is 4"),
-        ("test_fraction = 0.3", "test_fraction = 0.5", "data.test_fraction was 0.3, is 0.5"),
-    ],
+    few(
+        [
+            ("learning_rate = 0.01", "learning_rate = 0.02", "learning_rate was 0.01, is 0.02"),
+            ("num_train_epochs = 2", "num_train_epochs = 3", "num_train_epochs was 2, is 3"),
+            ("r = 8", "r = 4", "lora.r was 8, is 4"),
+            ("test_fraction = 0.3", "test_fraction = 0.5", "data.test_fraction was 0.3, is 0.5"),
+        ],
+        0,
+        2,
+    ),
 )
 @pytest.mark.parametrize("finished", [True, False])
 def test_an_edited_setting_is_not_passed_over(copied, capsys, old, new, words, finished):
@@ -107,7 +112,7 @@ def test_an_older_checkpoint_never_stands_for_the_last(copied, capsys, image):
     assert said(capsys, "ask", RUN / "checkpoint-4", image, QUESTION)[0]
 
 
-@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("gone", few([True, False], 1))
 def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsys, gone):
     if gone:
         shutil.rmtree(RUN / "checkpoint-8")
@@ -484,14 +489,14 @@ def test_chat_templates_by_name(base, capsys, image, named):
 
 @pytest.mark.parametrize(
     "change",
-    [
+    few([
         {"min_new_tokens": 9}, {"min_length": 200}, {"suppress_tokens": [40, 41, 42]},
         {"no_repeat_ngram_size": 1}, {"num_beams": 3}, {"guidance_scale": 2.0},
         {"bad_words_ids": [[3], [4]]}, {"forced_eos_token_id": 5}, {"forced_bos_token_id": 7},
         {"max_length": 3}, {"exponential_decay_length_penalty": [1, 1.5]},
         {"cache_implementation": "static"}, {"begin_suppress_tokens": [8]}, {"top_k": 3},
         {"sequence_bias": [[[3], 9.0]]}, {"encoder_repetition_penalty": 3.0},
-    ],
+    ], 0, 2, 9, 14),
 )  # fmt: skip
 def test_no_decoding_of_a_base_gets_into_a_merged_model(copied, small_base, capsys, change):
     clean = shutil.copytree("base", "asking")

@@ -10,6 +10,7 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
+from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.questions.elements import classify, unseen
 from qwen2vl_rs.vqa_generation.lifecycle import is_absent
@@ -152,7 +153,7 @@ def asked(out, split="train"):
 
 
 @pytest.mark.parametrize(
-    ("name", "manner"), [("a.osm", "sane"), ("a.osm.pbf", "sane"), ("a.osm.pbf", "legacy")]
+    ("name", "manner"), few([("a.osm", "sane"), ("a.osm.pbf", "sane"), ("a.osm.pbf", "legacy")], 0)
 )
 def test_incomplete_relations_are_counted(scene, tmp_path, capsys, name, manner):
     osm = Osm()
@@ -175,6 +176,7 @@ def test_incomplete_relations_are_counted(scene, tmp_path, capsys, name, manner)
     assert "of incomplete relations" in (tmp_path / "out/index.html").read_text()
 
 
+@pytest.mark.slow
 def test_whole_files_say_nothing_of_relations(scene, tmp_path, capsys):
     osm = Osm()
     osm.relation([osm.box(20, 100)], type="multipolygon", landuse="forest")
@@ -254,16 +256,21 @@ def test_tunnels_and_cellars_are_not_asked_about_but_in_the_published_manner(
 BUILDING = {"building": "house", "name": 'A "b", => c'}
 
 
-@pytest.mark.parametrize("column", ["other_tags", "all_tags", "tags"])
+@pytest.mark.parametrize("column", few(["other_tags", "all_tags", "tags"], 0))
 @pytest.mark.parametrize(
     "text",
-    [
-        '"building"=>"house","name"=>"A \\"b\\", => c"',
-        '"building"=>"house", "layer"=>"1"',
-        json.dumps(BUILDING),
-        json.dumps(BUILDING, indent=1),
-        BUILDING,
-    ],
+    few(
+        [
+            '"building"=>"house","name"=>"A \\"b\\", => c"',
+            '"building"=>"house", "layer"=>"1"',
+            json.dumps(BUILDING),
+            json.dumps(BUILDING, indent=1),
+            BUILDING,
+        ],
+        0,
+        2,
+        4,
+    ),
 )
 def test_tags_in_one_column_in_either_spelling(scene, tmp_path, capsys, column, text):
     assert write_geojson(tmp_path / "a.geojson", [{column: text}])
