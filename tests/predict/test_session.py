@@ -63,6 +63,14 @@ def test_before_stands_beside(here, capsys):
     assert main(["ask", str(base.base.folder), "images/0.tif", ROAD, "--before"]) == 2
 
 
+def test_before_is_asked_in_the_same_way(here, capsys):
+    (row,) = json.loads(
+        out_of(capsys, "images/0.tif", ROAD, "--before", "--answers", "closed", "--json")
+    )
+    assert set(row["probabilities"]) == set(row["before"]["probabilities"]) == {"yes", "no"}
+    assert row["before"]["answer"] in {"yes", "no"}
+
+
 @pytest.mark.parametrize("stdin", [True, False])
 def test_a_batch_is_answered_in_its_order(here, capsys, monkeypatch, tmp_path, stdin):
     asked = [(i, q) for q in (ROAD, COUNT) for i in ("images/1.tif", "images/0.tif")]

@@ -1,5 +1,6 @@
 """Lists of formats, endings and tags, member by member, written out once more from sources."""
 
+import json
 import warnings
 
 import numpy as np
@@ -184,8 +185,14 @@ def test_endings_of_official_images(tmp_path, first):
 )
 def test_names_of_official_files(tmp_path, name, images, dataset, split):
     (tmp_path / name).write_text('{"questions": []}')
-    note = official_note(tmp_path / name, tmp_path / images if images else None)
-    assert (note.dataset, note.split) == (dataset, split)
+    folder = tmp_path / images if images else None
+    note = official_note(tmp_path / name, folder)
+    assert (note.dataset, note.manner, note.split) == (dataset, "", split)
+    # where `generate` made the files, its plan says how; the split stays that of the name
+    plan = {"plan": {"like": "LR", "manner": "sane"}}
+    (tmp_path / "generate.json").write_text(json.dumps(plan))
+    note = official_note(tmp_path / name, folder)
+    assert (note.dataset, note.manner, note.split) == ("LR", "sane", split)
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,13 @@ def test_pages_of_other_sites_may_not_ask(server, image, headers, code):
     assert "access-control-allow-origin" not in done.headers
 
 
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:8000", "[::1]", "[::1]:8000"]
+)
+def test_every_name_of_this_machine_is_answered(server, host):
+    assert httpx.get(f"{server.url}/health", headers={"host": host}).status_code == 200
+
+
 FORM = b"multipart/form-data; boundary="
 HOSTILE = [b"", b"[", b"http://[", b"http://[::1", b"]:x:[", b"\xff\xfe", b"a" * 4000, b"%00",
            b"-1", b"1e9", b"; ;==", FORM, FORM + b"\xff", FORM + b"a" * 300, b"Bearer \xff",

@@ -90,6 +90,14 @@ def test_counts_of_questions_and_their_characters(engine, images):
             assert code(completed(server, images[0], text)) == want
 
 
+@pytest.mark.parametrize(("characters", "want"), [(10, 200), (11, "questions_too_long")])
+def test_bytes_of_all_questions_together(engine, images, characters, want):
+    asked = ["道" * 10, "路" * characters, "ä?"]  # three bytes each, and three
+    with serving(engine, limits=Limits(questions_bytes=63)) as server:
+        assert code(form(server, images[0], asked)) == want
+        assert code(sent(server, images[0], asked)) == want
+
+
 @pytest.mark.parametrize(("less", "want"), [(0, 200), (1, "image_too_large")])
 def test_bytes_pixels_and_unpacked_bytes(engine, images, less, want):
     wide = images[3]
