@@ -8,6 +8,9 @@ from dataclasses import dataclass
 DATASETS = ("LR", "HR", "xBEN")
 """The data sets whose classes are known: RSVQA-LR, RSVQA-HR, RSVQAxBEN."""
 
+UNKNOWN = "unknown"
+"""The data set of questions of which nobody says it."""
+
 
 def dataset_name(value: object) -> str:
     """One of `DATASETS` however it is spelt (``RSVQA-LR``, ``hr``); empty for anything else."""

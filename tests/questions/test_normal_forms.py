@@ -6,9 +6,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qwen2vl_rs.questions.grammar import TYPES
-from qwen2vl_rs.questions.normal_forms import clean, normalise
+from qwen2vl_rs.questions.clean import clean
+from qwen2vl_rs.questions.normal_forms import normalise
 from qwen2vl_rs.questions.numbers import bucket
+from qwen2vl_rs.questions.registry import known
+
+TYPES = known()
 
 # Whoever says "know", "tell", "sure" or "can" … "not" has not said that he does not know.
 NOES = [

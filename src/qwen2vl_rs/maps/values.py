@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from ..questions.grammar import question_type
 from ..questions.normal_forms import normalise
-from ..questions.numbers import scan
+from ..questions.question_type import NUMBER, QuestionType
+from ..questions.registry import type_named
 from ..raster import Layer
 
 Kind = Literal["probability", "number", "class"]
-#: Of two words the one whose probability is shown.
-SHOWN = {"presence": "yes", "comp": "yes", "rural_urban": "urban"}
 MOST_CLASSES = 12
 OTHER = "(other)"
 
@@ -56,10 +55,10 @@ class Band:
 
 def kind_of(question: str) -> Kind:
     """What the answers to a question are on a map."""
-    type = question_type(question)
-    if type in SHOWN:
+    type = type_named(question_type(question))
+    if type.shown in type.words:
         return "probability"
-    return "number" if type in ("count", "area") else "class"
+    return "number" if type.shown == NUMBER else "class"
 
 
 def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
@@ -70,14 +69,14 @@ def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
         replies: one for each window, row by row: None, or ``text`` and ``shares`` by name.
         shape: (rows, columns).
     """
-    type, kind = question_type(question), kind_of(question)
+    type, kind = type_named(question_type(question)), kind_of(question)
     classes: tuple[str, ...] = ()
     if kind == "probability":
-        found = [r["shares"][SHOWN[type]] if r else math.nan for r in replies]
+        found = [r["shares"][type.shown] if r else math.nan for r in replies]
     elif kind == "number":
         found = [_number(r["text"], type) if r else math.nan for r in replies]
     else:
-        texts = [(normalise(r["text"], type) or "") if r else "" for r in replies]
+        texts = [(normalise(r["text"], type.name) or "") if r else "" for r in replies]
         common = [text for text, _ in Counter(filter(None, texts)).most_common(MOST_CLASSES)]
         rare = any(text and text not in common for text in texts)
         classes = (*sorted(common), *((OTHER,) if rare else ()))
@@ -85,11 +84,11 @@ def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
         found = [codes.get(t, codes.get(OTHER, math.nan)) if t else math.nan for t in texts]
     values = np.array(found, dtype=np.float32).reshape(shape)
     unreadable = sum(r is not None and math.isnan(v) for r, v in zip(replies, found, strict=True))
-    return Band(question, kind, SHOWN.get(type, ""), values, classes, unreadable)
+    of = type.shown if kind == "probability" else ""
+    return Band(question, kind, of, values, classes, unreadable)
 
 
-def _number(text: str, type: str) -> float:
+def _number(text: str, type: QuestionType) -> float:
     """A count, or an area in square metres; of a bucket its lower end; NaN of anything else."""
-    normal = normalise(text, type)
-    found = scan(normal) if normal else None
-    return float(found.values[0]) if found and found.values else math.nan
+    normal = normalise(text, type.name)
+    return type.number(normal) if normal else math.nan

@@ -31,17 +31,13 @@ from ..models.loader import (
     load_base,
     read_card,
 )
-from ..questions.answer_sets import answer_sets
 from ..questions.grammar import question_type
+from ..questions.registry import OFFICIAL
 from ..system.files import sha256
 
 # Types whose two words everybody uses; what a model was taught to write as numbers, or as other
 # words, a checkpoint does not say.
-_WORDS = {
-    kind: one.texts
-    for kind, one in answer_sets((), "LR").items()
-    if kind in ("presence", "comp", "rural_urban")
-}
+_WORDS = {one.name: tuple(sorted(one.words)) for one in OFFICIAL if one.words}
 
 
 Asked = Sequence[tuple[Pixels, Sequence[tuple[str, str]]]]  # images, questions with their types

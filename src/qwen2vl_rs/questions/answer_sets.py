@@ -12,20 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..types import Sample
-from .class_sets import UNKNOWN
 from .grammar import type_of
-from .numbers import bucket
 from .protocols import class_order, protocol
+from .registry import known, type_named
 
 # Candidates of a type taught with raw numbers; 1,000 is also the size of xBEN's vocabulary. Rarer
 # answers are left out.
 MOST = 1000
-_WORDS = {
-    "presence": ("yes", "no"),
-    "comp": ("yes", "no"),
-    "rural_urban": ("rural", "urban"),
-}
-_MIDDLES = (0, 5, 50, 500, 5000)  # a number in each official bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +52,26 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
     for sample in train:
         text = " ".join(sample.answer.split())
         taught.setdefault(type_of(sample), Counter())[text] += 1
-    official = {**_WORDS, **_untaught(dataset)}
-    found = {kind: _set(kind, dict.fromkeys(texts, 1), dataset) for kind, texts in official.items()}
+    untaught = {name: type_named(name).candidates(dataset) for name in known()}
+    found = {
+        name: _set(name, dict.fromkeys(texts, 1), dataset)
+        for name, texts in untaught.items()
+        if texts
+    }
     for kind, counted in taught.items():
         one = _set(kind, counted, dataset)
         # both words, though only one was the answer to all training questions
-        if one.texts and set(one.classes) >= set(_WORDS.get(kind, ())):
+        if one.texts and set(one.classes) >= set(type_named(kind).words):
             found[kind] = one
     return found
-
-
-def _untaught(dataset: str) -> dict[str, list[str]]:
-    if dataset == UNKNOWN:
-        return {}
-    counts = [str(n) for n in range(90)] if dataset == "HR" else [bucket(n) for n in _MIDDLES]
-    return {"count": counts, "area": [bucket(n, "m2") for n in _MIDDLES]}
 
 
 def _set(kind: str, counted: Mapping[str, int], dataset: str) -> AnswerSet:
     """The most frequent answers that have a class, in the order of their classes."""
     to_class = protocol("official").to_class
     classes = {text: to_class(text, kind, dataset) for text in counted}
-    known = [text for text, found in classes.items() if found is not None]
-    kept = sorted(known, key=lambda text: (-counted[text], text))[:MOST]
+    clear = [text for text, found in classes.items() if found is not None]
+    kept = sorted(clear, key=lambda text: (-counted[text], text))[:MOST]
     kept.sort(key=class_order)
     share = sum(counted[text] for text in kept) / sum(counted.values())
     return AnswerSet(tuple(kept), tuple(classes[text] or "" for text in kept), share)

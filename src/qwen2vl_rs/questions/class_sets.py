@@ -10,10 +10,10 @@ from typing import Literal
 
 from ..errors import DataError
 from ..system.files import read_json
-from ..types import DATASETS, Prediction, Sample
+from ..types import DATASETS, UNKNOWN, Prediction, Sample
 from .grammar import type_of
+from .registry import type_named
 
-UNKNOWN = "unknown"
 How = Literal["setting", "files", "inferred", "unknown"]
 
 
@@ -121,7 +121,7 @@ def _named(rows: Iterable[Sample | Prediction]) -> str:
 
 def is_scored_by(types: Iterable[str]) -> bool:
     """Whether the classes of any of these question types depend on the data set."""
-    return bool({"count", "area"} & set(types))
+    return any(type_named(name).by_dataset for name in set(types))
 
 
 def _inferred(types: Iterable[str]) -> str:

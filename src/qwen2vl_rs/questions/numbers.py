@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .grammar import word_set
+from .wording import word_set
 
 _BOUNDS = (10, 100, 1000)
 
@@ -88,6 +88,11 @@ def bucket(value: int, unit: str = "") -> str:
         if value <= high:
             return f"between {low}{unit} and {high}{unit}"
     return f"more than {_BOUNDS[-1]}{unit}"
+
+
+BUCKETS, AREA_BUCKETS = (
+    tuple(bucket(n, unit) for n in (0, 5, 50, 500, 5000)) for unit in ("", "m2")
+)
 
 
 def scan(text: str) -> Numbers | None:

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..types import Prediction
-from .class_sets import UNKNOWN
+from .clean import clean
 from .grammar import type_of
-from .normal_forms import clean, normalise
-from .numbers import bucket, scan
+from .normal_forms import normalise
+from .numbers import scan
+from .registry import type_named
 from .reply import spoken
 
 
@@ -38,15 +39,15 @@ class Protocol:
 
     Attributes:
         name: as printed beside every number.
-        excluded: question types that do not count.
+        counts: whether questions of a type count.
         said: whether the model's own words are judged (``text``) where the file has them,
             rather than their normal form.
-        to_class: (answer, question type, data set) → its class, None for no clear answer. A
-            prediction is right when its class is that of the true answer.
+        to_class: (answer, question type, data set) → its class, None for no clear answer. How
+            right a prediction is, its type says by its class and that of the true answer.
     """
 
     name: str
-    excluded: frozenset[str]
+    counts: Callable[[str], bool]
     said: bool
     to_class: Callable[[str, str, str], str | None]
 
@@ -60,14 +61,20 @@ class Judged:
         types: question type.
         gold: class of the true answer; None where it cannot be read, which is never right.
         predicted: class of the prediction; None where it is no clear answer.
-        right: whether they agree.
+        scores: (n,) how right each prediction is, from 0 to 1.
     """
 
     index: NDArray[np.intp]
     types: list[str]
     gold: list[str | None]
     predicted: list[str | None]
-    right: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each prediction is wholly right."""
+        found: NDArray[np.bool_] = self.scores == 1
+        return found
 
 
 def protocol(name: str) -> Protocol:
@@ -96,23 +103,26 @@ def judge(predictions: Sequence[Prediction], by: Protocol, dataset: str) -> Judg
         dataset: whose classes apply: ``LR``, ``HR``, ``xBEN`` or ``unknown``.
     """
     types = [type_of(p) for p in predictions]
-    kept = [i for i, type in enumerate(types) if type not in by.excluded]
+    kept = [i for i, type in enumerate(types) if by.counts(type)]
     types = [types[i] for i in kept]
     answers = [predictions[i].answer for i in kept]
     said = [_said(predictions[i], by) for i in kept]
     gold = [by.to_class(text, t, dataset) for text, t in zip(answers, types, strict=True)]
     predicted = [by.to_class(text, t, dataset) for text, t in zip(said, types, strict=True)]
-    return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, agree(gold, predicted))
+    scores = scores_of(types, gold, predicted)
+    return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, scores)
 
 
 def _said(prediction: Prediction, by: Protocol) -> str:
     return spoken((prediction.text if by.said else "") or prediction.prediction).text
 
 
-def agree(gold: Sequence[str | None], predicted: Sequence[str | None]) -> NDArray[np.bool_]:
-    """Whether each prediction is right; None never is."""
-    pairs = zip(gold, predicted, strict=True)
-    return np.array([g is not None and g == p for g, p in pairs], dtype=np.bool_)
+def scores_of(
+    types: Sequence[str], gold: Sequence[str | None], predicted: Sequence[str | None]
+) -> NDArray[np.float64]:
+    """(n,) how right each prediction is, as its type says."""
+    rows = zip(types, gold, predicted, strict=True)
+    return np.array([type_named(t).score(g, p) for t, g, p in rows], dtype=np.float64)
 
 
 def class_order(label: str) -> tuple[int, float, str]:
@@ -125,13 +135,15 @@ def class_order(label: str) -> tuple[int, float, str]:
 
 def _official(answer: str, type: str, dataset: str) -> str | None:
     normal = normalise(answer, type)
-    if normal is None:
-        return None
-    if type == "count" and dataset == "LR" and normal.isdecimal():
-        return bucket(int(normal))
-    if type == "area" and dataset != UNKNOWN and normal.removesuffix("m2").isdecimal():
-        return bucket(int(normal.removesuffix("m2")), "m2")
-    return normal
+    return None if normal is None else type_named(type).official_class(normal, dataset)
+
+
+def _every(type: str) -> bool:
+    return True
+
+
+def _of_geochat(type: str) -> bool:
+    return type_named(type).counted_by_geochat
 
 
 def _raw(answer: str, type: str, dataset: str) -> str | None:
@@ -151,9 +163,9 @@ def _original(answer: str, type: str, dataset: str) -> str | None:
 PROTOCOLS = {
     p.name: p
     for p in (
-        Protocol("official", frozenset(), False, _official),
-        Protocol("geochat", frozenset({"count", "area"}), False, _official),
-        Protocol("raw", frozenset(), True, _raw),
-        Protocol("original", frozenset(), True, _original),
+        Protocol("official", _every, False, _official),
+        Protocol("geochat", _of_geochat, False, _official),
+        Protocol("raw", _every, True, _raw),
+        Protocol("original", _every, True, _original),
     )
 }

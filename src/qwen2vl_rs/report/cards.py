@@ -10,11 +10,10 @@ from typing import Any
 from ..datasets.reading import read_samples
 from ..datasets.split import leak
 from ..models.qwen_vl_usage import Usage, usage
-from ..questions.class_sets import UNKNOWN
 from ..questions.grammar import type_of
 from ..run import TEST_FILE, TRAIN_FILE
 from ..scoring.metrics import type_order
-from ..types import Sample
+from ..types import UNKNOWN, Sample
 from . import provenance as ran
 from . import scores
 from .evidence import Evidence, own_questions

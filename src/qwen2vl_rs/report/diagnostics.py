@@ -9,6 +9,7 @@ from typing import Any
 
 from ..questions.grammar import type_of
 from ..questions.normal_forms import normalise
+from ..questions.registry import type_named
 from ..scoring.metrics import Calibration, Counts
 from .charts import Dots, Line, count_axis, even_axis, key, percent_axis, plot
 from .evidence import Evidence, Side
@@ -79,8 +80,8 @@ def _scatter(side: Side, w: Words) -> Any:
     cells: Counter[tuple[float, float]] = Counter()
     most = 1
     for p in side.predictions:
-        if type_of(p) == "count":
-            gold, said = normalise(p.answer, "count"), normalise(p.prediction, "count")
+        if type_named(type := type_of(p)).exact_numbers:
+            gold, said = normalise(p.answer, type), normalise(p.prediction, type)
             if gold and said and gold.isdecimal() and said.isdecimal():
                 cells[_cell(int(gold)), _cell(int(said))] += 1
                 most = max(most, int(gold), int(said))

@@ -208,4 +208,4 @@ def templates(found: Evidence, w: Words) -> Section | None:
 
 def _right(run: Sequence[Prediction], found: Evidence) -> np.ndarray:
     judged = judge(run, protocol(OFFICIAL), found.after.results["dataset"])
-    return judged.right.astype(np.float64)
+    return judged.scores

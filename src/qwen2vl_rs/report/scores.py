@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from ..questions.class_sets import UNKNOWN, is_scored_by
+from ..questions.class_sets import is_scored_by
 from ..questions.protocols import PROTOCOLS
 from ..scoring.comparison import Change, Paired
 from ..scoring.metrics import NO_ANSWER, OTHERS, Confusion, Score
 from ..scoring.results import Results
+from ..types import UNKNOWN
 from .charts import Axis, Mark, key, percent_axis, strip
 from .evidence import Evidence
 from .i18n import Words

@@ -117,7 +117,7 @@ def question_only(train: Questions, by: Protocol, dataset: str) -> Table:
 def _fit(train: Questions, by: Protocol, dataset: str, keys: Keys) -> Table:
     classes: dict[Hashable, Counter[str]] = {}
     for (question, type, answer), n in train.counted.items():
-        label = None if type in by.excluded else by.to_class(answer, type, dataset)
+        label = by.to_class(answer, type, dataset) if by.counts(type) else None
         if label is not None:
             for key in keys(question, type):
                 classes.setdefault(key, Counter())[label] += n

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-import numpy as np
-
 from ..errors import DataError
 from ..questions.class_sets import settle
 from ..questions.protocols import PROTOCOLS, judge, protocol
@@ -116,9 +114,8 @@ def compare_runs(
     for by in chosen:
         judged = [judge(run, by, found["dataset"]) for run in pairs]
         if judged[0].types:
-            scores = [j.right.astype(np.float64) for j in judged]
             found["protocols"][by.name] = _compared(
-                scores[0], scores[1], judged[0].types, clusters[judged[0].index]
+                judged[0].scores, judged[1].scores, judged[0].types, clusters[judged[0].index]
             )
     return found
 

@@ -8,12 +8,12 @@ from statistics import median
 from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..questions.grammar import TYPES, type_of
+from ..questions.grammar import type_of
 from ..questions.normal_forms import normalise
 from ..questions.numbers import bucket
 from ..questions.protocols import Judged, class_order
+from ..questions.registry import known, type_named
 from ..types import Prediction
 from .statistics import Codes, Floats, estimate, overall
 
@@ -90,7 +90,7 @@ class Counts(TypedDict):
 
 def type_order(types: Iterable[str]) -> list[str]:
     """The distinct types in the order of the published tables, others behind by name."""
-    rank = {name: i for i, name in enumerate(TYPES)}
+    rank = {name: i for i, name in enumerate(known())}
     return sorted(set(types), key=lambda name: (rank.get(name, len(rank)), name))
 
 
@@ -113,21 +113,20 @@ def group_codes(types: Sequence[str]) -> tuple[list[str], Codes]:
     return names, np.array([code[t] for t in types], dtype=np.intp)
 
 
-def score(right: NDArray[np.bool_], types: Sequence[str], clusters: Codes) -> Score:
+def score(scores: Floats, types: Sequence[str], clusters: Codes) -> Score:
     """Accuracy by type, their unweighted mean (AA) and that over all questions (OA).
 
     Args:
-        right: whether each answer is right; at least one.
+        scores: how right each answer is, from 0 to 1; at least one.
         types: question type of each.
         clusters: cluster of each, see `cluster_codes`.
     """
-    values = right.astype(np.float64)
     names, groups = group_codes(types)
-    oa, aa = overall(values, clusters), estimate(values, groups, clusters)
+    oa, aa = overall(scores, clusters), estimate(scores, groups, clusters)
     by_type: dict[str, TypeScore] = {}
     for code, name in enumerate(names):
         mine = groups == code
-        one = overall(values[mine], clusters[mine])
+        one = overall(scores[mine], clusters[mine])
         by_type[name] = {
             "n": int(mine.sum()),
             "accuracy": one.value,
@@ -135,7 +134,7 @@ def score(right: NDArray[np.bool_], types: Sequence[str], clusters: Codes) -> Sc
             "ci": one.ci,
         }
     return {
-        "n": len(values),
+        "n": len(scores),
         "OA": oa.value,
         "AA": aa.value,
         "OA_se": oa.se,
@@ -179,12 +178,12 @@ def _label_order(label: str) -> tuple[bool, tuple[int, float, str]]:
     return label in (NO_ANSWER, OTHERS), class_order(label)
 
 
-def calibration(confidence: Floats, right: NDArray[np.bool_]) -> Calibration:
+def calibration(confidence: Floats, scores: Floats) -> Calibration:
     """Confidence against correctness.
 
     Args:
         confidence: probability the model gave its answer, in [0, 1]; at least one.
-        right: whether that answer was right.
+        scores: how right that answer was, from 0 to 1.
     """
     bins = np.minimum((confidence * _BINS).astype(np.intp), _BINS - 1)
     curve = []
@@ -193,7 +192,7 @@ def calibration(confidence: Floats, right: NDArray[np.bool_]) -> Calibration:
         mine = bins == i
         if not mine.any():
             continue
-        mean, accuracy = float(confidence[mine].mean()), float(right[mine].mean())
+        mean, accuracy = float(confidence[mine].mean()), float(scores[mine].mean())
         ece += abs(mean - accuracy) * float(mine.mean())
         curve.append(
             {
@@ -204,7 +203,7 @@ def calibration(confidence: Floats, right: NDArray[np.bool_]) -> Calibration:
                 "accuracy": accuracy,
             }
         )
-    risks = _risks(confidence, right)
+    risks = _risks(confidence, scores)
     n = len(risks)
     marks = sorted({max(1, round(n * percent / 100)) for percent in range(1, 101)})
     return {
@@ -216,10 +215,10 @@ def calibration(confidence: Floats, right: NDArray[np.bool_]) -> Calibration:
     }
 
 
-def _risks(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
+def _risks(confidence: Floats, scores: Floats) -> Floats:
     """Error rate among the k most confident answers, k = 1 … n; ties in expectation."""
     _, ties = np.unique(-confidence, return_inverse=True)
-    errors = np.bincount(ties, weights=~right) / np.bincount(ties)
+    errors = np.bincount(ties, weights=1 - scores) / np.bincount(ties)
     expected = errors[np.sort(ties)]
     return np.cumsum(expected) / np.arange(1, len(expected) + 1)
 
@@ -233,8 +232,8 @@ def counts(predictions: Sequence[Prediction]) -> Counts | None:
     rows = []
     clusters = cluster_codes(predictions)[0].tolist()
     for p, cluster in zip(predictions, clusters, strict=True):
-        if type_of(p) == "count":
-            gold, said = normalise(p.answer, "count"), normalise(p.prediction, "count")
+        if type_named(type := type_of(p)).exact_numbers:
+            gold, said = normalise(p.answer, type), normalise(p.prediction, type)
             if gold and gold.isdecimal():
                 rows.append(_Counted(int(gold), said, cluster))
     if not rows:

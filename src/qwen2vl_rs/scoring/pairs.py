@@ -18,7 +18,7 @@ class Pair:
     Attributes:
         id, image, question, type, answer: of the question.
         before, after: the answers as the model gave them.
-        before_right, after_right: by the official protocol.
+        before_score, after_score: how right they are by the official protocol, from 0 to 1.
         before_confidence, after_confidence: probability of the answer; None where unknown.
     """
 
@@ -29,16 +29,26 @@ class Pair:
     answer: str
     before: str
     after: str
-    before_right: bool
-    after_right: bool
+    before_score: float
+    after_score: float
     before_confidence: float | None = None
     after_confidence: float | None = None
 
     @property
+    def before_right(self) -> bool:
+        """Whether the answer before was wholly right."""
+        return self.before_score == 1
+
+    @property
+    def after_right(self) -> bool:
+        """Whether the answer after was wholly right."""
+        return self.after_score == 1
+
+    @property
     def change(self) -> str:
-        """``fixed``, ``broken``, ``right`` (both times) or ``wrong`` (both times)."""
-        if self.before_right != self.after_right:
-            return "fixed" if self.after_right else "broken"
+        """``fixed`` (more is right), ``broken`` (less), ``right`` or ``wrong`` (both times)."""
+        if self.before_score != self.after_score:
+            return "fixed" if self.after_score > self.before_score else "broken"
         return "right" if self.after_right else "wrong"
 
     def is_(self, kind: str) -> bool:
@@ -47,7 +57,12 @@ class Pair:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**asdict(self), "change": self.change}
+        facts = asdict(self)
+        scores = facts.pop("before_score"), facts.pop("after_score")
+        right = {"before_right": self.before_right, "after_right": self.after_right}
+        if {*scores} - {0.0, 1.0}:
+            right |= {"before_score": scores[0], "after_score": scores[1]}
+        return {**facts, **right, "change": self.change}
 
 
 def pairs(before: Sequence[Prediction], after: Sequence[Prediction], dataset: str) -> list[Pair]:
@@ -59,7 +74,7 @@ def pairs(before: Sequence[Prediction], after: Sequence[Prediction], dataset: st
         dataset: whose classes apply.
     """
     by = protocol("official")
-    right = [judge(run, by, dataset).right.tolist() for run in (before, after)]
+    scores = [judge(run, by, dataset).scores.tolist() for run in (before, after)]
     return [
         Pair(
             id=new.id,
@@ -69,10 +84,10 @@ def pairs(before: Sequence[Prediction], after: Sequence[Prediction], dataset: st
             answer=new.answer,
             before=old.text or old.prediction,
             after=new.text or new.prediction,
-            before_right=was,
-            after_right=now,
+            before_score=was,
+            after_score=now,
             before_confidence=old.confidence,
             after_confidence=new.confidence,
         )
-        for old, new, was, now in zip(before, after, *right, strict=True)
+        for old, new, was, now in zip(before, after, *scores, strict=True)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..questions.class_sets import Dataset, settle
-from ..questions.protocols import PROTOCOLS, Judged, Protocol, agree, judge, protocol
+from ..questions.protocols import PROTOCOLS, Judged, Protocol, judge, protocol, scores_of
 from ..questions.reply import CAUSES, UNCLEAR, spoken
 from ..types import Prediction, Sample
 from .baselines import Questions, constant, gather, question_only
@@ -155,9 +155,9 @@ def _misled(
     right, wrong = (judge(run, by, found["dataset"]) for run in (own, other))
     if right.types:
         clusters = cluster_codes(own)[0][right.index]
-        scored = score(wrong.right, wrong.types, clusters)
+        scored = score(wrong.scores, wrong.types, clusters)
         found["controls"].setdefault("shuffled_image", {})[by.name] = scored
-        lost = right.right.astype(np.float64) - wrong.right
+        lost = right.scores - wrong.scores
         cost = overall(lost, clusters, low=-1.0)
         found["shuffled_cost"][by.name] = {"n": len(lost), "OA": cost.value, "ci": cost.ci}
 
@@ -166,8 +166,8 @@ def unreadable(predictions: Sequence[Prediction], dataset: str) -> Unreadable:
     """The wrong answers that could not be read, by cause."""
     judged = judge(predictions, PROTOCOLS["official"], dataset)
     causes: Counter[str] = Counter()
-    for p, predicted, right in zip(predictions, judged.predicted, judged.right, strict=True):
-        if not right and (p.unreadable or predicted is None):
+    for p, predicted, one in zip(predictions, judged.predicted, judged.scores, strict=True):
+        if one < 1 and (p.unreadable or predicted is None):
             causes[p.unreadable or spoken(p.text or p.prediction).cause or UNCLEAR] += 1
     return {"n": causes.total(), "causes": {c: causes[c] for c in CAUSES if causes[c]}}
 
@@ -191,14 +191,14 @@ def _training(
 
 
 def _scored(judged: Judged, predictions: Sequence[Prediction], clusters: Codes) -> Score:
-    scored = score(judged.right, judged.types, clusters[judged.index])
+    scored = score(judged.scores, judged.types, clusters[judged.index])
     for type, table in confusions(judged).items():
         scored["types"][type]["confusion"] = table
     confidence = [predictions[i].confidence for i in judged.index]
     known = np.array([c is not None for c in confidence])
     if known.any():
         values = np.array([c for c in confidence if c is not None], dtype=np.float64)
-        scored["calibration"] = calibration(values, judged.right[known])
+        scored["calibration"] = calibration(values, judged.scores[known])
     return scored
 
 
@@ -225,11 +225,13 @@ def _blind(
     if not len(kept):
         return
     own = [(predictions[judged.index[i]].question, judged.types[i]) for i in kept]
+    types = [type for _, type in own]
     gold, clusters = [judged.gold[i] for i in kept], clusters[judged.index[kept]]
-    right = {name: agree(gold, [t.answer(*q) for q in own]) for name, t in fitted.items()}
-    for name, one in right.items():
-        scored = score(one, [type for _, type in own], clusters)
-        found["controls"].setdefault(name, {})[by.name] = scored
-    gained = judged.right[kept].astype(np.float64) - right["question_only"]
+    blind = {
+        name: scores_of(types, gold, [t.answer(*q) for q in own]) for name, t in fitted.items()
+    }
+    for name, one in blind.items():
+        found["controls"].setdefault(name, {})[by.name] = score(one, types, clusters)
+    gained = judged.scores[kept] - blind["question_only"]
     gain = overall(gained, clusters, low=-1.0)
     found["visual_gain"][by.name] = {"n": len(gained), "OA": gain.value, "ci": gain.ci}

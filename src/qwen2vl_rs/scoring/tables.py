@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..questions.class_sets import UNKNOWN, is_scored_by
+from ..questions.class_sets import is_scored_by
 from ..system.terminal import shown, shown_lines
+from ..types import UNKNOWN
 from .comparison import Change, Comparison, Paired
 from .results import Results, Unreadable
 

@@ -1,0 +1,91 @@
+"""The types of questions that are known, by name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, ParamSpec, TypeVar, cast
+
+from .area import Area
+from .comparison import Comparison
+from .count import Count
+from .land_cover import LandCover
+from .presence import Presence
+from .question_type import QuestionType
+from .rural_urban import RuralUrban
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OTHER = "other"
+"""The type of questions whose wording is none of those known."""
+
+#: In the order of the published tables.
+OFFICIAL: tuple[QuestionType, ...] = (
+    Presence(), Count(), Comparison(), RuralUrban(), Area(), LandCover(),
+)  # fmt: skip
+_known: dict[str, QuestionType] = {one.name: one for one in OFFICIAL}
+_caches: list[Any] = []
+
+
+def remembered(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that remembers its results as long as the types that are known stay the same."""
+    cached = lru_cache(maxsize=1 << 16)(function)
+    _caches.append(cached)
+    return cast("Callable[P, R]", cached)
+
+
+@contextlib.contextmanager
+def registered(one: QuestionType) -> Iterator[None]:
+    """Make a type known for a while; its wording is recognised before that of the others.
+
+    The types that this package knows stand in `OFFICIAL`.
+    """
+    try:
+        _know({**_known, one.name: one})
+        yield
+    finally:
+        _know({name: type for name, type in _known.items() if name != one.name})
+
+
+def _know(types: dict[str, QuestionType]) -> None:
+    global _known
+    _known = types
+    for cached in _caches:
+        cached.cache_clear()
+
+
+def known() -> tuple[str, ...]:
+    """The names of all types, in the order of the published tables, others behind."""
+    return tuple(_known)
+
+
+def type_named(name: str) -> QuestionType:
+    """A type by its official name; of any other name one without anything of its own."""
+    return _known.get(name) or QuestionType(name)
+
+
+def by_wording() -> Iterator[QuestionType]:
+    """The types in the order in which their templates are tried: the newest first.
+
+    Comparisons come before presence, whose first template would match them too.
+    """
+    yield from (one for name, one in reversed(_known.items()) if name != "presence")
+    yield _known["presence"]
+
+
+def _letters(name: str) -> str:
+    return re.sub("[^a-z]", "", name.lower())
+
+
+@remembered
+def official_type(stored: str) -> str:
+    """A type as it is stored in some file, by its official name where it has one.
+
+    ``Presence`` → ``presence``, ``Rural/Urban`` → ``rural_urban``; other names stay as they are.
+    """
+    names = {_letters(name): one.name for one in _known.values() for name in one.other_names}
+    names |= {_letters(one.name): one.name for one in _known.values()}
+    return names.get(_letters(stored), stored)

@@ -1,0 +1,115 @@
+"""A type of questions is one class: here one that is made up, with partial credit, in every use."""
+
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+
+import pytest
+
+from qwen2vl_rs.cli import main
+from qwen2vl_rs.maps.values import band
+from qwen2vl_rs.questions.answer_sets import answer_sets
+from qwen2vl_rs.questions.grammar import question_type, template
+from qwen2vl_rs.questions.normal_forms import normalise
+from qwen2vl_rs.questions.question_type import QuestionType
+from qwen2vl_rs.questions.registry import OFFICIAL, known, official_type, registered, type_named
+from qwen2vl_rs.scoring.metrics import type_order
+from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
+from qwen2vl_rs.types import Prediction
+
+
+@dataclass(frozen=True)
+class Roofs(QuestionType):
+    """Which colours the roofs have: each colour counts, so that an answer may be half right."""
+
+    name: str = "roofs"
+    other_names: tuple[str, ...] = ("roofcolours",)
+    templates: tuple[re.Pattern[str], ...] = (re.compile(r"which colours have the (.+)"),)
+    counted_by_geochat: bool = False
+
+    def normalise(self, answer):
+        colours = sorted({"red", "grey", "black"} & set(re.findall(r"[a-z]+", answer)))
+        return ", ".join(colours) or None
+
+    def candidates(self, dataset):
+        return "red", "grey", "black, grey"
+
+    def score(self, gold, predicted):
+        said, true = (set((x or "").split(", ")) - {""} for x in (predicted, gold))
+        return len(said & true) / len(said | true) if said and true else 0.0
+
+
+ASKED = "Which colours have the roofs?"
+
+
+@pytest.fixture
+def made_up():
+    with registered(Roofs()):
+        yield
+
+
+def test_before_and_after_it_is_unknown():
+    assert question_type(ASKED) == "other"
+    with registered(Roofs()):
+        assert question_type(ASKED) == "roofs"
+        assert known()[-1] == "roofs"
+    assert question_type(ASKED) == "other"
+    assert [one.name for one in OFFICIAL] == list(known())
+
+
+def test_wording_normal_form_classes_and_candidates(made_up):
+    assert official_type("Roof colours") == "roofs"
+    assert template(ASKED) == "which colours have the [object]?"
+    assert normalise("Grey and red!", "roofs") == "grey, red"
+    assert normalise("none", "roofs") is None
+    found = answer_sets((), "LR")["roofs"]
+    assert (found.texts, found.classes) == (("black, grey", "grey", "red"),) * 2
+    assert type_order(["other", "roofs", "count"]) == ["count", "roofs", "other"]
+
+
+def test_a_map_draws_its_classes(made_up):
+    replies = [{"text": "red"}, {"text": "Red, grey"}, {"text": "?"}, None]
+    drawn = band(ASKED, replies, (2, 2))
+    assert (drawn.kind, drawn.classes, drawn.unreadable) == ("class", ("grey, red", "red"), 1)
+    assert drawn.values[0].tolist() == [1.0, 0.0]
+    assert all(math.isnan(v) for v in drawn.values[1])
+
+
+def test_scores_between_0_and_1_reach_results_comparison_and_report(made_up, tmp_path, capsys):
+    truth, said = ["red", "red, grey", "black"], ["red", "red", "a red one"]  # 1, 1/2 and 0
+    after = [
+        Prediction(str(n), f"{n}.tif", ASKED, "", gold, text, text, 0.5)
+        for n, (gold, text) in enumerate(zip(truth, said, strict=True))
+    ]
+    before = [replace(p, prediction="black", text="black") for p in after]  # 0, 0 and 1
+    for name, run in (("after", after), ("before", before)):
+        write_predictions(tmp_path / f"{name}.jsonl", run)
+    assert read_predictions(tmp_path / "after.jsonl")[0].type == "roofs"
+    paths = [str(tmp_path / f"{name}.jsonl") for name in ("after", "before")]
+    assert main(["score", paths[0], "--against", paths[1], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    scored, compared = found, found["against"]
+    assert "geochat" not in scored["protocols"]
+    one = scored["protocols"]["official"]["types"]["roofs"]
+    assert one["accuracy"] == scored["protocols"]["official"]["OA"] == pytest.approx(0.5)
+    difference = compared["protocols"]["official"]["OA"]
+    assert difference["difference"] == pytest.approx(1.5 / 3 - 1 / 3)
+    assert (difference["wins"], difference["losses"]) == (2, 1)
+    assert main(["report", "--after", paths[0], "--before", paths[1], "-o", str(tmp_path)]) == 0
+    page = (tmp_path / "report.md").read_text("utf-8").replace("\xa0", " ")
+    assert "roofs" in page
+    assert "50.0" in page
+
+
+@pytest.mark.parametrize("name", known())
+def test_each_type_in_its_words(name):
+    one = type_named(name)
+    for text in (*one.words, *one.candidates("LR"), *one.candidates("HR")):
+        assert one.normalise(text) == text
+        assert one.score(text, text) == 1
+        assert one.score(text, None) == one.score(None, text) == one.score(None, None) == 0
+        assert one.official_class(text, "unknown") == text
+    assert one.shown in (*one.words, "number", "class")
+    assert official_type(name.upper()) == name
+    assert all(official_type(other) == name for other in one.other_names)
