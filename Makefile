@@ -110,6 +110,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/make_architecture.py --check
 	$(BIN)/python docs/make_cli.py --check
 	$(BIN)/python docs/make_settings.py --check
 	$(BIN)/python docs/make_scoring.py --check
@@ -121,6 +122,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/python docs/make_gpu.py --check
 
 docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
+	$(BIN)/python docs/make_architecture.py
 	$(BIN)/python docs/make_cli.py
 	$(BIN)/python docs/make_settings.py
 	$(BIN)/python docs/make_scoring.py

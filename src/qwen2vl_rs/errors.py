@@ -1,7 +1,7 @@
 """Errors made for people: what happened, where, and the command that mends it.
 
 Every expected failure is one of these; the command line prints it in one or two lines and
-leaves with exit code 1. Anything else that reaches the front door is a bug of ours.
+leaves with exit code 1. anything else that reaches the command line is a bug of ours.
 
     Qwen2VLRSError
     ├── ConfigError   a setting is unknown, out of range, or contradicts another

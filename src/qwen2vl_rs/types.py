@@ -1,4 +1,4 @@
-"""The records that travel between the rooms."""
+"""The records that travel between the packages."""
 
 from __future__ import annotations
 

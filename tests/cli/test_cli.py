@@ -1,4 +1,4 @@
-"""The front door: help, usage, exit codes, what goes to which stream."""
+"""The command line: help, usage, exit codes, what goes to which stream."""
 
 import importlib.util
 import json

@@ -176,7 +176,7 @@ def test_a_loss_that_begins_as_no_number_is_not_blamed_on_the_learning_rate(
     assert not list(Path("new").glob("checkpoint-*"))
 
 
-# what leaves the house names no place on this machine
+# what is exported names no place on this machine
 
 
 def test_an_export_with_a_name_holds_no_place_of_this_machine(copied, capsys, image):

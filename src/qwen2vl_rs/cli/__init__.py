@@ -1,4 +1,4 @@
-"""The front door: one command per stage. Parses, calls, prints; knows nothing else.
+"""The command line: one command per stage. Parses, calls, prints; knows nothing else.
 
 stdout carries results, stderr the conversation. Exit codes: 0 ok, 1 an expected failure (with a
 hint), 2 wrong usage, 130 interrupted by Ctrl-C, 128 + n by signal n. ``QWEN2VL_RS_DEBUG=1`` shows

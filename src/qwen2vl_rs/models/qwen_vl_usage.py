@@ -1,4 +1,4 @@
-"""How a folder that leaves the house is run in plain transformers: a part of its model card.
+"""How a folder is run elsewhere, in plain transformers: a part of its model card.
 
 The Python in it is whole: as it stands there, it gives the answers that the engine gives. It
 needs neither this package nor torchvision.

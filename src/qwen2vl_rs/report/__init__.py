@@ -1,1 +1,1 @@
-"""What people look at: text, and later HTML and cards. Needs no torch."""
+"""What people look at: HTML, Markdown, cards and maps. Needs no torch."""

@@ -1,1 +1,1 @@
-"""What counts as right: normal forms, protocols, statistics, controls (pure Python and NumPy)."""
+"""From judged answers to figures: metrics, intervals, baselines, comparison."""

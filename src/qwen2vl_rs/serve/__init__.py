@@ -1,1 +1,1 @@
-"""The faces over HTTP: an OpenAI-compatible API and a page. Imports no torch."""
+"""An OpenAI-compatible API and a page over HTTP. Imports no torch by itself."""
