@@ -92,6 +92,15 @@ have to get the same answers, their 99th percentile may be three times what it w
 
 {siege}
 
+## Faults put into the code
+
+`make mutants` puts faults into the code, one at a time (mutmut), and runs the default tests that
+reach their function in their own process; tests that start programs are left out, so that the
+default suite sees more than this. Of: {of} (`make mutants SINCE= MUTANTS="--sample 300"`). Some of
+those that no test sees are such as no input can show.
+
+{mutants}
+
 ## Dependencies
 
 The oldest of every range and the newest: [dependencies](dependencies.md).
@@ -108,9 +117,9 @@ def table(rows: list[list[str]]) -> str:
 
 def page() -> str:
     """The whole page."""
-    faults, disk, fuzz, api, load, siege = (
+    faults, disk, fuzz, api, load, siege, mutants = (
         json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("faults", "disk", "fuzz", "api", "load", "siege")
+        for name in ("faults", "disk", "fuzz", "api", "load", "siege", "mutants")
     )
     kills = [["stage", "tried", "killed", "same result", "lost or half-written"]]
     for name, one in faults.items():
@@ -136,7 +145,16 @@ def page() -> str:
     return TEXT.format(
         kills=table(kills), disk=table(small), fuzz=table(broken_files), api=table(requests),
         siege=table(under_siege(siege)), load=table(under_load(load)), clients=load["clients"], minutes=load["seconds"] / 60,
+        mutants=table(put_in(mutants)), of=mutants["of"],
     )  # fmt: skip
+
+
+def put_in(mutants: dict[str, Any]) -> list[list[str]]:
+    """Rows of the faults by area."""
+    return [
+        ["area", "faults", "seen"],
+        *([one["area"], f"{one['faults']:,}", f"{one['seen']:,}"] for one in mutants["areas"]),
+    ]
 
 
 def under_load(load: dict[str, Any]) -> list[list[str]]:

@@ -3,6 +3,7 @@
     make mutants                     functions that differ from origin/main: minutes
     make mutants SINCE=v0.1.0        from another commit
     make mutants SINCE=              the whole engine, scoring, data, predictions: a night
+    make mutants SINCE= MUTANTS="--sample 400"   as many of the whole, drawn by chance
 
 mutmut makes the faults and runs, for each, the tests that reach its function in their own process
 (tests that start programs are left out); this file says which functions, and lists what survived.
@@ -17,6 +18,7 @@ import collections
 import fnmatch
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -28,10 +30,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src"
 AREAS = {
-    "engine": "qwen2vl_rs.models.",
-    "scoring": "qwen2vl_rs.scoring.",
-    "data": "qwen2vl_rs.datasets.",
-    "predictions": "qwen2vl_rs.predict.",
+    "engine": ("engine", "question_tree", "models"),
+    "scoring": ("scoring", "questions"),
+    "data": ("datasets",),
+    "predictions": ("predict",),
 }
 
 
@@ -107,11 +109,19 @@ def outcomes(wanted: list[str]) -> dict[str, str]:
     }
 
 
+def draw(wanted: list[str], size: int) -> tuple[list[str], int]:
+    """As many faults of these functions, the same ones every time, and how many there are."""
+    mutmut("run", wanted[0].replace("*", "1"))  # makes the faults of all files
+    faults = sorted(outcomes(wanted))
+    return random.Random(0).sample(faults, min(size, len(faults))), len(faults)
+
+
 def summary(found: dict[str, str]) -> list[dict[str, Any]]:
     """A row for each area: how many faults, and how many the tests saw."""
     rows = []
-    for area, prefix in AREAS.items():
-        states = collections.Counter(s for name, s in found.items() if name.startswith(prefix))
+    for area, packages in AREAS.items():
+        own = tuple(f"qwen2vl_rs.{package}." for package in packages)
+        states = collections.Counter(s for name, s in found.items() if name.startswith(own))
         if states:
             seen = sum(states[one] for one in KILLED)
             rows.append({"area": area, "faults": states.total(), "seen": seen, **states})
@@ -123,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--since", default="origin/main", help="a commit; empty for everything")
     parser.add_argument("--only", nargs="+", default=[], help="parts of functions' full names")
+    parser.add_argument("--sample", type=int, help="so many faults, drawn by chance")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--processes", default=str(os.cpu_count()))
     chosen = parser.parse_args()
@@ -131,8 +142,9 @@ def main() -> None:
         print(f"no function in these files differs from {chosen.since}")
         return
     print(f"{len(wanted)} functions", file=sys.stderr)
-    mutmut("run", "--max-children", chosen.processes, *wanted)
-    found = outcomes(wanted)
+    drawn, total = draw(wanted, chosen.sample) if chosen.sample else (wanted, 0)
+    mutmut("run", "--max-children", chosen.processes, *drawn)
+    found = outcomes(drawn)
     survivors = [name for name, state in found.items() if state not in KILLED]
     for name in survivors:
         print(f"\n{name}: {found[name]}\n{mutmut('show', name)}")
@@ -142,6 +154,8 @@ def main() -> None:
     if chosen.json:
         whole = f"what differs from {chosen.since}" if chosen.since else "all"
         of = ", ".join(chosen.only) or whole
+        if total:
+            of = f"{len(drawn):,} of {total:,} faults, drawn by chance"
         record = {"of": of, "functions": len(wanted), "areas": rows, "survivors": survivors}
         chosen.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
