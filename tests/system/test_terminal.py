@@ -80,7 +80,7 @@ def test_where_a_report_is_written(predictions, said):
 
 def test_questions_and_answers_side_by_side():
     texts = dict.fromkeys(("id", "image", "question", "type", "answer", "before", "after"), EVIL)
-    table = pair_table([Pair(**texts | {"type": KEPT}, before_score=True, after_score=False)])
+    table = pair_table([Pair(**texts | {"type": KEPT}, before_score=1.0, after_score=0.0)])
     require_harmless(table)
     assert KEPT in table
     assert table.count("\n") == 5
