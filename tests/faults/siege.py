@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/support"), str(ROOT / "te
 
 import httpx  # noqa: E402
 import numpy as np  # noqa: E402
-from test_bombs import STREAMS, boxed, tiff  # noqa: E402
+from test_decoder_memory import STREAMS, boxed, tiff  # noqa: E402
 
 from factory import QUESTIONS, write_image  # noqa: E402
 from serving import children_of, command, memory_of  # noqa: E402

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from starlette.requests import Request
-from test_serve_connections import answer_of, connect, is_open, is_well
-from test_serve_limits import png
+from test_connections import answer_of, connect, is_open, is_well
+from test_requests import png
 
 from factory import write_image
 from family import few
