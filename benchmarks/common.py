@@ -24,7 +24,7 @@ from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.hardware.devices import choose_device
 from qwen2vl_rs.models.images import Pixels
 from qwen2vl_rs.models.loader import Base, load_base, read_config
-from qwen2vl_rs.question_tree.attention_check import Heads, choose
+from qwen2vl_rs.question_tree.attention_check import Heads, choose_attention
 from qwen2vl_rs.types import Sample
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests/support"))
@@ -85,7 +85,7 @@ def base_folder(model: str, dtype: torch.dtype) -> Path:
 def make_base(model: str, dtype: torch.dtype) -> Base:
     """The same, loaded on the best device."""
     folder, device = base_folder(model, dtype), choose_device()
-    kind = choose(device, dtype, Heads.of(read_config(folder)))[0]
+    kind = choose_attention(device, dtype, Heads.of(read_config(folder)))[0]
     return load_base(folder, ViewConfig(), device, dtype, kind)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from common import arguments, make_base, make_samples, plain_batch, show, timed
 
-from qwen2vl_rs.engine.candidates import choose
+from qwen2vl_rs.engine.candidates import choose_candidates
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.engine.memory import token_budget
 from qwen2vl_rs.models.loader import Base
@@ -53,7 +53,9 @@ def compare(base: Base, side: int, questions: int, new_tokens: int, repeats: int
 
     def closed() -> None:
         asked = [(s.question, ANSWERS.get(s.question.split()[0], ("yes", "no"))) for s in samples]
-        choose(base, base.model, [(base.images.read(samples[0].image), asked)], budget=budget)
+        choose_candidates(
+            base, base.model, [(base.images.read(samples[0].image), asked)], budget=budget
+        )
 
     slow = len(few) / timed(lambda: one_by_one(base, few, new_tokens), 2)
     free_speed, closed_speed = (questions / timed(way, repeats) for way in (free, closed))

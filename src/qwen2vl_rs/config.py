@@ -132,6 +132,12 @@ class LoraSettings(Section):
 Tracker = Literal["swanlab", "tensorboard", "wandb", "mlflow", "trackio"]
 
 
+def _one_precision(section: Any) -> Any:
+    if section.bf16 and section.fp16:
+        raise ValueError("set bf16 or fp16, not both")
+    return section
+
+
 class TrainingSettings(Section):
     """The training, by the names of ``TrainingArguments`` where it knows them.
 
@@ -182,11 +188,7 @@ class TrainingSettings(Section):
     seed: int = Field(42, ge=0)
     report_to: tuple[Tracker, ...] = ("swanlab",)
 
-    @model_validator(mode="after")
-    def _one_precision(self) -> TrainingSettings:
-        if self.bf16 and self.fp16:
-            raise ValueError("set bf16 or fp16, not both")
-        return self
+    _one_precision = model_validator(mode="after")(_one_precision)
 
 
 class DataConfig(Section):
@@ -233,12 +235,22 @@ class EvalConfig(Section):
             one's where it has more; None: all.
         max_new_tokens: longest free answer in tokens.
         samples: answers printed at the end of training.
+        max_tokens_per_pack, attention, bf16, fp16: likewise in ``training``, for answers; None:
+            as there.
+        seed: of the images in the shuffled control; None: as in ``training``.
     """
 
     answers: Literal["free", "closed"] = "free"
     max_eval: int | None = Field(None, ge=1)
     max_new_tokens: int = Field(32, ge=1)
     samples: int = Field(8, ge=0)
+    max_tokens_per_pack: int | None = Field(None, ge=64)
+    attention: Literal["branches", "flex"] | None = None
+    bf16: bool | None = None
+    fp16: bool | None = None
+    seed: int | None = Field(None, ge=0)
+
+    _one_precision = model_validator(mode="after")(_one_precision)
 
 
 class Config(Section):

@@ -6,7 +6,7 @@ import torch
 from factory import make_samples
 from plain import log_likelihood, with_adapter
 from qwen2vl_rs.config import ViewConfig
-from qwen2vl_rs.engine.candidates import Choice, choose, pick_class
+from qwen2vl_rs.engine.candidates import Choice, choose_candidates, pick_class
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.questions.answer_sets import AnswerSet, answer_sets
 from qwen2vl_rs.types import Sample
@@ -30,7 +30,7 @@ def test_probabilities_are_those_of_every_answer_alone(vocabulary, request, tmp_
     pixels = [base.images.read(s.image) for s in make_samples(tmp_path, images=2)[::8]]
     questions = [(f"What is the {name} of roads?", SETS[name]) for name in SETS]
     groups = [(pixels[0], questions), (pixels[1], questions[:2])]
-    found = choose(base, model, groups, budget=400)
+    found = choose_candidates(base, model, groups, budget=400)
     assert [len(f) for f in found] == [6, 2]
     for (image, asked), choices in zip(groups, found, strict=True):
         for (question, candidates), choice in zip(asked, choices, strict=True):
@@ -50,7 +50,7 @@ def test_a_class_has_the_probability_of_all_its_numbers(small_base, tmp_path):
     taught = [Sample("", "", question, n) for n in numbers]
     answers = answer_sets(taught, "LR")["count"]
     pixels = base.images.read(make_samples(tmp_path, images=1)[0].image)
-    ((choice,),) = choose(base, model, [(pixels, [(question, answers.texts)])])
+    ((choice,),) = choose_candidates(base, model, [(pixels, [(question, answers.texts)])])
     each = {t: log_likelihood(base, model, pixels, question, t) for t in answers.texts}
     total = torch.logsumexp(torch.tensor([*each.values()]), 0)
     sums = {}

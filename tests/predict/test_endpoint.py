@@ -15,7 +15,8 @@ from endpoints import by_wording, run, running, truth
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import write_conversations
-from qwen2vl_rs.predict.job import Job, Reply, predict
+from qwen2vl_rs.predict.job import Job
+from qwen2vl_rs.predict.predictor import Reply, predict
 from qwen2vl_rs.scoring.predictions import read_predictions
 
 

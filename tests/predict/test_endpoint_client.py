@@ -23,7 +23,7 @@ from family import few
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.predict import endpoint_client as client
 from qwen2vl_rs.predict.endpoint_client import Endpoint
-from qwen2vl_rs.predict.job import Reply
+from qwen2vl_rs.predict.predictor import Reply
 
 PARTIAL = Path("output/eval-org-some-model/predictions.partial-0.jsonl")
 

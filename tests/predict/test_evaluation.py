@@ -11,7 +11,7 @@ import pytest
 from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
-from qwen2vl_rs.predict import local as asking
+from qwen2vl_rs.predict import session as asking
 from qwen2vl_rs.questions.answer_sets import answer_sets
 
 RUN = Path("output/Qwen2-VL-2B")
@@ -128,7 +128,7 @@ def test_a_device_without_memory_says_what_to_lower(here, capsys, monkeypatch):
 
     monkeypatch.setattr(asking, "answer", full)
     assert main(["eval", str(RUN), "--set", "training.max_tokens_per_pack=300"]) == 1
-    assert "--set training.max_tokens_per_pack=150" in capsys.readouterr().err
+    assert "--set eval.max_tokens_per_pack=150" in capsys.readouterr().err
 
 
 def test_an_unknown_protocol_is_named_before_the_model_is_loaded(here, capsys, monkeypatch):

@@ -75,9 +75,15 @@ EXPECTED = {
     "eval.max_eval": (1, "AR"),
     "eval.max_new_tokens": (2, "AR"),
     "eval.samples": (5, ""),
+    "eval.max_tokens_per_pack": (5000, ""),
+    "eval.attention": ("branches", ""),
+    "eval.bf16": (True, "A"),
+    "eval.fp16": (True, "A"),
+    "eval.seed": (5, ""),
 }
 OF_A_SPLIT = ("data.train", "data.test")
-ALONE = (*OF_A_SPLIT, "training.fp16")  # not beside data.conversations, or training.bf16
+# not beside data.conversations, or bf16
+ALONE = (*OF_A_SPLIT, "training.fp16", "eval.fp16")
 
 
 def leaves(tree, prefix=""):

@@ -8,7 +8,7 @@ from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.models.loader import read_config
 from qwen2vl_rs.question_tree import attention, attention_check
 from qwen2vl_rs.question_tree.attention import block_mask
-from qwen2vl_rs.question_tree.attention_check import Heads, choose, flex_problem
+from qwen2vl_rs.question_tree.attention_check import Heads, choose_attention, flex_problem
 from qwen2vl_rs.question_tree.tree import Tree, lay_out
 
 CPU, HEADS = torch.device("cpu"), Heads(4, 2, 16)
@@ -16,10 +16,10 @@ CPU, HEADS = torch.device("cpu"), Heads(4, 2, 16)
 
 def test_the_choice_is_explained_and_flex_refused_on_a_cpu():
     why = "FlexAttention has no backward pass on a CPU"
-    assert choose(CPU, torch.float32, HEADS) == ("branches", why)
-    assert choose(CPU, torch.float32, HEADS, "branches")[0] == "branches"
+    assert choose_attention(CPU, torch.float32, HEADS) == ("branches", why)
+    assert choose_attention(CPU, torch.float32, HEADS, "branches")[0] == "branches"
     with pytest.raises(ConfigError, match="no backward pass") as caught:
-        choose(CPU, torch.float32, HEADS, "flex")
+        choose_attention(CPU, torch.float32, HEADS, "flex")
     assert caught.value.hint
 
 

@@ -20,7 +20,7 @@ from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.models.adapter import without_casts
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.question_tree.attention import block_mask, in_force, rule_of, tree_attention
-from qwen2vl_rs.question_tree.attention_check import Heads, choose, flex_problem
+from qwen2vl_rs.question_tree.attention_check import Heads, choose_attention, flex_problem
 from qwen2vl_rs.question_tree.moving import moved
 from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share
 from random_base import Size, write_random_base
@@ -150,7 +150,7 @@ def test_which_kernel_of_torch_is_wrong(kernel, record_property):
 @pytest.mark.parametrize("dtype", BOUNDS, ids=str)
 def test_flex_is_chosen(dtype, record_property):
     record_property("problem", json.dumps(flex_problem(CUDA, dtype, WIDE)))
-    assert choose(CUDA, dtype, WIDE)[0] == "flex"
+    assert choose_attention(CUDA, dtype, WIDE)[0] == "flex"
 
 
 @pytest.mark.gpu

@@ -11,7 +11,7 @@ from PIL import Image
 from factory import write_image, write_run
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.report.evidence import from_files, from_run
-from qwen2vl_rs.report.examples import Pictures, cases, choose, templates
+from qwen2vl_rs.report.examples import Pictures, cases, choose_examples, templates
 from qwen2vl_rs.report.i18n import Words
 from qwen2vl_rs.scoring.pairs import Pair
 from qwen2vl_rs.scoring.predictions import write_predictions
@@ -26,7 +26,7 @@ def test_cases_are_spread_over_types_and_images():
     many = [pair(k, "presence", f"{k % 40}.tif") for k in range(400)]
     many += [pair(k, "comp", f"{k % 40}.tif") for k in range(400, 500)]
     many += [pair(999, "rural_urban", "0.tif")]
-    chosen = choose(many)
+    chosen = choose_examples(many)
     assert [sum(p.type == t for p in chosen) for t in ("presence", "comp", "rural_urban")] == [
         6, 5, 1,
     ]  # fmt: skip
@@ -37,9 +37,9 @@ def test_nobody_can_pick_by_the_order_of_lines():
     many = [pair(k, image=f"/somewhere/{k % 5}.tif") for k in range(60)]
     mixed = random.Random(1).sample(many, len(many))
     moved = [replace(p, image=p.image.replace("somewhere", "elsewhere")) for p in mixed]
-    assert [p.id for p in choose(moved)] == [p.id for p in choose(many)]
-    assert [p.id for p in choose(many)] != [str(k) for k in range(12)]
-    assert choose([]) == []
+    assert [p.id for p in choose_examples(moved)] == [p.id for p in choose_examples(many)]
+    assert [p.id for p in choose_examples(many)] != [str(k) for k in range(12)]
+    assert choose_examples([]) == []
 
 
 def test_pictures_are_small_jpegs(tmp_path):

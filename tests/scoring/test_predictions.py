@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from factory import write_rsvqa
 from qwen2vl_rs.datasets.tables import write_conversations, write_csv
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.predict.job import Job, Reply, predict
+from qwen2vl_rs.predict.job import Job
+from qwen2vl_rs.predict.predictor import Reply, predict
 from qwen2vl_rs.scoring.predictions import read_predictions, read_training, write_predictions
 from qwen2vl_rs.types import Prediction, Sample
 

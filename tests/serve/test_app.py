@@ -19,7 +19,7 @@ from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.datasets.tables import write_conversations
-from qwen2vl_rs.engine.candidates import choose
+from qwen2vl_rs.engine.candidates import choose_candidates
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.raster import read_rgb
@@ -96,7 +96,7 @@ def test_page_has_both_answers_closed_where_the_type_is_known(server, run, image
     session = Session.open(run)
     base, model, pixels = session.base, session._model, session.read(images[0])
     (free,) = answer(base, model, [(pixels, FREE)])
-    (shut,) = choose(base, model, [(pixels, [("Is there a road?", ("yes", "no"))])])
+    (shut,) = choose_candidates(base, model, [(pixels, [("Is there a road?", ("yes", "no"))])])
     found = ask(server, images[0].read_bytes(), ["Is there a road?", *FREE])
     assert found["models"] == ["small", "base"]
     rows = [row["answers"]["small"] for row in found["answers"]]

@@ -15,7 +15,8 @@ from qwen2vl_rs.config import Config, write_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.manifest import FileRecord, Manifest, write_manifest
-from qwen2vl_rs.predict.job import Job, Reply, predict
+from qwen2vl_rs.predict.job import Job
+from qwen2vl_rs.predict.predictor import Reply, predict
 from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.system.disk import flush, make_folder
 from qwen2vl_rs.system.files import (

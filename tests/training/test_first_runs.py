@@ -9,7 +9,8 @@ import pytest
 
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.predict.job import Job, Reply, predict
+from qwen2vl_rs.predict.job import Job
+from qwen2vl_rs.predict.predictor import Reply, predict
 from qwen2vl_rs.raster import image_digest
 
 RUN = Path("output/lr")

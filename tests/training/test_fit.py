@@ -24,7 +24,7 @@ from qwen2vl_rs.engine.inputs import Target, make_inputs
 from qwen2vl_rs.engine.packing import Ask, pack
 from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
 from qwen2vl_rs.models.loader import attach_adapter, load_base
-from qwen2vl_rs.predict import local as asking
+from qwen2vl_rs.predict import job as asking
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.predict.side_by_side import compare
 from qwen2vl_rs.run import checkpoints

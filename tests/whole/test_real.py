@@ -13,7 +13,7 @@ from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.datasets.rsvqa import find_split
 from qwen2vl_rs.datasets.split import group_by_image
-from qwen2vl_rs.engine.candidates import choose
+from qwen2vl_rs.engine.candidates import choose_candidates
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.questions.answer_sets import answer_sets
@@ -90,7 +90,7 @@ def test_answers_to_all_real_questions_equal_generate(family_base, name):
             assert one.ids == tuple(i for i in expected if i not in base.prompts.stop_ids)
             asked += 1
         some = [(s.question, sets[type_of(s)].texts) for s in group[::20]]
-        (choices,) = choose(base, model, [(pixels, some)])
+        (choices,) = choose_candidates(base, model, [(pixels, some)])
         for (question, texts), choice in zip(some, choices, strict=True):
             logs = [log_likelihood(base, model, pixels, question, t) for t in texts[:5]]
             assert choice.logs[:5] == pytest.approx(logs, abs=1e-4)

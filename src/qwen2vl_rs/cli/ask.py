@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -21,14 +21,13 @@ from .common import FILE, device_option, json_text, needs_training
 from .early import require_model
 
 if TYPE_CHECKING:
-    from ..predict.session import Reply, Session
+    from ..predict.session import ModelAnswer, Session
 
-_AT_ONCE = 200  # questions of a batch between two lines of output
 _HINT = 'each line is an object like {"image": "scene.tif", "question": "Is there a road?"}'
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _ImageQuestion:
     """One question of one image; ``id`` as it came with it, if it did."""
 
     image: str
@@ -81,7 +80,9 @@ def ask(
     images += [str(path) for path in more if str(path) not in images]
     if batch is None and not (images and questions):
         raise click.UsageError("give an image and a question, or --batch FILE")
-    asked = _read_batch(batch) if batch else [_Asked(i, q) for i in images for q in questions]
+    asked = (
+        _read_batch(batch) if batch else [_ImageQuestion(i, q) for i in images for q in questions]
+    )
     require_model(model, base)
     for image in dict.fromkeys(one.image for one in asked):
         require_image(image, "check the path, relative to the current folder")
@@ -113,11 +114,12 @@ def _columns(row: dict[str, Any], several_images: bool, several_questions: bool)
 
 
 def _answer(
-    session: Session, asked: Sequence[_Asked], closed: bool, before: bool
+    session: Session, asked: Sequence[_ImageQuestion], closed: bool, before: bool
 ) -> Iterator[dict[str, Any]]:
     """The answers in order; neighbours about one image are asked together."""
-    groups = [list(group) for _, group in groupby(asked, key=lambda one: one.image)]
-    for some in _pieces(groups):
+    from ..predict.job import batched
+
+    for some in batched(list(g) for _, g in groupby(asked, key=lambda one: one.image)):
         pixels = [(session.read(group[0].image), [a.question for a in group]) for group in some]
         shown = [(session.encode(px), questions) for px, questions in pixels]
         after = session.ask(shown, closed=closed)
@@ -129,25 +131,14 @@ def _answer(
                 yield row | ({"before": _facts(base[g][q])} if base else {})
 
 
-def _pieces(groups: Iterable[list[_Asked]]) -> Iterator[list[list[_Asked]]]:
-    piece: list[list[_Asked]] = []
-    for group in groups:
-        piece.append(group)
-        if sum(map(len, piece)) >= _AT_ONCE:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
-
-
-def _facts(reply: Reply) -> dict[str, Any]:
+def _facts(reply: ModelAnswer) -> dict[str, Any]:
     facts: dict[str, Any] = {"answer": reply.text, "confidence": round(reply.confidence, 6)}
     if reply.shares:
         facts["probabilities"] = {word: round(share, 6) for word, share in reply.shares.items()}
     return facts
 
 
-def _read_batch(name: str) -> list[_Asked]:
+def _read_batch(name: str) -> list[_ImageQuestion]:
     """The questions of a file of JSON Lines.
 
     Raises:
@@ -170,7 +161,7 @@ def _read_batch(name: str) -> list[_Asked]:
     return found
 
 
-def _one(line: str, place: str) -> _Asked:
+def _one(line: str, place: str) -> _ImageQuestion:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -179,4 +170,4 @@ def _one(line: str, place: str) -> _Asked:
     image, question = record.get("image"), record.get("question")
     if not (isinstance(image, str) and isinstance(question, str) and image and question.strip()):
         raise DataError(f"{place}: image and question must be text", hint=_HINT)
-    return _Asked(image, question, record.get("id"))
+    return _ImageQuestion(image, question, record.get("id"))

@@ -192,11 +192,11 @@ def evaluate(
             raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
         require_model(model, base)
         with needs_training(device):
-            from ..predict.evaluation import Asked
+            from ..predict.evaluation import EvaluationRequest
             from ..predict.evaluation import evaluate as run
-        asked = Asked(model, base, test, train_questions, output)
+        request = EvaluationRequest(model, base, test, train_questions, output)
         with interruptible(same_command("all answers so far")):
-            found = run(asked, settings, values)
+            found = run(request, settings, values)
     if found:  # else another process prints
         click.echo(json_text(found, 2) if as_json else results_table(found, protocols))
 
@@ -206,7 +206,6 @@ def _on_server(
     train_questions: Path | None, config: Config, output: Path | None,
 ) -> Results:  # fmt: skip
     """Evaluate a server's model; this needs no torch."""
-    from ..datasets.image_paths import moved
     from ..datasets.reading import read_samples
     from ..predict.endpoint import evaluate_endpoint, folder_name
     from ..predict.endpoint_client import Endpoint
@@ -218,8 +217,7 @@ def _on_server(
     train = list(read_samples(train_questions, with_images=False)) if train_questions else None
     there = Endpoint(url, name, os.environ.get("OPENAI_API_KEY"), concurrency, rate)
     folder = output or Path("output") / folder_name(name)
-    samples = moved(questions, config.data.images)
-    return evaluate_endpoint(there, samples, train, config, folder)
+    return evaluate_endpoint(there, questions, train, config, folder)
 
 
 @click.command()

@@ -49,7 +49,7 @@ class Choice:
 
 
 @torch.inference_mode()
-def choose(
+def choose_candidates(
     base: Base,
     model: Any,
     groups: Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...]]]]],

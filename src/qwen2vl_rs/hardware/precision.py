@@ -35,7 +35,10 @@ class Precision:
 
 
 def choose_precision(
-    device: torch.device, bf16: bool | None = None, fp16: bool | None = None
+    device: torch.device,
+    bf16: bool | None = None,
+    fp16: bool | None = None,
+    section: str = "training",
 ) -> Precision:
     """The precision on a device.
 
@@ -43,6 +46,7 @@ def choose_precision(
         device: the device.
         bf16: wanted or not; None with ``fp16`` None too: what the device computes in.
         fp16: likewise.
+        section: of the settings that say so.
 
     Raises:
         ConfigError: the device has no bfloat16.
@@ -53,7 +57,7 @@ def choose_precision(
     if bf16 and not has_bf16:
         name = torch.cuda.get_device_name(device)
         raise ConfigError(
-            f"training.bf16 = true: {name} does not compute in bfloat16",
+            f"{section}.bf16 = true: {name} does not compute in bfloat16",
             hint="leave it unset: float16 is used then",
         )
     if bf16 is None and fp16 is None and cuda:
@@ -61,7 +65,7 @@ def choose_precision(
         why = "this GPU computes in it" if has_bf16 else "this GPU has no bfloat16"
     else:
         compute = torch.bfloat16 if bf16 else torch.float16 if fp16 else torch.float32
-        why = "as set by training.bf16 and training.fp16"
+        why = f"as set by {section}.bf16 and {section}.fp16"
         if bf16 is None and fp16 is None:
             why = "the default on a CPU"
     # on a CPU the weights stay float32, from which autocast rounds as it goes

@@ -6,8 +6,6 @@ a map that was interrupted goes on), then ``map.tif`` and ``windows.gpkg``.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +16,12 @@ from numpy.typing import NDArray
 
 from ..engine.prefetch import ahead
 from ..errors import ImageError, RunError
+from ..predict.job import AnswerFile, digest_of
 from ..predict.session import Session
 from ..raster import image_digest
 from ..raster.scenes import LargeImage, open_scene
 from ..system.console import Progress, say
-from ..system.files import appending, atomic_write, run_lock
-from ..system.jsonl import read_jsonl, to_line
-from ..system.named import read_bytes
-from ..system.oserrors import unreadable
+from ..system.files import run_lock
 from .files import MAP, WINDOWS, column_of, rehearse, write_map, write_windows
 from .values import Band, band
 from .windows import LEAST_DATA, Grid, lay_grid, pieces
@@ -110,11 +106,10 @@ def make_map(session: Session, request: MapRequest) -> Mapped:
     request = replace(request, questions=tuple(bare))
     with run_lock(request.output), open_scene(request.scene, session.view.image) as scene:
         grid = _grid(session, request, scene)
-        key = _key(session, request, grid)
-        path = request.output / "windows.jsonl"
+        file = _file(session, request, grid)
         rehearse(request.output, grid, request.questions)
-        _ask(session, request, scene, grid, path, key)
-        lines = sorted(_read(path, key)[0], key=lambda line: line["window"])
+        known = _ask(session, request, scene, grid, file)
+        lines = [known[window] for window in sorted(known)]
         replies = [line.get("replies") for line in lines]
         if not any(replies):
             raise ImageError(
@@ -164,44 +159,47 @@ def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
     return grid
 
 
-def _key(session: Session, request: MapRequest, grid: Grid) -> str:
-    """Digest of all that decides the answers."""
+def _file(session: Session, request: MapRequest, grid: Grid) -> AnswerFile:
+    """Where the windows are written down, and all that decides the answers."""
     parts = [session.digest, session.view.model_dump_json(), repr(grid), repr(request.questions)]
-    parts.append(image_digest(request.scene, WHOLE))
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    key = digest_of(["\0".join([*parts, image_digest(request.scene, WHOLE)])])
+    head = {"key": key, "questions": request.questions}
+    return AnswerFile(request.output / "windows.jsonl", head, name="window")
 
 
 def _ask(
-    session: Session, request: MapRequest, scene: LargeImage, grid: Grid, path: Path, key: str
-) -> None:
-    """Ask about the windows that are not in the file yet, some of them at a time."""
-    lines, torn = _read(path, key)
-    known = {line["window"]: line for line in lines}
-    # A piece is asked as a whole or not at all: packed otherwise, rounding differs. A disk that
-    # ran full may hold a part of one.
-    whole = list(pieces(grid, len(request.questions)))
-    missing = [p for p in whole if not known.keys() >= set(p)]
-    kept = [known[i] for p in whole if p not in missing for i in p]
-    if len(kept) < len(known) or torn or not path.is_file():
-        head = {"key": key, "questions": request.questions}
-        with atomic_write(path) as file:
-            for line in (head, *kept):
-                file.write(to_line(line))
+    session: Session, request: MapRequest, scene: LargeImage, grid: Grid, file: AnswerFile
+) -> dict[int, Line]:
+    """Ask about the windows that are not in the file yet, some of them at a time.
+
+    Raises:
+        RunError: the file cannot be read, or belongs to something else.
+    """
+    found = file.read()
+    if found.foreign:
+        raise RunError(
+            f"{file.path} does not begin as the windows of a map do: damaged, or another file",
+            hint="move it away, or choose another folder: --output",
+        )
+    if found.key is not None and not file.accepts(found.key):
+        raise RunError(
+            f"{request.output} holds a map of another scene or model, or with other settings",
+            hint="choose another folder: --output",
+        )
+    file.say_torn(found)
+    # A piece is asked as a whole or not at all: packed otherwise, rounding differs.
+    every = pieces(grid, len(request.questions))
+    missing = [piece for piece in every if not found.known.keys() >= set(piece)]
 
     def read(piece: range) -> list[tuple[int, NDArray[np.uint8], float]]:
         span = (grid.across, grid.down)
         return [(i, *scene.resampled(*grid.corner(i), *span, grid.side)) for i in piece]
 
-    with (
-        appending(path) as file,
-        Progress("asking", len(grid), "windows", len(kept)) as bar,
-    ):
-        for piece, shown in zip(missing, ahead(read, missing), strict=True):
-            lines = _answer(session, request.questions, shown)
-            text = "".join(to_line(line) for line in lines)
-            file.write(text)
-            file.flush()
-            bar.advance(len(piece))
+    bar = Progress("asking", len(grid), "windows", len(found.known))
+    with file.adding(found, bar) as log:
+        for shown in ahead(read, missing):
+            log.add(_answer(session, request.questions, shown))
+    return log.known
 
 
 def _answer(
@@ -226,45 +224,6 @@ def _answer(
             ]
         lines.append(line)
     return lines
-
-
-def _read(path: Path, key: str) -> tuple[list[Line], bool]:
-    """The answered windows of a file, and whether more stands behind them that is no line.
-
-    Raises:
-        RunError: the file cannot be read, or belongs to something else.
-    """
-    try:
-        values, end = read_jsonl(path)
-        if not path.exists():
-            return [], False
-        content = b"" if values else read_bytes(path)
-        size = path.stat().st_size
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if not values and _begins(key).startswith(content.strip(b"\0")):
-        return [], True  # empty, zeros, or the beginning of our first line
-    first, *lines = values or [{}]
-    if "key" not in first:
-        raise RunError(
-            f"{path} does not begin as the windows of a map do: damaged, or another file",
-            hint="move it away, or choose another folder: --output",
-        )
-    if first["key"] != key:
-        raise RunError(
-            f"{path.parent} holds a map of another scene or model, or with other settings",
-            hint="choose another folder: --output",
-        )
-    sound = list(itertools.takewhile(lambda line: "window" in line, lines))
-    torn = end < size or len(sound) < len(lines)
-    if torn:
-        say(f"{path}: not used behind its {len(sound):,} sound lines")
-    return sound, torn
-
-
-def _begins(key: str) -> bytes:
-    """How a file of windows begins."""
-    return to_line({"key": key}).encode()[:-2]
 
 
 def _preview(scene: LargeImage) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import ImageError
+from ..predict.job import QUESTIONS_AT_ONCE
 from ..raster.scenes import Georeference, LargeImage
 
 #: Windows of which less holds data are not asked about.
@@ -132,7 +133,7 @@ def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: fl
     )  # fmt: skip
 
 
-def pieces(grid: Grid, questions: int, most: int = 200) -> Iterator[range]:
+def pieces(grid: Grid, questions: int, most: int = QUESTIONS_AT_ONCE) -> Iterator[range]:
     """Windows that are asked about together, some ``most`` questions at a time."""
     step = max(1, most // questions)
     for start in range(0, len(grid), step):

@@ -19,7 +19,7 @@ from ..system.console import clock, say
 from ..system.oserrors import explained, own_limit, root_cause
 from .endpoint_bodies import decoded
 from .endpoint_replies import AGAIN, Failure, message, read_reply, refusal, strange
-from .job import Reply
+from .predictor import Reply
 
 _ATTEMPTS = 8
 _LONGEST_WAIT = 60.0  # seconds, of our own choice
@@ -86,7 +86,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ChatRequest:
     """One request.
 
     Attributes:
@@ -118,7 +118,7 @@ class Client:
         self._pause = 0.0  # until when the server asked for silence
         self.again: Counter[str] = Counter()
 
-    async def ask(self, questions: Sequence[Question]) -> AsyncGenerator[tuple[str, Reply]]:
+    async def ask(self, questions: Sequence[ChatRequest]) -> AsyncGenerator[tuple[str, Reply]]:
         """Ids and replies, in the order in which they come.
 
         Raises:
@@ -153,7 +153,7 @@ class Client:
                     task.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
 
-    async def _one(self, http: httpx.AsyncClient, question: Question) -> tuple[str, Reply]:
+    async def _one(self, http: httpx.AsyncClient, question: ChatRequest) -> tuple[str, Reply]:
         image = await asyncio.to_thread(question.image)
         content = [
             {"type": "image_url", "image_url": {"url": image}},

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import HubError
-from .job import Reply
+from .predictor import Reply
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 524, 529})
 """HTTP statuses after which a request is repeated."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..config import Config, ViewConfig, load_config
-from ..datasets.image_paths import moved
 from ..datasets.reading import read_samples
 from ..datasets.split import limit_by_image
 from ..errors import RunError
-from ..hardware.devices import processes
 from ..hardware.launch import check_strategy
-from ..models.loader import find_base, find_checkpoint, read_card, require_base
+from ..models.loader import require_base
+from ..models.located import locate
 from ..questions.class_sets import require_one, settle
 from ..run import (
     TEST_FILE,
@@ -28,12 +26,12 @@ from ..run import (
     records_no_dataset,
 )
 from ..scoring.comparison import Comparison, compare_runs
-from ..scoring.results import Results, results
+from ..scoring.results import Results
 from ..system.console import say
-from ..system.files import run_lock, sha256, write_json
+from ..system.files import sha256, write_json
 from ..types import Prediction, Sample
-from .job import bare_samples, say_cut_off
-from .local import Evaluator
+from .local import LocalBase, LocalPredictor
+from .predictor import Questions, asked_samples, bare_samples, evaluate_into, evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +64,27 @@ def before_and_after(
     test = bare_samples(limit_by_image(test, config.eval.max_eval), config.view)
     checkpoint = newest_checkpoint(run)
     dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
-    asked = Evaluator(Path(config.model), config.view, config.eval, config.training, train, dataset)
-    before = asked.run(None, test, run / "eval" / "before")
-    after = asked.run(checkpoint, test, run / "eval" / "after")
-    shuffled = asked.run_shuffled(checkpoint, test, run / "eval" / "shuffled")
-    scored = Outcome(
-        before=results(before, train=train, dataset=dataset),
-        after=results(after, train=train, shuffled=shuffled, dataset=dataset),
-        comparison=compare_runs(before, after, dataset=dataset.name),
-    )
-    if processes().is_main_process:
-        write_json(run / "eval" / "before" / "results.json", scored.before)
-        write_json(run / "eval" / "after" / "results.json", scored.after)
-        write_json(run / "compare.json", {"checkpoint": checkpoint.name, **scored.comparison})
-        _print_samples(before, after, config.eval.samples)
-    return scored
+    base = LocalBase(Path(config.model), config.view, config, train, dataset)
+    questions = Questions(test, train, dataset, base.settings.seed)
+    place, tuned = run / "eval", LocalPredictor(base, checkpoint)
+    old, before = evaluated(LocalPredictor(base, None), questions, place / "before")
+    new, after = evaluated(tuned, questions, place / "after", place / "shuffled")
+    comparison = compare_runs(old, new, dataset=dataset.name)
+    if tuned.team.is_main_process:
+        write_json(run / "compare.json", {"checkpoint": checkpoint.name, **comparison})
+        _print_samples(old, new, config.eval.samples)
+    return Outcome(before, after, comparison)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EvaluationRequest:
     """What is to be evaluated.
 
     Attributes:
         model: a run (its newest checkpoint), a checkpoint, or a base.
         base: of a checkpoint; None for where it was when it was trained on.
         test: the questions; None for the test questions of the run.
-        train: training questions, for controls and answer sets; None for those of the run.
+        train: training questions, for baselines and answer sets; None for those of the run.
         output: folder of the evaluation; None for one below the run, or below ``output/``.
     """
 
@@ -102,14 +95,15 @@ class Asked:
     output: Path | None = None
 
 
-def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -> Results | None:
+def evaluate(
+    request: EvaluationRequest, settings: Sequence[str], values: Mapping[str, Any]
+) -> Results | None:
     """Evaluate one model with all its controls.
 
-    Writes ``predictions.jsonl``, ``results.json`` and the shuffled-image control; goes on where
-    it was interrupted.
+    Writes ``predictions.jsonl``, ``results.json`` and the shuffled-image control; resumes.
 
     Args:
-        asked: which model and questions.
+        request: which model and questions.
         settings: ``key=value`` over the settings of the run.
         values: settings by key, likewise.
 
@@ -120,45 +114,37 @@ def evaluate(asked: Asked, settings: Sequence[str], values: Mapping[str, Any]) -
         Qwen2VLRSError: model, questions or images cannot be used.
     """
     check_strategy()
-    checkpoint = find_checkpoint(asked.model)
-    run = asked.model if checkpoint is None else checkpoint.parent
-    known = run / "config.toml"
-    if checkpoint is None and known.is_file():
+    found = locate(request.model, request.base)
+    run, checkpoint = found.run, found.checkpoint
+    if checkpoint is None and (run / "config.toml").is_file():
         if damaged_checkpoints(run):
             newest_checkpoint(run)  # says so
         raise RunError(f"no checkpoint in {run} yet", hint="train first: qwen2vl-rs train")
-    config = load_config(known if known.is_file() else None, settings, values)
-    folder, view = _base_and_view(asked, checkpoint, config)
-    test = _questions(asked.test, run, TEST_FILE, "--test FILE")
-    test = moved(limit_by_image(test, config.eval.max_eval), config.data.images)
-    test = bare_samples(test, view)
-    train = _training_questions(asked, run, view)
-    below = run / "eval" if checkpoint else Path("output") / f"eval-{folder.resolve().name}"
-    output = asked.output or below / _name(asked, checkpoint, config)
-    if asked.test is None:
+    config = found.config(settings, values)
+    view = found.view if checkpoint else config.view
+    if found.card and checkpoint:
+        require_base(found.base, checkpoint, found.card)
+    test = _questions(request.test, run, TEST_FILE, "--test FILE")
+    test = asked_samples(test, view, config)
+    train = _training_questions(request, run, view)
+    if request.test is None:
         dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
     else:
         typed = load_config(None, settings, values).data.dataset
         if not typed:
-            require_one(asked.test, test, "or name one for all: --set data.dataset=LR")
+            require_one(request.test, test, "or name one for all: --set data.dataset=LR")
         dataset = settle(test, typed, otherwise=config.data.dataset)
-    evaluator = Evaluator(folder, view, config.eval, config.training, train or (), dataset)
-    team = processes()
-    lock = run_lock(output, read_only="choose another folder: --output")
-    with lock if team.is_main_process else contextlib.nullcontext():
-        predictions = evaluator.run(checkpoint, test, output)
-        shuffled = evaluator.run_shuffled(checkpoint, test, output / "shuffled")
-        found = results(predictions, train=train, shuffled=shuffled, dataset=dataset)
-        if team.is_main_process:
-            write_json(output / "results.json", found, changed=True)
-    say(f"predictions and all protocols: {output}/")
-    say_cut_off(found, config.eval.max_new_tokens)
-    return found if team.is_main_process else None
+    below = run / "eval" if checkpoint else Path("output") / f"eval-{found.base.resolve().name}"
+    output = request.output or below / _name(request, checkpoint, config)
+    base = LocalBase(found.base, view, config, train, dataset)
+    questions = Questions(test, train, dataset, base.settings.seed)
+    predictor = LocalPredictor(base, checkpoint)
+    return evaluate_into(predictor, questions, output, config.eval.max_new_tokens)
 
 
-def _name(asked: Asked, checkpoint: Path | None, config: Config) -> str:
+def _name(request: EvaluationRequest, checkpoint: Path | None, config: Config) -> str:
     """A folder of its own for each checkpoint, file and number of questions, and way to answer."""
-    parts = [f"{asked.test.stem}-{sha256(asked.test)[:8]}" if asked.test else "test"]
+    parts = [f"{request.test.stem}-{sha256(request.test)[:8]}" if request.test else "test"]
     parts.append(config.eval.answers)
     if config.eval.max_eval:
         parts.append(f"first-{config.eval.max_eval}")
@@ -167,21 +153,12 @@ def _name(asked: Asked, checkpoint: Path | None, config: Config) -> str:
     return "-".join(parts)
 
 
-def _base_and_view(
-    asked: Asked, checkpoint: Path | None, config: Config
-) -> tuple[Path, ViewConfig]:
-    if checkpoint is None:
-        return asked.model, config.view
-    card = read_card(checkpoint)
-    folder = find_base(checkpoint, card, asked.base)
-    require_base(folder, checkpoint, card)
-    return folder, card.view
-
-
-def _training_questions(asked: Asked, run: Path, view: ViewConfig) -> list[Sample] | None:
+def _training_questions(
+    request: EvaluationRequest, run: Path, view: ViewConfig
+) -> list[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
-        train = _questions(asked.train, run, TRAIN_FILE, "--train-questions FILE")
+        train = _questions(request.train, run, TRAIN_FILE, "--train-questions FILE")
         return bare_samples(train, view)
     except NoQuestions as error:
         say(f"no control that never sees the image: {error.message}; {error.hint}")

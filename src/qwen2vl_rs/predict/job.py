@@ -1,8 +1,8 @@
-"""One set of questions put to one model: what is there already, what is missing, and the end of it.
+"""Questions put to a model: what is there already, what is missing, and the end of it.
 
-Only this module decides whether predictions are up to date. A job's folder holds, while it runs,
+Only this module decides whether answers are up to date. While it runs, a job's folder holds
 ``predictions.partial-<process>.jsonl``; complete, ``predictions.jsonl``, ``inputs.json`` (what
-they were made from) and ``timing.json``.
+they were made from) and ``timing.json``. Maps keep their windows in an `AnswerFile` likewise.
 """
 
 from __future__ import annotations
@@ -11,90 +11,64 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
-from ..config import ViewConfig
 from ..datasets.image_paths import require_image
 from ..errors import DataError
-from ..questions.grammar import type_of
-from ..questions.normal_forms import understood
-from ..questions.reply import CUT_OFF
 from ..raster import image_digest, image_facts
-from ..scoring.baselines import shuffle_images
 from ..scoring.predictions import as_record, read_predictions, write_predictions
-from ..scoring.results import Results
 from ..system.console import Progress, say
 from ..system.files import appending, atomic_write, read_json, sha256, sweep, write_json
 from ..system.jsonl import read_jsonl, to_line
+from ..system.named import read_bytes
 from ..system.oserrors import unreadable
 from ..types import Prediction, Sample
 
+QUESTIONS_AT_ONCE = 200  # asked between two writes
 _PARTIAL = "predictions.partial*.jsonl"
 _OTHERS = "of another model, settings, questions or images"
+_T = TypeVar("_T")
+
+
+def batched(groups: Iterable[Sequence[_T]]) -> Iterator[list[Sequence[_T]]]:
+    """Groups of questions (of one image each), some at a time: as many as make a batch."""
+    batch: list[Sequence[_T]] = []
+    for group in groups:
+        batch.append(group)
+        if sum(map(len, batch)) >= QUESTIONS_AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """The key that texts make, one behind the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What a model gave to one question.
+class Found:
+    """What an answer file holds.
 
     Attributes:
-        text: all of it.
-        cut: whether it ended at the bound on its length, and not by itself.
-        confidence: probability of the text; None where unknown.
+        key: of what was asked; None where nothing is there yet.
+        known: the answers by id.
+        torn: whether more stands behind them, which is no answer.
+        foreign: whether it does not begin as an answer file does.
     """
 
-    text: str
-    cut: bool = False
-    confidence: float | None = None
-
-
-def predict(sample: Sample, reply: Reply) -> Prediction:
-    """The prediction that a reply is."""
-    kind = type_of(sample)
-    prediction, unreadable = understood(reply.text, kind, reply.cut)
-    return Prediction(
-        id=sample.id,
-        image=sample.image,
-        question=sample.question,
-        type=kind,
-        answer=sample.answer,
-        prediction=prediction,
-        text=reply.text,
-        confidence=None if reply.confidence is None else round(reply.confidence, 6),
-        unreadable=unreadable,
-    )
-
-
-def say_cut_off(found: Results, most: int) -> None:
-    """Say what to set where answers were cut off at so many tokens."""
-    if n := found["unreadable"]["causes"].get(CUT_OFF):
-        say(f"{n:,} answers were cut off at {most} tokens: --set eval.max_new_tokens={16 * most}")
-
-
-def bare_samples(samples: Iterable[Sample], view: ViewConfig) -> list[Sample]:
-    """The questions without the run's own instruction, as they are asked and scored."""
-    return [replace(s, question=view.bare(s.question)) for s in samples]
-
-
-def with_other_images(samples: Sequence[Sample], seed: int) -> list[Sample] | None:
-    """The same questions about other images; None where there is only one image."""
-    images = list(dict.fromkeys(s.image for s in samples))
-    if len(images) < 2:
-        return None
-    other = shuffle_images(images, seed)
-    return [replace(s, image=other[s.image]) for s in samples]
-
-
-def with_own_images(
-    predictions: Sequence[Prediction], samples: Sequence[Sample]
-) -> list[Prediction]:
-    """Predictions about other images, under the image that each question belongs to."""
-    own = {s.id: s.image for s in samples}
-    return [replace(p, image=own[p.id]) for p in predictions]
+    key: object = None
+    known: dict[Any, Any] = field(default_factory=dict)
+    torn: bool = False
+    foreign: bool = False
 
 
 @dataclass
@@ -103,21 +77,93 @@ class Log:
 
     Attributes:
         known: by id.
+        new: number of those that were added.
     """
 
-    known: dict[str, Prediction]
+    known: dict[Any, Any]
+    _of: AnswerFile
     _file: IO[str]
     _bar: Progress
-    _new: int = 0
+    new: int = 0
 
-    def add(self, predictions: Iterable[Prediction]) -> None:
-        """Write answers down."""
-        found = [p for p in predictions if p.id not in self.known]
-        self._file.writelines(to_line(as_record(p)) for p in found)
+    def add(self, answers: Iterable[Any]) -> None:
+        """Write answers down; those that are known already stay as they are."""
+        records = ((self._of.record(answer), answer) for answer in answers)
+        found = [(r, answer) for r, answer in records if r[self._of.name] not in self.known]
+        self._file.write("".join(to_line(r) for r, _ in found))
         self._file.flush()
-        self.known |= {p.id: p for p in found}
-        self._new += len(found)
+        self.known |= {r[self._of.name]: answer for r, answer in found}
+        self.new += len(found)
         self._bar.advance(len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFile:
+    """A file of answers that grows: a first line with the key, then a line for each answer.
+
+    Args:
+        path: the file.
+        head: its first line; ``key`` in it says what is asked of which model, and how.
+        older: keys by which earlier versions mean the same.
+        name: of the field that tells lines apart.
+        parse: makes an answer of a line; raises where it is none.
+        record: the line of an answer.
+    """
+
+    path: Path
+    head: Mapping[str, Any]
+    older: tuple[str, ...] = ()
+    name: str = "id"
+    parse: Callable[[dict[str, Any]], Any] = dict
+    record: Callable[[Any], dict[str, Any]] = dict
+
+    def accepts(self, key: object) -> bool:
+        """Whether what has this key is the same."""
+        return key in (self.head["key"], *self.older)
+
+    def read(self) -> Found:
+        """What is there, whatever it was made from.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        try:
+            values, end = read_jsonl(self.path)
+            if not self.path.exists():
+                return Found()
+            if not values:  # empty, zeros, or the beginning of our first line
+                begin = to_line({"key": self.head["key"]}).encode()[:-2]
+                known = begin.startswith(read_bytes(self.path).strip(b"\0"))
+                return Found(torn=True, foreign=not known)
+            torn = end < self.path.stat().st_size
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        first, *lines = values
+        if "key" not in first:
+            return Found(foreign=True)
+        found: dict[Any, Any] = {}
+        for line in lines:
+            try:
+                found[line[self.name]] = self.parse(line)
+            except (TypeError, KeyError):  # no line of ours: as one that is cut short
+                torn = True
+                break
+        return Found(first["key"], found, torn)
+
+    def say_torn(self, found: Found) -> None:
+        """Say how much of the file is used, where that is not all of it."""
+        if found.torn and found.key is not None:
+            say(f"{self.path}: not used behind its {len(found.known):,} sound lines")
+
+    @contextlib.contextmanager
+    def adding(self, found: Found, bar: Progress) -> Iterator[Log]:
+        """Where answers are written down; what is in ``found`` is kept, all else is removed."""
+        if found.torn or not self.accepts(found.key):
+            with atomic_write(self.path) as file:
+                file.write(to_line(self.head))
+                file.writelines(to_line(self.record(answer)) for answer in found.known.values())
+        with appending(self.path) as file, bar:
+            yield Log(found.known, self, file, bar)
 
 
 @dataclass(frozen=True)
@@ -159,12 +205,12 @@ class Job:
     def _key(self, contents: Mapping[str, str]) -> str:
         """Digest of all that decides the answers; where the images lie does not."""
         facts = ((s.id, contents[s.image], s.question, s.answer, s.type) for s in self.samples)
-        return _digested([*self.made_by, *map(repr, facts)])
+        return _terminated([*self.made_by, *map(repr, facts)])
 
     def _older_key(self, contents: Mapping[str, str]) -> str:
         """The key that versions wrote in which the paths of the images counted."""
         facts = ((s.id, s.image, s.question, s.answer, s.type) for s in self.samples)
-        return _digested([*self.made_by, *contents.values(), *map(repr, facts)])
+        return _terminated([*self.made_by, *contents.values(), *map(repr, facts)])
 
     def _is_own(self, key: object) -> bool:
         return key in (self.key, self._older)
@@ -203,46 +249,29 @@ class Job:
             total: number of questions that this process asks.
             process: its number.
         """
-        path = self._partial(process)
-        known = self.answered(process, aloud=True)
-        with atomic_write(path) as file:  # without what was cut short
-            file.write(to_line({"key": self.key}))
-            file.writelines(to_line(as_record(p)) for p in known.values())
-        with (
-            appending(path) as file,
-            Progress(f"asking ({self.folder.name})", total, "questions", len(known)) as bar,
-        ):
-            log, start = Log(known, file, bar), time.monotonic()
+        file, found = self._partial(process), self._usable(process, aloud=True)
+        bar = Progress(f"asking ({self.folder.name})", total, "questions", len(found.known))
+        with file.adding(found, bar) as log:
+            start = time.monotonic()
             yield log
-        if log._new and not process:
+        if log.new and not process:
             seconds = round(time.monotonic() - start, 3)
-            write_json(self.folder / "timing.json", {"questions": log._new, "seconds": seconds})
+            write_json(self.folder / "timing.json", {"questions": log.new, "seconds": seconds})
 
-    def answered(self, process: int = 0, *, aloud: bool = False) -> dict[str, Prediction]:
+    def answered(self, process: int = 0) -> dict[str, Prediction]:
         """What an interrupted job with the same inputs had answered, by id."""
-        path = self._partial(process)
-        try:
-            values, end = read_jsonl(path)
-            torn = bool(end) and end < path.stat().st_size
-        except OSError as error:
-            raise unreadable(path, error) from error
-        if not values:
-            return {}
-        head, *lines = values
-        if head.keys() != {"key"} or not self._is_own(head["key"]):
-            if aloud:
-                say(f"{path}: {_OTHERS}; not used")
-            return {}
-        known = {}
-        for line in lines:
-            try:
-                known[line["id"]] = Prediction(**line)
-            except (TypeError, KeyError):  # no line of ours: as one that is cut short
-                torn = True
-                break
-        if torn and aloud:
-            say(f"{path}: not used behind its {len(known):,} sound answers")
-        return {p.id: p for p in self._named(known.values())}
+        return self._usable(process).known
+
+    def _usable(self, process: int, *, aloud: bool = False) -> Found:
+        file = self._partial(process)
+        found = file.read()
+        if not file.accepts(found.key):
+            if aloud and (found.foreign or found.key is not None):
+                say(f"{file.path}: {_OTHERS}; not used")
+            return Found()
+        if aloud:
+            file.say_torn(found)
+        return replace(found, known={p.id: p for p in self._named(found.known.values())})
 
     def finish(self, processes: int = 1) -> list[Prediction]:
         """Write the predictions of all processes."""
@@ -273,8 +302,9 @@ class Job:
         named = {"checkpoint": self.checkpoint} if self.checkpoint else {}
         return {"key": self.key, "sha256": sha256(self.done), **named}
 
-    def _partial(self, process: int) -> Path:
-        return self.folder / f"predictions.partial-{process}.jsonl"
+    def _partial(self, process: int) -> AnswerFile:
+        path = self.folder / f"predictions.partial-{process}.jsonl"
+        return AnswerFile(path, {"key": self.key}, (self._older,), "id", _prediction, as_record)
 
     def _tidy(self) -> None:
         """Remove what a complete evaluation needs no more."""
@@ -283,11 +313,12 @@ class Job:
         sweep(self.folder / "timing.json")
 
 
-def _digested(parts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
+def _terminated(parts: Iterable[str]) -> str:
+    return digest_of(f"{part}\0" for part in parts)
+
+
+def _prediction(line: dict[str, Any]) -> Prediction:
+    return Prediction(**line)
 
 
 def _content(image: str) -> str:

@@ -1,4 +1,4 @@
-"""Asking: all questions of a set put to a base or a checkpoint, and kept when interrupted."""
+"""A model on this machine: a base, or a checkpoint on it, asked in batches by all processes."""
 
 from __future__ import annotations
 
@@ -7,49 +7,42 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-from ..config import EvalConfig, TrainingSettings, ViewConfig
+from ..config import Config, ViewConfig
 from ..datasets.split import group_by_image
-from ..engine.candidates import choose as choose_answers
-from ..engine.candidates import pick_class
-from ..engine.decoding import answer
-from ..engine.memory import explained_shortage, token_budget
+from ..engine.candidates import Choice, pick_class
 from ..engine.prefetch import ahead
-from ..engine.vision import encoded
-from ..hardware.devices import choose_device, processes, share_out
-from ..hardware.precision import choose_precision
+from ..hardware.devices import processes, share_out
 from ..models.adapter_files import ADAPTER
 from ..models.family import family_of
 from ..models.fingerprint import fingerprint
 from ..models.images import Pixels
-from ..models.loader import Base, attach_adapter, load_base, read_config
-from ..question_tree.attention_check import Heads, choose
+from ..models.loader import Base, attach_adapter, read_config
 from ..questions.answer_sets import AnswerSet, answer_sets
 from ..questions.class_sets import Dataset
 from ..questions.grammar import type_of
 from ..raster import image_size
 from ..system.console import say
 from ..system.files import sha256
-from ..types import Prediction, Sample
-from .job import Job, Reply, predict, with_other_images, with_own_images
+from ..types import Sample
+from .job import batched
+from .predictor import Batch, Replies, Reply
+from .session import Session, load_to_answer
+from .settings import AnswerSettings
 
-QUESTIONS_AT_ONCE = 200  # asked between two writes to disk
 _QUESTION_TOKENS = 16  # of a question with its answer, on average
-Batch = list[list[Sample]]  # questions of some images, by image
 
 
-class Evaluator:
-    """Asks a base or a checkpoint a set of questions; keeps what was answered when interrupted.
+class LocalBase:
+    """A base that is asked with and without adapters.
 
-    The network is loaded when the first question has to be asked, so that an evaluation that
-    exists already costs nothing.
+    It is loaded when the first question has to be asked, so that an evaluation that exists
+    already costs nothing.
 
     Args:
         folder: of the base.
         view: what is shown with every question.
-        settings: how answers are given.
-        training: gives the most tokens of one pass and the seed of the shuffled control.
+        config: how answers are given.
         taught: the training questions, from which answer sets take their candidates.
         dataset: whose classes apply.
     """
@@ -58,143 +51,98 @@ class Evaluator:
         self,
         folder: Path,
         view: ViewConfig,
-        settings: EvalConfig,
-        training: TrainingSettings,
-        taught: Iterable[Sample] = (),
+        config: Config,
+        taught: Iterable[Sample] | None = None,
         dataset: Dataset | None = None,
     ) -> None:
-        self._folder, self._view = folder, view
-        self._settings, self._training = settings, training
-        self._taught = list(taught) if settings.answers == "closed" else []
-        self._sets: Mapping[str, AnswerSet] = {}
-        self._dataset = dataset or Dataset()
-        config = read_config(folder)
-        self._token_side = family_of(config).token_side(config)
-        self._fingerprint = fingerprint(folder)
+        self.folder, self.view, self.settings = folder, view, AnswerSettings.of(config)
+        self.sets: Mapping[str, AnswerSet] = {}
+        if self.settings.closed:
+            self.sets = answer_sets(list(taught or ()), (dataset or Dataset()).name)
+        network = read_config(folder)
+        self.token_side = family_of(network).token_side(network)
+        self.fingerprint = fingerprint(folder)
         self._base: Base | None = None
 
-    def run(
-        self, checkpoint: Path | None, samples: Sequence[Sample], folder: Path, salt: str = ""
-    ) -> list[Prediction]:
-        """Answers to all samples, from ``folder/predictions.jsonl`` where they are there.
+    @contextlib.contextmanager
+    def session(self, checkpoint: Path | None) -> Iterator[Session]:
+        """The base, with a checkpoint's adapter in place while the context lasts."""
+        base = self._base = self._base or load_to_answer(self.folder, self.view, self.settings)
+        model = attach_adapter(base, checkpoint) if checkpoint else base.model
+        try:
+            yield Session(base, model, self.view, None, "", "", self.settings)
+        finally:
+            if checkpoint:
+                model.unload()
 
-        Args:
-            checkpoint: whose adapter is put on; None asks the untouched base.
-            samples: the questions.
-            folder: of this evaluation.
-            salt: further text that identifies the evaluation.
-        """
-        if self._settings.answers == "closed":
-            self._sets = answer_sets(self._taught, self._dataset.name)
-            _describe(self._sets, Counter(map(type_of, samples)))
-        who = checkpoint.name if checkpoint else ""
-        job = Job(samples, folder, self._made_by(checkpoint, salt), self._dataset.written, who)
-        team = processes()
-        if (found := job.ready()) is not None:
-            team.wait_for_everyone()  # until all have read it
-            if team.is_main_process:
-                job.keep(found)
-            return found
-        batches = _batches(samples)
-        shares = share_out([self._weight(b) for b in batches], team.num_processes)
-        self._answer(checkpoint, [batches[i] for i in shares[team.process_index]], job)
-        team.wait_for_everyone()
-        predictions = job.collected(team.num_processes)
-        team.wait_for_everyone()
-        if team.is_main_process:
-            job.finish(team.num_processes)
-        team.wait_for_everyone()
-        return predictions
+
+class LocalPredictor:
+    """A `Predictor` on this machine.
+
+    Args:
+        base: the base.
+        checkpoint: whose adapter is put on; None asks the untouched base.
+    """
+
+    def __init__(self, base: LocalBase, checkpoint: Path | None) -> None:
+        self._of, self._path = base, checkpoint
+        self.checkpoint = checkpoint.name if checkpoint else ""
+        self.team = processes()
+
+    def made_by(self, shuffled: bool) -> list[str]:
+        """Base, adapter, view and settings."""
+        of, settings = self._of, self._of.settings
+        adapter = sha256(self._path / ADAPTER) if self._path else "none"
+        parts = [of.fingerprint, adapter, "shuffled" if shuffled else ""]
+        parts += [of.view.model_dump_json(), str(settings.max_new_tokens)]
+        return [*parts, repr(sorted(of.sets.items())), f"{settings.bf16} {settings.fp16}"]
+
+    def batches(self, samples: Sequence[Sample]) -> list[Batch]:
+        """Some images with all their questions each, this process's share of them."""
+        if self._of.settings.closed:
+            _describe(self._of.sets, Counter(map(type_of, samples)))
+        every = [list(chain(*groups)) for groups in batched(group_by_image(samples))]
+        shares = share_out(list(map(self._weight, every)), self.team.num_processes)
+        return [every[i] for i in shares[self.team.process_index]]
 
     def _weight(self, batch: Batch) -> int:
         """About how many tokens a batch takes."""
-        token = self._token_side**2  # pixels
-        sizes = (image_size(group[0].image) for group in batch)
-        images = sum(min(width * height, self._view.max_pixels) // token for width, height in sizes)
-        return images + _QUESTION_TOKENS * sum(map(len, batch))
-
-    def _answer(self, checkpoint: Path | None, batches: list[Batch], job: Job) -> None:
-        """Ask batch after batch, writing down each."""
-        process = processes().process_index
-        total = sum(len(group) for groups in batches for group in groups)
-        known = job.answered(process)
-        # A batch is asked as a whole or not at all: packed otherwise, rounding differs.
-        missing = [b for b in batches if not all(s.id in known for g in b for s in g)]
-        if not missing:
-            return
-        with self._model(checkpoint) as (base, model), job.asking(total, process) as log:
-            pixels = ahead(lambda batch: [base.images.read(g[0].image) for g in batch], missing)
-            for groups, images in zip(missing, pixels, strict=True):
-                log.add(self._ask(base, model, groups, images))
-
-    def run_shuffled(
-        self, checkpoint: Path | None, samples: Sequence[Sample], folder: Path
-    ) -> list[Prediction] | None:
-        """The same questions asked of other images; None where there is only one image.
-
-        The predictions name the image the question belongs to, so that they pair with the others.
-        """
-        moved = with_other_images(samples, self._training.seed)
-        if moved is None:
-            return None
-        return with_own_images(self.run(checkpoint, moved, folder, salt="shuffled"), samples)
+        token, most = self._of.token_side**2, self._of.view.max_pixels
+        sizes = map(image_size, dict.fromkeys(sample.image for sample in batch))
+        images = sum(min(width * height, most) // token for width, height in sizes)
+        return images + _QUESTION_TOKENS * len(batch)
 
     @contextlib.contextmanager
-    def _model(self, checkpoint: Path | None) -> Iterator[tuple[Base, Any]]:
-        """The base, with a checkpoint's adapter in place while the context lasts."""
-        if self._base is None:
-            device = choose_device()
-            settings = self._training
-            dtype = choose_precision(device, settings.bf16, settings.fp16).weights
-            heads = Heads.of(read_config(self._folder))
-            kind, why = choose(device, dtype, heads, settings.attention)
-            say(f"attention: {kind} ({why})")
-            self._base = load_base(self._folder, self._view, device, dtype, kind)
-        if checkpoint is None:
-            yield self._base, self._base.model
-            return
-        adapted = attach_adapter(self._base, checkpoint)
-        try:
-            yield self._base, adapted
-        finally:
-            adapted.unload()
+    def answering(self, batches: Sequence[Batch]) -> Iterator[Replies]:
+        """The replies, batch after batch."""
+        groups = [group_by_image(batch) for batch in batches]
+        with self._of.session(self._path) as session:
+            pixels = ahead(lambda some: [session.read(g[0].image) for g in some], groups)
+            yield (self._ask(session, *one) for one in zip(groups, pixels, strict=True))
 
     def _ask(
-        self, base: Base, model: Any, groups: Batch, images: Sequence[Pixels]
-    ) -> Iterator[Prediction]:
-        """Answers to a batch: chosen where the type has an answer set, else written."""
-        budget = token_budget(model, self._training.max_tokens_per_pack)
-        with explained_shortage(budget):
-            images = encoded(model, images)
-            open_, shut = (
-                [[s for s in group if (type_of(s) in self._sets) is closed] for group in groups]
-                for closed in (False, True)
-            )
-            written = answer(
-                base,
-                model,
-                [(px, [s.question for s in some]) for px, some in zip(images, open_, strict=True)],
-                max_new_tokens=self._settings.max_new_tokens,
-                budget=budget,
-            )
-            asked = [
-                (px, [(s.question, self._sets[type_of(s)].texts) for s in some])
-                for px, some in zip(images, shut, strict=True)
-            ]
-            chosen = choose_answers(base, model, asked, budget=budget)
-        for sample, said in zip(chain(*open_), chain(*written), strict=True):
-            cut = len(said.ids) >= self._settings.max_new_tokens
-            yield predict(sample, Reply(said.text, cut, said.confidence))
-        for sample, choice in zip(chain(*shut), chain(*chosen), strict=True):
-            text, share = pick_class(choice, self._sets[type_of(sample)])
-            yield predict(sample, Reply(text, confidence=share))
-
-    def _made_by(self, checkpoint: Path | None, salt: str) -> list[str]:
-        """All that decides the answers, beside questions and images."""
-        adapter = sha256(checkpoint / ADAPTER) if checkpoint else "none"
-        parts = [self._fingerprint, adapter, salt, self._view.model_dump_json()]
-        parts += [str(self._settings.max_new_tokens), repr(sorted(self._sets.items()))]
-        return [*parts, f"{self._training.bf16} {self._training.fp16}"]
+        self, session: Session, groups: Sequence[Batch], images: Sequence[Pixels]
+    ) -> list[tuple[Sample, Reply]]:
+        """Replies to a batch: chosen where the type has an answer set, else written."""
+        sets = self._of.sets
+        asked = []
+        for px, group in zip(images, groups, strict=True):
+            own = [sets.get(type_of(s)) for s in group]
+            row = [(s.question, o.texts if o else None) for s, o in zip(group, own, strict=True)]
+            asked.append((px, row))
+        lower = max(64, session.budget // 2)
+        found = session.answers(
+            asked, f"smaller packs, with the same result: --set eval.max_tokens_per_pack={lower}"
+        )
+        replies = []
+        for sample, said in zip(chain(*groups), chain(*found), strict=True):
+            if isinstance(said, Choice):
+                text, share = pick_class(said, sets[type_of(sample)])
+                replies.append((sample, Reply(text, confidence=share)))
+            else:
+                cut = len(said.ids) >= session.max_new_tokens
+                replies.append((sample, Reply(said.text, cut, said.confidence)))
+        return replies
 
 
 def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:
@@ -205,13 +153,3 @@ def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:
         elif sets[kind].covered < 1:
             one = sets[kind]
             say(f"{kind}: {len(one.texts):,} candidates, {one.covered:.1%} of the training answers")
-
-
-def _batches(samples: Sequence[Sample]) -> list[list[list[Sample]]]:
-    """Samples grouped by image, some images at a time."""
-    batches: list[list[list[Sample]]] = [[]]
-    for group in group_by_image(samples):
-        batches[-1].append(group)
-        if sum(map(len, batches[-1])) >= QUESTIONS_AT_ONCE:
-            batches.append([])
-    return [b for b in batches if b]

@@ -15,36 +15,51 @@ import torch
 from numpy.typing import NDArray
 
 from ..config import Config, ViewConfig
-from ..engine.candidates import choose
-from ..engine.decoding import answer
+from ..engine.candidates import Choice, choose_candidates
+from ..engine.decoding import Answer, answer
 from ..engine.memory import explained_shortage, token_budget
 from ..engine.vision import encoded
-from ..errors import RunError
+from ..errors import ConfigError, RunError
+from ..hardware.devices import choose_device
+from ..hardware.precision import choose_precision
 from ..models.adapter_files import ADAPTER
 from ..models.images import Pixels
-from ..models.loader import (
-    Base,
-    CheckpointCard,
-    attach_adapter,
-    find_base,
-    find_checkpoint,
-    load_base,
-    read_card,
-)
+from ..models.loader import Base, CheckpointCard, attach_adapter, load_base, read_config
+from ..models.located import Located, locate
+from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.grammar import question_type
 from ..questions.registry import OFFICIAL
+from ..system.console import say, warn
 from ..system.files import sha256
+from .settings import AnswerSettings
 
 # Types whose two words everybody uses; what a model was taught to write as numbers, or as other
 # words, a checkpoint does not say.
 _WORDS = {one.name: tuple(sorted(one.words)) for one in OFFICIAL if one.words}
+_REMEDY = "ask about a smaller image, or fewer questions at once"
+_DEFAULT = AnswerSettings.of(Config())
+
+# images with their questions; each with the texts it is answered from, None to write the answer
+Groups = Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...] | None]]]]
 
 
-Asked = Sequence[tuple[Pixels, Sequence[tuple[str, str]]]]  # images, questions with their types
+def load_to_answer(folder: Path, view: ViewConfig, settings: AnswerSettings) -> Base:
+    """Load a base in the precision and with the attention of some settings.
+
+    Raises:
+        ModelError: it cannot be used.
+        ConfigError: the device has not what is set.
+    """
+    device = choose_device()
+    dtype = choose_precision(device, settings.bf16, settings.fp16, "eval").weights
+    heads = Heads.of(read_config(folder))
+    kind, why = choose_attention(device, dtype, heads, settings.attention, "eval")
+    say(f"attention: {kind} ({why})")
+    return load_base(folder, view, device, dtype, kind)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ModelAnswer:
     """An answer.
 
     Attributes:
@@ -75,7 +90,8 @@ class Session:
         view: how images and questions are shown.
         card: of the checkpoint; None for a base, which has no adapter.
         name: of the model, for people.
-        digest: tells models apart.
+        digest: tells models apart, and how they answer.
+        settings: how answers are given.
 
     Attributes:
         budget: most tokens of one pass.
@@ -90,10 +106,11 @@ class Session:
         card: CheckpointCard | None,
         name: str,
         digest: str,
+        settings: AnswerSettings = _DEFAULT,
     ) -> None:
         self.base, self.view, self.card, self.name, self.digest = base, view, card, name, digest
-        self._model, self.budget = model, token_budget(model)
-        self.max_new_tokens = Config().eval.max_new_tokens
+        self._model, self.budget = model, token_budget(model, settings.max_tokens_per_pack)
+        self.max_new_tokens = settings.max_new_tokens
 
     @property
     def tuned(self) -> bool:
@@ -112,22 +129,19 @@ class Session:
             ModelError: the folder holds no model of ours.
             RunError: the run has no checkpoint yet.
         """
-        checkpoint = find_checkpoint(folder)
-        if checkpoint is None:
-            if (folder / "config.toml").is_file():
-                raise RunError(
-                    f"no checkpoint in {folder} yet", hint="train first: qwen2vl-rs train"
-                )
-            view = ViewConfig()
-            base = load_base(folder, view)
-            return cls(base, base.model, view, None, folder.resolve().name, base.fingerprint)
-        card = read_card(checkpoint)
-        base_folder = find_base(checkpoint, card, base_folder)
-        base = load_base(base_folder, card.view)
-        model = attach_adapter(base, checkpoint)
-        digest = f"{base.fingerprint} {sha256(checkpoint / ADAPTER)}"
-        name = checkpoint.resolve().parent.name
-        return cls(base, model, card.view, card, name, digest)
+        found = locate(folder, base_folder)
+        if found.checkpoint is None and (folder / "config.toml").is_file():
+            raise RunError(f"no checkpoint in {folder} yet", hint="train first: qwen2vl-rs train")
+        settings = AnswerSettings.of(found.config())
+        base, model = _loaded(found, settings)
+        digest = base.fingerprint
+        if found.checkpoint:
+            digest = f"{digest} {sha256(found.checkpoint / ADAPTER)}"
+        # as it was before there were such settings
+        how = (settings.max_new_tokens, settings.bf16, settings.fp16)
+        if how != (_DEFAULT.max_new_tokens, None, None):
+            digest = f"{digest} {how}"
+        return cls(base, model, found.view, found.card, found.name, digest, settings)
 
     def read(self, path: str | Path) -> Pixels:
         """Read an image file.
@@ -141,7 +155,7 @@ class Session:
         """An image of shape (height, width, 3), ready to be encoded; any thread may call this."""
         return self.base.images.cut(rgb)
 
-    def shortened(self, reply: Reply, most: int) -> Reply:
+    def shortened(self, reply: ModelAnswer, most: int) -> ModelAnswer:
         """An answer as it is where only so many tokens may be written: decoding is greedy."""
         if reply.shares or len(reply.ids) < most:
             return reply
@@ -151,7 +165,7 @@ class Session:
     @torch.inference_mode()
     def encode(self, pixels: Pixels) -> Pixels:
         """The image as the vision tower sees it, to be asked about again without its cost."""
-        with self._explained():
+        with explained_shortage(self.budget, _REMEDY):
             return encoded(self._model, [pixels])[0]
 
     def ask(
@@ -160,7 +174,7 @@ class Session:
         *,
         closed: bool = False,
         untouched: bool = False,
-    ) -> list[list[Reply]]:
+    ) -> list[list[ModelAnswer]]:
         """Ask questions about some images.
 
         Args:
@@ -173,41 +187,63 @@ class Session:
             For each image the replies in the order of its questions.
         """
         bare = self._model.disable_adapter() if untouched and self.tuned else None
-        with bare or contextlib.nullcontext(), self._explained():
+        asked: list[tuple[Pixels, list[tuple[str, tuple[str, ...] | None]]]] = []
+        kinds = []
+        for px, questions in groups:
+            own = [question_type(self.view.bare(q)) for q in questions]
+            words = [_WORDS.get(kind) if closed else None for kind in own]
+            asked.append((px, list(zip(questions, words, strict=True))))
+            kinds.append(own)
+        with bare or contextlib.nullcontext():
+            found = self.answers(asked)
+        return [
+            [
+                self._told(px, *one, kind, said)
+                for one, kind, said in zip(row, own, answers, strict=True)
+            ]
+            for (px, row), own, answers in zip(asked, kinds, found, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def answers(self, groups: Groups, remedy: str = _REMEDY) -> list[list[Answer | Choice]]:
+        """What the network gives: choices among texts, where there are some, else written answers.
+
+        Args:
+            groups: images with their questions.
+            remedy: what to do where the memory does not suffice.
+        """
+        with explained_shortage(self.budget, remedy):
             images = encoded(self._model, [px for px, _ in groups])
-            asked = [
-                (px, [(q, question_type(self.view.bare(q))) for q in questions])
-                for px, (_, questions) in zip(images, groups, strict=True)
-            ]
-            chosen = self._choose(asked) if closed else iter(())
-            written = self._write(asked, all_of_them=not closed)
+            rows = [(px, row) for px, (_, row) in zip(images, groups, strict=True)]
+            open_ = [(px, [q for q, texts in row if texts is None]) for px, row in rows]
+            shut = [(px, [(q, t) for q, t in row if t is not None]) for px, row in rows]
+            most = self.max_new_tokens
+            written: Iterator[Answer] = chain(
+                *answer(self.base, self._model, open_, max_new_tokens=most, budget=self.budget)
+            )
+            chosen: Iterator[Choice] = chain(
+                *choose_candidates(self.base, self._model, shut, budget=self.budget)
+            )
             return [
-                [next(chosen if closed and kind in _WORDS else written) for _, kind in questions]
-                for _, questions in asked
+                [next(written) if texts is None else next(chosen) for _, texts in row]
+                for _, row in rows
             ]
 
-    def _choose(self, asked: Asked) -> Iterator[Reply]:
-        """The replies to the questions that have words to choose from, in order."""
-        groups = [(px, [(q, _WORDS[k]) for q, k in row if k in _WORDS]) for px, row in asked]
-        found = choose(self.base, self._model, groups, budget=self.budget)
-        kept = ((px, q, k) for px, row in asked for q, k in row if k in _WORDS)
-        for (px, question, kind), one in zip(kept, chain(*found), strict=True):
-            shares = _shares(one.logs)
-            by_word = dict(zip(_WORDS[kind], shares, strict=True))
-            fed = self._fed(px, question)
-            yield Reply(one.text, kind, max(shares), fed, shares=by_word)
-
-    def _write(self, asked: Asked, all_of_them: bool) -> Iterator[Reply]:
-        """The replies to the other questions, in order."""
-        kept = [[(q, k) for q, k in row if all_of_them or k not in _WORDS] for _, row in asked]
-        groups = [(px, [q for q, _ in row]) for (px, _), row in zip(asked, kept, strict=True)]
-        found = answer(
-            self.base, self._model, groups, max_new_tokens=self.max_new_tokens, budget=self.budget
-        )
-        flat = ((px, q, k) for (px, _), row in zip(asked, kept, strict=True) for q, k in row)
-        for (px, question, kind), one in zip(flat, chain(*found), strict=True):
-            fed, whole = self._fed(px, question), len(one.ids) < self.max_new_tokens
-            yield Reply(one.text, kind, one.confidence, fed, one.ids, whole)
+    def _told(
+        self,
+        pixels: Pixels,
+        question: str,
+        texts: tuple[str, ...] | None,
+        kind: str,
+        said: Answer | Choice,
+    ) -> ModelAnswer:
+        fed = self._fed(pixels, question)
+        if isinstance(said, Answer):
+            whole = len(said.ids) < self.max_new_tokens
+            return ModelAnswer(said.text, kind, said.confidence, fed, said.ids, whole)
+        shares = _shares(said.logs)
+        by_word = dict(zip(texts or (), shares, strict=True))
+        return ModelAnswer(said.text, kind, max(shares), fed, shares=by_word)
 
     def _fed(self, pixels: Pixels, question: str) -> int:
         """Tokens of a prompt."""
@@ -215,9 +251,16 @@ class Session:
         text = len(prompts.head) + len(prompts.tail) + len(prompts.question_ids(question))
         return text + pixels.tokens
 
-    def _explained(self) -> contextlib.AbstractContextManager[None]:
-        remedy = "ask about a smaller image, or fewer questions at once"
-        return explained_shortage(self.budget, remedy)
+
+def _loaded(found: Located, settings: AnswerSettings) -> tuple[Base, Any]:
+    """A base, and its network with the checkpoint's adapter."""
+    try:
+        base = load_to_answer(found.base, found.view, settings)
+    except ConfigError as error:  # trained on another device
+        warn(f"{error.message}: what suits this device is used")
+        plain = replace(settings, attention=None, bf16=None, fp16=None)
+        base = load_to_answer(found.base, found.view, plain)
+    return base, attach_adapter(base, found.checkpoint) if found.checkpoint else base.model
 
 
 def _shares(logs: Sequence[float]) -> list[float]:

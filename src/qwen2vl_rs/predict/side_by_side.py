@@ -7,7 +7,6 @@ from pathlib import Path
 from ..config import Config, load_config
 from ..datasets.image_paths import moved
 from ..datasets.reading import read_samples
-from ..datasets.split import limit_by_image
 from ..errors import RunError
 from ..models.loader import find_base, read_card, require_base
 from ..questions.class_sets import require_one, settle
@@ -16,7 +15,8 @@ from ..scoring.pairs import Pair, pairs
 from ..system.files import run_lock, sha256
 from ..system.oserrors import is_folder
 from .evaluation import run_questions
-from .local import Evaluator
+from .local import LocalBase, LocalPredictor
+from .predictor import asked_samples, bare_samples, predictions
 
 
 def compare(
@@ -52,12 +52,12 @@ def compare(
     place = run / "eval"
     if test is None:
         samples = run_questions(run, TEST_FILE, "--test FILE")
-        samples = limit_by_image(samples, config.eval.max_eval)
+        samples = asked_samples(samples, card.view, config, images)
     else:
         samples = list(read_samples(test))
         require_one(test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR")
         place = place / f"{test.stem}-{sha256(test)[:8]}"
-    samples = moved(samples, images or config.data.images)
+        samples = bare_samples(moved(samples, images or config.data.images), card.view)
     folder = find_base(checkpoint, card, model)
     require_base(folder, checkpoint, card)
     closed = config.eval.answers == "closed"
@@ -68,9 +68,11 @@ def compare(
         if test is None
         else settle(samples, otherwise=own)
     )
-    asked = Evaluator(folder, card.view, config.eval, config.training, taught, dataset)
+    taught = bare_samples(taught, card.view)
+    base = LocalBase(folder, card.view, config, taught, dataset)
     copy = "copy the run to a folder you may write to: answers are missing"
     with run_lock(run, read_only=copy):
-        before = asked.run(None, samples, place / "before")
-        after = asked.run(checkpoint, samples, place / ("after" if newest else checkpoint.name))
+        before = predictions(LocalPredictor(base, None), samples, place / "before", dataset)
+        tuned, name = LocalPredictor(base, checkpoint), "after" if newest else checkpoint.name
+        after = predictions(tuned, samples, place / name, dataset)
     return pairs(before, after, dataset.name)

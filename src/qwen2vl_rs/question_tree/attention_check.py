@@ -35,8 +35,12 @@ class Heads:
         return cls(query, text.num_key_value_heads, width)
 
 
-def choose(
-    device: torch.device, dtype: torch.dtype, heads: Heads, wanted: Kind | None = None
+def choose_attention(
+    device: torch.device,
+    dtype: torch.dtype,
+    heads: Heads,
+    wanted: Kind | None = None,
+    section: str = "training",
 ) -> tuple[Kind, str]:
     """The kind for training and evaluation on a device, and why.
 
@@ -45,6 +49,7 @@ def choose(
         dtype: in which it computes.
         heads: of its language model.
         wanted: by the settings; None: the faster one that is right.
+        section: of the settings that say so.
 
     Raises:
         ConfigError: ``flex`` is wanted on a CPU.
@@ -53,11 +58,11 @@ def choose(
         why = "FlexAttention has no backward pass on a CPU"
         if wanted == "flex":
             raise ConfigError(
-                f"training.attention = flex: {why}", hint="leave it unset, or use a CUDA device"
+                f"{section}.attention = flex: {why}", hint="leave it unset, or use a CUDA device"
             )
         return "branches", why
     if wanted is not None:
-        return wanted, "as set by training.attention"
+        return wanted, f"as set by {section}.attention"
     if problem := flex_problem(device, dtype, heads):
         return "branches", f"FlexAttention fails on this device: {problem}"
     return "flex", "compiled, and checked on this device"

@@ -83,7 +83,7 @@ def file_name(path: str) -> str:
     return os.path.basename(path)
 
 
-def choose(changed: Iterable[Pair], most: int = SHOWN) -> list[Pair]:
+def choose_examples(changed: Iterable[Pair], most: int = SHOWN) -> list[Pair]:
     """At most so many pairs, in turn from every type and from images not shown yet.
 
     Within a type they stand in the order of a digest of their names, which nobody picks.
@@ -126,7 +126,7 @@ def cases(found: Evidence, pictures: Pictures, w: Words) -> Section | None:
     galleries = [
         Gallery(
             w(f"cases.{kind}"),
-            [_case(pair, pictures, w) for pair in choose(some)],
+            [_case(pair, pictures, w) for pair in choose_examples(some)],
             w(f"cases.none_{kind}"),
         )
         for kind, some in kinds.items()

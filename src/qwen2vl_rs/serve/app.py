@@ -29,7 +29,7 @@ from .worker import Job, Worker
 
 if TYPE_CHECKING:
     from ..models.images import Pixels
-    from ..predict.session import Reply
+    from ..predict.session import ModelAnswer
 
 T = TypeVar("T")
 _PAGE = Path(__file__).with_name("page.html")
@@ -143,7 +143,7 @@ class Service:
                 peer=_peer(request),
             )  # fmt: skip
             ((said,),) = await self._answers(request, [job])
-        reply = chat.Reply(
+        reply = chat.Completion(
             model=wanted.model,
             text=said.text,
             whole=said.whole,
@@ -218,7 +218,7 @@ class Service:
         decoded = self._decoders.read(image, box, _peer(request), cut)
         return key, await self._while_there(request, decoded)
 
-    async def _answers(self, request: Request, jobs: Sequence[Job]) -> list[list[Reply]]:
+    async def _answers(self, request: Request, jobs: Sequence[Job]) -> list[list[ModelAnswer]]:
         """Put jobs into the queue and wait for them; a client that leaves takes its jobs back.
 
         Raises:
@@ -301,7 +301,7 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def _sent(wanted: chat.Chat, reply: chat.Reply) -> Response:
+def _sent(wanted: chat.Chat, reply: chat.Completion) -> Response:
     """An answer in the form that was asked for."""
     if wanted.stream:
         return StreamingResponse(
@@ -310,7 +310,7 @@ def _sent(wanted: chat.Chat, reply: chat.Reply) -> Response:
     return JSONResponse(reply.completion(), headers=reply.headers)
 
 
-async def _all_of(jobs: Sequence[Job]) -> list[list[Reply]]:
+async def _all_of(jobs: Sequence[Job]) -> list[list[ModelAnswer]]:
     return await asyncio.gather(*(asyncio.wrap_future(job.answers) for job in jobs))
 
 

@@ -130,7 +130,7 @@ def _length(value: Mapping[str, Any], name: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Completion:
     """An answer on its way out.
 
     Attributes:
@@ -203,9 +203,9 @@ class Reply:
         }
 
 
-def purpose(model: str) -> Reply:
+def purpose(model: str) -> Completion:
     """The answer to a request without an image."""
-    return Reply(model, PURPOSE)
+    return Completion(model, PURPOSE)
 
 
 def _event(value: Mapping[str, Any]) -> str:

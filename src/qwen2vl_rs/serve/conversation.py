@@ -38,7 +38,7 @@ _LONGEST_QUESTION = 20_000  # characters of one, its instruction and blanks amon
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ChatQuestion:
     """The part of a conversation that is answered.
 
     Attributes:
@@ -79,7 +79,7 @@ class _Turn:
         return bare_question("\n".join(texts), instruction)
 
 
-def read_conversation(messages: object, instruction: str) -> Asked:
+def read_conversation(messages: object, instruction: str) -> ChatQuestion:
     """Find question and image.
 
     Args:
@@ -118,7 +118,7 @@ def read_conversation(messages: object, instruction: str) -> Asked:
             param="messages",
         )  # fmt: skip
     unused = unused or any(text and not text.isspace() for text in said)
-    return Asked(
+    return ChatQuestion(
         images=images,
         question=question,
         unused=unused or any(turn.question(instruction) for turn in turns[:last]),

@@ -37,7 +37,7 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskRequest:
     """A request of the page: an image, perhaps a piece of it, and questions.
 
     Attributes:
@@ -212,7 +212,7 @@ def checked_box(values: object) -> Box | None:
     raise Refusal(400, "invalid_box", "a box is [left, top, right, bottom] in pixels", param="box")
 
 
-async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> Asked:
+async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> AskRequest:
     """The request of the page: JSON, or a form with a file.
 
     Raises:
@@ -227,12 +227,12 @@ async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> As
             box = [int(v) for v in raw.split(",")] if raw else None
         except ValueError:
             box = []
-        return Asked(image, questions, checked_box(box))
+        return AskRequest(image, questions, checked_box(box))
     value = await asyncio.to_thread(parse_json, body, limits)
     questions_in = value.get("questions")
     questions = checked_questions(questions_in if isinstance(questions_in, list) else [], limits)
     image = await asyncio.to_thread(data_url, value.get("image"), limits, "image")
-    return Asked(image, questions, checked_box(value.get("box")))
+    return AskRequest(image, questions, checked_box(value.get("box")))
 
 
 async def form(

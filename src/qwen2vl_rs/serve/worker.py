@@ -16,7 +16,7 @@ from .metrics import Metrics
 
 if TYPE_CHECKING:
     from ..models.images import Pixels
-    from ..predict.session import Reply, Session
+    from ..predict.session import ModelAnswer, Session
 
 WAITING = 64  # jobs in the queue
 CACHED_TOKENS = 20_000  # visual tokens whose features are kept; 123 MB for a 2B model in float32
@@ -49,8 +49,8 @@ class Job:
     closed: bool
     most: int | None = None
     peer: str = ""
-    answers: Future[list[Reply]] = field(default_factory=Future)
-    said: list[Reply] = field(default_factory=list)
+    answers: Future[list[ModelAnswer]] = field(default_factory=Future)
+    said: list[ModelAnswer] = field(default_factory=list)
     turn: int = 0
     left: bool = False
 

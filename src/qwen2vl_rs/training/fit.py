@@ -27,7 +27,7 @@ from ..models.images import UnchangedImages
 from ..models.loader import Base, load_base, read_config
 from ..predict.evaluation import Outcome, before_and_after
 from ..question_tree.attention import Kind
-from ..question_tree.attention_check import Heads, choose
+from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.class_sets import settle
 from ..raster.scenes import usual_ground
 from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics, step_of
@@ -177,7 +177,7 @@ def _load(config: Config, device: torch.device, precision: Precision) -> tuple[B
     """The base, with the attention that suits the device, and which that is."""
     folder = Path(config.model)
     heads = Heads.of(read_config(folder))
-    kind, why = choose(device, precision.compute, heads, config.training.attention)
+    kind, why = choose_attention(device, precision.compute, heads, config.training.attention)
     say(f"attention: {kind} ({why})")
     return load_base(folder, config.view, device, precision.weights, kind), kind
 
