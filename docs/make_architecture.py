@@ -27,10 +27,10 @@ to keep in step.
 
 ## Layers
 
-A package may import those above it in this table, and no other; `tests/test_layers.py` reads the
-imports and enforces it, and that no module imports itself through others. Only the packages marked
-with a star may import torch; of `predict`, only its local side does. What has no star works in an
-installation without torch.
+Imports point down: a package may import those below it in this table, and no other;
+`tests/test_layers.py` reads the imports and enforces it, and that no module imports itself through
+others. Only the packages marked with a star import torch (of `predict`, only its local side);
+`maps`, `serve` and `cli` load them when they need a model. All others work without torch.
 
 | package | what it holds |
 |---|---|
@@ -47,20 +47,27 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 1. A record of a data set names a path (`datasets/reading.py`); `datasets/image_paths.py` finds
    images that were moved.
 2. Before training, `training/preparation.py` looks at every header and writes each image's digest
-   into the run; a file that changes later is noticed.
-3. `raster/` opens the file (`opening.py`, guarded by `decoder_memory.py`), tells data from no data
-   (`nodata.py`), turns it north up (`orientation.py`) and makes 8-bit RGB by the run's rule
-   (`rgb.py`, `to_bytes.py`).
-4. `models/images.py` has the family resize and cut it: an `Pixels` of patches.
-5. `engine/vision.py` runs the vision tower once, and keeps the features in the run's cache, keyed
-   by image, pixel rule and tower.
+   into the run; in training a file that has changed stops it (`UnchangedImages`), and predictions
+   are keyed by the content of the images.
+3. `raster.read_rgb` makes 8-bit RGB: the file is opened (`raster/opening.py`, guarded by
+   `raster/decoder_memory.py`), data are told from no data (`raster/nodata.py`), values become
+   colours by the run's rule (`raster/rgb.py`, `raster/to_bytes.py`), north is turned up
+   (`raster/orientation.py`).
+4. `models/images.py` has the family resize and cut it: `Pixels`, a grid of patches.
+5. The vision tower runs on it. Training does so once for all epochs (`engine/vision.py`,
+   `encode_all`) and keeps the features beside the run until it is finished, keyed by image, pixel
+   rule and tower; evaluation, `ask`, `map` and `serve` once for all questions that are asked about it
+   then (`encoded`).
 6. `engine/packing.py` puts the image's questions below it as branches of a tree and fills packs;
    `question_tree/tree.py` lays them out as one sequence; `engine/inputs.py` makes tensors.
-7. `engine/decoding.py` runs the pack (attention: `question_tree/attention.py`): the loss in
-   `training/trainer.py`, free answers there, probabilities of candidates in
-   `engine/candidates.py`.
-8. `predict/job.py` keeps the answers as `predictions.jsonl`; `scoring/results.py` judges them;
-   `report/page.py` shows the figure, with the image beside it (`report/examples.py`).
+7. `forward` in `engine/decoding.py` runs a pack (attention: `question_tree/attention.py`). From its
+   logits come the loss (`training/trainer.py`), free answers (`engine/decoding.py`) or exact
+   probabilities of candidates (`engine/candidates.py`).
+8. `predict/job.py` keeps the answers as `predictions.jsonl`; `questions/protocols.py` judges each,
+   `scoring/results.py` makes `results.json` of them. After training, `before_and_after` in
+   `predict/evaluation.py` does so for base, checkpoint and wrong images, and writes `compare.json`.
+9. `report/evidence.py` reads these files, `report/scores.py` makes the figures, `report/page.py` the
+   page, with the image beside its answers (`report/examples.py`).
 
 ## The way of a question
 
@@ -72,7 +79,9 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 5. `models/prompt.py`, the one place that knows the chat format, turns it into token ids: the
    same ids in training, evaluation, `ask`, `map` and `serve`.
 6. In the tree it sees its image, and none of its neighbours.
-7. `questions/answer_sets.py` gives it candidates where answers are closed.
+7. Where answers are closed, `eval` takes candidates from the training answers
+   (`questions/answer_sets.py`); `ask`, `map` and `serve`, which know no training answers, choose
+   between the `words` of types that have two.
 8. `questions/protocols.py` says which questions count, `scoring/baselines.py` what is answered
    without looking at the image.
 
@@ -88,8 +97,8 @@ One duty a file, in the words of its first line; no file has more than 400 lines
    the type of the question; what cannot be read is counted by cause.
 6. The whole file is written beside its place, flushed and renamed; only then the part is removed.
 7. The same questions are asked once more about other images: the shuffled-image control.
-8. `scoring/results.py` judges by every protocol, with intervals clustered by image
-   (`scoring/statistics.py`), and the controls beside it.
+8. `questions/protocols.py` judges it by every protocol; `scoring/results.py` adds up, with
+   intervals clustered by image (`scoring/statistics.py`) and the controls beside it.
 
 ## The way of a setting
 
@@ -114,7 +123,9 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 4. `official_class` and `candidates`, where they differ from the normal form.
 5. `score`: from 0 to 1; partial credit goes through statistics, comparison and report as it is.
 6. `shown`: what a map draws: the probability of a word, a number, or a class.
-7. Its place in `OFFICIAL` (`questions/registry.py`), in the order of the published tables.
+7. Its place in `OFFICIAL` (`questions/registry.py`): the order of the published tables; wordings
+   are tried from the last to the first, `presence` at the end. Its name in two languages:
+   `[type]` in `report/i18n.toml`.
 8. One test in `tests/questions/`; `tests/questions/test_question_type.py` makes up a type and
    takes it through every use.
 9. `vqa_generation/questions.py`, if `generate` is to ask it.
@@ -136,24 +147,31 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 
 **A map output.**
 
-1. `maps/mapper.py` ends with a `Mapped`: grid, bands of values, lines of `windows.jsonl`.
-2. A file for other programs is one function in `maps/files.py`, written beside its place and
-   renamed; `rehearse` there opens it first, so that hours of work do not end in a full disk.
-3. What an answer is worth on a map is said by its question type (`shown`, `number`).
-4. `cli/map.py` names the file on stdout; [map.md](map.md) says what opens it.
-5. Test it in `tests/maps/test_mapper.py` by opening it with the library its users have.
+1. `make_map` in `maps/mapper.py` ends with a `Mapped`: grid, bands of values, lines of
+   `windows.jsonl`.
+2. A file for other programs is one function in `maps/files.py` that writes beside its place and
+   renames; `make_map` calls it.
+3. `rehearse` there writes and removes an empty one of each file before the work begins, so that
+   hours of it do not end on a disk that cannot take them: add yours.
+4. What an answer is worth on a map is said by its question type (`shown`, `number`).
+5. `cli/map.py` names the files on stdout; the page `map.html` is `report/map_page.py`.
+6. Test it in `tests/maps/test_mapper.py` by opening it with the library its users have;
+   [map.md](map.md) says what opens it.
 
 **A control.**
 
-1. A control answers the same questions without what is to be measured; `scoring/baselines.py`
-   fits them on training questions, never on images that are scored.
-2. One that sees no image is a function from `Questions` to a `Table`, like `question_only`.
-3. One that asks the model about something else is another `Job` (`predict/job.py`), as the
-   shuffled images are.
-4. `scoring/results.py` scores it by every protocol and takes the paired difference; where it
-   cannot be computed, `left_out` says why, in a code.
-5. Name and reasons in two languages: `report/i18n.toml`. Test by hand-made figures in
-   `tests/scoring/test_baselines.py`.
+1. A control answers the same questions without what is to be measured; baselines are fitted on
+   training questions (`gather` in `scoring/baselines.py`), never on images that are scored.
+2. One that sees no image is a function from `Questions` to a `Table`, as `question_only` is, and an
+   entry of `CONTROLS` there, with what it is called.
+3. With that it is fitted, scored by every protocol and shown in tables, report and cards
+   (`tests/scoring/test_baselines.py` makes up one).
+4. One that asks the model about something else is another job (`predict/job.py`), as the shuffled
+   images are, and is scored in `scoring/results.py`.
+5. Where it cannot be computed, `left_out` in `results.json` says why, in a code.
+6. Name and explanation in two languages: `[control]` and `[terms]` in `report/i18n.toml`; its sign
+   in charts: `symbol` in `report/charts.py`.
+7. Test it by figures made by hand.
 """
 
 
@@ -178,7 +196,7 @@ def layer_rows() -> str:
     """A row of the table for each layer."""
     rows = []
     found, torch = layers()
-    for names in found:
+    for names in reversed(found):
         shown = sorted(name for name in names if name and name != "__main__")
         told = []
         for name in shown:

@@ -53,7 +53,7 @@ class Prediction:
         prediction: the normalised answer of the model, or its text where there is no norm.
         text: the answer as the model gave it.
         confidence: probability of ``text`` under the model, None where unknown.
-        unreadable: why the text cannot be read, one of `scoring.reply.CAUSES`; empty where it can
+        unreadable: why the text cannot be read, one of `questions.reply.CAUSES`; empty where it can
             be, or where nobody has looked.
         dataset: as in `Sample`.
     """

@@ -40,7 +40,7 @@ def test_no_text_is_unused_and_none_is_missing():
     assert named <= table().keys()
     mentioned = {k for s in sources for k in re.findall(r'["\']([a-z]+\.\w+)["\']', s)}
     put_together = {k for s in sources for k in re.findall(r'["\']([a-z]+\.[a-z_]*)\{', s)}
-    computed = (*put_together, "type.", "cluster.", "dataset.", "image.")
+    computed = (*put_together, "type.", "cluster.", "control.", "dataset.", "image.")
     assert not [k for k in table() if k not in mentioned and not k.startswith(computed)]
 
 

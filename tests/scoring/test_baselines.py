@@ -4,9 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory import write_run
+from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.questions.protocols import PROTOCOLS
-from qwen2vl_rs.scoring.baselines import constant, gather, question_only, shuffle_images
+from qwen2vl_rs.scoring import baselines
+from qwen2vl_rs.scoring.baselines import (
+    Control,
+    constant,
+    gather,
+    question_only,
+    shuffle_images,
+)
 from qwen2vl_rs.types import Prediction, Sample
 
 OFFICIAL = PROTOCOLS["official"]
@@ -89,3 +98,18 @@ def test_seeds_differ():
 def test_one_image_cannot_be_shuffled(images):
     with pytest.raises(DataError, match="needs two images"):
         shuffle_images(images, 0)
+
+
+def test_a_control_of_ones_own_reaches_tables_and_report(monkeypatch, tmp_path, capsys):
+    """It is one entry of a list: it is fitted, scored, and shown by its name."""
+    mine = Control("lookup", "by the first word", "OA by it", "what came before", constant)
+    monkeypatch.setattr(baselines, "CONTROLS", (*baselines.CONTROLS, mine))
+    run = write_run(tmp_path, images=4)
+    train, after = tmp_path / "data_vl_train.json", run / "eval/after/predictions.jsonl"
+    assert main(["score", str(after), "--train-questions", str(train)]) == 0
+    assert "by the first word" in capsys.readouterr().out
+    words = ["report", "--after", str(after), "--train-questions", str(train)]
+    assert main([*words, "-o", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report/report.md").read_text("utf-8")
+    assert "lookup" in page
+    assert "what came before" in page

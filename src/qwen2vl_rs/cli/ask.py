@@ -1,4 +1,4 @@
-"""Using a model."""
+"""``ask``: questions about images, answered by a model."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def needs_training(device: str | None = None) -> Iterator[None]:
     (transformers prints where ``WANDB_MODE=offline``.)
 
     Args:
-        device: what is to be computed on; see `model.loader.use_device`.
+        device: what is to be computed on; see `hardware.devices.use_device`.
     """
     if folder_is_gone():  # some of them would end the process
         raise RunError("the current folder is not there any more")

@@ -1,4 +1,4 @@
-"""The whole story on a laptop: the commands a user types, one after another."""
+"""``demo``: the whole story on a laptop, the commands a user types one after another."""
 
 from __future__ import annotations
 

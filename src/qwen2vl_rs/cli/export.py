@@ -1,4 +1,4 @@
-"""From a run to something others can use."""
+"""``export``: from a run to something others can use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making data."""
+"""``generate``: data sets of drawn scenes, or of an image and vectors."""
 
 from __future__ import annotations
 

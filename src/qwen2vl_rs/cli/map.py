@@ -1,4 +1,4 @@
-"""Questions over large scenes."""
+"""``map``: questions over large scenes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Before training: the model, the data."""
+"""``load``, ``data2csv``, ``csv2json``: the model and the data, before training."""
 
 from __future__ import annotations
 

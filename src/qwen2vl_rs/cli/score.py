@@ -1,4 +1,4 @@
-"""Scores and reports of answers that are there already; nothing here needs torch."""
+"""``score``, ``report``: of answers that are there already; nothing here needs torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Letting others use a model."""
+"""``serve``: a model for others, as an API and a page."""
 
 from __future__ import annotations
 

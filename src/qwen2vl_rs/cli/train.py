@@ -1,4 +1,4 @@
-"""Training, and what it changed."""
+"""``train``, ``eval``, ``compare``: training, and what it changed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Every form is a folder: ``images/``, 8-bit PNG files of the pixels that our models are shown, and
 one file of questions that names them. The user's turn holds the instruction and the question as
-in our prompts (`model.prompt`).
+in our prompts (`models.prompt`).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Note:
     """Where questions come from; what is not known is empty.
 
     Attributes:
-        dataset, manner: see `records.Sample`.
+        dataset, manner: see `types.Sample`.
         split: ``train``, ``val``, ``test``, … of an official file.
     """
 

@@ -12,7 +12,7 @@ Conversations, one object a line inside a list::
 
 Where question or path hold one of the two marks themselves, the record carries the path once
 more, as ``"image"``, so that it is read back exactly. ``"dataset"`` and ``"manner"`` say what
-`records.Sample` says; a CSV has them in the note beside it, see `data.notes`.
+`types.Sample` says; a CSV has them in the note beside it, see `datasets.table_notes`.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class ImageReader:
         """Read, resize, normalise and cut one image.
 
         Raises:
-            ImageError: the file cannot be used; see `data.raster.read_rgb`.
+            ImageError: the file cannot be used; see `raster.read_rgb`.
         """
         return replace(self.cut(read_rgb(path, self.rule)), name=str(path))
 
@@ -89,7 +89,7 @@ class ImageReader:
         """Patches of an image by its header alone.
 
         Raises:
-            ImageError: the file cannot be used; see `data.raster.image_size`.
+            ImageError: the file cannot be used; see `raster.image_size`.
         """
         width, height = image_size(path)
         return self.family.grid(self.processor, width, height)

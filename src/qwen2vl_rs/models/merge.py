@@ -33,7 +33,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
 
     A changed weight is W + alpha / r · B · A, reckoned in float32 and rounded once to the type in
     which the base stores it (Hu et al., 2021, "LoRA", section 4.1). Only files in force are
-    copied (see `model.folder`); the settings around the weights are those under which the
+    copied (see `models.folder`); the settings around the weights are those under which the
     adapter was trained and measured.
 
     Args:

@@ -64,7 +64,7 @@ class ModelAnswer:
 
     Attributes:
         text: as the model gave it.
-        type: of the question, see `scoring.grammar.question_type`.
+        type: of the question, see `questions.grammar.question_type`.
         confidence: probability of ``text``, among ``shares`` where they are there.
         prompt_tokens: tokens of the prompt, the image's among them.
         ids: tokens of a written answer, without the end token.

@@ -46,7 +46,7 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
 
     Args:
         train: the training questions; may be none.
-        dataset: ``LR``, ``HR``, ``xBEN`` or ``unknown``, see `datasets.settle`.
+        dataset: ``LR``, ``HR``, ``xBEN`` or ``unknown``, see `questions.class_sets.settle`.
     """
     taught: dict[str, Counter[str]] = {}
     for sample in train:

@@ -30,7 +30,7 @@ def normalise(text: str, type: str) -> str | None:
 
     Args:
         text: the answer as given or as stored.
-        type: the question's type, see `grammar.question_type`.
+        type: the question's type, see `questions.grammar.question_type`.
 
     Returns:
         The normal form, or None where the text is no single, clear answer of that type.

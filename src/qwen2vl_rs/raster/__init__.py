@@ -10,7 +10,7 @@ What happens to a file, in this order:
    ``.aux.xml`` count, and nothing else (``.ovr``, world files); nothing is written there. Of a
    file with several images the first is read.
    An image whose transform lies along the axes of its reference system is turned to have north up,
-   see `turning`. All others are shown as stored; an EXIF orientation is ignored.
+   see `orientation`. All others are shown as stored; an EXIF orientation is ignored.
 2. Size limits are checked on the header, before any pixel is decoded.
 3. Three bands are chosen: `ImageRule.bands`, else the bands tagged red, green and blue, else the
    first three that are not alpha; a file of one or two such bands gives its first as grey. A

@@ -94,7 +94,7 @@ class Georeference:
 class LargeImage:
     """A georeferenced image read in pieces, see `open_scene`.
 
-    Pieces are counted in the image as shown: turned to have north up, see `raster.turning`.
+    Pieces are counted in the image as shown: turned to have north up, see `raster.orientation`.
 
     Attributes:
         width, height: in pixels.

@@ -12,10 +12,10 @@ from ..datasets.split import leak
 from ..models.qwen_vl_usage import Usage, usage
 from ..questions.grammar import type_of
 from ..run import TEST_FILE, TRAIN_FILE
+from ..scoring import baselines
 from ..scoring.metrics import type_order
 from ..types import UNKNOWN, Sample
-from . import provenance as ran
-from . import scores
+from . import provenance, scores
 from .evidence import Evidence, own_questions
 from .i18n import Words
 from .page import environment
@@ -24,17 +24,6 @@ from .verdict import OFFICIAL, sentence
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 # bases whose own cards say Apache-2.0; not all of their kin do
 _APACHE = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct")
-_CONTROLS = {
-    "constant": "OA of the constant-answer control",
-    "question_only": "OA of the question-only control",
-    "shuffled_image": "OA when shown a wrong image",
-}
-
-
-_BLIND = {
-    "constant": "the most frequent class of each type",
-    "question_only": "a table from the wording of a question to its most frequent class",
-}
 
 
 def model_card(found: Evidence, how: Usage) -> str:
@@ -75,7 +64,7 @@ def model_card(found: Evidence, how: Usage) -> str:
             verdict=claim + conclusion,
             tables=tables,
             notes=scores.by_protocol(found, w).notes,
-            facts=ran.what(found, "", w).facts,
+            facts=provenance.what(found, "", w).facts,
             usage=usage(how),
         )
     )
@@ -97,7 +86,7 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
         ]
         others = {
             label: results["controls"].get(control, {}).get(name)
-            for control, label in _CONTROLS.items()
+            for control, label in ((one.name, one.metric) for one in baselines.CONTROLS)
         }
         if found.before:
             others["OA before fine-tuning"] = found.before.results["protocols"].get(name)
@@ -173,7 +162,7 @@ def data_card(found: Evidence) -> str:
             protocol=OFFICIAL,
             blind=[
                 (label, controls[name][OFFICIAL])
-                for name, label in _BLIND.items()
+                for name, label in ((one.name, one.text) for one in baselines.CONTROLS if one.text)
                 if OFFICIAL in controls.get(name, {})
             ],
             clustered_by=found.after.results["clustered_by"],

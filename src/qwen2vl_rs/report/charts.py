@@ -178,7 +178,8 @@ def symbol(style: str, x: str, y: int) -> str:
         "question_only": "M0 -6L6 0L0 6L-6 0Z",
         "shuffled_image": "M-4.5 -4.5L4.5 4.5M-4.5 4.5L4.5 -4.5",
     }
-    return f'<svg x="{x}" y="{y}" overflow="visible"><path d="{paths[style]}"/></svg>'
+    path = paths.get(style, "M-5 -5H5V5H-5Z")
+    return f'<svg x="{x}" y="{y}" overflow="visible"><path d="{path}"/></svg>'
 
 
 def key(style: str) -> Markup:

@@ -31,7 +31,7 @@ from .i18n import Words
 from .page_model import Case, Cell, Gallery, Said, Section, Table
 from .verdict import OFFICIAL
 
-NO_FILE = "no such file"  # as `data.raster` says it
+NO_FILE = "no such file"  # as `raster` says it
 SHOWN = 12  # cases of a kind
 LEAST = 10  # questions of a template, to be ranked
 _WORST = 10

@@ -13,10 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from .. import __version__
 from ..config import to_toml
 from ..system.files import atomic_write
-from . import diagnostics as measures
-from . import examples as changes
-from . import provenance as ran
-from . import scores
+from . import diagnostics, examples, provenance, scores
 from .evidence import Evidence
 from .i18n import Words
 from .page_model import Page, Section
@@ -59,9 +56,9 @@ def write_report(found: Evidence, folder: Path, language: str = "en") -> Written
         RunError: the folder cannot be written to.
     """
     w = Words(language)
-    pictures = changes.Pictures(found.image_rule, found.images)
+    pictures = examples.Pictures(found.image_rule, found.images)
     page = build(found, w, pictures)
-    gone = tuple(pictures.gone.get(changes.NO_FILE, ()))
+    gone = tuple(pictures.gone.get(examples.NO_FILE, ()))
     written = Written(folder / "report.html", folder / "report.md", gone)
     for path, template in ((written.html, "report.html"), (written.markdown, "report.md")):
         text = (
@@ -74,16 +71,16 @@ def write_report(found: Evidence, folder: Path, language: str = "en") -> Written
     return written
 
 
-def build(found: Evidence, w: Words, pictures: changes.Pictures | None = None) -> Page:
+def build(found: Evidence, w: Words, pictures: examples.Pictures | None = None) -> Page:
     """All parts of the report in one language; ``pictures`` remembers what cannot be shown."""
-    pictures = pictures or changes.Pictures(found.image_rule, found.images)
+    pictures = pictures or examples.Pictures(found.image_rule, found.images)
     results = found.after.results
     claim, conclusion = sentence(found, w)
     sections = list(_sections(found, pictures, w))
     shown = {section.id for section in sections}
-    if absent := ran.missing(found, shown, pictures, w):
+    if absent := provenance.missing(found, shown, pictures, w):
         sections.append(absent)
-    sections.append(ran.terms(found, w))
+    sections.append(provenance.terms(found, w))
     by_image = results["clustered_by"] == "image"
     return Page(
         title=w("page.title" if found.comparison else "page.title_alone", name=found.name),
@@ -112,18 +109,18 @@ def remark(found: Evidence, w: Words) -> str:
     return ""
 
 
-def _sections(found: Evidence, pictures: changes.Pictures, w: Words) -> Iterator[Section]:
+def _sections(found: Evidence, pictures: examples.Pictures, w: Words) -> Iterator[Section]:
     settings = to_toml(_shown(found)) if found.config else ""
     parts = (
         scores.by_type(found, w),
-        changes.cases(found, pictures, w),
-        changes.templates(found, w),
+        examples.cases(found, pictures, w),
+        examples.templates(found, w),
         scores.answers(found, w),
-        measures.counting(found, w),
-        measures.confidence(found, w),
-        measures.loss(found, w),
+        diagnostics.counting(found, w),
+        diagnostics.confidence(found, w),
+        diagnostics.loss(found, w),
         scores.by_protocol(found, w),
-        ran.what(found, settings, w),
+        provenance.what(found, settings, w),
     )
     yield from (part for part in parts if part is not None)
 

@@ -6,8 +6,16 @@ from pathlib import PurePath
 from typing import Any
 
 from ..questions.protocols import PROTOCOLS
-from ..scoring import results as score
-from ..scoring.results import CONTROLS_OF
+from ..scoring import baselines
+from ..scoring.results import (
+    CONTROLS_OF,
+    LEAKED_TRAINING,
+    NO_CONFIDENCE,
+    NO_QUESTIONS,
+    NO_TRAINING,
+    NOT_SHUFFLED,
+    UNKNOWN_TYPE,
+)
 from ..system.console import clock
 from . import scores
 from .evidence import Evidence, place
@@ -17,12 +25,12 @@ from .page_model import Cell, Section, Table
 from .scores import partial
 
 _REASONS = {
-    score.NOT_SHUFFLED: "not_shuffled",
-    score.NO_CONFIDENCE: "no_confidence",
-    score.NO_QUESTIONS: "no_questions",
-    score.NO_TRAINING: "no_training",
-    score.LEAKED_TRAINING: "leaked_training",
-    score.UNKNOWN_TYPE: "unknown_type",
+    NOT_SHUFFLED: "not_shuffled",
+    NO_CONFIDENCE: "no_confidence",
+    NO_QUESTIONS: "no_questions",
+    NO_TRAINING: "no_training",
+    LEAKED_TRAINING: "leaked_training",
+    UNKNOWN_TYPE: "unknown_type",
 }
 
 
@@ -209,6 +217,7 @@ def terms(found: Evidence, w: Words) -> Section:
     facts = [(w(f"terms.{k}"), w(f"terms.{k}_text")) for k in ("averages", "interval", "clear")]
     if found.after.results["clustered_by"] == "question":
         facts[1] = (w("terms.interval"), w("terms.interval_text_alone"))
-    controls = ("constant", "question_only", "shuffled_image")
-    facts += [(w(f"control.{c}"), w(f"terms.{c}_text")) for c in controls]
+    for one in baselines.CONTROLS:
+        text = w.known("terms", f"{one.name}_text").replace(f"{one.name}_text", one.text)
+        facts.append((w.known("control", one.name), text))
     return Section("terms", w("terms.title"), facts=facts)

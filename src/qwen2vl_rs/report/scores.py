@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from ..questions.class_sets import is_scored_by
 from ..questions.protocols import PROTOCOLS
+from ..scoring import baselines
 from ..scoring.comparison import Change, Paired
 from ..scoring.metrics import NO_ANSWER, OTHERS, Confusion, Score
 from ..scoring.results import Results
@@ -18,9 +19,7 @@ from .i18n import Words
 from .page_model import Cell, Figure, Section, Table
 from .verdict import OFFICIAL
 
-_CONTROLS = ("constant", "question_only", "shuffled_image")
 _COMPARED = ("before", "after", "difference", "fixed", "broken", "p")
-_LANES = (("before",), ("after",), _CONTROLS)
 Interval = tuple[float, Sequence[float]]
 
 
@@ -31,7 +30,7 @@ def by_type(found: Evidence, w: Words) -> Section:
     before = found.before.results["protocols"][OFFICIAL] if found.before else None
     controls = {
         name: results["controls"][name][OFFICIAL]
-        for name in _CONTROLS
+        for name in (one.name for one in baselines.CONTROLS)
         if OFFICIAL in results["controls"].get(name, {})
     }
     lead = "types.lead_controls" if controls else "types.lead"
@@ -106,7 +105,7 @@ def _interval(score: Score | None, row: str) -> Interval | None:
 def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w: Words) -> Figure:
     axis = percent_axis("")
     shown = {**({"before": before} if before else {}), "after": after, **controls}
-    lanes = [lane for lane in _LANES if any(style in shown for style in lane)]
+    lanes = [lane for lane in (("before",), ("after",), tuple(controls)) if {*lane} & {*shown}]
     parts = [Markup('<div class="strips" role="img" aria-label="{}">').format(w("types.chart"))]
     for row in ("OA", "AA", *after["types"]):
         marks = []
@@ -128,7 +127,7 @@ def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w:
         Markup(f'<div></div><div class="strip-axis" aria-hidden="true">{ticks}</div></div>')
     )
     names = {"before": w("head.before"), "after": w("head.after")}
-    legend = [(key(s), names.get(s) or w(f"control.{s}")) for s in shown]
+    legend = [(key(s), names.get(s) or w.known("control", s)) for s in shown]
     return Figure(Markup("").join(parts), w("types.chart"), legend)
 
 
@@ -141,7 +140,7 @@ def _figures(
     reach = 1.1 * max((abs(x) for c in changes.values() for x in c["ci"]), default=1.0)
     axis = Axis(-reach, reach, [(0.0, "0")], "")
     columns = ["type", "n", *(_COMPARED if compared else ["accuracy"])]
-    head = [*(w(f"head.{name}") for name in columns), *(w(f"control.{c}") for c in controls)]
+    head = [*(w(f"head.{name}") for name in columns), *(w.known("control", c) for c in controls)]
     rows = []
     for name in (*after["types"], "AA", "OA"):
         n = _number(after, name)

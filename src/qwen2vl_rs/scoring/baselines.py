@@ -114,6 +114,45 @@ def question_only(train: Questions, by: Protocol, dataset: str) -> Table:
     return _fit(train, by, dataset, back_off)
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What is scored beside a model, and how it is called.
+
+    Attributes:
+        name: in ``results.json``.
+        label: in tables of the terminal.
+        metric: its accuracy on a model card.
+        text: what it is made of, on the card of a data set; empty where it needs a model.
+        fit: makes its table from training questions; None where the model is asked itself.
+    """
+
+    name: str
+    label: str
+    metric: str
+    text: str = ""
+    fit: Callable[[Questions, Protocol, str], Table] | None = None
+
+
+CONTROLS = (
+    Control(
+        "constant",
+        "constant",
+        "OA of the constant-answer control",
+        "the most frequent class of each type",
+        constant,
+    ),
+    Control(
+        "question_only",
+        "question only",
+        "OA of the question-only control",
+        "a table from the wording of a question to its most frequent class",
+        question_only,
+    ),
+    Control("shuffled_image", "shuffled image", "OA when shown a wrong image"),
+)
+"""In the order in which they are shown; the report has more texts for each in ``i18n.toml``."""
+
+
 def _fit(train: Questions, by: Protocol, dataset: str, keys: Keys) -> Table:
     classes: dict[Hashable, Counter[str]] = {}
     for (question, type, answer), n in train.counted.items():

@@ -86,7 +86,7 @@ def compare_runs(
     Args:
         before: the answered questions of one run.
         after: those of the other.
-        protocols: names, see `protocols`.
+        protocols: names, see `questions.protocols`.
         dataset: whose classes apply; None for what the predictions say.
 
     Raises:

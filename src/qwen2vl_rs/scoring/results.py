@@ -13,7 +13,8 @@ from ..questions.class_sets import Dataset, settle
 from ..questions.protocols import PROTOCOLS, Judged, Protocol, judge, protocol, scores_of
 from ..questions.reply import CAUSES, UNCLEAR, spoken
 from ..types import Prediction, Sample
-from .baselines import Questions, constant, gather, question_only
+from . import baselines
+from .baselines import Questions, gather
 from .comparison import match
 from .metrics import Counts, Score, calibration, cluster_codes, confusions, counts, score
 from .statistics import Codes, overall
@@ -56,7 +57,7 @@ class Results(TypedDict):
     """``results.json``; accuracies are fractions.
 
     ``dataset`` is ``LR``, ``HR``, ``xBEN`` or ``unknown``; ``dataset_from`` says who says so, see
-    `datasets.Dataset`.
+    `questions.class_sets.Dataset`.
     ``visual_gain``: OA minus that of the question-only table; ``shuffled_cost``: OA minus that of
     the same model shown another image. ``clustered_by`` says what a cluster is;
     ``unreadable_truth`` counts true answers that have no normal form for their type, which nobody
@@ -94,7 +95,7 @@ def results(
             fitted; those about an image that is scored are dropped.
         shuffled: the same questions answered by the same model about other images; told by
             their ids, or else by the image a question belongs to.
-        protocols: names, see `protocols`.
+        protocols: names, see `questions.protocols`.
         dataset: whose classes apply; None for what the predictions say.
 
     Raises:
@@ -186,7 +187,9 @@ def _training(
         if questions.n:
             return questions
         why = LEAKED_TRAINING
-    found["left_out"] |= dict.fromkeys(("constant", "question_only", "visual_gain"), why)
+    found["left_out"] |= dict.fromkeys(
+        (*(c.name for c in baselines.CONTROLS if c.fit), "visual_gain"), why
+    )
     return None
 
 
@@ -215,8 +218,9 @@ def _blind(
     Types that no training question is of are left out of both: a table that could not answer
     would flatter the model.
     """
-    tables = {"constant": constant, "question_only": question_only}
-    fitted = {name: fit(train, by, found["dataset"]) for name, fit in tables.items()}
+    fitted = {
+        one.name: one.fit(train, by, found["dataset"]) for one in baselines.CONTROLS if one.fit
+    }
     known = [fitted["question_only"].knows(type) for type in judged.types]
     for type, known_type in zip(judged.types, known, strict=True):
         if not known_type:

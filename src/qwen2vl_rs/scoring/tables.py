@@ -7,14 +7,10 @@ from collections.abc import Sequence
 from ..questions.class_sets import is_scored_by
 from ..system.terminal import shown, shown_lines
 from ..types import UNKNOWN
+from . import baselines
 from .comparison import Change, Comparison, Paired
 from .results import Results, Unreadable
 
-_CONTROLS = {
-    "constant": "constant",
-    "question_only": "question only",
-    "shuffled_image": "shuffled image",
-}
 _CAUSES = {
     "cut_off": "cut off",
     "empty": "empty",
@@ -33,7 +29,8 @@ def render_results(results: Results) -> str:
             f"clustered by {results['clustered_by']} ({score['clusters']:,})"
         )
         controls = {k: v[name] for k, v in results["controls"].items() if name in v}
-        head = ["", "n", "accuracy", "95 %", *(_CONTROLS[control] for control in controls)]
+        labels = {one.name: one.label for one in baselines.CONTROLS}
+        head = ["", "n", "accuracy", "95 %", *(labels.get(name, name) for name in controls)]
         rows = [head]
         for kind, one in score["types"].items():
             blind = [

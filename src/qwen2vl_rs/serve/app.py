@@ -18,8 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from . import chat, openapi
-from . import requests as intake
+from . import chat, openapi, requests
 from .api_errors import Refusal
 from .bodies import Bodies
 from .decoders import Decoders, key_of
@@ -128,7 +127,7 @@ class Service:
             instruction = self._worker.session.view.instruction
             wanted = await asyncio.to_thread(
                 lambda: chat.parse(
-                    intake.parse_json(body, self._limits),
+                    requests.parse_json(body, self._limits),
                     instruction,
                     self._limits,
                     plain=self._plain,
@@ -158,7 +157,7 @@ class Service:
     async def preview(self, request: Request) -> Response:
         """What the model would see of an image: its size, and a picture that browsers show."""
         async with self._bodies.of(request) as body:
-            image, _ = await intake.form(body, request.headers, self._limits)
+            image, _ = await requests.form(body, request.headers, self._limits)
             shown = await self._while_there(request, self._decoders.preview(image, _peer(request)))
         height, width = shown["shape"][:2]
         return JSONResponse({"width": width, "height": height, "preview": shown["preview"]})
@@ -166,7 +165,7 @@ class Service:
     async def ask(self, request: Request) -> Response:
         """Many questions about an image, answered by all models."""
         async with self._bodies.of(request) as body:
-            asked = await intake.asked(body, request.headers, self._limits)
+            asked = await requests.asked(body, request.headers, self._limits)
             key, pixels = await self._see(request, asked.image, asked.box)
             sides = [(m, self._tuned(m)) for m in self._models]
             jobs = [
@@ -207,7 +206,7 @@ class Service:
         return self._worker.session.tuned and name != BASE
 
     async def _see(
-        self, request: Request, image: intake.Upload, box: intake.Box | None
+        self, request: Request, image: requests.Upload, box: requests.Box | None
     ) -> tuple[str, Pixels]:
         """An image for the model, decoded only where it is not known already."""
         key = await asyncio.to_thread(key_of, image, box)

@@ -19,8 +19,7 @@ from shapely import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from ..questions.elements import breadth
-from . import rural as country
-from . import urban as blocks
+from . import rural, urban
 from .features import Feature, Setting, curve, parts
 
 MARGIN = 40.0
@@ -82,13 +81,13 @@ def lay_out(rng: Generator, side: float, resolution: float, setting: str | None 
     window = shapely.box(-MARGIN, -MARGIN, side + MARGIN, side + MARGIN)
     water = _large_water(rng, chosen, side, resolution)
     roads = _main_roads(rng, chosen, side, resolution, water)
-    site = blocks.Site(rng, side, resolution, [*water, *roads])
+    site = urban.Site(rng, side, resolution, [*water, *roads])
     shore = shapely.unary_union([w.shape for w in water]).buffer(3 * resolution)
     for region in site.between(window.difference(shore), roads):
         if side > _MOSAIC:
-            country.fill(site, region, SETTINGS[_place(rng, chosen, region, side)])
+            rural.fill(site, region, SETTINGS[_place(rng, chosen, region, side)])
         else:
-            country.fill(site, region, chosen)
+            rural.fill(site, region, chosen)
     return Map(side, resolution, setting, tuple(_seen(site.features, side, resolution)))
 
 
@@ -157,11 +156,11 @@ def _main_roads(
         if _runs_along(line, roads, 25.0 + 10 * resolution):
             continue
         kind = str(rng.choice(["primary", "secondary", "tertiary", "unclassified"]))
-        roads.append(blocks.road(rng, kind, line, resolution))
+        roads.append(urban.road(rng, kind, line, resolution))
     if rng.random() < setting.tracks:
         line = curve(rng, side, MARGIN, bend=0.3)
         if not _runs_along(line, roads, 15.0 + 8 * resolution):
-            roads.append(blocks.road(rng, "track", line, resolution))
+            roads.append(urban.road(rng, "track", line, resolution))
     sea = [w.shape for w in water if w.value == "water"]
     if not sea:
         return roads

@@ -17,8 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from . import objects as decor
-from . import palette, textures
+from . import objects, palette, textures
 from .canvas import Sheet
 from .features import Feature
 from .layout import Map
@@ -43,14 +42,14 @@ def draw(map_: Map, rng: Generator, side: int) -> Pixels:
         Shape (side, side, 3): row 0 is the north, channels red, green, blue.
     """
     air = palette.draw_air(rng)
-    trees = decor.trees(map_, rng, side)
+    trees = objects.trees(map_, rng, side)
     ground = _paint_ground(map_, rng, air, side)
     index = _index(map_, side)
     shadow = Sheet.new(map_, side, _FACTOR, "L")
     over = Sheet.new(map_, side, _FACTOR, "RGBA", (0, 0, 0, 0))
-    decor.shadows(shadow, map_, trees, air)
-    decor.tops(over, map_, rng, air)
-    decor.crowns(over, trees, air, rng)
+    objects.shadows(shadow, map_, trees, air)
+    objects.tops(over, map_, rng, air)
+    objects.crowns(over, trees, air, rng)
 
     light: Any = np.asarray(ground.reduced(), dtype=np.float32)
     light = light * _grain(map_, rng, air, side, index)
@@ -83,12 +82,12 @@ def _paint_ground(map_: Map, rng: Generator, air: Air, side: int) -> Sheet:
         colour = _colour(feature.look, air, feature.tint) if feature.layer != "building" else base
         if feature.layer == "land":
             sheet.fill(feature.shape, colour, base)
-            decor.markings(sheet, feature, rng)
+            objects.markings(sheet, feature, rng)
         elif feature.layer == "water":
             _paint_water(sheet, feature, colour, base)
     roads = [f for f in map_.features if f.layer == "road"]
     _paint_roads(sheet, roads, air)
-    decor.cars(sheet, map_, rng)
+    objects.cars(sheet, map_, rng)
     return sheet
 
 

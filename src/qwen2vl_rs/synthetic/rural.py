@@ -9,7 +9,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from ..questions.elements import breadth
-from . import urban as blocks
+from . import urban
 from .features import Setting, blob, boxes, direction, parts
 from .urban import Site, pack
 
@@ -29,7 +29,7 @@ PARCELS = {
 def fill(site: Site, region: Any, setting: Setting) -> None:
     """Fill the ground between main roads as a setting asks for."""
     if setting.grid:
-        blocks.settle(site, region, setting.theme, setting.grid)
+        urban.settle(site, region, setting.theme, setting.grid)
     elif setting.theme == "park":
         _park(site, region)
     else:
@@ -47,7 +47,7 @@ def _park(site: Site, region: Any) -> None:
     if filler == "graves":
         site.add("graves", "landuse", "cemetery", region, angle=float(site.rng.uniform(0, 3)))
     else:
-        {"green": blocks.green, "play": blocks.play, "lawn": blocks.lawn, "homes": blocks.homes}[
+        {"green": urban.green, "play": urban.play, "lawn": urban.lawn, "homes": urban.homes}[
             filler
         ](site, region)
 
@@ -59,7 +59,7 @@ def _wild(site: Site, region: Any, theme: str) -> None:
     if theme == "shore":
         shares = {"meadow": 0.4, "scrub": 0.25, "forest": 0.2, "wetland": 0.15}
     base = site.pick(shares)
-    if theme == "shore" and rng.random() < 0.5 and site.resolution <= blocks.COARSE:
+    if theme == "shore" and rng.random() < 0.5 and site.resolution <= urban.COARSE:
         ((a, b),) = [(rng.uniform(9, 14), rng.uniform(8, 11))]
         wanted = [(a, b, "hut")] * int(rng.integers(1, 4))
         huts = list(pack(site, region.buffer(-6), wanted))
@@ -174,7 +174,7 @@ def _inhabit(site: Site, region: Any, setting: Setting) -> Any:
     homes = region.intersection(site.centre.buffer(radius)).intersection(near)
     for piece in parts(homes, 2):
         if piece.area > 500:
-            blocks.homes(site, piece, share=float(rng.uniform(0.25, 0.95)))
+            urban.homes(site, piece, share=float(rng.uniform(0.25, 0.95)))
     return region.difference(homes.buffer(max(1.0, site.resolution)))
 
 

@@ -78,7 +78,7 @@ class Place:
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float]:
-        """As `data.raster.write_geotiff` takes it."""
+        """As `raster.write_geotiff` takes it."""
         return (self.resolution, 0.0, self.left, 0.0, -self.resolution, self.top)
 
     def draw(self) -> NDArray[np.uint8]:

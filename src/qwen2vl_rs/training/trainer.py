@@ -164,7 +164,7 @@ class TreeTrainer(Trainer):
     Args:
         base: what is fine-tuned; goes into every checkpoint's card.
         view: likewise.
-        ground: likewise, see `loader.CheckpointCard`.
+        ground: likewise, see `models.loader.CheckpointCard`.
         steps: the data.
         keep: checkpoints kept, 0 for all.
         model, args: as for `Trainer`.
