@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from qwen2vl_rs.run import newest_checkpoint
+from qwen2vl_rs.run import Run
 
 PAGE = Path(__file__).with_name("pipeline.md")
 
@@ -82,7 +82,7 @@ def excerpt(path: Path, lines: int, folder: Path, kind: str = "json") -> str:
 
 def files_of(run: Path) -> str:
     """The run's files as a table."""
-    checkpoint = newest_checkpoint(run)
+    checkpoint = Run(run).newest_checkpoint()
     told = {
         "config.toml": "all settings; `train config.toml --resume` goes on with the run",
         "data/train.json, data/test.json": "the run's own copies of its questions",
@@ -127,7 +127,7 @@ def main() -> None:
         f"Visual gain {100 * gain['OA']:+.1f} points "
         f"({100 * gain['ci'][0]:+.1f} to {100 * gain['ci'][1]:+.1f}).\n"
     )
-    checkpoint = newest_checkpoint(run)
+    checkpoint = Run(run).newest_checkpoint()
     parts = [
         INTRO,
         STAGES,

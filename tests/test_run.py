@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.run import checkpoints, newest_checkpoint
+from qwen2vl_rs.run import Run
 from qwen2vl_rs.system.files import (
     CHECKSUMS,
     atomic_write,
@@ -363,9 +363,9 @@ def test_damaged_folders_are_set_aside(tmp_path):
                                             ("damaged", "damaged-2", "damaged-3")]  # fmt: skip
     kept = [(path / "weights").read_text() for path in sorted(tmp_path.iterdir())]
     assert kept == ["0", "1", "2"]
-    assert checkpoints(tmp_path) == []
+    assert Run(tmp_path).checkpoints() == []
     with pytest.raises(RunError, match=r"no sound checkpoint in .* checkpoint-7\.damaged"):
-        newest_checkpoint(tmp_path)
+        Run(tmp_path).newest_checkpoint()
 
 
 def test_a_folder_is_removed_whole(tmp_path):
@@ -381,7 +381,7 @@ def test_a_staged_folder_appears_sealed(tmp_path):
     with staged_folder(final) as folder:
         (folder / "a").write_text("new")
         assert not final.exists()
-        assert not checkpoints(tmp_path / "run")
+        assert not Run(tmp_path / "run").checkpoints()
     assert damage(final) is None
     assert (final / "a").read_text() == "new"
     assert os.listdir(tmp_path / "run") == ["checkpoint-1"]
@@ -499,10 +499,10 @@ def test_a_read_error_is_not_blamed_on_the_output(tmp_path):
 def test_checkpoints_that_cannot_be_listed_are_not_absent(tmp_path, monkeypatch):
     (tmp_path / "checkpoint-1").mkdir()
     (tmp_path / "checkpoint-2").symlink_to("nowhere")
-    assert checkpoints(tmp_path) == [tmp_path / "checkpoint-1"]
+    assert Run(tmp_path).checkpoints() == [tmp_path / "checkpoint-1"]
     failing(monkeypatch, os, "listdir", errno.EIO)
     with pytest.raises(RunError, match=r"cannot read .*Input/output error"):
-        checkpoints(tmp_path)
+        Run(tmp_path).checkpoints()
 
 
 def test_checkpoints_stand_in_the_order_of_their_steps(tmp_path):
@@ -510,17 +510,17 @@ def test_checkpoints_stand_in_the_order_of_their_steps(tmp_path):
         (tmp_path / f"checkpoint-{name}").mkdir()
     (tmp_path / "checkpoint-7").write_text("a file")
     (tmp_path / ".checkpoint-11.tmp").mkdir()
-    found = [path.name for path in checkpoints(tmp_path)]
+    found = [path.name for path in Run(tmp_path).checkpoints()]
     assert found == ["checkpoint-9", "checkpoint-10", "checkpoint-100"]
-    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
+    assert Run(tmp_path).newest_checkpoint() == tmp_path / "checkpoint-100"
 
 
 @pytest.mark.parametrize("name", ["", "missing", "file"])
 def test_a_run_without_checkpoints(tmp_path, name):
     (tmp_path / "file").write_text("")
-    assert checkpoints(tmp_path / name) == []
+    assert Run(tmp_path / name).checkpoints() == []
     with pytest.raises(RunError, match="no checkpoint in") as caught:
-        newest_checkpoint(tmp_path / name)
+        Run(tmp_path / name).newest_checkpoint()
     assert "qwen2vl-rs train" in caught.value.hint
 
 

@@ -4,114 +4,244 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import RunError
-from .system.console import warn
+from .system.console import say, warn
 from .system.files import CHECKSUMS, damage, folders, is_there, read_json, sha256
 from .system.jsonl import read_jsonl
 from .system.oserrors import unreadable
+
+if TYPE_CHECKING:
+    from .config import Config
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
 _NAMED = 5  # runs in a hint
 _COPIES = {TRAIN_FILE: "train.json", TEST_FILE: "test.json"}  # in the run's ``data``
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """The ``checkpoint-<step>`` folders of a run, oldest first.
+class NoQuestions(RunError):
+    """The questions of a run are not there, or are not those it was started with."""
 
-    Raises:
-        RunError: the folder cannot be listed.
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run: its folder, and what it owns in it.
+
+    Attributes:
+        folder: of the run.
     """
-    found = folders(run, r"checkpoint-(\d+)")
-    return [path for _, path in sorted((int(step[1]), path) for step, path in found)]
 
+    folder: Path
 
-def damaged_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a run that were set aside, by name.
+    def __str__(self) -> str:
+        return str(self.folder)
 
-    Raises:
-        RunError: the folder cannot be listed.
-    """
-    return sorted(path for _, path in folders(run, r"checkpoint-\d+\.damaged(-\d+)?"))
+    def manifest(self) -> dict[str, Any]:
+        """What it was started with, as far as that is written down yet."""
+        found: dict[str, Any] = read_json(self.folder / "manifest.json") or {}
+        return found
 
+    def config(
+        self, settings: Sequence[str] = (), values: Mapping[str, Any] | None = None
+    ) -> Config:
+        """Its settings, others over them; the defaults where it has none.
 
-def newest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run.
+        Raises:
+            ConfigError: they cannot be used.
+        """
+        from .config import load_config  # not for hints: it takes pydantic
 
-    Raises:
-        RunError: there is none.
-    """
-    found = checkpoints(run)
-    if not found and (aside := damaged_checkpoints(run)):
-        raise RunError(
-            f"no sound checkpoint in {run}: {', '.join(p.name for p in aside)} set aside",
-            hint="put back a copy of one under its name, or train again: --output FOLDER",
-        )
-    if not found:
-        raise RunError(f"no checkpoint in {run}", hint="train first: qwen2vl-rs train")
-    if step_of(found[-1]) < (last := trained_steps(run)):
-        raise RunError(
-            f"{run} was trained to step {last:,}, and checkpoint-{last} is gone: its newest is "
-            f"{found[-1].name}",
-            hint=f"put back a copy of it, or train these steps again: {resume_command(run)}; for "
-            f"an older state, name the checkpoint itself: {shlex.quote(str(found[-1]))}",
-        )
-    return found[-1]
+        file = self.folder / "config.toml"
+        own = file.is_file() and self.is_run()
+        return load_config(file if own else None, settings, values)
 
+    def with_own_base(self, config: Config) -> Config:
+        """Settings with which it is resumed from a folder in which its base is not found.
 
-def trained_steps(run: Path) -> int:
-    """The steps a finished training had; 0 where none is finished.
+        Raises:
+            RunError: it is not where it was, either.
+        """
+        known = self.manifest().get("base", {}).get("folder")
+        if known is None or Path(config.model).is_dir():
+            return config
+        if not Path(known).is_dir():
+            raise RunError(
+                f"the base of {self} is not at {known}", hint="say where it is: --model FOLDER"
+            )
+        say(f"base: {known}")
+        return config.model_copy(update={"model": known})
 
-    Raises:
-        RunError: that cannot be read.
-    """
-    return int((read_json(run / "train_results.json") or {}).get("train_steps", 0))
+    def evaluation(self, name: str) -> Path:
+        """The folder of one of its evaluations: ``before``, ``after``, ``shuffled``, ``test-…``."""
+        return self.folder / "eval" / name
 
+    def checkpoints(self) -> list[Path]:
+        """The ``checkpoint-<step>`` folders of a run, oldest first.
 
-def planned_steps(run: Path) -> int | None:
-    """The steps that training was to have; None where it is finished, or this cannot be told.
+        Raises:
+            RunError: the folder cannot be listed.
+        """
+        found = folders(self.folder, r"checkpoint-(\d+)")
+        return [path for _, path in sorted((int(step[1]), path) for step, path in found)]
 
-    Raises:
-        RunError: that cannot be read.
-    """
-    begun = is_there(run / "config.toml") and not is_there(run / "compare.json")
-    if not begun or trained_steps(run) or not (found := checkpoints(run)):
-        return None
-    state = read_json(found[-1] / "trainer_state.json", damaged=None)
-    steps = state.get("max_steps") if isinstance(state, dict) else None
-    return steps if isinstance(steps, int) and steps > 0 else None
+    def damaged_checkpoints(self) -> list[Path]:
+        """The checkpoints of a run that were set aside, by name.
 
+        Raises:
+            RunError: the folder cannot be listed.
+        """
+        return sorted(path for _, path in folders(self.folder, r"checkpoint-\d+\.damaged(-\d+)?"))
 
-def say_unfinished(run: Path) -> None:
-    """Say where the newest checkpoint of a run is not the last that training was to write.
+    def newest_checkpoint(self) -> Path:
+        """The newest checkpoint of a run.
 
-    Raises:
-        RunError: that cannot be read.
-    """
-    if (planned := planned_steps(run)) is not None:
-        newest = checkpoints(run)[-1].name
-        warn(
-            f"{run}: {newest} of {planned:,} steps, training was not finished",
-            f"finish it: {resume_command(run)}",
-        )
+        Raises:
+            RunError: there is none.
+        """
+        found = self.checkpoints()
+        if not found and (aside := self.damaged_checkpoints()):
+            raise RunError(
+                f"no sound checkpoint in {self}: {', '.join(p.name for p in aside)} set aside",
+                hint="put back a copy of one under its name, or train again: --output FOLDER",
+            )
+        if not found:
+            raise RunError(f"no checkpoint in {self}", hint="train first: qwen2vl-rs train")
+        if step_of(found[-1]) < (last := self.trained_steps()):
+            raise RunError(
+                f"{self} was trained to step {last:,}, and checkpoint-{last} is gone: its newest "
+                f"is {found[-1].name}",
+                hint="put back a copy of it, or train these steps again: "
+                f"{self.resume_command()}; for an older state, name the checkpoint itself: "
+                f"{shlex.quote(str(found[-1]))}",
+            )
+        return found[-1]
 
+    def trained_steps(self) -> int:
+        """The steps a finished training had; 0 where none is finished.
 
-def is_finished(run: Path) -> bool:
-    """Whether training is finished and its last checkpoint is there and sound.
+        Raises:
+            RunError: that cannot be read.
+        """
+        return int((read_json(self.folder / "train_results.json") or {}).get("train_steps", 0))
 
-    Raises:
-        RunError: that cannot be read.
-    """
-    done = read_json(run / "train_results.json")
-    if done is None:
-        return False
-    last = next(reversed(checkpoints(run)), None)
-    if last is None or step_of(last) < int(done.get("train_steps", 0)):
-        return False
-    return not is_there(last / CHECKSUMS) or damage(last) is None  # old ones are not sealed
+    def planned_steps(self) -> int | None:
+        """The steps that training was to have; None where it is finished, or this cannot be told.
+
+        Raises:
+            RunError: that cannot be read.
+        """
+        begun = is_there(self.folder / "config.toml") and not is_there(self.folder / "compare.json")
+        if not begun or self.trained_steps() or not (found := self.checkpoints()):
+            return None
+        state = read_json(found[-1] / "trainer_state.json", damaged=None)
+        steps = state.get("max_steps") if isinstance(state, dict) else None
+        return steps if isinstance(steps, int) and steps > 0 else None
+
+    def say_unfinished(self) -> None:
+        """Say where the newest checkpoint of a run is not the last that training was to write.
+
+        Raises:
+            RunError: that cannot be read.
+        """
+        if (planned := self.planned_steps()) is not None:
+            newest = self.checkpoints()[-1].name
+            warn(
+                f"{self}: {newest} of {planned:,} steps, training was not finished",
+                f"finish it: {self.resume_command()}",
+            )
+
+    def is_finished(self) -> bool:
+        """Whether training is finished and its last checkpoint is there and sound.
+
+        Raises:
+            RunError: that cannot be read.
+        """
+        done = read_json(self.folder / "train_results.json")
+        if done is None:
+            return False
+        last = next(reversed(self.checkpoints()), None)
+        if last is None or step_of(last) < int(done.get("train_steps", 0)):
+            return False
+        return not is_there(last / CHECKSUMS) or damage(last) is None  # old ones are not sealed
+
+    def holds_run(self) -> bool:
+        """Whether a folder is that of a run, which begins with its questions or their images."""
+        names = (f"data/{_COPIES[TRAIN_FILE]}", "images.json", "manifest.json")
+        begun = any(is_there(self.folder / name) for name in names)
+        return begun and is_there(self.folder / "config.toml")
+
+    def is_run(self) -> bool:
+        """Whether a folder holds a run, or at least checkpoints."""
+        return self.holds_run() or bool(self.checkpoints())
+
+    def resume_command(self) -> str:
+        """What to type in order to go on with a run."""
+        return f"qwen2vl-rs train {shlex.quote(f'{self}/config.toml')} --resume"
+
+    def own_file(self, name: str) -> Path:
+        """Where a run keeps its own copy of its questions.
+
+        Args:
+            name: ``data_vl_train.json`` or ``data_vl_test.json``.
+        """
+        return self.folder / "data" / _COPIES[name]
+
+    def questions_file(self, name: str) -> Path:
+        """The file that holds the questions of a run: its own copy.
+
+        Runs made before they kept copies have theirs in the current folder, if anywhere.
+
+        Args:
+            name: ``data_vl_train.json`` or ``data_vl_test.json``.
+
+        Raises:
+            NoQuestions: the questions are not there, or not those it was trained and tested on.
+            RunError: that cannot be told, as a file cannot be read.
+        """
+        facts = self.manifest().get("data", {}).get(name, {})
+        known: str | None = facts.get("sha256")
+        own = self.own_file(name)
+        if is_there(own):
+            if known and sha256(own) != known:
+                raise NoQuestions(
+                    f"{own} is not what {self} was started with",
+                    hint=f"put back the file it was started with (SHA-256 {known})",
+                )
+            return own
+        if not known:
+            raise NoQuestions(f"{self} holds no questions", hint="train first: qwen2vl-rs train")
+        path = Path(name)
+        if is_there(path) and sha256(path) == known:
+            return path
+        problem = "is not the one of this run" if is_there(path) else "is not here"
+        hint = "go to the folder the run was started in"
+        raise NoQuestions(f"{self}: {name} {problem}", hint=hint)
+
+    def what_is_kept(self) -> list[str]:
+        """What training leaves when it is interrupted, and how to go on; lines for people."""
+        if not is_there(self.folder / "config.toml"):
+            return ["nothing is kept yet: it had not begun to train"]
+        steps = [line["step"] for line in read_metrics(self.folder / "metrics.jsonl")]
+        done, found = max(steps, default=0), self.checkpoints()
+        if self.is_finished():
+            last = found[-1] if found else self
+            kept = f"training is finished; kept: {last} and all answers so far"
+        elif found:
+            since = done - step_of(found[-1])
+            again = f"; the {since:,} steps since then are done again" if since > 0 else ""
+            kept = f"kept: {found[-1]}{again}"
+        else:
+            kept = f"kept: {self}, but no checkpoint yet; {done:,} steps are done again"
+        return [kept, f"hint: resume: {self.resume_command()}"]
+
+    def records_no_dataset(self) -> bool:
+        """Whether a run was made before runs recorded the data set of their questions."""
+        manifest = read_json(self.folder / "manifest.json")
+        return isinstance(manifest, dict) and "dataset" not in manifest
 
 
 def step_of(checkpoint: Path) -> int:
@@ -119,24 +249,18 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def holds_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, which begins with its questions or their images."""
-    begun = [own_file(folder, TRAIN_FILE), folder / "images.json", folder / "manifest.json"]
-    return is_there(folder / "config.toml") and any(map(is_there, begun))
-
-
 def runs_below(folder: Path) -> list[Path]:
     """The runs in a folder that is none itself, and in the folders in it.
 
     They are for hints: of a folder that cannot be listed none are named.
     """
-    if holds_run(folder) or checkpoints(folder):
+    if Run(folder).is_run():
         return []
     found: list[Path] = []
     for pattern in ("*/config.toml", "*/*/config.toml"):
         with contextlib.suppress(OSError, RunError):
             places = [file.parent for file in folder.glob(pattern)]
-            found += sorted(place for place in places if holds_run(place) or checkpoints(place))
+            found += sorted(place for place in places if Run(place).is_run())
     return found
 
 
@@ -144,80 +268,6 @@ def listed(found: Sequence[Path]) -> str:
     """Some names of runs, for a hint."""
     more = ", …" if len(found) > _NAMED else ""
     return ", ".join(shlex.quote(str(path)) for path in found[:_NAMED]) + more
-
-
-def resume_command(run: Path) -> str:
-    """What to type in order to go on with a run."""
-    return f"qwen2vl-rs train {shlex.quote(f'{run}/config.toml')} --resume"
-
-
-def own_file(run: Path, name: str) -> Path:
-    """Where a run keeps its own copy of its questions.
-
-    Args:
-        run: its folder.
-        name: ``data_vl_train.json`` or ``data_vl_test.json``.
-    """
-    return run / "data" / _COPIES[name]
-
-
-def what_is_kept(run: Path) -> list[str]:
-    """What training leaves when it is interrupted, and how to go on; lines for people."""
-    if not is_there(run / "config.toml"):
-        return ["nothing is kept yet: it had not begun to train"]
-    steps = [line["step"] for line in read_metrics(run / "metrics.jsonl")]
-    done, found = max(steps, default=0), checkpoints(run)
-    if is_finished(run):
-        kept = f"training is finished; kept: {found[-1] if found else run} and all answers so far"
-    elif found:
-        since = done - step_of(found[-1])
-        again = f"; the {since:,} steps since then are done again" if since > 0 else ""
-        kept = f"kept: {found[-1]}{again}"
-    else:
-        kept = f"kept: {run}, but no checkpoint yet; {done:,} steps are done again"
-    return [kept, f"hint: resume: {resume_command(run)}"]
-
-
-class NoQuestions(RunError):
-    """The questions of a run are not there, or are not those it was started with."""
-
-
-def questions_file(run: Path, name: str) -> Path:
-    """The file that holds the questions of a run: its own copy.
-
-    Runs made before they kept copies have theirs in the current folder, if anywhere.
-
-    Args:
-        run: its folder.
-        name: ``data_vl_train.json`` or ``data_vl_test.json``.
-
-    Raises:
-        NoQuestions: the questions are not there, or not those it was trained and tested on.
-        RunError: that cannot be told, as a file cannot be read.
-    """
-    known = _known(run, name)
-    own = own_file(run, name)
-    if is_there(own):
-        if known and sha256(own) != known:
-            raise NoQuestions(
-                f"{own} is not what {run} was started with",
-                hint=f"put back the file it was started with (SHA-256 {known})",
-            )
-        return own
-    if not known:
-        raise NoQuestions(f"{run} holds no questions", hint="train first: qwen2vl-rs train")
-    path = Path(name)
-    if is_there(path) and sha256(path) == known:
-        return path
-    problem = "is not the one of this run" if is_there(path) else "is not here"
-    raise NoQuestions(f"{run}: {name} {problem}", hint="go to the folder the run was started in")
-
-
-def _known(run: Path, name: str) -> str | None:
-    """SHA-256 of a run's questions, by its manifest."""
-    facts = (read_json(run / "manifest.json") or {}).get("data", {}).get(name, {})
-    known: str | None = facts.get("sha256")
-    return known
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -230,9 +280,3 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return read_jsonl(path, "step", "loss")[0]
     except OSError as error:
         raise unreadable(path, error) from error
-
-
-def records_no_dataset(run: Path) -> bool:
-    """Whether a run was made before runs recorded the data set of their questions."""
-    manifest = read_json(run / "manifest.json")
-    return isinstance(manifest, dict) and "dataset" not in manifest

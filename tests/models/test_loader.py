@@ -119,10 +119,10 @@ def test_config_is_read_without_weights(base):
 
 
 def test_runs_without_checkpoints_say_so(tmp_path):
-    from qwen2vl_rs.run import newest_checkpoint
+    from qwen2vl_rs.run import Run
 
     with pytest.raises(RunError, match="no checkpoint in"):
-        newest_checkpoint(tmp_path)
+        Run(tmp_path).newest_checkpoint()
 
 
 def test_the_view_bounds_the_pixels(base, tmp_path):

@@ -341,7 +341,7 @@ def test_the_pace_is_that_of_the_answers_and_stays_where_there_are_none(asked, m
     folder = Path("output/eval-org-some-model")
     with running(by_wording) as api:
         with monkeypatch.context() as patch:
-            patch.setattr(Job, "finish", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(Job, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             assert run(api.url, "--max-eval", "8") == 130
         timing = (folder / "timing.json").read_bytes()
         assert json.loads(timing)["questions"] == len(api.seen) == 8

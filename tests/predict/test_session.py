@@ -6,7 +6,7 @@ import json
 import pytest
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.engine.candidates import choose
+from qwen2vl_rs.engine.candidates import choose_candidates
 from qwen2vl_rs.predict.session import Session
 
 ROAD, URBAN, COUNT = "Is there a road?", "Is it a rural or an urban area?", "How many roads?"
@@ -45,7 +45,9 @@ def test_closed_answers_have_exact_probabilities(here, capsys):
     session = Session.open(here / "output/Qwen2-VL-2B")
     words = [("yes", "no"), ("rural", "urban")]
     asked = list(zip((ROAD, URBAN), words, strict=True))
-    (wanted,) = choose(session.base, session._model, [(session.read("images/0.tif"), asked)])
+    (wanted,) = choose_candidates(
+        session.base, session._model, [(session.read("images/0.tif"), asked)]
+    )
     for row, choice, own in zip(rows, wanted, words, strict=False):
         assert set(row["probabilities"]) == set(own)
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=2e-6)

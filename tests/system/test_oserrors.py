@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import functools
 import json
 import logging
 import os
@@ -25,7 +24,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.cli.common import interruptible, same_command
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import Qwen2VLRSError
-from qwen2vl_rs.run import resume_command, what_is_kept
+from qwen2vl_rs.run import Run
 from qwen2vl_rs.serve.logs import Bounded
 from qwen2vl_rs.system.disk import room_hint
 from qwen2vl_rs.system.files import appending, atomic_write, remove_folder, sha256, staged_folder
@@ -319,9 +318,9 @@ def read_only(folder):
 def test_the_hint_says_how_each_command_resumes(here):
     run = write_run(here / "run")
     full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(Unwritable) as caught, interruptible(functools.partial(what_is_kept, run)):
+    with pytest.raises(Unwritable) as caught, interruptible(Run(run).what_is_kept):
         raise unwritable(run / "x", full)
-    assert caught.value.hint == f"free some disk space, then resume: {resume_command(run)}"
+    assert caught.value.hint == f"free some disk space, then resume: {Run(run).resume_command()}"
     with pytest.raises(Unwritable) as caught, interruptible(same_command("all answers so far")):
         raise unwritable(run / "x", full)
     assert caught.value.hint == "free some disk space, then run the same command again: it resumes"
@@ -474,7 +473,7 @@ def test_faults_in_the_middle_of_commands(here, small_base):
     code, told = injected("write", "ENOSPC", 1, partial, "train", *chosen)
     assert code == 1
     assert f"cannot write {partial}: No space left on device" in told
-    assert f"then resume: {resume_command(run)}" in told
+    assert f"then resume: {Run(run).resume_command()}" in told
     code, told = injected("openat", "EIO", 1, weights, "train", f"{run}/config.toml", "--resume")
     assert code == 1
     assert f"cannot read {weights}" in told

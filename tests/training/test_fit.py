@@ -27,7 +27,7 @@ from qwen2vl_rs.models.loader import attach_adapter, load_base
 from qwen2vl_rs.predict import job as asking
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.predict.side_by_side import compare
-from qwen2vl_rs.run import checkpoints
+from qwen2vl_rs.run import Run
 from qwen2vl_rs.scoring.predictions import read_predictions
 from qwen2vl_rs.system.files import damage
 from qwen2vl_rs.system.terminal import shown
@@ -67,7 +67,7 @@ def test_the_files_of_a_run(trained):
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["versions"]["torch"].startswith("2.")
     assert manifest["data"]["data_vl_train.json"]["questions"] == 32
-    assert all(damage(c) is None for c in checkpoints(run))
+    assert all(damage(c) is None for c in Run(run).checkpoints())
 
 
 def test_the_split_shares_no_image(trained):

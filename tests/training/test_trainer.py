@@ -18,7 +18,7 @@ from qwen2vl_rs.config import TrainingSettings, ViewConfig
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.engine.inputs import Target
 from qwen2vl_rs.models.loader import load_base
-from qwen2vl_rs.run import checkpoints
+from qwen2vl_rs.run import Run
 from qwen2vl_rs.system.files import seal, write_json
 from qwen2vl_rs.training.trainer import Steps, TreeTrainer
 
@@ -107,7 +107,7 @@ def test_a_loss_that_becomes_no_number_stops_and_gets_into_no_checkpoint(here, s
     told = capsys.readouterr().err
     assert "the loss became nan at step 2" in told
     assert "hint: lower the learning rate" in told
-    assert [c.name for c in checkpoints(RUN)] == ["checkpoint-1"]
+    assert [c.name for c in Run(RUN).checkpoints()] == ["checkpoint-1"]
     assert not (RUN / "train_results.json").exists()
     lines = [json.loads(line) for line in (RUN / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1]
@@ -119,7 +119,7 @@ def test_a_loss_that_becomes_no_number_stops_and_gets_into_no_checkpoint(here, s
 def test_so_many_checkpoints_are_kept(here, small_base):
     more = ("training.save_total_limit=2", "training.save_steps=1", "training.max_steps=5")
     assert train(small_base, *more) == 0
-    assert [c.name for c in checkpoints(RUN)] == ["checkpoint-4", "checkpoint-5"]
+    assert [c.name for c in Run(RUN).checkpoints()] == ["checkpoint-4", "checkpoint-5"]
     assert not list(RUN.glob(".checkpoint*"))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, RunError
-from ..run import checkpoints, holds_run, listed, runs_below
+from ..run import Run, listed, runs_below
 from ..system.files import is_there
 from ..system.oserrors import is_folder
 
@@ -114,7 +114,7 @@ def require_training(config: Config, resume: bool) -> None:
         if not is_there(run / "config.toml"):
             raise RunError(f"nothing to resume in {run}", hint="start without --resume")
         return
-    if holds_run(run) and checkpoints(run):
+    if Run(run).holds_run() and Run(run).checkpoints():
         raise RunError(
             f"{run} already holds a run",
             hint="go on with it: --resume; or choose another folder: --output",

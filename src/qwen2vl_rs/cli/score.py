@@ -122,14 +122,14 @@ def report(
         raise RunError(f"no folder {images}", hint="--images names the folder of the images")
     from ..report.evidence import from_files, from_run
     from ..report.page import write_report
-    from ..run import say_unfinished
+    from ..run import Run
 
     if after:
         found = from_files(after, before, shuffled, train, dataset)
         folder = output or Path()
     else:
         run = run or Path("output/Qwen2-VL-2B")
-        say_unfinished(run)
+        Run(run).say_unfinished()
         found = from_run(run, train, dataset)
         folder = output or run
     written = write_report(replace(found, images=images), folder, lang)

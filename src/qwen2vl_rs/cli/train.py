@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +63,7 @@ def train(
     conversations, CSV or official question files.
     """
     from ..config import load_config
-    from ..run import holds_run, what_is_kept
+    from ..run import Run
 
     if options["data"] and options["train_file"]:
         raise click.UsageError("give --data, or --train and --test, not both")
@@ -76,14 +75,14 @@ def train(
         "max_eval": "eval.max_eval", "images": "data.images", "max_train": "data.max_train",
     }  # fmt: skip
     given = {names[k]: v for k, v in options.items() if k in names and v is not None}
-    if resume and config and "output" not in given and holds_run(config.parent):
+    if resume and config and "output" not in given and Run(config.parent).holds_run():
         # from whichever folder: the run is the one whose settings these are
         given["output"] = str(config.parent)
     if options["images"]:
         given["data.images"] = os.path.abspath(options["images"])  # the run may be used elsewhere
     loaded = load_config(config, options["settings"], given)
     require_training(loaded, resume)
-    with interruptible(partial(what_is_kept, Path(loaded.output))):
+    with interruptible(Run(Path(loaded.output)).what_is_kept):
         with needs_training(device):
             from ..training.fit import train as run
         outcome = run(loaded, resume=resume)

@@ -22,7 +22,7 @@ from ..errors import ModelError, Qwen2VLRSError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
 from ..question_tree.attention import Kind, implementation
-from ..run import checkpoints, newest_checkpoint, say_unfinished
+from ..run import Run
 from ..system.console import warn
 from ..system.files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
 from ..system.oserrors import is_file, is_folder, libraries_read, libraries_write
@@ -356,8 +356,8 @@ def find_checkpoint(folder: Path) -> Path | None:
         )
     if (folder / CARD).is_file() or (not whole and (folder / SETTINGS).is_file()):
         return folder
-    if not checkpoints(folder):
+    if not Run(folder).checkpoints():
         return None
-    newest = newest_checkpoint(folder)
-    say_unfinished(folder)
+    newest = Run(folder).newest_checkpoint()
+    Run(folder).say_unfinished()
     return newest

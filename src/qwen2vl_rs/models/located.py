@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..config import Config, ViewConfig, load_config
-from ..run import checkpoints, holds_run
-from .loader import CheckpointCard, find_base, find_checkpoint, read_card
+from ..config import ViewConfig
+from ..errors import RunError
+from ..run import Run
+from .loader import CheckpointCard, find_base, find_checkpoint, read_card, require_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,37 +17,30 @@ class Located:
 
     Attributes:
         base: folder of the base.
-        run: folder of the run; of a base, its own.
+        run: the run it belongs to; of a base, its own folder.
         checkpoint: None for a base.
         card: of the checkpoint.
     """
 
     base: Path
-    run: Path
+    run: Run
     checkpoint: Path | None = None
     card: CheckpointCard | None = None
 
     @property
     def name(self) -> str:
         """For people: of the run, or the base."""
-        return self.run.resolve().name
+        return self.run.folder.resolve().name
 
     @property
     def view(self) -> ViewConfig:
         """What a checkpoint was shown with every question; of a base, the default."""
         return self.card.view if self.card else ViewConfig()
 
-    def config(
-        self, settings: Sequence[str] = (), values: Mapping[str, Any] | None = None
-    ) -> Config:
-        """The settings of the run, others over them.
-
-        Raises:
-            ConfigError: they cannot be used.
-        """
-        file = self.run / "config.toml"
-        own = file.is_file() and (holds_run(self.run) or bool(checkpoints(self.run)))
-        return load_config(file if own else None, settings, values)
+    def require_own_base(self) -> None:
+        """Make sure that the base is the one the checkpoint was trained on; see `require_base`."""
+        if self.checkpoint and self.card:
+            require_base(self.base, self.checkpoint, self.card)
 
 
 def locate(folder: Path, base: Path | None = None) -> Located:
@@ -60,9 +52,15 @@ def locate(folder: Path, base: Path | None = None) -> Located:
 
     Raises:
         ModelError: it is not there, or could mean several.
+        RunError: the run has no checkpoint yet.
     """
     checkpoint = find_checkpoint(folder)
     if checkpoint is None:
-        return Located(folder, folder)
+        run = Run(folder)
+        if (folder / "config.toml").is_file():
+            if run.damaged_checkpoints():
+                run.newest_checkpoint()  # says so
+            raise RunError(f"no checkpoint in {run} yet", hint="train first: qwen2vl-rs train")
+        return Located(folder, run)
     card = read_card(checkpoint)
-    return Located(find_base(checkpoint, card, base), checkpoint.parent, checkpoint, card)
+    return Located(find_base(checkpoint, card, base), Run(checkpoint.parent), checkpoint, card)

@@ -23,7 +23,8 @@ from ..system.oserrors import libraries_read, libraries_write
 from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
 from .family import Family, family_of
 from .folder import GENERATION, PREPROCESSOR, PROCESSOR, Files, read_object, write_template
-from .loader import find_base, read_base, read_card, require_base
+from .loader import read_base
+from .located import locate
 from .prompt import load_prompt_format
 from .shapes import linear_layers, plain_name
 
@@ -45,10 +46,9 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
         ModelError: the base is not there or is another one, the checkpoint is damaged, or its
             adapter is of a kind that cannot be merged.
     """
-    card = read_card(checkpoint)
-    base = find_base(checkpoint, card, base)
-    files, config = read_base(base)
-    require_base(base, checkpoint, card)
+    found = locate(checkpoint, base)
+    files, config = read_base(found.base)
+    found.require_own_base()
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
         raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
     adapter = read_adapter(checkpoint)
@@ -57,7 +57,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     for path in (*files.others, *([files.index] if files.index else [])):
         copy_file(path, folder / path.name)
     write_template(files, folder)
-    _write_settings(files, folder, card.view, family_of(config))
+    _write_settings(files, folder, found.view, family_of(config))
     write_json(folder / GENERATION, _decoding(files, config))
     changed = {plain_name(name) for name in names}
     with Progress("merging", len(files.weights), "files") as bar:

@@ -31,7 +31,7 @@ from .predictor import (
     bare_samples,
     evaluate_into,
 )
-from .settings import AnswerSettings
+from .settings import control_seed
 
 _IMAGES_KEPT = 16
 
@@ -60,11 +60,11 @@ def evaluate_endpoint(
         DataError: an image cannot.
         RunError: another process is at work in the folder, or it cannot be written to.
     """
-    test, settings = asked_samples(test, config.view, config), AnswerSettings.of(config)
+    test, seed = asked_samples(test, config.view, config), control_seed(config)
     train = None if train is None else bare_samples(train, config.view)
-    questions = Questions(test, train, settle(test, config.data.dataset), settings.seed)
+    questions = Questions(test, train, settle(test, config.data.dataset), seed)
     predictor = EndpointPredictor(endpoint, config)
-    found = evaluate_into(predictor, questions, output, settings.max_new_tokens)
+    found = evaluate_into(predictor, questions, output, config.eval.max_new_tokens)
     assert found  # this is the only process
     return found
 

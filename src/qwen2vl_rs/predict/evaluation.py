@@ -10,21 +10,10 @@ from typing import Any
 from ..config import Config, ViewConfig, load_config
 from ..datasets.reading import read_samples
 from ..datasets.split import limit_by_image
-from ..errors import RunError
 from ..hardware.launch import check_strategy
-from ..models.loader import require_base
-from ..models.located import locate
+from ..models.located import Located, locate
 from ..questions.class_sets import require_one, settle
-from ..run import (
-    TEST_FILE,
-    TRAIN_FILE,
-    NoQuestions,
-    checkpoints,
-    damaged_checkpoints,
-    newest_checkpoint,
-    questions_file,
-    records_no_dataset,
-)
+from ..run import TEST_FILE, TRAIN_FILE, NoQuestions, Run
 from ..scoring.comparison import Comparison, compare_runs
 from ..scoring.results import Results
 from ..system.console import say
@@ -32,6 +21,7 @@ from ..system.files import sha256, write_json
 from ..types import Prediction, Sample
 from .local import LocalBase, LocalPredictor
 from .predictor import Questions, asked_samples, bare_samples, evaluate_into, evaluated
+from .settings import control_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +34,7 @@ class Outcome:
 
 
 def before_and_after(
-    config: Config, run: Path, train: Sequence[Sample], test: Sequence[Sample]
+    config: Config, run: Run, train: Sequence[Sample], test: Sequence[Sample]
 ) -> Outcome:
     """Evaluate the untouched base and the newest checkpoint on the same questions.
 
@@ -53,7 +43,7 @@ def before_and_after(
 
     Args:
         config: settings of the run.
-        run: its folder.
+        run: the run.
         train: the training questions, for the controls.
         test: the test questions; ``config.eval.max_eval`` limits them.
 
@@ -62,16 +52,17 @@ def before_and_after(
     """
     train = bare_samples(train, config.view)
     test = bare_samples(limit_by_image(test, config.eval.max_eval), config.view)
-    checkpoint = newest_checkpoint(run)
-    dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
+    checkpoint = run.newest_checkpoint()
+    dataset = settle(test, config.data.dataset, old=run.records_no_dataset())
     base = LocalBase(Path(config.model), config.view, config, train, dataset)
-    questions = Questions(test, train, dataset, base.settings.seed)
-    place, tuned = run / "eval", LocalPredictor(base, checkpoint)
-    old, before = evaluated(LocalPredictor(base, None), questions, place / "before")
-    new, after = evaluated(tuned, questions, place / "after", place / "shuffled")
+    questions = Questions(test, train, dataset, control_seed(config))
+    plain, tuned = LocalPredictor(base, None), LocalPredictor(base, checkpoint)
+    old, before = evaluated(plain, questions, run.evaluation("before"))
+    control = run.evaluation("shuffled")
+    new, after = evaluated(tuned, questions, run.evaluation("after"), control)
     comparison = compare_runs(old, new, dataset=dataset.name)
     if tuned.team.is_main_process:
-        write_json(run / "compare.json", {"checkpoint": checkpoint.name, **comparison})
+        write_json(run.folder / "compare.json", {"checkpoint": checkpoint.name, **comparison})
         _print_samples(old, new, config.eval.samples)
     return Outcome(before, after, comparison)
 
@@ -116,45 +107,41 @@ def evaluate(
     check_strategy()
     found = locate(request.model, request.base)
     run, checkpoint = found.run, found.checkpoint
-    if checkpoint is None and (run / "config.toml").is_file():
-        if damaged_checkpoints(run):
-            newest_checkpoint(run)  # says so
-        raise RunError(f"no checkpoint in {run} yet", hint="train first: qwen2vl-rs train")
-    config = found.config(settings, values)
+    config = run.config(settings, values)
     view = found.view if checkpoint else config.view
-    if found.card and checkpoint:
-        require_base(found.base, checkpoint, found.card)
+    found.require_own_base()
     test = _questions(request.test, run, TEST_FILE, "--test FILE")
     test = asked_samples(test, view, config)
     train = _training_questions(request, run, view)
     if request.test is None:
-        dataset = settle(test, config.data.dataset, old=records_no_dataset(run))
+        dataset = settle(test, config.data.dataset, old=run.records_no_dataset())
     else:
         typed = load_config(None, settings, values).data.dataset
         if not typed:
             require_one(request.test, test, "or name one for all: --set data.dataset=LR")
         dataset = settle(test, typed, otherwise=config.data.dataset)
-    below = run / "eval" if checkpoint else Path("output") / f"eval-{found.base.resolve().name}"
-    output = request.output or below / _name(request, checkpoint, config)
+    name = _name(request, found, config)
+    below = Path("output") / f"eval-{found.base.resolve().name}"
+    output = request.output or (run.evaluation(name) if checkpoint else below / name)
     base = LocalBase(found.base, view, config, train, dataset)
-    questions = Questions(test, train, dataset, base.settings.seed)
+    questions = Questions(test, train, dataset, control_seed(config))
     predictor = LocalPredictor(base, checkpoint)
     return evaluate_into(predictor, questions, output, config.eval.max_new_tokens)
 
 
-def _name(request: EvaluationRequest, checkpoint: Path | None, config: Config) -> str:
+def _name(request: EvaluationRequest, found: Located, config: Config) -> str:
     """A folder of its own for each checkpoint, file and number of questions, and way to answer."""
     parts = [f"{request.test.stem}-{sha256(request.test)[:8]}" if request.test else "test"]
     parts.append(config.eval.answers)
     if config.eval.max_eval:
         parts.append(f"first-{config.eval.max_eval}")
-    if checkpoint and checkpoints(checkpoint.parent)[-1:] != [checkpoint]:
-        parts.append(checkpoint.name)
+    if found.checkpoint and found.run.checkpoints()[-1:] != [found.checkpoint]:
+        parts.append(found.checkpoint.name)
     return "-".join(parts)
 
 
 def _training_questions(
-    request: EvaluationRequest, run: Path, view: ViewConfig
+    request: EvaluationRequest, run: Run, view: ViewConfig
 ) -> list[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
@@ -165,15 +152,15 @@ def _training_questions(
         return None
 
 
-def _questions(given: Path | None, run: Path, name: str, option: str) -> list[Sample]:
+def _questions(given: Path | None, run: Run, name: str, option: str) -> list[Sample]:
     return list(read_samples(given)) if given else run_questions(run, name, option)
 
 
-def run_questions(run: Path, name: str, option: str) -> list[Sample]:
+def run_questions(run: Run, name: str, option: str) -> list[Sample]:
     """The training or test questions of a run.
 
     Args:
-        run: its folder.
+        run: the run.
         name: ``data_vl_train.json`` or ``data_vl_test.json``.
         option: what to type in order to name them.
 
@@ -181,7 +168,7 @@ def run_questions(run: Path, name: str, option: str) -> list[Sample]:
         NoQuestions: they are not there, or not those of the run, which may have trained on them.
     """
     try:
-        return list(read_samples(questions_file(run, name)))
+        return list(read_samples(run.questions_file(name)))
     except NoQuestions as error:
         hint = f"{error.hint}, or name the questions: {option}"
         raise NoQuestions(error.message, hint=hint) from error

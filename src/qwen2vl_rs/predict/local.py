@@ -28,7 +28,7 @@ from ..types import Sample
 from .job import batched
 from .predictor import Batch, Replies, Reply
 from .session import Session, load_to_answer
-from .settings import AnswerSettings
+from .settings import answer_settings
 
 _QUESTION_TOKENS = 16  # of a question with its answer, on average
 
@@ -55,9 +55,9 @@ class LocalBase:
         taught: Iterable[Sample] | None = None,
         dataset: Dataset | None = None,
     ) -> None:
-        self.folder, self.view, self.settings = folder, view, AnswerSettings.of(config)
+        self.folder, self.view, self.settings = folder, view, answer_settings(config)
         self.sets: Mapping[str, AnswerSet] = {}
-        if self.settings.closed:
+        if self.settings.answers == "closed":
             self.sets = answer_sets(list(taught or ()), (dataset or Dataset()).name)
         network = read_config(folder)
         self.token_side = family_of(network).token_side(network)
@@ -99,7 +99,7 @@ class LocalPredictor:
 
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
         """Some images with all their questions each, this process's share of them."""
-        if self._of.settings.closed:
+        if self._of.settings.answers == "closed":
             _describe(self._of.sets, Counter(map(type_of, samples)))
         every = [list(chain(*groups)) for groups in batched(group_by_image(samples))]
         shares = share_out(list(map(self._weight, every)), self.team.num_processes)

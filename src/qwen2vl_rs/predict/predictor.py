@@ -47,23 +47,17 @@ Replies = Iterator[Iterable[tuple[Sample, Reply]]]  # as they come, some at a ti
 class Team(Protocol):
     """The processes that work together."""
 
-    num_processes: int
-    process_index: int
-    is_main_process: bool
+    num_processes: int = 1
+    process_index: int = 0
+    is_main_process: bool = True
 
     def wait_for_everyone(self) -> None:
         """Return when all have called it."""
+        return
 
 
-class Alone:
+class Alone(Team):
     """One process without others."""
-
-    num_processes = 1
-    process_index = 0
-    is_main_process = True
-
-    def wait_for_everyone(self) -> None:
-        """There is nobody to wait for."""
 
 
 class Predictor(Protocol):

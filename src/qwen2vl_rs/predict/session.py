@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..config import Config, ViewConfig
+from ..config import Config, EvalConfig, ViewConfig
 from ..engine.candidates import Choice, choose_candidates
 from ..engine.decoding import Answer, answer
 from ..engine.memory import explained_shortage, token_budget
 from ..engine.vision import encoded
-from ..errors import ConfigError, RunError
+from ..errors import ConfigError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
 from ..models.adapter_files import ADAPTER
@@ -31,19 +31,19 @@ from ..questions.grammar import question_type
 from ..questions.registry import OFFICIAL
 from ..system.console import say, warn
 from ..system.files import sha256
-from .settings import AnswerSettings
+from .settings import answer_settings
 
 # Types whose two words everybody uses; what a model was taught to write as numbers, or as other
 # words, a checkpoint does not say.
 _WORDS = {one.name: tuple(sorted(one.words)) for one in OFFICIAL if one.words}
 _REMEDY = "ask about a smaller image, or fewer questions at once"
-_DEFAULT = AnswerSettings.of(Config())
+_DEFAULT = answer_settings(Config())
 
 # images with their questions; each with the texts it is answered from, None to write the answer
 Groups = Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...] | None]]]]
 
 
-def load_to_answer(folder: Path, view: ViewConfig, settings: AnswerSettings) -> Base:
+def load_to_answer(folder: Path, view: ViewConfig, settings: EvalConfig) -> Base:
     """Load a base in the precision and with the attention of some settings.
 
     Raises:
@@ -106,7 +106,7 @@ class Session:
         card: CheckpointCard | None,
         name: str,
         digest: str,
-        settings: AnswerSettings = _DEFAULT,
+        settings: EvalConfig = _DEFAULT,
     ) -> None:
         self.base, self.view, self.card, self.name, self.digest = base, view, card, name, digest
         self._model, self.budget = model, token_budget(model, settings.max_tokens_per_pack)
@@ -130,9 +130,7 @@ class Session:
             RunError: the run has no checkpoint yet.
         """
         found = locate(folder, base_folder)
-        if found.checkpoint is None and (folder / "config.toml").is_file():
-            raise RunError(f"no checkpoint in {folder} yet", hint="train first: qwen2vl-rs train")
-        settings = AnswerSettings.of(found.config())
+        settings = answer_settings(found.run.config())
         base, model = _loaded(found, settings)
         digest = base.fingerprint
         if found.checkpoint:
@@ -187,21 +185,14 @@ class Session:
             For each image the replies in the order of its questions.
         """
         bare = self._model.disable_adapter() if untouched and self.tuned else None
-        asked: list[tuple[Pixels, list[tuple[str, tuple[str, ...] | None]]]] = []
-        kinds = []
-        for px, questions in groups:
-            own = [question_type(self.view.bare(q)) for q in questions]
-            words = [_WORDS.get(kind) if closed else None for kind in own]
-            asked.append((px, list(zip(questions, words, strict=True))))
-            kinds.append(own)
+        kinds = [[question_type(self.view.bare(q)) for q in row] for _, row in groups]
+        words = [[_WORDS.get(kind) if closed else None for kind in row] for row in kinds]
+        each = zip(groups, words, strict=True)
         with bare or contextlib.nullcontext():
-            found = self.answers(asked)
+            found = self.answers([(px, list(zip(qs, w, strict=True))) for (px, qs), w in each])
         return [
-            [
-                self._told(px, *one, kind, said)
-                for one, kind, said in zip(row, own, answers, strict=True)
-            ]
-            for (px, row), own, answers in zip(asked, kinds, found, strict=True)
+            [self._told(px, *one) for one in zip(questions, row, said, strict=True)]
+            for (px, questions), row, said in zip(groups, kinds, found, strict=True)
         ]
 
     @torch.inference_mode()
@@ -217,33 +208,19 @@ class Session:
             rows = [(px, row) for px, (_, row) in zip(images, groups, strict=True)]
             open_ = [(px, [q for q, texts in row if texts is None]) for px, row in rows]
             shut = [(px, [(q, t) for q, t in row if t is not None]) for px, row in rows]
-            most = self.max_new_tokens
-            written: Iterator[Answer] = chain(
-                *answer(self.base, self._model, open_, max_new_tokens=most, budget=self.budget)
-            )
-            chosen: Iterator[Choice] = chain(
-                *choose_candidates(self.base, self._model, shut, budget=self.budget)
-            )
-            return [
-                [next(written) if texts is None else next(chosen) for _, texts in row]
-                for _, row in rows
-            ]
+            base, model, most = self.base, self._model, self.max_new_tokens
+            given = answer(base, model, open_, max_new_tokens=most, budget=self.budget)
+            chosen = chain(*choose_candidates(base, model, shut, budget=self.budget))
+            written = chain(*given)
+            return [[next(written) if t is None else next(chosen) for _, t in r] for _, r in rows]
 
-    def _told(
-        self,
-        pixels: Pixels,
-        question: str,
-        texts: tuple[str, ...] | None,
-        kind: str,
-        said: Answer | Choice,
-    ) -> ModelAnswer:
+    def _told(self, pixels: Pixels, question: str, kind: str, said: Answer | Choice) -> ModelAnswer:
         fed = self._fed(pixels, question)
         if isinstance(said, Answer):
             whole = len(said.ids) < self.max_new_tokens
             return ModelAnswer(said.text, kind, said.confidence, fed, said.ids, whole)
-        shares = _shares(said.logs)
-        by_word = dict(zip(texts or (), shares, strict=True))
-        return ModelAnswer(said.text, kind, max(shares), fed, shares=by_word)
+        by_word = dict(zip(_WORDS[kind], _shares(said.logs), strict=True))
+        return ModelAnswer(said.text, kind, max(by_word.values()), fed, shares=by_word)
 
     def _fed(self, pixels: Pixels, question: str) -> int:
         """Tokens of a prompt."""
@@ -252,13 +229,13 @@ class Session:
         return text + pixels.tokens
 
 
-def _loaded(found: Located, settings: AnswerSettings) -> tuple[Base, Any]:
+def _loaded(found: Located, settings: EvalConfig) -> tuple[Base, Any]:
     """A base, and its network with the checkpoint's adapter."""
     try:
         base = load_to_answer(found.base, found.view, settings)
     except ConfigError as error:  # trained on another device
         warn(f"{error.message}: what suits this device is used")
-        plain = replace(settings, attention=None, bf16=None, fp16=None)
+        plain = settings.model_copy(update=dict.fromkeys(("attention", "bf16", "fp16")))
         base = load_to_answer(found.base, found.view, plain)
     return base, attach_adapter(base, found.checkpoint) if found.checkpoint else base.model
 

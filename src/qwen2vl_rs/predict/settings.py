@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-from ..config import Config
+from ..config import Config, EvalConfig
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerSettings:
-    """Settings of answers, see `config.EvalConfig`; None: what suits the device.
+def answer_settings(config: Config) -> EvalConfig:
+    """The settings under ``eval``; what is not set there is as under ``training``."""
+    own, names = config.eval, ["max_tokens_per_pack", "attention", "seed"]
+    taken = [name for name in names if getattr(own, name) is None]
+    if own.bf16 is None and own.fp16 is None:  # they are one choice
+        taken += ["bf16", "fp16"]
+    return own.model_copy(update={name: getattr(config.training, name) for name in taken})
 
-    Attributes:
-        closed: whether answers are chosen from an answer set.
-        seed: of the shuffled control.
-    """
 
-    closed: bool
-    max_new_tokens: int
-    seed: int
-    max_tokens_per_pack: int | None = None
-    attention: Literal["branches", "flex"] | None = None
-    bf16: bool | None = None
-    fp16: bool | None = None
-
-    @classmethod
-    def of(cls, config: Config) -> AnswerSettings:
-        """Those under ``eval``, and those under ``training`` where they are not set there."""
-        own, other = config.eval, config.training
-        # bf16 and fp16 are one choice
-        numbers = other if own.bf16 is None and own.fp16 is None else own
-        return cls(
-            closed=own.answers == "closed",
-            max_new_tokens=own.max_new_tokens,
-            seed=other.seed if own.seed is None else own.seed,
-            max_tokens_per_pack=own.max_tokens_per_pack or other.max_tokens_per_pack,
-            attention=own.attention or other.attention,
-            bf16=numbers.bf16,
-            fp16=numbers.fp16,
-        )
+def control_seed(config: Config) -> int:
+    """The seed of the shuffled control."""
+    return config.training.seed if config.eval.seed is None else config.eval.seed

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import Config, load_config
 from ..datasets.image_paths import moved
 from ..datasets.reading import read_samples
 from ..errors import RunError
-from ..models.loader import find_base, read_card, require_base
+from ..models.located import locate
 from ..questions.class_sets import require_one, settle
-from ..run import TEST_FILE, TRAIN_FILE, newest_checkpoint, records_no_dataset, say_unfinished
+from ..run import TEST_FILE, TRAIN_FILE, Run
 from ..scoring.pairs import Pair, pairs
 from ..system.files import run_lock, sha256
 from ..system.oserrors import is_folder
@@ -20,7 +19,7 @@ from .predictor import asked_samples, bare_samples, predictions
 
 
 def compare(
-    run: Path,
+    folder: Path,
     *,
     model: Path | None = None,
     checkpoint: Path | None = None,
@@ -30,7 +29,7 @@ def compare(
     """Every test question with both answers; asks only what the run has not asked yet.
 
     Args:
-        run: the run folder.
+        folder: of the run.
         model: the base; None for the one the checkpoint was trained on.
         checkpoint: None for the newest of the run.
         test: the test questions; None for those of the run.
@@ -40,38 +39,34 @@ def compare(
         RunError: no run, or no checkpoint in it.
         Qwen2VLRSError: test file, base or images cannot be used.
     """
-    if not is_folder(run):
-        raise RunError(f"no run folder {run}", hint="train first: qwen2vl-rs train")
-    newest = checkpoint is None
-    checkpoint = checkpoint or newest_checkpoint(run)
-    if newest:
-        say_unfinished(run)
-    card = read_card(checkpoint)
-    settings = run / "config.toml"
-    config = load_config(settings) if settings.is_file() else Config()
-    place = run / "eval"
+    run = Run(folder)
+    if not is_folder(folder):
+        raise RunError(f"no run folder {folder}", hint="train first: qwen2vl-rs train")
+    if newest := checkpoint is None:
+        checkpoint = run.newest_checkpoint()
+        run.say_unfinished()
+    found, config, place = locate(checkpoint, model), run.config(), run.folder / "eval"
     if test is None:
         samples = run_questions(run, TEST_FILE, "--test FILE")
-        samples = asked_samples(samples, card.view, config, images)
+        samples = asked_samples(samples, found.view, config, images)
     else:
         samples = list(read_samples(test))
         require_one(test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR")
         place = place / f"{test.stem}-{sha256(test)[:8]}"
-        samples = bare_samples(moved(samples, images or config.data.images), card.view)
-    folder = find_base(checkpoint, card, model)
-    require_base(folder, checkpoint, card)
+        samples = bare_samples(moved(samples, images or config.data.images), found.view)
+    found.require_own_base()
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
     own = config.data.dataset
     dataset = (
-        settle(samples, own, old=records_no_dataset(run))
+        settle(samples, own, old=run.records_no_dataset())
         if test is None
         else settle(samples, otherwise=own)
     )
-    taught = bare_samples(taught, card.view)
-    base = LocalBase(folder, card.view, config, taught, dataset)
+    taught = bare_samples(taught, found.view)
+    base = LocalBase(found.base, found.view, config, taught, dataset)
     copy = "copy the run to a folder you may write to: answers are missing"
-    with run_lock(run, read_only=copy):
+    with run_lock(run.folder, read_only=copy):
         before = predictions(LocalPredictor(base, None), samples, place / "before", dataset)
         tuned, name = LocalPredictor(base, checkpoint), "after" if newest else checkpoint.name
         after = predictions(tuned, samples, place / name, dataset)

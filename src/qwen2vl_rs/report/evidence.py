@@ -10,18 +10,7 @@ from typing import Any, cast
 from ..config import Config, ImageRule, load_config
 from ..errors import RunError
 from ..questions.class_sets import Dataset, of_predictions
-from ..run import (
-    TRAIN_FILE,
-    NoQuestions,
-    checkpoints,
-    listed,
-    planned_steps,
-    questions_file,
-    read_metrics,
-    records_no_dataset,
-    resume_command,
-    runs_below,
-)
+from ..run import TRAIN_FILE, NoQuestions, Run, listed, read_metrics, runs_below
 from ..scoring.comparison import Comparison, compare_runs, match
 from ..scoring.predictions import read_predictions, read_training
 from ..scoring.results import Gain, Results, results, unreadable
@@ -126,7 +115,7 @@ def from_run(
         train,
         dataset,
         stored=train_questions is None,
-        old=records_no_dataset(run),
+        old=Run(run).records_no_dataset(),
     )
     settings = run / "config.toml"
     return Evidence(
@@ -140,8 +129,8 @@ def from_run(
         training=read_json(run / "train_results.json") or {},
         metrics=read_metrics(run / "metrics.jsonl"),
         checkpoint=_asked_checkpoint(run),
-        newest=next((path.name for path in reversed(checkpoints(run))), ""),
-        planned=planned_steps(run),
+        newest=next((path.name for path in reversed(Run(run).checkpoints())), ""),
+        planned=Run(run).planned_steps(),
     )
 
 
@@ -194,7 +183,7 @@ def _check(run: Path) -> None:
     if (run / "config.toml").is_file():
         raise RunError(
             f"{run} holds no answers after training",
-            hint=f"finish it: {resume_command(run)}",
+            hint=f"finish it: {Run(run).resume_command()}",
         )
     known = runs_below(run) or _OUTPUT.glob("*")
     found = sorted(one for one in known if (one / "eval/after/predictions.jsonl").is_file())
@@ -207,7 +196,7 @@ def _check(run: Path) -> None:
 def own_questions(run: Path, name: str) -> Path | None:
     """The file with the questions of a run; None where they are not there any more."""
     try:
-        return questions_file(run, name)
+        return Run(run).questions_file(name)
     except NoQuestions:
         return None
 

@@ -9,7 +9,7 @@ from ..config import Config, ViewConfig
 from ..errors import RunError
 from ..models.folder import files_in_force
 from ..models.qwen_vl_usage import TOKENIZER, Usage
-from ..run import newest_checkpoint, resume_command
+from ..run import Run
 from ..system.console import warn
 from ..system.files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
 from ..system.named import copy_file, write_text
@@ -48,8 +48,8 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} holds something already", hint="choose a new folder: --output")
     found = from_run(run)
-    checkpoint = newest_checkpoint(run)
-    resume = resume_command(run)
+    checkpoint = Run(run).newest_checkpoint()
+    resume = Run(run).resume_command()
     if found.planned is not None:
         raise RunError(
             f"training in {run} is not finished: {checkpoint.name} of {found.planned:,} steps",

@@ -30,7 +30,7 @@ from ..question_tree.attention import Kind
 from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.class_sets import settle
 from ..raster.scenes import usual_ground
-from ..run import TEST_FILE, TRAIN_FILE, checkpoints, is_finished, own_file, read_metrics, step_of
+from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics, step_of
 from ..system.console import say, warn
 from ..system.files import discard, read_json, run_lock, sha256, write_json
 from ..types import Sample
@@ -43,7 +43,6 @@ from .preparation import (
     prepare_questions,
     record_settings,
     what_matters,
-    with_own_base,
 )
 from .trackers import tracking, usable
 from .trainer import Steps, TreeTrainer
@@ -76,7 +75,7 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
     check_strategy()
     run = Path(config.output)
     team = processes()
-    config = with_own_base(config, run) if resume else config
+    config = Run(run).with_own_base(config) if resume else config
     wanted = config.training
     check_precision(choose_precision(choose_device(), wanted.bf16, wanted.fp16))
     with run_lock(run) if team.is_main_process else contextlib.nullcontext():
@@ -86,10 +85,10 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
             check_run(run, config, resume)
             record_settings(run, config, resume)
             prepare_questions(config, run, resume)
-        finished = resume and is_finished(run)  # asked before anything is set aside
+        finished = resume and Run(run).is_finished()  # asked before anything is set aside
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
-        files = [own_file(run, name) for name in (TRAIN_FILE, TEST_FILE)]
+        files = [Run(run).own_file(name) for name in (TRAIN_FILE, TEST_FILE)]
         images = config.data.images
         split = Split(*(moved(read_conversations(file), images) for file in files))
         if team.is_main_process:
@@ -100,13 +99,13 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         team.wait_for_everyone()
         if not finished:
             fit(config, split, run, resume)
-        outcome = before_and_after(config, run, split.train, split.test)
+        outcome = before_and_after(config, Run(run), split.train, split.test)
         return outcome if team.is_main_process else None
 
 
 def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
-    checkpoint = next(reversed(checkpoints(run)), None) if resume else None
+    checkpoint = next(reversed(Run(run).checkpoints()), None) if resume else None
     settings, device = config.training, choose_device()
     precision = choose_precision(device, settings.bf16, settings.fp16)
     base, kind = _load(config, device, precision)
@@ -249,7 +248,7 @@ def _write_manifest(
     ``now`` is as `circumstances` tells it, ``checkpoint`` the one that is resumed, None at the
     start.
     """
-    before = read_json(run / "manifest.json") or {}
+    before = Run(run).manifest()
     other = differences(before, now) if checkpoint else []  # else nothing is gone on with
     if other:
         warn(
@@ -272,7 +271,7 @@ def _write_manifest(
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
                 name: {
-                    "sha256": sha256(own_file(run, name)),
+                    "sha256": sha256(Run(run).own_file(name)),
                     "questions": len(part),
                     "images": len({s.image for s in part}),
                 }

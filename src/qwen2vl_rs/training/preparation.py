@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, load_config
+from ..config import Config
 from ..datasets.image_paths import moved, place, require_image
 from ..datasets.reading import read_samples
 from ..datasets.split import leak, limit_by_image, split_by_image, split_by_question
@@ -17,17 +17,7 @@ from ..errors import DataError, RunError
 from ..models.fingerprint import same_base
 from ..models.images import changed
 from ..raster import image_digest, image_size
-from ..run import (
-    TEST_FILE,
-    TRAIN_FILE,
-    checkpoints,
-    damaged_checkpoints,
-    own_file,
-    questions_file,
-    read_metrics,
-    resume_command,
-    trained_steps,
-)
+from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics
 from ..system.console import Progress, counted, say, warn
 from ..system.files import atomic_write, damage, folders, is_there, read_json, set_aside, write_json
 from ..system.named import read_bytes
@@ -38,23 +28,6 @@ IMAGES = "images.json"
 _FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "vision_cache_gb"}
 
 
-def with_own_base(config: Config, run: Path) -> Config:
-    """The settings of a run that is resumed from a folder in which its base is not found.
-
-    Raises:
-        RunError: it is not where it was, either.
-    """
-    known = _manifest(run).get("base", {}).get("folder")
-    if known is None or Path(config.model).is_dir():
-        return config
-    if not Path(known).is_dir():
-        raise RunError(
-            f"the base of {run} is not at {known}", hint="say where it is: --model FOLDER"
-        )
-    say(f"base: {known}")
-    return config.model_copy(update={"model": known})
-
-
 def check_run(run: Path, config: Config, resume: bool) -> None:
     """Refuse to mix two runs in one folder.
 
@@ -62,7 +35,7 @@ def check_run(run: Path, config: Config, resume: bool) -> None:
         RunError: the folder holds a run and is not to be resumed, or holds none, or one with
             other settings or another base.
     """
-    started = [*checkpoints(run), *damaged_checkpoints(run)]
+    started = [*Run(run).checkpoints(), *Run(run).damaged_checkpoints()]
     if not resume:
         if started or is_there(run / "train_results.json"):
             raise RunError(
@@ -72,12 +45,12 @@ def check_run(run: Path, config: Config, resume: bool) -> None:
         return
     if not is_there(run / "config.toml"):
         raise RunError(f"nothing to resume in {run}", hint="start without --resume")
-    before = load_config(run / "config.toml")
-    known = _manifest(run)
+    before = Run(run).config()
+    known = Run(run).manifest()
     # those it was started with: its config.toml may have been edited since
     own = known.get("settings") or what_matters(before)
     others = _differences(own, what_matters(config))
-    hint = f"resume with its own: {resume_command(run)}"
+    hint = f"resume with its own: {Run(run).resume_command()}"
     if edited := _differences(own, what_matters(before)):
         hint = (
             f"put back in {run}/config.toml what it was started with ({'; '.join(edited)}), or "
@@ -107,13 +80,8 @@ def record_settings(run: Path, config: Config, resume: bool) -> None:
     The manifest is written whole when training begins; what `check_run` compares is there from
     the start, and no edit of ``config.toml`` changes it.
     """
-    if not (resume and _manifest(run)):
+    if not (resume and Run(run).manifest()):
         write_json(run / "manifest.json", {"settings": what_matters(config)})
-
-
-def _manifest(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(run / "manifest.json") or {}
-    return found
 
 
 def what_matters(config: Config) -> dict[str, Any]:
@@ -148,9 +116,9 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
     """
     for _, hidden in folders(run, r"\.checkpoint-\d+\.tmp"):  # of a process that was killed
         shutil.rmtree(hidden, ignore_errors=True)
-    for checkpoint in reversed(checkpoints(run)):
+    for checkpoint in reversed(Run(run).checkpoints()):
         if (problem := damage(checkpoint)) is None:
-            if last := trained_steps(run):
+            if last := Run(run).trained_steps():
                 warn(
                     f"the last checkpoint, checkpoint-{last}, is gone or damaged: its steps are "
                     "done again"
@@ -165,10 +133,10 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
         "put back a copy of one under its name (checkpoint-STEP) and resume; or train again in "
         "another folder: --output"
     )
-    if aside_now := damaged_checkpoints(run):
+    if aside_now := Run(run).damaged_checkpoints():
         names = ", ".join(path.name for path in aside_now)
         raise RunError(f"no checkpoint in {run} is sound ({names})", hint=hint)
-    last = trained_steps(run)
+    last = Run(run).trained_steps()
     done = max((line["step"] for line in read_metrics(run / "metrics.jsonl")), default=last)
     if done > save_steps:
         raise RunError(f"{run} had come to step {done:,}, but its checkpoints are gone", hint=hint)
@@ -192,12 +160,14 @@ def _has_questions(run: Path) -> bool:
     A run made before it kept copies gets them now.
     """
     names = (TRAIN_FILE, TEST_FILE)
-    if not _manifest(run).get("data") and not all(is_there(own_file(run, n)) for n in names):
+    if not Run(run).manifest().get("data") and not all(
+        is_there(Run(run).own_file(n)) for n in names
+    ):
         return False
     for name in names:
-        path = questions_file(run, name)
-        if path != own_file(run, name):
-            with atomic_write(own_file(run, name), "wb") as file:
+        path = Run(run).questions_file(name)
+        if path != Run(run).own_file(name):
+            with atomic_write(Run(run).own_file(name), "wb") as file:
                 file.write(read_bytes(path))
     return True
 
@@ -232,7 +202,7 @@ def make_split(config: Config, run: Path) -> None:
     train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
         placed = [replace(s, image=os.path.abspath(s.image)) for s in part]
-        write_conversations(own_file(run, name), placed)
+        write_conversations(Run(run).own_file(name), placed)
         write_conversations(Path(name), placed)
         images = counted(len({s.image for s in part}), "image")
         say(f"{name}: {counted(len(part), 'question')} about {images}")

@@ -39,7 +39,7 @@ from ..models.images import Images
 from ..models.loader import Base, write_card
 from ..models.prompt import PromptFormat
 from ..question_tree.tree import Ints, Layout
-from ..run import checkpoints, read_metrics
+from ..run import Run, read_metrics
 from ..system.console import Progress, counted, warn
 from ..system.disk import flush
 from ..system.files import appending, atomic_write, remove_folder, staged_folder
@@ -288,7 +288,7 @@ class TreeTrainer(Trainer):
                 with libraries_write(self._folder / name):
                     self._base.images.processor.save_pretrained(self._staging)
         if main and self._keep:
-            for old in checkpoints(self._folder)[: -self._keep]:
+            for old in Run(self._folder).checkpoints()[: -self._keep]:
                 remove_folder(old)
         everyone()
 
