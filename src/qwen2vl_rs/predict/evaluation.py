@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, ViewConfig, load_config
+from ..datasets.base import Dataset
 from ..datasets.image_paths import moved
 from ..datasets.reading import read_samples
 from ..datasets.split import limit_by_image
+from ..datasets.stored import read_run
 from ..errors import RunError
 from ..hardware.devices import processes
 from ..hardware.launch import check_strategy
@@ -24,7 +26,6 @@ from ..run import (
     checkpoints,
     damaged_checkpoints,
     newest_checkpoint,
-    questions_file,
     records_no_dataset,
 )
 from ..scoring.comparison import Comparison, compare_runs
@@ -178,7 +179,7 @@ def _base_and_view(
     return folder, card.view
 
 
-def _training_questions(asked: Asked, run: Path, view: ViewConfig) -> list[Sample] | None:
+def _training_questions(asked: Asked, run: Path, view: ViewConfig) -> Sequence[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
         train = _questions(asked.train, run, TRAIN_FILE, "--train-questions FILE")
@@ -188,11 +189,11 @@ def _training_questions(asked: Asked, run: Path, view: ViewConfig) -> list[Sampl
         return None
 
 
-def _questions(given: Path | None, run: Path, name: str, option: str) -> list[Sample]:
-    return list(read_samples(given)) if given else run_questions(run, name, option)
+def _questions(given: Path | None, run: Path, name: str, option: str) -> Dataset:
+    return read_samples(given) if given else run_questions(run, name, option)
 
 
-def run_questions(run: Path, name: str, option: str) -> list[Sample]:
+def run_questions(run: Path, name: str, option: str) -> Dataset:
     """The training or test questions of a run.
 
     Args:
@@ -204,7 +205,7 @@ def run_questions(run: Path, name: str, option: str) -> list[Sample]:
         NoQuestions: they are not there, or not those of the run, which may have trained on them.
     """
     try:
-        return list(read_samples(questions_file(run, name)))
+        return read_run(run, name)
     except NoQuestions as error:
         hint = f"{error.hint}, or name the questions: {option}"
         raise NoQuestions(error.message, hint=hint) from error

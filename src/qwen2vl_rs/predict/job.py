@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from ..config import ViewConfig
+from ..datasets.base import Dataset
 from ..datasets.image_paths import require_image
 from ..errors import DataError
 from ..questions.grammar import type_of
@@ -75,18 +76,18 @@ def say_cut_off(found: Results, most: int) -> None:
         say(f"{n:,} answers were cut off at {most} tokens: --set eval.max_new_tokens={16 * most}")
 
 
-def bare_samples(samples: Iterable[Sample], view: ViewConfig) -> list[Sample]:
+def bare_samples(samples: Iterable[Sample], view: ViewConfig) -> Dataset:
     """The questions without the run's own instruction, as they are asked and scored."""
-    return [replace(s, question=view.bare(s.question)) for s in samples]
+    return Dataset.of(samples).changed("question", view.bare)
 
 
-def with_other_images(samples: Sequence[Sample], seed: int) -> list[Sample] | None:
+def with_other_images(samples: Sequence[Sample], seed: int) -> Dataset | None:
     """The same questions about other images; None where there is only one image."""
-    images = list(dict.fromkeys(s.image for s in samples))
+    data = Dataset.of(samples)
+    images = data.distinct("image")
     if len(images) < 2:
         return None
-    other = shuffle_images(images, seed)
-    return [replace(s, image=other[s.image]) for s in samples]
+    return data.changed("image", shuffle_images(images, seed).__getitem__)
 
 
 def with_own_images(

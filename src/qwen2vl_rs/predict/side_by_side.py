@@ -54,7 +54,7 @@ def compare(
         samples = run_questions(run, TEST_FILE, "--test FILE")
         samples = limit_by_image(samples, config.eval.max_eval)
     else:
-        samples = list(read_samples(test))
+        samples = read_samples(test)
         require_one(test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR")
         place = place / f"{test.stem}-{sha256(test)[:8]}"
     samples = moved(samples, images or config.data.images)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ..types import Sample
 from .class_sets import UNKNOWN
-from .grammar import type_of
+from .grammar import KIND, counted
 from .numbers import bucket
 from .protocols import class_order, protocol
 
@@ -56,13 +56,12 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
         dataset: ``LR``, ``HR``, ``xBEN`` or ``unknown``, see `datasets.settle`.
     """
     taught: dict[str, Counter[str]] = {}
-    for sample in train:
-        text = " ".join(sample.answer.split())
-        taught.setdefault(type_of(sample), Counter())[text] += 1
+    for (kind, answer), n in counted(train, KIND, "answer").items():
+        taught.setdefault(kind, Counter())[" ".join(answer.split())] += n
     official = {**_WORDS, **_untaught(dataset)}
     found = {kind: _set(kind, dict.fromkeys(texts, 1), dataset) for kind, texts in official.items()}
-    for kind, counted in taught.items():
-        one = _set(kind, counted, dataset)
+    for kind, answers in taught.items():
+        one = _set(kind, answers, dataset)
         # both words, though only one was the answer to all training questions
         if one.texts and set(one.classes) >= set(_WORDS.get(kind, ())):
             found[kind] = one
