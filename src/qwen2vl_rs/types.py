@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 DATASETS = ("LR", "HR", "xBEN")
 """The data sets whose classes are known: RSVQA-LR, RSVQA-HR, RSVQAxBEN."""
@@ -41,6 +43,14 @@ class Sample:
     type: str = ""
     dataset: str = ""
     manner: str = ""
+
+
+@runtime_checkable
+class Columnar(Protocol):
+    """Questions as a table, which are counted without making a record of each."""
+
+    def counts(self, *names: str) -> Mapping[tuple[str, ...], int]:
+        """How often each combination of values occurs in some columns, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def test_no_image_stands_on_both_sides_and_no_question_is_lost(images, seed, fra
     assert test
     assert leak(train, test) == 0
     assert not {s.image for s in train} & {s.image for s in test}
-    assert sorted(train + test, key=samples.index) == samples
+    assert sorted([*train, *test], key=samples.index) == samples
     assert train == [s for s in samples if s in train]
 
 
@@ -89,7 +89,7 @@ def test_division_by_question_leaks_and_says_so():
     samples = about(images=4, each=25)
     train, test = split_by_question(samples, 0.2, seed=1)
     assert (len(train), len(test)) == (80, 20)
-    assert sorted(train + test, key=samples.index) == samples
+    assert sorted([*train, *test], key=samples.index) == samples
     assert leak(train, test) == 4
     shuffled = random.Random(0).sample(samples, len(samples))
     assert {s.id for s in split_by_question(shuffled, 0.2, seed=1)[1]} == {s.id for s in test}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,12 +93,12 @@ def require_questions(path: Path | None, images: str | Path | None = None) -> No
         DataError: the file is missing or of no known kind, or the first image is not there.
     """
     from ..datasets.image_paths import moved, require_folder, require_image
-    from ..datasets.reading import read_samples
+    from ..datasets.reading import first_sample
 
     if images is not None:
         require_folder(Path(images))
     if path is not None:
-        for sample in moved(itertools.islice(read_samples(path), 1), images):
+        for sample in moved(first_sample(path), images):
             require_image(sample.image)
 
 

@@ -7,13 +7,13 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError
 from ..system.console import warn
 from ..system.oserrors import is_file, is_folder, mode_of
 from ..types import Sample
+from .base import Dataset
 
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _ROOT = re.compile(r"^[A-Za-z]:|^[\\/]+")
@@ -38,23 +38,24 @@ def place(folder: Path, path: str) -> str:
     return str(next((end for end in ends if is_file(end)), ends[0]))
 
 
-def moved(samples: Iterable[Sample], folder: str | Path | None) -> list[Sample]:
+def moved(samples: Iterable[Sample], folder: str | Path | None) -> Dataset:
     """Samples with their images in another folder; as they are where none is named.
 
     Raises:
         DataError: there is no such folder, or none of the images is in it.
     """
-    samples = list(samples)
+    data = Dataset.of(samples)
     if folder is None:
-        return samples
+        return data
     require_folder(Path(folder))
-    new = {image: place(Path(folder), image) for image in dict.fromkeys(s.image for s in samples)}
-    if new and not any(map(is_file, new.values())):
+    new = data.changed("image", lambda image: place(Path(folder), image))
+    images = new.distinct("image")
+    if images and not any(map(is_file, images)):
         raise DataError(
-            f"none of the {len(new):,} images is in {folder}, e.g. {next(iter(new))}",
+            f"none of the {len(data.distinct('image')):,} images is in {folder}, e.g. {images[0]}",
             hint="--images names the folder that holds them; subfolders stay as they were",
         )
-    return [replace(sample, image=new[sample.image]) for sample in samples]
+    return new
 
 
 def require_folder(images: Path) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import DataError
 from ..system.console import counted, say, warn
 from ..system.oserrors import mode_of
@@ -17,6 +19,7 @@ from ..types import Sample
 from . import foreign_prompts as foreign
 from . import json_records as jsonstream
 from . import rsvqa, tables
+from .base import Builder, Dataset, Row, rows_of
 from .image_paths import moved
 from .left_out import LeftOut
 from .table_notes import Note, official_note, read_note, write_note
@@ -43,7 +46,7 @@ class Report:
     absent: tuple[str, ...] = ()
 
 
-def read_samples(path: Path, *, with_images: bool = True) -> Iterator[Sample]:
+def read_samples(path: Path, *, with_images: bool = True) -> Dataset:
     """The samples of a file, whichever of the three kinds its content is.
 
     Conversations (a JSON list), a CSV table, or an official RSVQA questions file, whose answers
@@ -58,34 +61,55 @@ def read_samples(path: Path, *, with_images: bool = True) -> Iterator[Sample]:
         DataError: the file is of no such kind, or cannot be used; two samples have the same id;
             a question or an answer is empty.
     """
-    seen: set[str] = set()
-    for sample in _samples(path, with_images):
-        if sample.id in seen:
-            raise DataError(
-                f"{path}: the id {sample.id!r} stands on several questions",
-                hint="give each record an id of its own, or make the file with csv2json",
-            )
-        seen.add(sample.id)
-        if not (sample.question.strip() and sample.answer.strip()):
-            what = "answer" if sample.question.strip() else "question"
-            raise DataError(
-                f"{path}: the {what} of {sample.id!r} is empty", hint="leave the record out"
-            )
-        yield sample
+    return _checked(path, _rows(path, with_images))
 
 
-def _samples(path: Path, with_images: bool) -> Iterator[Sample]:
+def first_sample(path: Path) -> Dataset:
+    """The first sample of a file alone, of which no more is read; see `read_samples`."""
+    return _checked(path, itertools.islice(_rows(path, True), 1))
+
+
+def _checked(path: Path, rows: Iterable[Row]) -> Dataset:
+    builder = Builder()
+    try:
+        builder.extend(rows)
+    except DataError:
+        _check(path, builder.built())  # what stands before is said first
+        raise
+    data = builder.built()
+    _check(path, data)
+    return data
+
+
+def _check(path: Path, data: Dataset) -> None:
+    """Refuse ids that are not unique, and empty texts; of several faults, the first."""
+    blanks = [data.where(name, lambda text: not text.strip()) for name in ("question", "answer")]
+    blank = next(iter(np.flatnonzero(blanks[0] | blanks[1]).tolist()), None)
+    twice = data.first_repeated()
+    if twice is not None and (blank is None or twice <= blank):
+        raise DataError(
+            f"{path}: the id {data[twice].id!r} stands on several questions",
+            hint="give each record an id of its own, or make the file with csv2json",
+        )
+    if blank is not None:
+        what = "answer" if data[blank].question.strip() else "question"
+        raise DataError(
+            f"{path}: the {what} of {data[blank].id!r} is empty", hint="leave the record out"
+        )
+
+
+def _rows(path: Path, with_images: bool) -> Iterator[Row]:
     match jsonstream.opening(path):
         case "list", _:
-            yield from tables.read_conversations(path)
+            yield from tables.conversation_rows(path)
         case "object", "questions":
             counts = LeftOut()
             images = _images_beside(path, with_images)
             found = rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
-            yield from _noted(found, official_note(path, images))
+            yield from rows_of(_noted(found, official_note(path, images)))
             _say_left_out(counts)
         case "text", _:
-            yield from _noted(tables.read_csv(path), read_note(path))
+            yield from rows_of(_noted(tables.read_csv(path), read_note(path)))
         case _, key:
             known = foreign.of_object(key)
             what = f"{known}; " if known else ""

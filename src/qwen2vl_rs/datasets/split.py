@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..system.console import counted, say
 from ..types import Sample
+from .base import Codes, Dataset
 
 
 def split_by_image(
     samples: Iterable[Sample], test_fraction: float = 0.1, seed: int = 42
-) -> tuple[list[Sample], list[Sample]]:
+) -> tuple[Dataset, Dataset]:
     """Divide samples so that all questions about an image stand on one side.
 
     An image is a file, however its path is spelt (relative, through a link). Which images are
@@ -32,21 +37,22 @@ def split_by_image(
     Raises:
         DataError: there are fewer than two images.
     """
-    everything = list(samples)
-    images = _images(everything)
-    names = sorted(set(images))
+    data = Dataset.of(samples)
+    codes, images = data.codes("image")
+    files = _files(images)
+    names = sorted(set(files))
     if len(names) < 2:
         raise DataError(
-            f"{len(everything):,} questions need at least 2 images, and are about {len(names)}",
+            f"{len(data):,} questions need at least 2 images, and are about {len(names)}",
             hint="take more images, or give a test file of its own",
         )
     drawn = {names[k] for k in _draw(len(names), test_fraction, seed)}
-    return _divide(everything, [image in drawn for image in images])
+    return _divide(data, np.array([file in drawn for file in files])[codes])
 
 
 def split_by_question(
     samples: Iterable[Sample], test_fraction: float = 0.1, seed: int = 42
-) -> tuple[list[Sample], list[Sample]]:
+) -> tuple[Dataset, Dataset]:
     """Divide samples question by question: the same image is then trained on and tested.
 
     The arguments are those of `split_by_image`, with questions in place of images. Count what
@@ -55,29 +61,42 @@ def split_by_question(
     Raises:
         DataError: there are fewer than two questions.
     """
-    everything = list(samples)
-    if len(everything) < 2:
-        raise DataError(
-            f"{len(everything)} questions cannot be divided", hint="take more questions"
-        )
-    order = sorted(
-        range(len(everything)), key=lambda k: (everything[k].image, everything[k].question)
-    )
-    drawn = {order[k] for k in _draw(len(order), test_fraction, seed)}
-    return _divide(everything, [k in drawn for k in range(len(everything))])
+    data = Dataset.of(samples)
+    if len(data) < 2:
+        raise DataError(f"{len(data)} questions cannot be divided", hint="take more questions")
+    order = np.lexsort((_ranks(data, "question"), _ranks(data, "image")))
+    tested = np.zeros(len(data), dtype=np.bool_)
+    tested[order[list(_draw(len(data), test_fraction, seed))]] = True
+    return _divide(data, tested)
 
 
 def leak(train: Iterable[Sample], test: Iterable[Sample]) -> int:
     """The number of images that stand on both sides."""
-    return len(set(_images(train)) & set(_images(test)))
+    sides = [set(_files(Dataset.of(side).distinct("image"))) for side in (train, test)]
+    return len(sides[0] & sides[1])
 
 
-def _images(samples: Iterable[Sample]) -> list[str]:
-    """Each sample's image file, links and spellings resolved once per spelling."""
-    known: dict[str, str] = {}
-    return [
-        known.get(s.image) or known.setdefault(s.image, os.path.realpath(s.image)) for s in samples
-    ]
+def _files(images: Iterable[str]) -> list[str]:
+    """The file of each image, links and spellings resolved; a folder is resolved once."""
+    folders: dict[str, str] = {}
+    found = []
+    for image in images:
+        folder, name = os.path.split(image)
+        if name in ("", ".", "..") or os.path.islink(image):
+            found.append(os.path.realpath(image))
+            continue
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        found.append(os.path.join(folders[folder], name))
+    return found
+
+
+def _ranks(data: Dataset, name: str) -> Codes:
+    """The place of each row's value among the sorted values of a column."""
+    codes, values = data.codes(name)
+    ranks = np.empty(len(values), dtype=np.int64)
+    ranks[sorted(range(len(values)), key=values.__getitem__)] = np.arange(len(values))
+    return ranks[codes]
 
 
 def _draw(count: int, fraction: float, seed: int) -> set[int]:
@@ -86,22 +105,18 @@ def _draw(count: int, fraction: float, seed: int) -> set[int]:
     return set(random.Random(seed).sample(range(count), n))
 
 
-def _divide(samples: Sequence[Sample], tested: Iterable[bool]) -> tuple[list[Sample], list[Sample]]:
-    sides: tuple[list[Sample], list[Sample]] = ([], [])
-    for sample, is_tested in zip(samples, tested, strict=True):
-        sides[is_tested].append(sample)
-    return sides
+def _divide(data: Dataset, tested: NDArray[np.bool_]) -> tuple[Dataset, Dataset]:
+    return data.take(np.flatnonzero(~tested)), data.take(np.flatnonzero(tested))
 
 
-def group_by_image(samples: Sequence[Sample]) -> list[list[Sample]]:
+def group_by_image(samples: Iterable[Sample]) -> list[list[Sample]]:
     """Samples of the same image together, images in the order of their first sample."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.image, []).append(sample)
-    return list(groups.values())
+    data = Dataset.of(samples)
+    rows = iter(data.take(data.groups.order))
+    return [list(islice(rows, size)) for size in data.groups.sizes.tolist()]
 
 
-def limit_by_image(samples: Sequence[Sample], most: int | None, what: str = "test") -> list[Sample]:
+def limit_by_image(samples: Iterable[Sample], most: int | None, what: str = "test") -> Dataset:
     """The first images whose questions are at most ``most`` together.
 
     An image that alone has more gives the first ``most`` of its questions.
@@ -111,17 +126,15 @@ def limit_by_image(samples: Sequence[Sample], most: int | None, what: str = "tes
         most: so many; None for all.
         what: what they are for, ``test`` or ``training``.
     """
-    if most is None or len(samples) <= most:
-        return list(samples)
-    taken: list[Sample] = []
-    for group in group_by_image(samples):
-        if taken and len(taken) + len(group) > most:
-            break
-        taken += group
-    images = counted(len({s.image for s in taken}), "whole image")
-    if len(taken) > most:
-        images = f"of one image, which has {len(taken):,}"
-        taken = taken[:most]
+    data = Dataset.of(samples)
+    if most is None or len(data) <= most:
+        return data
+    groups = data.groups
+    whole = max(int(np.searchsorted(groups.ends, most, side="right")), 1)
+    n = int(groups.ends[whole - 1])
+    images = counted(whole, "whole image")
+    if n > most:
+        images, n = f"of one image, which has {n:,}", most
     doing = "evaluating" if what == "test" else "using"
-    say(f"{doing} {len(taken):,} of {len(samples):,} {what} questions ({images})")
-    return taken
+    say(f"{doing} {n:,} of {len(data):,} {what} questions ({images})")
+    return data.take(groups.order[:n])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -44,9 +44,42 @@ class Pack:
     images: Sequence[Pixels]
 
 
+@dataclass(frozen=True, slots=True)
+class Plan(Sequence[list[Turn]]):
+    """The steps of an epoch, as arrays: a step is a list of turns when it is asked for.
+
+    Attributes:
+        images: of each turn.
+        starts, stops: where in ``order`` the questions of each turn lie.
+        order: the questions of each image, shuffled, by their place within the image.
+        per_step: turns in a step.
+    """
+
+    images: Ints
+    starts: Ints
+    stops: Ints
+    order: Ints
+    per_step: int
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.per_step)
+
+    def __getitem__(self, step: Any) -> Any:
+        if isinstance(step, slice):
+            return [self[k] for k in range(len(self))[step]]
+        first = range(len(self))[step] * self.per_step
+        turns = range(first, min(first + self.per_step, len(self.images)))
+        return [(int(self.images[k]), self.order[self.starts[k] : self.stops[k]]) for k in turns]
+
+    def questions(self, step: int) -> int:
+        """Number of questions in a step."""
+        turns = slice(step * self.per_step, (step + 1) * self.per_step)
+        return int((self.stops[turns] - self.starts[turns]).sum())
+
+
 def plan_epoch(
-    questions: Sequence[int], images_per_step: int, per_image: int, seed: int, epoch: int
-) -> list[list[Turn]]:
+    questions: Sequence[int] | Ints, images_per_step: int, per_image: int, seed: int, epoch: int
+) -> Plan:
     """Order one epoch: every question exactly once, several images in every step.
 
     The questions of each image are shuffled and cut into turns of nearly equal size, at most
@@ -61,14 +94,22 @@ def plan_epoch(
         epoch: counted from 0; each has its own order.
     """
     random = np.random.default_rng([seed, epoch])
-    turns = [
-        np.array_split(random.permutation(n), -(-n // per_image)) if n else [] for n in questions
+    sizes = np.asarray(questions, dtype=np.int64)
+    order = np.zeros(sizes.sum(), dtype=np.int64)
+    ends = np.cumsum(sizes)
+    for start, n in zip((ends - sizes).tolist(), sizes.tolist(), strict=True):
+        if n:
+            order[start : start + n] = random.permutation(n)
+    turns = -(-sizes // per_image)  # of each image
+    images = [
+        random.permutation(np.flatnonzero(turns > round_)) for round_ in range(turns.max(initial=0))
     ]
-    order: list[Turn] = []
-    for round_ in range(max(map(len, turns), default=0)):
-        images = np.array([i for i, cut in enumerate(turns) if round_ < len(cut)])
-        order += [(int(i), turns[i][round_]) for i in random.permutation(images)]
-    return [order[i : i + images_per_step] for i in range(0, len(order), images_per_step)]
+    image = np.concatenate([np.zeros(0, np.int64), *images])
+    round_ = np.repeat(np.arange(len(images)), list(map(len, images)))
+    # as `np.array_split` cuts: the first turns of an image have one question more
+    least, more = np.divmod(sizes[image], turns[image])
+    starts = (ends - sizes)[image] + round_ * least + np.minimum(round_, more)
+    return Plan(image, starts, starts + least + (round_ < more), order, images_per_step)
 
 
 def sharing_order(asks: Sequence[Ask]) -> tuple[list[Ask], list[list[int]]]:

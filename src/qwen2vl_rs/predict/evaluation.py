@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Config, ViewConfig, load_config
+from ..datasets.base import Dataset
 from ..datasets.reading import read_samples
 from ..datasets.split import limit_by_image
+from ..datasets.stored import read_run
 from ..hardware.launch import check_strategy
 from ..models.located import Located, locate
 from ..questions.class_sets import require_one, settle
@@ -142,7 +144,7 @@ def _name(request: EvaluationRequest, found: Located, config: Config) -> str:
 
 def _training_questions(
     request: EvaluationRequest, run: Run, view: ViewConfig
-) -> list[Sample] | None:
+) -> Sequence[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
         train = _questions(request.train, run, TRAIN_FILE, "--train-questions FILE")
@@ -152,11 +154,11 @@ def _training_questions(
         return None
 
 
-def _questions(given: Path | None, run: Run, name: str, option: str) -> list[Sample]:
-    return list(read_samples(given)) if given else run_questions(run, name, option)
+def _questions(given: Path | None, run: Run, name: str, option: str) -> Dataset:
+    return read_samples(given) if given else run_questions(run, name, option)
 
 
-def run_questions(run: Run, name: str, option: str) -> list[Sample]:
+def run_questions(run: Run, name: str, option: str) -> Dataset:
     """The training or test questions of a run.
 
     Args:
@@ -168,7 +170,7 @@ def run_questions(run: Run, name: str, option: str) -> list[Sample]:
         NoQuestions: they are not there, or not those of the run, which may have trained on them.
     """
     try:
-        return list(read_samples(run.questions_file(name)))
+        return read_run(run, name)
     except NoQuestions as error:
         hint = f"{error.hint}, or name the questions: {option}"
         raise NoQuestions(error.message, hint=hint) from error

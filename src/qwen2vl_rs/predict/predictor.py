@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..config import Config, ViewConfig
+from ..datasets.base import Dataset as Table
 from ..datasets.image_paths import moved
 from ..datasets.split import limit_by_image
 from ..questions.class_sets import Dataset
@@ -210,21 +211,21 @@ def evaluate_into(
 
 def asked_samples(
     samples: Sequence[Sample], view: ViewConfig, config: Config, images: str | Path | None = None
-) -> list[Sample]:
+) -> Table:
     """Test questions as they are asked: as many as wanted, their images where they are now."""
     samples = limit_by_image(samples, config.eval.max_eval)
     return bare_samples(moved(samples, images or config.data.images), view)
 
 
-def bare_samples(samples: Iterable[Sample], view: ViewConfig) -> list[Sample]:
+def bare_samples(samples: Iterable[Sample], view: ViewConfig) -> Table:
     """The questions without the run's own instruction, as they are asked and scored."""
-    return [replace(s, question=view.bare(s.question)) for s in samples]
+    return Table.of(samples).changed("question", view.bare)
 
 
-def with_other_images(samples: Sequence[Sample], seed: int) -> list[Sample] | None:
+def with_other_images(samples: Sequence[Sample], seed: int) -> Table | None:
     """The same questions about other images; None where there is only one image."""
-    images = list(dict.fromkeys(s.image for s in samples))
+    data = Table.of(samples)
+    images = data.distinct("image")
     if len(images) < 2:
         return None
-    other = shuffle_images(images, seed)
-    return [replace(s, image=other[s.image]) for s in samples]
+    return data.changed("image", shuffle_images(images, seed).__getitem__)

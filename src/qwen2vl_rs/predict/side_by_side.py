@@ -50,7 +50,7 @@ def compare(
         samples = run_questions(run, TEST_FILE, "--test FILE")
         samples = asked_samples(samples, found.view, config, images)
     else:
-        samples = list(read_samples(test))
+        samples = read_samples(test)
         require_one(test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR")
         place = place / f"{test.stem}-{sha256(test)[:8]}"
         samples = bare_samples(moved(samples, images or config.data.images), found.view)

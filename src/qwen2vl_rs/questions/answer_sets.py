@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..types import Sample
-from .grammar import type_of
+from .grammar import KIND, counted
 from .protocols import class_order, protocol
 from .registry import known, type_named
 
@@ -49,17 +49,16 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
         dataset: ``LR``, ``HR``, ``xBEN`` or ``unknown``, see `questions.class_sets.settle`.
     """
     taught: dict[str, Counter[str]] = {}
-    for sample in train:
-        text = " ".join(sample.answer.split())
-        taught.setdefault(type_of(sample), Counter())[text] += 1
+    for (kind, answer), n in counted(train, KIND, "answer").items():
+        taught.setdefault(kind, Counter())[" ".join(answer.split())] += n
     untaught = {name: type_named(name).candidates(dataset) for name in known()}
     found = {
         name: _set(name, dict.fromkeys(texts, 1), dataset)
         for name, texts in untaught.items()
         if texts
     }
-    for kind, counted in taught.items():
-        one = _set(kind, counted, dataset)
+    for kind, answers in taught.items():
+        one = _set(kind, answers, dataset)
         # both words, though only one was the answer to all training questions
         if one.texts and set(one.classes) >= set(type_named(kind).words):
             found[kind] = one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 from ..errors import DataError
 from ..system.files import read_json
 from ..types import DATASETS, UNKNOWN, Prediction, Sample
-from .grammar import type_of
+from .grammar import KIND, counted
 from .registry import type_named
 
 How = Literal["setting", "files", "inferred", "unknown"]
@@ -54,13 +53,13 @@ def settle(
     """
     if given:
         return Dataset(given, "setting")
-    listed = list(rows)
-    names = {row.dataset for row in listed}
+    said = counted(rows, "dataset", KIND)
+    names = {name for name, _ in said}
     if len(names) == 1 and (name := names.pop()) in DATASETS:
         return Dataset(name, "files")
     if otherwise:
         return Dataset(otherwise, "setting")
-    return Dataset(_inferred(map(type_of, listed)), "inferred") if old else Dataset()
+    return Dataset(_inferred(kind for _, kind in said), "inferred") if old else Dataset()
 
 
 def of_predictions(
@@ -101,7 +100,7 @@ def require_one(file: Path, rows: Sequence[Sample | Prediction], otherwise: str)
     Raises:
         DataError: they name several, or some name one and some none.
     """
-    said = Counter(row.dataset for row in rows)
+    said = {name: n for (name,), n in counted(rows, "dataset").items()}
     if len(said) < 2:
         return
     names = ", ".join(f"{name or 'none'} ({n:,} lines)" for name, n in sorted(said.items())[::-1])
@@ -115,7 +114,7 @@ def require_one(file: Path, rows: Sequence[Sample | Prediction], otherwise: str)
 
 def _named(rows: Iterable[Sample | Prediction]) -> str:
     """The data set that most lines name; ``LR`` where none names any."""
-    said = Counter(row.dataset for row in rows if row.dataset)
+    said = {name: n for (name,), n in counted(rows, "dataset").items() if name}
     return max(said, key=lambda name: (said[name], name)) if said else "LR"
 
 

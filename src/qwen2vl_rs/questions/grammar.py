@@ -7,9 +7,10 @@ Templates after Lobry et al., "RSVQA: Visual Question Answering for Remote Sensi
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 
-from ..types import Prediction, Sample
+from ..types import Columnar, Prediction, Sample
 from .registry import OTHER, by_wording, official_type, remembered
 from .wording import ARTICLES, ATTRIBUTES, RELATIONS, canonical, noun, plain
 
@@ -37,6 +38,25 @@ def question_type(question: str) -> str:
 def type_of(record: Prediction | Sample) -> str:
     """The stored type of a record, or where none is stored the one its question says."""
     return official_type(record.type) if record.type else question_type(record.question)
+
+
+KIND = "kind"
+"""The name of what `type_of` says, among the columns that are counted."""
+
+
+def counted(records: Iterable[Prediction | Sample], *names: str) -> Mapping[tuple[str, ...], int]:
+    """How often each combination of some attributes occurs, in the order of the first of each.
+
+    Args:
+        records: a table is counted by its columns.
+        names: of attributes, and `KIND`.
+    """
+    if isinstance(records, Columnar):
+        return records.counts(*names)
+    return Counter(
+        tuple(type_of(one) if name == KIND else getattr(one, name) for name in names)
+        for one in records
+    )
 
 
 @remembered

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..datasets.base import Dataset
 from ..errors import DataError
-from ..questions.grammar import back_off, type_of
+from ..questions.grammar import KIND, back_off
 from ..questions.protocols import Protocol
 from ..types import Prediction, Sample
 
@@ -31,7 +32,7 @@ class Questions:
         dropped: questions left out because their image is among those to be scored.
     """
 
-    counted: Mapping[tuple[str, str, str], int]
+    counted: Mapping[tuple[str, ...], int]
     dropped: int
 
     @property
@@ -90,14 +91,9 @@ def gather(train: Iterable[Sample], scored: Sequence[Prediction]) -> Questions:
     name of an image (``12.tif``), or its folder and name.
     """
     images = _Images(p.image for p in scored if p.image)
-    counted: Counter[tuple[str, str, str]] = Counter()
-    dropped = 0
-    for sample in train:
-        if sample.image and sample.image in images:
-            dropped += 1
-        else:
-            counted[sample.question, type_of(sample), sample.answer] += 1
-    return Questions(counted, dropped)
+    data = Dataset.of(train)
+    kept = data.without("image", lambda image: bool(image) and image in images)
+    return Questions(kept.counts("question", KIND, "answer"), len(data) - len(kept))
 
 
 def constant(train: Questions, by: Protocol, dataset: str) -> Table:

@@ -13,8 +13,9 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from ..config import Config, write_config
+from ..datasets.base import Dataset
 from ..datasets.image_paths import moved
-from ..datasets.tables import read_conversations
+from ..datasets.stored import read_stored
 from ..engine.inputs import Target
 from ..engine.memory import device_memory, explained_shortage, token_budget, training_memory
 from ..engine.vision import encode_all
@@ -33,7 +34,6 @@ from ..raster.scenes import usual_ground
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics, step_of
 from ..system.console import say, warn
 from ..system.files import discard, read_json, run_lock, sha256, write_json
-from ..types import Sample
 from .circumstances import circumstances, differences
 from .preparation import (
     IMAGES,
@@ -52,8 +52,8 @@ from .trainer import Steps, TreeTrainer
 class Split:
     """Questions to train on and to be tested on, and the files that hold them."""
 
-    train: list[Sample]
-    test: list[Sample]
+    train: Dataset
+    test: Dataset
 
 
 def train(config: Config, *, resume: bool = False) -> Outcome | None:
@@ -90,9 +90,11 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         # read back, so that every process, and `compare` later, sees the very same samples
         files = [Run(run).own_file(name) for name in (TRAIN_FILE, TEST_FILE)]
         images = config.data.images
-        split = Split(*(moved(read_conversations(file), images) for file in files))
+        split = Split(*(moved(read_stored(file), images) for file in files))
         if team.is_main_process:
-            check_images([*split.train, *split.test], run / IMAGES, resume, images)
+            parts = (split.train, split.test)
+            named = list(dict.fromkeys(i for part in parts for i in part.distinct("image")))
+            check_images(named, run / IMAGES, resume, images)
             if resume and not finished:
                 choose_checkpoint(run, config.training.save_steps)
             write_config(run / "config.toml", config)
@@ -116,7 +118,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     )
     base = replace(base, images=unchanged)
     cache = run / "vision-cache"
-    paths = list(dict.fromkeys(sample.image for sample in split.train))
+    paths = split.train.distinct("image")
     for turn in (team.is_main_process, not team.is_main_process):  # the others find it written
         if turn:
             images = encode_all(
@@ -273,7 +275,7 @@ def _write_manifest(
                 name: {
                     "sha256": sha256(Run(run).own_file(name)),
                     "questions": len(part),
-                    "images": len({s.image for s in part}),
+                    "images": len(part.distinct("image")),
                 }
                 for name, part in ((TRAIN_FILE, split.train), (TEST_FILE, split.test))
             },
@@ -282,11 +284,11 @@ def _write_manifest(
     )
 
 
-def _dataset(config: Config, samples: list[Sample]) -> dict[str, str]:
+def _dataset(config: Config, samples: Dataset) -> dict[str, str]:
     """The data set of the questions, who says so, and how they were asked where we made them."""
     found = settle(samples, config.data.dataset)
-    manners = {s.manner for s in samples}
-    return {"name": found.name, "from": found.how, "manner": ", ".join(sorted(manners - {""}))}
+    manners = sorted(filter(None, samples.distinct("manner")))
+    return {"name": found.name, "from": found.how, "manner": ", ".join(manners)}
 
 
 def _write_results(run: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import Config
+from ..datasets.base import Dataset
 from ..datasets.image_paths import moved, place, require_image
 from ..datasets.reading import read_samples
 from ..datasets.split import leak, limit_by_image, split_by_image, split_by_question
+from ..datasets.stored import store
 from ..datasets.tables import write_conversations
 from ..errors import DataError, RunError
 from ..models.fingerprint import same_base
@@ -20,8 +22,7 @@ from ..raster import image_digest, image_size
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics
 from ..system.console import Progress, counted, say, warn
 from ..system.files import atomic_write, damage, folders, is_there, read_json, set_aside, write_json
-from ..system.named import read_bytes
-from ..types import Sample
+from ..system.named import open_named
 
 IMAGES = "images.json"
 # settings that may be others when a run is resumed
@@ -167,9 +168,14 @@ def _has_questions(run: Path) -> bool:
     for name in names:
         path = Run(run).questions_file(name)
         if path != Run(run).own_file(name):
-            with atomic_write(Run(run).own_file(name), "wb") as file:
-                file.write(read_bytes(path))
+            _copy(path, Run(run).own_file(name))
     return True
+
+
+def _copy(source: Path, path: Path) -> None:
+    """Write the bytes of a file to another, which appears whole or not at all."""
+    with open_named(source, "rb") as read, atomic_write(path, "wb") as file:
+        shutil.copyfileobj(read, file, 1 << 20)
 
 
 def make_split(config: Config, run: Path) -> None:
@@ -181,14 +187,13 @@ def make_split(config: Config, run: Path) -> None:
         DataError: a file is missing or malformed, or too small to split.
     """
     data, seed = config.data, config.training.seed
+    train_set: Dataset
     if data.train and data.test:
-        train_set = list(read_samples(Path(data.train)))
-        test_set = list(read_samples(Path(data.test)))
+        train_set, test_set = read_samples(Path(data.train)), read_samples(Path(data.test))
         how = "as given"
     else:
-        samples = list(read_samples(Path(data.conversations)))
         by = split_by_image if data.split_by == "image" else split_by_question
-        train_set, test_set = by(samples, data.test_fraction, seed)
+        train_set, test_set = by(read_samples(Path(data.conversations)), data.test_fraction, seed)
         how = f"at random by {data.split_by}, seed {seed}"
     train_set = limit_by_image(train_set, data.max_train, "training")
     if not train_set or not test_set:
@@ -201,23 +206,24 @@ def make_split(config: Config, run: Path) -> None:
         warn(f"{stand} on both sides of the split: the test will look too good")
     train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
-        placed = [replace(s, image=os.path.abspath(s.image)) for s in part]
-        write_conversations(Run(run).own_file(name), placed)
-        write_conversations(Path(name), placed)
-        images = counted(len({s.image for s in part}), "image")
+        own = Run(run).own_file(name)
+        placed = part.changed("image", os.path.abspath)
+        write_conversations(own, placed)
+        _copy(own, Path(name))
+        store(own, placed)
+        images = counted(len(part.distinct("image")), "image")
         say(f"{name}: {counted(len(part), 'question')} about {images}")
     say(f"split {how}")
 
 
 def check_images(
-    samples: list[Sample], known: Path, resume: bool, folder: str | None = None
+    images: Sequence[str], known: Path, resume: bool, folder: str | None = None
 ) -> None:
     """Look at every image before the long work starts, and write down or compare its digest.
 
     Raises:
         ImageError: one cannot be used, or is not what it was when the run was started.
     """
-    images = dict.fromkeys(s.image for s in samples)
     digests = {}
     with Progress("checking images", len(images), "images") as progress:
         for image in images:

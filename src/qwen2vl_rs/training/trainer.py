@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,10 @@ from transformers import (
 )
 
 from ..config import TrainingSettings, ViewConfig
-from ..datasets.split import group_by_image
+from ..datasets.base import Dataset as Table
 from ..engine.decoding import forward
 from ..engine.inputs import Inputs, Target, make_inputs
-from ..engine.packing import Ask, Turn, pack, plan_epoch, sharing_order
+from ..engine.packing import Ask, Plan, pack, plan_epoch, sharing_order
 from ..engine.prefetch import Ahead
 from ..errors import RunError
 from ..hardware.devices import share_out
@@ -94,7 +94,7 @@ class Steps(Dataset[dict[str, Step]]):
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Iterable[Sample],
         prompts: PromptFormat,
         images: Images,
         settings: TrainingSettings,
@@ -102,17 +102,17 @@ class Steps(Dataset[dict[str, Step]]):
         target: Target,
         world: int = 1,
     ) -> None:
-        self._groups = group_by_image(samples)
+        self._samples = Table.of(samples)
+        self._groups = self._samples.groups
         self._prompts, self._images, self._settings = prompts, images, settings
         self.budget, self._target, self._world = budget, target, world
-        self._plan_of: tuple[int, list[list[Turn]]] = (-1, [])
+        self._plan_of: tuple[int, Plan | None] = (-1, None)
         self.per_epoch = len(self._plan(0))
         self._ahead = Ahead(self._make)
 
     def questions(self, step: int) -> int:
         """Number of questions in an optimizer step, over all processes."""
-        turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
-        return sum(len(chosen) for _, chosen in turns)
+        return self._plan(step // self.per_epoch).questions(step % self.per_epoch)
 
     @property
     def steps(self) -> int:
@@ -132,27 +132,31 @@ class Steps(Dataset[dict[str, Step]]):
         mine = share_out([self._size(*turn) for turn in turns], self._world)[rank]
         asks, _ = sharing_order([self._ask(*turns[i]) for i in mine or [0]])
         packs = list(pack(asks, self._prompts, self._images.merge, self.budget))
-        everyone = [self._groups[image][i] for image, chosen in turns for i in chosen]
+        everyone = [s for turn in turns for s in self._asked(*turn)]
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
         inputs = [make_inputs(one, self._target) for one in packs]
         return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
 
+    def _asked(self, image: int, chosen: Ints) -> list[Sample]:
+        """The records of a turn."""
+        return list(self._samples.take(self._groups[image][chosen]))
+
     def _size(self, image: int, chosen: Ints) -> int:
         """Tokens of one image with questions about it."""
-        samples = [self._groups[image][i] for i in chosen]
+        samples = self._asked(image, chosen)
         text = sum(len(self._prompts.question_ids(s.question)) for s in samples)
         return self._images.tokens(samples[0].image) + text
 
     def _ask(self, image: int, chosen: Ints) -> Ask:
-        samples = [self._groups[image][i] for i in chosen]
+        samples = self._asked(image, chosen)
         branches = [self._prompts.branch(s.question, s.answer) for s in samples]
         return Ask(self._images.read(samples[0].image), branches)
 
-    def _plan(self, epoch: int) -> list[list[Turn]]:
+    def _plan(self, epoch: int) -> Plan:
         known, plan = self._plan_of  # at once: two threads come here
-        if known != epoch:
+        if plan is None or known != epoch:
             s = self._settings
-            sizes = [len(g) for g in self._groups]
+            sizes = self._groups.sizes
             plan = plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
             self._plan_of = (epoch, plan)
         return plan

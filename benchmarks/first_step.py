@@ -1,0 +1,130 @@
+"""How long `train` takes, and how much memory, until its first step on many questions.
+
+Conversations of RSVQA's wording are written about hard links to one small image, and `train` runs
+on them in a process of its own, with a tiny base, until ``metrics.jsonl`` has a line. Memory is the
+most that process ever held (``VmHWM``). Beside it stands a process that only imports the same
+modules: what torch and transformers take by themselves.
+
+    python benchmarks/first_step.py [--json docs/results/first-cpu.json]      some minutes
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from common import NOUNS, PLACES, SIZES, arguments, show
+
+from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.types import Sample
+from random_base import write_random_base
+
+_SIDE = 56
+_IMPORTS = "import qwen2vl_rs.training.fit, time; print(flush=True); time.sleep(60)"
+
+
+def questions(images: list[Path], number: int) -> Iterator[Sample]:
+    """Questions with their answers, image after image."""
+    random = np.random.default_rng(0)
+    firsts, seconds = random.integers(0, len(NOUNS), (2, number))
+    places, kinds = random.integers(0, len(PLACES), number), random.integers(0, 3, number)
+    for n, kind in enumerate(kinds):
+        a, b, place = NOUNS[firsts[n]], NOUNS[seconds[n]], PLACES[places[n]]
+        question, answer, type = (
+            (f"How many {a}s{place} are there?", str(n % 90), "count"),
+            (f"Are there more {a}s than {b}s{place}?", ("no", "yes")[n % 2], "comp"),
+            (f"Is there a {a}{place}?", ("no", "yes")[n % 2], "presence"),
+        )[kind]
+        image = images[n * len(images) // number]
+        yield Sample(f"rsvqa_{n + 1}", str(image), question, answer, type, "LR")
+
+
+def write_images(folder: Path, number: int) -> list[Path]:
+    """One image under many names."""
+    folder.mkdir()
+    first = folder / "0.tif"
+    pixels = np.random.default_rng(0).integers(0, 255, (3, _SIDE, _SIDE), dtype=np.uint8)
+    with rasterio.open(
+        first, "w", driver="GTiff", width=_SIDE, height=_SIDE, count=3, dtype="uint8",
+        crs="EPSG:3857", transform=rasterio.Affine(10, 0, 6e5, 0, -10, 7e6),
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    for n in range(1, number):
+        os.link(first, folder / f"{n}.tif")
+    return [folder / f"{n}.tif" for n in range(number)]
+
+
+def peak(process: int) -> float:
+    """The most memory a process ever held, in MB."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+def imports_alone() -> tuple[float, float]:
+    """Seconds and MB of a process that imports what training needs, and does nothing."""
+    start = time.perf_counter()
+    with subprocess.Popen([sys.executable, "-c", _IMPORTS], stdout=subprocess.PIPE) as alone:
+        assert alone.stdout
+        alone.stdout.readline()
+        found = time.perf_counter() - start, peak(alone.pid)
+        alone.kill()
+    return found
+
+
+def until_first_step(folder: Path, base: Path) -> tuple[float, float]:
+    """Seconds and MB of `train` until its first step is done."""
+    run = Path(tempfile.mkdtemp(dir=folder))
+    command = [sys.executable, "-m", "qwen2vl_rs", "train", "--data", folder / "data.json"]
+    command += ["--model", base, "--output", run / "run", "--set", "training.vision_cache_gb=0"]
+    start = time.perf_counter()
+    with subprocess.Popen(command, cwd=run, stderr=(run / "said").open("w")) as training:
+        metrics = run / "run" / "metrics.jsonl"
+        while not (metrics.is_file() and metrics.stat().st_size):
+            if training.poll() is not None:
+                raise SystemExit((run / "said").read_text(encoding="utf-8"))
+            time.sleep(0.05)
+        found = time.perf_counter() - start, peak(training.pid)
+        training.kill()
+    return found
+
+
+def measure(number: int, images: int) -> list[dict[str, Any]]:
+    """The rows of the table."""
+    with tempfile.TemporaryDirectory(prefix="qwen2vl-rs-first-step-") as name:
+        folder, base = Path(name), Path(name) / "base"
+        write_random_base(base, SIZES["tiny"])
+        write_conversations(
+            folder / "data.json", questions(write_images(folder / "images", images), number)
+        )
+        rows = {
+            "imports alone": imports_alone(),
+            f"`train`, {number:,} questions about {images:,} images": until_first_step(
+                folder, base
+            ),
+        }
+    return [
+        {"until the first step": what, "s": round(seconds, 1), "peak MB": round(memory)}
+        for what, (seconds, memory) in rows.items()
+    ]
+
+
+def main() -> None:
+    """Measure, and print or write the rows."""
+    parser = arguments(__doc__)
+    parser.add_argument("--questions", type=int, default=1_000_000)
+    parser.add_argument("--images", type=int, nargs="+", default=[500, 77_000])
+    asked = parser.parse_args()
+    rows = [row for images in asked.images for row in measure(asked.questions, images)]
+    show(rows, asked.json)
+
+
+if __name__ == "__main__":
+    main()

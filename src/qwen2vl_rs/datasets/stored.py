@@ -1,0 +1,123 @@
+"""A run's questions as columns: an Arrow file beside the JSON, made once and mapped into memory.
+
+``data/train.json`` is what counts. ``data/train.arrow`` holds the same; its metadata carry the
+SHA-256 of the JSON it was made of and the digest of its own columns, and where either is another
+it is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import RunError
+from ..run import Run
+from ..system.files import atomic_write, sha256
+from ..types import Sample
+from .base import SCHEMA, Dataset
+from .reading import read_samples
+
+_MADE_OF, _CONTENT = b"sha256", b"content"
+
+
+def read_stored(path: Path) -> Dataset:
+    """The questions of a file that a run keeps.
+
+    Args:
+        path: conversations, as `tables.write_conversations` writes them.
+
+    Raises:
+        DataError: see `reading.read_samples`.
+    """
+    known = sha256(path) if path.is_file() else ""
+    if (found := _mapped(path.with_suffix(".arrow"), known)) is not None:
+        return found
+    data = read_samples(path)
+    with contextlib.suppress(RunError):  # of a folder that may only be read
+        _write(path.with_suffix(".arrow"), data, known)
+    return data
+
+
+def read_run(run: Run, name: str) -> Dataset:
+    """The training or test questions of a run; those it keeps itself as `read_stored`.
+
+    Args:
+        run: the run.
+        name: ``data_vl_train.json`` or ``data_vl_test.json``.
+
+    Raises:
+        NoQuestions: they are not there, or not those of the run.
+    """
+    path = run.questions_file(name)
+    return read_stored(path) if path == run.own_file(name) else read_samples(path)
+
+
+def store(path: Path, samples: Iterable[Sample]) -> None:
+    """Write the columns of conversations that were just written.
+
+    Args:
+        path: the conversations.
+        samples: what they hold.
+
+    Raises:
+        RunError: the folder cannot be written to.
+    """
+    _write(path.with_suffix(".arrow"), Dataset.of(samples), sha256(path))
+
+
+def _write(place: Path, data: Dataset, made_of: str) -> None:
+    table = data.compact().table
+    facts = {_MADE_OF: made_of, _CONTENT: _digest(table)}
+    with (
+        atomic_write(place, "wb") as file,
+        pa.ipc.new_file(file, table.schema.with_metadata(facts)) as writer,
+    ):
+        writer.write_table(table)  # its columns are whole: one batch
+
+
+def _mapped(place: Path, made_of: str) -> Dataset | None:
+    """The columns in a file; None where they are not there, not whole, or of another content."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(place))).read_all()
+        facts = table.schema.metadata or {}
+        if facts.get(_MADE_OF) != made_of.encode() or not table.schema.equals(SCHEMA):
+            return None
+        if facts.get(_CONTENT) != _digest(table).encode():
+            return None
+        return Dataset(table)
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
+        return None
+
+
+def _digest(table: pa.Table) -> str:
+    """Digest of what the columns hold.
+
+    Raises:
+        pa.ArrowInvalid: they are damaged.
+    """
+    table.validate(full=True)
+    found = hashlib.sha256()
+    for column in table.columns:
+        for chunk in column.chunks:
+            for part in _parts(chunk):
+                found.update(part)
+    return found.hexdigest()
+
+
+def _parts(array: Any) -> list[memoryview]:
+    """The bytes of an array: of codes and their values, or of the ends of texts and the texts."""
+    if pa.types.is_dictionary(array.type):
+        return [_cut(array.indices, 1, 0, 4 * len(array)), *_parts(array.dictionary)]
+    size = 8 * (len(array) + 1) if len(array) else 0
+    ends = _cut(array, 1, 0, size)
+    return [ends, _cut(array, 2, 0, int.from_bytes(ends[-8:], "little"))] if size else []
+
+
+def _cut(array: Any, number: int, start: int, stop: int) -> memoryview:
+    buffer = array.buffers()[number]
+    return memoryview(b"" if buffer is None else buffer)[start:stop]
