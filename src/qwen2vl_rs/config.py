@@ -158,8 +158,7 @@ class TrainingSettings(Section):
             split, with the same result. None: chosen for the device.
         vision_cache_gb: the frozen vision tower's output for all images is kept on disk for all
             epochs when it takes no more than this (and half of the free space); 0: never.
-        attention: ``flex`` (one compiled kernel, CUDA only) or ``branches``; the results are equal.
-            None: the faster one that the device gets right.
+        attention: ``flex`` (CUDA only) or ``branches``, which give the same; None: what suits.
         bf16, fp16: in which 16-bit numbers training computes. With neither: bfloat16 on a GPU that
             has it, float16 on one that has not (T4, V100), float32 on a CPU. False: float32.
         max_steps: so many steps, fewer or more than ``num_train_epochs`` are, as in

@@ -54,7 +54,8 @@ def load_to_answer(folder: Path, view: ViewConfig, settings: EvalConfig) -> Base
     dtype = choose_precision(device, settings.bf16, settings.fp16, "eval").weights
     heads = Heads.of(read_config(folder))
     kind, why = choose_attention(device, dtype, heads, settings.attention, "eval")
-    say(f"attention: {kind} ({why})")
+    if device.type == "cuda" or settings.attention:  # on a CPU there is nothing to choose
+        say(f"attention: {kind} ({why})")
     return load_base(folder, view, device, dtype, kind)
 
 
