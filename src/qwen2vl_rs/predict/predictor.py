@@ -139,7 +139,7 @@ def predictions(
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class EvaluationSet:
     """What a model is evaluated on.
 
     Attributes:
@@ -156,7 +156,7 @@ class Questions:
 
 
 def evaluated(
-    predictor: Predictor, questions: Questions, folder: Path, control: Path | None = None
+    predictor: Predictor, questions: EvaluationSet, folder: Path, control: Path | None = None
 ) -> tuple[list[Prediction], Results]:
     """Ask a model all questions, and score it beside its controls.
 
@@ -182,7 +182,7 @@ def evaluated(
 
 
 def evaluate_into(
-    predictor: Predictor, questions: Questions, output: Path, most: int
+    predictor: Predictor, questions: EvaluationSet, output: Path, most: int
 ) -> Results | None:
     """Evaluate a model with all its controls into a folder, and say where that is.
 
