@@ -180,6 +180,19 @@ def test_right_imports_are_not_complained_about():
     assert imports(face, set(MODULES)) == {f"{PACKAGE}.models.folder"}
 
 
+def test_words_of_predictions_mean_one_thing():
+    """Whoever reads a name finds the one class or function that has it."""
+    words = {"Asked", "EvaluationRequest", "Job", "ModelAnswer", "Predictor", "Question", "Reply",
+             "Run", "choose", "EndpointClient", "AnswerFile"}  # fmt: skip
+    found = {}
+    for module in MODULES.values():
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in words:
+                found.setdefault(node.name, []).append(module.name)
+    assert all(len(places) == 1 for places in found.values()), found
+    assert words - found.keys() == {"Asked", "choose"}  # gone
+
+
 def test_no_module_is_longer_than_400_lines():
     found = [f"{m.name}: {m.lines} lines" for m in MODULES.values() if m.lines > 400]
     assert not found, "\n".join(found)

@@ -125,12 +125,12 @@ def test_those_who_wait_leave_one_by_one_and_keep_a_pause_that_comes_meanwhile(m
         return Reply("yes")
 
     monkeypatch.setattr(client.asyncio, "sleep", sleep)
-    monkeypatch.setattr(client.Client, "_try", leave)
+    monkeypatch.setattr(client.EndpointClient, "_try", leave)
 
     async def ask():
         endpoint = Endpoint("http://127.0.0.1:1/v1", "m", concurrency=6, rate=1)
         asked = [client.ChatRequest(str(n), "?", str, 1) for n in range(6)]
-        done = asyncio.create_task(collect(client.Client(endpoint).ask(asked)))
+        done = asyncio.create_task(collect(client.EndpointClient(endpoint).ask(asked)))
         while not done.done():
             now[0] += 0.125
             for _ in range(20):

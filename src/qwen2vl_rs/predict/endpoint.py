@@ -20,11 +20,11 @@ from ..raster import read_rgb
 from ..scoring.results import Results
 from ..system.console import counted, say
 from ..types import Sample
-from .endpoint_client import ChatRequest, Client, Endpoint
+from .endpoint_client import ChatRequest, Endpoint, EndpointClient
 from .predictor import (
     Alone,
     Batch,
-    Questions,
+    EvaluationSet,
     Replies,
     Reply,
     asked_samples,
@@ -62,7 +62,7 @@ def evaluate_endpoint(
     """
     test, seed = asked_samples(test, config.view, config), control_seed(config)
     train = None if train is None else bare_samples(train, config.view)
-    questions = Questions(test, train, settle(test, config.data.dataset), seed)
+    questions = EvaluationSet(test, train, settle(test, config.data.dataset), seed)
     predictor = EndpointPredictor(endpoint, config)
     found = evaluate_into(predictor, questions, output, config.eval.max_new_tokens)
     assert found  # this is the only process
@@ -115,7 +115,7 @@ class EndpointPredictor:
                 s.id, lead + s.question.strip(), partial(picture, s.image), self._most
             )
 
-        client = Client(self._endpoint)
+        client = EndpointClient(self._endpoint)
         with asyncio.Runner() as runner:  # on leaving it, ends what is still running
             coming = client.ask([request(s) for s in asked.values()])
 

@@ -102,7 +102,7 @@ class ChatRequest:
     most: int
 
 
-class Client:
+class EndpointClient:
     """Asks one endpoint.
 
     Args:

@@ -22,7 +22,7 @@ from ..system.console import say
 from ..system.files import sha256, write_json
 from ..types import Prediction, Sample
 from .local import LocalBase, LocalPredictor
-from .predictor import Questions, asked_samples, bare_samples, evaluate_into, evaluated
+from .predictor import EvaluationSet, asked_samples, bare_samples, evaluate_into, evaluated
 from .settings import control_seed
 
 
@@ -57,7 +57,7 @@ def before_and_after(
     checkpoint = run.newest_checkpoint()
     dataset = settle(test, config.data.dataset, old=run.records_no_dataset())
     base = LocalBase(Path(config.model), config.view, config, train, dataset)
-    questions = Questions(test, train, dataset, control_seed(config))
+    questions = EvaluationSet(test, train, dataset, control_seed(config))
     plain, tuned = LocalPredictor(base, None), LocalPredictor(base, checkpoint)
     old, before = evaluated(plain, questions, run.evaluation("before"))
     control = run.evaluation("shuffled")
@@ -126,7 +126,7 @@ def evaluate(
     below = Path("output") / f"eval-{found.base.resolve().name}"
     output = request.output or (run.evaluation(name) if checkpoint else below / name)
     base = LocalBase(found.base, view, config, train, dataset)
-    questions = Questions(test, train, dataset, control_seed(config))
+    questions = EvaluationSet(test, train, dataset, control_seed(config))
     predictor = LocalPredictor(base, checkpoint)
     return evaluate_into(predictor, questions, output, config.eval.max_new_tokens)
 

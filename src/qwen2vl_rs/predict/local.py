@@ -67,7 +67,10 @@ class LocalBase:
     @contextlib.contextmanager
     def session(self, checkpoint: Path | None) -> Iterator[Session]:
         """The base, with a checkpoint's adapter in place while the context lasts."""
-        base = self._base = self._base or load_to_answer(self.folder, self.view, self.settings)
+        if self._base is None:
+            self._base, how = load_to_answer(self.folder, self.view, self.settings)
+            say(how)
+        base = self._base
         model = attach_adapter(base, checkpoint) if checkpoint else base.model
         try:
             yield Session(base, model, self.view, None, "", "", self.settings)

@@ -140,7 +140,7 @@ def predictions(
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class EvaluationSet:
     """What a model is evaluated on.
 
     Attributes:
@@ -157,7 +157,7 @@ class Questions:
 
 
 def evaluated(
-    predictor: Predictor, questions: Questions, folder: Path, control: Path | None = None
+    predictor: Predictor, questions: EvaluationSet, folder: Path, control: Path | None = None
 ) -> tuple[list[Prediction], Results]:
     """Ask a model all questions, and score it beside its controls.
 
@@ -183,7 +183,7 @@ def evaluated(
 
 
 def evaluate_into(
-    predictor: Predictor, questions: Questions, output: Path, most: int
+    predictor: Predictor, questions: EvaluationSet, output: Path, most: int
 ) -> Results | None:
     """Evaluate a model with all its controls into a folder, and say where that is.
 

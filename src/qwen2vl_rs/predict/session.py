@@ -29,7 +29,7 @@ from ..models.located import Located, locate
 from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.grammar import question_type
 from ..questions.registry import OFFICIAL
-from ..system.console import say, warn
+from ..system.console import warn
 from ..system.files import sha256
 from .settings import answer_settings
 
@@ -43,8 +43,8 @@ _DEFAULT = answer_settings(Config())
 Groups = Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...] | None]]]]
 
 
-def load_to_answer(folder: Path, view: ViewConfig, settings: EvalConfig) -> Base:
-    """Load a base in the precision and with the attention of some settings.
+def load_to_answer(folder: Path, view: ViewConfig, settings: EvalConfig) -> tuple[Base, str]:
+    """A base in the precision and with the attention of some settings, and which that is.
 
     Raises:
         ModelError: it cannot be used.
@@ -54,9 +54,7 @@ def load_to_answer(folder: Path, view: ViewConfig, settings: EvalConfig) -> Base
     dtype = choose_precision(device, settings.bf16, settings.fp16, "eval").weights
     heads = Heads.of(read_config(folder))
     kind, why = choose_attention(device, dtype, heads, settings.attention, "eval")
-    if device.type == "cuda" or settings.attention:  # on a CPU there is nothing to choose
-        say(f"attention: {kind} ({why})")
-    return load_base(folder, view, device, dtype, kind)
+    return load_base(folder, view, device, dtype, kind), f"attention: {kind} ({why})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +231,11 @@ class Session:
 def _loaded(found: Located, settings: EvalConfig) -> tuple[Base, Any]:
     """A base, and its network with the checkpoint's adapter."""
     try:
-        base = load_to_answer(found.base, found.view, settings)
+        base, _ = load_to_answer(found.base, found.view, settings)
     except ConfigError as error:  # trained on another device
         warn(f"{error.message}: what suits this device is used")
         plain = settings.model_copy(update=dict.fromkeys(("attention", "bf16", "fp16")))
-        base = load_to_answer(found.base, found.view, plain)
+        base, _ = load_to_answer(found.base, found.view, plain)
     return base, attach_adapter(base, found.checkpoint) if found.checkpoint else base.model
 
 

@@ -24,7 +24,7 @@ from .bodies import Bodies
 from .decoders import Decoders, key_of
 from .limits import Limits
 from .metrics import Metrics
-from .worker import Job, Worker
+from .worker import Worker, WorkItem
 
 if TYPE_CHECKING:
     from ..models.images import Pixels
@@ -137,7 +137,7 @@ class Service:
             if wanted.image is None:
                 return _sent(wanted, chat.purpose(wanted.model))
             key, pixels = await self._see(request, wanted.image, None)
-            job = Job(
+            job = WorkItem(
                 key, pixels, [wanted.question], tuned, closed=False, most=wanted.max_tokens,
                 peer=_peer(request),
             )  # fmt: skip
@@ -169,7 +169,7 @@ class Service:
             key, pixels = await self._see(request, asked.image, asked.box)
             sides = [(m, self._tuned(m)) for m in self._models]
             jobs = [
-                Job(key, pixels, asked.questions, tuned, closed=True, peer=_peer(request))
+                WorkItem(key, pixels, asked.questions, tuned, closed=True, peer=_peer(request))
                 for _, tuned in sides
             ]
             found = await self._answers(request, jobs)
@@ -217,7 +217,7 @@ class Service:
         decoded = self._decoders.read(image, box, _peer(request), cut)
         return key, await self._while_there(request, decoded)
 
-    async def _answers(self, request: Request, jobs: Sequence[Job]) -> list[list[ModelAnswer]]:
+    async def _answers(self, request: Request, jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
         """Put jobs into the queue and wait for them; a client that leaves takes its jobs back.
 
         Raises:
@@ -309,7 +309,7 @@ def _sent(wanted: chat.Chat, reply: chat.Completion) -> Response:
     return JSONResponse(reply.completion(), headers=reply.headers)
 
 
-async def _all_of(jobs: Sequence[Job]) -> list[list[ModelAnswer]]:
+async def _all_of(jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
     return await asyncio.gather(*(asyncio.wrap_future(job.answers) for job in jobs))
 
 

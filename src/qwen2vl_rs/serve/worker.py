@@ -25,7 +25,7 @@ _BYTES_OF_A_TOKEN = 2  # of a question; four in English, one in rare scripts
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class WorkItem:
     """Questions about one image, put to one of the two models.
 
     Attributes:
@@ -69,7 +69,7 @@ class Job:
 class _Part:
     """What is answered of a job in one pass."""
 
-    job: Job
+    job: WorkItem
     questions: Sequence[str]
 
 
@@ -85,7 +85,7 @@ class Worker:
     def __init__(self, session: Session, metrics: Metrics, waiting: int = WAITING) -> None:
         self.session = session
         self._metrics, self._most = metrics, waiting
-        self._queue: list[Job] = []
+        self._queue: list[WorkItem] = []
         self._ready = threading.Condition()
         self._closed = False
         self._pace = 0.0  # seconds a job took of late
@@ -110,7 +110,7 @@ class Worker:
                 self._metrics.cache_hits.inc()
             return found
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[WorkItem]) -> None:
         """Put jobs into the queue, all of them or none.
 
         Raises:
@@ -127,7 +127,7 @@ class Worker:
             self._metrics.waiting.set(len(self._queue))
             self._ready.notify()
 
-    def withdraw(self, jobs: Sequence[Job]) -> None:
+    def withdraw(self, jobs: Sequence[WorkItem]) -> None:
         """Take back jobs whose client has left; of one being answered the pass runs to its end."""
         with self._ready:
             for job in jobs:
@@ -138,7 +138,7 @@ class Worker:
                     self._metrics.withdrawn.inc()
             self._metrics.waiting.set(len(self._queue))
 
-    def _make_room(self, jobs: Sequence[Job]) -> None:
+    def _make_room(self, jobs: Sequence[WorkItem]) -> None:
         """Make room for jobs of an address, at the cost of one that has more of them."""
         wait = min(60, max(1, round(self._pace * len(self._queue))))
         full = Refusal(
@@ -218,7 +218,7 @@ class Worker:
             self._metrics.waiting.set(len(self._queue))
             return [p for p in taken if p.job.said or p.job.answers.set_running_or_notify_cancel()]
 
-    def _put_back(self, jobs: Sequence[Job]) -> None:
+    def _put_back(self, jobs: Sequence[WorkItem]) -> None:
         """Jobs of which questions are left wait for their next turn, if anybody waits for them."""
         with self._ready:
             for job in jobs:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import Config
+from ..config import Config, load_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import moved, place, require_image
 from ..datasets.reading import read_samples
@@ -46,7 +46,7 @@ def check_run(run: Path, config: Config, resume: bool) -> None:
         return
     if not is_there(run / "config.toml"):
         raise RunError(f"nothing to resume in {run}", hint="start without --resume")
-    before = Run(run).config()
+    before = load_config(run / "config.toml")
     known = Run(run).manifest()
     # those it was started with: its config.toml may have been edited since
     own = known.get("settings") or what_matters(before)
