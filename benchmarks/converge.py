@@ -87,7 +87,7 @@ def accuracy(base: Base, model: Any, samples: list[Sample]) -> float:
         for s, a in zip(group, answers, strict=True)
     ]
     model.train()
-    return float(judge(rows, protocol("official"), "LR").right.mean())
+    return float(judge(rows, protocol("official"), "LR").scores.mean())
 
 
 def train(

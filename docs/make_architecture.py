@@ -123,8 +123,9 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 4. `official_class` and `candidates`, where they differ from the normal form.
 5. `score`: from 0 to 1; partial credit goes through statistics, comparison and report as it is.
 6. `shown`: what a map draws: the probability of a word, a number, or a class.
-7. Its place in `OFFICIAL` (`questions/registry.py`): the order of the published tables; wordings
-   are tried from the last to the first, `presence` at the end. Its name in two languages:
+7. Its place in `OFFICIAL` (`questions/registry.py`): the order of the published tables, and
+   from the last to the first that in which wordings are tried (`presence` at the end): templates
+   must not be wide. Its name in two languages:
    `[type]` in `report/i18n.toml`.
 8. One test in `tests/questions/`; `tests/questions/test_question_type.py` makes up a type and
    takes it through every use.

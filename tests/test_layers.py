@@ -123,7 +123,7 @@ def complaints(module: Module, known: set[str]) -> list[str]:
     return found
 
 
-def test_arrows_point_down_and_foreign_libraries_stay_in_their_rooms():
+def test_arrows_point_down_and_foreign_libraries_stay_where_they_belong():
     found = [line for module in MODULES.values() for line in complaints(module, set(MODULES))]
     assert not found, "\n".join(found)
 

@@ -1,4 +1,7 @@
-"""Every module has a test file of its name, or it is said here whose tests are its."""
+"""Every module has a test file of its name, or a line here that says which file tests it.
+
+A register: that the tests of a file see the faults of a module is shown by `make mutants`.
+"""
 
 from pathlib import Path
 

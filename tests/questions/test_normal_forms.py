@@ -132,6 +132,7 @@ UNCLEAR = {
     "count": [
         *("12 or 13", "12-13", "12 to 13", "12, 13", "at least 12", "more than 12", "no", "none"),
         *("−12", "–12", "+12", "about −5", "- 5 to −5"),  # however minus is written
+        *("twenty–five", "five–ten", "five−ten", "3–five", "zero–one", "there are one–two roads"),
         *("12.5", "-12", "12%", "1/2", "½", "1e3", "12 m2", "12 km", "1,23", "1.234", "12+"),
         *("≥10", "≤ 10", "± 10", "10 ± 2", "≠10", "minus five", "negative 5", "1.000", "10²", "1²"),
         *("over 12", "dozens", "two dozen", "2 thousand", "a million", "No idea.", "between"),

@@ -10,7 +10,7 @@ from qwen2vl_rs.types import Prediction, Sample
 
 def right(name, type, gold, said, dataset="LR", text=""):
     one = Prediction("", "", "q", type, gold, said, text)
-    return bool(judge([one], PROTOCOLS[name], dataset).right.any())
+    return bool(judge([one], PROTOCOLS[name], dataset).scores.any())
 
 
 @pytest.mark.parametrize(

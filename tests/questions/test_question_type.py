@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from factory import write_image
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.maps.values import band
+from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.questions.answer_sets import answer_sets
 from qwen2vl_rs.questions.grammar import question_type, template
 from qwen2vl_rs.questions.normal_forms import normalise
@@ -56,6 +58,63 @@ def test_before_and_after_it_is_unknown():
         assert known()[-1] == "roofs"
     assert question_type(ASKED) == "other"
     assert [one.name for one in OFFICIAL] == list(known())
+
+
+@dataclass(frozen=True)
+class Light(QuestionType):
+    """By day or by night."""
+
+    name: str = "light"
+    templates: tuple[re.Pattern[str], ...] = (re.compile(r"when was the (.+) taken"),)
+    words: tuple[str, ...] = ("day", "night")
+    shown: str = "night"
+
+
+def test_a_type_of_two_words_is_chosen_from_and_drawn(small_base, tmp_path):
+    write_image(tmp_path / "a.tif", 56, 1)
+    asked = "When was the image taken?"
+    with registered(Light()):
+        assert normalise("Night.", "light") == "night"
+        assert normalise("at dusk", "light") is None
+        session = Session.open(small_base)
+        ((reply,),) = session.ask([(session.read(tmp_path / "a.tif"), [asked])], closed=True)
+        assert set(reply.shares) == {"day", "night"}
+        assert sum(reply.shares.values()) == pytest.approx(1)
+        drawn = band(asked, [{"text": reply.text, "shares": dict(reply.shares)}], (1, 1))
+        assert (drawn.kind, drawn.of) == ("probability", "night")
+        assert drawn.values[0, 0] == pytest.approx(reply.shares["night"])
+
+
+def test_an_official_type_that_is_replaced_for_a_while_comes_back():
+    before = known()
+    with registered(replace(type_named("presence"), shown="no")):
+        assert type_named("presence").shown == "no"
+        assert question_type("Is there a road?") == "presence"
+    assert known() == before
+    assert type_named("presence").shown == "yes"
+
+
+def test_names_in_other_letters_are_names_of_their_own():
+    with registered(replace(Roofs(), name="道路", other_names=())):
+        assert official_type("道路") == "道路"
+        assert official_type("房屋") == "房屋"
+        assert official_type("12") == "12"
+
+
+WORDINGS = {
+    "presence": ("Is there a road?", "Is a water area present?", "Are there buildings?"),
+    "count": ("How many roads are there?", "What is the number of parks?"),
+    "comp": ("Are there more roads than parks?", "Is the number of a equal to the number of b?"),
+    "rural_urban": ("Is it a rural or an urban area?",),
+    "area": ("What is the area covered by roads?",),
+    "LC": ("What land cover classes are in the image?", "Besides a, what classes are there?"),
+}
+
+
+@pytest.mark.parametrize(("name", "asked"), [(k, q) for k, all_ in WORDINGS.items() for q in all_])
+def test_no_type_takes_the_questions_of_another(name, asked):
+    """A new type is tried before the others: its templates must not be too wide."""
+    assert question_type(asked) == name
 
 
 def test_wording_normal_form_classes_and_candidates(made_up):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     help="Folder of the map; of several scenes, each has a folder in it.",
 )  # fmt: skip
 @click.option(
-    "--tile", type=click.IntRange(1, 4096), metavar="PIXELS",
+    "--tile", type=click.IntRange(28, 4096), metavar="PIXELS",
     help="Side of a window.  [default: of the images the model was trained on, else 256]",
 )  # fmt: skip
 @click.option(

@@ -27,7 +27,6 @@ from ..system.files import HUB_MANIFEST, read_json, write_json
 from ..system.named import read_text, write_text
 from ..system.oserrors import FORBIDDEN, unreadable, writing_hint
 from .family import FAMILIES
-from .qwen_vl import QWEN2_VL
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
@@ -255,7 +254,7 @@ def quantised(folder: Path, config: dict[str, Any], how: str) -> ModelError:
     name = _name_on_hub(folder)
     while "-" in name and name.rpartition("-")[2].lower() in _ENDINGS:
         name = name.rpartition("-")[0]
-    family = FAMILIES.get(str(config.get("model_type")), QWEN2_VL)
+    family = FAMILIES.get(str(config.get("model_type"))) or next(iter(FAMILIES.values()))
     name = name or family.smallest
     return ModelError(
         f"{folder} is a quantised model ({how}): this works with full weights only",

@@ -147,7 +147,10 @@ def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReade
     if settings is None:
         raise ModelError(f"{files.folder} has no {PREPROCESSOR}", hint=FETCH)
     family = family_of(config)
-    _check_settings(files, settings, family.wrong_images(settings, config))
+    of_family = family.wrong_images(settings, config)
+    kind = [one for one in of_family if one[0] == "image_processor_type"]
+    cuts = [one for one in of_family if one not in kind]
+    _refuse(files, [*kind, *_wrong_values(settings), *cuts])
     try:
         processor = family.processor(settings, view.min_pixels, view.max_pixels)
     except Exception as error:  # whatever a wrong value makes it raise
@@ -157,13 +160,9 @@ def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReade
     return ImageReader(family, processor, view.image)
 
 
-def _check_settings(
-    files: Files, settings: Mapping[str, Any], wrong: list[tuple[str, Any]]
-) -> None:
-    """Refuse values that would turn every image into something that is none.
-
-    ``wrong`` are those that its family says.
-    """
+def _wrong_values(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Values that would turn every image into something that is none."""
+    wrong: list[tuple[str, Any]] = []
     for name in ("image_mean", "image_std"):
         values = settings.get(name, (0.5, 0.5, 0.5))
         sound = isinstance(values, list | tuple) and len(values) == 3 and all(map(_finite, values))
@@ -175,6 +174,10 @@ def _check_settings(
     factor = settings.get("rescale_factor", 1 / 255)
     if not _finite(factor) or factor <= 0:
         wrong.append(("rescale_factor", factor))
+    return wrong
+
+
+def _refuse(files: Files, wrong: Sequence[tuple[str, Any]]) -> None:
     if wrong:
         name, value = wrong[0]
         hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"

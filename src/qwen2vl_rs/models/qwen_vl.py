@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-@dataclass
+@dataclass(eq=False)  # there is one of each
 class QwenVL:
     """One of the families, see `family.Family`; transformers is imported where it is needed.
 

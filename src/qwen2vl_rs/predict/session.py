@@ -28,14 +28,11 @@ from ..models.loader import Base, CheckpointCard, attach_adapter, load_base, rea
 from ..models.located import Located, locate
 from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.grammar import question_type
-from ..questions.registry import OFFICIAL
+from ..questions.registry import type_named
 from ..system.console import warn
 from ..system.files import sha256
 from .settings import answer_settings
 
-# Types whose two words everybody uses; what a model was taught to write as numbers, or as other
-# words, a checkpoint does not say.
-_WORDS = {one.name: tuple(sorted(one.words)) for one in OFFICIAL if one.words}
 _REMEDY = "ask about a smaller image, or fewer questions at once"
 _DEFAULT = answer_settings(Config())
 
@@ -185,7 +182,7 @@ class Session:
         """
         bare = self._model.disable_adapter() if untouched and self.tuned else None
         kinds = [[question_type(self.view.bare(q)) for q in row] for _, row in groups]
-        words = [[_WORDS.get(kind) if closed else None for kind in row] for row in kinds]
+        words = [[words_of(kind) if closed else None for kind in row] for row in kinds]
         each = zip(groups, words, strict=True)
         with bare or contextlib.nullcontext():
             found = self.answers([(px, list(zip(qs, w, strict=True))) for (px, qs), w in each])
@@ -218,7 +215,7 @@ class Session:
         if isinstance(said, Answer):
             whole = len(said.ids) < self.max_new_tokens
             return ModelAnswer(said.text, kind, said.confidence, fed, said.ids, whole)
-        by_word = dict(zip(_WORDS[kind], _shares(said.logs), strict=True))
+        by_word = dict(zip(words_of(kind) or (), _shares(said.logs), strict=True))
         return ModelAnswer(said.text, kind, max(by_word.values()), fed, shares=by_word)
 
     def _fed(self, pixels: Pixels, question: str) -> int:
@@ -237,6 +234,14 @@ def _loaded(found: Located, settings: EvalConfig) -> tuple[Base, Any]:
         plain = settings.model_copy(update=dict.fromkeys(("attention", "bf16", "fp16")))
         base, _ = load_to_answer(found.base, found.view, plain)
     return base, attach_adapter(base, found.checkpoint) if found.checkpoint else base.model
+
+
+def words_of(kind: str) -> tuple[str, ...] | None:
+    """The words to choose from where everybody uses the same; None for other types.
+
+    What a model was taught to write as numbers, or as other words, a checkpoint does not say.
+    """
+    return tuple(sorted(type_named(kind).words)) or None
 
 
 def _shares(logs: Sequence[float]) -> list[float]:

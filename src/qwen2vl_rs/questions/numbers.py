@@ -42,6 +42,7 @@ _DIGITS = (
     r"(?P<fraction>\.[0-9]+)?(?![\w%'-]|[.,][0-9])"
 )
 _NUMBER = re.compile(rf"(?<![\w.,'+−–-])(?:(?P<digits>{_DIGITS})|(?P<words>{_WORDS}))")
+_DASHED = re.compile(rf"[–−]{_WORDS}")  # the end of a range, or less than nothing
 _SQUARE_METRES = re.compile(
     r"(?<![a-z])(?:m2|m\^2|m ?²|㎡|sq\.? ?m(?:et(?:er|re)s?)?|square[- ]met(?:er|re)s?)(?!\w)"
 )
@@ -109,6 +110,8 @@ def scan(text: str) -> Numbers | None:
     template = _NUMBER.sub(take, _SQUARE_METRES.sub(" sqm", text))
     # three decimals may as well be the thousands of a German or a Brazilian
     if any(c.isnumeric() for c in template) or any(len(f) == 3 for f in fractions):
+        return None
+    if _DASHED.search(template):
         return None
     whole = not any(f.strip("0") for f in fractions)
     return Numbers(" ".join(template.split()), tuple(values), whole)

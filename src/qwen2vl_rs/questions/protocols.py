@@ -70,12 +70,6 @@ class Judged:
     predicted: list[str | None]
     scores: NDArray[np.float64]
 
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """Whether each prediction is wholly right."""
-        found: NDArray[np.bool_] = self.scores == 1
-        return found
-
 
 def protocol(name: str) -> Protocol:
     """The protocol of a name.

@@ -48,6 +48,8 @@ class QuestionType:
 
         Normal forms are their own normal forms.
         """
+        if self.words:
+            return answer if answer in self.words else None
         return yes_no(answer, presence=False) or answer or None
 
     def may_go_on(self, answer: str) -> bool:

@@ -43,11 +43,12 @@ def registered(one: QuestionType) -> Iterator[None]:
 
     The types that this package knows stand in `OFFICIAL`.
     """
+    before = _known
     try:
-        _know({**_known, one.name: one})
+        _know({**{n: type for n, type in before.items() if n != one.name}, one.name: one})
         yield
     finally:
-        _know({name: type for name, type in _known.items() if name != one.name})
+        _know(before)
 
 
 def _know(types: dict[str, QuestionType]) -> None:
@@ -62,6 +63,7 @@ def known() -> tuple[str, ...]:
     return tuple(_known)
 
 
+@remembered
 def type_named(name: str) -> QuestionType:
     """A type by its official name; of any other name one without anything of its own."""
     return _known.get(name) or QuestionType(name)
@@ -86,6 +88,8 @@ def official_type(stored: str) -> str:
 
     ``Presence`` → ``presence``, ``Rural/Urban`` → ``rural_urban``; other names stay as they are.
     """
-    names = {_letters(name): one.name for one in _known.values() for name in one.other_names}
-    names |= {_letters(one.name): one.name for one in _known.values()}
-    return names.get(_letters(stored), stored)
+    letters = _letters(stored)
+    for one in _known.values():
+        if letters and letters in map(_letters, (one.name, *one.other_names)):
+            return one.name
+    return stored

@@ -57,12 +57,15 @@ class Pair:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        facts = asdict(self)
-        scores = facts.pop("before_score"), facts.pop("after_score")
-        right = {"before_right": self.before_right, "after_right": self.after_right}
-        if {*scores} - {0.0, 1.0}:
-            right |= {"before_score": scores[0], "after_score": scores[1]}
-        return {**facts, **right, "change": self.change}
+        facts: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            if name not in ("before_score", "after_score"):
+                facts[name] = value
+                continue
+            facts[name.replace("score", "right")] = value == 1
+            if value not in (0, 1):  # of types with partial credit
+                facts[name] = value
+        return {**facts, "change": self.change}
 
 
 def pairs(before: Sequence[Prediction], after: Sequence[Prediction], dataset: str) -> list[Pair]:
