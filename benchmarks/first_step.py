@@ -11,6 +11,7 @@ modules: what torch and transformers take by themselves.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from qwen2vl_rs.types import Sample
 from random_base import write_random_base
 
 _SIDE = 56
+_LINKS = 50_000  # a file of ext4 has at most 65,000
 _IMPORTS = "import qwen2vl_rs.training.fit, time; print(flush=True); time.sleep(60)"
 
 
@@ -48,7 +50,7 @@ def questions(images: list[Path], number: int) -> Iterator[Sample]:
 
 
 def write_images(folder: Path, number: int) -> list[Path]:
-    """One image under many names."""
+    """One image under many names, or a few."""
     folder.mkdir()
     first = folder / "0.tif"
     pixels = np.random.default_rng(0).integers(0, 255, (3, _SIDE, _SIDE), dtype=np.uint8)
@@ -58,7 +60,10 @@ def write_images(folder: Path, number: int) -> list[Path]:
     ) as file:  # fmt: skip
         file.write(pixels)
     for n in range(1, number):
-        os.link(first, folder / f"{n}.tif")
+        if n % _LINKS:
+            os.link(folder / f"{n - n % _LINKS}.tif", folder / f"{n}.tif")
+        else:
+            shutil.copy(first, folder / f"{n}.tif")
     return [folder / f"{n}.tif" for n in range(number)]
 
 

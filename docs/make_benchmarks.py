@@ -62,6 +62,14 @@ to 2 tokens, as above. `requests/pass`: how many were answered together.
 Memory of a tiny model's server over 10,000 requests (`--memory`), every other one about a new
 image:
 """,
+    "first": """\
+## Until the first step: `benchmarks/first_step.py`
+
+A tiny base, hard links to one small image, no vision cache. `imports alone`: a process that imports
+what training needs, where the package `datasets` is installed too, which transformers' `Trainer`
+then imports. Every image is opened and digested before training starts, which is most of the time
+where there are many.
+""",
     "threads": """\
 ## Beside other work: `benchmarks/threads.py`
 

@@ -32,6 +32,8 @@ bounds keep people from updates that mend things.
 What it announces for 5.40, that `past_key_values` is only called `cache`, needs none: the name is
 taken from the version that is installed. The tests pass with 5.23 and with 5.24.
 
+pyarrow holds the questions of a data set as columns, and maps those of a run from its file.
+
 ## Licences
 
 All that `pip install '.[train,serve]'` installs on Linux without a GPU, by what the packages say of

@@ -13,7 +13,6 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ..errors import DataError
@@ -29,7 +28,7 @@ COLUMNS = ("id", "image", "question", "answer", "type", "dataset", "manner")
 _TEXT = pa.large_string()  # an array of plain strings ends at 2 GiB
 _CODED = pa.dictionary(pa.int32(), _TEXT)
 SCHEMA = pa.schema([("id", _TEXT), *((name, _CODED) for name in COLUMNS[1:])])
-_AT_ONCE = 1 << 15  # rows that are held as Python's texts
+_AT_ONCE = 1 << 13  # rows that are held as Python's texts
 
 
 class Dataset(Sequence[Sample]):
@@ -145,11 +144,17 @@ class Dataset(Sequence[Sample]):
     def first_repeated(self) -> int | None:
         """The first row whose id an earlier row has; None where all differ."""
         ids = self._columns["id"]
-        if pc.count_distinct(ids).as_py() == len(ids):
+        # as numbers, which takes a tenth of the memory of comparing them
+        hashes = np.empty(len(ids), dtype=np.int64)
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids.slice(start, _AT_ONCE).to_pylist()
+            hashes[start : start + len(part)] = list(map(hash, part))
+        hashes.sort()
+        if not (hashes[1:] == hashes[:-1]).any():
             return None
         places = ids.dictionary_encode().indices.to_numpy()
         first = np.unique(places, return_index=True)[1]
-        return int(np.flatnonzero(first[places] < np.arange(len(ids)))[0])
+        return next(iter(np.flatnonzero(first[places] < np.arange(len(ids))).tolist()), None)
 
     def changed(self, name: str, change: Callable[[str], str]) -> Dataset:
         """The data set with every distinct value of a column changed."""
@@ -231,9 +236,11 @@ class Builder:
     def built(self) -> Dataset:
         """The data set so far."""
         self._close()
-        table = pa.Table.from_batches(self._batches, SCHEMA)
-        self._batches.clear()
-        return Dataset(table)
+        batches, self._batches = self._batches, []
+        data = Dataset(pa.Table.from_batches(batches, SCHEMA))
+        del batches
+        pa.default_memory_pool().release_unused()
+        return data
 
     def _close(self) -> None:
         columns = zip(*self._rows, strict=True) if self._rows else [[]] * len(COLUMNS)
