@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..known_datasets import known
 from ..types import Sample
 from .class_sets import UNKNOWN
 from .grammar import KIND, counted
@@ -71,8 +72,8 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
 def _untaught(dataset: str) -> dict[str, list[str]]:
     if dataset == UNKNOWN:
         return {}
-    counts = [str(n) for n in range(90)] if dataset == "HR" else [bucket(n) for n in _MIDDLES]
-    return {"count": counts, "area": [bucket(n, "m2") for n in _MIDDLES]}
+    official = {"count": [bucket(n) for n in _MIDDLES], "area": [bucket(n, "m2") for n in _MIDDLES]}
+    return official | {kind: list(texts) for kind, texts in known()[dataset].answers.items()}
 
 
 def _set(kind: str, counted: Mapping[str, int], dataset: str) -> AnswerSet:

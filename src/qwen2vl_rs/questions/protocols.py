@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from ..known_datasets import bucketed
 from ..types import Prediction
-from .class_sets import UNKNOWN
 from .grammar import type_of
 from .normal_forms import clean, normalise
 from .numbers import bucket, scan
@@ -127,9 +127,9 @@ def _official(answer: str, type: str, dataset: str) -> str | None:
     normal = normalise(answer, type)
     if normal is None:
         return None
-    if type == "count" and dataset == "LR" and normal.isdecimal():
+    if type == "count" and type in bucketed(dataset) and normal.isdecimal():
         return bucket(int(normal))
-    if type == "area" and dataset != UNKNOWN and normal.removesuffix("m2").isdecimal():
+    if type == "area" and type in bucketed(dataset) and normal.removesuffix("m2").isdecimal():
         return bucket(int(normal.removesuffix("m2")), "m2")
     return normal
 
