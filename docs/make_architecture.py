@@ -132,6 +132,20 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 9. `vqa_generation/questions.py`, if `generate` is to ask it.
 10. [scoring.md](scoring.md) is generated (`docs/make_scoring.py`): write it anew.
 
+**A data set.**
+
+1. One new file in `datasets/` that registers a `KnownDataset`: `datasets/rsvqa_hr.py` is one.
+2. `name` as it stands with questions and in results; `title` and `licence` for people.
+3. `prefixes` and `folders`: by which its published files and images are recognised.
+4. `types` of its questions, `bucketed`: those whose numbers are compared in the official buckets,
+   `answers`: what can be said where no training question is known.
+5. Its file in `_BUILT_IN` (`known_datasets.py`); the settings that name data sets are in `config.py`.
+6. Questions in a form that is not yet read (conversations, CSV, RSVQA's lists): a reader beside
+   `datasets/tables.py`, and its place in `datasets/reading.py`; it gives a `Dataset`, the Arrow
+   table of `datasets/base.py`.
+7. `tests/datasets/test_known_datasets.py` makes up a data set and trains, evaluates, scores and
+   reports with it.
+
 **A family of models.**
 
 1. One new file in `models/` that fulfils `Family` (`models/family.py`): `models/qwen_vl.py` is one.

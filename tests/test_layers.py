@@ -15,7 +15,7 @@ PACKAGE = "qwen2vl_rs"
 SOURCE = Path(qwen2vl_rs.__file__).parent
 # from the bottom up: a package may import those before it, and no other
 LAYERS = [
-    {"errors", "types", ""},  # "" is the package itself
+    {"errors", "known_datasets", "types", ""},  # "" is the package itself
     {"system"},
     {"config", "foreign_settings", "instruction", "run", "setting_errors"},
     {"raster"},

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol, runtime_checkable
-
-DATASETS = ("LR", "HR", "xBEN")
-"""The data sets whose classes are known: RSVQA-LR, RSVQA-HR, RSVQAxBEN."""
 
 UNKNOWN = "unknown"
 """The data set of questions of which nobody says it."""
-
-
-def dataset_name(value: object) -> str:
-    """One of `DATASETS` however it is spelt (``RSVQA-LR``, ``hr``); empty for anything else."""
-    return _named(value) if isinstance(value, str) else ""
-
-
-@lru_cache(maxsize=1 << 8)
-def _named(text: str) -> str:
-    plain = re.sub(r"[^a-z]", "", text.lower()).removeprefix("rsvqa")
-    return {name.lower(): name for name in DATASETS}.get(plain, "")
 
 
 @dataclass(frozen=True, slots=True)

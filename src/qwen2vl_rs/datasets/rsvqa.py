@@ -8,12 +8,14 @@ import math
 import os
 import re
 import sqlite3
+from collections import ChainMap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
+from ..known_datasets import known
 from ..system.oserrors import reading_hint
 from ..types import Sample
 from . import json_records as jsonstream
@@ -28,13 +30,6 @@ WHOLE = "all"
 SPLIT_NAME = re.compile(r"(?P<prefix>.+)_split_(?P<split>\w+)_questions\.json")
 WHOLE_NAME = re.compile(r"(?P<prefix>all_|rsvqa_|USGS|LRBEN|)questions\.json")
 _FOLDERS = ("Images_LR", "Data", "Images", "rsvqa_images", "data", "images", "dataUSGS")
-_FOLDERS_OF = {
-    "LR": ("Images_LR", "data"),
-    "USGS": ("Data", "dataUSGS"),
-    "RSVQAxBEN": ("Images",),
-    "LRBEN": ("Images",),
-    "rsvqa": ("rsvqa_images",),
-}
 _BATCH = 500  # below SQLite's oldest limit of 999 parameters in one statement
 
 
@@ -149,7 +144,8 @@ def images_beside(questions: Path) -> Path:
 
 def _image_folder(folder: Path, prefix: str) -> Path:
     hint = "name the image folder: --images FOLDER"
-    own = _FOLDERS_OF.get(prefix.rstrip("_"), ())
+    places = [{"rsvqa": ("rsvqa_images",)}, *(one.image_folders for one in known().values())]
+    own = ChainMap(*map(dict, places)).get(prefix.rstrip("_"), ())
     for name in own:
         if (folder / name).is_dir():
             return folder / name

@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..known_datasets import dataset_name, known
 from ..system.console import say
 from ..system.files import read_json, sha256, write_json
-from ..types import dataset_name
 from . import json_records as jsonstream
 from .rsvqa import SPLIT_NAME, WHOLE, WHOLE_NAME
 
 PLAN_FILE = "generate.json"
 """Beside the lists that `generate` writes: how they were made."""
-_BY_PREFIX = {"LR": "LR", "USGS": "HR", "RSVQAxBEN": "xBEN", "LRBEN": "xBEN"}
-_BY_FOLDER = {"Images_LR": "LR", "dataUSGS": "HR"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +50,10 @@ def official_note(questions: Path, images: Path | None) -> Note:
     plan = (_object(questions.with_name(PLAN_FILE))).get("plan")
     if isinstance(plan, dict) and isinstance(plan.get("manner"), str):
         return Note(dataset_name(plan.get("like")), plan["manner"], split)
-    name = _BY_PREFIX.get(prefix) or _by_sensor(questions)
-    name = name or _BY_FOLDER.get(images.name if images else "", "")
+    by_prefix = (one.name for one in known().values() if prefix in one.prefixes)
+    name = next(by_prefix, "") or _by_sensor(questions)
+    if not name and images:
+        name = next((one.name for one in known().values() if images.name in one.folders), "")
     return Note(name or ("LR" if prefix == "all" else ""), split=split)
 
 

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..known_datasets import dataset_name
 from ..system.console import say
 from ..system.files import atomic_write
-from ..types import Sample, dataset_name
+from ..types import Sample
 from . import foreign_prompts as foreign
 from . import json_records as jsonstream
 from .base import Row, no_text, rows_of

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..types import UNKNOWN
+from ..known_datasets import bucketed, known
 from .numbers import AREA_BUCKETS, bucket
 from .question_type import Quantity
 
@@ -20,10 +20,12 @@ class Area(Quantity):
     templates: tuple[re.Pattern[str], ...] = (re.compile(r"what is the area covered by (.+)"),)
 
     def official_class(self, normal: str, dataset: str) -> str:
-        """The official buckets (Lobry et al. 2020); exact in a data set that is not known."""
+        """The official buckets (Lobry et al. 2020) where the data set has them; else exact."""
         value = normal.removesuffix(self.unit)
-        return bucket(int(value), "m2") if dataset != UNKNOWN and value.isdecimal() else normal
+        within = self.name in bucketed(dataset) and value.isdecimal()
+        return bucket(int(value), self.unit) if within else normal
 
     def candidates(self, dataset: str) -> Sequence[str]:
-        """The buckets."""
-        return () if dataset == UNKNOWN else AREA_BUCKETS
+        """What the data set says, else the buckets."""
+        found = known().get(dataset)
+        return found.answers.get(self.name, AREA_BUCKETS) if found else ()

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError
+from ..known_datasets import known
 from ..system.files import read_json
-from ..types import DATASETS, UNKNOWN, Prediction, Sample
+from ..types import UNKNOWN, Prediction, Sample
 from .grammar import KIND, counted
 from .registry import type_named
 
@@ -55,7 +56,7 @@ def settle(
         return Dataset(given, "setting")
     said = counted(rows, "dataset", KIND)
     names = {name for name, _ in said}
-    if len(names) == 1 and (name := names.pop()) in DATASETS:
+    if len(names) == 1 and (name := names.pop()) in known():
         return Dataset(name, "files")
     if otherwise:
         return Dataset(otherwise, "setting")
@@ -84,7 +85,7 @@ def of_predictions(
     scored = read_json(file.with_name("results.json"))
     if isinstance(scored, dict) and scored.get("n") == len(rows):
         name, how = scored.get("dataset"), scored.get("dataset_from", "inferred")
-        if name in DATASETS and how in ("setting", "files", "inferred"):
+        if name in known() and how in ("setting", "files", "inferred"):
             return Dataset(name, how)
     return found
 
@@ -124,6 +125,6 @@ def is_scored_by(types: Iterable[str]) -> bool:
 
 
 def _inferred(types: Iterable[str]) -> str:
-    """Only HR asks for areas, only xBEN for land cover (``LC``); all else was taken for LR."""
+    """By a type that only one has (HR's areas, xBEN's land cover); else it was taken for LR."""
     present = set(types)
-    return "HR" if "area" in present else "xBEN" if "LC" in present else "LR"
+    return next((one.name for one in known().values() if one.own_type in present), "LR")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..types import UNKNOWN
+from ..known_datasets import bucketed, known
 from .numbers import BUCKETS, bucket
 from .question_type import Quantity
 
@@ -24,11 +24,11 @@ class Count(Quantity):
     )
 
     def official_class(self, normal: str, dataset: str) -> str:
-        """RSVQA-LR's buckets (Lobry et al. 2020); exact elsewhere."""
-        return bucket(int(normal)) if dataset == "LR" and normal.isdecimal() else normal
+        """The official buckets where the data set has them (RSVQA-LR); else exact."""
+        within = self.name in bucketed(dataset) and normal.isdecimal()
+        return bucket(int(normal)) if within else normal
 
     def candidates(self, dataset: str) -> Sequence[str]:
-        """The buckets; of RSVQA-HR 0 to 89 (Lobry et al. 2020)."""
-        if dataset == UNKNOWN:
-            return ()
-        return [str(n) for n in range(90)] if dataset == "HR" else BUCKETS
+        """What the data set says (RSVQA-HR: 0 to 89), else the buckets."""
+        found = known().get(dataset)
+        return found.answers.get(self.name, BUCKETS) if found else ()

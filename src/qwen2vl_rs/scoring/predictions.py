@@ -11,13 +11,14 @@ from typing import Any, NoReturn
 from ..datasets import json_records as jsonstream
 from ..datasets.reading import read_samples
 from ..errors import UTF_8, DataError
+from ..known_datasets import dataset_name
 from ..questions.grammar import question_type
 from ..questions.reply import CAUSES
 from ..system.files import atomic_write
 from ..system.jsonl import to_line
 from ..system.named import open_named
 from ..system.oserrors import ABSENT, unreadable
-from ..types import Prediction, Sample, dataset_name
+from ..types import Prediction, Sample
 
 _LONGEST_LINE = 1 << 20  # bytes
 _HINT = 'each line is an object like {"question": "…", "answer": "…", "prediction": "…"}'
