@@ -93,3 +93,14 @@ def test_division_by_question_leaks_and_says_so():
     assert leak(train, test) == 4
     shuffled = random.Random(0).sample(samples, len(samples))
     assert {s.id for s in split_by_question(shuffled, 0.2, seed=1)[1]} == {s.id for s in test}
+
+
+def test_a_split_by_question_is_the_same_for_ever():
+    """Sorted by image, then by question, before it is drawn: pinned, whatever the rows' order."""
+    rows = [Sample(f"{i}{q}", f"{i}.tif", q, "yes") for i in "cab" for q in ("z?", "a?", "m?")]
+    _, test = split_by_question(rows, 0.4, 7)
+    ordered = sorted(rows, key=lambda s: (s.image, s.question))
+    drawn = random.Random(7).sample(range(9), 4)
+    assert {s.id for s in test} == {ordered[k].id for k in drawn}
+    other = sorted(rows, key=lambda s: (s.question, s.image))
+    assert {other[k].id for k in drawn} != {s.id for s in test}  # so that the order counts

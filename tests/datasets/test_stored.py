@@ -1,13 +1,14 @@
 """A run's questions as columns beside its JSON, which alone counts."""
 
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from qwen2vl_rs.datasets import stored
 from qwen2vl_rs.datasets.reading import read_samples
-from qwen2vl_rs.datasets.stored import read_stored, store
+from qwen2vl_rs.datasets.stored import _digest, read_stored, store
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.system.files import sha256
 from qwen2vl_rs.types import Sample
@@ -79,3 +80,39 @@ def test_a_folder_that_may_only_be_read(path):
 def test_a_place_that_cannot_be_written(path):
     path.with_suffix(".arrow").mkdir()
     assert read_stored(path) == asked(40)
+
+
+@pytest.mark.parametrize("name", ["plain", "n\udcff", "道路"])
+def test_a_folder_of_any_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    samples = [Sample(str(n), "a.tif", "Is there a road?", "yes") for n in range(3)]
+    write_conversations(folder / "train.json", samples)
+    for _ in range(2):  # the second time from the columns
+        assert list(read_stored(folder / "train.json")) == samples
+    assert (folder / "train.arrow").is_file()
+
+
+def test_what_cannot_be_written_or_is_no_file_ends_nothing(tmp_path):
+    samples = [Sample("0", "a.tif", "Is there a road?", "yes")]
+    write_conversations(tmp_path / "train.json", samples)
+    for kind in (Path.mkdir, os.mkfifo):
+        kind(tmp_path / "train.arrow")
+        assert list(read_stored(tmp_path / "train.json")) == samples
+        path = tmp_path / "train.arrow"
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_columns_without_values_or_of_another_kind_are_not_believed(tmp_path):
+    path = tmp_path / "train.json"
+    write_conversations(path, [Sample("0", "a.tif", "Is there a road?", "yes")])
+    good = read_stored(path)
+    place = path.with_suffix(".arrow")
+    whole = pa.ipc.open_file(place.read_bytes()).read_all()
+    ids = pa.array([None], pa.large_string())
+    for change in (lambda t: t.set_column(0, "id", ids), lambda t: t.drop_columns(["manner"])):
+        table = change(whole)
+        facts = {**whole.schema.metadata, b"content": _digest(table).encode()}
+        with pa.ipc.new_file(place, table.schema.with_metadata(facts)) as writer:
+            writer.write_table(table)
+        assert list(read_stored(path)) == list(good)

@@ -51,8 +51,9 @@ def moved(samples: Iterable[Sample], folder: str | Path | None) -> Dataset:
     new = data.changed("image", lambda image: place(Path(folder), image))
     images = new.distinct("image")
     if images and not any(map(is_file, images)):
+        before = data.distinct("image")
         raise DataError(
-            f"none of the {len(data.distinct('image')):,} images is in {folder}, e.g. {images[0]}",
+            f"none of the {len(before):,} images is in {folder}, e.g. {before[0]}",
             hint="--images names the folder that holds them; subfolders stay as they were",
         )
     return new

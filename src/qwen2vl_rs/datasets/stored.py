@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ def read_stored(path: Path) -> Dataset:
     if (found := _mapped(path.with_suffix(".arrow"), known)) is not None:
         return found
     data = read_samples(path)
-    with contextlib.suppress(RunError):  # of a folder that may only be read
-        _write(path.with_suffix(".arrow"), data, known)
+    if known and sha256(path) == known:  # else it was replaced while it was read
+        store(path, data, known)
     return data
 
 
@@ -57,24 +58,19 @@ def read_run(run: Run, name: str) -> Dataset:
     return read_stored(path) if path == run.own_file(name) else read_samples(path)
 
 
-def store(path: Path, samples: Iterable[Sample]) -> None:
-    """Write the columns of conversations that were just written.
+def store(path: Path, samples: Iterable[Sample], made_of: str | None = None) -> None:
+    """Write the columns of conversations, where that is possible: the JSON alone is enough.
 
     Args:
         path: the conversations.
         samples: what they hold.
-
-    Raises:
-        RunError: the folder cannot be written to.
+        made_of: their SHA-256; None to take it.
     """
-    _write(path.with_suffix(".arrow"), Dataset.of(samples), sha256(path))
-
-
-def _write(place: Path, data: Dataset, made_of: str) -> None:
-    table = data.compact().table
-    facts = {_MADE_OF: made_of, _CONTENT: _digest(table)}
+    table = Dataset.of(samples).compact().table
+    facts = {_MADE_OF: made_of or sha256(path), _CONTENT: _digest(table)}
     with (
-        atomic_write(place, "wb") as file,
+        contextlib.suppress(RunError),  # a full disk, or a folder that may only be read
+        atomic_write(path.with_suffix(".arrow"), "wb") as file,
         pa.ipc.new_file(file, table.schema.with_metadata(facts)) as writer,
     ):
         writer.write_table(table)  # its columns are whole: one batch
@@ -82,15 +78,19 @@ def _write(place: Path, data: Dataset, made_of: str) -> None:
 
 def _mapped(place: Path, made_of: str) -> Dataset | None:
     """The columns in a file; None where they are not there, not whole, or of another content."""
+    if not place.is_file():  # a pipe would wait for a writer
+        return None
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(place))).read_all()
+        with place.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
         facts = table.schema.metadata or {}
         if facts.get(_MADE_OF) != made_of.encode() or not table.schema.equals(SCHEMA):
             return None
         if facts.get(_CONTENT) != _digest(table).encode():
             return None
-        return Dataset(table)
-    except (OSError, pa.ArrowException, UnicodeDecodeError):
+        return None if any(column.null_count for column in table.columns) else Dataset(table)
+    except (OSError, ValueError, pa.ArrowException):  # an empty file cannot be mapped
         return None
 
 
