@@ -57,6 +57,8 @@ class Run:
 
         file = self.folder / "config.toml"
         own = file.is_file() and self.is_run()
+        if file.is_file() and not own:
+            say(f"{file} is not that of a run, and not used")
         return load_config(file if own else None, settings, values)
 
     def with_own_base(self, config: Config) -> Config:

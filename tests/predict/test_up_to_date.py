@@ -7,6 +7,7 @@ the product itself (a map).
 import json
 import os
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from qwen2vl_rs.config import Config, load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.fingerprint import fingerprint
+from qwen2vl_rs.models.located import locate
 from qwen2vl_rs.predict.job import digest_of
 from qwen2vl_rs.predict.predictor import with_other_images
 from qwen2vl_rs.predict.session import Session
@@ -27,6 +29,8 @@ from qwen2vl_rs.system.jsonl import to_line
 
 RUN = Path("output/Qwen2-VL-2B")
 REFUSED = "another scene or model, or with other settings"
+
+ARCHIVE = Path(__file__).parents[1] / "fixtures" / "run-0.1.tar.xz"
 
 
 @pytest.fixture
@@ -159,3 +163,26 @@ def test_the_seed_of_the_control_is_that_of_the_evaluation(asked):
     keys = {Path(f"seed {n}/shuffled/inputs.json").read_text() for n in (1, 5)}
     assert len(keys) == 2
     assert with_other_images(samples, 1) != with_other_images(samples, 5)
+
+
+@pytest.mark.parametrize("wrong", ["base", "run"])
+def test_what_is_no_checkpoint_replaces_no_answers(tmp_path, monkeypatch, capsys, wrong):
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    before = {p: p.read_bytes() for p in Path("run/eval").rglob("*") if p.is_file()}
+    words = ["compare", "run", "--base", "base", "--images", "images", "--checkpoint", wrong]
+    assert main(words) == 1
+    assert f"{wrong} is no checkpoint of this tool" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in Path("run/eval").rglob("*") if p.is_file()} == before
+
+
+def test_a_checkpoint_by_a_link_or_from_inside_has_the_settings_of_its_run(tmp_path, monkeypatch):
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (tmp_path / "latest").symlink_to(tmp_path / "run/checkpoint-4")
+    for folder, name in ((tmp_path, "latest"), (tmp_path / "run/checkpoint-4", ".")):
+        monkeypatch.chdir(folder)
+        found = locate(Path(name), tmp_path / "base")
+        assert found.name == "run"
+        assert found.run.config().lora.r == 1

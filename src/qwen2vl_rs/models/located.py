@@ -62,5 +62,17 @@ def locate(folder: Path, base: Path | None = None) -> Located:
                 run.newest_checkpoint()  # says so
             raise RunError(f"no checkpoint in {run} yet", hint="train first: qwen2vl-rs train")
         return Located(folder, run)
+    return locate_checkpoint(checkpoint, base)
+
+
+def locate_checkpoint(checkpoint: Path, base: Path | None = None) -> Located:
+    """Find what belongs to a checkpoint: nothing else will do.
+
+    Raises:
+        ModelError: it is none, or its base is not there.
+    """
     card = read_card(checkpoint)
-    return Located(find_base(checkpoint, card, base), Run(checkpoint.parent), checkpoint, card)
+    run = Run(checkpoint.parent)
+    if checkpoint.is_symlink() or not checkpoint.name:  # a link to it, or it from inside
+        run = Run(checkpoint.resolve().parent)
+    return Located(find_base(checkpoint, card, base), run, checkpoint, card)

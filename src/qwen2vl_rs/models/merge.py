@@ -24,7 +24,7 @@ from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, 
 from .family import Family, family_of
 from .folder import GENERATION, PREPROCESSOR, PROCESSOR, Files, read_object, write_template
 from .loader import read_base
-from .located import locate
+from .located import locate_checkpoint
 from .prompt import load_prompt_format
 from .shapes import linear_layers, plain_name
 
@@ -46,7 +46,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
         ModelError: the base is not there or is another one, the checkpoint is damaged, or its
             adapter is of a kind that cannot be merged.
     """
-    found = locate(checkpoint, base)
+    found = locate_checkpoint(checkpoint, base)
     files, config = read_base(found.base)
     found.require_own_base()
     if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):

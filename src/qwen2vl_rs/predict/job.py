@@ -158,7 +158,7 @@ class AnswerFile:
     @contextlib.contextmanager
     def adding(self, found: Found, bar: Progress) -> Iterator[Log]:
         """Where answers are written down; what is in ``found`` is kept, all else is removed."""
-        if found.torn or not self.accepts(found.key):
+        if found.torn or found.key != self.head["key"]:  # older keys are renewed
             with atomic_write(self.path) as file:
                 file.write(to_line(self.head))
                 file.writelines(to_line(self.record(answer)) for answer in found.known.values())

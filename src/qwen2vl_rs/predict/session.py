@@ -127,6 +127,8 @@ class Session:
         """
         found = locate(folder, base_folder)
         settings = answer_settings(found.run.config())
+        if settings.attention is None:  # the other takes half a minute to be compiled and checked
+            settings = settings.model_copy(update={"attention": "branches"})
         base, model = _loaded(found, settings)
         digest = base.fingerprint
         if found.checkpoint:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..datasets.image_paths import moved
 from ..datasets.reading import read_samples
 from ..errors import RunError
-from ..models.located import locate
+from ..models.located import locate_checkpoint
 from ..questions.class_sets import require_one, settle
 from ..run import TEST_FILE, TRAIN_FILE, Run
 from ..scoring.pairs import Pair, pairs
@@ -45,7 +45,7 @@ def compare(
     if newest := checkpoint is None:
         checkpoint = run.newest_checkpoint()
         run.say_unfinished()
-    found, config, place = locate(checkpoint, model), run.config(), run.folder / "eval"
+    found, config, place = locate_checkpoint(checkpoint, model), run.config(), run.folder / "eval"
     if test is None:
         samples = run_questions(run, TEST_FILE, "--test FILE")
         samples = asked_samples(samples, found.view, config, images)
