@@ -2,7 +2,7 @@
 # Collects what a machine without network needs to run benchmarks/gpu/run.sh, in one archive.
 #   pack.sh [--python 3.12|3.11] [--everything] [--wheels FOLDER] [-o KIT.tar.xz | --fetch]
 # The machine is x86-64 and has CPython, torch, accelerate, peft, safetensors, tokenizers,
-# huggingface_hub, numpy and pillow with what these need; --everything packs all but torch.
+# huggingface_hub, numpy, pillow and pyarrow with what these need; --everything packs all but torch.
 # Wheels are kept in FOLDER; --fetch only fetches them.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -23,7 +23,7 @@ wanted=(transformers pydantic pydantic_core annotated-types typing-inspection ty
   click jinja2 markupsafe httpx httpcore anyio h11 idna certifi rasterio affine attrs cligj
   click-plugins pyparsing shapely peft pytest pytest-timeout iniconfig pluggy packaging Pygments)
 if [ -n "$everything" ]; then
-  wanted+=(accelerate safetensors tokenizers huggingface_hub numpy pillow psutil PyYAML regex
+  wanted+=(accelerate safetensors tokenizers huggingface_hub numpy pillow pyarrow psutil PyYAML regex
     tqdm filelock fsspec httpx2 httpcore2 truststore sniffio typer shellingham rich
     markdown-it-py mdurl annotated-doc requests urllib3 charset-normalizer)
 fi
