@@ -113,5 +113,5 @@ def test_of_several_faults_the_first_is_said(tmp_path, ids, blank, said, broken)
     write_conversations(path, asked)
     if broken:
         path.write_text(path.read_text()[:-3])  # the last record is cut
-    with pytest.raises(DataError, match=said if not broken or ids[3] == "b" else "breaks off|is"):
+    with pytest.raises(DataError, match=said):
         read_samples(path)
