@@ -67,7 +67,7 @@ image:
 
 A tiny base, hard links to one small image, no vision cache; one run each. `imports alone`: a
 process that imports what training needs. The package `datasets`, which only development needs, was
-installed and is then imported too; without it that process takes 425 MB.
+installed and is then imported too.
 """,
     "threads": """\
 ## Beside other work: `benchmarks/threads.py`
