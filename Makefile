@@ -31,7 +31,7 @@ demo: $(VENV)/.ready  ## the main job on drawn scenes and a small trained base, 
 	$(BIN)/qwen2vl-rs demo
 
 test: $(VENV)/.ready  ## the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(VENV)/.ready  ## the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow

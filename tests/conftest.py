@@ -18,6 +18,10 @@ from qwen2vl_rs.system import console
 
 pytest_plugins = ["bases", "browsing"]
 
+# a fifth of what the programs that tests start take is compiling what the first has compiled
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 with contextlib.suppress(ModuleNotFoundError):  # the tests of the kit for a GPU need none
     import hypothesis
 
