@@ -35,10 +35,6 @@ _PAGE = Path(__file__).with_name("page.html")
 BASE = "base"  # the base model's name beside a fine-tuned one
 
 
-class _Left(Exception):
-    """The client closed the connection before its answer."""
-
-
 class Service:
     """Answers requests with a worker.
 
@@ -71,7 +67,7 @@ class Service:
         yield "GET", "/", self.page
         yield "GET", "/health", self.health
         yield "GET", "/metrics", self.metrics
-        yield "GET", "/openapi.json", self.openapi
+        yield "GET", "/openapi.json", self.document
         yield "GET", "/v1/models", self.models
         yield "GET", "/v1/models/{name:path}", self.model
         yield "POST", "/v1/chat/completions", self.completions
@@ -83,43 +79,35 @@ class Service:
         """The page for people."""
         return HTMLResponse(self._html, headers={"Content-Security-Policy": self._policy})
 
-    async def health(self, request: Request) -> Response:
+    async def health(self, request: Request, response: Response) -> openapi.Health:
         """Whether questions are answered."""
         alive = self._worker.alive
-        return JSONResponse({"status": "ok" if alive else "stopping"}, 200 if alive else 503)
+        response.status_code = 200 if alive else 503
+        return openapi.Health(status="ok" if alive else "stopping")
 
     async def metrics(self, request: Request) -> Response:
         """Figures for Prometheus."""
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    async def openapi(self, request: Request) -> Response:
+    async def document(self, request: Request) -> Response:
         """What all routes take and give."""
-        return JSONResponse(openapi.document(self._models, self._limits))
+        names = {*self._models, BASE}
+        return JSONResponse(openapi.document(request.app, names, self._limits))
 
-    async def models(self, request: Request) -> Response:
+    async def models(self, request: Request) -> openapi.Cards:
         """The models that can be asked, as OpenAI lists them."""
-        return JSONResponse({"object": "list", "data": [self._card(m) for m in self._models]})
+        return openapi.Cards(data=[self._card(name) for name in self._models])
 
-    async def model(self, request: Request) -> Response:
+    async def model(self, request: Request) -> openapi.Card:
         """One of them."""
         name = request.path_params["name"]
         self._tuned(name)
-        return JSONResponse(self._card(name))
+        return self._card(name)
 
-    async def info(self, request: Request) -> Response:
+    async def info(self, request: Request) -> openapi.Info:
         """What the page has to know."""
-        limits = self._limits
-        return JSONResponse(
-            {
-                "model": self._name,
-                "tuned": self._worker.session.tuned,
-                "limits": {
-                    "image_bytes": limits.image_bytes,
-                    "questions": limits.questions,
-                    "question_chars": limits.question_chars,
-                },
-            }
-        )
+        limits = openapi.Bounds.model_validate(self._limits)
+        return openapi.Info(model=self._name, tuned=self._worker.session.tuned, limits=limits)
 
     async def completions(self, request: Request) -> Response:
         """OpenAI's chat completions."""
@@ -133,64 +121,48 @@ class Service:
                     plain=self._plain,
                 )
             )
-            tuned = self._tuned(wanted.model)
+            tuned = self._tuned(wanted.body.model)
             if wanted.image is None:
-                return _sent(wanted, chat.purpose(wanted.model))
+                return _sent(chat.Completion(wanted))
             key, pixels = await self._see(request, wanted.image, None)
+            most = wanted.body.max_completion_tokens or wanted.body.max_tokens
             job = WorkItem(
-                key, pixels, [wanted.question], tuned, closed=False, most=wanted.max_tokens,
-                peer=_peer(request),
-            )  # fmt: skip
+                key, pixels, [wanted.question], tuned, closed=False, most=most, peer=_peer(request)
+            )
             ((said,),) = await self._answers(request, [job])
-        reply = chat.Completion(
-            model=wanted.model,
-            text=said.text,
-            whole=said.whole,
-            confidence=said.confidence,
-            prompt_tokens=said.prompt_tokens,
-            answer_tokens=len(said.ids) + said.whole,
-            unused=wanted.unused,
-            told=wanted.told,
-        )
-        return _sent(wanted, reply)
+        return _sent(chat.Completion(wanted, said))
 
-    async def preview(self, request: Request) -> Response:
+    async def preview(self, request: Request) -> openapi.Preview:
         """What the model would see of an image: its size, and a picture that browsers show."""
         async with self._bodies.of(request) as body:
             image, _ = await requests.form(body, request.headers, self._limits)
             shown = await self._while_there(request, self._decoders.preview(image, _peer(request)))
         height, width = shown["shape"][:2]
-        return JSONResponse({"width": width, "height": height, "preview": shown["preview"]})
+        return openapi.Preview(width=width, height=height, preview=shown["preview"])
 
-    async def ask(self, request: Request) -> Response:
+    async def ask(self, request: Request) -> openapi.Answers:
         """Many questions about an image, answered by all models."""
         async with self._bodies.of(request) as body:
             asked = await requests.asked(body, request.headers, self._limits)
             key, pixels = await self._see(request, asked.image, asked.box)
-            sides = [(m, self._tuned(m)) for m in self._models]
             jobs = [
-                WorkItem(key, pixels, asked.questions, tuned, closed=True, peer=_peer(request))
-                for _, tuned in sides
+                WorkItem(
+                    key, pixels, asked.questions, self._tuned(m), closed=True, peer=_peer(request)
+                )
+                for m in self._models
             ]
             found = await self._answers(request, jobs)
-        answers = [
-            {
-                "question": question,
-                "answers": {
-                    model: {
-                        "text": said.text,
-                        "confidence": round(said.confidence, 6),
-                        "chosen": said.shares is not None,
-                    }
-                    for (model, _), said in zip(sides, row, strict=True)
-                },
-            }
-            for question, *row in zip(asked.questions, *found, strict=True)
+        rows = [
+            openapi.Row(
+                question=question,
+                answers=dict(zip(self._models, map(openapi.Said.of, said), strict=True)),
+            )
+            for question, *said in zip(asked.questions, *found, strict=True)
         ]
-        return JSONResponse({"models": list(self._models), "answers": answers})
+        return openapi.Answers(models=list(self._models), answers=rows)
 
-    def _card(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._started, "owned_by": "qwen2vl-rs"}
+    def _card(self, name: str) -> openapi.Card:
+        return openapi.Card(id=name, created=self._started)
 
     def _tuned(self, name: str) -> bool:
         """Whether a model's name means the fine-tuned one.
@@ -222,7 +194,7 @@ class Service:
 
         Raises:
             Refusal: the queue is full, or the model failed.
-            _Left: nobody waits any more.
+            ClientDisconnect: nobody waits any more.
         """
         self._worker.submit(jobs)
         try:
@@ -235,7 +207,7 @@ class Service:
         """Work for a client as long as it is there.
 
         Raises:
-            _Left: it has closed the connection; the work was cancelled.
+            ClientDisconnect: it has closed the connection; the work was cancelled.
             Refusal: the server has stopped before it was done.
         """
         doing, left = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
@@ -248,7 +220,7 @@ class Service:
                 return doing.result()
             if over.done():
                 raise Refusal(503, "stopping", "the server is stopping", retry_after=10)
-            raise _Left
+            raise ClientDisconnect
         finally:
             self._under_way.discard(over)
             left.cancel()
@@ -271,9 +243,9 @@ class Service:
 
 def make_app(service: Service) -> FastAPI:
     """The application of a service; its errors are in OpenAI's form."""
-    app = FastAPI(openapi_url=None)  # ours; the generated one comes with a page of foreign scripts
+    app = FastAPI(openapi_url=None, responses=openapi.ALL)  # without pages of foreign scripts
     for method, path, handler in service.routes():
-        app.add_api_route(path, handler, methods=[method], response_model=None)
+        app.add_api_route(path, handler, methods=[method], **openapi.ROUTES.get(path, {}))
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
@@ -294,17 +266,16 @@ def make_app(service: Service) -> FastAPI:
 
     app.add_exception_handler(Refusal, refused)
     app.add_exception_handler(HTTPException, unrouted)
-    app.add_exception_handler(_Left, left)
-    app.add_exception_handler(ClientDisconnect, left)  # in the midst of its upload
+    app.add_exception_handler(ClientDisconnect, left)  # before its answer
     app.add_exception_handler(Exception, failed)
     return app
 
 
-def _sent(wanted: chat.Chat, reply: chat.Completion) -> Response:
+def _sent(reply: chat.Completion) -> Response:
     """An answer in the form that was asked for."""
-    if wanted.stream:
+    if reply.asked.body.stream:
         return StreamingResponse(
-            reply.events(wanted.usage), headers=reply.headers, media_type="text/event-stream"
+            reply.events(), headers=reply.headers, media_type="text/event-stream"
         )
     return JSONResponse(reply.completion(), headers=reply.headers)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import binascii
 import json
-from collections.abc import AsyncGenerator, Sequence
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -20,7 +22,8 @@ from .limits import MIB, Limits
 
 _LONG = 2**12  # bytes of a data: URL that is looked at by itself
 _PIECE = 2**16  # bytes of a form taken apart at once
-Box = tuple[int, int, int, int]
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +37,6 @@ class Upload:
 
     name: str
     content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AskRequest:
-    """A request of the page: an image, perhaps a piece of it, and questions.
-
-    Attributes:
-        box: left, top, right, bottom in pixels of the image; None for all of it.
-    """
-
-    image: Upload
-    questions: tuple[str, ...]
-    box: Box | None
 
 
 def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
@@ -123,7 +113,9 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
     Raises:
         Refusal: it is no such URL (others are not fetched), or too large.
     """
-    if not isinstance(url, str) or not url[:5].lower() == "data:":
+    if isinstance(url, Upload):
+        return url  # of a form
+    if not isinstance(url, str) or url[:5].lower() != "data:":
         raise Refusal(
             400, "image_url_not_supported", "an image has to be a data: URL", param=param,
             hint="URLs and paths are not opened; send data:image/png;base64,…",
@@ -133,14 +125,16 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
         raise Refusal(400, "invalid_image", "the data: URL is not in base64", param=param)
     text = url[comma + 1 :]
     if len(text) * 3 // 4 > limits.image_bytes + 2:
-        raise Refusal(
-            413, "image_too_large",
-            f"the image has more than {limits.image_bytes // MIB} MiB", param=param,
-        )  # fmt: skip
+        raise _too_large(limits, param)
     try:
         return Upload("the image", binascii.a2b_base64(text, strict_mode=True))
     except (binascii.Error, ValueError) as error:
         raise Refusal(400, "invalid_image", f"broken base64: {error}", param=param) from error
+
+
+def _too_large(limits: Limits, param: str) -> Refusal:
+    text = f"the image has more than {limits.image_bytes // MIB} MiB"
+    return Refusal(413, "image_too_large", text, param=param)
 
 
 def checked_question(text: object, limits: Limits, param: str) -> str:
@@ -167,12 +161,8 @@ def checked_question(text: object, limits: Limits, param: str) -> str:
     return question
 
 
-def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ...]:
-    """All questions of a request.
-
-    Raises:
-        Refusal: there is none, too many, or one that cannot be asked.
-    """
+def checked_questions(values: Sequence[object], limits: Limits) -> list[str]:
+    """All questions of a request."""
     if not values:
         raise Refusal(400, "no_question", "there is no question", param="questions")
     if len(values) > limits.questions:
@@ -180,7 +170,7 @@ def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ..
             400, "too_many_questions",
             f"{len(values):,} questions, at most {limits.questions}", param="questions",
         )  # fmt: skip
-    questions = tuple(checked_question(v, limits, "questions") for v in values)
+    questions = [checked_question(v, limits, "questions") for v in values]
     if sum(len(question.encode()) for question in questions) > limits.questions_bytes:
         raise Refusal(
             400, "questions_too_long",
@@ -190,26 +180,71 @@ def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ..
     return questions
 
 
-def whole_number(value: object) -> int | None:
-    """A JSON number without fraction (4.0 is one), None where it is anything else."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None
+def _whole(value: object) -> object:
+    """A JSON number without fraction as it is meant: 4.0 is 4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def checked_box(values: object) -> Box | None:
-    """Four whole numbers, or None.
+def _ordered(box: list[int]) -> list[int]:
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise ValueError("it has no pixels")
+    return box
+
+
+WHOLE = BeforeValidator(_whole)
+Side = Annotated[int, Field(strict=True, ge=0, lt=2**31), WHOLE]
+Box = Annotated[list[Side], Field(min_length=4, max_length=4), AfterValidator(_ordered)]
+_DATA_URL: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[dD][aA][tT][aA]:[^,]*;base64,[A-Za-z0-9+/]*={0,2}$",
+}
+_QUESTION: dict[str, Any] = {"type": "string", "pattern": r"\S"}
+
+
+class AskRequest(BaseModel):
+    """A request of the page: questions about an image, or about a piece of it.
+
+    Attributes:
+        box: left, top, right, bottom in pixels of the image; None for all of it.
+    """
+
+    questions: Annotated[
+        list[Any], AfterValidator(lambda values, info: checked_questions(values, info.context))
+    ] = Field(min_length=1, json_schema_extra={"items": _QUESTION})
+    image: Annotated[
+        Any, AfterValidator(lambda image, info: data_url(image, info.context, "image"))
+    ] = Field(json_schema_extra=_DATA_URL)
+    box: Box | None = None
+
+
+# what is said of a field that is not what its model says: code, text and hint
+_WRONG = {
+    "box": ("invalid_box", "a box is [left, top, right, bottom] in pixels"),
+    "content": ("unsupported_content", "content parts are of type text or image_url",
+                "an image stands in a message of the user"),
+    "image": ("image_url_not_supported", "there is no image"),
+    "messages": ("unsupported_messages",
+                 "messages has to be a list of the user's, the assistant's and the system's",
+                 "send a message of the user with an image and a question"),
+    "n": ("unsupported_parameter", "one answer a request: n has to be 1"),
+    "questions": ("no_question", "there is no question"),
+}  # fmt: skip
+
+
+def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
+    """A request by its model.
 
     Raises:
-        Refusal: it is anything else.
+        Refusal: something in it is missing or wrong; the first is told.
     """
-    if values is None:
-        return None
-    if isinstance(values, list) and len(values) == 4:
-        sides = [v for v in map(whole_number, values) if v is not None and 0 <= v < 2**31]
-        if len(sides) == 4 and sides[0] < sides[2] and sides[1] < sides[3]:
-            return sides[0], sides[1], sides[2], sides[3]
-    raise Refusal(400, "invalid_box", "a box is [left, top, right, bottom] in pixels", param="box")
+    try:
+        return model.model_validate(value, context=limits)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = [str(step) for step in first["loc"]]
+        other = ("invalid_parameter", f"{'.'.join(place)}: {first['msg']}")
+        code, text, *hint = next((_WRONG[n] for n in reversed(place) if n in _WRONG), other)
+        raise Refusal(400, code, text, hint="".join(hint) or None, param=place[0]) from error
 
 
 async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> AskRequest:
@@ -218,21 +253,16 @@ async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> As
     Raises:
         Refusal: something in it is missing or wrong.
     """
+    value: dict[str, Any]
     if headers.get("content-type", "").startswith("multipart/form-data"):
         image, fields = await form(body, headers, limits)
         lines = [line for text in fields.get("questions", []) for line in text.splitlines()]
-        questions = checked_questions([line for line in lines if line.strip()], limits)
-        raw = fields.get("box", [""])[0]
-        try:
-            box = [int(v) for v in raw.split(",")] if raw else None
-        except ValueError:
-            box = []
-        return AskRequest(image, questions, checked_box(box))
-    value = await asyncio.to_thread(parse_json, body, limits)
-    questions_in = value.get("questions")
-    questions = checked_questions(questions_in if isinstance(questions_in, list) else [], limits)
-    image = await asyncio.to_thread(data_url, value.get("image"), limits, "image")
-    return AskRequest(image, questions, checked_box(value.get("box")))
+        value = {"image": image, "questions": [line for line in lines if line.strip()]}
+        if raw := fields.get("box", [""])[0]:
+            value["box"] = [int(v) if _INTEGER.fullmatch(v) else v for v in raw.split(",")]
+    else:
+        value = await asyncio.to_thread(parse_json, body, limits)
+    return await asyncio.to_thread(checked, AskRequest, value, limits)
 
 
 async def form(
@@ -271,10 +301,7 @@ async def _form(
             raise Refusal(400, "no_image", "the form has no file 'image'", param="image")
         content = await image.read()
         if len(content) > limits.image_bytes:
-            raise Refusal(
-                413, "image_too_large",
-                f"the image has more than {limits.image_bytes // MIB} MiB", param="image",
-            )  # fmt: skip
+            raise _too_large(limits, "image")
         fields: dict[str, list[str]] = {}
         texts = [(key, field) for key, field in parsed.multi_items() if isinstance(field, str)]
         if sum(len(field) for _, field in texts) > limits.text_bytes:  # before it is split in lines
