@@ -56,7 +56,7 @@ class Service:
         self._models = (self._name, BASE) if session.tuned else (self._name,)
         self._bodies = Bodies(limits)
         self._decoders = Decoders(session.view.image, limits)
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._over = asyncio.Event()
         metrics.images.set_function(self._decoders.waiting)
         self._started = int(time.time())
         self._html = _PAGE.read_text(encoding="utf-8")
@@ -211,8 +211,7 @@ class Service:
             Refusal: the server has stopped before it was done.
         """
         doing, left = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
-        over = asyncio.get_running_loop().create_future()
-        self._under_way.add(over)
+        over = asyncio.ensure_future(self._over.wait())
         first: set[asyncio.Future[Any]] = {doing, left, over}
         try:
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -222,7 +221,7 @@ class Service:
                 raise Refusal(503, "stopping", "the server is stopping", retry_after=10)
             raise ClientDisconnect
         finally:
-            self._under_way.discard(over)
+            over.cancel()
             left.cancel()
             if not doing.done():
                 doing.cancel()
@@ -235,9 +234,7 @@ class Service:
 
     def close(self) -> None:
         """Give up what is under way."""
-        for over in self._under_way:
-            if not over.done():
-                over.set_result(None)
+        self._over.set()
         self._decoders.close()
 
 
@@ -247,27 +244,22 @@ def make_app(service: Service) -> FastAPI:
     for method, path, handler in service.routes():
         app.add_api_route(path, handler, methods=[method], **openapi.ROUTES.get(path, {}))
 
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refusal)
-        return JSONResponse(error.body(), error.status, error.headers)
-
-    async def unrouted(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        what = f"{request.method[:20]} {request.url.path[:80]}: {error.detail}"
-        refusal = Refusal(error.status_code, "not_found", what)
-        return JSONResponse(refusal.body(), error.status_code, error.headers)
-
-    async def left(request: Request, error: Exception) -> Response:
-        return Response(status_code=499)  # nobody reads it
-
     async def failed(request: Request, error: Exception) -> Response:
-        refusal = Refusal(500, "internal_error", "the server failed; its log says why")
-        return JSONResponse(refusal.body(), 500)
+        match error:
+            case ClientDisconnect():  # before its answer
+                return Response(status_code=499)  # nobody reads it
+            case Refusal():
+                refusal, headers = error, error.headers
+            case HTTPException(status_code=status, detail=detail):
+                what = f"{request.method[:20]} {request.url.path[:80]}: {detail}"
+                refusal, headers = Refusal(status, "not_found", what), {**(error.headers or {})}
+            case _:
+                why = "the server failed; its log says why"
+                refusal, headers = Refusal(500, "internal_error", why), {}
+        return JSONResponse(refusal.body(), refusal.status, headers)
 
-    app.add_exception_handler(Refusal, refused)
-    app.add_exception_handler(HTTPException, unrouted)
-    app.add_exception_handler(ClientDisconnect, left)  # before its answer
-    app.add_exception_handler(Exception, failed)
+    for kind in (ClientDisconnect, Refusal, HTTPException, Exception):
+        app.add_exception_handler(kind, failed)
     return app
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
-from .api_errors import Refusal
+from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 from .pace import Pace
 
@@ -122,11 +122,11 @@ class Bodies:
         return said.isdecimal() and int(said[:20]) > self._limits.body_bytes
 
     def _too_large(self) -> Refusal:
-        return Refusal(
-            413, "image_too_large",
+        return too_large(
             f"the request is too large: an image may have {self._limits.image_bytes // MIB} MiB",
             hint="send a smaller piece of the scene",
-        )  # fmt: skip
+            param=None,
+        )
 
 
 async def _paced(request: Request, body: _Body, limits: Limits) -> AsyncIterator[bytes]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from ..instruction import bare_question
 from .api_errors import Refusal
+from .requests import ASK
 
 #: Said once in a conversation of which earlier text is not used.
 ALONE = "Each question is answered on its own, about the newest image."
@@ -154,10 +155,8 @@ def read_conversation(messages: Sequence[Message], instruction: str) -> ChatQues
             said += texts
         speaks = role
     if speaks != "user":
-        raise Refusal(
-            400, "unsupported_messages", "the last message has to be of the user",
-            hint="send a message of the user with an image and a question", param="messages",
-        )  # fmt: skip
+        why = "the last message has to be of the user"
+        raise Refusal(400, "unsupported_messages", why, hint=ASK, param="messages")
     newest_first = ((turn.question(instruction), n) for n, turn in reversed([*enumerate(turns)]))
     question, last = next((found for found in newest_first if found[0]), ("", len(turns) - 1))
     images = next((found for t in reversed(turns) for found in reversed(t.images) if found), [])

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ImageRule
-from .api_errors import Refusal
+from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 from .turns import Turns
 
@@ -124,12 +124,11 @@ class _Process:
         most = f"{limits.decode_bytes // MIB:,} MiB of memory"
         late = self.ended or self._program.returncode == -getattr(signal, "SIGPROF", 0)
         why = f"more than {limits.decode_seconds:g} s" if late else f"more than {most}"
-        return Refusal(
-            413, "image_too_large", f"the image takes {why} to decode",
+        return too_large(
+            f"the image takes {why} to decode",
             hint="keep only the bands to be shown, in 8 or 16 bits and small tiles: "
             "gdal_translate -b 1 -b 2 -b 3 -co TILED=YES IN OUT.tif",
-            param="image",
-        )  # fmt: skip
+        )
 
 
 class Decoders:

@@ -17,12 +17,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from .api_errors import Refusal
+from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 
 _LONG = 2**12  # bytes of a data: URL that is looked at by itself
 _PIECE = 2**16  # bytes of a form taken apart at once
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
+_MESSAGES = "messages has to be a list of those of the user, the assistant and the system"
+ASK = "send a message of the user with an image and a question"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -125,16 +127,11 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
         raise Refusal(400, "invalid_image", "the data: URL is not in base64", param=param)
     text = url[comma + 1 :]
     if len(text) * 3 // 4 > limits.image_bytes + 2:
-        raise _too_large(limits, param)
+        raise too_large(f"the image has more than {limits.image_bytes // MIB} MiB", param=param)
     try:
         return Upload("the image", binascii.a2b_base64(text, strict_mode=True))
     except (binascii.Error, ValueError) as error:
         raise Refusal(400, "invalid_image", f"broken base64: {error}", param=param) from error
-
-
-def _too_large(limits: Limits, param: str) -> Refusal:
-    text = f"the image has more than {limits.image_bytes // MIB} MiB"
-    return Refusal(413, "image_too_large", text, param=param)
 
 
 def checked_question(text: object, limits: Limits, param: str) -> str:
@@ -218,17 +215,18 @@ class AskRequest(BaseModel):
 
 
 # what is said of a field that is not what its model says: code, text and hint
-_WRONG = {
-    "box": ("invalid_box", "a box is [left, top, right, bottom] in pixels"),
-    "content": ("unsupported_content", "content parts are of type text or image_url",
-                "an image stands in a message of the user"),
-    "image": ("image_url_not_supported", "there is no image"),
-    "messages": ("unsupported_messages",
-                 "messages has to be a list of the user's, the assistant's and the system's",
-                 "send a message of the user with an image and a question"),
-    "n": ("unsupported_parameter", "one answer a request: n has to be 1"),
-    "questions": ("no_question", "there is no question"),
-}  # fmt: skip
+_WRONG: dict[str, tuple[str, str, str | None]] = {
+    "box": ("invalid_box", "a box is [left, top, right, bottom] in pixels", None),
+    "content": (
+        "unsupported_content",
+        "content parts are of type text or image_url",
+        "an image stands in a message of the user",
+    ),
+    "image": ("image_url_not_supported", "there is no image", None),
+    "messages": ("unsupported_messages", _MESSAGES, ASK),
+    "n": ("unsupported_parameter", "one answer a request: n has to be 1", None),
+    "questions": ("no_question", "there is no question", None),
+}
 
 
 def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
@@ -242,9 +240,9 @@ def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = [str(step) for step in first["loc"]]
-        other = ("invalid_parameter", f"{'.'.join(place)}: {first['msg']}")
-        code, text, *hint = next((_WRONG[n] for n in reversed(place) if n in _WRONG), other)
-        raise Refusal(400, code, text, hint="".join(hint) or None, param=place[0]) from error
+        other = ("invalid_parameter", f"{'.'.join(place)}: {first['msg']}", None)
+        code, text, hint = next((_WRONG[n] for n in reversed(place) if n in _WRONG), other)
+        raise Refusal(400, code, text, hint=hint, param=place[0]) from error
 
 
 async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> AskRequest:
@@ -301,7 +299,7 @@ async def _form(
             raise Refusal(400, "no_image", "the form has no file 'image'", param="image")
         content = await image.read()
         if len(content) > limits.image_bytes:
-            raise _too_large(limits, "image")
+            raise too_large(f"the image has more than {limits.image_bytes // MIB} MiB")
         fields: dict[str, list[str]] = {}
         texts = [(key, field) for key, field in parsed.multi_items() if isinstance(field, str)]
         if sum(len(field) for _, field in texts) > limits.text_bytes:  # before it is split in lines
