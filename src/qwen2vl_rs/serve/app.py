@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 
 from . import chat, openapi, requests
 from .api_errors import Refusal
-from .bodies import Bodies
+from .bodies import Bodies, peer_of
 from .decoders import Decoders, key_of
 from .limits import Limits
 from .metrics import Metrics
@@ -114,12 +114,7 @@ class Service:
         async with self._bodies.of(request) as body:
             instruction = self._worker.session.view.instruction
             wanted = await asyncio.to_thread(
-                lambda: chat.parse(
-                    requests.parse_json(body, self._limits),
-                    instruction,
-                    self._limits,
-                    plain=self._plain,
-                )
+                chat.parse, body, instruction, self._limits, plain=self._plain
             )
             tuned = self._tuned(wanted.body.model)
             if wanted.image is None:
@@ -127,7 +122,13 @@ class Service:
             key, pixels = await self._see(request, wanted.image, None)
             most = wanted.body.max_completion_tokens or wanted.body.max_tokens
             job = WorkItem(
-                key, pixels, [wanted.question], tuned, closed=False, most=most, peer=_peer(request)
+                key,
+                pixels,
+                [wanted.question],
+                tuned,
+                closed=False,
+                most=most,
+                peer=peer_of(request),
             )
             ((said,),) = await self._answers(request, [job])
         return _sent(chat.Completion(wanted, said))
@@ -136,7 +137,9 @@ class Service:
         """What the model would see of an image: its size, and a picture that browsers show."""
         async with self._bodies.of(request) as body:
             image, _ = await requests.form(body, request.headers, self._limits)
-            shown = await self._while_there(request, self._decoders.preview(image, _peer(request)))
+            shown = await self._while_there(
+                request, self._decoders.preview(image, peer_of(request))
+            )
         height, width = shown["shape"][:2]
         return openapi.Preview(width=width, height=height, preview=shown["preview"])
 
@@ -147,7 +150,7 @@ class Service:
             key, pixels = await self._see(request, asked.image, asked.box)
             jobs = [
                 WorkItem(
-                    key, pixels, asked.questions, self._tuned(m), closed=True, peer=_peer(request)
+                    key, pixels, asked.questions, self._tuned(m), closed=True, peer=peer_of(request)
                 )
                 for m in self._models
             ]
@@ -186,7 +189,7 @@ class Service:
         if known is not None:
             return key, known
         cut = self._worker.session.cut
-        decoded = self._decoders.read(image, box, _peer(request), cut)
+        decoded = self._decoders.read(image, box, peer_of(request), cut)
         return key, await self._while_there(request, decoded)
 
     async def _answers(self, request: Request, jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
@@ -198,12 +201,13 @@ class Service:
         """
         self._worker.submit(jobs)
         try:
-            return await self._while_there(request, _all_of(jobs))
+            answers = [asyncio.wrap_future(job.answers) for job in jobs]
+            return await self._while_there(request, asyncio.gather(*answers))
         except BaseException:
             self._worker.withdraw(jobs)
             raise
 
-    async def _while_there(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+    async def _while_there(self, request: Request, work: Awaitable[T]) -> T:
         """Work for a client as long as it is there.
 
         Raises:
@@ -270,15 +274,6 @@ def _sent(reply: chat.Completion) -> Response:
             reply.events(), headers=reply.headers, media_type="text/event-stream"
         )
     return JSONResponse(reply.completion(), headers=reply.headers)
-
-
-async def _all_of(jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
-    return await asyncio.gather(*(asyncio.wrap_future(job.answers) for job in jobs))
-
-
-def _peer(request: Request) -> str:
-    """The address that asks."""
-    return request.client.host if request.client else ""
 
 
 async def _left(request: Request) -> None:

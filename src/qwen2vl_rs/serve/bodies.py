@@ -16,6 +16,11 @@ from .pace import Pace
 _DRAINED = 4  # times the largest body is read before the connection is cut
 
 
+def peer_of(request: Request) -> str:
+    """The address that asks."""
+    return request.client.host if request.client else ""
+
+
 class _Body:
     """One that is held.
 
@@ -67,7 +72,7 @@ class Bodies:
             raise self._too_large()  # it waits for our word before it sends
         limits, clock = self._limits, asyncio.get_running_loop().time
         pace = Pace(clock(), limits.body_seconds, limits.body_rate)
-        body = _Body(request.client.host if request.client else "", pace)
+        body = _Body(peer_of(request), pace)
         self._held.add(body)
         self._coming.add(body)
         try:

@@ -20,7 +20,7 @@ from ..system.jsonl import to_json
 from .api_errors import Refusal
 from .conversation import ALONE, PURPOSE, Message, read_conversation
 from .limits import Limits
-from .requests import WHOLE, Upload, checked, checked_question, data_url
+from .requests import WHOLE, Upload, checked, checked_question, data_url, parse_json
 
 if TYPE_CHECKING:
     from ..predict.session import ModelAnswer
@@ -82,13 +82,11 @@ class Chat:
     told: bool = False
 
 
-def parse(
-    value: Mapping[str, Any], instruction: str, limits: Limits, *, plain: bool = False
-) -> Chat:
+def parse(content: bytearray, instruction: str, limits: Limits, *, plain: bool = False) -> Chat:
     """Read a request.
 
     Args:
-        value: its JSON.
+        content: its JSON.
         instruction: text that the prompt holds already; one sent with the question is taken off.
         limits: of the server.
         plain: whether answers never say anything but what the model says.
@@ -96,12 +94,14 @@ def parse(
     Raises:
         Refusal: something in it is missing, wrong or not supported.
     """
+    value = parse_json(content, limits)
     for name in _REFUSED:
         default: tuple[Any, ...] = (None, False, [], {}, "auto", "none", {"type": "text"}, ["text"])
         if value.get(name) not in default:
             raise Refusal(400, "unsupported_parameter", f"{name} is not supported", param=name)
     body = checked(ChatRequest, value, limits)
     asked = read_conversation(body.messages, instruction)
+    body.messages.clear()  # their images are large, and the answer is waited for
     for_programs = [value.get(name) is not None for name in ("response_format", "logprobs")]
     bare = plain or body.strict or any(for_programs)
     if asked.images:

@@ -29,12 +29,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 _SCHEMAS = "#/components/schemas/"
 _TEXT: Schema = {"type": "string"}
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {**_TEXT, "minLength": 1}}
-_FILE: Schema = {"image": {**_TEXT, "format": "binary"}}
-_FIELDS: Schema = {
-    "questions": {**_TEXT, "description": "a line each", "pattern": r"\S"},
-    "box": {**_TEXT, "description": "left, top, right, bottom in pixels"},
-}
 _EVENTS = {"type": "object", "properties": {"data": _TEXT}, "required": ["data"]}
+
+
+class PreviewForm(BaseModel):
+    """A form with an image file."""
+
+    image: str = Field(json_schema_extra={"format": "binary"})
+
+
+class AskForm(PreviewForm):
+    """The same with what is asked."""
+
+    questions: str = Field(pattern=r"\S", description="a line each")
+    box: str = Field("", description="left, top, right, bottom in pixels")
 
 
 class Fault(BaseModel):
@@ -169,14 +177,14 @@ def _refusals(*statuses: int) -> dict[int | str, Schema]:
     return dict.fromkeys(statuses, why)
 
 
-def _takes(json: type[BaseModel] | None, form: Schema) -> Schema:
-    """The body of a route: JSON by a model, or a form by its fields."""
-    needed = [name for name in form if name != "box"]
-    kinds: Schema = {
-        "application/json": {"$ref": f"{_SCHEMAS}{json.__name__}"} if json else None,
-        "multipart/form-data": form and {"type": "object", "properties": form, "required": needed},
+def _takes(*, form: type[BaseModel] | None = None, json: type[BaseModel] | None = None) -> Schema:
+    """The body of a route."""
+    kinds = {"multipart/form-data": form, "application/json": json}
+    content = {
+        kind: {"schema": {"$ref": f"{_SCHEMAS}{model.__name__}"}}
+        for kind, model in kinds.items()
+        if model
     }
-    content = {kind: {"schema": schema} for kind, schema in kinds.items() if schema}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -196,10 +204,10 @@ ROUTES: dict[str, Schema] = {
     "/v1/chat/completions": {
         "response_model": ChatAnswer,
         "responses": _POSTED | _refusals(404) | _SENT,
-        "openapi_extra": _takes(ChatRequest, {}),
+        "openapi_extra": _takes(json=ChatRequest),
     },
-    "/api/preview": {"responses": _POSTED, "openapi_extra": _takes(None, _FILE)},
-    "/api/ask": {"responses": _POSTED, "openapi_extra": _takes(AskRequest, _FILE | _FIELDS)},
+    "/api/preview": {"responses": _POSTED, "openapi_extra": _takes(form=PreviewForm)},
+    "/api/ask": {"responses": _POSTED, "openapi_extra": _takes(form=AskForm, json=AskRequest)},
 }
 
 
@@ -212,9 +220,9 @@ def document(app: FastAPI, models: Iterable[str], limits: Limits) -> Schema:
         limits: of requests.
     """
     made = get_openapi(title="Qwen2-VL-RS", version=__version__, routes=app.routes)
+    taken = (ChatRequest, AskRequest, AskForm, PreviewForm)
     _, bodies = models_json_schema(
-        [(ChatRequest, "validation"), (AskRequest, "validation")],
-        ref_template=f"{_SCHEMAS}{{model}}",
+        [(model, "validation") for model in taken], ref_template=f"{_SCHEMAS}{{model}}"
     )
     schemas = made["components"]["schemas"] | bodies["$defs"]
     schemas["ChatRequest"]["properties"]["model"] = {"enum": sorted(models)}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import Headers, ImmutableMultiDict, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from .api_errors import Refusal, too_large
@@ -254,9 +254,9 @@ async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> As
     value: dict[str, Any]
     if headers.get("content-type", "").startswith("multipart/form-data"):
         image, fields = await form(body, headers, limits)
-        lines = [line for text in fields.get("questions", []) for line in text.splitlines()]
+        lines = [line for text in fields.getlist("questions") for line in text.splitlines()]
         value = {"image": image, "questions": [line for line in lines if line.strip()]}
-        if raw := fields.get("box", [""])[0]:
+        if raw := next(iter(fields.getlist("box")), ""):
             value["box"] = [int(v) if _INTEGER.fullmatch(v) else v for v in raw.split(",")]
     else:
         value = await asyncio.to_thread(parse_json, body, limits)
@@ -265,7 +265,7 @@ async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> As
 
 async def form(
     body: bytes | bytearray, headers: Headers, limits: Limits
-) -> tuple[Upload, dict[str, list[str]]]:
+) -> tuple[Upload, ImmutableMultiDict[str, str]]:
     """The file ``image`` of a form, and its text fields.
 
     Raises:
@@ -277,7 +277,7 @@ async def form(
 
 async def _form(
     body: bytes | bytearray, headers: Headers, limits: Limits
-) -> tuple[Upload, dict[str, list[str]]]:
+) -> tuple[Upload, ImmutableMultiDict[str, str]]:
     async def pieces() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), _PIECE):
             yield bytes(body[start : start + _PIECE])
@@ -300,13 +300,11 @@ async def _form(
         content = await image.read()
         if len(content) > limits.image_bytes:
             raise too_large(f"the image has more than {limits.image_bytes // MIB} MiB")
-        fields: dict[str, list[str]] = {}
         texts = [(key, field) for key, field in parsed.multi_items() if isinstance(field, str)]
         if sum(len(field) for _, field in texts) > limits.text_bytes:  # before it is split in lines
             raise Refusal(400, "invalid_form", "the form has too much text", param="questions")
-        for key, field in texts:
-            fields.setdefault(key, []).append(field)
-        return Upload(_printable(image.filename or "the image"), content), fields
+        name = _printable(image.filename or "the image")
+        return Upload(name, content), ImmutableMultiDict(texts)
     finally:
         await parsed.close()
 

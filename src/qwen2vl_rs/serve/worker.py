@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ..errors import Qwen2VLRSError
@@ -56,13 +57,8 @@ class WorkItem:
 
     def fitting(self, tokens: int) -> int:
         """How many of its next questions take no more than so many tokens, about."""
-        number, used = 0, 0
-        for question in self.questions[len(self.said) :]:
-            used += _tokens(question)
-            if used > tokens:
-                break
-            number += 1
-        return number
+        sizes = accumulate(map(_tokens, self.questions[len(self.said) :]))
+        return sum(size <= tokens for size in sizes)
 
 
 _Batch = list[tuple[WorkItem, Sequence[str]]]  # jobs, with what is answered of them in one pass
