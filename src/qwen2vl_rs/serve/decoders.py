@@ -54,8 +54,9 @@ class _Process:
         path = os.pathsep.join(filter(None, [str(_SOURCE), os.environ.get("PYTHONPATH")]))
         self._limits = limits
         self.ready = self.ended = False
+        bounds = [str(limits.decode_seconds), str(limits.decode_bytes)]
         self._program = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"{__package__}.decoding"],
+            [sys.executable, "-P", "-m", f"{__package__}.decoding", *bounds],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -83,9 +84,8 @@ class _Process:
         jobs, out = self._program.stdin, self._program.stdout
         assert jobs is not None
         assert isinstance(out, io.BufferedReader)
-        bounds = {"seconds": self._limits.decode_seconds, "memory": self._limits.decode_bytes}
         try:
-            jobs.write(json.dumps(job | bounds).encode() + b"\n")
+            jobs.write(json.dumps(job).encode() + b"\n")
             jobs.flush()
             told: Told = json.loads(out.readline())
             content = bytearray(told["bytes"])

@@ -1,6 +1,6 @@
 """The process that decodes images of strangers: it can be ended at any time, and has its limits.
 
-    python -m qwen2vl_rs.serve.decoding
+    python -m qwen2vl_rs.serve.decoding SECONDS MEMORY
 
 It reads jobs from stdin, a line of JSON each, and answers on stdout: a line of JSON, and as many
 bytes as that says. `decoders` starts it; nothing of what it sends is run there.
@@ -155,17 +155,21 @@ def _bound_time(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def main(jobs: BinaryIO, out: BinaryIO) -> None:
-    """Do jobs until there are no more."""
-    bounded = False
+def main(jobs: BinaryIO, out: BinaryIO, seconds: float, memory: int) -> None:
+    """Do jobs until there are no more.
+
+    Args:
+        jobs: from the server.
+        out: to it.
+        seconds: of computing that a job may take.
+        memory: bytes that it may take beyond what this process has now.
+    """
+    _bound_memory(memory)
     out.write(b"ready\n")
     out.flush()
     for line in jobs:
         job = json.loads(line)
-        if not bounded:
-            _bound_memory(job["memory"])
-            bounded = True
-        _bound_time(job["seconds"])
+        _bound_time(seconds)
         told, content = _answer(job)
         _bound_time(0)
         told["bytes"] = len(content)
@@ -175,4 +179,4 @@ def main(jobs: BinaryIO, out: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.stdin.buffer, sys.stdout.buffer)
+    main(sys.stdin.buffer, sys.stdout.buffer, float(sys.argv[1]), int(sys.argv[2]))

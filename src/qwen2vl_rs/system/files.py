@@ -202,15 +202,12 @@ def damage(folder: Path) -> str | None:
     Raises:
         RunError: a file cannot be read now. That says nothing about what is in it.
     """
-    try:
-        expected = json.loads(read_bytes(folder / CHECKSUMS)).items()
-    except ABSENT:
+    expected = read_json(folder / CHECKSUMS, damaged="")
+    if expected is None:
         return f"{CHECKSUMS} is missing"
-    except OSError as error:
-        raise unreadable(folder / CHECKSUMS, error) from error
-    except (ValueError, AttributeError):
+    if not isinstance(expected, dict):
         return f"{CHECKSUMS} is damaged"
-    for name, digest in expected:
+    for name, digest in expected.items():
         if _is_page(name):  # as older versions listed it
             continue
         try:
