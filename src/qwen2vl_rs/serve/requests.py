@@ -20,11 +20,13 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 
-_LONG = 2**12  # bytes of a data: URL that is looked at by itself
+_HEAD = 2**12  # characters in which a data: URL has its comma
+_DATA = re.compile(rb'"(data:[^"]{4000,}+)"')  # URLs that are looked at by themselves
 _PIECE = 2**16  # bytes of a form taken apart at once
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
 _MESSAGES = "messages has to be a list of those of the user, the assistant and the system"
 ASK = "send a message of the user with an image and a question"
+Content = bytes | bytearray
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -41,7 +43,7 @@ class Upload:
     content: bytes
 
 
-def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
+def parse_json(body: Content, limits: Limits) -> dict[str, Any]:
     """A JSON object.
 
     Text takes up to four times its bytes in memory, and is copied more than once: only images, as
@@ -65,37 +67,27 @@ def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
     return value
 
 
-def _lifted(body: bytes | bytearray, limits: Limits) -> tuple[bytes, dict[str, bytes]]:
+def _lifted(body: Content, limits: Limits) -> tuple[Content, dict[str, bytes]]:
     """A JSON text without its long data: URLs, and these by what stands in their place."""
-    beside = len(body)
     images: dict[str, bytes] = {}
-    pieces: list[bytes] = []
-    done = at = 0
-    for _ in range(limits.json_parts):
-        start = body.find(b'"data:', at)
-        end = body.find(b'"', start + 6)
-        if min(start, end) < 0:
-            break
-        at = start + 6
-        if end - start < _LONG:
-            continue
-        url = bytes(body[start + 1 : end])
-        if b"\\" in url:
-            url = url.replace(b"\\/", b"/")  # as PHP writes it
+
+    def lift(found: re.Match[bytes]) -> bytes:
+        url = found[1].replace(b"\\/", b"/")  # as PHP writes it
         if b"\\" in url or not url.isascii():
-            continue
+            return found[0]
         name = f"data:#{len(images)}"
         images[name] = url
-        pieces += [bytes(body[done : start + 1]), name.encode()]
-        done = at = end
-        beside -= len(url)
-    if beside > limits.json_text_bytes:
+        return f'"{name}"'.encode()
+
+    crowded = body.count(b'"data:') > limits.json_parts  # each would be looked at
+    text = body if crowded else _DATA.sub(lift, body)
+    if len(text) > limits.json_text_bytes:
         raise Refusal(
             400, "json_too_large",
             f"the JSON has more than {limits.json_text_bytes // MIB} MiB beside its images",
             hint="an image is a data: URL in base64 without line breaks",
         )  # fmt: skip
-    return b"".join([*pieces, bytes(body[done:])]), images
+    return text, images
 
 
 def _put_back(value: dict[str, Any], images: dict[str, bytes]) -> None:
@@ -122,7 +114,7 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
             400, "image_url_not_supported", "an image has to be a data: URL", param=param,
             hint="URLs and paths are not opened; send data:image/png;base64,…",
         )  # fmt: skip
-    comma = url.find(",", 0, _LONG)
+    comma = url.find(",", 0, _HEAD)
     if comma < 0 or not url[:comma].lower().endswith(";base64"):
         raise Refusal(400, "invalid_image", "the data: URL is not in base64", param=param)
     text = url[comma + 1 :]
@@ -245,7 +237,7 @@ def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
         raise Refusal(400, code, text, hint=hint, param=place[0]) from error
 
 
-async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> AskRequest:
+async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
     """The request of the page: JSON, or a form with a file.
 
     Raises:
@@ -264,7 +256,7 @@ async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> As
 
 
 async def form(
-    body: bytes | bytearray, headers: Headers, limits: Limits
+    body: Content, headers: Headers, limits: Limits
 ) -> tuple[Upload, ImmutableMultiDict[str, str]]:
     """The file ``image`` of a form, and its text fields.
 
@@ -276,7 +268,7 @@ async def form(
 
 
 async def _form(
-    body: bytes | bytearray, headers: Headers, limits: Limits
+    body: Content, headers: Headers, limits: Limits
 ) -> tuple[Upload, ImmutableMultiDict[str, str]]:
     async def pieces() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), _PIECE):
