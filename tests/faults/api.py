@@ -85,6 +85,31 @@ def bodies(url: str, images: list[bytes], inputs: int, seed: int) -> dict[str, A
     }  # fmt: skip
 
 
+def one_message() -> Any:
+    """A message of the user with one image and at least one question."""
+    text = {
+        "type": "object",
+        "properties": {"type": {"const": "text"},
+                       "text": {"type": "string", "maxLength": 500, "pattern": r"\S"}},
+        "required": ["type", "text"],
+    }  # fmt: skip
+    image = {
+        "type": "object",
+        "properties": {"type": {"const": "image_url"}, "image_url": {"pattern": "base64"}},
+        "required": ["type", "image_url"],
+    }
+    parts = {
+        "type": "array", "items": {"anyOf": [text, image]}, "minItems": 2,
+        "contains": image, "minContains": 1, "maxContains": 1,
+    }  # fmt: skip
+    message = {
+        "type": "object",
+        "properties": {"role": {"const": "user"}, "content": parts},
+        "required": ["role", "content"],
+    }
+    return {"type": "array", "items": message, "minItems": 1, "maxItems": 1}
+
+
 def with_images(document: Any, images: list[bytes]) -> Any:
     """The document with real images, without what no schema can tell: boxes and forms."""
     if isinstance(document, dict):
@@ -92,9 +117,8 @@ def with_images(document: Any, images: list[bytes]) -> Any:
             return {"enum": list(map(data_url, images))}
         if document.get("in") == "path":
             return {**document, "schema": {"enum": ["base"]}}
-        if "messages" in document:  # the first form; which conversations ask nothing, none can tell
-            messages = document["messages"]["anyOf"][0]
-            document = {**document, "messages": messages}
+        if "messages" in document:  # which conversations ask nothing, no schema can tell
+            document = {**document, "messages": one_message()}
         left_out = ("box", "multipart/form-data", "/api/preview")
         return {k: with_images(v, images) for k, v in document.items() if k not in left_out}
     if isinstance(document, list):

@@ -549,7 +549,8 @@ def test_the_openapi_document_has_all_routes(server):
             assert status != 404 or "404" in operations[method]["responses"], path
     assert served >= {"/", "/api/ask", "/api/preview", "/v1/chat/completions", "/v1/models"}
     named = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]
-    schema = named["application/json"]["schema"]
+    name = named["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    schema = document["components"]["schemas"][name]
     assert schema["properties"]["model"] == {"enum": ["base", "small"]}
 
 

@@ -8,11 +8,9 @@ import os
 import signal
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -234,16 +232,16 @@ def test_what_takes_for_ever_is_given_up(engine, image):
 
 
 def test_a_decoder_whose_client_left_has_all_its_time_for_the_next(server, image, monkeypatch):
-    given_up, ahead, give_up = threading.Event(), [0.0], decoding._Process.give_up
+    given_up, end_in, timers = threading.Event(), decoding._Process.end_in, []
 
-    def told(process):
-        give_up(process)
-        given_up.set()
+    def told(process, seconds):
+        timers.append(end_in(process, seconds))
+        if seconds == 30.0:
+            given_up.set()
+        return timers[-1]
 
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead[0])
-    monkeypatch.setattr(decoding, "time", clock)
     monkeypatch.setattr(decoding, "_PATIENCE", 30.0)
-    monkeypatch.setattr(decoding._Process, "give_up", told)
+    monkeypatch.setattr(decoding._Process, "end_in", told)
     with stuck(server, image):
         known = decoders()
         with contextlib.ExitStack() as stack:
@@ -252,7 +250,7 @@ def test_a_decoder_whose_client_left_has_all_its_time_for_the_next(server, image
             until(lambda: metric(server, "images_waiting") == 1)  # the other one is decoded
         assert given_up.wait(20)
     until(lambda: metric(server, "images_waiting") == 0)
-    ahead[0] = 60.0  # its little time has long passed
+    until(lambda: all(timer.cancelled() for timer in timers))  # nothing ends it any more
     done = preview(server, image)
     assert done.status_code == 200, done.text
     assert decoders() == known  # the same one did it

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 
+@dataclass(eq=False)
 class Refusal(Exception):
     """A request cannot be answered; becomes an error in OpenAI's form.
 
@@ -18,21 +20,18 @@ class Refusal(Exception):
         closes: whether no more is read from the connection.
     """
 
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        *,
-        hint: str | None = None,
-        param: str | None = None,
-        retry_after: int | None = None,
-        closes: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
-        self.hint, self.param, self.retry_after = hint, param, retry_after
-        self.closes = closes or status in (408, 413, 431)  # the rest of the body is not read
+    status: int
+    code: str
+    message: str
+    _: KW_ONLY
+    hint: str | None = None
+    param: str | None = None
+    retry_after: int | None = None
+    closes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.status in (408, 413, 431):  # the rest of the body is not read
+            self.closes = True
 
     @property
     def headers(self) -> dict[str, str]:
@@ -52,12 +51,10 @@ class Refusal(Exception):
                  429: "rate_limit_error"}  # fmt: skip
         kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
         text = f"{self.message} ({self.hint})" if self.hint else self.message
-        return {
-            "error": {
-                "message": text,
-                "type": kind,
-                "param": self.param,
-                "code": self.code,
-                "hint": self.hint,
-            }
-        }
+        named = {"param": self.param, "code": self.code, "hint": self.hint}
+        return {"error": {"message": text, "type": kind, **named}}
+
+
+def too_large(what: str, hint: str | None = None, param: str | None = "image") -> Refusal:
+    """An image is."""
+    return Refusal(413, "image_too_large", what, hint=hint, param=param)

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 
 from . import chat, openapi, requests
 from .api_errors import Refusal
-from .bodies import Bodies
+from .bodies import Bodies, peer_of
 from .decoders import Decoders, key_of
 from .limits import Limits
 from .metrics import Metrics
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PAGE = Path(__file__).with_name("page.html")
 BASE = "base"  # the base model's name beside a fine-tuned one
-
-
-class _Left(Exception):
-    """The client closed the connection before its answer."""
 
 
 class Service:
@@ -60,7 +56,7 @@ class Service:
         self._models = (self._name, BASE) if session.tuned else (self._name,)
         self._bodies = Bodies(limits)
         self._decoders = Decoders(session.view.image, limits)
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._over = asyncio.Event()
         metrics.images.set_function(self._decoders.waiting)
         self._started = int(time.time())
         self._html = _PAGE.read_text(encoding="utf-8")
@@ -71,7 +67,7 @@ class Service:
         yield "GET", "/", self.page
         yield "GET", "/health", self.health
         yield "GET", "/metrics", self.metrics
-        yield "GET", "/openapi.json", self.openapi
+        yield "GET", "/openapi.json", self.document
         yield "GET", "/v1/models", self.models
         yield "GET", "/v1/models/{name:path}", self.model
         yield "POST", "/v1/chat/completions", self.completions
@@ -83,114 +79,93 @@ class Service:
         """The page for people."""
         return HTMLResponse(self._html, headers={"Content-Security-Policy": self._policy})
 
-    async def health(self, request: Request) -> Response:
+    async def health(self, request: Request, response: Response) -> openapi.Health:
         """Whether questions are answered."""
         alive = self._worker.alive
-        return JSONResponse({"status": "ok" if alive else "stopping"}, 200 if alive else 503)
+        response.status_code = 200 if alive else 503
+        return openapi.Health(status="ok" if alive else "stopping")
 
     async def metrics(self, request: Request) -> Response:
         """Figures for Prometheus."""
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    async def openapi(self, request: Request) -> Response:
+    async def document(self, request: Request) -> Response:
         """What all routes take and give."""
-        return JSONResponse(openapi.document(self._models, self._limits))
+        names = {*self._models, BASE}
+        return JSONResponse(openapi.document(request.app, names, self._limits))
 
-    async def models(self, request: Request) -> Response:
+    async def models(self, request: Request) -> openapi.Cards:
         """The models that can be asked, as OpenAI lists them."""
-        return JSONResponse({"object": "list", "data": [self._card(m) for m in self._models]})
+        return openapi.Cards(data=[self._card(name) for name in self._models])
 
-    async def model(self, request: Request) -> Response:
+    async def model(self, request: Request) -> openapi.Card:
         """One of them."""
         name = request.path_params["name"]
         self._tuned(name)
-        return JSONResponse(self._card(name))
+        return self._card(name)
 
-    async def info(self, request: Request) -> Response:
+    async def info(self, request: Request) -> openapi.Info:
         """What the page has to know."""
-        limits = self._limits
-        return JSONResponse(
-            {
-                "model": self._name,
-                "tuned": self._worker.session.tuned,
-                "limits": {
-                    "image_bytes": limits.image_bytes,
-                    "questions": limits.questions,
-                    "question_chars": limits.question_chars,
-                },
-            }
-        )
+        limits = openapi.Bounds.model_validate(self._limits)
+        return openapi.Info(model=self._name, tuned=self._worker.session.tuned, limits=limits)
 
     async def completions(self, request: Request) -> Response:
         """OpenAI's chat completions."""
         async with self._bodies.of(request) as body:
             instruction = self._worker.session.view.instruction
             wanted = await asyncio.to_thread(
-                lambda: chat.parse(
-                    requests.parse_json(body, self._limits),
-                    instruction,
-                    self._limits,
-                    plain=self._plain,
-                )
+                chat.parse, body, instruction, self._limits, plain=self._plain
             )
-            tuned = self._tuned(wanted.model)
+            tuned = self._tuned(wanted.body.model)
             if wanted.image is None:
-                return _sent(wanted, chat.purpose(wanted.model))
+                return _sent(chat.Completion(wanted))
             key, pixels = await self._see(request, wanted.image, None)
+            most = wanted.body.max_completion_tokens or wanted.body.max_tokens
             job = WorkItem(
-                key, pixels, [wanted.question], tuned, closed=False, most=wanted.max_tokens,
-                peer=_peer(request),
-            )  # fmt: skip
+                key,
+                pixels,
+                [wanted.question],
+                tuned,
+                closed=False,
+                most=most,
+                peer=peer_of(request),
+            )
             ((said,),) = await self._answers(request, [job])
-        reply = chat.Completion(
-            model=wanted.model,
-            text=said.text,
-            whole=said.whole,
-            confidence=said.confidence,
-            prompt_tokens=said.prompt_tokens,
-            answer_tokens=len(said.ids) + said.whole,
-            unused=wanted.unused,
-            told=wanted.told,
-        )
-        return _sent(wanted, reply)
+        return _sent(chat.Completion(wanted, said))
 
-    async def preview(self, request: Request) -> Response:
+    async def preview(self, request: Request) -> openapi.Preview:
         """What the model would see of an image: its size, and a picture that browsers show."""
         async with self._bodies.of(request) as body:
             image, _ = await requests.form(body, request.headers, self._limits)
-            shown = await self._while_there(request, self._decoders.preview(image, _peer(request)))
+            shown = await self._while_there(
+                request, self._decoders.preview(image, peer_of(request))
+            )
         height, width = shown["shape"][:2]
-        return JSONResponse({"width": width, "height": height, "preview": shown["preview"]})
+        return openapi.Preview(width=width, height=height, preview=shown["preview"])
 
-    async def ask(self, request: Request) -> Response:
+    async def ask(self, request: Request) -> openapi.Answers:
         """Many questions about an image, answered by all models."""
         async with self._bodies.of(request) as body:
             asked = await requests.asked(body, request.headers, self._limits)
             key, pixels = await self._see(request, asked.image, asked.box)
-            sides = [(m, self._tuned(m)) for m in self._models]
             jobs = [
-                WorkItem(key, pixels, asked.questions, tuned, closed=True, peer=_peer(request))
-                for _, tuned in sides
+                WorkItem(
+                    key, pixels, asked.questions, self._tuned(m), closed=True, peer=peer_of(request)
+                )
+                for m in self._models
             ]
             found = await self._answers(request, jobs)
-        answers = [
-            {
-                "question": question,
-                "answers": {
-                    model: {
-                        "text": said.text,
-                        "confidence": round(said.confidence, 6),
-                        "chosen": said.shares is not None,
-                    }
-                    for (model, _), said in zip(sides, row, strict=True)
-                },
-            }
-            for question, *row in zip(asked.questions, *found, strict=True)
+        rows = [
+            openapi.Row(
+                question=question,
+                answers=dict(zip(self._models, map(openapi.Said.of, said), strict=True)),
+            )
+            for question, *said in zip(asked.questions, *found, strict=True)
         ]
-        return JSONResponse({"models": list(self._models), "answers": answers})
+        return openapi.Answers(models=list(self._models), answers=rows)
 
-    def _card(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._started, "owned_by": "qwen2vl-rs"}
+    def _card(self, name: str) -> openapi.Card:
+        return openapi.Card(id=name, created=self._started)
 
     def _tuned(self, name: str) -> bool:
         """Whether a model's name means the fine-tuned one.
@@ -214,7 +189,7 @@ class Service:
         if known is not None:
             return key, known
         cut = self._worker.session.cut
-        decoded = self._decoders.read(image, box, _peer(request), cut)
+        decoded = self._decoders.read(image, box, peer_of(request), cut)
         return key, await self._while_there(request, decoded)
 
     async def _answers(self, request: Request, jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
@@ -222,25 +197,25 @@ class Service:
 
         Raises:
             Refusal: the queue is full, or the model failed.
-            _Left: nobody waits any more.
+            ClientDisconnect: nobody waits any more.
         """
         self._worker.submit(jobs)
         try:
-            return await self._while_there(request, _all_of(jobs))
+            answers = [asyncio.wrap_future(job.answers) for job in jobs]
+            return await self._while_there(request, asyncio.gather(*answers))
         except BaseException:
             self._worker.withdraw(jobs)
             raise
 
-    async def _while_there(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
+    async def _while_there(self, request: Request, work: Awaitable[T]) -> T:
         """Work for a client as long as it is there.
 
         Raises:
-            _Left: it has closed the connection; the work was cancelled.
+            ClientDisconnect: it has closed the connection; the work was cancelled.
             Refusal: the server has stopped before it was done.
         """
         doing, left = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
-        over = asyncio.get_running_loop().create_future()
-        self._under_way.add(over)
+        over = asyncio.ensure_future(self._over.wait())
         first: set[asyncio.Future[Any]] = {doing, left, over}
         try:
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -248,9 +223,9 @@ class Service:
                 return doing.result()
             if over.done():
                 raise Refusal(503, "stopping", "the server is stopping", retry_after=10)
-            raise _Left
+            raise ClientDisconnect
         finally:
-            self._under_way.discard(over)
+            over.cancel()
             left.cancel()
             if not doing.done():
                 doing.cancel()
@@ -263,59 +238,42 @@ class Service:
 
     def close(self) -> None:
         """Give up what is under way."""
-        for over in self._under_way:
-            if not over.done():
-                over.set_result(None)
+        self._over.set()
         self._decoders.close()
 
 
 def make_app(service: Service) -> FastAPI:
     """The application of a service; its errors are in OpenAI's form."""
-    app = FastAPI(openapi_url=None)  # ours; the generated one comes with a page of foreign scripts
+    app = FastAPI(openapi_url=None, responses=openapi.ALL)  # without pages of foreign scripts
     for method, path, handler in service.routes():
-        app.add_api_route(path, handler, methods=[method], response_model=None)
-
-    async def refused(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Refusal)
-        return JSONResponse(error.body(), error.status, error.headers)
-
-    async def unrouted(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        what = f"{request.method[:20]} {request.url.path[:80]}: {error.detail}"
-        refusal = Refusal(error.status_code, "not_found", what)
-        return JSONResponse(refusal.body(), error.status_code, error.headers)
-
-    async def left(request: Request, error: Exception) -> Response:
-        return Response(status_code=499)  # nobody reads it
+        app.add_api_route(path, handler, methods=[method], **openapi.ROUTES.get(path, {}))
 
     async def failed(request: Request, error: Exception) -> Response:
-        refusal = Refusal(500, "internal_error", "the server failed; its log says why")
-        return JSONResponse(refusal.body(), 500)
+        match error:
+            case ClientDisconnect():  # before its answer
+                return Response(status_code=499)  # nobody reads it
+            case Refusal():
+                refusal, headers = error, error.headers
+            case HTTPException(status_code=status, detail=detail):
+                what = f"{request.method[:20]} {request.url.path[:80]}: {detail}"
+                refusal, headers = Refusal(status, "not_found", what), {**(error.headers or {})}
+            case _:
+                why = "the server failed; its log says why"
+                refusal, headers = Refusal(500, "internal_error", why), {}
+        return JSONResponse(refusal.body(), refusal.status, headers)
 
-    app.add_exception_handler(Refusal, refused)
-    app.add_exception_handler(HTTPException, unrouted)
-    app.add_exception_handler(_Left, left)
-    app.add_exception_handler(ClientDisconnect, left)  # in the midst of its upload
-    app.add_exception_handler(Exception, failed)
+    for kind in (ClientDisconnect, Refusal, HTTPException, Exception):
+        app.add_exception_handler(kind, failed)
     return app
 
 
-def _sent(wanted: chat.Chat, reply: chat.Completion) -> Response:
+def _sent(reply: chat.Completion) -> Response:
     """An answer in the form that was asked for."""
-    if wanted.stream:
+    if reply.asked.body.stream:
         return StreamingResponse(
-            reply.events(wanted.usage), headers=reply.headers, media_type="text/event-stream"
+            reply.events(), headers=reply.headers, media_type="text/event-stream"
         )
     return JSONResponse(reply.completion(), headers=reply.headers)
-
-
-async def _all_of(jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
-    return await asyncio.gather(*(asyncio.wrap_future(job.answers) for job in jobs))
-
-
-def _peer(request: Request) -> str:
-    """The address that asks."""
-    return request.client.host if request.client else ""
 
 
 async def _left(request: Request) -> None:

@@ -9,11 +9,16 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
-from .api_errors import Refusal
+from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 from .pace import Pace
 
 _DRAINED = 4  # times the largest body is read before the connection is cut
+
+
+def peer_of(request: Request) -> str:
+    """The address that asks."""
+    return request.client.host if request.client else ""
 
 
 class _Body:
@@ -67,7 +72,7 @@ class Bodies:
             raise self._too_large()  # it waits for our word before it sends
         limits, clock = self._limits, asyncio.get_running_loop().time
         pace = Pace(clock(), limits.body_seconds, limits.body_rate)
-        body = _Body(request.client.host if request.client else "", pace)
+        body = _Body(peer_of(request), pace)
         self._held.add(body)
         self._coming.add(body)
         try:
@@ -122,11 +127,11 @@ class Bodies:
         return said.isdecimal() and int(said[:20]) > self._limits.body_bytes
 
     def _too_large(self) -> Refusal:
-        return Refusal(
-            413, "image_too_large",
+        return too_large(
             f"the request is too large: an image may have {self._limits.image_bytes // MIB} MiB",
             hint="send a smaller piece of the scene",
-        )  # fmt: skip
+            param=None,
+        )
 
 
 async def _paced(request: Request, body: _Body, limits: Limits) -> AsyncIterator[bytes]:

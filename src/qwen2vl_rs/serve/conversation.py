@@ -7,12 +7,15 @@ question, so that nothing else can be used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
 
 from ..instruction import bare_question
 from .api_errors import Refusal
+from .requests import ASK
 
 #: Said once in a conversation of which earlier text is not used.
 ALONE = "Each question is answered on its own, about the newest image."
@@ -35,6 +38,50 @@ _DEFAULTS = {
 
 _LONGEST = 1000  # characters of a system message that may say nothing
 _LONGEST_QUESTION = 20_000  # characters of one, its instruction and blanks among them
+
+
+class TextPart(BaseModel):
+    """Text of the user."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(BaseModel):
+    """An image of the user; only the newest is looked at."""
+
+    type: Literal["image_url"]
+    image_url: Any
+
+    @property
+    def url(self) -> object:
+        """Where the image is."""
+        place = self.image_url
+        return place.get("url", place) if isinstance(place, dict) else place
+
+
+class SaidPart(BaseModel):
+    """Text of others, or that they said nothing."""
+
+    type: Literal["text", "refusal"]
+    text: str | None = None
+
+
+class UserMessage(BaseModel):
+    """A message of the user."""
+
+    role: Literal["user"]
+    content: str | list[Annotated[TextPart | ImagePart, Field(discriminator="type")]]
+
+
+class OtherMessage(BaseModel):
+    """A message of the system or the assistant."""
+
+    role: Literal["system", "developer", "assistant"]
+    content: str | list[SaidPart] | None = None
+
+
+Message = Annotated[UserMessage | OtherMessage, Field(discriminator="role")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +126,23 @@ class _Turn:
         return bare_question("\n".join(texts), instruction)
 
 
-def read_conversation(messages: object, instruction: str) -> ChatQuestion:
+def read_conversation(messages: Sequence[Message], instruction: str) -> ChatQuestion:
     """Find question and image.
 
     Args:
-        messages: of the request, as they came.
+        messages: of the request.
         instruction: of the run; not counted as said.
 
     Raises:
-        Refusal: they are no messages, or it is not the user who spoke last; or several images
-            came at once.
+        Refusal: it is not the user who spoke last, or several images came at once.
     """
     turns: list[_Turn] = []
     said: list[str] = []  # by others than the user
     unused = False
     speaks = ""
-    for role, content in _messages(messages):
-        texts, images = _parts(content, of_user=role == "user")
+    for message in messages:
+        role = message.role
+        texts, images = _parts(message)
         if role == "user":
             if speaks != "user":
                 turns.append(_Turn())
@@ -108,7 +155,8 @@ def read_conversation(messages: object, instruction: str) -> ChatQuestion:
             said += texts
         speaks = role
     if speaks != "user":
-        raise _wrong("the last message has to be of the user")
+        why = "the last message has to be of the user"
+        raise Refusal(400, "unsupported_messages", why, hint=ASK, param="messages")
     newest_first = ((turn.question(instruction), n) for n, turn in reversed([*enumerate(turns)]))
     question, last = next((found for found in newest_first if found[0]), ("", len(turns) - 1))
     images = next((found for t in reversed(turns) for found in reversed(t.images) if found), [])
@@ -126,35 +174,12 @@ def read_conversation(messages: object, instruction: str) -> ChatQuestion:
     )
 
 
-def _messages(messages: object) -> Iterator[tuple[str, object]]:
-    """Roles and contents."""
-    if not isinstance(messages, list) or not messages:
-        raise _wrong("messages has to be a list that ends with an image and a question")
-    for message in messages:
-        role = message.get("role") if isinstance(message, dict) else None
-        if role not in ("user", "assistant", *_SYSTEM):
-            raise _wrong("a message has to be of the user, the assistant or the system")
-        yield role, message.get("content")
-
-
-def _parts(content: object, *, of_user: bool) -> tuple[list[str], list[object]]:
+def _parts(message: UserMessage | OtherMessage) -> tuple[list[str], list[object]]:
     """Texts and image URLs of a message."""
-    parts: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    texts: list[str] = []
-    images: list[object] = []
-    for part in parts:
-        match part:
-            case {"type": "text", "text": str(text)}:
-                texts.append(text)
-            case {"type": "image_url", "image_url": {"url": url} | url} if of_user:
-                images.append(url)
-            case {"type": "text", "text": None} | {"type": "refusal"} if not of_user:
-                continue
-            case _:
-                raise Refusal(
-                    400, "unsupported_content", "content parts are of type text or image_url",
-                    hint="an image stands in a message of the user", param="messages",
-                )  # fmt: skip
+    if not isinstance(message.content, list):
+        return [message.content or ""], []
+    texts = [part.text or "" for part in message.content if isinstance(part, TextPart | SaidPart)]
+    images = [part.url for part in message.content if isinstance(part, ImagePart)]
     return texts, images
 
 
@@ -164,10 +189,3 @@ def _is_silent(texts: Sequence[str], instruction: str) -> bool:
         return all(not text or text.isspace() for text in texts)
     plain = " ".join(bare_question("\n".join(texts), instruction).lower().split())
     return not plain or plain.rstrip(".!。！") in _DEFAULTS
-
-
-def _wrong(what: str) -> Refusal:
-    return Refusal(
-        400, "unsupported_messages", what,
-        hint="send a message of the user with an image and a question", param="messages",
-    )  # fmt: skip

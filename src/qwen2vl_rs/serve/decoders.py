@@ -8,16 +8,15 @@ when it takes too long, or soon after its client has left.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import io
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ImageRule
-from .api_errors import Refusal
+from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 from .turns import Turns
 
@@ -54,12 +53,10 @@ class _Process:
     def __init__(self, limits: Limits) -> None:
         path = os.pathsep.join(filter(None, [str(_SOURCE), os.environ.get("PYTHONPATH")]))
         self._limits = limits
-        self._ready = self._ended = False
-        self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
-        self._latest = math.inf  # when it ends though more time was asked for
+        self.ready = self.ended = False
+        bounds = [str(limits.decode_seconds), str(limits.decode_bytes)]
         self._program = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"{__package__}.decoding"],
+            [sys.executable, "-P", "-m", f"{__package__}.decoding", *bounds],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -71,6 +68,13 @@ class _Process:
     def alive(self) -> bool:
         return self._program.poll() is None
 
+    def start(self) -> None:
+        """Wait until it is there."""
+        assert self._program.stdout is not None
+        self.ready = bool(self._program.stdout.readline())
+        if not self.ready and not self.ended:
+            raise RuntimeError("the process that decodes images did not start")
+
     def do(self, job: Told) -> tuple[Told, bytearray]:
         """Have a job done.
 
@@ -79,34 +83,20 @@ class _Process:
         """
         jobs, out = self._program.stdin, self._program.stdout
         assert jobs is not None
-        assert out is not None
-        seconds, memory = self._limits.decode_seconds, self._limits.decode_bytes
-        more = {"seconds": seconds, "memory": memory}
+        assert isinstance(out, io.BufferedReader)
         try:
-            if not self._ready:
-                self.end_in(_START)
-                self._ready = bool(out.readline())
-                if not self._ready and not self._ended:
-                    raise RuntimeError("the process that decodes images did not start")
-            self.end_in(_STRETCH * seconds)
-            jobs.write(json.dumps(job | more).encode() + b"\n")
+            jobs.write(json.dumps(job).encode() + b"\n")
             jobs.flush()
             told: Told = json.loads(out.readline())
             content = bytearray(told["bytes"])
-            view, at = memoryview(content), 0
-            while at < len(view):
-                more_bytes = out.readinto(view[at:])  # type: ignore[attr-defined]
-                if not more_bytes:
-                    raise BrokenPipeError
-                at += more_bytes
+            if out.readinto(content) < len(content):
+                raise BrokenPipeError
         except (OSError, ValueError) as error:  # it is no more
             self.close()
             raise self._why() from error
         except BaseException:  # it may be in the middle of an answer
             self.close()
             raise
-        finally:
-            self.spare()
         if told.get("failed") == "memory":
             raise self._why()
         if "failed" in told:
@@ -115,59 +105,30 @@ class _Process:
             raise Refusal(**told["refused"])
         return told, content
 
-    def end_in(self, seconds: float) -> None:
-        """End it after some time, if it has not done its job by then."""
-        self.spare()
-        with self._lock:
-            left = max(0.0, min(seconds, self._latest - time.monotonic()))
-            self._timer = threading.Timer(left, self.end)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def give_up(self) -> None:
-        """Nobody waits for its job: it gets little more time, whatever the job asks for."""
-        with self._lock:
-            self._latest = time.monotonic() + _PATIENCE
-        self.end_in(_PATIENCE)
-
-    def begin(self) -> None:
-        """A new job has all its time."""
-        with self._lock:
-            self._latest = math.inf
-
-    def spare(self) -> None:
-        """It may live on."""
-        with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
+    def end_in(self, seconds: float) -> asyncio.TimerHandle:
+        """End it after some time, if the job is not done by then."""
+        return asyncio.get_running_loop().call_later(seconds, self.end)
 
     def end(self) -> None:
         """End it; who waits for it learns so."""
-        self._ended = True
+        self.ended = True
         self._program.kill()
 
     def close(self) -> None:
         """End it, when nobody waits for it."""
         self._program.kill()
-        self._program.wait()
-        for pipe in (self._program.stdin, self._program.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:  # what it was to be told
-                    continue
+        self._program.communicate()  # closes its pipes
 
     def _why(self) -> Refusal:
         limits = self._limits
         most = f"{limits.decode_bytes // MIB:,} MiB of memory"
-        late = self._ended or self._program.returncode == -getattr(signal, "SIGPROF", 0)
+        late = self.ended or self._program.returncode == -getattr(signal, "SIGPROF", 0)
         why = f"more than {limits.decode_seconds:g} s" if late else f"more than {most}"
-        return Refusal(
-            413, "image_too_large", f"the image takes {why} to decode",
+        return too_large(
+            f"the image takes {why} to decode",
             hint="keep only the bands to be shown, in 8 or 16 bits and small tiles: "
             "gdal_translate -b 1 -b 2 -b 3 -co TILED=YES IN OUT.tif",
-            param="image",
-        )  # fmt: skip
+        )
 
 
 class Decoders:
@@ -255,21 +216,32 @@ class Decoders:
         while self._idle and not self._idle[-1].alive:
             self._idle.pop().close()
         process = self._idle.pop() if self._idle else _Process(self._limits)
-        process.begin()
         self._busy.add(process)
-        done = asyncio.get_running_loop().run_in_executor(None, work, process)
-        done.add_done_callback(lambda one: one.exception())  # also where nobody asks any more
         try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            process.give_up()
-            await asyncio.wait({done})
-            raise
+            if not process.ready:
+                await _within(_START, process, process.start)
+            return await _within(_STRETCH * self._limits.decode_seconds, process, work, process)
         finally:
-            process.spare()
-            if done.done():
-                self._busy.discard(process)
-                if last:
-                    process.close()
-                else:
-                    self._idle.append(process)
+            self._busy.discard(process)
+            if last or process.ended:
+                process.close()
+            else:
+                self._idle.append(process)
+
+
+async def _within(seconds: float, process: _Process, work: Callable[..., T], *given: Any) -> T:
+    """Work with a process in some time, and in little where nobody waits for it any more."""
+    timers = [process.end_in(seconds)]
+    done = asyncio.get_running_loop().run_in_executor(None, work, *given)
+    done.add_done_callback(lambda one: one.exception())  # also where nobody asks any more
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        timers.append(process.end_in(_PATIENCE))
+        while not done.done():  # it is used by nobody else before
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({done})
+        raise
+    finally:
+        for timer in timers:
+            timer.cancel()

@@ -1,6 +1,6 @@
 """The process that decodes images of strangers: it can be ended at any time, and has its limits.
 
-    python -m qwen2vl_rs.serve.decoding
+    python -m qwen2vl_rs.serve.decoding SECONDS MEMORY
 
 It reads jobs from stdin, a line of JSON each, and answers on stdout: a line of JSON, and as many
 bytes as that says. `decoders` starts it; nothing of what it sends is run there.
@@ -15,6 +15,7 @@ import json
 import math
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +26,7 @@ from PIL import Image
 from ..config import ImageRule
 from ..errors import ImageError
 from ..raster import MAX_ASPECT, MIN_SIDE, open_image, read_rgb
-from .api_errors import Refusal
+from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 
 _PREVIEW = 1024  # longest side of a preview in pixels
@@ -45,27 +46,21 @@ def measure(path: Path, limits: Limits) -> int:
         together = sizes if str(source.interleaving).lower().endswith("pixel") else sizes[:1]
         unit = math.prod(source.block_shapes[0]) * sum(together)
     if width * height > limits.pixels:
-        raise Refusal(
-            413, "image_too_large",
+        raise too_large(
             f"the image has {width:,} × {height:,} pixels, at most {limits.pixels:,} in all",
             hint="cut it into tiles: gdal_translate -srcwin 0 0 512 512 SCENE TILE.tif",
-            param="image",
-        )  # fmt: skip
+        )
     if unpacked > limits.unpacked_bytes:
-        raise Refusal(
-            413, "image_too_large",
+        raise too_large(
             f"the image unpacks to {unpacked // MIB:,} MiB, at most "
             f"{limits.unpacked_bytes // MIB:,}",
             hint="keep only the bands to be shown: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif",
-            param="image",
-        )  # fmt: skip
+        )
     if 2 * unit + unpacked > limits.decode_bytes:  # the decoder's, and GDAL's copy of it
-        raise Refusal(
-            413, "image_too_large",
+        raise too_large(
             f"a tile or strip of the image unpacks to {unit // MIB:,} MiB, too large here",
             hint="rewrite it in small tiles: gdal_translate -co TILED=YES IN OUT.tif",
-            param="image",
-        )  # fmt: skip
+        )
     return unpacked
 
 
@@ -134,10 +129,7 @@ def _answer(job: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
         return {"failed": "memory"}, b""
     except Exception as error:
         return {"failed": repr(error)[:500]}, b""
-    return {"refused": {
-        "status": refusal.status, "code": refusal.code, "message": refusal.message,
-        "hint": refusal.hint, "param": refusal.param,
-    }}, b""  # fmt: skip
+    return {"refused": asdict(refusal)}, b""
 
 
 def _used() -> int:
@@ -163,17 +155,21 @@ def _bound_time(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def main(jobs: BinaryIO, out: BinaryIO) -> None:
-    """Do jobs until there are no more."""
-    bounded = False
+def main(jobs: BinaryIO, out: BinaryIO, seconds: float, memory: int) -> None:
+    """Do jobs until there are no more.
+
+    Args:
+        jobs: from the server.
+        out: to it.
+        seconds: of computing that a job may take.
+        memory: bytes that it may take beyond what this process has now.
+    """
+    _bound_memory(memory)
     out.write(b"ready\n")
     out.flush()
     for line in jobs:
         job = json.loads(line)
-        if not bounded:
-            _bound_memory(job["memory"])
-            bounded = True
-        _bound_time(job["seconds"])
+        _bound_time(seconds)
         told, content = _answer(job)
         _bound_time(0)
         told["bytes"] = len(content)
@@ -183,4 +179,4 @@ def main(jobs: BinaryIO, out: BinaryIO) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.stdin.buffer, sys.stdout.buffer)
+    main(sys.stdin.buffer, sys.stdout.buffer, float(sys.argv[1]), int(sys.argv[2]))

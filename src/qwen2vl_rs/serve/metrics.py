@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,8 +13,6 @@ from prometheus_client import (
     generate_latest,
 )
 
-_SPACE = "qwen2vl_rs"
-
 
 class Metrics:
     """Counters of one server; each has a registry of its own."""
@@ -23,26 +21,19 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=registry)
 
-        def counter(name: str, about: str, labels: Sequence[str] = ()) -> Counter:
-            return Counter(name, about, labels, namespace=_SPACE, registry=registry)
-
-        self.requests = counter("requests", "Requests by route and status.", ["route", "status"])
-        self.questions = counter("questions", "Questions answered, by model.", ["model"])
-        self.passes = counter("passes", "Passes through the model.")
-        self.encoded = counter("images_encoded", "Images run through the vision tower.")
-        self.cache_hits = counter("image_cache_hits", "Images found encoded.")
-        self.withdrawn = counter("withdrawn", "Jobs whose client left while they waited.")
-        self.waiting = Gauge("waiting", "Jobs in the queue.", namespace=_SPACE, registry=registry)
-        self.images = Gauge(
-            "images_waiting", "Images that wait to be decoded.", namespace=_SPACE, registry=registry
+        of_all: dict[str, Any] = {"namespace": "qwen2vl_rs", "registry": registry}
+        self.requests = Counter(
+            "requests", "Requests by route and status.", ["route", "status"], **of_all
         )
-        self.seconds = Histogram(
-            "request_seconds",
-            "Seconds from a request's head to the end of its answer.",
-            ["route"],
-            namespace=_SPACE,
-            registry=registry,
-        )
+        self.questions = Counter("questions", "Questions answered, by model.", ["model"], **of_all)
+        self.passes = Counter("passes", "Passes through the model.", **of_all)
+        self.encoded = Counter("images_encoded", "Images run through the vision tower.", **of_all)
+        self.cache_hits = Counter("image_cache_hits", "Images found encoded.", **of_all)
+        self.withdrawn = Counter("withdrawn", "Jobs whose client left while they waited.", **of_all)
+        self.waiting = Gauge("waiting", "Jobs in the queue.", **of_all)
+        self.images = Gauge("images_waiting", "Images that wait to be decoded.", **of_all)
+        about = "Seconds from a request's head to the end of its answer."
+        self.seconds = Histogram("request_seconds", about, ["route"], **of_all)
 
     def text(self) -> bytes:
         """All of them, in the text exposition format."""

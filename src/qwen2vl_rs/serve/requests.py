@@ -8,19 +8,26 @@ from __future__ import annotations
 import asyncio
 import binascii
 import json
-from collections.abc import AsyncGenerator, Sequence
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from starlette.datastructures import Headers, UploadFile
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from starlette.datastructures import Headers, ImmutableMultiDict, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from .api_errors import Refusal
+from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 
-_LONG = 2**12  # bytes of a data: URL that is looked at by itself
+_HEAD = 2**12  # characters in which a data: URL has its comma
+_DATA = re.compile(rb'"(data:[^"]{4000,}+)"')  # URLs that are looked at by themselves
 _PIECE = 2**16  # bytes of a form taken apart at once
-Box = tuple[int, int, int, int]
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
+_MESSAGES = "messages has to be a list of those of the user, the assistant and the system"
+ASK = "send a message of the user with an image and a question"
+Content = bytes | bytearray
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +43,7 @@ class Upload:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AskRequest:
-    """A request of the page: an image, perhaps a piece of it, and questions.
-
-    Attributes:
-        box: left, top, right, bottom in pixels of the image; None for all of it.
-    """
-
-    image: Upload
-    questions: tuple[str, ...]
-    box: Box | None
-
-
-def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
+def parse_json(body: Content, limits: Limits) -> dict[str, Any]:
     """A JSON object.
 
     Text takes up to four times its bytes in memory, and is copied more than once: only images, as
@@ -73,37 +67,27 @@ def parse_json(body: bytes | bytearray, limits: Limits) -> dict[str, Any]:
     return value
 
 
-def _lifted(body: bytes | bytearray, limits: Limits) -> tuple[bytes, dict[str, bytes]]:
+def _lifted(body: Content, limits: Limits) -> tuple[Content, dict[str, bytes]]:
     """A JSON text without its long data: URLs, and these by what stands in their place."""
-    beside = len(body)
     images: dict[str, bytes] = {}
-    pieces: list[bytes] = []
-    done = at = 0
-    for _ in range(limits.json_parts):
-        start = body.find(b'"data:', at)
-        end = body.find(b'"', start + 6)
-        if min(start, end) < 0:
-            break
-        at = start + 6
-        if end - start < _LONG:
-            continue
-        url = bytes(body[start + 1 : end])
-        if b"\\" in url:
-            url = url.replace(b"\\/", b"/")  # as PHP writes it
+
+    def lift(found: re.Match[bytes]) -> bytes:
+        url = found[1].replace(b"\\/", b"/")  # as PHP writes it
         if b"\\" in url or not url.isascii():
-            continue
+            return found[0]
         name = f"data:#{len(images)}"
         images[name] = url
-        pieces += [bytes(body[done : start + 1]), name.encode()]
-        done = at = end
-        beside -= len(url)
-    if beside > limits.json_text_bytes:
+        return f'"{name}"'.encode()
+
+    crowded = body.count(b'"data:') > limits.json_parts  # each would be looked at
+    text = body if crowded else _DATA.sub(lift, body)
+    if len(text) > limits.json_text_bytes:
         raise Refusal(
             400, "json_too_large",
             f"the JSON has more than {limits.json_text_bytes // MIB} MiB beside its images",
             hint="an image is a data: URL in base64 without line breaks",
         )  # fmt: skip
-    return b"".join([*pieces, bytes(body[done:])]), images
+    return text, images
 
 
 def _put_back(value: dict[str, Any], images: dict[str, bytes]) -> None:
@@ -123,20 +107,19 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
     Raises:
         Refusal: it is no such URL (others are not fetched), or too large.
     """
-    if not isinstance(url, str) or not url[:5].lower() == "data:":
+    if isinstance(url, Upload):
+        return url  # of a form
+    if not isinstance(url, str) or url[:5].lower() != "data:":
         raise Refusal(
             400, "image_url_not_supported", "an image has to be a data: URL", param=param,
             hint="URLs and paths are not opened; send data:image/png;base64,…",
         )  # fmt: skip
-    comma = url.find(",", 0, _LONG)
+    comma = url.find(",", 0, _HEAD)
     if comma < 0 or not url[:comma].lower().endswith(";base64"):
         raise Refusal(400, "invalid_image", "the data: URL is not in base64", param=param)
     text = url[comma + 1 :]
     if len(text) * 3 // 4 > limits.image_bytes + 2:
-        raise Refusal(
-            413, "image_too_large",
-            f"the image has more than {limits.image_bytes // MIB} MiB", param=param,
-        )  # fmt: skip
+        raise too_large(f"the image has more than {limits.image_bytes // MIB} MiB", param=param)
     try:
         return Upload("the image", binascii.a2b_base64(text, strict_mode=True))
     except (binascii.Error, ValueError) as error:
@@ -167,12 +150,8 @@ def checked_question(text: object, limits: Limits, param: str) -> str:
     return question
 
 
-def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ...]:
-    """All questions of a request.
-
-    Raises:
-        Refusal: there is none, too many, or one that cannot be asked.
-    """
+def checked_questions(values: Sequence[object], limits: Limits) -> list[str]:
+    """All questions of a request."""
     if not values:
         raise Refusal(400, "no_question", "there is no question", param="questions")
     if len(values) > limits.questions:
@@ -180,7 +159,7 @@ def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ..
             400, "too_many_questions",
             f"{len(values):,} questions, at most {limits.questions}", param="questions",
         )  # fmt: skip
-    questions = tuple(checked_question(v, limits, "questions") for v in values)
+    questions = [checked_question(v, limits, "questions") for v in values]
     if sum(len(question.encode()) for question in questions) > limits.questions_bytes:
         raise Refusal(
             400, "questions_too_long",
@@ -190,54 +169,95 @@ def checked_questions(values: Sequence[object], limits: Limits) -> tuple[str, ..
     return questions
 
 
-def whole_number(value: object) -> int | None:
-    """A JSON number without fraction (4.0 is one), None where it is anything else."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if type(value) is int else None
+def _whole(value: object) -> object:
+    """A JSON number without fraction as it is meant: 4.0 is 4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def checked_box(values: object) -> Box | None:
-    """Four whole numbers, or None.
+def _ordered(box: list[int]) -> list[int]:
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise ValueError("it has no pixels")
+    return box
+
+
+WHOLE = BeforeValidator(_whole)
+Side = Annotated[int, Field(strict=True, ge=0, lt=2**31), WHOLE]
+Box = Annotated[list[Side], Field(min_length=4, max_length=4), AfterValidator(_ordered)]
+_DATA_URL: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[dD][aA][tT][aA]:[^,]*;base64,[A-Za-z0-9+/]*={0,2}$",
+}
+_QUESTION: dict[str, Any] = {"type": "string", "pattern": r"\S"}
+
+
+class AskRequest(BaseModel):
+    """A request of the page: questions about an image, or about a piece of it.
+
+    Attributes:
+        box: left, top, right, bottom in pixels of the image; None for all of it.
+    """
+
+    questions: Annotated[
+        list[Any], AfterValidator(lambda values, info: checked_questions(values, info.context))
+    ] = Field(min_length=1, json_schema_extra={"items": _QUESTION})
+    image: Annotated[
+        Any, AfterValidator(lambda image, info: data_url(image, info.context, "image"))
+    ] = Field(json_schema_extra=_DATA_URL)
+    box: Box | None = None
+
+
+# what is said of a field that is not what its model says: code, text and hint
+_WRONG: dict[str, tuple[str, str, str | None]] = {
+    "box": ("invalid_box", "a box is [left, top, right, bottom] in pixels", None),
+    "content": (
+        "unsupported_content",
+        "content parts are of type text or image_url",
+        "an image stands in a message of the user",
+    ),
+    "image": ("image_url_not_supported", "there is no image", None),
+    "messages": ("unsupported_messages", _MESSAGES, ASK),
+    "n": ("unsupported_parameter", "one answer a request: n has to be 1", None),
+    "questions": ("no_question", "there is no question", None),
+}
+
+
+def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
+    """A request by its model.
 
     Raises:
-        Refusal: it is anything else.
+        Refusal: something in it is missing or wrong; the first is told.
     """
-    if values is None:
-        return None
-    if isinstance(values, list) and len(values) == 4:
-        sides = [v for v in map(whole_number, values) if v is not None and 0 <= v < 2**31]
-        if len(sides) == 4 and sides[0] < sides[2] and sides[1] < sides[3]:
-            return sides[0], sides[1], sides[2], sides[3]
-    raise Refusal(400, "invalid_box", "a box is [left, top, right, bottom] in pixels", param="box")
+    try:
+        return model.model_validate(value, context=limits)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = [str(step) for step in first["loc"]]
+        other = ("invalid_parameter", f"{'.'.join(place)}: {first['msg']}", None)
+        code, text, hint = next((_WRONG[n] for n in reversed(place) if n in _WRONG), other)
+        raise Refusal(400, code, text, hint=hint, param=place[0]) from error
 
 
-async def asked(body: bytes | bytearray, headers: Headers, limits: Limits) -> AskRequest:
+async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
     """The request of the page: JSON, or a form with a file.
 
     Raises:
         Refusal: something in it is missing or wrong.
     """
+    value: dict[str, Any]
     if headers.get("content-type", "").startswith("multipart/form-data"):
         image, fields = await form(body, headers, limits)
-        lines = [line for text in fields.get("questions", []) for line in text.splitlines()]
-        questions = checked_questions([line for line in lines if line.strip()], limits)
-        raw = fields.get("box", [""])[0]
-        try:
-            box = [int(v) for v in raw.split(",")] if raw else None
-        except ValueError:
-            box = []
-        return AskRequest(image, questions, checked_box(box))
-    value = await asyncio.to_thread(parse_json, body, limits)
-    questions_in = value.get("questions")
-    questions = checked_questions(questions_in if isinstance(questions_in, list) else [], limits)
-    image = await asyncio.to_thread(data_url, value.get("image"), limits, "image")
-    return AskRequest(image, questions, checked_box(value.get("box")))
+        lines = [line for text in fields.getlist("questions") for line in text.splitlines()]
+        value = {"image": image, "questions": [line for line in lines if line.strip()]}
+        if raw := next(iter(fields.getlist("box")), ""):
+            value["box"] = [int(v) if _INTEGER.fullmatch(v) else v for v in raw.split(",")]
+    else:
+        value = await asyncio.to_thread(parse_json, body, limits)
+    return await asyncio.to_thread(checked, AskRequest, value, limits)
 
 
 async def form(
-    body: bytes | bytearray, headers: Headers, limits: Limits
-) -> tuple[Upload, dict[str, list[str]]]:
+    body: Content, headers: Headers, limits: Limits
+) -> tuple[Upload, ImmutableMultiDict[str, str]]:
     """The file ``image`` of a form, and its text fields.
 
     Raises:
@@ -248,8 +268,8 @@ async def form(
 
 
 async def _form(
-    body: bytes | bytearray, headers: Headers, limits: Limits
-) -> tuple[Upload, dict[str, list[str]]]:
+    body: Content, headers: Headers, limits: Limits
+) -> tuple[Upload, ImmutableMultiDict[str, str]]:
     async def pieces() -> AsyncGenerator[bytes, None]:
         for start in range(0, len(body), _PIECE):
             yield bytes(body[start : start + _PIECE])
@@ -271,17 +291,12 @@ async def _form(
             raise Refusal(400, "no_image", "the form has no file 'image'", param="image")
         content = await image.read()
         if len(content) > limits.image_bytes:
-            raise Refusal(
-                413, "image_too_large",
-                f"the image has more than {limits.image_bytes // MIB} MiB", param="image",
-            )  # fmt: skip
-        fields: dict[str, list[str]] = {}
+            raise too_large(f"the image has more than {limits.image_bytes // MIB} MiB")
         texts = [(key, field) for key, field in parsed.multi_items() if isinstance(field, str)]
         if sum(len(field) for _, field in texts) > limits.text_bytes:  # before it is split in lines
             raise Refusal(400, "invalid_form", "the form has too much text", param="questions")
-        for key, field in texts:
-            fields.setdefault(key, []).append(field)
-        return Upload(_printable(image.filename or "the image"), content), fields
+        name = _printable(image.filename or "the image")
+        return Upload(name, content), ImmutableMultiDict(texts)
     finally:
         await parsed.close()
 

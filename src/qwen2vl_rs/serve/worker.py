@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ..errors import Qwen2VLRSError
@@ -56,21 +57,11 @@ class WorkItem:
 
     def fitting(self, tokens: int) -> int:
         """How many of its next questions take no more than so many tokens, about."""
-        number, used = 0, 0
-        for question in self.questions[len(self.said) :]:
-            used += _tokens(question)
-            if used > tokens:
-                break
-            number += 1
-        return number
+        sizes = accumulate(map(_tokens, self.questions[len(self.said) :]))
+        return sum(size <= tokens for size in sizes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What is answered of a job in one pass."""
-
-    job: WorkItem
-    questions: Sequence[str]
+_Batch = list[tuple[WorkItem, Sequence[str]]]  # jobs, with what is answered of them in one pass
 
 
 class Worker:
@@ -177,14 +168,14 @@ class Worker:
             try:
                 self._answer(batch)
             except Exception as error:  # whatever it is: the clients hear of it, the thread goes on
-                for part in batch:
-                    if not part.job.answers.done():
-                        part.job.answers.set_exception(_explained(error))
+                for job, _ in batch:
+                    if not job.answers.done():
+                        job.answers.set_exception(_explained(error))
             taken = (time.monotonic() - start) / len(batch)
             self._pace = taken if not self._pace else 0.8 * self._pace + 0.2 * taken
-            self._put_back([part.job for part in batch])
+            self._put_back([job for job, _ in batch])
 
-    def _take(self) -> list[_Part] | None:
+    def _take(self) -> _Batch | None:
         """What the next pass answers, waited for; None when closed and all are done.
 
         The job whose turn it is says which model is asked and how. With it go the others of that
@@ -195,7 +186,7 @@ class Worker:
             self._ready.wait_for(lambda: self._queue or self._closed)
             if not self._queue:
                 return None
-            taken: list[_Part] = []
+            taken: _Batch = []
             images: set[str] = set()
             room = self.session.budget
             first, *others = sorted(self._queue, key=lambda job: job.turn)
@@ -209,14 +200,18 @@ class Worker:
                 if number == 0:
                     continue
                 questions = job.questions[len(job.said) :][:number]
-                taken.append(_Part(job, questions))
+                taken.append((job, questions))
                 images.add(job.key)
                 room -= image + sum(map(_tokens, questions))
-            for part in taken:
-                self._queue.remove(part.job)
+            for job, _ in taken:
+                self._queue.remove(job)
             self._pass += 1
             self._metrics.waiting.set(len(self._queue))
-            return [p for p in taken if p.job.said or p.job.answers.set_running_or_notify_cancel()]
+            return [
+                part
+                for part in taken
+                if part[0].said or part[0].answers.set_running_or_notify_cancel()
+            ]
 
     def _put_back(self, jobs: Sequence[WorkItem]) -> None:
         """Jobs of which questions are left wait for their next turn, if anybody waits for them."""
@@ -232,31 +227,30 @@ class Worker:
                 self._queue.append(job)
             self._metrics.waiting.set(len(self._queue))
 
-    def _answer(self, batch: Sequence[_Part]) -> None:
+    def _answer(self, batch: _Batch) -> None:
         """One pass: each image once, each of its questions once."""
         asked: dict[str, dict[str, None]] = {}
         images: dict[str, Pixels] = {}
-        for part in batch:
-            asked.setdefault(part.job.key, {}).update(dict.fromkeys(part.questions))
-            images.setdefault(part.job.key, part.job.pixels)
+        for job, questions in batch:
+            asked.setdefault(job.key, {}).update(dict.fromkeys(questions))
+            images.setdefault(job.key, job.pixels)
         for key, pixels in images.items():
             images[key] = self._encoded(key, pixels)
-        first = batch[0].job
+        first = batch[0][0]
         found = self.session.ask(
-            [(images[key], list(questions)) for key, questions in asked.items()],
+            [(images[key], list(of_it)) for key, of_it in asked.items()],
             closed=first.closed,
             untouched=not first.tuned,
         )
         said = {
             (key, question): answer
-            for (key, questions), answers in zip(asked.items(), found, strict=True)
-            for question, answer in zip(questions, answers, strict=True)
+            for (key, of_it), answers in zip(asked.items(), found, strict=True)
+            for question, answer in zip(of_it, answers, strict=True)
         }
         self._metrics.passes.inc()
         self._metrics.questions.labels("tuned" if first.tuned else "base").inc(len(said))
-        for part in batch:
-            job = part.job
-            job.said += [said[job.key, question] for question in part.questions]
+        for job, questions in batch:
+            job.said += [said[job.key, question] for question in questions]
             if len(job.said) < len(job.questions):
                 continue
             answers = job.said

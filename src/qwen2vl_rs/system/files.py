@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +19,16 @@ from .disk import flush, full, make_folder, open_up, sync_folder
 from .jsonl import to_json
 from .locks import lock
 from .named import ReadError, open_named, read_bytes, writing
-from .oserrors import ABSENT, FORBIDDEN, Unwritable, unreadable, unwritable, writing_hint
+from .oserrors import (
+    ABSENT,
+    FORBIDDEN,
+    Unwritable,
+    is_folder,
+    mode_of,
+    unreadable,
+    unwritable,
+    writing_hint,
+)
 
 HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
 CHECKSUMS = "checksums.json"
@@ -147,13 +155,7 @@ def is_there(path: Path) -> bool:
     Raises:
         RunError: that cannot be told. (`Path.exists` takes this for absent in newer Pythons.)
     """
-    try:
-        path.lstat()
-    except ABSENT:
-        return False
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return True
+    return mode_of(path, follow=False) is not None
 
 
 def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
@@ -164,18 +166,11 @@ def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
     """
     try:
         named = ((re.fullmatch(pattern, name), parent / name) for name in os.listdir(parent))
-        return [(match, path) for match, path in named if match and _is_folder(path)]
+        return [(match, path) for match, path in named if match and is_folder(path)]
     except ABSENT:
         return []
     except OSError as error:
         raise unreadable(parent, error) from error
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except ABSENT:  # a link that leads nowhere
-        return False
 
 
 def sha256(path: Path) -> str:
@@ -207,15 +202,12 @@ def damage(folder: Path) -> str | None:
     Raises:
         RunError: a file cannot be read now. That says nothing about what is in it.
     """
-    try:
-        expected = json.loads(read_bytes(folder / CHECKSUMS)).items()
-    except ABSENT:
+    expected = read_json(folder / CHECKSUMS, damaged="")
+    if expected is None:
         return f"{CHECKSUMS} is missing"
-    except OSError as error:
-        raise unreadable(folder / CHECKSUMS, error) from error
-    except (ValueError, AttributeError):
+    if not isinstance(expected, dict):
         return f"{CHECKSUMS} is damaged"
-    for name, digest in expected:
+    for name, digest in expected.items():
         if _is_page(name):  # as older versions listed it
             continue
         try:

@@ -85,15 +85,13 @@ def open_named(path: str | os.PathLike[str], mode: str = "r", encoding: str = "u
 def read_bytes(path: Path | str) -> bytes:
     """The content of a file; for errors see `open_named`."""
     with open_named(path, "rb") as file:
-        content: bytes = file.read()
-    return content
+        return bytes(file.read())
 
 
 def read_text(path: Path | str, encoding: str = "utf-8") -> str:
     """The content of a file of text; for errors see `open_named`."""
     with open_named(path, "r", encoding) as file:
-        content: str = file.read()
-    return content
+        return str(file.read())
 
 
 def write_text(path: Path, text: str) -> None:

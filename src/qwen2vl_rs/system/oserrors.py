@@ -33,6 +33,16 @@ _OF_THE_PROCESS = {
     errno.ENOMEM: "free some memory, or allow the command more: ulimit -v unlimited",
     errno.EAGAIN: "end other programs, or allow more processes and threads: ulimit -u",
 }
+#: What helps where a file cannot be written for another cause than the disk.
+_WRITING = {
+    **_OF_THE_PROCESS,
+    **dict.fromkeys(FORBIDDEN, "choose an output folder you may write to"),
+    errno.EFBIG: "files may not become so large: ulimit -f unlimited, or choose another output",
+    errno.EXDEV: "choose an output folder that is no mount point and lies on one file system",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "its folder is not there any more, or a link leads nowhere: "
+    "choose another output",
+}
 #: How torch says that a file took not all it wrote, and hides why.
 _TORCH_WROTE = re.compile(r"inline_container|PytorchStreamWriter|basic_ios|iostream|ofstream")
 _PROBE = 1 << 20  # bytes
@@ -83,21 +93,9 @@ def writing_hint(path: Path, error: OSError) -> str:
     """What helps where a file cannot be written."""
     if full(error):
         return room_hint(path)
-    if error.errno == errno.EFBIG:
-        return "files may not become so large: ulimit -f unlimited, or choose another output"
-    if error.errno in FORBIDDEN:
-        return "choose an output folder you may write to"
-    if error.errno in _OF_THE_PROCESS:
-        return _OF_THE_PROCESS[error.errno]
     if error.errno in _IN_THE_WAY:
         return f"something is in the way: move {error.filename or path} away, or choose another"
-    if error.errno == errno.EXDEV:
-        return "choose an output folder that is no mount point and lies on one file system"
-    if error.errno == errno.ENAMETOOLONG:
-        return "choose a shorter name"
-    if error.errno == errno.ENOENT:
-        return "its folder is not there any more, or a link leads nowhere: choose another output"
-    return _CHECK_DISK
+    return _WRITING.get(error.errno or 0, _CHECK_DISK)
 
 
 def explained(error: OSError) -> Qwen2VLRSError:
@@ -124,16 +122,20 @@ def explained(error: OSError) -> Qwen2VLRSError:
     return Qwen2VLRSError(f"cannot read or write {name}{other}: {_said(error)}", hint=hint)
 
 
-def mode_of(path: str | os.PathLike[str]) -> int | None:
+def mode_of(path: str | os.PathLike[str], *, follow: bool = True) -> int | None:
     """The mode of what bears a name (see `stat`); None where nothing does.
 
     Unlike `os.path.exists` it does not call absent what cannot be looked at.
+
+    Args:
+        path: the name.
+        follow: whether a link stands for what it leads to.
 
     Raises:
         RunError: that cannot be told.
     """
     try:
-        return os.stat(path).st_mode
+        return os.stat(path, follow_symlinks=follow).st_mode
     except (*ABSENT, ValueError):  # the latter for names that no file can have
         return None
     except OSError as error:
@@ -181,10 +183,8 @@ def folder_is_gone() -> bool:
     """Whether the current folder was removed, so that no relative name leads anywhere."""
     try:
         os.getcwd()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     return False
 
 
