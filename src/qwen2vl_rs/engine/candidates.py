@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..models.finite import require_numbers
 from ..models.images import Pixels
@@ -37,15 +38,17 @@ class Choice:
 
     Attributes:
         text: the most probable candidate.
-        confidence: its probability among the candidates.
-        mass: probability that the model gives to all candidates together, among all texts.
         logs: log-likelihood of every candidate with its end token, in the order given.
     """
 
     text: str
-    confidence: float
-    mass: float
     logs: tuple[float, ...]
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Probability of every candidate among them all."""
+        weights = np.exp(np.array(self.logs) - max(self.logs))
+        return weights / weights.sum()
 
 
 @torch.inference_mode()
@@ -89,10 +92,9 @@ def choose_candidates(
 
 def pick_class(choice: Choice, answers: AnswerSet) -> tuple[str, float]:
     """The most probable official class: its most probable candidate, and its own probability."""
-    logs = np.array(choice.logs)
-    shares = np.exp(logs - logs.max())
+    shares = choice.shares
     members = np.unique(answers.classes, return_inverse=True)[1]
-    sums = np.bincount(members, weights=shares) / shares.sum()
+    sums = np.bincount(members, weights=shares)
     best = int(sums.argmax())
     text = int(np.where(members == best, shares, -1).argmax())
     return answers.texts[text], min(1.0, float(sums[best]))
@@ -169,12 +171,4 @@ def _choose(
     mine = list(itertools.islice(logs, trie.size))
     sums = [sum(mine[i] for i in path) for path in trie.paths]
     require_numbers(sums, question, image)
-    scores = torch.tensor(sums, dtype=torch.float64)
-    shares = torch.softmax(scores, dim=0)
-    best = int(shares.argmax())
-    return Choice(
-        text=candidates[best],
-        confidence=float(shares[best]),
-        mass=float(scores.exp().sum()),
-        logs=tuple(sums),
-    )
+    return Choice(candidates[int(np.argmax(sums))], tuple(sums))

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, Qwen2VLRSError
 from ..system.files import HUB_MANIFEST, read_json, write_json
 from ..system.named import read_text, write_text
-from ..system.oserrors import FORBIDDEN, unreadable, writing_hint
+from ..system.oserrors import FORBIDDEN, libraries_read, unreadable, writing_hint
 from .family import FAMILIES
 
 CONFIG = "config.json"
@@ -329,6 +329,28 @@ def _image_settings(folder: Path) -> dict[str, Any] | None:
     if inner is not None and not isinstance(inner, dict):
         raise ModelError(f"{folder / PROCESSOR}: image_processor is no JSON object", hint=FETCH)
     return inner
+
+
+@contextlib.contextmanager
+def usable(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
+    """Where a library takes what it may refuse, by whatever exception it likes.
+
+    Args:
+        problem: what is wrong then, in front of what the library says.
+        paths: the files that it reads.
+        hint: how to mend it.
+
+    Raises:
+        ModelError: the library refuses it.
+        RunError: one of the files cannot be read.
+    """
+    try:
+        with libraries_read(*paths) if paths else contextlib.nullcontext():
+            yield
+    except Qwen2VLRSError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{problem}: {first_line(error)}", hint=hint) from error
 
 
 def first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ from ..config import ImageRule, ViewConfig
 from ..errors import ImageError, ModelError
 from ..raster import image_digest, image_size, read_rgb
 from .family import Family, family_of
-from .folder import FETCH, PREPROCESSOR, Files, first_line
+from .folder import FETCH, PREPROCESSOR, Files, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +151,8 @@ def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReade
     kind = [one for one in of_family if one[0] == "image_processor_type"]
     cuts = [one for one in of_family if one not in kind]
     _refuse(files, [*kind, *_wrong_values(settings), *cuts])
-    try:
+    with usable(f"the image settings in {files.folder} cannot be used"):
         processor = family.processor(settings, view.min_pixels, view.max_pixels)
-    except Exception as error:  # whatever a wrong value makes it raise
-        raise ModelError(
-            f"the image settings in {files.folder} cannot be used: {first_line(error)}", hint=FETCH
-        ) from error
     return ImageReader(family, processor, view.image)
 
 

@@ -18,19 +18,19 @@ from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
-from ..errors import ModelError, Qwen2VLRSError
+from ..errors import ModelError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
 from ..question_tree.attention import Kind, implementation
 from ..run import Run
 from ..system.console import warn
 from ..system.files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
-from ..system.oserrors import is_file, is_folder, libraries_read, libraries_write
-from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
+from ..system.oserrors import is_file, is_folder, libraries_write
+from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_layers, read_adapter, tensor_name
 from .family import FAMILIES, family_of
 from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
-from .folder import FETCH, Files, files_in_force, first_line, is_base, linked, refuse_pointers
+from .folder import FETCH, Files, files_in_force, is_base, linked, refuse_pointers, usable
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 from .qwen_vl_usage import checkpoint_readme
@@ -104,18 +104,12 @@ def read_base(folder: Path) -> tuple[Files, Any]:
             hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
     check_depth(files)
-    try:
-        with libraries_read(*files.others), linked(files.others) as place:
+    with usable(f"{folder}/config.json cannot be used", *files.others):
+        with linked(files.others) as place:
             config = AutoConfig.from_pretrained(place, local_files_only=True)
         config.name_or_path = str(folder)  # and not the links
         check_shapes(files, config)
         check_positions(files, config)
-    except Qwen2VLRSError:
-        raise
-    except Exception as error:  # whatever a wrong value makes the config class raise
-        raise ModelError(
-            f"{folder}/config.json cannot be used: {first_line(error)}", hint=FETCH
-        ) from error
     return files, config
 
 
@@ -135,27 +129,17 @@ def load_base(
     if files.left_out:
         _say_left_out(folder, files.left_out)
     device = device or choose_device()
-    try:
-        with libraries_read(*files.all), linked(files.all) as place:
-            model, info = (
-                family_of(config)
-                .network()
-                .from_pretrained(
-                    place,
-                    config=config,
-                    dtype=dtype or choose_precision(device).weights,
-                    attn_implementation=implementation(attention),
-                    local_files_only=True,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                )
-            )
-    except Qwen2VLRSError:
-        raise
-    except Exception as error:  # safetensors and transformers raise many kinds for a broken file
-        raise ModelError(
-            f"the weights in {folder} cannot be read: {first_line(error)}", hint=FETCH
-        ) from error
+    network = family_of(config).network()
+    with usable(f"the weights in {folder} cannot be read", *files.all), linked(files.all) as place:
+        model, info = network.from_pretrained(
+            place,
+            config=config,
+            dtype=dtype or choose_precision(device).weights,
+            attn_implementation=implementation(attention),
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     if absent := sorted(info["missing_keys"]):
         raise ModelError(f"{folder} lacks {len(absent)} weights, e.g. {absent[0]}", hint=FETCH)
     model = model.to(device).eval().requires_grad_(False)
@@ -256,19 +240,12 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     plain = LoraConfig(
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
     )
-    try:
-        with libraries_read(checkpoint / ADAPTER), quiet_peft():
-            model = PeftModel.from_pretrained(
-                base.model, checkpoint, config=plain, local_files_only=True
-            )
-            given = load_file(checkpoint / ADAPTER)
-    except Qwen2VLRSError:
-        raise
-    except Exception as error:  # peft passes on whatever safetensors raises for a broken file
-        raise ModelError(
-            f"the adapter in {checkpoint} cannot be read: {first_line(error)}",
-            hint="use an older checkpoint, or train again",
-        ) from error
+    problem, hint = f"the adapter in {checkpoint} cannot be read", UNUSABLE
+    with usable(problem, checkpoint / ADAPTER, hint=hint), quiet_peft():
+        model = PeftModel.from_pretrained(
+            base.model, checkpoint, config=plain, local_files_only=True
+        )
+        given = load_file(checkpoint / ADAPTER)
     placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}
     for name, weight in given.items():
         inside = placed[tensor_name(name)].cpu()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -217,7 +216,7 @@ class Session:
         if isinstance(said, Answer):
             whole = len(said.ids) < self.max_new_tokens
             return ModelAnswer(said.text, kind, said.confidence, fed, said.ids, whole)
-        by_word = dict(zip(words_of(kind) or (), _shares(said.logs), strict=True))
+        by_word = dict(zip(words_of(kind) or (), said.shares.tolist(), strict=True))
         return ModelAnswer(said.text, kind, max(by_word.values()), fed, shares=by_word)
 
     def _fed(self, pixels: Pixels, question: str) -> int:
@@ -244,8 +243,3 @@ def words_of(kind: str) -> tuple[str, ...] | None:
     What a model was taught to write as numbers, or as other words, a checkpoint does not say.
     """
     return tuple(sorted(type_named(kind).words)) or None
-
-
-def _shares(logs: Sequence[float]) -> list[float]:
-    weights = [math.exp(log - max(logs)) for log in logs]
-    return [weight / sum(weights) for weight in weights]

@@ -23,9 +23,10 @@ from ..errors import RunError
 from ..hardware.devices import choose_device, processes
 from ..hardware.launch import check_precision, check_strategy
 from ..hardware.precision import Precision, choose_precision
-from ..models.adapter import add_adapter, check_targets, outline, without_casts
+from ..models.adapter import add_adapter, check_targets, without_casts
 from ..models.images import UnchangedImages
 from ..models.loader import Base, load_base, read_config
+from ..models.shapes import outline
 from ..predict.evaluation import Outcome, before_and_after
 from ..question_tree.attention import Kind
 from ..question_tree.attention_check import Heads, choose_attention
