@@ -24,7 +24,7 @@ from ..models.prompt import PromptFormat
 from ..question_tree.tree import Node
 from ..questions.answer_sets import AnswerSet
 from .decoding import forward
-from .inputs import Target, make_inputs
+from .inputs import make_inputs
 from .packing import Ask, Pack, pack, put_back, sharing_order
 from .vision import encoded
 
@@ -154,7 +154,7 @@ def _token_logs(base: Base, model: Any, asks: Sequence[Ask], budget: int) -> Ite
 
 def _score(model: Any, batch: Pack) -> list[float]:
     rows, row_of = np.unique(batch.layout.predictors, return_inverse=True)
-    inputs = make_inputs(batch, Target.of(model), rows)
+    inputs = make_inputs(batch, model, rows)
     logits = forward(model, inputs)  # (R, V)
     total = torch.cat([part.float().logsumexp(dim=1) for part in logits.split(_ROWS)])  # (R,)
     row = torch.from_numpy(row_of).to(logits.device)  # (L,)

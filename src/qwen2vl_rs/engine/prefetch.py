@@ -33,6 +33,6 @@ class Ahead(Generic[S, T]):
 
 def ahead(make: Callable[[S], T], keys: Sequence[S]) -> Iterator[T]:
     """Items of all keys in order, the next one begun before each is handed out."""
-    source = Ahead(lambda place: make(keys[place]))
+    source: Ahead[int, T] = Ahead(lambda place: make(keys[place]))
     for place in range(len(keys)):
         yield source.get(place, place + 1 if place + 1 < len(keys) else None)

@@ -20,6 +20,7 @@ from ..system.console import say
 from .family import family_of
 from .loader import quiet_peft
 
+
 def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
     """Put a fresh adapter on the language model, ready for training; say what it is on.
 

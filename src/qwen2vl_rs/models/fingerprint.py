@@ -20,12 +20,8 @@ _VERSION = "sha256:"
 _REMEMBERED = 64 << 20  # bytes; less is read in no time, and leaves no file behind
 # what the fingerprint of old checkpoints covers
 _SAMPLED = (
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
+    *("chat_template.jinja", "chat_template.json", "generation_config.json"),
+    *("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
 )
 
 

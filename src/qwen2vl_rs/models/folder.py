@@ -44,12 +44,8 @@ _SMALL = {".json", ".txt", ".jinja"}
 _LONGEST_POINTER = 1024  # bytes
 
 _TOKENIZER = (
-    "tokenizer.json",
-    TOKENIZER_CONFIG,
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
+    *("tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json"),
 )
 _OTHERS = (CONFIG, GENERATION, PROCESSOR, PREPROCESSOR, "video_preprocessor_config.json")
 _QUANTISED = ("quantization_config", "compression_config")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,27 +45,23 @@ class Pixels:
     name: str = ""
 
 
-class Images(Protocol):
-    """Where the pixels of an image come from: its file, or a cache of encoded images."""
-
-    @property
-    def merge(self) -> int:
-        """Patches along one side of a visual token."""
-
-    def read(self, path: str) -> Pixels:
-        """Read one image."""
-
-    def tokens(self, path: str) -> int:
-        """Number of visual tokens of an image."""
-
-
 @dataclass(frozen=True, slots=True)
 class ImageReader:
-    """Reads image files by a pixel rule with the processor of a base."""
+    """Reads image files by a pixel rule with the processor of a base.
+
+    Attributes:
+        family: of the base.
+        processor: of the base.
+        rule: how files become colours.
+        digests: SHA-256 of each file by its path, where they must stay what they were: training on
+            other pixels than those it began with (a disk that rots, files that are replaced) would
+            go unnoticed for as long as they can be decoded. None: they may change.
+    """
 
     family: Family
     processor: Any
     rule: ImageRule
+    digests: Mapping[str, str] | None = None
 
     @property
     def merge(self) -> int:
@@ -76,9 +72,12 @@ class ImageReader:
         """Read, resize, normalise and cut one image.
 
         Raises:
-            ImageError: the file cannot be used; see `raster.read_rgb`.
+            ImageError: the file cannot be used, or is another by now; see `raster.read_rgb`.
         """
-        return replace(self.cut(read_rgb(path, self.rule)), name=str(path))
+        pixels = self.cut(read_rgb(path, self.rule))
+        if self.digests is not None and image_digest(path) != self.digests[str(path)]:
+            raise changed([str(path)])
+        return replace(pixels, name=str(path))
 
     def cut(self, rgb: NDArray[np.uint8]) -> Pixels:
         """Resize, normalise and cut an image of shape (height, width, 3)."""
@@ -101,31 +100,6 @@ class ImageReader:
             ImageError: see `grid`.
         """
         return math.prod(self.grid(path)) // self.merge**2
-
-
-@dataclass(frozen=True, slots=True)
-class UnchangedImages(ImageReader):
-    """Reads images that must stay what they were when training began.
-
-    Training on other pixels than those it began with (a disk that rots, files that are replaced)
-    would go unnoticed for as long as they can be decoded.
-
-    Attributes:
-        digests: SHA-256 of each file by its path.
-    """
-
-    digests: Mapping[str, str]
-
-    def read(self, path: str | Path) -> Pixels:
-        """Read one image.
-
-        Raises:
-            ImageError: it cannot be used, or is another by now.
-        """
-        pixels = self.cut(read_rgb(path, self.rule))
-        if image_digest(path) != self.digests[str(path)]:
-            raise changed([str(path)])
-        return pixels
 
 
 def changed(paths: Sequence[str]) -> ImageError:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
@@ -61,22 +62,21 @@ class Base:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointCard:
+class CheckpointCard(BaseModel):
     """What stands beside an adapter: its base and what it was trained with.
 
     Attributes:
         base: folder of the base.
         fingerprint: of the base.
         view: how images and questions were shown.
-        ground: usual metres per pixel of the training images, where they say so.
+        metres_per_pixel: usual metres per pixel of the training images, where they say so.
         side: usual pixels on a side of the training images; None in old checkpoints.
     """
 
     base: str
     fingerprint: str
     view: ViewConfig
-    ground: float | None = None
+    metres_per_pixel: float | None = None
     side: int | None = None
 
 
@@ -161,16 +161,13 @@ def _say_left_out(folder: Path, names: tuple[str, ...]) -> None:
     )
 
 
-def find_base(
-    checkpoint: Path, card: CheckpointCard, given: Path | None, option: str = "--base"
-) -> Path:
+def find_base(checkpoint: Path, card: CheckpointCard, given: Path | None) -> Path:
     """The folder of a checkpoint's base.
 
     Args:
         checkpoint: the checkpoint.
         card: what stands beside it.
         given: the folder that was named; None for where it was when the checkpoint was trained.
-        option: of the command at hand that names it.
 
     Raises:
         ModelError: it is not there.
@@ -178,22 +175,19 @@ def find_base(
     folder = given or Path(card.base)
     if is_folder(folder):
         return folder
-    hint = f"say where it is: {option} FOLDER"
+    hint = "say where it is: --base FOLDER"
     if given is None and not folder.is_absolute():  # an export names it as the hub does
         hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(card.base)}"
     raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
 
 
-def require_base(
-    folder: Path, checkpoint: Path, card: CheckpointCard, option: str = "--base"
-) -> None:
+def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
     """Make sure that a folder holds the base a checkpoint was trained on.
 
     Args:
         folder: of the base.
         checkpoint: the checkpoint.
         card: what stands beside it.
-        option: of the command at hand that names a base.
 
     Raises:
         ModelError: it holds another one, one that has changed since, or none.
@@ -205,11 +199,11 @@ def require_base(
     if own.is_absolute() and own.resolve() == folder.resolve():
         raise ModelError(
             f"the base in {folder} has changed since {checkpoint} was trained on it",
-            hint=f"put its files back as they were, or name a sound copy: {option} FOLDER",
+            hint="put its files back as they were, or name a sound copy: --base FOLDER",
         )
-    hint = f"name a folder with its base ({card.base}): {option} FOLDER"
+    hint = f"name a folder with its base ({card.base}): --base FOLDER"
     if _holds(own, card.fingerprint):
-        hint = f"name its base: {option} {shlex.quote(card.base)}"
+        hint = f"name its base: --base {shlex.quote(card.base)}"
     raise ModelError(
         f"{checkpoint} was trained on another base ({card.base}), not on {folder}", hint=hint
     )
@@ -274,18 +268,18 @@ def write_card(
     checkpoint: Path, base: Base, view: ViewConfig, ground: tuple[float | None, int | None]
 ) -> None:
     """Write down which base, view and images a checkpoint belongs to; see `CheckpointCard`."""
-    value = {
-        "base": str(base.folder.resolve()),
-        "fingerprint": base.fingerprint,
-        "view": view.model_dump(mode="json"),
-        "metres_per_pixel": ground[0],
-        "side": ground[1],
-    }
-    write_json(checkpoint / CARD, value)
+    card = CheckpointCard(
+        base=str(base.folder.resolve()),
+        fingerprint=base.fingerprint,
+        view=view,
+        metres_per_pixel=ground[0],
+        side=ground[1],
+    )
+    write_json(checkpoint / CARD, card.model_dump(mode="json"))
     # PEFT writes the base as it was named on the command line, and an empty model card
     name = (read_json(base.folder / HUB_MANIFEST, damaged=None) or {}).get("repo_id")
     adapter = read_json(checkpoint / SETTINGS) or {}
-    adapter["base_model_name_or_path"] = name or value["base"]
+    adapter["base_model_name_or_path"] = name or card.base
     write_json(checkpoint / SETTINGS, adapter)
     with libraries_write(checkpoint):
         base.prompts.tokenizer.save_pretrained(checkpoint)
@@ -302,17 +296,9 @@ def read_card(checkpoint: Path) -> CheckpointCard:
     """
     names = (CARD, SETTINGS, ADAPTER)
     refuse_pointers(checkpoint, [checkpoint / name for name in names])
-    value = read_json(checkpoint / CARD, damaged=None)
     try:
-        view = ViewConfig.model_validate(value["view"])
-        return CheckpointCard(
-            str(value["base"]),
-            str(value["fingerprint"]),
-            view,
-            value.get("metres_per_pixel"),
-            value.get("side"),
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        return CheckpointCard.model_validate(read_json(checkpoint / CARD, damaged=None))
+    except ValidationError as error:
         raise ModelError(
             f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or damaged)",
             hint="give a run folder or one of its checkpoint-* folders",

@@ -16,7 +16,6 @@ from ..config import Config, write_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import moved
 from ..datasets.stored import read_stored
-from ..engine.inputs import Target
 from ..engine.memory import device_memory, explained_shortage, token_budget, training_memory
 from ..engine.vision import encode_all
 from ..errors import RunError
@@ -24,7 +23,6 @@ from ..hardware.devices import choose_device, processes
 from ..hardware.launch import check_precision, check_strategy
 from ..hardware.precision import Precision, choose_precision
 from ..models.adapter import add_adapter, check_targets, without_casts
-from ..models.images import UnchangedImages
 from ..models.loader import Base, load_base, read_config
 from ..models.shapes import outline
 from ..predict.evaluation import Outcome, before_and_after
@@ -113,11 +111,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     precision = choose_precision(device, settings.bf16, settings.fp16)
     base, kind = _load(config, device, precision)
     team = processes()
-    reader = base.images
-    unchanged = UnchangedImages(
-        reader.family, reader.processor, reader.rule, read_json(run / IMAGES)
-    )
-    base = replace(base, images=unchanged)
+    base = replace(base, images=replace(base.images, digests=read_json(run / IMAGES) or {}))
     cache = run / "vision-cache"
     paths = split.train.distinct("image")
     for turn in (team.is_main_process, not team.is_main_process):  # the others find it written
@@ -137,7 +131,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         images or base.images,
         settings,
         budget,
-        Target.of(base.model),
+        base.model,
         team.num_processes,
     )
     _describe(base, model, steps, settings, device, precision)

@@ -29,13 +29,14 @@ from transformers import (
 from ..config import TrainingSettings, ViewConfig
 from ..datasets.base import Dataset as Table
 from ..engine.decoding import forward
-from ..engine.inputs import Inputs, Target, make_inputs
+from ..engine.inputs import Inputs, make_inputs
 from ..engine.packing import Ask, Plan, pack, plan_epoch, sharing_order
 from ..engine.prefetch import Ahead
+from ..engine.vision import EncodedImages
 from ..errors import RunError
 from ..hardware.devices import share_out
 from ..models.adapter_files import ADAPTER
-from ..models.images import Images
+from ..models.images import ImageReader
 from ..models.loader import Base, write_card
 from ..models.prompt import PromptFormat
 from ..question_tree.tree import Ints, Layout
@@ -88,7 +89,7 @@ class Steps(Dataset[dict[str, Step]]):
         images: where images are read.
         settings: how many images and questions a step holds, and in which order.
         budget: most tokens in a pack.
-        target: where packs go.
+        model: where packs go.
         world: number of processes.
     """
 
@@ -96,16 +97,16 @@ class Steps(Dataset[dict[str, Step]]):
         self,
         samples: Iterable[Sample],
         prompts: PromptFormat,
-        images: Images,
+        images: ImageReader | EncodedImages,
         settings: TrainingSettings,
         budget: int,
-        target: Target,
+        model: Any,
         world: int = 1,
     ) -> None:
         self._samples = Table.of(samples)
         self._groups = self._samples.groups
         self._prompts, self._images, self._settings = prompts, images, settings
-        self.budget, self._target, self._world = budget, target, world
+        self.budget, self._model, self._world = budget, model, world
         self._plan_of: tuple[int, Plan | None] = (-1, None)
         self.per_epoch = len(self._plan(0))
         self._ahead = Ahead(self._make)
@@ -134,7 +135,7 @@ class Steps(Dataset[dict[str, Step]]):
         packs = list(pack(asks, self._prompts, self._images.merge, self.budget))
         everyone = [s for turn in turns for s in self._asked(*turn)]
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
-        inputs = [make_inputs(one, self._target) for one in packs]
+        inputs = [make_inputs(one, self._model) for one in packs]
         return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
 
     def _asked(self, image: int, chosen: Ints) -> list[Sample]:
