@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from transformers import DynamicCache
 
 from ..models.family import family_of
@@ -49,7 +50,9 @@ def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> to
         (K, V) logits.
     """
     inner = getattr(model, "module", model)  # behind DDP
-    inputs = inputs.to(inner.device)
+    inputs = send_to_device(
+        inputs, inner.device, non_blocking=True
+    )  # does not wait for pinned ones
     family = family_of(inner.config)
     features: Sequence[torch.Tensor] = inputs.features
     if inputs.patches is not None:

@@ -6,19 +6,17 @@ image, F features of each, H values of a feature; N patches of all images, D val
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import recursively_apply
 
 from ..question_tree.attention import Rule, kind_of, rule_of
-from ..question_tree.moving import moved
 from ..question_tree.tree import Ints
 from .packing import Pack
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(NamedTuple):
     """A pack as tensors.
 
     Attributes:
@@ -40,10 +38,6 @@ class Inputs:
     features: tuple[torch.Tensor, ...]
     patches: torch.Tensor | None
     grids: torch.Tensor
-
-    def to(self, device: torch.device) -> Inputs:
-        """On a device; where it was pinned, without waiting for the copy."""
-        return moved(self, lambda x: x.to(device, non_blocking=True))
 
 
 def make_inputs(pack: Pack, model: Any, keep: Ints | None = None) -> Inputs:
@@ -69,7 +63,7 @@ def make_inputs(pack: Pack, model: Any, keep: Ints | None = None) -> Inputs:
         patches=patches,
         grids=torch.tensor([i.grid for i in pack.images]),
     )
-    return moved(inputs, _pinned) if model.device.type == "cuda" else inputs
+    return recursively_apply(_pinned, inputs) if model.device.type == "cuda" else inputs
 
 
 def _pinned(x: torch.Tensor) -> torch.Tensor:

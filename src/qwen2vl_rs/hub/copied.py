@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import Qwen2VLRSError
-from ..models.folder import CONFIG, PREPROCESSOR, PROCESSOR, files_in_force
+from ..models.folder import CONFIG, PREPROCESSOR, PROCESSOR, files_in_force, is_whole_file
 
 _TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
 
@@ -21,17 +21,6 @@ def is_whole_copy(folder: Path) -> bool:
         files = files_in_force(folder)
         names = {path.name for path in files.others}
         able = any(needed <= names for needed in _TOKENIZERS) and names & {PROCESSOR, PREPROCESSOR}
-        return bool(able) and all(map(_is_whole_file, files.weights))
+        return bool(able) and all(map(is_whole_file, files.weights))
     except (Qwen2VLRSError, OSError):
-        return False
-
-
-def _is_whole_file(path: Path) -> bool:
-    """Whether a safetensors file ends where its header says that its last tensor does."""
-    from safetensors import SafetensorError, safe_open  # not in the light installation
-
-    try:
-        with safe_open(path, framework="np"):
-            return True
-    except SafetensorError:
         return False

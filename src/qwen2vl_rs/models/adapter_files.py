@@ -15,6 +15,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import safe_open
 
 from ..errors import ModelError
+from ..system.files import CHECKSUMS, damage
 from .folder import read_object, usable
 from .shapes import Shapes, plain_name
 
@@ -55,6 +56,8 @@ def read_adapter(folder: Path) -> AdapterFiles:
     Raises:
         ModelError: a file is missing or broken, or this is no plain LoRA.
     """
+    if (folder / CHECKSUMS).exists() and (problem := damage(folder)):
+        raise ModelError(f"{folder} is damaged: {problem}", hint="use an older checkpoint")
     settings = read_object(folder / SETTINGS)
     if not settings:
         raise ModelError(f"{folder} has no {SETTINGS}", hint=UNUSABLE)

@@ -224,6 +224,17 @@ def write_template(files: Files, folder: Path) -> None:
             write_json(folder / name, {**settings, "chat_template": files.template})
 
 
+def is_whole_file(path: Path) -> bool:
+    """Whether a safetensors file ends where its header says that its last tensor does."""
+    from safetensors import SafetensorError, safe_open  # not in the light installation
+
+    try:
+        with safe_open(path, framework="np"):
+            return True
+    except SafetensorError:
+        return False
+
+
 def is_base(folder: Path) -> bool:
     """Whether a folder looks like a whole model, whatever else lies in it."""
     return (folder / CONFIG).is_file() and any((folder / n).is_file() for n in (WEIGHTS, INDEX))

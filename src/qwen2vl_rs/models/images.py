@@ -124,7 +124,10 @@ def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReade
     of_family = family.wrong_images(settings, config)
     kind = [one for one in of_family if one[0] == "image_processor_type"]
     cuts = [one for one in of_family if one not in kind]
-    _refuse(files, [*kind, *_wrong_values(settings), *cuts])
+    if wrong := [*kind, *_wrong_values(settings), *cuts]:
+        name, value = wrong[0]
+        hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
+        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
     with usable(f"the image settings in {files.folder} cannot be used"):
         processor = family.processor(settings, view.min_pixels, view.max_pixels)
     return ImageReader(family, processor, view.image)
@@ -145,13 +148,6 @@ def _wrong_values(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
     if not _finite(factor) or factor <= 0:
         wrong.append(("rescale_factor", factor))
     return wrong
-
-
-def _refuse(files: Files, wrong: Sequence[tuple[str, Any]]) -> None:
-    if wrong:
-        name, value = wrong[0]
-        hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
-        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
 
 
 def _finite(value: Any) -> bool:

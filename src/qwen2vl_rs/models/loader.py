@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shlex
 import warnings
 from collections.abc import Iterator
@@ -24,8 +23,8 @@ from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
 from ..question_tree.attention import Kind, implementation
 from ..run import Run
-from ..system.console import warn
-from ..system.files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
+from ..system.console import warn_once
+from ..system.files import HUB_MANIFEST, atomic_write, read_json, write_json
 from ..system.oserrors import is_file, is_folder, libraries_write
 from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_layers, read_adapter, tensor_name
 from .family import FAMILIES, family_of
@@ -35,7 +34,7 @@ from .folder import FETCH, Files, files_in_force, is_base, linked, refuse_pointe
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 from .qwen_vl_usage import checkpoint_readme
-from .shapes import check_depth, check_positions, check_shapes, linear_layers
+from .shapes import check_depth, check_shapes, linear_layers
 
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
@@ -109,7 +108,8 @@ def read_base(folder: Path) -> tuple[Files, Any]:
             config = AutoConfig.from_pretrained(place, local_files_only=True)
         config.name_or_path = str(folder)  # and not the links
         check_shapes(files, config)
-        check_positions(files, config)
+        if wrong := family_of(config).wrong(config):
+            raise ModelError(f"{folder}/config.json: {wrong}", hint=FETCH)
     return files, config
 
 
@@ -127,7 +127,9 @@ def load_base(
     """
     files, config = read_base(folder)
     if files.left_out:
-        _say_left_out(folder, files.left_out)
+        names = ", ".join(files.left_out)
+        told = f"{folder} holds files that are no part of its model, and are not used: {names}"
+        warn_once(told, told)
     device = device or choose_device()
     network = family_of(config).network()
     with usable(f"the weights in {folder} cannot be read", *files.all), linked(files.all) as place:
@@ -151,13 +153,6 @@ def load_base(
         prompts=load_prompt_format(files, config, view.instruction),
         images=load_image_reader(files, config, view),
         fingerprint=fingerprint(folder),
-    )
-
-
-@functools.cache
-def _say_left_out(folder: Path, names: tuple[str, ...]) -> None:
-    warn(
-        f"{folder} holds files that are no part of its model, and are not used: {', '.join(names)}"
     )
 
 
@@ -226,10 +221,8 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     card = read_card(checkpoint)
     if not is_file(checkpoint / ADAPTER):
         raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
-    if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
-        raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
-    require_base(base.folder, checkpoint, card)
     adapter = read_adapter(checkpoint)
+    require_base(base.folder, checkpoint, card)
     names = adapted_layers(adapter, linear_layers(base.model.config))
     plain = LoraConfig(
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"

@@ -75,17 +75,6 @@ def check_shapes(files: Files, config: Any) -> None:
             )
 
 
-def check_positions(files: Files, config: Any) -> None:
-    """Refuse values with which the network would be built, and then fail or answer nonsense.
-
-    Raises:
-        ModelError: rotary positions or control tokens make no sense, or attention is by windows.
-    """
-    wrong = family_of(config).wrong(config)
-    if wrong:
-        raise ModelError(f"{files.folder}/config.json: {wrong}", hint=FETCH)
-
-
 def read_shapes(files: Files) -> Shapes:
     """Shape of each weight by its plain name, from the headers of the files.
 

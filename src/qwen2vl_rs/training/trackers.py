@@ -17,14 +17,12 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..system.console import say, warn
 
-_PACKAGES = {"swanlab": "swanlab", "tensorboard": "tensorboard", "wandb": "wandb"}
-
 
 def usable(trackers: Sequence[str]) -> list[str]:
     """Those of the trackers that are installed; the others are named in a warning."""
     found = []
     for name in trackers:
-        if importlib.util.find_spec(_PACKAGES.get(name, name)):
+        if importlib.util.find_spec(name):
             found.append(name)
         else:
             warn(f"{name} is not installed: nothing is sent to it (pip install {name})")
