@@ -46,7 +46,7 @@ def test_closed_answers_have_exact_probabilities(here, capsys):
     words = [("yes", "no"), ("rural", "urban")]
     asked = list(zip((ROAD, URBAN), words, strict=True))
     (wanted,) = choose_candidates(
-        session.base, session._model, [(session.read("images/0.tif"), asked)]
+        session.base, session.model, [(session.read("images/0.tif"), asked)]
     )
     for row, choice, own in zip(rows, wanted, words, strict=False):
         assert set(row["probabilities"]) == set(own)

@@ -94,7 +94,7 @@ def test_base_is_asked_by_its_name(server, small_base, images):
 
 def test_page_has_both_answers_closed_where_the_type_is_known(server, run, images):
     session = Session.open(run)
-    base, model, pixels = session.base, session._model, session.read(images[0])
+    base, model, pixels = session.base, session.model, session.read(images[0])
     (free,) = answer(base, model, [(pixels, FREE)])
     (shut,) = choose_candidates(base, model, [(pixels, [("Is there a road?", ("yes", "no"))])])
     found = ask(server, images[0].read_bytes(), ["Is there a road?", *FREE])

@@ -50,9 +50,7 @@ def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> to
         (K, V) logits.
     """
     inner = getattr(model, "module", model)  # behind DDP
-    inputs = send_to_device(
-        inputs, inner.device, non_blocking=True
-    )  # does not wait for pinned ones
+    inputs = send_to_device(inputs, inner.device, non_blocking=True)
     family = family_of(inner.config)
     features: Sequence[torch.Tensor] = inputs.features
     if inputs.patches is not None:

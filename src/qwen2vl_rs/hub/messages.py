@@ -92,17 +92,15 @@ class Told:
 
     def packed(self, encoding: str) -> HubError:
         """A response is compressed."""
-        return HubError(
-            f"{self.title} sends what is compressed ({encoding}) though that was not asked for",
-            hint=f"is there a proxy between? is {self.endpoint} right?",
-        )
+        return self._odd(f"sends what is compressed ({encoding}) though that was not asked for")
 
     def endless(self, most: int) -> HubError:
         """A response has more than ``most`` bytes."""
-        return HubError(
-            f"{self.title} sends more than belongs to it: over {most:,} bytes",
-            hint=f"is there a proxy between? is {self.endpoint} right?",
-        )
+        return self._odd(f"sends more than belongs to it: over {most:,} bytes")
+
+    def _odd(self, what: str, between: str = "a proxy") -> HubError:
+        hint = f"is there {between} between? is {self.endpoint} right?"
+        return HubError(f"{self.title} {what}", hint=hint)
 
     def slow(self) -> HubError:
         """A response comes too slowly to wait for its end."""
@@ -152,10 +150,8 @@ class Told:
         try:
             yield
         except _SENSELESS as error:
-            raise HubError(
-                f"{self.title} answered with something that is no list of files",
-                hint=f"is there a proxy or a login page between? is {self.endpoint} right?",
-            ) from error
+            said = "answered with something that is no list of files"
+            raise self._odd(said, "a proxy or a login page") from error
 
 
 _SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)

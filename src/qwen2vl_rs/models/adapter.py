@@ -16,7 +16,7 @@ from peft.tuners.lora import LoraLayer
 
 from ..config import LoraSettings
 from ..errors import ConfigError
-from ..system.console import say
+from ..system.console import counted, say
 from .family import family_of
 from .loader import quiet_peft
 
@@ -48,9 +48,8 @@ def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
         name.rpartition(".")[2] for name, m in adapted.named_modules() if isinstance(m, LoraLayer)
     )
     kinds = ", ".join(f"{name} {n}" for name, n in found.items())
-    layers = "1 layer" if found.total() == 1 else f"{found.total()} layers"
-    of = "1 kind" if len(found) == 1 else f"{len(found)} kinds"
-    say(f"LoRA r {lora.r} on {layers} of {of}: {kinds}")
+    layers = f"{counted(found.total(), 'layer')} of {counted(len(found), 'kind')}"
+    say(f"LoRA r {lora.r} on {layers}: {kinds}")
     return adapted
 
 

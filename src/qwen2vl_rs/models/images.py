@@ -121,10 +121,7 @@ def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReade
     if settings is None:
         raise ModelError(f"{files.folder} has no {PREPROCESSOR}", hint=FETCH)
     family = family_of(config)
-    of_family = family.wrong_images(settings, config)
-    kind = [one for one in of_family if one[0] == "image_processor_type"]
-    cuts = [one for one in of_family if one not in kind]
-    if wrong := [*kind, *_wrong_values(settings), *cuts]:
+    if wrong := [*family.wrong_images(settings, config), *_wrong_values(settings)]:
         name, value = wrong[0]
         hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
         raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
