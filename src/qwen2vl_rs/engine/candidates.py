@@ -81,7 +81,9 @@ def choose_candidates(
             for pixels, (_, questions) in zip(images, groups, strict=True)
         ]
     )
-    logs = _token_logs(base, model, asks, budget)
+    packs = pack(asks, base.prompts, base.images.merge, budget)
+    # log-probabilities of all scored tokens, in the order of the layouts
+    logs = itertools.chain.from_iterable(_score(model, one) for one in packs)
     choices = (
         _choose(questions[i], pixels.name, tries[questions[i][1]], logs)
         for (pixels, questions), order in zip(groups, orders, strict=True)
@@ -144,12 +146,6 @@ def _trie(prompts: PromptFormat, candidates: Sequence[str]) -> _Trie:
 def _question(prompts: PromptFormat, question: str, trie: _Trie) -> Node:
     then = (prompts.end_id,) if trie.empty else ()
     return Node(prompts.question_ids(question), trie.nodes, then=then)
-
-
-def _token_logs(base: Base, model: Any, asks: Sequence[Ask], budget: int) -> Iterator[float]:
-    """Log-probabilities of all scored tokens, in the order of the layouts."""
-    for batch in pack(asks, base.prompts, base.images.merge, budget):
-        yield from _score(model, batch)
 
 
 def _score(model: Any, batch: Pack) -> list[float]:

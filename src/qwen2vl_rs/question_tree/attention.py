@@ -198,19 +198,14 @@ class Blocks(NamedTuple):
 
     def mask(self) -> BlockMask:
         """The mask, on the device of the tensors."""
-        end = self.end
+        end, blocks = self.end, self[1:]
+        size = len(end)
 
         def rule(b: Any, h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
             return (k <= q) & (q < end[k])
 
         return BlockMask.from_kv_blocks(
-            self.partial,
-            self.partial_at,
-            self.full,
-            self.full_at,
-            BLOCK_SIZE=MASK_BLOCK,
-            mask_mod=rule,
-            seq_lengths=(len(end), len(end)),
+            *blocks, BLOCK_SIZE=MASK_BLOCK, mask_mod=rule, seq_lengths=(size, size)
         )
 
 
