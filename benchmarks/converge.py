@@ -25,7 +25,6 @@ from drawn import write_samples
 from qwen2vl_rs.config import LoraSettings, TrainingSettings, ViewConfig
 from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.decoding import answer
-from qwen2vl_rs.engine.inputs import Target
 from qwen2vl_rs.engine.memory import token_budget
 from qwen2vl_rs.models.adapter import add_adapter
 from qwen2vl_rs.models.loader import Base, load_base
@@ -47,7 +46,7 @@ def ours(base: Base, model: Any, samples: list[Sample], shape: tuple[int, int]) 
         images_per_step=images, questions_per_image=questions, num_train_epochs=1000
     )
     budget = token_budget(model, checkpointing=True)
-    steps = Steps(samples, base.prompts, base.images, settings, budget, Target.of(model))
+    steps = Steps(samples, base.prompts, base.images, settings, budget, model)
     for index in range(steps.steps):
 
         def run(index: int = index) -> None:

@@ -35,7 +35,6 @@ from common import (
 )
 
 from qwen2vl_rs.config import Config
-from qwen2vl_rs.engine.inputs import Target
 from qwen2vl_rs.engine.memory import token_budget
 from qwen2vl_rs.engine.vision import encode_all
 from qwen2vl_rs.models.adapter import add_adapter, without_casts
@@ -97,7 +96,7 @@ def ours(
         dtype = torch.bfloat16 if bf16 else torch.float32
         images = encode_all(base, paths, folder, 10**11, dtype)
     budget = token_budget(model, checkpointing=checkpointing)
-    steps = Steps(samples, base.prompts, images, settings, budget, Target.of(base.model))
+    steps = Steps(samples, base.prompts, images, settings, budget, base.model)
 
     number = itertools.count()
 

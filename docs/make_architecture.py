@@ -47,7 +47,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 1. A record of a data set names a path (`datasets/reading.py`); `datasets/image_paths.py` finds
    images that were moved.
 2. Before training, `training/preparation.py` looks at every header and writes each image's digest
-   into the run; in training a file that has changed stops it (`UnchangedImages`), and predictions
+   into the run; in training a file that has changed stops it (`ImageReader.digests`), and predictions
    are keyed by the content of the images.
 3. `raster.read_rgb` makes 8-bit RGB: the file is opened (`raster/opening.py`, guarded by
    `raster/decoder_memory.py`), data are told from no data (`raster/nodata.py`), values become

@@ -58,7 +58,6 @@ TESTED_BY = {
     "predict/predictor.py": "predict/test_up_to_date.py",
     "predict/settings.py": "predict/test_up_to_date.py",
     "predict/side_by_side.py": "training/test_fit.py",
-    "question_tree/moving.py": "question_tree/test_flex.py",
     "questions/area.py": "questions/test_normal_forms.py",
     "questions/clean.py": "questions/test_normal_forms.py",
     "questions/comparison.py": "questions/test_normal_forms.py",

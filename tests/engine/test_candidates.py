@@ -38,8 +38,7 @@ def test_probabilities_are_those_of_every_answer_alone(vocabulary, request, tmp_
             assert choice.logs == pytest.approx(expected, abs=1e-4)
             shares = torch.softmax(torch.tensor(expected, dtype=torch.float64), 0)
             assert choice.text == candidates[int(shares.argmax())]
-            assert choice.confidence == pytest.approx(float(shares.max()), abs=1e-4)
-            assert 0 < choice.mass <= 1
+            assert max(choice.shares) == pytest.approx(float(shares.max()), abs=1e-4)
 
 
 def test_a_class_has_the_probability_of_all_its_numbers(small_base, tmp_path):
@@ -66,9 +65,9 @@ def test_a_class_has_the_probability_of_all_its_numbers(small_base, tmp_path):
 def test_a_class_answers_with_its_own_best_candidate():
     """The class of many candidates wins, though the best single candidate is of another."""
     answers = AnswerSet(("0", "3", "7", "20"), ("none", "few", "few", "some"), 1.0)
-    choice = Choice("0", 0.4, 1.0, tuple(map(math.log, (0.4, 0.25, 0.3, 0.05))))
+    choice = Choice("0", tuple(map(math.log, (0.4, 0.25, 0.3, 0.05))))
     text, share = pick_class(choice, answers)
     assert (text, share) == ("7", pytest.approx(0.55))
     # log-likelihoods of long answers, whose probabilities are 0 in any float
-    far = Choice("0", 0.4, 0.0, tuple(log - 2000 for log in choice.logs))
+    far = Choice("0", tuple(log - 2000 for log in choice.logs))
     assert pick_class(far, answers) == ("7", pytest.approx(0.55))

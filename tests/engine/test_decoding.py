@@ -9,7 +9,7 @@ from plain import gradients, plain_inputs, plain_loss, tree_loss, with_adapter
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.decoding import answer, forward
-from qwen2vl_rs.engine.inputs import Target, make_inputs
+from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import Ask, pack, put_back, sharing_order
 from qwen2vl_rs.engine.vision import encode_all
 from qwen2vl_rs.models.loader import load_base
@@ -71,7 +71,7 @@ def test_logits_of_the_first_token_equal_one_question_alone(base, samples, budge
     rows = (
         row
         for batch in pack(asks, base.prompts, 2, budget)
-        for row in forward(model, make_inputs(batch, Target.of(model), batch.layout.leaves))
+        for row in forward(model, make_inputs(batch, model, batch.layout.leaves))
     )
     for group, found in zip(group_by_image(samples), put_back(rows, orders), strict=True):
         pixels = base.images.read(group[0].image)

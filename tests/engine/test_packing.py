@@ -20,7 +20,7 @@ def test_an_epoch_asks_every_question_once(sizes, images, per_image, seed, epoch
     assert asked == [(image, q) for image, n in enumerate(sizes) for q in range(n)]
     assert all(len(step) <= images for step in plan)
     assert all(0 < len(chosen) <= per_image for step in plan for _, chosen in step)
-    assert all(len(step) == images for step in plan[:-1])
+    assert all(len(step) == images for step in list(plan)[:-1])
 
 
 def test_a_step_holds_different_images_and_epochs_differ():

@@ -24,6 +24,7 @@ from qwen2vl_rs.hardware.precision import choose_precision
 from qwen2vl_rs.models.fingerprint import fingerprint
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.predict.job import Job
+from qwen2vl_rs.run import Run
 from qwen2vl_rs.system.files import write_json
 from qwen2vl_rs.training import preparation
 from qwen2vl_rs.types import Sample
@@ -150,9 +151,9 @@ def resumed(folder, whose, settings, changed):
     folder.mkdir(exist_ok=True)
     write_json(folder / "manifest.json", known)
     (folder / "config.toml").write_text("")
-    preparation.check_run(folder, config, resume=True)
+    preparation.check_run(Run(folder), config, resume=True)
     try:
-        preparation.check_run(folder, load_config(None, changed), resume=True)
+        preparation.check_run(Run(folder), load_config(None, changed), resume=True)
     except RunError as error:
         return str(error)
     return None

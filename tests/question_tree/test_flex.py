@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import send_to_device
 
 from factory import make_samples
 from plain import gradients, plain_loss, tree_loss, with_adapter
@@ -21,7 +22,6 @@ from qwen2vl_rs.models.adapter import without_casts
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.question_tree.attention import block_mask, in_force, rule_of, tree_attention
 from qwen2vl_rs.question_tree.attention_check import Heads, choose_attention, flex_problem
-from qwen2vl_rs.question_tree.moving import moved
 from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share
 from random_base import Size, write_random_base
 
@@ -52,7 +52,7 @@ def layout(tokens, seed):
 
 def attend(kind, one, states, upstream):
     """Output and gradients of one kind, in float32."""
-    tree = in_force(moved(rule_of(kind, one, states[0].dtype), lambda x: x.to(states[0].device)))
+    tree = in_force(send_to_device(rule_of(kind, one, states[0].dtype), states[0].device))
     query, key, value = (x.clone().requires_grad_() for x in states)
     module = torch.nn.Module().train()
     scale = query.shape[-1] ** -0.5
@@ -163,10 +163,10 @@ def test_what_a_mask_costs(record_property):
         one = layout(tokens, 0)
 
         def ours(one=one):
-            return moved(block_mask(one), lambda x: x.to(CUDA)).mask()
+            return send_to_device(block_mask(one), CUDA).mask()
 
         def theirs(one=one):
-            mask = moved(block_mask(one), lambda x: x.to(CUDA)).mask()
+            mask = send_to_device(block_mask(one), CUDA).mask()
             return create_block_mask(mask.mask_mod, None, None, one.size, one.size, device="cuda")
 
         found[tokens] = [milliseconds(work) for work in (ours, theirs)]

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 
 from qwen2vl_rs.datasets.split import group_by_image
-from qwen2vl_rs.engine.inputs import Target, make_inputs
+from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import Ask, pack
 from qwen2vl_rs.models.loader import quiet_peft
 from qwen2vl_rs.training.trainer import pack_loss
@@ -59,7 +59,7 @@ def tree_loss(base, model, samples, budget, images=None):
         for group in group_by_image(samples)
     ]
     packs = list(pack(asks, base.prompts, 2, budget))
-    losses = (pack_loss(model, make_inputs(p, Target.of(model))) for p in packs)
+    losses = (pack_loss(model, make_inputs(p, model)) for p in packs)
     total = sum(losses, torch.zeros((), device=base.model.device))
     return total, sum(len(p.layout.targets) for p in packs)
 

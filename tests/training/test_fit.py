@@ -20,7 +20,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig, load_config
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
 from qwen2vl_rs.engine.decoding import forward
-from qwen2vl_rs.engine.inputs import Target, make_inputs
+from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import Ask, pack
 from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
 from qwen2vl_rs.models.loader import attach_adapter, load_base
@@ -108,7 +108,7 @@ def test_checkpoints_load_in_plain_peft_and_give_the_same_logits(trained, small_
         pixel_values=pixels.patches,
         image_grid_thw=torch.tensor([pixels.grid]),
     ).logits[0]
-    every = make_inputs(batch, Target.of(base.model), np.arange(batch.layout.size))
+    every = make_inputs(batch, base.model, np.arange(batch.layout.size))
     untouched = forward(base.model, every)
     adapted = attach_adapter(base, checkpoint)
     with_adapter = forward(adapted, every)

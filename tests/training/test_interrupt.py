@@ -146,7 +146,7 @@ def test_training_in_the_background_of_a_script_takes_no_notice_of_an_interrupt(
 def test_a_mode_of_the_tracker_that_was_chosen_is_kept(tmp_path, monkeypatch, capsys, mode):
     swanlab = pytest.importorskip("swanlab")
     monkeypatch.setenv("SWANLAB_MODE", mode)
-    monkeypatch.setattr("qwen2vl_rs.training.trackers._started", lambda modes, *_: modes[0])
+    monkeypatch.setattr("qwen2vl_rs.training.trackers._started", lambda run, folder, mode, *_: mode)
     monkeypatch.setattr(swanlab, "finish", lambda **_: None)
     with tracking(["swanlab"], tmp_path / "run"):
         pass

@@ -9,6 +9,7 @@ from bases import SETTINGS, configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
+from qwen2vl_rs.run import Run
 from qwen2vl_rs.training.preparation import make_split, prepare_questions
 
 RUN = Path("output/Qwen2-VL-2B")
@@ -141,7 +142,7 @@ def test_relative_image_paths_are_those_of_the_start(tmp_path, monkeypatch):
     samples = make_samples(Path("images"), images=6)
     assert samples[0].image == "images/0.tif"
     write_conversations(Path("data_vl.json"), samples)
-    make_split(configured("base"), RUN)
+    make_split(configured("base"), Run(RUN))
     for file in (RUN / "data/test.json", Path("data_vl_test.json")):
         assert next(read_conversations(file)).image.startswith(f"{tmp_path}/images/")
 
@@ -180,8 +181,8 @@ def test_a_start_that_was_killed_between_its_questions_splits_again(begun, small
     for name in ("manifest.json", "data/test.json"):
         (RUN / name).unlink()
     (RUN / "data/train.json").write_bytes(b"[")
-    prepare_questions(configured(small_base), RUN, resume=True)
+    prepare_questions(configured(small_base), Run(RUN), resume=True)
     assert (RUN / "data/train.json").read_bytes() == whole
     write_conversations(Path("data_vl.json"), make_samples(begun / "images", images=3))
-    prepare_questions(configured(small_base), RUN, resume=True)  # it has its own by now
+    prepare_questions(configured(small_base), Run(RUN), resume=True)  # it has its own by now
     assert (RUN / "data/train.json").read_bytes() == whole

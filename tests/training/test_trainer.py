@@ -16,7 +16,6 @@ from plain import gradients, with_adapter
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import TrainingSettings, ViewConfig
 from qwen2vl_rs.datasets.tables import write_conversations
-from qwen2vl_rs.engine.inputs import Target
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.run import Run
 from qwen2vl_rs.system.files import seal, write_json
@@ -39,7 +38,7 @@ def train(base, *more):
 
 def steps_of(base, samples, world=1, **settings):
     settings = TrainingSettings(**settings)
-    return Steps(samples, base.prompts, base.images, settings, 200, Target.of(base.model), world)
+    return Steps(samples, base.prompts, base.images, settings, 200, base.model, world)
 
 
 def shown(base, steps, index):

@@ -191,11 +191,10 @@ def evaluate(
             raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
         require_model(model, base)
         with needs_training(device):
-            from ..predict.evaluation import EvaluationRequest
             from ..predict.evaluation import evaluate as run
-        request = EvaluationRequest(model, base, test, train_questions, output)
+        questions = {"test": test, "train": train_questions}
         with interruptible(same_command("all answers so far")):
-            found = run(request, settings, values)
+            found = run(model, settings, values, base=base, output=output, **questions)
     if found:  # else another process prints
         click.echo(json_text(found, 2) if as_json else results_table(found, protocols))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..models.finite import require_numbers
 from ..models.images import Pixels
@@ -23,7 +24,7 @@ from ..models.prompt import PromptFormat
 from ..question_tree.tree import Node
 from ..questions.answer_sets import AnswerSet
 from .decoding import forward
-from .inputs import Target, make_inputs
+from .inputs import make_inputs
 from .packing import Ask, Pack, pack, put_back, sharing_order
 from .vision import encoded
 
@@ -37,15 +38,17 @@ class Choice:
 
     Attributes:
         text: the most probable candidate.
-        confidence: its probability among the candidates.
-        mass: probability that the model gives to all candidates together, among all texts.
         logs: log-likelihood of every candidate with its end token, in the order given.
     """
 
     text: str
-    confidence: float
-    mass: float
     logs: tuple[float, ...]
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Probability of every candidate among them all."""
+        weights = np.exp(np.array(self.logs) - max(self.logs))
+        return weights / weights.sum()
 
 
 @torch.inference_mode()
@@ -78,7 +81,9 @@ def choose_candidates(
             for pixels, (_, questions) in zip(images, groups, strict=True)
         ]
     )
-    logs = _token_logs(base, model, asks, budget)
+    packs = pack(asks, base.prompts, base.images.merge, budget)
+    # log-probabilities of all scored tokens, in the order of the layouts
+    logs = itertools.chain.from_iterable(_score(model, one) for one in packs)
     choices = (
         _choose(questions[i], pixels.name, tries[questions[i][1]], logs)
         for (pixels, questions), order in zip(groups, orders, strict=True)
@@ -89,10 +94,9 @@ def choose_candidates(
 
 def pick_class(choice: Choice, answers: AnswerSet) -> tuple[str, float]:
     """The most probable official class: its most probable candidate, and its own probability."""
-    logs = np.array(choice.logs)
-    shares = np.exp(logs - logs.max())
+    shares = choice.shares
     members = np.unique(answers.classes, return_inverse=True)[1]
-    sums = np.bincount(members, weights=shares) / shares.sum()
+    sums = np.bincount(members, weights=shares)
     best = int(sums.argmax())
     text = int(np.where(members == best, shares, -1).argmax())
     return answers.texts[text], min(1.0, float(sums[best]))
@@ -144,15 +148,9 @@ def _question(prompts: PromptFormat, question: str, trie: _Trie) -> Node:
     return Node(prompts.question_ids(question), trie.nodes, then=then)
 
 
-def _token_logs(base: Base, model: Any, asks: Sequence[Ask], budget: int) -> Iterator[float]:
-    """Log-probabilities of all scored tokens, in the order of the layouts."""
-    for batch in pack(asks, base.prompts, base.images.merge, budget):
-        yield from _score(model, batch)
-
-
 def _score(model: Any, batch: Pack) -> list[float]:
     rows, row_of = np.unique(batch.layout.predictors, return_inverse=True)
-    inputs = make_inputs(batch, Target.of(model), rows)
+    inputs = make_inputs(batch, model, rows)
     logits = forward(model, inputs)  # (R, V)
     total = torch.cat([part.float().logsumexp(dim=1) for part in logits.split(_ROWS)])  # (R,)
     row = torch.from_numpy(row_of).to(logits.device)  # (L,)
@@ -169,12 +167,4 @@ def _choose(
     mine = list(itertools.islice(logs, trie.size))
     sums = [sum(mine[i] for i in path) for path in trie.paths]
     require_numbers(sums, question, image)
-    scores = torch.tensor(sums, dtype=torch.float64)
-    shares = torch.softmax(scores, dim=0)
-    best = int(shares.argmax())
-    return Choice(
-        text=candidates[best],
-        confidence=float(shares[best]),
-        mass=float(scores.exp().sum()),
-        logs=tuple(sums),
-    )
+    return Choice(candidates[int(np.argmax(sums))], tuple(sums))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from transformers import DynamicCache
 
 from ..models.family import family_of
@@ -17,7 +18,7 @@ from ..models.finite import require_numbers
 from ..models.images import Pixels
 from ..models.loader import Base
 from ..question_tree.attention import in_force
-from .inputs import Inputs, Target, make_inputs
+from .inputs import Inputs, make_inputs
 from .packing import Ask, Pack, pack, put_back, sharing_order
 from .vision import encode, encoded
 
@@ -49,7 +50,7 @@ def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> to
         (K, V) logits.
     """
     inner = getattr(model, "module", model)  # behind DDP
-    inputs = inputs.to(inner.device)
+    inputs = send_to_device(inputs, inner.device, non_blocking=True)
     family = family_of(inner.config)
     features: Sequence[torch.Tensor] = inputs.features
     if inputs.patches is not None:
@@ -120,7 +121,7 @@ def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[An
     """
     leaves, device = batch.layout.leaves, model.device
     cache = DynamicCache(config=model.config.get_text_config())
-    logits = forward(model, make_inputs(batch, Target.of(model), leaves), cache)  # (B, V)
+    logits = forward(model, make_inputs(batch, model, leaves), cache)  # (B, V)
     seen = torch.from_numpy(batch.layout.visible(leaves)).to(device)  # (B, T)
     axes, position = len(batch.layout.positions), batch.layout.positions[0, leaves]
     position = torch.from_numpy(position).to(device)

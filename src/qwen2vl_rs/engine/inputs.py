@@ -6,39 +6,17 @@ image, F features of each, H values of a feature; N patches of all images, D val
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import recursively_apply
 
-from ..question_tree.attention import Kind, Rule, kind_of, rule_of
-from ..question_tree.moving import moved
+from ..question_tree.attention import Rule, kind_of, rule_of
 from ..question_tree.tree import Ints
 from .packing import Pack
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where inputs are bound for.
-
-    Attributes:
-        device: of the model.
-        dtype: of its frozen weights.
-        kind: of its attention.
-    """
-
-    device: torch.device
-    dtype: torch.dtype
-    kind: Kind
-
-    @classmethod
-    def of(cls, model: Any) -> Self:
-        """A base, with or without adapter."""
-        return cls(model.device, model.dtype, kind_of(model))
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(NamedTuple):
     """A pack as tensors.
 
     Attributes:
@@ -61,17 +39,13 @@ class Inputs:
     patches: torch.Tensor | None
     grids: torch.Tensor
 
-    def to(self, device: torch.device) -> Inputs:
-        """On a device; where it was pinned, without waiting for the copy."""
-        return moved(self, lambda x: x.to(device, non_blocking=True))
 
-
-def make_inputs(pack: Pack, target: Target, keep: Ints | None = None) -> Inputs:
+def make_inputs(pack: Pack, model: Any, keep: Ints | None = None) -> Inputs:
     """The tensors of a pack, on the host, pinned where a GPU is to fetch them.
 
     Args:
         pack: the pack; its images all with features, or all with patches.
-        target: where they go.
+        model: where they go: a base, with or without adapter.
         keep: (K,) tokens whose logits are wanted; None: the predictors of the loss tokens.
     """
     layout = pack.layout
@@ -84,12 +58,12 @@ def make_inputs(pack: Pack, target: Target, keep: Ints | None = None) -> Inputs:
         positions=torch.from_numpy(layout.positions)[:, None],
         keep=torch.from_numpy(layout.predictors if keep is None else keep),
         targets=torch.from_numpy(layout.targets),
-        rule=rule_of(target.kind, layout, target.dtype),
+        rule=rule_of(kind_of(model), layout, model.dtype),
         features=features,
         patches=patches,
         grids=torch.tensor([i.grid for i in pack.images]),
     )
-    return moved(inputs, _pinned) if target.device.type == "cuda" else inputs
+    return recursively_apply(_pinned, inputs) if model.device.type == "cuda" else inputs
 
 
 def _pinned(x: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Pack:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Sequence[list[Turn]]):
+class Plan:
     """The steps of an epoch, as arrays: a step is a list of turns when it is asked for.
 
     Attributes:
@@ -64,9 +64,7 @@ class Plan(Sequence[list[Turn]]):
     def __len__(self) -> int:
         return -(-len(self.images) // self.per_step)
 
-    def __getitem__(self, step: Any) -> Any:
-        if isinstance(step, slice):
-            return [self[k] for k in range(len(self))[step]]
+    def __getitem__(self, step: int) -> list[Turn]:
         first = range(len(self))[step] * self.per_step
         turns = range(first, min(first + self.per_step, len(self.images)))
         return [(int(self.images[k]), self.order[self.starts[k] : self.stops[k]]) for k in turns]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
@@ -32,13 +31,8 @@ class Ahead(Generic[S, T]):
         return made
 
 
-def ahead(make: Callable[[S], T], keys: Iterable[S]) -> Iterator[T]:
+def ahead(make: Callable[[S], T], keys: Sequence[S]) -> Iterator[T]:
     """Items of all keys in order, the next one begun before each is handed out."""
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        coming: deque[Future[T]] = deque()
-        for key in keys:
-            coming.append(pool.submit(make, key))
-            if len(coming) > 1:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+    source: Ahead[int, T] = Ahead(lambda place: make(keys[place]))
+    for place in range(len(keys)):
+        yield source.get(place, place + 1 if place + 1 < len(keys) else None)

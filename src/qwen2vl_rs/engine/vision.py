@@ -180,9 +180,9 @@ def _fill(
     ):
         writer = _Writer(names, file, dtype.itemsize, known, free, end)
 
-        def write(part: Sequence[str], images: Sequence[Pixels]) -> None:
-            for path, image in zip(part, images, strict=True):
-                writer.write(keys[path], path, image)
+        def write(part: Sequence[str], features: Sequence[torch.Tensor]) -> None:
+            for path, one in zip(part, features, strict=True):
+                writer.write(keys[path], path, one)
             progress.advance(len(part))
 
         progress.advance(sum(map(len, passes)) - sum(map(len, missing)))
@@ -191,10 +191,10 @@ def _fill(
         for part, pixels in zip(missing, read, strict=True):
             with torch.autocast(base.model.device.type, dtype, enabled=mixed):
                 images = encoded(base.model, pixels)
-            images = [replace(i, features=_on_host(i.features, dtype)) for i in images]
+            features = [i.features.to(dtype).cpu() for i in images if i.features is not None]
             if written:
                 written.result()
-            written = pool.submit(write, part, images)
+            written = pool.submit(write, part, features)
         if written:
             written.result()
     tokens = {path: math.prod(grid) // base.images.merge**2 for path, grid in grids.items()}
@@ -221,19 +221,20 @@ class _Writer:
     free: Free
     end: int
 
-    def write(self, key: str, path: str, image: Pixels) -> None:
-        """Write an image that is not there yet.
+    def write(self, key: str, path: str, features: torch.Tensor) -> None:
+        """Write the features of an image, where they are not there yet.
 
         Raises:
-            ModelError: its features are no numbers.
+            ModelError: they are no numbers.
         """
-        if key in self.known or image.features is None:
+        if key in self.known:
             return
-        flat = image.features.contiguous().view(-1)
+        flat = features.contiguous().view(-1)
         require_finite_features(flat, path)
-        row = _Row.of(key, self.free.get((key, len(flat)), self.end), flat)
+        data, at = flat.view(torch.uint8).numpy().data, self.free.get((key, len(flat)), self.end)
+        row = _Row(key, at, len(flat), hashlib.sha256(data).hexdigest())
         self.file.seek(row.at * self.width)
-        self.file.write(flat.view(torch.uint8).numpy().data)
+        self.file.write(data)
         self.file.flush()
         self.known[key], self.end = row.at, max(self.end, row.at + row.words)
         self.names.write(to_line(asdict(row)))
@@ -253,15 +254,6 @@ class _Row:
         """Whether it lies in a file of so many words."""
         kinds = isinstance(self.key, str), isinstance(self.at, int), isinstance(self.words, int)
         return all(kinds) and 0 <= self.at <= self.at + self.words <= size
-
-    @classmethod
-    def of(cls, key: str, at: int, words: torch.Tensor) -> _Row:
-        digest = hashlib.sha256(words.view(torch.uint8).numpy().data).hexdigest()
-        return cls(key, at, len(words), digest)
-
-
-def _on_host(features: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    return None if features is None else features.to(dtype).cpu()
 
 
 def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], Free, int]:

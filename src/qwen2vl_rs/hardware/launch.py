@@ -28,18 +28,9 @@ _STRATEGIES = {
 # how many processes there are, and which of them this is, as accelerate asks for it
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANKS = (
-    "RANK",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "PMI_RANK",
-    "MPI_LOCALRANKID",
-    "MPI_LOCALNRANKS",
-    "OMPI_COMM_WORLD_RANK",
-    "OMPI_COMM_WORLD_LOCAL_RANK",
-    "OMPI_COMM_WORLD_LOCAL_SIZE",
-    "MV2_COMM_WORLD_RANK",
-    "MV2_COMM_WORLD_LOCAL_RANK",
-    "MV2_COMM_WORLD_LOCAL_SIZE",
+    *("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "PMI_RANK", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    *(f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "LOCAL_RANK", "LOCAL_SIZE")),
+    *(f"MV2_COMM_WORLD_{name}" for name in ("RANK", "LOCAL_RANK", "LOCAL_SIZE")),
 )
 _NEEDED = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")  # torch's own, to find each other
 _KNOWN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
@@ -105,8 +96,7 @@ def check_precision(precision: Precision) -> None:
     Raises:
         ConfigError: naming each such request.
     """
-    problems = list(_contradictions(precision))
-    if problems:
+    if problems := list(_contradictions(precision)):
         raise ConfigError(
             "accelerate's configuration contradicts the run: " + "; ".join(problems),
             hint="launch with --mixed_precision no --dynamo_backend no and set the rest with "

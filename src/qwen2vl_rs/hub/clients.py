@@ -19,47 +19,19 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ..errors import HubError
 from ..system.install import missing
 from ..system.named import open_named
 from ..system.oserrors import explained, own_limit, root_cause
-from .limits import HeadTimer
+from .limits import HeadTimer, Limits
 from .messages import Interrupted, Listing, RemoteFile, Told, listed
 
 Moved = Callable[[int], None]  # told how many bytes of a file are here
 
 _LIST_TIMEOUT = 30  # seconds; the Hugging Face client would wait for ever
 _PLAIN = {"Accept-Encoding": "identity"}  # what is packed cannot be continued, or bounded
-
-
-class Client(Protocol):
-    """A hub's client."""
-
-    title: str
-    other: str  # the option that names the other hub
-
-    def listing(self, repo_id: str, revision: str | None) -> Listing:
-        """List the files of a model.
-
-        Raises:
-            HubError: there is no such model or revision, no access or no network.
-        """
-
-    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
-        """Bring a file to ``into / file.name``, from where ``<name>.incomplete`` there ends.
-
-        Args:
-            listing: the model's files.
-            file: one of them.
-            into: folder for the file and for its incomplete beginning.
-            moved: called with the number of bytes that are here.
-
-        Raises:
-            Interrupted: the network failed; what has arrived is kept.
-            HubError: the hub refuses, or the file arrived damaged time and again.
-        """
 
 
 def connect(hub: Literal["modelscope", "hf"], folder: Path) -> Client:
@@ -89,6 +61,7 @@ class ModelScope(Told):
         with warnings.catch_warnings(action="ignore"):  # an older name of an environment variable
             config = package.HubConfig()
         super().__init__(folder, config.endpoint)
+        self._limits = Limits(self)
         # The client keeps an identifier of the installation in its home: it gets none.
         config.config_dir = Path(os.devnull, "none")
         self._api = package.HubApi(config)
@@ -98,7 +71,11 @@ class ModelScope(Told):
                 session.hooks["response"].append(self._limits.on_requests)
 
     def listing(self, repo_id: str, revision: str | None) -> Listing:
-        """See `Client.listing`."""
+        """List the files of a model.
+
+        Raises:
+            HubError: there is no such model or revision, no access or no network.
+        """
         asked = revision or "master"  # the client's own default
         self._limits.for_listing()
         with self.sensible(), self._explained(repo_id):
@@ -112,7 +89,18 @@ class ModelScope(Told):
             return Listing(repo_id, asked, commit, tuple(files))
 
     def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
-        """See `Client.fetch`."""
+        """Bring a file to ``into / file.name``, from where ``<name>.incomplete`` there ends.
+
+        Args:
+            listing: the model's files.
+            file: one of them.
+            into: folder for the file and for its incomplete beginning.
+            moved: called with the number of bytes that are here.
+
+        Raises:
+            Interrupted: the network failed; what has arrived is kept.
+            HubError: the hub refuses, or the file arrived damaged time and again.
+        """
         self._limits.for_file(file.size)
         with self._explained(listing.repo_id, file):
             self._api.downloader.download_file(
@@ -170,9 +158,10 @@ class HuggingFace(Told):
         _import("huggingface_hub.utils").disable_progress_bars("huggingface_hub.http_get")
         self._api = self._package.HfApi(library_name="qwen2vl-rs", headers=_PLAIN)
         super().__init__(folder, self._api.endpoint)
+        self._limits = Limits(self)
 
     def listing(self, repo_id: str, revision: str | None) -> Listing:
-        """See `Client.listing`."""
+        """See `ModelScope.listing`."""
         self._limits.for_listing()
         with self.sensible(), self._explained(repo_id, revision), self._limited():
             info = self._api.model_info(
@@ -189,7 +178,7 @@ class HuggingFace(Told):
             return Listing(repo_id, info.sha, info.sha, tuple(files))
 
     def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
-        """See `Client.fetch`."""
+        """See `ModelScope.fetch`."""
         partial = into / f"{file.name}.incomplete"
         url = self._package.hf_hub_url(
             listing.repo_id, file.name, revision=listing.revision, endpoint=self._url
@@ -202,16 +191,12 @@ class HuggingFace(Told):
         with explained, open_named(partial, "ab") as target, self._limited():
             self._transfer(
                 url,
-                _Watched(target, moved, functools.partial(self._require_room, file.size)),
+                _Watched(target, moved, file.size, self),
                 resume_size=target.tell(),
                 headers=headers,
                 expected_size=file.size,
             )
         partial.replace(into / file.name)
-
-    def _require_room(self, size: int, at: int) -> None:
-        if at > size:
-            raise self.endless(size)
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[None]:
@@ -256,6 +241,9 @@ class HuggingFace(Told):
             raise self.unreachable(midway=partial is not None, cause=root_cause(error)) from error
 
 
+Client = ModelScope | HuggingFace
+
+
 class _Position:
     """ModelScope's progress callback: it is told steps, not positions."""
 
@@ -271,13 +259,14 @@ class _Position:
 
 
 class _Watched:
-    """A file that tells how long it has become, and may refuse to become longer."""
+    """A file that tells how long it has become, and refuses to become longer than it should."""
 
-    def __init__(self, file: Any, moved: Moved, require_room: Moved) -> None:
-        self._file, self._moved, self._require_room = file, moved, require_room
+    def __init__(self, file: Any, moved: Moved, size: int, told: Told) -> None:
+        self._file, self._moved, self._size, self._told = file, moved, size, told
 
     def write(self, data: bytes) -> int:
-        self._require_room(self._file.tell() + len(data))
+        if self._file.tell() + len(data) > self._size:
+            raise self._told.endless(self._size)
         written = self._file.write(data)
         self._moved(self._file.tell())
         return written

@@ -28,7 +28,7 @@ from ..models.manifest import (
     settle,
     write_manifest,
 )
-from ..system.console import Progress, say, warn
+from ..system.console import Progress, counted, say, warn
 from ..system.disk import full, make_folder, room_hint
 from ..system.files import discard, put_in_place, sha256
 from ..system.locks import lock
@@ -379,8 +379,7 @@ def _sum(manifest: Manifest) -> str:
 
 def _amount(sizes: Iterable[int]) -> str:
     each = list(sizes)
-    count = "1 file" if len(each) == 1 else f"{len(each)} files"
-    return f"{count}, {_size(sum(each))}"
+    return f"{counted(len(each), 'file')}, {_size(sum(each))}"
 
 
 def _size(size: int) -> str:

@@ -11,31 +11,15 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
-from ..errors import HubError
+from .messages import Told
 
 LISTING = 32 << 20  # bytes
 _ERROR = 1 << 20  # bytes, of what comes in a file's place
 _LONGEST_PAUSE = 60.0  # seconds, where a hub asks for it; its client would sleep for days
 _WINDOW = 60.0  # seconds in which ...
 _RATE = 1024  # ... so many bytes a second must arrive
-
-
-class Told(Protocol):
-    """Who says what is wrong with a hub."""
-
-    def packed(self, encoding: str) -> HubError:
-        """A response is compressed."""
-
-    def endless(self, most: int) -> HubError:
-        """A response has more than ``most`` bytes."""
-
-    def slow(self) -> HubError:
-        """A response comes too slowly to wait for its end."""
-
-    def put_off(self, seconds: float) -> HubError:
-        """The hub asks to wait for long."""
 
 
 class Limits:

@@ -10,7 +10,6 @@ from typing import Any
 
 from ..errors import HubError
 from ..system.console import clock
-from .limits import Limits
 
 _NAMED = 20  # revisions, in a hint
 
@@ -76,7 +75,7 @@ class Told:
     token: str  # environment variable that holds the access token
 
     def __init__(self, folder: Path, url: str) -> None:
-        self._folder, self._url, self._limits = folder, url, Limits(self)
+        self._folder, self._url = folder, url
 
     def unreachable(self, *, midway: bool, cause: OSError | None = None) -> Interrupted:
         """There is no connection, or ``midway`` no more; ``cause`` is what the system says."""
@@ -92,26 +91,24 @@ class Told:
         )
 
     def packed(self, encoding: str) -> HubError:
-        """See `hub_limits.Told`."""
-        return HubError(
-            f"{self.title} sends what is compressed ({encoding}) though that was not asked for",
-            hint=f"is there a proxy between? is {self.endpoint} right?",
-        )
+        """A response is compressed."""
+        return self._odd(f"sends what is compressed ({encoding}) though that was not asked for")
 
     def endless(self, most: int) -> HubError:
-        """See `hub_limits.Told`."""
-        return HubError(
-            f"{self.title} sends more than belongs to it: over {most:,} bytes",
-            hint=f"is there a proxy between? is {self.endpoint} right?",
-        )
+        """A response has more than ``most`` bytes."""
+        return self._odd(f"sends more than belongs to it: over {most:,} bytes")
+
+    def _odd(self, what: str, between: str = "a proxy") -> HubError:
+        hint = f"is there {between} between? is {self.endpoint} right?"
+        return HubError(f"{self.title} {what}", hint=hint)
 
     def slow(self) -> HubError:
-        """See `hub_limits.Told`."""
+        """A response comes too slowly to wait for its end."""
         broken = self.unreachable(midway=True)
         return Interrupted(f"{self.title} hardly sends anything any more", hint=broken.hint)
 
     def put_off(self, seconds: float) -> HubError:
-        """See `hub_limits.Told`."""
+        """The hub asks to wait for long."""
         return Interrupted(
             f"{self.title} asks to wait {clock(seconds)} before the next request",
             hint=f"start again then: what has arrived is kept; or take the other hub: "
@@ -153,10 +150,8 @@ class Told:
         try:
             yield
         except _SENSELESS as error:
-            raise HubError(
-                f"{self.title} answered with something that is no list of files",
-                hint=f"is there a proxy or a login page between? is {self.endpoint} right?",
-            ) from error
+            said = "answered with something that is no list of files"
+            raise self._odd(said, "a proxy or a login page") from error
 
 
 _SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)

@@ -140,7 +140,7 @@ def make_map(session: Session, request: MapRequest) -> Mapped:
 def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
     card = session.card
     side = request.tile or (card.side if card and card.side else SIDE)
-    resolution = request.resolution or (card.ground if card else None)
+    resolution = request.resolution or (card.metres_per_pixel if card else None)
     grid = lay_grid(scene, side, resolution, request.overlap)
     whose = (
         "as asked for" if request.resolution

@@ -16,37 +16,9 @@ from peft.tuners.lora import LoraLayer
 
 from ..config import LoraSettings
 from ..errors import ConfigError
-from ..system.console import say
+from ..system.console import counted, say
 from .family import family_of
 from .loader import quiet_peft
-
-_LANES = 4  # 16-bit lanes in a 64-bit random number
-_STEPS = 1 << 16
-
-
-class Dropout(torch.nn.Module):
-    """`torch.nn.Dropout` for a CPU, with four decisions to a random number.
-
-    There a decision costs torch 5 ns, all in one thread: with one draw for each of seven layers
-    a block, a twelfth of a training step. Here the probability is rounded to 1/65,536.
-
-    Args:
-        p: probability of a zero.
-    """
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.zeros = round(p * _STEPS)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Values of ``x`` set to zero at random, the others scaled up; of its shape."""
-        if not self.training:
-            return x
-        draws = torch.empty(-(-x.numel() // _LANES), dtype=torch.int64)
-        lanes = draws.random_(-(1 << 63), None).view(torch.int16)[: x.numel()]
-        scale = _STEPS / (_STEPS - self.zeros)
-        kept = torch.where(lanes >= self.zeros - _STEPS // 2, scale, 0.0).to(x.dtype)
-        return x * kept.view(x.shape)
 
 
 def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
@@ -76,13 +48,8 @@ def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
         name.rpartition(".")[2] for name, m in adapted.named_modules() if isinstance(m, LoraLayer)
     )
     kinds = ", ".join(f"{name} {n}" for name, n in found.items())
-    layers = "1 layer" if found.total() == 1 else f"{found.total()} layers"
-    of = "1 kind" if len(found) == 1 else f"{len(found)} kinds"
-    say(f"LoRA r {lora.r} on {layers} of {of}: {kinds}")
-    if model.device.type == "cpu" and lora.lora_dropout:
-        for layer in adapted.modules():
-            if isinstance(layer, LoraLayer):
-                layer.lora_dropout.update({n: Dropout(lora.lora_dropout) for n in layer.r})
+    layers = f"{counted(found.total(), 'layer')} of {counted(len(found), 'kind')}"
+    say(f"LoRA r {lora.r} on {layers}: {kinds}")
     return adapted
 
 
@@ -90,7 +57,7 @@ def without_casts(model: Any, mixed: bool) -> AbstractContextManager[None]:
     """Leave out PEFT's float32 copies of all inputs, while a GPU trains in 16 bits.
 
     Autocast rounds to 16 bits behind them, so that the result is the same, and the copies take a
-    seventh of a step (docs/gpu.md). On a CPU they stay: `Dropout` would round its scale.
+    seventh of a step (docs/gpu.md). On a CPU they stay: its dropout would round the scale.
 
     Args:
         model: a base with its adapter.
@@ -99,12 +66,6 @@ def without_casts(model: Any, mixed: bool) -> AbstractContextManager[None]:
     active = mixed and model.device.type == "cuda"
     context: AbstractContextManager[None] = disable_input_dtype_casting(model, active)
     return context
-
-
-def outline(config: Any) -> Any:
-    """The network of a base without its weights: which layers there are, in a moment."""
-    with torch.device("meta"):
-        return family_of(config).network()(config)
 
 
 def check_targets(model: Any, targets: Sequence[str]) -> None:

@@ -14,14 +14,14 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import safe_open
 
-from ..errors import ModelError, Qwen2VLRSError
-from ..system.oserrors import libraries_read
-from .folder import first_line, read_object
+from ..errors import ModelError
+from ..system.files import CHECKSUMS, damage
+from .folder import read_object, usable
 from .shapes import Shapes, plain_name
 
 ADAPTER = "adapter_model.safetensors"
 SETTINGS = "adapter_config.json"
-_HINT = "use an older checkpoint, or train again"
+UNUSABLE = "use an older checkpoint, or train again"
 _LONGEST, _REPEATS = 1000, 4  # letters and repeats of a pattern
 # What does not change the answers of a plain LoRA adapter, or is looked at one by one.
 _FREE = {
@@ -56,28 +56,29 @@ def read_adapter(folder: Path) -> AdapterFiles:
     Raises:
         ModelError: a file is missing or broken, or this is no plain LoRA.
     """
+    if (folder / CHECKSUMS).exists() and (problem := damage(folder)):
+        raise ModelError(f"{folder} is damaged: {problem}", hint="use an older checkpoint")
     settings = read_object(folder / SETTINGS)
     if not settings:
-        raise ModelError(f"{folder} has no {SETTINGS}", hint=_HINT)
+        raise ModelError(f"{folder} has no {SETTINGS}", hint=UNUSABLE)
     if odd := list(_odd(settings)):
-        raise ModelError(f"the adapter in {folder} is no plain LoRA ({', '.join(odd)})", hint=_HINT)
+        raise ModelError(
+            f"the adapter in {folder} is no plain LoRA ({', '.join(odd)})", hint=UNUSABLE
+        )
     r, alpha = settings.get("r"), settings.get("lora_alpha")
     if not isinstance(r, int) or isinstance(r, bool) or r < 1:
-        raise ModelError(f"{folder / SETTINGS}: r is {r!r}", hint=_HINT)
+        raise ModelError(f"{folder / SETTINGS}: r is {r!r}", hint=UNUSABLE)
     if not isinstance(alpha, int | float) or not math.isfinite(alpha) or alpha <= 0:
-        raise ModelError(f"{folder / SETTINGS}: lora_alpha is {alpha!r}", hint=_HINT)
+        raise ModelError(f"{folder / SETTINGS}: lora_alpha is {alpha!r}", hint=UNUSABLE)
     _check_patterns(folder, settings)
     shapes: Shapes = {}
-    try:
-        with libraries_read(folder / ADAPTER), safe_open(folder / ADAPTER, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                shapes[tensor_name(name)] = tuple(file.get_slice(name).get_shape())
-    except Qwen2VLRSError:
-        raise
-    except Exception as error:  # safetensors has no common error class for broken files
-        raise ModelError(
-            f"the adapter in {folder} cannot be read: {first_line(error)}", hint=_HINT
-        ) from error
+    path = folder / ADAPTER
+    with (
+        usable(f"the adapter in {folder} cannot be read", path, hint=UNUSABLE),
+        safe_open(path, framework="pt") as file,
+    ):
+        for name in file.keys():  # noqa: SIM118
+            shapes[tensor_name(name)] = tuple(file.get_slice(name).get_shape())
     return AdapterFiles(folder, r, float(alpha), settings, shapes)
 
 
@@ -105,20 +106,20 @@ def adapted_layers(adapter: AdapterFiles, layers: Shapes) -> list[str]:
         raise ModelError(
             f"{where} has {len(unused)} weights for which its {SETTINGS} and the base have no "
             f"place, e.g. {unused[0]}",
-            hint=_HINT,
+            hint=UNUSABLE,
         )
     if absent := sorted(wanted.keys() - adapter.shapes.keys()):
         raise ModelError(
             f"{where} lacks {len(absent)} weights that its {SETTINGS} names, e.g. {absent[0]}",
-            hint=_HINT,
+            hint=UNUSABLE,
         )
     if not wanted:
-        raise ModelError(f"{where} changes no layer", hint=_HINT)
+        raise ModelError(f"{where} changes no layer", hint=UNUSABLE)
     for name, shape in wanted.items():
         if adapter.shapes[name] != shape:
             found = list(adapter.shapes[name])
             raise ModelError(
-                f"{where} does not fit: {name} is of {found}, not {list(shape)}", hint=_HINT
+                f"{where} does not fit: {name} is of {found}, not {list(shape)}", hint=UNUSABLE
             )
     return names
 
@@ -183,9 +184,5 @@ def _repeats(parsed: Any) -> Iterator[bool]:
 def _config(adapter: AdapterFiles) -> LoraConfig:
     """What the settings say of the layers, for PEFT's own rule."""
     keys = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-    try:
+    with usable(f"{adapter.folder / SETTINGS} cannot be used", hint=UNUSABLE):
         return LoraConfig(r=adapter.r, **{key: adapter.settings.get(key) for key in keys})
-    except Exception as error:  # PEFT's checks raise what they like
-        raise ModelError(
-            f"{adapter.folder / SETTINGS} cannot be used: {first_line(error)}", hint=_HINT
-        ) from error

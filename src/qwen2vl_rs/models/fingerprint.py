@@ -8,6 +8,8 @@ import json
 import os
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from ..errors import ModelError, RunError
 from ..system.console import Progress
 from ..system.files import HUB_MANIFEST, read_json, sha256, write_json
@@ -18,14 +20,11 @@ from .manifest import read_manifest
 DIGESTS = ".qwen2vl-rs-digests.json"  # beside the weights: what they were when they were read
 _VERSION = "sha256:"
 _REMEMBERED = 64 << 20  # bytes; less is read in no time, and leaves no file behind
+Digests = dict[str, tuple[list[int], str]]  # by name, what `_facts` tells and the SHA-256
 # what the fingerprint of old checkpoints covers
 _SAMPLED = (
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
+    *("chat_template.jinja", "chat_template.json", "generation_config.json"),
+    *("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
 )
 
 
@@ -82,15 +81,14 @@ def _weights(files: Files) -> dict[str, str]:
     if sum(fact[0] for fact in facts.values()) < _REMEMBERED:
         return {path.name: sha256(path) for path in files.weights}
     known = _remembered(files.folder)
-    same = (name for name in facts if name in known and known[name][0] == facts[name])
-    found = {name: str(known[name][1]) for name in same}
+    found = {n: known[n][1] for n, fact in facts.items() if n in known and known[n][0] == fact}
     missing = [path for path in files.weights if path.name not in found]
     if missing:
         with Progress("reading the weights once", len(missing), "files") as bar:
             for path in missing:
                 found[path.name] = sha256(path)
                 bar.advance(1)
-        _remember(files.folder, {n: [facts[n], digest] for n, digest in sorted(found.items())})
+        _remember(files.folder, {n: (facts[n], digest) for n, digest in sorted(found.items())})
     return found
 
 
@@ -106,22 +104,16 @@ def _places(folder: Path) -> tuple[Path, Path]:
     return folder / DIGESTS, cache / f"digests-{name[:16]}.json"
 
 
-def _remembered(folder: Path) -> dict[str, list[object]]:
+def _remembered(folder: Path) -> Digests:
     """What the two places hold; a damaged one is no more than forgotten, and written anew."""
     for place in _places(folder):
-        try:
-            known = read_json(place, damaged=None)
-        except RunError:  # it saves time, and nothing else depends on it
-            continue
-        if isinstance(known, dict) and all(
-            isinstance(one, list) and len(one) == 2 and isinstance(one[1], str)
-            for one in known.values()
-        ):
-            return known
+        # it saves time, and nothing else depends on it
+        with contextlib.suppress(RunError, ValidationError):
+            return TypeAdapter(Digests).validate_python(read_json(place, damaged=None))
     return {}
 
 
-def _remember(folder: Path, digests: dict[str, list[object]]) -> None:
+def _remember(folder: Path, digests: Digests) -> None:
     for place in _places(folder):
         with contextlib.suppress(RunError):  # the digest is known, it will be reckoned again
             write_json(place, digests)

@@ -7,7 +7,7 @@ vocabulary, or the first candidate, without complaint.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -61,8 +61,9 @@ def require_finite_weights(model: Any, files: Files) -> None:
     Raises:
         ModelError: a value is NaN or infinite; it names the tensor and its file.
     """
-    broken = [name for name, tensor in _tensors(model) if not _is_finite(tensor)]
-    if not broken:
+    floats = {n: tensor for n, tensor in model.named_parameters() if tensor.is_floating_point()}
+    broken = next((name for name, tensor in floats.items() if not _is_finite(tensor)), None)
+    if broken is None:
         return
     for path in files.weights:
         with libraries_read(path), safe_open(path, framework="pt") as file:
@@ -74,15 +75,10 @@ def require_finite_weights(model: Any, files: Files) -> None:
                         "holds values that are not numbers",
                         hint="fetch the model again: qwen2vl-rs load --verify",
                     )
-    dtype = next(iter(_tensors(model)))[1].dtype
     raise ModelError(
-        f"the weights in {files.folder} overflow in {dtype}: {broken[0]}",
+        f"the weights in {files.folder} overflow in {floats[broken].dtype}: {broken}",
         hint="use a wider type: --set training.bf16=true, or false for float32",
     )
-
-
-def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from ((name, t) for name, t in model.named_parameters() if t.is_floating_point())
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

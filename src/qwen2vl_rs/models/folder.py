@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, Qwen2VLRSError
 from ..system.files import HUB_MANIFEST, read_json, write_json
 from ..system.named import read_text, write_text
-from ..system.oserrors import FORBIDDEN, unreadable, writing_hint
+from ..system.oserrors import FORBIDDEN, libraries_read, unreadable, writing_hint
 from .family import FAMILIES
 
 CONFIG = "config.json"
@@ -44,12 +44,8 @@ _SMALL = {".json", ".txt", ".jinja"}
 _LONGEST_POINTER = 1024  # bytes
 
 _TOKENIZER = (
-    "tokenizer.json",
-    TOKENIZER_CONFIG,
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
+    *("tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json"),
 )
 _OTHERS = (CONFIG, GENERATION, PROCESSOR, PREPROCESSOR, "video_preprocessor_config.json")
 _QUANTISED = ("quantization_config", "compression_config")
@@ -228,6 +224,17 @@ def write_template(files: Files, folder: Path) -> None:
             write_json(folder / name, {**settings, "chat_template": files.template})
 
 
+def is_whole_file(path: Path) -> bool:
+    """Whether a safetensors file ends where its header says that its last tensor does."""
+    from safetensors import SafetensorError, safe_open  # not in the light installation
+
+    try:
+        with safe_open(path, framework="np"):
+            return True
+    except SafetensorError:
+        return False
+
+
 def is_base(folder: Path) -> bool:
     """Whether a folder looks like a whole model, whatever else lies in it."""
     return (folder / CONFIG).is_file() and any((folder / n).is_file() for n in (WEIGHTS, INDEX))
@@ -329,6 +336,28 @@ def _image_settings(folder: Path) -> dict[str, Any] | None:
     if inner is not None and not isinstance(inner, dict):
         raise ModelError(f"{folder / PROCESSOR}: image_processor is no JSON object", hint=FETCH)
     return inner
+
+
+@contextlib.contextmanager
+def usable(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
+    """Where a library takes what it may refuse, by whatever exception it likes.
+
+    Args:
+        problem: what is wrong then, in front of what the library says.
+        paths: the files that it reads.
+        hint: how to mend it.
+
+    Raises:
+        ModelError: the library refuses it.
+        RunError: one of the files cannot be read.
+    """
+    try:
+        with libraries_read(*paths) if paths else contextlib.nullcontext():
+            yield
+    except Qwen2VLRSError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{problem}: {first_line(error)}", hint=hint) from error
 
 
 def first_line(error: Exception) -> str:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from ..config import ImageRule, ViewConfig
 from ..errors import ImageError, ModelError
 from ..raster import image_digest, image_size, read_rgb
 from .family import Family, family_of
-from .folder import FETCH, PREPROCESSOR, Files, first_line
+from .folder import FETCH, PREPROCESSOR, Files, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +45,23 @@ class Pixels:
     name: str = ""
 
 
-class Images(Protocol):
-    """Where the pixels of an image come from: its file, or a cache of encoded images."""
-
-    @property
-    def merge(self) -> int:
-        """Patches along one side of a visual token."""
-
-    def read(self, path: str) -> Pixels:
-        """Read one image."""
-
-    def tokens(self, path: str) -> int:
-        """Number of visual tokens of an image."""
-
-
 @dataclass(frozen=True, slots=True)
 class ImageReader:
-    """Reads image files by a pixel rule with the processor of a base."""
+    """Reads image files by a pixel rule with the processor of a base.
+
+    Attributes:
+        family: of the base.
+        processor: of the base.
+        rule: how files become colours.
+        digests: SHA-256 of each file by its path, where they must stay what they were: training on
+            other pixels than those it began with (a disk that rots, files that are replaced) would
+            go unnoticed for as long as they can be decoded. None: they may change.
+    """
 
     family: Family
     processor: Any
     rule: ImageRule
+    digests: Mapping[str, str] | None = None
 
     @property
     def merge(self) -> int:
@@ -76,9 +72,12 @@ class ImageReader:
         """Read, resize, normalise and cut one image.
 
         Raises:
-            ImageError: the file cannot be used; see `raster.read_rgb`.
+            ImageError: the file cannot be used, or is another by now; see `raster.read_rgb`.
         """
-        return replace(self.cut(read_rgb(path, self.rule)), name=str(path))
+        pixels = self.cut(read_rgb(path, self.rule))
+        if self.digests is not None and image_digest(path) != self.digests[str(path)]:
+            raise changed([str(path)])
+        return replace(pixels, name=str(path))
 
     def cut(self, rgb: NDArray[np.uint8]) -> Pixels:
         """Resize, normalise and cut an image of shape (height, width, 3)."""
@@ -103,31 +102,6 @@ class ImageReader:
         return math.prod(self.grid(path)) // self.merge**2
 
 
-@dataclass(frozen=True, slots=True)
-class UnchangedImages(ImageReader):
-    """Reads images that must stay what they were when training began.
-
-    Training on other pixels than those it began with (a disk that rots, files that are replaced)
-    would go unnoticed for as long as they can be decoded.
-
-    Attributes:
-        digests: SHA-256 of each file by its path.
-    """
-
-    digests: Mapping[str, str]
-
-    def read(self, path: str | Path) -> Pixels:
-        """Read one image.
-
-        Raises:
-            ImageError: it cannot be used, or is another by now.
-        """
-        pixels = self.cut(read_rgb(path, self.rule))
-        if image_digest(path) != self.digests[str(path)]:
-            raise changed([str(path)])
-        return pixels
-
-
 def changed(paths: Sequence[str]) -> ImageError:
     """The error of images that are not what they were."""
     more = f" (and {len(paths) - 1:,} more)" if len(paths) > 1 else ""
@@ -147,16 +121,12 @@ def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReade
     if settings is None:
         raise ModelError(f"{files.folder} has no {PREPROCESSOR}", hint=FETCH)
     family = family_of(config)
-    of_family = family.wrong_images(settings, config)
-    kind = [one for one in of_family if one[0] == "image_processor_type"]
-    cuts = [one for one in of_family if one not in kind]
-    _refuse(files, [*kind, *_wrong_values(settings), *cuts])
-    try:
+    if wrong := [*family.wrong_images(settings, config), *_wrong_values(settings)]:
+        name, value = wrong[0]
+        hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
+        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
+    with usable(f"the image settings in {files.folder} cannot be used"):
         processor = family.processor(settings, view.min_pixels, view.max_pixels)
-    except Exception as error:  # whatever a wrong value makes it raise
-        raise ModelError(
-            f"the image settings in {files.folder} cannot be used: {first_line(error)}", hint=FETCH
-        ) from error
     return ImageReader(family, processor, view.image)
 
 
@@ -175,13 +145,6 @@ def _wrong_values(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
     if not _finite(factor) or factor <= 0:
         wrong.append(("rescale_factor", factor))
     return wrong
-
-
-def _refuse(files: Files, wrong: Sequence[tuple[str, Any]]) -> None:
-    if wrong:
-        name, value = wrong[0]
-        hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
-        raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
 
 
 def _finite(value: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shlex
 import warnings
 from collections.abc import Iterator
@@ -13,28 +12,29 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
 
 from ..config import ViewConfig
-from ..errors import ModelError, Qwen2VLRSError
+from ..errors import ModelError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
 from ..question_tree.attention import Kind, implementation
 from ..run import Run
-from ..system.console import warn
-from ..system.files import CHECKSUMS, HUB_MANIFEST, atomic_write, damage, read_json, write_json
-from ..system.oserrors import is_file, is_folder, libraries_read, libraries_write
-from .adapter_files import ADAPTER, SETTINGS, adapted_layers, read_adapter, tensor_name
+from ..system.console import warn_once
+from ..system.files import HUB_MANIFEST, atomic_write, read_json, write_json
+from ..system.oserrors import is_file, is_folder, libraries_write
+from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_layers, read_adapter, tensor_name
 from .family import FAMILIES, family_of
 from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
-from .folder import FETCH, Files, files_in_force, first_line, is_base, linked, refuse_pointers
+from .folder import FETCH, Files, files_in_force, is_base, linked, refuse_pointers, usable
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 from .qwen_vl_usage import checkpoint_readme
-from .shapes import check_depth, check_positions, check_shapes, linear_layers
+from .shapes import check_depth, check_shapes, linear_layers
 
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
@@ -61,22 +61,21 @@ class Base:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointCard:
+class CheckpointCard(BaseModel):
     """What stands beside an adapter: its base and what it was trained with.
 
     Attributes:
         base: folder of the base.
         fingerprint: of the base.
         view: how images and questions were shown.
-        ground: usual metres per pixel of the training images, where they say so.
+        metres_per_pixel: usual metres per pixel of the training images, where they say so.
         side: usual pixels on a side of the training images; None in old checkpoints.
     """
 
     base: str
     fingerprint: str
     view: ViewConfig
-    ground: float | None = None
+    metres_per_pixel: float | None = None
     side: int | None = None
 
 
@@ -104,18 +103,13 @@ def read_base(folder: Path) -> tuple[Files, Any]:
             hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
     check_depth(files)
-    try:
-        with libraries_read(*files.others), linked(files.others) as place:
+    with usable(f"{folder}/config.json cannot be used", *files.others):
+        with linked(files.others) as place:
             config = AutoConfig.from_pretrained(place, local_files_only=True)
         config.name_or_path = str(folder)  # and not the links
         check_shapes(files, config)
-        check_positions(files, config)
-    except Qwen2VLRSError:
-        raise
-    except Exception as error:  # whatever a wrong value makes the config class raise
-        raise ModelError(
-            f"{folder}/config.json cannot be used: {first_line(error)}", hint=FETCH
-        ) from error
+        if wrong := family_of(config).wrong(config):
+            raise ModelError(f"{folder}/config.json: {wrong}", hint=FETCH)
     return files, config
 
 
@@ -133,29 +127,21 @@ def load_base(
     """
     files, config = read_base(folder)
     if files.left_out:
-        _say_left_out(folder, files.left_out)
+        names = ", ".join(files.left_out)
+        told = f"{folder} holds files that are no part of its model, and are not used: {names}"
+        warn_once(told, told)
     device = device or choose_device()
-    try:
-        with libraries_read(*files.all), linked(files.all) as place:
-            model, info = (
-                family_of(config)
-                .network()
-                .from_pretrained(
-                    place,
-                    config=config,
-                    dtype=dtype or choose_precision(device).weights,
-                    attn_implementation=implementation(attention),
-                    local_files_only=True,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                )
-            )
-    except Qwen2VLRSError:
-        raise
-    except Exception as error:  # safetensors and transformers raise many kinds for a broken file
-        raise ModelError(
-            f"the weights in {folder} cannot be read: {first_line(error)}", hint=FETCH
-        ) from error
+    network = family_of(config).network()
+    with usable(f"the weights in {folder} cannot be read", *files.all), linked(files.all) as place:
+        model, info = network.from_pretrained(
+            place,
+            config=config,
+            dtype=dtype or choose_precision(device).weights,
+            attn_implementation=implementation(attention),
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     if absent := sorted(info["missing_keys"]):
         raise ModelError(f"{folder} lacks {len(absent)} weights, e.g. {absent[0]}", hint=FETCH)
     model = model.to(device).eval().requires_grad_(False)
@@ -170,23 +156,13 @@ def load_base(
     )
 
 
-@functools.cache
-def _say_left_out(folder: Path, names: tuple[str, ...]) -> None:
-    warn(
-        f"{folder} holds files that are no part of its model, and are not used: {', '.join(names)}"
-    )
-
-
-def find_base(
-    checkpoint: Path, card: CheckpointCard, given: Path | None, option: str = "--base"
-) -> Path:
+def find_base(checkpoint: Path, card: CheckpointCard, given: Path | None) -> Path:
     """The folder of a checkpoint's base.
 
     Args:
         checkpoint: the checkpoint.
         card: what stands beside it.
         given: the folder that was named; None for where it was when the checkpoint was trained.
-        option: of the command at hand that names it.
 
     Raises:
         ModelError: it is not there.
@@ -194,22 +170,19 @@ def find_base(
     folder = given or Path(card.base)
     if is_folder(folder):
         return folder
-    hint = f"say where it is: {option} FOLDER"
+    hint = "say where it is: --base FOLDER"
     if given is None and not folder.is_absolute():  # an export names it as the hub does
         hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(card.base)}"
     raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
 
 
-def require_base(
-    folder: Path, checkpoint: Path, card: CheckpointCard, option: str = "--base"
-) -> None:
+def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
     """Make sure that a folder holds the base a checkpoint was trained on.
 
     Args:
         folder: of the base.
         checkpoint: the checkpoint.
         card: what stands beside it.
-        option: of the command at hand that names a base.
 
     Raises:
         ModelError: it holds another one, one that has changed since, or none.
@@ -221,11 +194,11 @@ def require_base(
     if own.is_absolute() and own.resolve() == folder.resolve():
         raise ModelError(
             f"the base in {folder} has changed since {checkpoint} was trained on it",
-            hint=f"put its files back as they were, or name a sound copy: {option} FOLDER",
+            hint="put its files back as they were, or name a sound copy: --base FOLDER",
         )
-    hint = f"name a folder with its base ({card.base}): {option} FOLDER"
+    hint = f"name a folder with its base ({card.base}): --base FOLDER"
     if _holds(own, card.fingerprint):
-        hint = f"name its base: {option} {shlex.quote(card.base)}"
+        hint = f"name its base: --base {shlex.quote(card.base)}"
     raise ModelError(
         f"{checkpoint} was trained on another base ({card.base}), not on {folder}", hint=hint
     )
@@ -248,27 +221,18 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     card = read_card(checkpoint)
     if not is_file(checkpoint / ADAPTER):
         raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
-    if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
-        raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
-    require_base(base.folder, checkpoint, card)
     adapter = read_adapter(checkpoint)
+    require_base(base.folder, checkpoint, card)
     names = adapted_layers(adapter, linear_layers(base.model.config))
     plain = LoraConfig(
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
     )
-    try:
-        with libraries_read(checkpoint / ADAPTER), quiet_peft():
-            model = PeftModel.from_pretrained(
-                base.model, checkpoint, config=plain, local_files_only=True
-            )
-            given = load_file(checkpoint / ADAPTER)
-    except Qwen2VLRSError:
-        raise
-    except Exception as error:  # peft passes on whatever safetensors raises for a broken file
-        raise ModelError(
-            f"the adapter in {checkpoint} cannot be read: {first_line(error)}",
-            hint="use an older checkpoint, or train again",
-        ) from error
+    problem, hint = f"the adapter in {checkpoint} cannot be read", UNUSABLE
+    with usable(problem, checkpoint / ADAPTER, hint=hint), quiet_peft():
+        model = PeftModel.from_pretrained(
+            base.model, checkpoint, config=plain, local_files_only=True
+        )
+        given = load_file(checkpoint / ADAPTER)
     placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}
     for name, weight in given.items():
         inside = placed[tensor_name(name)].cpu()
@@ -297,18 +261,18 @@ def write_card(
     checkpoint: Path, base: Base, view: ViewConfig, ground: tuple[float | None, int | None]
 ) -> None:
     """Write down which base, view and images a checkpoint belongs to; see `CheckpointCard`."""
-    value = {
-        "base": str(base.folder.resolve()),
-        "fingerprint": base.fingerprint,
-        "view": view.model_dump(mode="json"),
-        "metres_per_pixel": ground[0],
-        "side": ground[1],
-    }
-    write_json(checkpoint / CARD, value)
+    card = CheckpointCard(
+        base=str(base.folder.resolve()),
+        fingerprint=base.fingerprint,
+        view=view,
+        metres_per_pixel=ground[0],
+        side=ground[1],
+    )
+    write_json(checkpoint / CARD, card.model_dump(mode="json"))
     # PEFT writes the base as it was named on the command line, and an empty model card
     name = (read_json(base.folder / HUB_MANIFEST, damaged=None) or {}).get("repo_id")
     adapter = read_json(checkpoint / SETTINGS) or {}
-    adapter["base_model_name_or_path"] = name or value["base"]
+    adapter["base_model_name_or_path"] = name or card.base
     write_json(checkpoint / SETTINGS, adapter)
     with libraries_write(checkpoint):
         base.prompts.tokenizer.save_pretrained(checkpoint)
@@ -325,17 +289,9 @@ def read_card(checkpoint: Path) -> CheckpointCard:
     """
     names = (CARD, SETTINGS, ADAPTER)
     refuse_pointers(checkpoint, [checkpoint / name for name in names])
-    value = read_json(checkpoint / CARD, damaged=None)
     try:
-        view = ViewConfig.model_validate(value["view"])
-        return CheckpointCard(
-            str(value["base"]),
-            str(value["fingerprint"]),
-            view,
-            value.get("metres_per_pixel"),
-            value.get("side"),
-        )
-    except (ValueError, KeyError, TypeError) as error:
+        return CheckpointCard.model_validate(read_json(checkpoint / CARD, damaged=None))
+    except ValidationError as error:
         raise ModelError(
             f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or damaged)",
             hint="give a run folder or one of its checkpoint-* folders",

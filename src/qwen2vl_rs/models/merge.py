@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from ..config import ViewConfig
 from ..errors import ModelError
 from ..system.console import Progress
-from ..system.files import CHECKSUMS, damage, write_json
+from ..system.files import write_json
 from ..system.named import copy_file
 from ..system.oserrors import libraries_read, libraries_write
 from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
@@ -49,8 +49,6 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     found = locate_checkpoint(checkpoint, base)
     files, config = read_base(found.base)
     found.require_own_base()
-    if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
-        raise ModelError(f"{checkpoint} is damaged: {problem}", hint="use an older checkpoint")
     adapter = read_adapter(checkpoint)
     names = adapted_layers(adapter, linear_layers(config))
     pairs = _read_pairs(adapter)

@@ -28,7 +28,7 @@ from ..instruction import bare_question
 from ..question_tree.tree import Ints, Node
 from ..system.oserrors import libraries_read
 from .family import Family, Grid, family_of
-from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object
+from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object, usable
 from .template import try_template
 
 _MARK = "\N{SNOWMAN}question\N{SNOWMAN}"
@@ -183,14 +183,9 @@ def _rendered(folder: Path, tokenizer: Any) -> tuple[str, str]:
     reply = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
     named = json.dumps({k: str(v) for k, v in tokenizer.special_tokens_map.items()})
     try_template(folder, tokenizer.chat_template, json.dumps([[user], [user, reply]]), named)
-    try:
+    with usable(f"the chat template in {folder} is broken"):
         answered = tokenizer.apply_chat_template([user, reply], tokenize=False)
         asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # whatever a broken template raises
-        raise ModelError(
-            f"the chat template in {folder} is broken: {first_line(error)}",
-            hint="fetch the model again: qwen2vl-rs load --verify",
-        ) from error
     return asked, answered
 
 

@@ -83,18 +83,18 @@ class QwenVL:
     def wrong_images(self, settings: Mapping[str, Any], config: Any) -> list[tuple[str, Any]]:
         vision = config.vision_config
         kind = str(settings.get("image_processor_type", "Qwen2VLImageProcessor"))
-        found: list[tuple[str, Any]] = []
-        if not kind.startswith("Qwen2VLImageProcessor"):
-            found.append(("image_processor_type", kind))
+        own = kind.startswith("Qwen2VLImageProcessor")
+        found: list[tuple[str, Any]] = [] if own else [("image_processor_type", kind)]
         cuts = {
             "patch_size": vision.patch_size,
             "temporal_patch_size": vision.temporal_patch_size,
             "merge_size": vision.spatial_merge_size,
         }
-        for name, value in cuts.items():
-            if name in settings and settings[name] != value:
-                found.append((name, f"{settings[name]!r}, and the vision tower's {value}"))
-        return found
+        return found + [
+            (name, f"{settings[name]!r}, and the vision tower's {value}")
+            for name, value in cuts.items()
+            if settings.get(name, value) != value
+        ]
 
     def processor(self, settings: Mapping[str, Any], low: int, high: int) -> Any:
         from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (

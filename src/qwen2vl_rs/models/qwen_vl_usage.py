@@ -18,7 +18,14 @@ TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", TEMPLATE)
 _UNKNOWN_BASE: Final = "FOLDER_OF_THE_BASE"
 
 _PYTHON: Final = Template('''\
-${imports}
+import torch
+${peft}from PIL import Image
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    GenerationConfig,
+)
 
 FOLDER = "."  # the folder of this card, or its name on the hub
 ${base}INSTRUCTION = ${instruction}
@@ -68,15 +75,6 @@ def ask(image, question):
 if __name__ == "__main__":
     print(ask("image.png", "Is there a road?"))
 ''')
-_IMPORTS: Final = (
-    "from PIL import Image",
-    "from transformers import (",
-    "    AutoImageProcessor,",
-    "    AutoModelForImageTextToText,",
-    "    AutoTokenizer,",
-    "    GenerationConfig,",
-    ")",
-)
 _SERVED: Final = (
     " Servers take the type in which the weights are stored unless told otherwise: "
     "`transformers serve --dtype float32`, `vllm serve --dtype float32`."
@@ -118,10 +116,9 @@ def usage(how: Usage) -> str:
 
 def python(how: Usage) -> str:
     """The Python of `usage`."""
-    imports = ["import torch", *(["from peft import PeftModel"] if how.adapter else []), *_IMPORTS]
     instruction = how.view.instruction
     return _PYTHON.substitute(
-        imports="\n".join(imports),
+        peft="from peft import PeftModel\n" if how.adapter else "",
         base=f"BASE = {_literal(how.base or _UNKNOWN_BASE)}\n" if how.adapter else "",
         source="BASE" if how.adapter else "FOLDER",
         instruction=_literal(instruction),

@@ -10,10 +10,9 @@ import torch
 from safetensors import safe_open
 from transformers import CONFIG_MAPPING
 
-from ..errors import ModelError, Qwen2VLRSError
-from ..system.oserrors import libraries_read
+from ..errors import ModelError
 from .family import FAMILIES, family_of
-from .folder import FETCH, Files, quantised
+from .folder import FETCH, Files, quantised, usable
 
 Shapes = dict[str, tuple[int, ...]]
 _PLAIN = ("F64", "F32", "F16", "BF16")
@@ -60,7 +59,7 @@ def check_shapes(files: Files, config: Any) -> None:
         ModelError: some are missing, or of another size.
     """
     found = read_shapes(files)
-    wanted = {plain_name(name): shape for name, shape in _wanted(config).items()}
+    wanted = {plain_name(name): shape for name, shape in _skeleton(config)[0].items()}
     if config.tie_word_embeddings:
         wanted.pop("lm_head.weight", None)
     if absent := sorted(wanted.keys() - found.keys()):
@@ -76,17 +75,6 @@ def check_shapes(files: Files, config: Any) -> None:
             )
 
 
-def check_positions(files: Files, config: Any) -> None:
-    """Refuse values with which the network would be built, and then fail or answer nonsense.
-
-    Raises:
-        ModelError: rotary positions or control tokens make no sense, or attention is by windows.
-    """
-    wrong = family_of(config).wrong(config)
-    if wrong:
-        raise ModelError(f"{files.folder}/config.json: {wrong}", hint=FETCH)
-
-
 def read_shapes(files: Files) -> Shapes:
     """Shape of each weight by its plain name, from the headers of the files.
 
@@ -95,43 +83,38 @@ def read_shapes(files: Files) -> Shapes:
     """
     shapes: Shapes = {}
     for path in files.weights:
-        try:
-            with libraries_read(path), safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118
-                    part = file.get_slice(name)
-                    if part.get_dtype() not in _PLAIN:
-                        raise quantised(
-                            files.folder, files.config, f"{name} is of type {part.get_dtype()}"
-                        )
-                    if plain_name(name) in shapes:
-                        raise ModelError(
-                            f"{files.folder} holds {name} twice, in {path.name} and before",
-                            hint=FETCH,
-                        )
-                    shapes[plain_name(name)] = tuple(part.get_shape())
-        except Qwen2VLRSError:
-            raise
-        except Exception as error:  # safetensors has no common error class for broken files
-            raise ModelError(
-                f"the weights in {files.folder} cannot be read: {path.name}: {error}", hint=FETCH
-            ) from error
+        broken = f"the weights in {files.folder} cannot be read: {path.name}"
+        with usable(broken, path), safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                part = file.get_slice(name)
+                if (kind := part.get_dtype()) not in _PLAIN:
+                    raise quantised(files.folder, files.config, f"{name} is of type {kind}")
+                if plain_name(name) in shapes:
+                    twice = f"{files.folder} holds {name} twice, in {path.name} and before"
+                    raise ModelError(twice, hint=FETCH)
+                shapes[plain_name(name)] = tuple(part.get_shape())
     return shapes
 
 
 def linear_layers(config: Any) -> Shapes:
     """(outputs, inputs) of each linear layer, by its name in the network."""
-    return dict(_skeleton(config.model_type, config.to_json_string())[1])
+    return _skeleton(config)[1]
 
 
-def _wanted(config: Any) -> Shapes:
-    return dict(_skeleton(config.model_type, config.to_json_string())[0])
+def outline(config: Any) -> Any:
+    """The network of a base without its weights: which layers there are, in a moment."""
+    with torch.device("meta"):
+        return family_of(config).network()(config)
+
+
+def _skeleton(config: Any) -> tuple[Shapes, Shapes]:
+    """Shapes of all weights and of the linear layers of a network that is never allocated."""
+    return _built(config.model_type, config.to_json_string())
 
 
 @lru_cache(maxsize=4)
-def _skeleton(family: str, text: str) -> tuple[Shapes, Shapes]:
-    """Shapes of all weights and of the linear layers of a network that is never allocated."""
-    with torch.device("meta"):
-        network = FAMILIES[family].network()(CONFIG_MAPPING[family](**json.loads(text)))
+def _built(family: str, text: str) -> tuple[Shapes, Shapes]:
+    network = outline(CONFIG_MAPPING[family](**json.loads(text)))
     layers: Shapes = {
         name: (layer.out_features, layer.in_features)
         for name, layer in network.named_modules()

@@ -163,23 +163,20 @@ class EndpointClient:
             "model": self._endpoint.model, "temperature": 0, "max_tokens": question.most,
             "messages": [{"role": "user", "content": content}],
         }  # fmt: skip
-        failed: Failure | None = None
-        for attempt in range(_ATTEMPTS):
-            if failed:
-                self.again[failed.why] += 1
+        await self._turn()
+        attempt = 1
+        while isinstance(reply := await self._try(http, body), Failure) and attempt < _ATTEMPTS:
+            wait = min(_LONGEST_WAIT, 0.25 * 2**attempt) * random.uniform(0.5, 1)
+            # a server that asks for less is none the better for eight requests at once
+            await asyncio.sleep(max(wait, reply.wait or 0))
+            self.again[reply.why] += 1
+            attempt += 1
             await self._turn()
-            wait = min(_LONGEST_WAIT, 0.5 * 2**attempt) * random.uniform(0.5, 1)
-            reply = await self._try(http, body)
-            if isinstance(reply, Reply):
-                return question.id, reply
-            failed = reply
-            if attempt + 1 < _ATTEMPTS:
-                # a server that asks for less is none the better for eight requests at once
-                await asyncio.sleep(max(wait, failed.wait or 0))
-        assert failed
-        said = f": {failed.said[:300]}" if failed.said else ""
+        if isinstance(reply, Reply):
+            return question.id, reply
+        said = f": {reply.said[:300]}" if reply.said else ""
         raise HubError(
-            f"{self._address} failed {_ATTEMPTS} times in a row: {failed.why}{said}",
+            f"{self._address} failed {_ATTEMPTS} times in a row: {reply.why}{said}",
             hint="look after the server, then run the same command again: it goes on where it "
             "stopped; --concurrency and --rate ask less of it",
         )

@@ -69,36 +69,28 @@ def before_and_after(
     return Outcome(before, after, comparison)
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationRequest:
-    """What is to be evaluated.
-
-    Attributes:
-        model: a run (its newest checkpoint), a checkpoint, or a base.
-        base: of a checkpoint; None for where it was when it was trained on.
-        test: the questions; None for the test questions of the run.
-        train: training questions, for baselines and answer sets; None for those of the run.
-        output: folder of the evaluation; None for one below the run, or below ``output/``.
-    """
-
-    model: Path
-    base: Path | None = None
-    test: Path | None = None
-    train: Path | None = None
-    output: Path | None = None
-
-
 def evaluate(
-    request: EvaluationRequest, settings: Sequence[str], values: Mapping[str, Any]
+    model: Path,
+    settings: Sequence[str],
+    values: Mapping[str, Any],
+    *,
+    base: Path | None = None,
+    test: Path | None = None,
+    train: Path | None = None,
+    output: Path | None = None,
 ) -> Results | None:
     """Evaluate one model with all its controls.
 
     Writes ``predictions.jsonl``, ``results.json`` and the shuffled-image control; resumes.
 
     Args:
-        request: which model and questions.
+        model: a run (its newest checkpoint), a checkpoint, or a base.
         settings: ``key=value`` over the settings of the run.
         values: settings by key, likewise.
+        base: of a checkpoint; None for where it was when it was trained on.
+        test: the questions; None for the test questions of the run.
+        train: training questions, for baselines and answer sets; None for those of the run.
+        output: folder of the evaluation; None for one below the run, or below ``output/``.
 
     Returns:
         What ``results.json`` holds; None in all processes but the first.
@@ -107,33 +99,32 @@ def evaluate(
         Qwen2VLRSError: model, questions or images cannot be used.
     """
     check_strategy()
-    found = locate(request.model, request.base)
+    found = locate(model, base)
     run, checkpoint = found.run, found.checkpoint
     config = run.config(settings, values)
     view = found.view if checkpoint else config.view
     found.require_own_base()
-    test = _questions(request.test, run, TEST_FILE, "--test FILE")
-    test = asked_samples(test, view, config)
-    train = _training_questions(request, run, view)
-    if request.test is None:
-        dataset = settle(test, config.data.dataset, old=run.records_no_dataset())
+    samples = _questions(test, run, TEST_FILE, "--test FILE")
+    samples = asked_samples(samples, view, config)
+    taught = _training_questions(train, run, view)
+    if test is None:
+        dataset = settle(samples, config.data.dataset, old=run.records_no_dataset())
     else:
         typed = load_config(None, settings, values).data.dataset
         if not typed:
-            require_one(request.test, test, "or name one for all: --set data.dataset=LR")
-        dataset = settle(test, typed, otherwise=config.data.dataset)
-    name = _name(request, found, config)
+            require_one(test, samples, "or name one for all: --set data.dataset=LR")
+        dataset = settle(samples, typed, otherwise=config.data.dataset)
+    name = _name(test, found, config)
     below = Path("output") / f"eval-{found.base.resolve().name}"
-    output = request.output or (run.evaluation(name) if checkpoint else below / name)
-    base = LocalBase(found.base, view, config, train, dataset)
-    questions = EvaluationSet(test, train, dataset, control_seed(config))
-    predictor = LocalPredictor(base, checkpoint)
+    output = output or (run.evaluation(name) if checkpoint else below / name)
+    questions = EvaluationSet(samples, taught, dataset, control_seed(config))
+    predictor = LocalPredictor(LocalBase(found.base, view, config, taught, dataset), checkpoint)
     return evaluate_into(predictor, questions, output, config.eval.max_new_tokens)
 
 
-def _name(request: EvaluationRequest, found: Located, config: Config) -> str:
+def _name(test: Path | None, found: Located, config: Config) -> str:
     """A folder of its own for each checkpoint, file and number of questions, and way to answer."""
-    parts = [f"{request.test.stem}-{sha256(request.test)[:8]}" if request.test else "test"]
+    parts = [f"{test.stem}-{sha256(test)[:8]}" if test else "test"]
     parts.append(config.eval.answers)
     if config.eval.max_eval:
         parts.append(f"first-{config.eval.max_eval}")
@@ -142,12 +133,10 @@ def _name(request: EvaluationRequest, found: Located, config: Config) -> str:
     return "-".join(parts)
 
 
-def _training_questions(
-    request: EvaluationRequest, run: Run, view: ViewConfig
-) -> Sequence[Sample] | None:
+def _training_questions(given: Path | None, run: Run, view: ViewConfig) -> Sequence[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
-        train = _questions(request.train, run, TRAIN_FILE, "--train-questions FILE")
+        train = _questions(given, run, TRAIN_FILE, "--train-questions FILE")
         return bare_samples(train, view)
     except NoQuestions as error:
         say(f"no control that never sees the image: {error.message}; {error.hint}")

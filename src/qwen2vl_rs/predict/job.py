@@ -199,21 +199,14 @@ class Job:
             for image in images:
                 contents[image] = _content(image)
                 bar.advance()
-        object.__setattr__(self, "key", self._key(contents))
-        object.__setattr__(self, "_older", self._older_key(contents))
+        object.__setattr__(self, "key", self._digest(contents.__getitem__))
+        # as versions wrote it in which the paths of the images counted
+        object.__setattr__(self, "_older", self._digest(str, *contents.values()))
 
-    def _key(self, contents: Mapping[str, str]) -> str:
+    def _digest(self, named: Callable[[str], str], *more: str) -> str:
         """Digest of all that decides the answers; where the images lie does not."""
-        facts = ((s.id, contents[s.image], s.question, s.answer, s.type) for s in self.samples)
-        return _terminated([*self.made_by, *map(repr, facts)])
-
-    def _older_key(self, contents: Mapping[str, str]) -> str:
-        """The key that versions wrote in which the paths of the images counted."""
-        facts = ((s.id, s.image, s.question, s.answer, s.type) for s in self.samples)
-        return _terminated([*self.made_by, *contents.values(), *map(repr, facts)])
-
-    def _is_own(self, key: object) -> bool:
-        return key in (self.key, self._older)
+        facts = ((s.id, named(s.image), s.question, s.answer, s.type) for s in self.samples)
+        return digest_of(f"{part}\0" for part in (*self.made_by, *more, *map(repr, facts)))
 
     @property
     def done(self) -> Path:
@@ -222,12 +215,11 @@ class Job:
 
     def ready(self) -> list[Prediction] | None:
         """The predictions, where they are there, whole, and from the same inputs."""
-        inputs = self.folder / "inputs.json"
         if not self.done.is_file():
             return None
-        known = read_json(inputs)
+        known = read_json(self.folder / "inputs.json")
         known = known if isinstance(known, dict) else {}
-        same = self._is_own(known.get("key"))
+        same = known.get("key") in (self.key, self._older)
         if not same or known.get("sha256") != sha256(self.done):
             why = "changed or damaged since" if same else _OTHERS
             say(f"{self.done}: {why}; asking anew")
@@ -296,11 +288,9 @@ class Job:
 
     def _write(self, predictions: Sequence[Prediction]) -> None:
         write_predictions(self.done, predictions)
-        write_json(self.folder / "inputs.json", self._inputs())
-
-    def _inputs(self) -> dict[str, str]:
         named = {"checkpoint": self.checkpoint} if self.checkpoint else {}
-        return {"key": self.key, "sha256": sha256(self.done), **named}
+        inputs = {"key": self.key, "sha256": sha256(self.done), **named}
+        write_json(self.folder / "inputs.json", inputs)
 
     def _partial(self, process: int) -> AnswerFile:
         path = self.folder / f"predictions.partial-{process}.jsonl"
@@ -311,10 +301,6 @@ class Job:
         for path in self.folder.glob(_PARTIAL):
             path.unlink(missing_ok=True)  # several processes may do so
         sweep(self.folder / "timing.json")
-
-
-def _terminated(parts: Iterable[str]) -> str:
-    return digest_of(f"{part}\0" for part in parts)
 
 
 def _prediction(line: dict[str, Any]) -> Prediction:

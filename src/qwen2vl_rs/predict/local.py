@@ -128,11 +128,11 @@ class LocalPredictor:
     ) -> list[tuple[Sample, Reply]]:
         """Replies to a batch: chosen where the type has an answer set, else written."""
         sets = self._of.sets
-        asked = []
-        for px, group in zip(images, groups, strict=True):
-            own = [sets.get(type_of(s)) for s in group]
-            row = [(s.question, o.texts if o else None) for s, o in zip(group, own, strict=True)]
-            asked.append((px, row))
+        texts = {kind: own.texts for kind, own in sets.items()}
+        asked = [
+            (px, [(s.question, texts.get(type_of(s))) for s in group])
+            for px, group in zip(images, groups, strict=True)
+        ]
         lower = max(64, session.budget // 2)
         found = session.answers(
             asked, f"smaller packs, with the same result: --set eval.max_tokens_per_pack={lower}"

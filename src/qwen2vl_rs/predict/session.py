@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -77,6 +76,7 @@ class ModelAnswer:
     shares: Mapping[str, float] | None = None
 
 
+@dataclass(eq=False)
 class Session:
     """Answers questions about images, each image encoded once.
 
@@ -94,19 +94,17 @@ class Session:
         max_new_tokens: longest written answer in tokens.
     """
 
-    def __init__(
-        self,
-        base: Base,
-        model: Any,
-        view: ViewConfig,
-        card: CheckpointCard | None,
-        name: str,
-        digest: str,
-        settings: EvalConfig = _DEFAULT,
-    ) -> None:
-        self.base, self.view, self.card, self.name, self.digest = base, view, card, name, digest
-        self._model, self.budget = model, token_budget(model, settings.max_tokens_per_pack)
-        self.max_new_tokens = settings.max_new_tokens
+    base: Base
+    model: Any
+    view: ViewConfig
+    card: CheckpointCard | None
+    name: str
+    digest: str
+    settings: EvalConfig = _DEFAULT
+
+    def __post_init__(self) -> None:
+        self.budget = token_budget(self.model, self.settings.max_tokens_per_pack)
+        self.max_new_tokens = self.settings.max_new_tokens
 
     @property
     def tuned(self) -> bool:
@@ -162,7 +160,7 @@ class Session:
     def encode(self, pixels: Pixels) -> Pixels:
         """The image as the vision tower sees it, to be asked about again without its cost."""
         with explained_shortage(self.budget, _REMEDY):
-            return encoded(self._model, [pixels])[0]
+            return encoded(self.model, [pixels])[0]
 
     def ask(
         self,
@@ -182,7 +180,7 @@ class Session:
         Returns:
             For each image the replies in the order of its questions.
         """
-        bare = self._model.disable_adapter() if untouched and self.tuned else None
+        bare = self.model.disable_adapter() if untouched and self.tuned else None
         kinds = [[question_type(self.view.bare(q)) for q in row] for _, row in groups]
         words = [[words_of(kind) if closed else None for kind in row] for row in kinds]
         each = zip(groups, words, strict=True)
@@ -202,11 +200,11 @@ class Session:
             remedy: what to do where the memory does not suffice.
         """
         with explained_shortage(self.budget, remedy):
-            images = encoded(self._model, [px for px, _ in groups])
+            images = encoded(self.model, [px for px, _ in groups])
             rows = [(px, row) for px, (_, row) in zip(images, groups, strict=True)]
             open_ = [(px, [q for q, texts in row if texts is None]) for px, row in rows]
             shut = [(px, [(q, t) for q, t in row if t is not None]) for px, row in rows]
-            base, model, most = self.base, self._model, self.max_new_tokens
+            base, model, most = self.base, self.model, self.max_new_tokens
             given = answer(base, model, open_, max_new_tokens=most, budget=self.budget)
             chosen = chain(*choose_candidates(base, model, shut, budget=self.budget))
             written = chain(*given)
@@ -217,7 +215,7 @@ class Session:
         if isinstance(said, Answer):
             whole = len(said.ids) < self.max_new_tokens
             return ModelAnswer(said.text, kind, said.confidence, fed, said.ids, whole)
-        by_word = dict(zip(words_of(kind) or (), _shares(said.logs), strict=True))
+        by_word = dict(zip(words_of(kind) or (), said.shares.tolist(), strict=True))
         return ModelAnswer(said.text, kind, max(by_word.values()), fed, shares=by_word)
 
     def _fed(self, pixels: Pixels, question: str) -> int:
@@ -244,8 +242,3 @@ def words_of(kind: str) -> tuple[str, ...] | None:
     What a model was taught to write as numbers, or as other words, a checkpoint does not say.
     """
     return tuple(sorted(type_named(kind).words)) or None
-
-
-def _shares(logs: Sequence[float]) -> list[float]:
-    weights = [math.exp(log - max(logs)) for log in logs]
-    return [weight / sum(weights) for weight in weights]

@@ -46,23 +46,20 @@ def compare(
         checkpoint = run.newest_checkpoint()
         run.say_unfinished()
     found, config, place = locate_checkpoint(checkpoint, model), run.config(), run.folder / "eval"
+    own = config.data.dataset
     if test is None:
         samples = run_questions(run, TEST_FILE, "--test FILE")
         samples = asked_samples(samples, found.view, config, images)
+        dataset = settle(samples, own, old=run.records_no_dataset())
     else:
         samples = read_samples(test)
         require_one(test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR")
         place = place / f"{test.stem}-{sha256(test)[:8]}"
         samples = bare_samples(moved(samples, images or config.data.images), found.view)
+        dataset = settle(samples, otherwise=own)
     found.require_own_base()
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
-    own = config.data.dataset
-    dataset = (
-        settle(samples, own, old=run.records_no_dataset())
-        if test is None
-        else settle(samples, otherwise=own)
-    )
     taught = bare_samples(taught, found.view)
     base = LocalBase(found.base, found.view, config, taught, dataset)
     copy = "copy the run to a folder you may write to: answers are missing"

@@ -25,8 +25,7 @@ key, d values a head; N blocks of `MASK_BLOCK` tokens that FlexAttention cuts T 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -47,8 +46,7 @@ _BLOCK = 32  # most tokens of a subtree that is not cut further
 _ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones make a new group
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Blocks of one tree, padded to the largest.
 
     Attributes:
@@ -62,8 +60,7 @@ class Group:
     bias: torch.Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Branches:
+class Branches(NamedTuple):
     """A layout as roots and groups of blocks.
 
     Attributes:
@@ -137,13 +134,8 @@ def branches(layout: Layout, dtype: torch.dtype) -> Branches:
             q, k = rows[:, :, None], columns[:, None, :]
             seen = (k <= q) & (q < layout.end[k]) & there[:, None, :]  # (B, b, c)
             bias = torch.from_numpy(np.where(seen, 0.0, -np.inf)[:, None])
-            groups.append(
-                Group(
-                    rows=torch.from_numpy(rows),
-                    columns=torch.from_numpy(columns),
-                    bias=bias.to(dtype),
-                )
-            )
+            places = torch.from_numpy(rows), torch.from_numpy(columns)
+            groups.append(Group(*places, bias.to(dtype)))
         trees.append((start, stop, groups))
     return Branches(trees, torch.from_numpy(order))
 
@@ -187,8 +179,7 @@ def _padded(lists: list[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
     return np.concatenate(lists)[places], within < sizes
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """A layout as FlexAttention's sparse mask.
 
     Attributes:
@@ -207,19 +198,14 @@ class Blocks:
 
     def mask(self) -> BlockMask:
         """The mask, on the device of the tensors."""
-        end = self.end
+        end, blocks = self.end, self[1:]
+        size = len(end)
 
         def rule(b: Any, h: Any, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
             return (k <= q) & (q < end[k])
 
         return BlockMask.from_kv_blocks(
-            self.partial,
-            self.partial_at,
-            self.full,
-            self.full_at,
-            BLOCK_SIZE=MASK_BLOCK,
-            mask_mod=rule,
-            seq_lengths=(len(end), len(end)),
+            *blocks, BLOCK_SIZE=MASK_BLOCK, mask_mod=rule, seq_lengths=(size, size)
         )
 
 

@@ -11,10 +11,10 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 
 from ..errors import ConfigError
 from .attention import Kind, in_force, rule_of, tree_attention
-from .moving import moved
 from .tree import Layout, Node, Tree, lay_out, share
 
 
@@ -102,7 +102,7 @@ def _disagreement(device: torch.device, dtype: torch.dtype, heads: Heads, layout
     module = torch.nn.Module().train()
     results = []
     for kind in get_args(Kind):
-        rule = moved(rule_of(kind, layout, dtype), lambda x: x.to(device))
+        rule = send_to_device(rule_of(kind, layout, dtype), device)
         tree = in_force(rule)["tree"]
         inputs = [x.clone().requires_grad_() for x in states]
         scale = heads.width**-0.5

@@ -101,8 +101,10 @@ class Layout:
         return (np.arange(self.size) <= q) & (q < self.end)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Builder:
+    """A `Layout` as it grows."""
+
     ids: list[int] = field(default_factory=list)
     positions: list[Ints] = field(default_factory=list)
     end: list[int] = field(default_factory=list)
@@ -188,12 +190,5 @@ def lay_out(trees: Sequence[Tree]) -> Layout:
     builder = _Builder()
     for tree in trees:
         builder.add_tree(tree)
-    return Layout(
-        ids=np.array(builder.ids, dtype=np.int64),
-        positions=np.concatenate(builder.positions, axis=1),
-        end=np.array(builder.end, dtype=np.int64),
-        predictors=np.array(builder.predictors, dtype=np.int64),
-        targets=np.array(builder.targets, dtype=np.int64),
-        leaves=np.array(builder.leaves, dtype=np.int64),
-        roots=np.array(builder.roots, dtype=np.int64),
-    )
+    lists = vars(builder) | {"positions": np.concatenate(builder.positions, axis=1)}
+    return Layout(**{name: np.asarray(value, dtype=np.int64) for name, value in lists.items()})

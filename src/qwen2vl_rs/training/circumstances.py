@@ -8,7 +8,6 @@ is as good, and not the same.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
@@ -64,18 +63,16 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         before: its manifest; what older versions did not write down is not compared.
         now: `circumstances`.
     """
-    return list(_differences(before, now))
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    found = []
     on_cpu = now["cpu"] is not None  # elsewhere threads only prepare what is computed
     if on_cpu and before.get("threads", now["threads"]) != now["threads"]:
-        yield f"{before['threads']} threads then, {now['threads']} now"
+        found.append(f"{before['threads']} threads then, {now['threads']} now")
     for key, name in _NAMES.items():
         both = (before.get(key), now[key])
         if None not in both and both[0] != both[1]:  # None: of another kind of device
-            yield f"{name} {before[key]} then, {now[key]} now"
+            found.append(f"{name} {before[key]} then, {now[key]} now")
     known = before.get("versions", {})
     for package, version in now["versions"].items():
         if known.get(package, version) != version:
-            yield f"{package} {known[package]} then, {version} now"
+            found.append(f"{package} {known[package]} then, {version} now")
+    return found

@@ -16,16 +16,15 @@ from ..config import Config, write_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import moved
 from ..datasets.stored import read_stored
-from ..engine.inputs import Target
 from ..engine.memory import device_memory, explained_shortage, token_budget, training_memory
 from ..engine.vision import encode_all
 from ..errors import RunError
 from ..hardware.devices import choose_device, processes
 from ..hardware.launch import check_precision, check_strategy
 from ..hardware.precision import Precision, choose_precision
-from ..models.adapter import add_adapter, check_targets, outline, without_casts
-from ..models.images import UnchangedImages
+from ..models.adapter import add_adapter, check_targets, without_casts
 from ..models.loader import Base, load_base, read_config
+from ..models.shapes import outline
 from ..predict.evaluation import Outcome, before_and_after
 from ..question_tree.attention import Kind
 from ..question_tree.attention_check import Heads, choose_attention
@@ -73,51 +72,47 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         Qwen2VLRSError: for data, images, base or run folder that cannot be used.
     """
     check_strategy()
-    run = Path(config.output)
+    run = Run(Path(config.output))
     team = processes()
-    config = Run(run).with_own_base(config) if resume else config
+    config = run.with_own_base(config) if resume else config
     wanted = config.training
     check_precision(choose_precision(choose_device(), wanted.bf16, wanted.fp16))
-    with run_lock(run) if team.is_main_process else contextlib.nullcontext():
+    with run_lock(run.folder) if team.is_main_process else contextlib.nullcontext():
         if team.is_main_process:
             base = read_config(Path(config.model))
             check_targets(outline(base), config.lora.target_modules)
             check_run(run, config, resume)
             record_settings(run, config, resume)
             prepare_questions(config, run, resume)
-        finished = resume and Run(run).is_finished()  # asked before anything is set aside
+        finished = resume and run.is_finished()  # asked before anything is set aside
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
-        files = [Run(run).own_file(name) for name in (TRAIN_FILE, TEST_FILE)]
+        files = [run.own_file(name) for name in (TRAIN_FILE, TEST_FILE)]
         images = config.data.images
         split = Split(*(moved(read_stored(file), images) for file in files))
         if team.is_main_process:
             parts = (split.train, split.test)
             named = list(dict.fromkeys(i for part in parts for i in part.distinct("image")))
-            check_images(named, run / IMAGES, resume, images)
+            check_images(named, run.folder / IMAGES, resume, images)
             if resume and not finished:
                 choose_checkpoint(run, config.training.save_steps)
-            write_config(run / "config.toml", config)
+            write_config(run.folder / "config.toml", config)
         team.wait_for_everyone()
         if not finished:
             fit(config, split, run, resume)
-        outcome = before_and_after(config, Run(run), split.train, split.test)
+        outcome = before_and_after(config, run, split.train, split.test)
         return outcome if team.is_main_process else None
 
 
-def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
+def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
-    checkpoint = next(reversed(Run(run).checkpoints()), None) if resume else None
+    checkpoint = next(reversed(run.checkpoints()), None) if resume else None
     settings, device = config.training, choose_device()
     precision = choose_precision(device, settings.bf16, settings.fp16)
     base, kind = _load(config, device, precision)
     team = processes()
-    reader = base.images
-    unchanged = UnchangedImages(
-        reader.family, reader.processor, reader.rule, read_json(run / IMAGES)
-    )
-    base = replace(base, images=unchanged)
-    cache = run / "vision-cache"
+    base = replace(base, images=replace(base.images, digests=read_json(run.folder / IMAGES) or {}))
+    cache = run.folder / "vision-cache"
     paths = split.train.distinct("image")
     for turn in (team.is_main_process, not team.is_main_process):  # the others find it written
         if turn:
@@ -136,7 +131,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
         images or base.images,
         settings,
         budget,
-        Target.of(base.model),
+        base.model,
         team.num_processes,
     )
     _describe(base, model, steps, settings, device, precision)
@@ -147,7 +142,7 @@ def fit(config: Config, split: Split, run: Path, resume: bool) -> None:
     if team.is_main_process:
         now = circumstances(precision, kind, budget)
         _write_manifest(config, split, base, run, now, checkpoint)
-    with tracking(trackers if team.is_main_process else [], run), explained_shortage(budget):
+    with tracking(trackers if team.is_main_process else [], run.folder), explained_shortage(budget):
         _run(trainer, checkpoint, precision)
     if team.is_main_process:
         _write_results(run)
@@ -184,12 +179,12 @@ def _load(config: Config, device: torch.device, precision: Precision) -> tuple[B
 
 
 def _arguments(
-    config: Config, run: Path, trackers: list[str], precision: Precision
+    config: Config, run: Run, trackers: list[str], precision: Precision
 ) -> TrainingArguments:
     settings, half = config.training, precision.compute is torch.float16
     args = TrainingArguments(
         output_dir=str(run),
-        run_name=run.name,
+        run_name=run.folder.name,
         per_device_train_batch_size=1,
         num_train_epochs=1,  # `Steps` holds all epochs
         learning_rate=settings.learning_rate,
@@ -241,7 +236,7 @@ def _write_manifest(
     config: Config,
     split: Split,
     base: Base,
-    run: Path,
+    run: Run,
     now: dict[str, Any],
     checkpoint: Path | None,
 ) -> None:
@@ -250,7 +245,7 @@ def _write_manifest(
     ``now`` is as `circumstances` tells it, ``checkpoint`` the one that is resumed, None at the
     start.
     """
-    before = Run(run).manifest()
+    before = run.manifest()
     other = differences(before, now) if checkpoint else []  # else nothing is gone on with
     if other:
         warn(
@@ -264,7 +259,7 @@ def _write_manifest(
         resumed = [*resumed, once] if other else resumed
         now = {key: before[key] for key in now if key in before}
     write_json(
-        run / "manifest.json",
+        run.folder / "manifest.json",
         {
             **now,
             "seed": config.training.seed,
@@ -273,7 +268,7 @@ def _write_manifest(
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
                 name: {
-                    "sha256": sha256(Run(run).own_file(name)),
+                    "sha256": sha256(run.own_file(name)),
                     "questions": len(part),
                     "images": len(part.distinct("image")),
                 }
@@ -291,8 +286,8 @@ def _dataset(config: Config, samples: Dataset) -> dict[str, str]:
     return {"name": found.name, "from": found.how, "manner": ", ".join(manners)}
 
 
-def _write_results(run: Path) -> None:
-    lines = read_metrics(run / "metrics.jsonl")
+def _write_results(run: Run) -> None:
+    lines = read_metrics(run.folder / "metrics.jsonl")
     done = sum(line["questions"] for line in lines)
     timed = all("seconds" in line for line in lines)  # else some were lost, see `trainer`
     seconds = lines[-1]["seconds"] if timed else None
@@ -304,7 +299,7 @@ def _write_results(run: Path) -> None:
         "train_questions_per_second": round(done / seconds, 3) if seconds else None,
         "skipped_steps": sum(line.get("skipped_steps", 0) for line in lines),
     }
-    write_json(run / "train_results.json", results)
+    write_json(run.folder / "train_results.json", results)
     pace = f" in {seconds:,.0f} s, {done / seconds:,.1f} questions/s" if seconds else ""
     say(f"trained on {done:,} questions{pace}; last loss {lines[-1]['loss']:.4f}")
     if skipped := results["skipped_steps"]:

@@ -29,29 +29,29 @@ IMAGES = "images.json"
 _FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "vision_cache_gb"}
 
 
-def check_run(run: Path, config: Config, resume: bool) -> None:
+def check_run(run: Run, config: Config, resume: bool) -> None:
     """Refuse to mix two runs in one folder.
 
     Raises:
         RunError: the folder holds a run and is not to be resumed, or holds none, or one with
             other settings or another base.
     """
-    started = [*Run(run).checkpoints(), *Run(run).damaged_checkpoints()]
+    started = [*run.checkpoints(), *run.damaged_checkpoints()]
     if not resume:
-        if started or is_there(run / "train_results.json"):
+        if started or is_there(run.folder / "train_results.json"):
             raise RunError(
                 f"{run} already holds a run",
                 hint="go on with it: --resume; or choose another folder: --output",
             )
         return
-    if not is_there(run / "config.toml"):
+    if not is_there(run.folder / "config.toml"):
         raise RunError(f"nothing to resume in {run}", hint="start without --resume")
-    before = load_config(run / "config.toml")
-    known = Run(run).manifest()
+    before = load_config(run.folder / "config.toml")
+    known = run.manifest()
     # those it was started with: its config.toml may have been edited since
     own = known.get("settings") or what_matters(before)
     others = _differences(own, what_matters(config))
-    hint = f"resume with its own: {Run(run).resume_command()}"
+    hint = f"resume with its own: {run.resume_command()}"
     if edited := _differences(own, what_matters(before)):
         hint = (
             f"put back in {run}/config.toml what it was started with ({'; '.join(edited)}), or "
@@ -75,14 +75,14 @@ def check_run(run: Path, config: Config, resume: bool) -> None:
         )
 
 
-def record_settings(run: Path, config: Config, resume: bool) -> None:
+def record_settings(run: Run, config: Config, resume: bool) -> None:
     """Write down the settings that decide the result, before anything is made by them.
 
     The manifest is written whole when training begins; what `check_run` compares is there from
     the start, and no edit of ``config.toml`` changes it.
     """
-    if not (resume and Run(run).manifest()):
-        write_json(run / "manifest.json", {"settings": what_matters(config)})
+    if not (resume and run.manifest()):
+        write_json(run.folder / "manifest.json", {"settings": what_matters(config)})
 
 
 def what_matters(config: Config) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def choose_checkpoint(run: Path, save_steps: int) -> None:
+def choose_checkpoint(run: Run, save_steps: int) -> None:
     """Leave only sound checkpoints to resume from; what is damaged is set aside.
 
     Args:
@@ -115,18 +115,18 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
         RunError: a checkpoint cannot be read, or all that stood there are damaged or gone:
             training does not start from the beginning by itself then.
     """
-    for _, hidden in folders(run, r"\.checkpoint-\d+\.tmp"):  # of a process that was killed
+    for _, hidden in folders(run.folder, r"\.checkpoint-\d+\.tmp"):  # of a process that was killed
         shutil.rmtree(hidden, ignore_errors=True)
-    for checkpoint in reversed(Run(run).checkpoints()):
+    for checkpoint in reversed(run.checkpoints()):
         if (problem := damage(checkpoint)) is None:
-            if last := Run(run).trained_steps():
+            if last := run.trained_steps():
                 warn(
                     f"the last checkpoint, checkpoint-{last}, is gone or damaged: its steps are "
                     "done again"
                 )
             say(f"resuming from {checkpoint}")
             # until they are done, training is not finished
-            (run / "train_results.json").unlink(missing_ok=True)
+            (run.folder / "train_results.json").unlink(missing_ok=True)
             return
         aside = set_aside(checkpoint)
         warn(f"{checkpoint} is not used, and set aside as {aside.name}: {problem}")
@@ -134,17 +134,17 @@ def choose_checkpoint(run: Path, save_steps: int) -> None:
         "put back a copy of one under its name (checkpoint-STEP) and resume; or train again in "
         "another folder: --output"
     )
-    if aside_now := Run(run).damaged_checkpoints():
+    if aside_now := run.damaged_checkpoints():
         names = ", ".join(path.name for path in aside_now)
         raise RunError(f"no checkpoint in {run} is sound ({names})", hint=hint)
-    last = Run(run).trained_steps()
-    done = max((line["step"] for line in read_metrics(run / "metrics.jsonl")), default=last)
+    last = run.trained_steps()
+    done = max((line["step"] for line in read_metrics(run.folder / "metrics.jsonl")), default=last)
     if done > save_steps:
         raise RunError(f"{run} had come to step {done:,}, but its checkpoints are gone", hint=hint)
     say("no checkpoint yet: starting from the beginning")
 
 
-def prepare_questions(config: Config, run: Path, resume: bool) -> None:
+def prepare_questions(config: Config, run: Run, resume: bool) -> None:
     """See to it that the run has its own copies of its questions.
 
     Raises:
@@ -155,20 +155,18 @@ def prepare_questions(config: Config, run: Path, resume: bool) -> None:
         make_split(config, run)
 
 
-def _has_questions(run: Path) -> bool:
+def _has_questions(run: Run) -> bool:
     """Whether a run has its questions; False where it has not got so far.
 
     A run made before it kept copies gets them now.
     """
     names = (TRAIN_FILE, TEST_FILE)
-    if not Run(run).manifest().get("data") and not all(
-        is_there(Run(run).own_file(n)) for n in names
-    ):
+    if not run.manifest().get("data") and not all(is_there(run.own_file(n)) for n in names):
         return False
     for name in names:
-        path = Run(run).questions_file(name)
-        if path != Run(run).own_file(name):
-            _copy(path, Run(run).own_file(name))
+        path = run.questions_file(name)
+        if path != run.own_file(name):
+            _copy(path, run.own_file(name))
     return True
 
 
@@ -178,7 +176,7 @@ def _copy(source: Path, path: Path) -> None:
         shutil.copyfileobj(read, file, 1 << 20)
 
 
-def make_split(config: Config, run: Path) -> None:
+def make_split(config: Config, run: Run) -> None:
     """Read the questions, split them, and write them into the run and the current folder.
 
     Image paths become absolute: the run may be used from elsewhere.
@@ -206,7 +204,7 @@ def make_split(config: Config, run: Path) -> None:
         warn(f"{stand} on both sides of the split: the test will look too good")
     train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
-        own = Run(run).own_file(name)
+        own = run.own_file(name)
         placed = part.changed("image", os.path.abspath)
         write_conversations(own, placed)
         _copy(own, Path(name))

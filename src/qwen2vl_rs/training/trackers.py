@@ -17,14 +17,12 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..system.console import say, warn
 
-_PACKAGES = {"swanlab": "swanlab", "tensorboard": "tensorboard", "wandb": "wandb"}
-
 
 def usable(trackers: Sequence[str]) -> list[str]:
     """Those of the trackers that are installed; the others are named in a warning."""
     found = []
     for name in trackers:
-        if importlib.util.find_spec(_PACKAGES.get(name, name)):
+        if importlib.util.find_spec(name):
             found.append(name)
         else:
             warn(f"{name} is not installed: nothing is sent to it (pip install {name})")
@@ -50,7 +48,7 @@ def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
     mode = os.environ.get("SWANLAB_MODE", "online")
     if mode not in ("disabled", "local", "offline"):
         mode = "online" if swanlab.Settings().api_key else "offline"
-    mode = _started([mode, "offline", "disabled"], run, folder)
+    mode = _started(run, folder, mode, "offline", "disabled")
     later = f", send later: swanlab sync {shlex.quote(str(folder))}/run-*"
     say(f"SwanLab: {mode}{later if mode == 'offline' else ''}")
     state: Literal["success", "crashed", "aborted"] = "crashed"
@@ -98,25 +96,20 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _started(modes: Sequence[str], run: Path, folder: Path) -> str:
+def _started(run: Path, folder: Path, mode: str, *others: str) -> str:
     """Start SwanLab in the first mode in which it can; the last sends and writes nothing."""
-    for mode in modes[:-1]:
-        try:
-            _start(mode, run, folder)
-            return mode
-        except Exception as error:  # a refused key, no network: whatever its client raises
-            warn(f"SwanLab cannot go {mode} ({_reason(error)})")
-    _start(modes[-1], run, folder)
-    return modes[-1]
-
-
-def _start(mode: str, run: Path, folder: Path) -> None:
     import swanlab
 
-    with _hushed(mode), _own_signals():
-        swanlab.init(
-            mode=mode, project="qwen2vl-rs", name=run.name, log_dir=str(folder), reinit=True
-        )
+    place = {"project": "qwen2vl-rs", "name": run.name, "log_dir": str(folder)}
+    try:
+        with _hushed(mode), _own_signals():
+            swanlab.init(mode=mode, reinit=True, **place)
+        return mode
+    except Exception as error:  # a refused key, no network: whatever its client raises
+        if not others:
+            raise
+        warn(f"SwanLab cannot go {mode} ({_reason(error)})")
+    return _started(run, folder, *others)
 
 
 @contextlib.contextmanager

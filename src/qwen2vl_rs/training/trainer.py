@@ -11,34 +11,30 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, Sampler, SequentialSampler
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from ..config import TrainingSettings, ViewConfig
 from ..datasets.base import Dataset as Table
 from ..engine.decoding import forward
-from ..engine.inputs import Inputs, Target, make_inputs
+from ..engine.inputs import Inputs, make_inputs
 from ..engine.packing import Ask, Plan, pack, plan_epoch, sharing_order
 from ..engine.prefetch import Ahead
+from ..engine.vision import EncodedImages
 from ..errors import RunError
 from ..hardware.devices import share_out
 from ..models.adapter_files import ADAPTER
-from ..models.images import Images
+from ..models.images import ImageReader
 from ..models.loader import Base, write_card
 from ..models.prompt import PromptFormat
-from ..question_tree.tree import Ints, Layout
+from ..question_tree.tree import Layout
 from ..run import Run, read_metrics
 from ..system.console import Progress, counted, warn
 from ..system.disk import flush
@@ -88,7 +84,7 @@ class Steps(Dataset[dict[str, Step]]):
         images: where images are read.
         settings: how many images and questions a step holds, and in which order.
         budget: most tokens in a pack.
-        target: where packs go.
+        model: where packs go.
         world: number of processes.
     """
 
@@ -96,17 +92,17 @@ class Steps(Dataset[dict[str, Step]]):
         self,
         samples: Iterable[Sample],
         prompts: PromptFormat,
-        images: Images,
+        images: ImageReader | EncodedImages,
         settings: TrainingSettings,
         budget: int,
-        target: Target,
+        model: Any,
         world: int = 1,
     ) -> None:
         self._samples = Table.of(samples)
         self._groups = self._samples.groups
         self._prompts, self._images, self._settings = prompts, images, settings
-        self.budget, self._target, self._world = budget, target, world
-        self._plan_of: tuple[int, Plan | None] = (-1, None)
+        self.budget, self._model, self._world = budget, model, world
+        self._plan = lru_cache(1)(self._planned)
         self.per_epoch = len(self._plan(0))
         self._ahead = Ahead(self._make)
 
@@ -129,37 +125,26 @@ class Steps(Dataset[dict[str, Step]]):
     def _make(self, index: int) -> Step:
         step, rank = divmod(index, self._world)
         turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
-        mine = share_out([self._size(*turn) for turn in turns], self._world)[rank]
-        asks, _ = sharing_order([self._ask(*turns[i]) for i in mine or [0]])
+        asked = [list(self._samples.take(self._groups[image][chosen])) for image, chosen in turns]
+        mine = share_out(list(map(self._size, asked)), self._world)[rank]
+        asks, _ = sharing_order([self._ask(asked[i]) for i in mine or [0]])
         packs = list(pack(asks, self._prompts, self._images.merge, self.budget))
-        everyone = [s for turn in turns for s in self._asked(*turn)]
-        tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in everyone)
-        inputs = [make_inputs(one, self._target) for one in packs]
+        tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in chain(*asked))
+        inputs = [make_inputs(one, self._model) for one in packs]
         return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
 
-    def _asked(self, image: int, chosen: Ints) -> list[Sample]:
-        """The records of a turn."""
-        return list(self._samples.take(self._groups[image][chosen]))
-
-    def _size(self, image: int, chosen: Ints) -> int:
+    def _size(self, samples: list[Sample]) -> int:
         """Tokens of one image with questions about it."""
-        samples = self._asked(image, chosen)
         text = sum(len(self._prompts.question_ids(s.question)) for s in samples)
         return self._images.tokens(samples[0].image) + text
 
-    def _ask(self, image: int, chosen: Ints) -> Ask:
-        samples = self._asked(image, chosen)
+    def _ask(self, samples: list[Sample]) -> Ask:
         branches = [self._prompts.branch(s.question, s.answer) for s in samples]
         return Ask(self._images.read(samples[0].image), branches)
 
-    def _plan(self, epoch: int) -> Plan:
-        known, plan = self._plan_of  # at once: two threads come here
-        if plan is None or known != epoch:
-            s = self._settings
-            sizes = self._groups.sizes
-            plan = plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
-            self._plan_of = (epoch, plan)
-        return plan
+    def _planned(self, epoch: int) -> Plan:
+        s, sizes = self._settings, self._groups.sizes
+        return plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
 
 
 class TreeTrainer(Trainer):
@@ -316,9 +301,7 @@ class _Reporter(TrainerCallback):
         self._progress: Progress | None = None
         self._start = 0.0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Keep the lines up to the checkpoint that is resumed; their time counts on."""
         if not state.is_world_process_zero:
             return
@@ -354,15 +337,9 @@ class _Reporter(TrainerCallback):
             known.get(step) or {"questions": questions(step - 1), **history[step]} for step in done
         ]
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, **more: Any) -> None:
         """Write the step's figures."""
+        logs: dict[str, float] | None = more.get("logs")
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
         logs["epoch"] = round(state.global_step / self._steps.per_epoch, 4)
