@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import rasterio
 
-from drawn import write_scene
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.questions.elements import Element
 from qwen2vl_rs.raster.scenes import open_scene
 from qwen2vl_rs.synthetic.scene import CLASSES, make_place
 from qwen2vl_rs.vqa_generation.vectors import Tile, read_vectors
+from worlds import write_scene
 
 
 def test_a_seed_and_a_number_make_a_scene():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from drawn import write_scene
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.rsvqa import LeftOut, find_split, read_split
 from qwen2vl_rs.errors import DataError, RunError
@@ -17,6 +16,7 @@ from qwen2vl_rs.synthetic.scene import make_place
 from qwen2vl_rs.vqa_generation import generate as module
 from qwen2vl_rs.vqa_generation.generate import Plan, generate
 from qwen2vl_rs.vqa_generation.tiles import Source
+from worlds import write_scene
 
 SMALL = ["--tile", "64", "--questions", "12", "--workers", "1"]
 

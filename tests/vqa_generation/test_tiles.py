@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from drawn import write_scene
 from qwen2vl_rs.errors import DataError, ImageError
 from qwen2vl_rs.raster import write_geotiff
 from qwen2vl_rs.synthetic.scene import make_place
 from qwen2vl_rs.vqa_generation.tiles import EDGE, NO_DATA, NOTHING, UNPAIRED, Source, pair, tiles
+from worlds import write_scene
 
 
 @pytest.fixture(scope="module")

@@ -16,27 +16,12 @@ from numpy.typing import NDArray
 
 from ..config import ImageRule
 from ..errors import ImageError
-from . import (
-    Piece,
-    choose_bands,
-    crs_name,
-    crs_title,
-    declared,
-    empty,
-    flat_position,
-    frame,
-    image_size,
-    in_small,
-    no_position,
-    not_of_the_earth,
-    open_image,
-    out_of_bounds,
-    read_resampled,
-    reproject,
-    turn_of,
-    utm_zone,
-    within,
-)
+from .crs import crs_name, crs_title, reproject, utm_zone
+from .nodata import Piece, declared, empty, frame, in_small, within
+from .opening import image_size, open_image
+from .orientation import turn_of
+from .position_errors import flat_position, no_position, not_of_the_earth, out_of_bounds
+from .rgb import choose_bands, read_resampled
 from .to_bytes import eight_bit, measured, stretch
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
