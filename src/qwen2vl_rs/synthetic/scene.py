@@ -17,11 +17,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..questions.elements import Element, classify
+from ..questions.elements import Element
 from ..raster import reproject
 from ..system.files import atomic_write
 from . import render
-from .features import Feature
 from .layout import SETTINGS, WEIGHTS, Map, lay_out
 
 #: Finest and coarsest resolution that is drawn, metres per pixel.
@@ -113,7 +112,7 @@ def make_place(
         resolution = round(float(np.exp(rng.uniform(low, high))), 2)
     crs, left, top = _somewhere(rng)
     map_ = lay_out(rng, side * resolution, resolution, setting)
-    elements = tuple(_element(f) for f in map_.features)
+    elements = tuple(Element(*f.kind, f.shape, f.width) for f in map_.features)
     return Place(seed, number, map_, elements, side, crs, left, top)
 
 
@@ -122,18 +121,6 @@ def _somewhere(rng: Generator) -> tuple[str, float, float]:
     zone = int(rng.integers(30, 36))
     left, top = rng.uniform(3.2e5, 6.8e5), rng.uniform(4.3e6, 6.3e6)
     return f"EPSG:{32600 + zone}", round(float(left)), round(float(top))
-
-
-def tags(feature: Feature) -> dict[str, str]:
-    """A feature's OpenStreetMap tags."""
-    found = {feature.key: feature.value}
-    return {**found, "width": str(feature.width)} if feature.width else found
-
-
-def _element(feature: Feature) -> Element:
-    found = classify(tags(feature), 1 if feature.width else 2)
-    assert found, feature.value
-    return Element(*found, feature.shape, feature.width)
 
 
 def write_vectors(place: Place, path: Path) -> None:
@@ -154,7 +141,7 @@ def geojson(place: Place) -> str:
     there = reproject(place.crs, "EPSG:4326", points) if len(points) else points
     shapes = shapely.set_coordinates(shapes, np.round(there, 9))
     lines = [
-        json.dumps({"type": "Feature", "properties": tags(f)})[:-1]
+        json.dumps({"type": "Feature", "properties": f.tags})[:-1]
         + f', "geometry": {shapely.to_geojson(shape)}}}'
         for f, shape in zip(features, shapes, strict=True)
     ]

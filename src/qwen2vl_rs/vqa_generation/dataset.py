@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,22 @@ class Picture:
     y: float
     resolution: float
     region: Region
+
+
+@dataclass
+class Result:
+    """What was made.
+
+    Attributes:
+        pictures, questions, splits: one entry an image, whose position is its id; None is the
+            split of one between two.
+        left_out: numbers by reason.
+    """
+
+    pictures: list[Picture] = field(default_factory=list)
+    questions: list[list[Question]] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def parse_split(text: str) -> tuple[float, ...]:
@@ -171,18 +187,13 @@ def _blocks(regions: Iterable[Region], side: int) -> dict[Region, list[Region]]:
     return found
 
 
-def write_lists(
-    folder: Path, prefix: str, pictures: Sequence[Picture],
-    questions: Sequence[Sequence[Question]], splits: Sequence[str | None],
-) -> list[Path]:  # fmt: skip
+def write_lists(folder: Path, prefix: str, made: Result) -> list[Path]:
     """Write the lists of all splits.
 
     Args:
         folder: of the data set.
         prefix: of the names of the files.
-        pictures: their positions are their ids.
-        questions: of each picture.
-        splits: of each picture; None: it is inactive in all.
+        made: what was made; an image without a split is inactive in all.
 
     Returns:
         The files.
@@ -190,11 +201,11 @@ def write_lists(
     Raises:
         RunError: a file cannot be written.
     """
-    asked = [(image, one) for image, mine in enumerate(questions) for one in mine]
-    first = np.concatenate([[0], np.cumsum([len(mine) for mine in questions])]).tolist()
+    asked = [(image, one) for image, mine in enumerate(made.questions) for one in mine]
+    first = np.concatenate([[0], np.cumsum([len(mine) for mine in made.questions])]).tolist()
     written = []
-    for split in [s for s in SPLITS if s in splits]:
-        active = [s == split for s in splits]
+    for split in [s for s in SPLITS if s in made.splits]:
+        active = [s == split for s in made.splits]
         last = max(first[k + 1] for k, a in enumerate(active) if a)
         rows = {
             "questions": (
@@ -207,7 +218,7 @@ def write_lists(
             ),
             "images": (
                 _image(n, picture, range(first[n], first[n + 1])) if active[n] else _stub(n)
-                for n, picture in enumerate(pictures)
+                for n, picture in enumerate(made.pictures)
             ),
         }
         for kind, records in rows.items():

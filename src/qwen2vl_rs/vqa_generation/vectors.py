@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyogrio import list_layers, read_info
-from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
+from pyogrio.errors import DataLayerError, DataSourceError
 from pyogrio.raw import read as read_raw
 
 from ..errors import DataError
@@ -59,7 +60,7 @@ _HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>(?:"((?:[^"\\]|\\.)*)"|NULL)')
 _LISTS = (list, np.ndarray)  # values of JSON, and of GDAL
 _AREAS = "multipolygons"  # GDAL's layer of areas in .osm files
 # pyogrio passes on names of columns and layers that are no UTF-8
-_GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError, UnicodeDecodeError)
+_GDAL = (DataSourceError, DataLayerError, UnicodeDecodeError)
 _HINT_TAGS = (
     "the file needs OpenStreetMap's tags as columns (building, highway, landuse, …), or in a "
     "column other_tags, all_tags or tags, as HSTORE or JSON"
@@ -106,9 +107,8 @@ class Vectors:
         Returns:
             Elements, and the size of a pixel on the ground (across, down) in metres.
         """
-        x0, y0, x1, y1 = (
-            tile.column, tile.row, tile.column + tile.width, tile.row + tile.height,
-        )  # fmt: skip
+        x0, y0 = tile.column, tile.row
+        x1, y1 = x0 + tile.width, y0 + tile.height
         frame = shapely.box(x0, y0, x1, y1)
         found = np.sort(self._tree.query(frame, predicate="intersects"))
         across, down = self.reference.pixel_size((x0 + x1) / 2, (y0 + y1) / 2)
@@ -196,24 +196,21 @@ def _read(
             "with ogrinfo",
         ) from error
     found = Vectors(np.concatenate(shapes) if shapes else np.array([]), kinds, reference, counts)
-    _require(path, found, total, columns)
     if not found.kinds:
-        cause = why_elsewhere(file, layers, reference, width, height)
-        raise DataError(
-            f"{path}: none of its features lies in the image" + (f": {cause[0]}" if cause else ""),
-            hint=cause[1]
-            if cause
-            else "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
+        _refuse_empty(path, found, total, columns)
+        why, hint = why_elsewhere(file, layers, reference, width, height) or (
+            "",
+            "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
         )
+        said = f": {why}" if why else ""
+        raise DataError(f"{path}: none of its features lies in the image{said}", hint=hint)
     return found
 
 
-def _require(
+def _refuse_empty(
     path: str | os.PathLike[str], found: Vectors, total: int, columns: Sequence[str]
 ) -> None:
     """Say why nothing was found, if not for the place."""
-    if found.kinds:
-        return
     if not total:
         raise DataError(f"{path}: holds no lines and no polygons", hint="take another file")
     if not any(map(_is_tag, columns)):
@@ -258,9 +255,8 @@ def _tags(
         for column in others:
             if _is_there(column[k]):
                 try:
-                    tags |= {
-                        key: v for key, v in _several(str(column[k])).items() if _is_known(key)
-                    }
+                    several = _several(str(column[k]))
+                    tags |= {key: v for key, v in several.items() if _is_known(key)}
                 except ValueError:
                     counts[BAD_TAGS] += 1
         yield tags
@@ -351,15 +347,12 @@ def _elements(
     crossed = ~shapely.is_valid(shapes)
     counts[REPAIRED] += int(crossed.sum())
     for k in np.flatnonzero(crossed).tolist():
-        shapes[k] = _only(_repair(shapes[k]), 1 if kinds[k][0] == "road" else 2)
+        # parts that overlap are one; the other method would make a hole where they do
+        sound = shapely.make_valid(shapes[k], method="structure", keep_collapsed=False)
+        shapes[k] = _only(sound, 1 if kinds[k][0] == "road" else 2)
     there = np.array([s is not None for s in shapes], dtype=bool)
     counts[NO_SHAPE] += int((~there).sum())
-    return shapes[there], [kind for kind, is_ in zip(kinds, there.tolist(), strict=True) if is_]
-
-
-def _repair(shape: Any) -> Any:
-    # parts that overlap are one; the other method would make a hole where they do
-    return shapely.make_valid(shape, method="structure", keep_collapsed=False)
+    return shapes[there], list(compress(kinds, there))
 
 
 def _only(shape: Any, dimension: int) -> Any:
