@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from rasterio.warp import transform
 
 from qwen2vl_rs.questions.protocols import protocol
 from qwen2vl_rs.raster import write_geotiff
+from qwen2vl_rs.raster.scenes import Georeference
 from qwen2vl_rs.scoring import baselines as controls
 from qwen2vl_rs.synthetic.scene import CLASSES, Place, make_place, write_vectors
 from qwen2vl_rs.types import Prediction, Sample
@@ -43,6 +44,15 @@ def write_scene(place: Place, folder: Path, name: str) -> tuple[Path, Path]:
     write_geotiff(image, place.draw(), place.crs, place.transform)
     write_vectors(place, vectors)
     return image, vectors
+
+
+@dataclass
+class Placed:
+    """What vectors are read by: where an image lies, and how large it is."""
+
+    reference: Georeference
+    width: int
+    height: int
 
 
 def view_of(seed: int, number: int, **options) -> View:

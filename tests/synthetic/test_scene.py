@@ -36,7 +36,7 @@ def test_files_hold_the_same_scene(tmp_path, resolution):
         image, vectors = write_scene(scene, tmp_path, str(number))
         with open_scene(image, ImageRule()) as opened:
             pixels, share = opened.read(0, 0, 128, 128)
-            found = read_vectors(vectors, opened.reference, 128, 128)
+            found = read_vectors(vectors, opened)
         assert (pixels == scene.draw()).all()
         assert share > 0.99
         assert not +found.counts

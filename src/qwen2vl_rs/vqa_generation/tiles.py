@@ -121,9 +121,7 @@ def tiles(source: Source, side: int, legacy: bool, counts: Counter[str]) -> Iter
         DataError: the image or the vectors cannot be used.
     """
     with open_scene(source.image, ImageRule()) as image:
-        vectors = read_vectors(
-            source.vectors, image.reference, image.width, image.height, legacy=legacy
-        )
+        vectors = read_vectors(source.vectors, image, legacy=legacy)
         say(f"{source.vectors}: {len(vectors.kinds):,} features in {source.image}")
         if repaired := vectors.counts.pop(REPAIRED, 0):
             warn(f"{source.vectors}: {repaired:,} features {REPAIRED}")

@@ -38,7 +38,7 @@ from ..questions.elements import (
     unseen,
 )
 from ..raster import reproject
-from ..raster.scenes import Georeference
+from ..raster.scenes import Georeference, LargeImage
 from ..system.console import warn
 from ..system.oserrors import is_file, mode_of, unreadable, why_unread
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
@@ -131,16 +131,13 @@ class Vectors:
 
 
 def read_vectors(
-    path: str | os.PathLike[str], reference: Georeference, width: int, height: int,
-    *, legacy: bool = False,
-) -> Vectors:  # fmt: skip
+    path: str | os.PathLike[str], image: LargeImage, *, legacy: bool = False
+) -> Vectors:
     """Read the features of a file that lie in an image.
 
     Args:
         path: a local file, or a folder that is a data set.
-        reference: where the image lies.
-        width: of the image in pixels.
-        height: of the image in pixels.
+        image: of which its place and size are used.
         legacy: tags are understood as in the published data.
 
     Raises:
@@ -153,13 +150,10 @@ def read_vectors(
     with warnings.catch_warnings():
         # said of each outline that GDAL cannot close; they are counted
         warnings.filterwarnings("ignore", "Non closed ring", RuntimeWarning)
-        return _read(path, file, reference, width, height, legacy)
+        return _read(path, file, image, legacy)
 
 
-def _read(
-    path: str | os.PathLike[str], file: Path, reference: Georeference, width: int, height: int,
-    legacy: bool,
-) -> Vectors:  # fmt: skip
+def _read(path: str | os.PathLike[str], file: Path, image: LargeImage, legacy: bool) -> Vectors:
     counts: Counter[str] = Counter()
     shapes: list[NDArray[Any]] = []
     kinds: list[tuple[Layer, str, float]] = []
@@ -180,11 +174,11 @@ def _read(
                 if not (crs := info["crs"]):
                     raise DataError(
                         f"{path}: layer {name!r} has no coordinate reference system",
-                        hint=system_of(file, name, reference, width, height),
+                        hint=system_of(file, name, image),
                     )
                 layers.append((name, crs))
-                wkb, tags = _read_layer(file, name, tagged, crs, reference, width, height, counts)
-                shape, kind = _elements(wkb, tags, crs, reference, legacy, counts)
+                wkb, tags = _read_layer(file, name, tagged, crs, image, counts)
+                shape, kind = _elements(wkb, tags, crs, image.reference, legacy, counts)
                 shapes.append(shape)
                 kinds += kind
     except _GDAL as error:
@@ -195,10 +189,11 @@ def _read(
             hint="accepted is what GDAL reads: GeoJSON, GeoPackage, Shapefile, .osm.pbf; check it "
             "with ogrinfo",
         ) from error
-    found = Vectors(np.concatenate(shapes) if shapes else np.array([]), kinds, reference, counts)
+    every = np.concatenate(shapes) if shapes else np.array([])
+    found = Vectors(every, kinds, image.reference, counts)
     if not found.kinds:
         _refuse_empty(path, found, total, columns)
-        why, hint = why_elsewhere(file, layers, reference, width, height) or (
+        why, hint = why_elsewhere(file, layers, image) or (
             "",
             "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
         )
@@ -222,11 +217,10 @@ def _refuse_empty(
 
 
 def _read_layer(
-    file: Path, layer: str, columns: list[str], crs: str, reference: Georeference, width: int,
-    height: int, counts: Counter[str],
-) -> tuple[NDArray[Any], list[dict[str, str]]]:  # fmt: skip
+    file: Path, layer: str, columns: list[str], crs: str, image: LargeImage, counts: Counter[str]
+) -> tuple[NDArray[Any], list[dict[str, str]]]:
     """Geometries (WKB) and tags of the features near the image."""
-    bbox = around(reference, crs, width, height)
+    bbox = around(image, crs)
     if bbox is None:
         return np.array([]), []
     meta, _, geometry, values = read_raw(file, layer=layer, columns=columns, bbox=bbox)
