@@ -210,8 +210,15 @@ def _sides(
     """
     new, other = read_predictions(after), read_predictions(shuffled) if shuffled else None
     known = of_predictions(after, new, dataset, old=old)
+
+    def side(file: Path, asked: list[Prediction], wrong: list[Prediction] | None) -> Side:
+        if stored and (found := _stored(file.with_name("results.json"), asked, known)):
+            return Side(file, asked, found)
+        questions = read_training(train) if train else None
+        return Side(file, asked, results(asked, train=questions, shuffled=wrong, dataset=known))
+
     if before is None:
-        return _side(after, new, train, other, known, stored), None, None
+        return side(after, new, other), None, None
     was = read_predictions(before)
     comparison = compare_runs(was, new, dataset=known.name)
     if comparison["n"] < max(len(was), len(new)):
@@ -220,27 +227,7 @@ def _sides(
         was = [p for key, p in left.items() if key in right]
         new = [p for key, p in right.items() if key in left]
         stored = False
-    sides = (
-        _side(after, new, train, other, known, stored),
-        _side(before, was, train, None, known, stored),
-    )
-    return *sides, comparison
-
-
-def _side(
-    file: Path,
-    predictions: list[Prediction],
-    train: Path | None,
-    shuffled: list[Prediction] | None,
-    dataset: Dataset,
-    stored: bool,
-) -> Side:
-    place = file.with_name("results.json")
-    if stored and (found := _stored(place, predictions, dataset)):
-        return Side(file, predictions, found)
-    questions = read_training(train) if train else None
-    scored = results(predictions, train=questions, shuffled=shuffled, dataset=dataset)
-    return Side(file, predictions, scored)
+    return side(after, new, other), side(before, was, None), comparison
 
 
 def _stored(file: Path, predictions: list[Prediction], dataset: Dataset) -> Results | None:

@@ -112,12 +112,8 @@ def cases(found: Evidence, pictures: Pictures, w: Words) -> Section | None:
     results = found.after.results
     rows = pairs(*found.both, results["dataset"])
     kinds = {kind: [row for row in rows if row.change == kind] for kind in ("fixed", "broken")}
-    lead = w(
-        "cases.lead_alone" if results["clustered_by"] == "question" else "cases.lead",
-        fixed=len(kinds["fixed"]),
-        broken=len(kinds["broken"]),
-        most=SHOWN,
-    )
+    lead = "cases.lead_alone" if results["clustered_by"] == "question" else "cases.lead"
+    numbers = {kind: len(some) for kind, some in kinds.items()}
     galleries = [
         Gallery(
             w(f"cases.{kind}"),
@@ -126,7 +122,8 @@ def cases(found: Evidence, pictures: Pictures, w: Words) -> Section | None:
         )
         for kind, some in kinds.items()
     ]
-    return Section("cases", w("cases.title"), lead, galleries=galleries)
+    told = w(lead, most=SHOWN, **numbers)
+    return Section("cases", w("cases.title"), told, galleries=galleries)
 
 
 def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:

@@ -59,14 +59,11 @@ def _clearance(map_: Map, side: int) -> NDArray[np.bool_]:
     pen = ImageDraw.Draw(image)
     for feature in map_.features:
         if feature.layer == "building" or feature.look in _OPEN:
-            at = (
-                shapely.get_coordinates(
-                    feature.shape if feature.layer == "road" else feature.shape.exterior
-                )
-                / map_.resolution
-            )
+            line = feature.layer == "road"
+            outline = feature.shape if line else feature.shape.exterior
+            at = shapely.get_coordinates(outline) / map_.resolution
             at[:, 1] = side - at[:, 1]
-            if feature.layer == "road":
+            if line:
                 wide = int(feature.width / map_.resolution) + 2
                 pen.line(at.ravel().tolist(), fill=1, width=wide)
             else:

@@ -86,9 +86,8 @@ def pair(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Sourc
     for path in filter(None, (image, vectors)):
         if not path.exists():
             raise DataError(f"no file {path}", hint="check the path")
-    if not image.is_dir():
-        images = [image]
-    else:
+    images = [image]
+    if image.is_dir():
         images = sorted(p for p in image.iterdir() if p.suffix.lower() in IMAGES)
     found = []
     for path in images:
