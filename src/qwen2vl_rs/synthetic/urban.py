@@ -206,7 +206,7 @@ def shops(site: Site, block: Any) -> None:
         site.put(what, shape, angle, value)
 
 
-def lot(site: Site, block: Any) -> None:
+def parking(site: Site, block: Any) -> None:
     """A whole block to park on."""
     site.add("parking", "amenity", "parking", block.buffer(-1), angle=direction(block))
 
@@ -216,7 +216,7 @@ def lawn(site: Site, block: Any) -> None:
     site.add("lawn", "landuse", "grass", block, angle=direction(block))
 
 
-def wood(site: Site, block: Any) -> None:
+def forest(site: Site, block: Any) -> None:
     """Trees."""
     site.add("forest", "landuse", "forest", block)
 
@@ -257,10 +257,8 @@ def play(site: Site, block: Any) -> None:
 
 
 #: What blocks are filled with, by use.
-FILLERS: dict[str, Callable[[Site, Any], None]] = {
-    "homes": homes, "flats": flats, "halls": halls, "shops": shops, "green": green, "play": play,
-    "lawn": lawn, "forest": wood, "allotments": allotments, "parking": lot,
-}  # fmt: skip
+_ALL = (homes, flats, halls, shops, green, play, lawn, forest, allotments, parking)
+FILLERS: dict[str, Callable[[Site, Any], None]] = {one.__name__: one for one in _ALL}
 
 
 def _along_edge(
