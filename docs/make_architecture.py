@@ -139,11 +139,11 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 3. `prefixes` and `folders`: by which its published files and images are recognised.
 4. `types` of its questions, `bucketed`: those whose numbers are compared in the official buckets,
    `answers`: what can be said where no training question is known.
-5. Its file in `_BUILT_IN` (`known_datasets.py`); the settings that name data sets are in `config.py`.
-6. Questions in a form that is not yet read (conversations, CSV, RSVQA's lists): a reader beside
-   `datasets/tables.py`, and its place in `datasets/reading.py`; it gives a `Dataset`, the Arrow
-   table of `datasets/base.py`.
-7. `tests/datasets/test_known_datasets.py` makes up a data set and trains, evaluates, scores and
+5. `lists`: which records of an image list (`…images.json`) are its own, where the names do not say.
+6. Its file in `_BUILT_IN` (`known_datasets.py`).
+7. Questions in a form of its own: the file registers a `FileForm` (`datasets/file_forms.py`) that
+   recognises how such a file begins and gives its rows; all commands then read it.
+8. `tests/datasets/test_known_datasets.py` makes up a data set and trains, evaluates, scores and
    reports with it.
 
 **A family of models.**

@@ -1,8 +1,8 @@
-"""Write the computed table of docs/scoring.md; ``--check`` only says whether it is up to date.
+"""Write the computed tables of docs/scoring.md; ``--check`` says whether they are up to date.
 
-Published RSVQA-LR averages are recomputed from their per-type accuracies both ways. The
-accuracies are facts quoted from the table of Kuckreja et al., GeoChat, CVPR 2024; the numbers
-of questions are those of the official test file.
+The data sets are those that the program knows. Published RSVQA-LR averages are recomputed from
+their per-type accuracies both ways: the accuracies are facts quoted from the table of Kuckreja et
+al., GeoChat, CVPR 2024; the numbers of questions are those of the official test file.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from qwen2vl_rs.known_datasets import known
+
 PAGE = Path(__file__).with_name("scoring.md")
-BEGIN, END = "<!-- computed by docs/make_scoring.py -->\n", "<!-- end -->\n"
+MARKS = "<!-- {}, by docs/make_scoring.py -->\n", "<!-- end of {} -->\n"
 QUESTIONS = {"presence": 2955, "comp": 4002, "rural_urban": 100}
 # model: presence, comparison, rural/urban, printed average (percent)
 PUBLISHED = {
@@ -34,8 +36,23 @@ def averages(types: tuple[float, ...]) -> tuple[float, float]:
     return weighted, sum(types) / len(types)
 
 
-def table() -> str:
-    """The table as Markdown."""
+def datasets() -> str:
+    """What is known of each data set."""
+    rows = [
+        "| name | data set | licence | splits | question types | in buckets |",
+        "|" + "---|" * 6,
+    ]
+    for one in known().values():
+        buckets = [kind for kind in one.types if kind in one.bucketed]
+        lists = [
+            ", ".join(f"`{name}`" for name in names) for names in (one.splits, one.types, buckets)
+        ]
+        rows.append(f"| `{one.name}` | {one.title} | {one.licence} | {' | '.join(lists)} |")
+    return "\n".join(rows) + "\n"
+
+
+def published() -> str:
+    """The accuracies that papers print."""
     rows = [
         "| model | presence | comparison | rural/urban | printed | question-weighted | macro "
         "| printed is |",
@@ -51,9 +68,11 @@ def table() -> str:
 
 def main() -> None:
     """Put the table into the page, or check it."""
-    text = PAGE.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    new = head + BEGIN + table() + END + rest.split(END)[1]
+    text = new = PAGE.read_text(encoding="utf-8")
+    for table in (datasets, published):
+        begin, end = (mark.format(table.__name__) for mark in MARKS)
+        head, rest = new.split(begin)
+        new = head + begin + table() + end + rest.split(end)[1]
     if "--check" in sys.argv:
         if new != text:
             sys.exit("docs/scoring.md is not up to date: make docs")

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from qwen2vl_rs.config import Config, Section, to_toml
+from qwen2vl_rs.config import Config, Section
+from qwen2vl_rs.system.toml import to_toml
 
 PAGE = Path(__file__).with_name("settings.md")
 

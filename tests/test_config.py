@@ -8,8 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qwen2vl_rs.config import Config, ViewConfig, check_config, load_config, to_toml, write_config
+from qwen2vl_rs.config import Config, ViewConfig, check_config, load_config, write_config
 from qwen2vl_rs.errors import ConfigError, RunError
+from qwen2vl_rs.system.toml import to_toml
 
 quotes = ['"', '"""', "'", "\\", "\\u12", "#", "]", "=", ""]
 controls = ["\n", "\r\n", "\r", "\t", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ufeff"]

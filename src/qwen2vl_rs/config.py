@@ -6,7 +6,6 @@ key is an error that names the nearest one; all errors are reported at once.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,10 +25,12 @@ from pydantic import (
 
 from .errors import UTF_8, ConfigError
 from .instruction import bare_question
+from .known_datasets import known_name
 from .setting_errors import explain, sorted_by_source
 from .system.files import atomic_write
 from .system.named import read_text
 from .system.oserrors import unreadable
+from .system.toml import to_toml
 
 _TOML = "the file must be TOML"
 _ESCAPES = re.compile(r"hex value|escape|\\\\", re.IGNORECASE)
@@ -203,8 +205,8 @@ class DataConfig(Section):
             first one's where it has more; None: all.
         test_fraction: share of the images (or questions) that is held out.
         split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
-        dataset: whose classes apply in scoring: ``LR``, ``HR``, ``xBEN``; None: what the files of
-            the questions say, and where they do not, counts and areas are compared exactly.
+        dataset: whose classes apply in scoring, such as ``LR``; None: what the files of the
+            questions say, and where they do not, counts and areas are compared exactly.
     """
 
     conversations: str = "data_vl.json"
@@ -214,7 +216,7 @@ class DataConfig(Section):
     max_train: int | None = Field(None, ge=1)
     test_fraction: float = Field(0.1, gt=0, lt=1)
     split_by: Literal["image", "question"] = "image"
-    dataset: Literal["LR", "HR", "xBEN"] | None = None
+    dataset: Annotated[str, AfterValidator(known_name)] | None = None
 
     @model_validator(mode="after")
     def _both(self) -> DataConfig:
@@ -367,18 +369,6 @@ def write_config(path: Path, config: Config) -> None:
         raise ConfigError(f"a setting cannot be written down: {error.object!r}") from error
     with atomic_write(path) as file:
         file.write(to_toml(config.model_dump(exclude_none=True)))
-
-
-def to_toml(tree: dict[str, Any], prefix: str = "") -> str:
-    """TOML text of nested dictionaries of strings, numbers, booleans and lists."""
-    plain = {k: v for k, v in tree.items() if not isinstance(v, dict)}
-    # a JSON scalar or list of scalars is also TOML, but for the character DEL
-    texts = {k: json.dumps(v, ensure_ascii=False) for k, v in plain.items()}
-    lines = [f"{k} = {t}\n".replace("\x7f", "\\u007f") for k, t in texts.items()]
-    for key, table in tree.items():
-        if isinstance(table, dict):
-            lines.append(f"\n[{prefix}{key}]\n{to_toml(table, f'{prefix}{key}.')}")
-    return "".join(lines)
 
 
 def _parse(setting: str) -> tuple[str, Any]:

@@ -7,10 +7,11 @@ set's name, from settings to classes, asks here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 _BUILT_IN = ("rsvqa_lr", "rsvqa_hr", "rsvqa_xben")  # files of ``datasets``, in order of display
 _known: dict[str, KnownDataset] = {}
@@ -27,7 +28,9 @@ class KnownDataset:
         splits: as they are published.
         types: of its questions.
         prefixes: with which the names of its files begin.
+        lists: whether a record of an image list (a JSON object) is one of its own.
         folders: of its images, by whose name it is recognised.
+        shared_prefixes: likewise of files, where nothing else says whose they are.
         image_folders: where its images may lie, beside its files.
         bucketed: types whose numbers are compared in the official buckets.
         answers: by type, what can be said where no training question is known.
@@ -40,7 +43,9 @@ class KnownDataset:
     splits: tuple[str, ...]
     types: tuple[str, ...]
     prefixes: tuple[str, ...] = ()
+    lists: Callable[[Mapping[str, Any]], bool] = lambda record: False
     folders: tuple[str, ...] = ()
+    shared_prefixes: tuple[str, ...] = ()
     image_folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bucketed: frozenset[str] = frozenset()
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -79,6 +84,17 @@ def dataset_name(value: object) -> str:
     if not isinstance(value, str):
         return ""
     return value if value in known() else _by_spelling(value)
+
+
+def known_name(value: str) -> str:
+    """The name of a data set however it is spelt.
+
+    Raises:
+        ValueError: none is called so.
+    """
+    if name := dataset_name(value):
+        return name
+    raise ValueError(f"{value!r} is none of {', '.join(known())}")
 
 
 def _by_spelling(text: str) -> str:

@@ -1,7 +1,6 @@
 """A data set is one file: what it says of itself is all that the package needs."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,11 @@ import pytest
 from bases import configured
 from factory import make_samples
 from qwen2vl_rs import known_datasets
-from qwen2vl_rs.datasets.tables import write_conversations
+from qwen2vl_rs.datasets import file_forms
+from qwen2vl_rs.datasets.file_forms import FileForm, register_form
+from qwen2vl_rs.datasets.left_out import NO_ANSWER
+from qwen2vl_rs.datasets.reading import read_samples
+from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.known_datasets import KnownDataset, dataset_name, known, register
 from qwen2vl_rs.questions.answer_sets import answer_sets
 from qwen2vl_rs.questions.protocols import protocol
@@ -17,10 +20,23 @@ from qwen2vl_rs.report.evidence import from_run
 from qwen2vl_rs.report.page import write_report
 
 
+def pond_rows(path, with_images, counts):
+    """``{"ponds": {IMAGE: [[QUESTION, ANSWER], …]}}``, which no other data set writes so."""
+    number = 0
+    for image, asked in json.loads(path.read_text())["ponds"].items():
+        for question, answer in asked:
+            number += 1
+            if answer is None:
+                counts.add(NO_ANSWER, number)
+                continue
+            yield f"pond_{number}", image, question, answer, "", "Pond7", ""
+
+
 @pytest.fixture
 def pond(monkeypatch):
-    known()
     monkeypatch.setattr(known_datasets, "_known", dict(known()))
+    monkeypatch.setattr(file_forms, "_registered", [])
+    register_form(FileForm(lambda start: start.key == "ponds", pond_rows))
     return register(
         KnownDataset(
             name="Pond7",
@@ -56,14 +72,36 @@ def test_a_new_one_has_classes_of_its_own(pond):
     assert dataset_name("pond7") == "Pond7"
 
 
+def written_as_ponds(folder: Path, images: int) -> Path:
+    by_image: dict[str, list[list[str | None]]] = {}
+    for sample in make_samples(folder / "images", images=images):
+        by_image.setdefault(sample.image, []).append([sample.question, sample.answer])
+    next(iter(by_image.values())).append(["Is there a pond?", None])
+    path = folder / "ponds.json"
+    path.write_text(json.dumps({"ponds": by_image}))
+    return path
+
+
+def test_a_new_one_is_read_in_its_own_form(pond, tmp_path, capsys):
+    path = written_as_ponds(tmp_path, images=4)
+    data = read_samples(path)
+    assert [(s.image, s.question, s.answer) for s in data] == [
+        (s.image, s.question, s.answer) for s in make_samples(tmp_path / "images", images=4)
+    ]
+    assert data.distinct("dataset") == ["Pond7"]
+    assert "left out: 1 without an answer" in capsys.readouterr().err
+    path.write_text(json.dumps({"lakes": {}}))
+    with pytest.raises(DataError, match=r"holds no questions .*its first key is 'lakes'"):
+        read_samples(path)
+
+
 def test_a_new_one_is_trained_on_evaluated_and_reported(pond, tmp_path, small_base, monkeypatch):
     from qwen2vl_rs.training.fit import train
 
     monkeypatch.chdir(tmp_path)
-    asked = [replace(s, dataset="Pond7") for s in make_samples(tmp_path / "images", images=4)]
-    write_conversations(Path("data_vl.json"), asked)
-    config = configured(small_base, "training.max_steps=1", "output=run")
-    outcome = train(config)
+    written_as_ponds(tmp_path, images=4)
+    asked = ("data.conversations=ponds.json", "training.max_steps=1", "output=run")
+    outcome = train(configured(small_base, *asked))
     assert outcome.after["dataset"] == "Pond7"
     assert outcome.after["dataset_from"] == "files"
     manifest = json.loads(Path("run/manifest.json").read_text())

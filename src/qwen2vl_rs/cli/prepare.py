@@ -59,9 +59,9 @@ def data2csv(
 
     Reads every official file of RSVQA-LR, -HR and xBEN, by id; says what is left out and why.
     """
-    from ..datasets import json_records as jsonstream
     from ..datasets import reading as sources
     from ..datasets import rsvqa
+    from ..datasets.file_opening import require
     from ..datasets.table_notes import is_held_out, official_note
 
     if folder:
@@ -74,7 +74,7 @@ def data2csv(
     else:
         questions = questions or Path("rsvqa_questions.json")
         if not questions.is_file():  # before its folder is searched for images
-            jsonstream.require(questions, "questions")
+            require(questions, "questions")
         answers = answers or rsvqa.answers_beside(questions)
         images = images or rsvqa.images_beside(questions)
     held_out = is_held_out(split := official_note(questions, images).split)

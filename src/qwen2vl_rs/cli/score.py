@@ -9,13 +9,14 @@ from pathlib import Path
 import click
 
 from ..errors import RunError
+from ..known_datasets import known
 from ..system import console
 from ..system.oserrors import is_folder
 from ..system.terminal import shown
 from .common import FILE, json_text
 
 _DATASET = click.option(
-    "--dataset", type=click.Choice(["LR", "HR", "xBEN"]),
+    "--dataset", type=click.Choice(list(known())),
     help="Whose classes apply.  [default: what the predictions say, or how they were scored; "
     "unknown: counts and areas are compared exactly]",
 )  # fmt: skip

@@ -3,133 +3,29 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
-import io
 import json
 import json.scanner
 import re
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from ..errors import UTF_8, DataError
-from ..system.console import Progress
-from ..system.named import NamedFile
-from ..system.oserrors import reading_hint
-from .image_paths import absent
+from .file_opening import AGAIN, opened, require, scan, short
 
 RECORD_LIMIT = 64_000_000  # most characters of a record: no question is as long
 DEPTH_LIMIT = 64  # most levels of lists and objects within a record, itself included
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 BEYOND = "a number beyond 64 bits"
-_HEAD = 1 << 16
 _CHUNK = 1 << 17
-_MEGABYTE, _SHOWN = 1_000_000, 60
-_BOM = b"\xef\xbb\xbf"
-_FOREIGN = {
-    b"\x1f\x8b": ("compressed with gzip", "unpack it: gunzip -c FILE > NEW"),
-    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save it as CSV UTF-8"),
-    b"\xff\xfe": ("UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
-    b"\xfe\xff": ("UTF-16", "save it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
-}
-_AGAIN = "fetch or write the file again"
+_MEGABYTE = 1_000_000
 _NAMES = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
 _NAMES |= {int: "a whole number", float: "a number", type(None): "null"}
-_BLANKS = " \t\n\r"
 _INK = re.compile(r"[^ \t\n\r]")
 _NEXT = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 # what may stand behind a fault that only the end of the text makes one: `tru`, `-`, `1e`, `\u12`
 _TAIL = re.compile(r'[^][{},:"]{0,12}\Z')
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-class _Metered(NamedFile):
-    """A file that moves a progress bar, in megabytes, as it is read."""
-
-    def __init__(self, path: Path, bar: Progress) -> None:
-        super().__init__(str(path))
-        self._bar = bar
-        self._read = 0
-
-    def readinto(self, buffer: Any, /) -> int:
-        n = super().readinto(buffer) or 0
-        self._read += n
-        self._bar.advance(self._read // _MEGABYTE - self._bar.done)
-        return n
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading bytes, behind its byte order mark, with a progress bar.
-
-    Raises:
-        DataError: it is missing, empty, no regular file, compressed, UTF-16, or unreadable.
-    """
-    try:
-        status = path.stat()
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            # a pipe would wait for a writer, a device might never end
-            raise DataError(f"{path} is not a regular file", hint="save it as a file, name that")
-        total = status.st_size
-        with (
-            Progress(f"reading {path.name}", total // _MEGABYTE, "MB") as bar,
-            io.BufferedReader(_Metered(path, bar), _HEAD) as file,
-        ):
-            if not total:
-                raise DataError(f"{path} is empty", hint=_AGAIN)
-            start = file.peek(4)
-            for magic, (kind, hint) in _FOREIGN.items():
-                if start.startswith(magic):
-                    raise DataError(f"{path} is {kind}", hint=hint)
-            if start.startswith(_BOM):
-                file.seek(len(_BOM))
-            yield file
-    except FileNotFoundError as error:
-        raise absent(path) from error
-    except OSError as error:
-        hint = reading_hint(error, "name a file that you may read")
-        raise DataError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
-
-
-def opening(path: Path) -> tuple[str, str | None]:
-    """How a file begins: ``("list", None)``, ``("object", first key)`` or ``("text", None)``.
-
-    Raises:
-        DataError: the file is missing, empty, or cannot be read.
-    """
-    with opened(path) as file:
-        head = file.read(_HEAD).decode(errors="replace").lstrip(_BLANKS)
-    if head.startswith("["):
-        return "list", None
-    if not head.startswith("{"):
-        return "text", None
-    key = None
-    with contextlib.suppress(ValueError, StopIteration, RecursionError):
-        key, _ = _scan(head, len(head) - len(head[1:].lstrip(_BLANKS)))
-    return "object", short(key) if isinstance(key, str) else None
-
-
-def require(path: Path, key: str | None) -> None:
-    """Check that a file begins as ``{"<key>": …`` or, without a key, as a list.
-
-    Raises:
-        DataError: it begins otherwise, or is missing, empty, or cannot be read.
-    """
-    expected = f'an object with the key "{key}"' if key else "a list"
-    kind, found = opening(path)
-    if (kind, found) == (("object", key) if key else ("list", None)):
-        return
-    said = {"list": "a list", "text": "no JSON object or list"}.get(kind, "an object without keys")
-    if found is not None:
-        said = f'an object with the key "{found}"'
-    if not key:
-        hint = "write it with: qwen2vl-rs csv2json"
-    elif found in {"questions", "answers"}:
-        hint = "are the questions and the answers swapped?"
-    else:
-        hint = f"name the file that RSVQA publishes as …{key}.json"
-    raise DataError(f"{path} holds {said}, expected {expected}", hint=hint)
 
 
 def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
@@ -154,15 +50,15 @@ def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
         if text.mark() not in {"[", ""}:
             text.inside = name
             said = f"{path}: {name} is {name_of(text.value())}, expected a list"
-            raise DataError(said, hint=_AGAIN)
+            raise DataError(said, hint=AGAIN)
         text.take("[")
         if text.mark() == "]":
-            raise DataError(f"{path}: {name} holds no records", hint=_AGAIN)
+            raise DataError(f"{path}: {name} holds no records", hint=AGAIN)
         for record in text.values():
             if type(record) is not dict:
                 raise DataError(
                     f"{path}, record {text.done} is {name_of(record)}, expected an object",
-                    hint=f"{name} must hold objects only: {_AGAIN}",
+                    hint=f"{name} must hold objects only: {AGAIN}",
                 )
             yield record
         if key:
@@ -177,7 +73,7 @@ def _check_rest(text: _Text, key: str) -> None:
         if text.mark() not in {'"', ""}:
             raise text.malformed(text.at, "expecting a name")
         if text.value() == key:
-            raise DataError(f'{text.path}: "{key}" stands twice', hint=_AGAIN)
+            raise DataError(f'{text.path}: "{key}" stands twice', hint=AGAIN)
         text.take(":")
         text.value()
 
@@ -185,12 +81,6 @@ def _check_rest(text: _Text, key: str) -> None:
 def name_of(value: object) -> str:
     """A JSON value's kind, in words."""
     return _NAMES[type(value)]
-
-
-def short(text: str) -> str:
-    """The beginning of a text from a file, fit for one line of a message."""
-    shown = " ".join(text[:_SHOWN].encode(errors="replace").decode().split())
-    return shown + "…" * (len(text) > _SHOWN)
 
 
 def fail(
@@ -229,15 +119,6 @@ def field(path: Path, n: int, record: dict[str, Any], name: str, kind: type) -> 
     elif kind is int and not _LEAST <= value <= _MOST:
         fail(path, n, record, f'"{name}" holds {BEYOND}')
     return value
-
-
-def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name}, which is no JSON")
-
-
-# the scanner itself: a method between it and the loop would cost a tenth of the speed
-_make: Any = json.scanner.make_scanner
-_scan: Callable[[str, int], tuple[Any, int]] = _make(json.JSONDecoder(parse_constant=_constant))
 
 
 class _Text:
@@ -284,7 +165,7 @@ class _Text:
         while True:
             text, at = self._text, self.at
             try:
-                value, end = _scan(text, at)
+                value, end = scan(text, at)
             except (ValueError, StopIteration, RecursionError) as error:
                 self.mark()  # only now: most often nothing blank is left before the value
                 if self._text is not text or self.at != at or self._more():
@@ -314,7 +195,7 @@ class _Text:
         if self._fault:
             raise self._cut()
 
-    def malformed(self, at: int, why: str, hint: str = _AGAIN) -> DataError:
+    def malformed(self, at: int, why: str, hint: str = AGAIN) -> DataError:
         """The error for text that is no JSON at a place in the text held."""
         place = self._place(at, 1)
         return DataError(f"{self.path} is not valid JSON {place}: {why}", hint=hint)

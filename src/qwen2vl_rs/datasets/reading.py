@@ -7,7 +7,7 @@ import itertools
 import os
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,13 @@ from ..errors import DataError
 from ..system.console import counted, say, warn
 from ..system.oserrors import mode_of
 from ..types import Sample
+from . import file_forms, rsvqa, tables
 from . import foreign_prompts as foreign
-from . import json_records as jsonstream
-from . import rsvqa, tables
-from .base import Builder, Dataset, Row, rows_of
+from .base import Builder, Dataset, Row
+from .file_opening import opening
 from .image_paths import moved
 from .left_out import LeftOut
-from .table_notes import Note, official_note, read_note, write_note
+from .table_notes import official_note, read_note, write_note
 
 _LOOKED_AT = 10_000  # conversations of a file that is to be replaced
 
@@ -47,10 +47,10 @@ class Report:
 
 
 def read_samples(path: Path, *, with_images: bool = True) -> Dataset:
-    """The samples of a file, whichever of the three kinds its content is.
+    """The samples of a file, whichever of the `file_forms` it has.
 
-    Conversations (a JSON list), a CSV table, or an official RSVQA questions file, whose answers
-    and images are found beside it; of the latter it is said what is left out.
+    Conversations (a JSON list), a CSV table, an official RSVQA questions file, whose answers and
+    images are found beside it, or the form of a data set; it is said what is left out.
 
     Args:
         path: the file.
@@ -58,7 +58,7 @@ def read_samples(path: Path, *, with_images: bool = True) -> Dataset:
             their folder.
 
     Raises:
-        DataError: the file is of no such kind, or cannot be used; two samples have the same id;
+        DataError: the file is of no such form, or cannot be used; two samples have the same id;
             a question or an answer is empty.
     """
     return _checked(path, _rows(path, with_images))
@@ -67,6 +67,12 @@ def read_samples(path: Path, *, with_images: bool = True) -> Dataset:
 def first_sample(path: Path) -> Dataset:
     """The first sample of a file alone, of which no more is read; see `read_samples`."""
     return _checked(path, itertools.islice(_rows(path, True), 1))
+
+
+def _rows(path: Path, with_images: bool) -> Iterator[Row]:
+    counts = LeftOut()
+    yield from file_forms.rows(path, with_images, counts)
+    _say_left_out(counts)
 
 
 def _checked(path: Path, rows: Iterable[Row]) -> Dataset:
@@ -96,46 +102,6 @@ def _check(path: Path, data: Dataset) -> None:
         raise DataError(
             f"{path}: the {what} of {data[blank].id!r} is empty", hint="leave the record out"
         )
-
-
-def _rows(path: Path, with_images: bool) -> Iterator[Row]:
-    match jsonstream.opening(path):
-        case "list", _:
-            yield from tables.conversation_rows(path)
-        case "object", "questions":
-            counts = LeftOut()
-            images = _images_beside(path, with_images)
-            found = rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
-            yield from rows_of(_noted(found, official_note(path, images)))
-            _say_left_out(counts)
-        case "text", _:
-            yield from rows_of(_noted(tables.read_csv(path), read_note(path)))
-        case _, key:
-            known = foreign.of_object(key)
-            what = f"{known}; " if known else ""
-            raise DataError(
-                f"{path} holds no questions ({what}a JSON object, its first key is {key!r})",
-                hint="accepted are conversations (data_vl.json), a CSV table "
-                "(image_path,question,answer) and RSVQA's own *_questions.json",
-            )
-
-
-def _noted(samples: Iterable[Sample], note: Note) -> Iterator[Sample]:
-    """The samples with what a note says of them all."""
-    if not note.dataset:
-        yield from samples
-        return
-    for sample in samples:
-        yield replace(sample, dataset=note.dataset, manner=note.manner)
-
-
-def _images_beside(questions: Path, required: bool) -> Path | None:
-    try:
-        return rsvqa.images_beside(questions)
-    except DataError:
-        if required:
-            raise
-        return None
 
 
 def data2csv(
@@ -183,7 +149,7 @@ def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
     seen: dict[str, None] = {}
     before = _images_of(out)
     _require_table(table)
-    samples: Iterable[Sample] = _noted(tables.read_csv(table), read_note(table))
+    samples: Iterable[Sample] = file_forms.noted(tables.read_csv(table), read_note(table))
     if images:
         samples = moved(samples, images)
     written = tables.write_conversations(out, _noting(samples, seen))
@@ -199,7 +165,7 @@ def _require_table(path: Path) -> None:
     Raises:
         DataError: it is JSON.
     """
-    kind, key = jsonstream.opening(path)
+    kind, key, _ = opening(path)
     if kind == "list":
         name = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
         raise DataError(

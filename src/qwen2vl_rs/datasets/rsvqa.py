@@ -19,6 +19,7 @@ from ..known_datasets import known
 from ..system.oserrors import reading_hint
 from ..types import Sample
 from . import json_records as jsonstream
+from .file_opening import require
 from .left_out import INACTIVE, NO_ANSWER, NO_IMAGE, NO_TEXT, LeftOut
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
@@ -182,7 +183,7 @@ def read_split(
             wrong type, an id stands twice, the two files do not belong together, or no
             question is left.
     """
-    jsonstream.require(questions, "questions")
+    require(questions, "questions")
     images = None if images is None else unpacked(images)
     names = {} if images is None else _list_images(images)
     prefix = "" if images is None else os.path.join(os.path.abspath(images), "")

@@ -10,6 +10,7 @@ RSVQA_HR = register(
         splits=("train", "val", "test", "test_phili"),
         types=("presence", "count", "comp", "area"),
         prefixes=("USGS",),
+        lists=lambda record: record.get("sensor") == "ULTRACAM_EAGLE_FALCON",
         folders=("dataUSGS",),
         image_folders={"USGS": ("Data", "dataUSGS")},
         bucketed=frozenset({"area"}),

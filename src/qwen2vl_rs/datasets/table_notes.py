@@ -7,13 +7,13 @@ with the digest of the table: of a table that was changed or replaced it says no
 from __future__ import annotations
 
 import contextlib
-import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..known_datasets import dataset_name, known
+from ..known_datasets import KnownDataset, dataset_name, known
 from ..system.console import say
 from ..system.files import read_json, sha256, write_json
 from . import json_records as jsonstream
@@ -50,11 +50,23 @@ def official_note(questions: Path, images: Path | None) -> Note:
     plan = (_object(questions.with_name(PLAN_FILE))).get("plan")
     if isinstance(plan, dict) and isinstance(plan.get("manner"), str):
         return Note(dataset_name(plan.get("like")), plan["manner"], split)
-    by_prefix = (one.name for one in known().values() if prefix in one.prefixes)
-    name = next(by_prefix, "") or _by_sensor(questions)
-    if not name and images:
-        name = next((one.name for one in known().values() if images.name in one.folders), "")
-    return Note(name or ("LR" if prefix == "all" else ""), split=split)
+    return Note(_named_by(questions, prefix, images), split=split)
+
+
+def _named_by(questions: Path, prefix: str, images: Path | None) -> str:
+    """The data set that a file's name, its image list or its folder tells, the surest first."""
+
+    def found(says: Callable[[KnownDataset], bool]) -> str:
+        return next((one.name for one in known().values() if says(one)), "")
+
+    if by_prefix := found(lambda one: prefix in one.prefixes):
+        return by_prefix
+    first = _first_image(questions)
+    return (
+        found(lambda one: one.lists(first))
+        or found(lambda one: images is not None and images.name in one.folders)
+        or found(lambda one: prefix in one.shared_prefixes)
+    )
 
 
 def is_held_out(split: str) -> bool:
@@ -62,18 +74,14 @@ def is_held_out(split: str) -> bool:
     return split not in ("", WHOLE, "train")
 
 
-def _by_sensor(questions: Path) -> str:
-    """The data set by the first image of the list beside the questions."""
+def _first_image(questions: Path) -> dict[str, Any]:
+    """The first record with a sensor of the image list beside the questions; empty if none is."""
     listed = questions.with_name(questions.name.removesuffix("questions.json") + "images.json")
     with contextlib.suppress(DataError):
         for record in jsonstream.records(listed, "images"):
             if record.get("active", True) and "sensor" in record:
-                if record["sensor"] != "S2":
-                    return "HR" if record["sensor"] == "ULTRACAM_EAGLE_FALCON" else ""
-                # LR's names end in the place of the tile within its product
-                cut = re.search(r"_\d+-\d+\.tif$", str(record.get("original_name")))
-                return "LR" if cut else "xBEN"
-    return ""
+                return record
+    return {}
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from ..types import Sample
 from . import foreign_prompts as foreign
 from . import json_records as jsonstream
 from .base import Row, no_text, rows_of
+from .file_opening import opened, short
 
 VISION_START = "<|vision_start|>"
 VISION_END = "<|vision_end|>"
@@ -111,7 +112,7 @@ def read_csv(path: Path) -> Iterator[Sample]:
     found = next(rows, (1, []))[1]
     header = [name.strip() for name in found]
     padded = header != found  # then so are all rows
-    listed = jsonstream.short(", ".join(header))
+    listed = short(", ".join(header))
     if missing := [name for name in COLUMNS if name not in header]:
         raise DataError(
             f"{path} lacks the column {', '.join(missing)}; it has {listed or 'none'}",
@@ -158,7 +159,7 @@ def _separated(header: list[str]) -> str:
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, each with the number of its first line."""
     with (
-        jsonstream.opened(path) as binary,
+        opened(path) as binary,
         io.TextIOWrapper(binary, encoding="utf-8", newline="") as text,
     ):
         csv.field_size_limit(FIELD_LIMIT)  # one for the whole process: others may have set it

@@ -14,6 +14,7 @@ from ..types import UNKNOWN, Prediction, Sample
 from .grammar import KIND, counted
 from .registry import type_named
 
+_FIRST = "LR"  # the only one, before runs recorded theirs
 How = Literal["setting", "files", "inferred", "unknown"]
 
 
@@ -114,9 +115,9 @@ def require_one(file: Path, rows: Sequence[Sample | Prediction], otherwise: str)
 
 
 def _named(rows: Iterable[Sample | Prediction]) -> str:
-    """The data set that most lines name; ``LR`` where none names any."""
+    """The data set that most lines name; an example where none names any."""
     said = {name: n for (name,), n in counted(rows, "dataset").items() if name}
-    return max(said, key=lambda name: (said[name], name)) if said else "LR"
+    return max(said, key=lambda name: (said[name], name)) if said else _FIRST
 
 
 def is_scored_by(types: Iterable[str]) -> bool:
@@ -127,4 +128,4 @@ def is_scored_by(types: Iterable[str]) -> bool:
 def _inferred(types: Iterable[str]) -> str:
     """By a type that only one has (HR's areas, xBEN's land cover); else it was taken for LR."""
     present = set(types)
-    return next((one.name for one in known().values() if one.own_type in present), "LR")
+    return next((one.name for one in known().values() if one.own_type in present), _FIRST)

@@ -11,8 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .. import __version__
-from ..config import to_toml
 from ..system.files import atomic_write
+from ..system.toml import to_toml
 from . import diagnostics, examples, provenance, scores
 from .evidence import Evidence
 from .i18n import Words

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..datasets import json_records as jsonstream
+from ..datasets.file_forms import form_of
+from ..datasets.file_opening import opening
 from ..datasets.reading import read_samples
 from ..errors import UTF_8, DataError
 from ..known_datasets import dataset_name
@@ -61,8 +62,7 @@ def read_training(path: Path) -> Iterator[Sample]:
     Raises:
         DataError: the file cannot be read or used, or holds no question.
     """
-    kind, key = jsonstream.opening(path)
-    if kind != "object" or key == "questions":
+    if form_of(opening(path)):
         yield from read_samples(path, with_images=False)
         return
     number = 0

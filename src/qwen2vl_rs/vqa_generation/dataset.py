@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..known_datasets import dataset_name, known
 from ..system.files import atomic_write
 from ..system.jsonl import to_json
 from .questions import Question
@@ -41,7 +42,10 @@ class Layout:
     images: str
 
 
-LAYOUTS = {"lr": Layout("LR", "Images_LR"), "hr": Layout("USGS", "Data")}
+def layout(like: str) -> Layout:
+    """The names of a data set's files."""
+    prefix, folders = next(iter(known()[dataset_name(like)].image_folders.items()))
+    return Layout(prefix, folders[0])
 
 
 @dataclass(frozen=True, slots=True)

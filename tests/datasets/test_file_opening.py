@@ -1,0 +1,34 @@
+"""How a file begins: a list, an object, or neither; and what stands first in it."""
+
+import json
+
+import pytest
+
+from qwen2vl_rs.datasets.file_opening import Opening, opening
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('[{"a": 1}, {"b": 2}]', Opening("list", None, {"a": 1})),
+        ('\ufeff \n[ {"a": [1]}', Opening("list", None, {"a": [1]})),
+        ("[]", Opening("list")),
+        ('[{"a": 1', Opening("list")),
+        ('{"questions": [{"id": 1}]}', Opening("object", "questions", [{"id": 1}])),
+        ('{ "0" : {"Image_ID": "6.JPG"}, "1": 2}', Opening("object", "0", {"Image_ID": "6.JPG"})),
+        ('{"a"', Opening("object", "a")),
+        ("{}", Opening("object")),
+        ('{"a": "' + "x" * 70_000 + '"}', Opening("object", "a")),
+        ("image_path,question,answer", Opening("text")),
+    ],
+)
+def test_what_stands_first_is_told(tmp_path, text, found):
+    path = tmp_path / "file"
+    path.write_text(text, encoding="utf-8")
+    assert opening(path) == found
+
+
+def test_of_json_lines_it_is_the_first_line_s_first_value(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps({"image": f"{n}.png"}) + "\n" for n in range(3)))
+    assert opening(path) == Opening("object", "image", "0.png")
