@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from qwen2vl_rs.questions.elements import Element, Layer
-from qwen2vl_rs.synthetic.scene import CLASSES, make_scene, truth
+from qwen2vl_rs.synthetic.scene import CLASSES, make_place
 from qwen2vl_rs.system.console import Progress
 from qwen2vl_rs.system.files import atomic_write
 from qwen2vl_rs.vqa_generation.referring import SHAPES, SIZES, Phrase, Rules, Things
@@ -61,7 +62,7 @@ class Scenes:
 
 def cell_truth(elements: tuple[Element, ...], side: float) -> NDArray[np.float32]:
     """(CELLS, CELLS, TARGETS) what a visual token should know of its cell."""
-    shares, _ = truth(elements, side, CELLS)
+    shares = cell_shares(elements, side, CELLS)
     centres = np.zeros((CELLS, CELLS, CENTRES), np.float32)
     numbers = {label: k for k, label in enumerate(CLASSES)}
     things = Things(elements, side, side, Rules(False, side / DRAWN))
@@ -86,6 +87,45 @@ def cell_truth(elements: tuple[Element, ...], side: float) -> NDArray[np.float32
     return np.concatenate([shares, centres, near], axis=2)
 
 
+def cell_shares(elements: Iterable[Element], side: float, cells: int) -> NDArray[np.float32]:
+    """What lies in each cell of a grid over a square image, to teach a model to see.
+
+    Args:
+        elements: of a scene.
+        side: of the image, in metres.
+        cells: number of cells along a side, e.g. 9 for 252 pixels and one token per 28 pixels.
+
+    Returns:
+        Shares, shape (cells, cells, len(CLASSES)): of the cell's area that each class covers, 0..1.
+        Classes overlap (a house on a residential area counts for both), so they add to more
+        than 1. Row 0 is the north, column 0 the west.
+    """
+    samples = 14 * cells
+    scale = samples / side
+    planes = [Image.new("1", (samples, samples)) for _ in CLASSES]
+    pens = [ImageDraw.Draw(plane) for plane in planes]
+    numbers = {label: k for k, label in enumerate(CLASSES)}
+    for element in elements:
+        if (k := numbers.get(element.label)) is None:
+            continue
+        if element.layer == "road":
+            at = _samples(element.shape, scale, samples)
+            pens[k].line(at, fill=1, width=max(1, round(element.width * scale)))
+            continue
+        pens[k].polygon(_samples(element.shape.exterior, scale, samples), fill=1)
+        for ring in element.shape.interiors:
+            pens[k].polygon(_samples(ring, scale, samples), fill=0)
+    stack = np.stack([np.asarray(plane) for plane in planes], axis=2)
+    blocks = stack.reshape(cells, 14, cells, 14, len(CLASSES))
+    return np.asarray(blocks.mean(axis=(1, 3), dtype=np.float32))
+
+
+def _samples(line: Any, scale: float, samples: int) -> list[float]:
+    at = shapely.get_coordinates(line) * scale
+    at[:, 1] = samples - at[:, 1]
+    return list(at.ravel().tolist())
+
+
 def _has(things: Things, elements: tuple[Element, ...], layer: Layer, word: str) -> Any:
     """Which elements of a layer have an attribute."""
     if layer != "land":
@@ -99,12 +139,11 @@ def _has(things: Things, elements: tuple[Element, ...], layer: Layer, word: str)
 def _chunk(seed: int, folder: Path, number: int) -> tuple[int, Any, Any]:
     pixels, targets, elements = [], [], []
     for k in range(number * _CHUNK, (number + 1) * _CHUNK):
-        scene = make_scene(seed, k, side=DRAWN)
-        small = Image.fromarray(scene.pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        side = scene.place.side
+        place = make_place(seed, k, side=DRAWN)
+        small = Image.fromarray(place.draw()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         pixels.append(np.asarray(small))
-        targets.append(cell_truth(scene.elements, side).astype(np.float16))
-        elements.append((side, scene.elements))
+        targets.append(cell_truth(place.elements, place.side).astype(np.float16))
+        elements.append((place.side, place.elements))
     with atomic_write(folder / f"elements-{number}.pickle", "wb") as file:
         file.write(pickle.dumps(elements))
     return number, np.stack(pixels), np.stack(targets)

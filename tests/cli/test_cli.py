@@ -121,8 +121,8 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["trian"], "'trian'. Did you mean train?"),
-        (["csv2jsn", "-o", "x"], "'csv2jsn'. Did you mean csv2json?"),
+        (["trian"], "'trian'. Did you mean 'train'?"),
+        (["csv2jsn", "-o", "x"], "'csv2jsn'. Did you mean 'csv2json'?"),
         (["--quite"], "--quiet"),
         (["load", "--hbu", "hf"], "--hub"),
         (["csv2json", "--inptu", "x"], "--input"),

@@ -50,6 +50,7 @@ from qwen2vl_rs.synthetic.scene import make_place, write_vectors  # noqa: E402
 from qwen2vl_rs.system import console  # noqa: E402
 from qwen2vl_rs.types import Prediction  # noqa: E402
 from qwen2vl_rs.vqa_generation.vectors import read_vectors  # noqa: E402
+from worlds import Placed  # noqa: E402
 
 OURS = str(ROOT / "src")
 SECONDS, MEMORY, BATCH, TRACED = 5, 2 * 2**30, 1000, 20
@@ -133,7 +134,7 @@ def formats(place: Path) -> dict[str, Format]:
                         picture),
         "scene": Format("x.tif", read("a.tif", "b.tif"), large),
         "vectors": Format("x.geojson", read("a.geojson"),
-                          lambda path: read_vectors(path, there, 64, 64)),
+                          lambda path: read_vectors(path, Placed(there, 64, 64))),
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from rasterio.warp import transform
 
 from family import few
 from qwen2vl_rs.cli import main
+from worlds import Placed
 
 SIDE = 64
 UTM = "EPSG:32632"
@@ -556,7 +557,7 @@ def test_true_is_yes(image, tmp_path, tags):
 
     rings = [in_degrees(house) for house in HOUSES]
     vectors = write_vectors(tmp_path / "t.gpkg", rings, {"tags": tags}, driver="GPKG")
-    found = read_vectors(vectors, Georeference(UTM, tuple(PLACE)[:6]), 256, 256)
+    found = read_vectors(vectors, Placed(Georeference(UTM, tuple(PLACE)[:6]), 256, 256))
     assert {label for _, label, _ in found.kinds} == {"residential building"}
     assert len(found.kinds) == 5
 

@@ -239,3 +239,10 @@ def test_sound_files_are_read(tmp_path, driver, options):
         ) as file:  # fmt: skip
             file.write(values)
     assert read_rgb(tmp_path / "a", ImageRule()).shape == (400, 300, 3)
+
+
+def test_a_directory_beyond_what_a_file_can_have(tmp_path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II+\0" + struct.pack("<HHQ", 8, 0, 2**64 - 1) + bytes(100))
+    with pytest.raises(ImageError, match="broken or incomplete TIFF"):
+        read_rgb(path, ImageRule())

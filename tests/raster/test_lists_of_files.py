@@ -18,7 +18,8 @@ from qwen2vl_rs.datasets.rsvqa import answers_beside, read_split
 from qwen2vl_rs.datasets.table_notes import is_held_out, official_note
 from qwen2vl_rs.errors import DataError, ImageError
 from qwen2vl_rs.questions.elements import classify, noun, road_width, unseen
-from qwen2vl_rs.raster import choose_bands, read_rgb
+from qwen2vl_rs.raster import read_rgb
+from qwen2vl_rs.raster.rgb import choose_bands
 from qwen2vl_rs.raster.scenes import open_scene
 
 PIXELS = np.random.default_rng(4).integers(1, 255, (3, 24, 40)).astype(np.uint8)

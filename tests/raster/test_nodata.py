@@ -20,8 +20,8 @@ from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.predict.job import Job
-from qwen2vl_rs.raster import collar, read_rgb
-from qwen2vl_rs.raster.nodata import whole
+from qwen2vl_rs.raster import read_rgb
+from qwen2vl_rs.raster.nodata import collar, whole
 from qwen2vl_rs.raster.scenes import open_scene
 from qwen2vl_rs.types import Sample
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -12,8 +13,10 @@ import shapely
 from rasterio.warp import transform
 
 from qwen2vl_rs.questions.protocols import protocol
+from qwen2vl_rs.raster import write_geotiff
+from qwen2vl_rs.raster.scenes import Georeference
 from qwen2vl_rs.scoring import baselines as controls
-from qwen2vl_rs.synthetic.scene import CLASSES, make_place
+from qwen2vl_rs.synthetic.scene import CLASSES, Place, make_place, write_vectors
 from qwen2vl_rs.types import Prediction, Sample
 from qwen2vl_rs.vqa_generation.balance import SURPLUS, balance
 from qwen2vl_rs.vqa_generation.dataset import assign
@@ -33,6 +36,23 @@ PUBLISHED = {
 
 STARTS = ("Is there ", "Is the number ", "Is a", "How many ", "What is the number ",
           "What is the amount ", "Are there less ", "Are there more ")  # fmt: skip
+
+
+def write_scene(place: Place, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write a scene as ``NAME.tif`` and ``NAME.geojson``."""
+    image, vectors = folder / f"{name}.tif", folder / f"{name}.geojson"
+    write_geotiff(image, place.draw(), place.crs, place.transform)
+    write_vectors(place, vectors)
+    return image, vectors
+
+
+@dataclass
+class Placed:
+    """What vectors are read by: where an image lies, and how large it is."""
+
+    reference: Georeference
+    width: int
+    height: int
 
 
 def view_of(seed: int, number: int, **options) -> View:

@@ -8,6 +8,7 @@ import shapely
 
 from qwen2vl_rs.questions.elements import breadth
 from qwen2vl_rs.synthetic.layout import SETTINGS, WEIGHTS, lay_out
+from qwen2vl_rs.synthetic.scene import make_place
 
 CASES = [(name, r) for name in SETTINGS for r in (0.15, 0.8, 2.0)]
 
@@ -74,5 +75,5 @@ def test_a_mosaic_holds_many_kinds_of_places():
 def test_settings_are_drawn_by_their_weights():
     assert set(WEIGHTS) == set(SETTINGS)
     assert sum(WEIGHTS.values()) == pytest.approx(1)
-    names = {lay_out(np.random.default_rng(k), 60.0, 1.0).setting for k in range(60)}
+    names = {make_place(1, k, side=60, resolution=1.0).map.setting for k in range(60)}
     assert len(names) >= 7

@@ -1,7 +1,10 @@
 """Scenes: the same by the same seed, and exactly what they say."""
 
+import importlib.util
 import json
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,44 +14,30 @@ from qwen2vl_rs.config import ImageRule
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.questions.elements import Element
 from qwen2vl_rs.raster.scenes import open_scene
-from qwen2vl_rs.synthetic.scene import (
-    CLASSES,
-    make_place,
-    make_scene,
-    make_scenes,
-    truth,
-    write_scene,
-)
+from qwen2vl_rs.synthetic.scene import CLASSES, make_place
 from qwen2vl_rs.vqa_generation.vectors import Tile, read_vectors
+from worlds import write_scene
 
 
 def test_a_seed_and_a_number_make_a_scene():
-    a, b = make_scene(1, 4, side=96), make_scene(1, 4, side=96)
-    assert (a.pixels == b.pixels).all()
-    assert a.place == b.place
-    other = make_scene(1, 5, side=96)
-    assert other.pixels.shape == (96, 96, 3)
-    assert (other.pixels != a.pixels).any()
-    assert make_place(2, 4, side=96) != a.place
-
-
-@pytest.mark.slow  # CI runs it
-def test_workers_change_nothing():
-    alone = list(make_scenes(7, range(6), side=64))
-    together = list(make_scenes(7, range(6), side=64, workers=2))
-    assert [s.place for s in alone] == [s.place for s in together]
-    assert all((a.pixels == b.pixels).all() for a, b in zip(alone, together, strict=True))
+    a, b = make_place(1, 4, side=96), make_place(1, 4, side=96)
+    assert (a.draw() == b.draw()).all()
+    assert a == b
+    other = make_place(1, 5, side=96)
+    assert other.draw().shape == (96, 96, 3)
+    assert (other.draw() != a.draw()).any()
+    assert make_place(2, 4, side=96) != a
 
 
 @pytest.mark.parametrize("resolution", [0.15, 0.8, 10.0])
 def test_files_hold_the_same_scene(tmp_path, resolution):
     for number in range(4):
-        scene = make_scene(3, number, side=128, resolution=resolution)
+        scene = make_place(3, number, side=128, resolution=resolution)
         image, vectors = write_scene(scene, tmp_path, str(number))
         with open_scene(image, ImageRule()) as opened:
             pixels, share = opened.read(0, 0, 128, 128)
-            found = read_vectors(vectors, opened.reference, 128, 128)
-        assert (pixels == scene.pixels).all()
+            found = read_vectors(vectors, opened)
+        assert (pixels == scene.draw()).all()
         assert share > 0.99
         assert not +found.counts
         elements, size = found.cut(Tile(0, 0, 128, 128), least=1.0)
@@ -61,7 +50,7 @@ def test_files_hold_the_same_scene(tmp_path, resolution):
 
 
 def test_the_files_are_those_of_any_gis(tmp_path):
-    image, vectors = write_scene(make_scene(3, 1, side=64), tmp_path, "x")
+    image, vectors = write_scene(make_place(3, 1, side=64), tmp_path, "x")
     with rasterio.open(image) as source:
         assert source.crs.to_epsg() in range(32630, 32636)
         assert source.transform.a == -source.transform.e == source.res[0]
@@ -73,15 +62,23 @@ def test_the_files_are_those_of_any_gis(tmp_path):
     assert all(len(f["properties"]) in (1, 2) for f in features)
 
 
-def test_cells_say_what_lies_in_them():
-    scene = make_scene(3, 0, side=252, setting="suburb", resolution=0.8)
-    shares, centres = truth(scene.elements, scene.side, 9)
+@pytest.fixture(scope="module")
+def recipe():
+    """Of the embedded base: it says what each visual token has to know."""
+    path = Path(__file__).parents[2] / "recipes/embedded_base/scenes.py"
+    spec = importlib.util.spec_from_file_location("recipe_scenes", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclass looks there
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cells_say_what_lies_in_them(recipe):
+    scene = make_place(3, 0, side=252, setting="suburb", resolution=0.8)
+    shares = recipe.cell_shares(scene.elements, scene.side, 9)
     assert shares.shape == (9, 9, len(CLASSES))
-    assert centres.shape == (9, 9)
     assert shares.min() >= 0
     assert shares.max() <= 1
-    buildings = [e for e in scene.elements if e.layer == "building"]
-    assert centres.sum() == len(buildings) > 5
     for label in ("residential building", "residential"):
         area = sum(e.shape.area for e in scene.elements if e.label == label) / scene.side**2
         mean = shares[..., CLASSES.index(label)].mean()
@@ -89,12 +86,11 @@ def test_cells_say_what_lies_in_them():
         assert 0.95 * area < mean < 1.6 * area + 0.01
 
 
-def test_cells_start_in_the_north_west():
+def test_cells_start_in_the_north_west(recipe):
     from shapely import box
 
     house = Element("building", "residential building", box(5, 85, 15, 95))
-    shares, centres = truth([house], 100.0, 10)
-    assert centres[0, 1] + centres[1, 0] + centres[0, 0] + centres[1, 1] == 1
+    shares = recipe.cell_shares([house], 100.0, 10)
     assert shares[:2, :2, 0].sum() > 0.9
     assert shares[2:, :, 0].sum() == 0
 
@@ -104,17 +100,17 @@ def test_cells_start_in_the_north_west():
 )
 def test_what_cannot_be_drawn_is_refused(options, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        make_scene(1, 0, **options)
+        make_place(1, 0, **options)
     assert caught.value.hint.startswith("choose from")
 
 
 def test_two_cores_make_twenty_scenes_a_second():
-    make_scene(5, 0)  # textures are made once a process
+    make_place(5, 0).draw()  # textures are made once a process
     taken = []
     for attempt in range(5):  # the machine may be busy
         start = time.process_time()
         for number in range(10):
-            make_scene(attempt, number)
+            make_place(attempt, number).draw()
         taken.append((time.process_time() - start) / 10)
         if taken[-1] <= 2 / 20:
             return

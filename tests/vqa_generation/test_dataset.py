@@ -7,7 +7,14 @@ import pytest
 
 from qwen2vl_rs.datasets import rsvqa
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.vqa_generation.dataset import BESIDE, Picture, assign, parse_split, write_lists
+from qwen2vl_rs.vqa_generation.dataset import (
+    BESIDE,
+    Picture,
+    Result,
+    assign,
+    parse_split,
+    write_lists,
+)
 from qwen2vl_rs.vqa_generation.questions import Question
 
 SHARES = (0.7, 0.15, 0.15)
@@ -87,7 +94,7 @@ def test_files_are_as_published(tmp_path):
         for k in range(4)
     ]
     splits = ["train", "test", "train", "val"]
-    written = write_lists(tmp_path, "LR", [picture(k) for k in range(4)], asked, splits)
+    written = write_lists(tmp_path, "LR", Result([picture(k) for k in range(4)], asked, splits))
     assert sorted(p.name for p in written) == [
         f"LR_split_{s}_{k}.json"
         for s in ("test", "train", "val")
@@ -111,8 +118,8 @@ def test_files_are_as_published(tmp_path):
 
 def test_an_image_between_two_splits_is_inactive_in_all(tmp_path):
     asked = [[Question("presence", "Is there a road?", "yes", ())], [], asked_last()]
-    written = write_lists(tmp_path, "LR", [picture(k) for k in range(3)], asked,
-                          ["train", None, "test"])  # fmt: skip
+    made = Result([picture(k) for k in range(3)], asked, ["train", None, "test"])
+    written = write_lists(tmp_path, "LR", made)
     images = [json.loads(p.read_text())["images"] for p in written if "images" in p.name]
     assert [[r["active"] for r in rows] for rows in images] == [
         [True, False, False], [False, False, True],
@@ -125,7 +132,8 @@ def asked_last():
 
 def test_our_own_reader_takes_them(tmp_path):
     asked = [[Question("presence", f"Is there a road {k}?", "yes", ())] for k in range(3)]
-    write_lists(tmp_path, "LR", [picture(k) for k in range(3)], asked, ["train", "test", "train"])
+    made = Result([picture(k) for k in range(3)], asked, ["train", "test", "train"])
+    write_lists(tmp_path, "LR", made)
     folder = tmp_path / "Images_LR"
     folder.mkdir()
     for k in range(3):

@@ -7,14 +7,15 @@ import pytest
 
 from qwen2vl_rs.errors import DataError, ImageError
 from qwen2vl_rs.raster import write_geotiff
-from qwen2vl_rs.synthetic.scene import make_scene, write_scene
+from qwen2vl_rs.synthetic.scene import make_place
 from qwen2vl_rs.vqa_generation.tiles import EDGE, NO_DATA, NOTHING, UNPAIRED, Source, pair, tiles
+from worlds import write_scene
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("town")
-    scene = make_scene(2, 0, side=300, resolution=0.8, setting="suburb")
+    scene = make_place(2, 0, side=300, resolution=0.8, setting="suburb")
     return Source(*write_scene(scene, folder, "town"))
 
 
@@ -23,10 +24,10 @@ def test_tiles_keep_their_place_and_hold_their_pixels(source):
     cuts = list(tiles(source, 128, False, counts))
     assert [(c.row, c.column) for c in cuts] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert counts[EDGE] == 9 - 4
-    whole = make_scene(2, 0, side=300, resolution=0.8, setting="suburb")
+    whole = make_place(2, 0, side=300, resolution=0.8, setting="suburb")
     last = cuts[3]
-    assert (last.pixels == whole.pixels[128:256, 128:256]).all()
-    assert last.reference.transform[2] == pytest.approx(whole.place.left + 128 * 0.8)
+    assert (last.pixels == whole.draw()[128:256, 128:256]).all()
+    assert last.reference.transform[2] == pytest.approx(whole.left + 128 * 0.8)
     assert last.corner(False)[1] - last.corner(True)[1] == pytest.approx(128 * 0.8)
     assert last.name == "town_128-128.tif"
     assert last.resolution == pytest.approx(0.8, rel=1e-3)
@@ -36,12 +37,12 @@ def test_tiles_keep_their_place_and_hold_their_pixels(source):
 
 
 def test_tiles_without_data_or_elements_are_left_out_and_counted(tmp_path):
-    scene = make_scene(2, 0, side=192, resolution=0.8, setting="suburb")
+    scene = make_place(2, 0, side=192, resolution=0.8, setting="suburb")
     image, vectors = write_scene(scene, tmp_path, "town")
     wide = np.full((192, 384, 3), 90, np.uint8)  # nothing is known of its right half
-    wide[:, :192] = scene.pixels
+    wide[:, :192] = scene.draw()
     wide[:96, :96] = 0
-    write_geotiff(image, wide, scene.place.crs, scene.place.transform)
+    write_geotiff(image, wide, scene.crs, scene.transform)
     counts = Counter()
     cuts = list(tiles(Source(image, vectors), 96, False, counts))
     assert len(cuts) == 3
@@ -49,7 +50,7 @@ def test_tiles_without_data_or_elements_are_left_out_and_counted(tmp_path):
 
 
 def test_legacy_wants_two_layers(tmp_path):
-    scene = make_scene(1, 0, side=64, resolution=2.0, setting="wild")
+    scene = make_place(1, 0, side=64, resolution=2.0, setting="wild")
     source = Source(*write_scene(scene, tmp_path, "wild"))
     layers = {e.layer for e in scene.elements}
     assert len(list(tiles(source, 64, True, Counter()))) == (len(layers) > 1)
@@ -95,10 +96,10 @@ def test_without_a_pair_there_is_nothing_to_do(tmp_path):
 
 
 def test_a_tile_of_oblong_pixels_is_as_wide_and_high_as_on_the_ground(tmp_path):
-    scene = make_scene(2, 0, side=300, resolution=0.8, setting="suburb")
+    scene = make_place(2, 0, side=300, resolution=0.8, setting="suburb")
     image, vectors = write_scene(scene, tmp_path, "town")
-    a, b, c, d, e, f = scene.place.transform[:6]
-    write_geotiff(image, scene.pixels[::2], scene.place.crs, (a, b, c, d, 2 * e, f))
+    a, b, c, d, e, f = scene.transform[:6]
+    write_geotiff(image, scene.draw()[::2], scene.crs, (a, b, c, d, 2 * e, f))
     cut = next(iter(tiles(Source(image, vectors), 100, False, Counter())))
     assert (cut.view.width, cut.view.height) == pytest.approx((80, 160), rel=1e-3)
     assert cut.view.resolution == pytest.approx(1.2, rel=1e-3)

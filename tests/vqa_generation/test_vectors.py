@@ -20,7 +20,7 @@ from qwen2vl_rs.vqa_generation.vectors import (
     Tile,
     read_vectors,
 )
-from worlds import at
+from worlds import Placed, at
 from worlds import write_layer as write
 
 # 200 × 100 pixels of half a metre, near Utrecht
@@ -30,7 +30,7 @@ WHOLE = Tile(0, 0, WIDTH, HEIGHT)
 
 
 def read(path, tile=WHOLE, *, reference=IMAGE, **options):
-    found = read_vectors(path, reference, WIDTH, HEIGHT)
+    found = read_vectors(path, Placed(reference, WIDTH, HEIGHT))
     return found.cut(tile, **options)[0], found.counts
 
 
@@ -149,7 +149,7 @@ def test_what_only_touches_a_tile_is_not_in_it(tmp_path):
 
 def test_small_things_are_left_out_and_counted_where_asked(tmp_path):
     path = write(tmp_path / "a.gpkg", [HOUSE, (box(50, 20, 50.4, 20.4), {"building": "yes"})])
-    found = read_vectors(path, IMAGE, WIDTH, HEIGHT)
+    found = read_vectors(path, Placed(IMAGE, WIDTH, HEIGHT))
     assert len(found.cut(WHOLE)[0]) == 2
     assert len(found.cut(WHOLE, least=1.0)[0]) == 1
     assert found.counts[TOO_SMALL] == 1
@@ -178,7 +178,7 @@ def test_an_image_in_web_mercator(tmp_path):
 
 def refused(path, reference=IMAGE):
     with pytest.raises(DataError) as caught:
-        read_vectors(path, reference, WIDTH, HEIGHT)
+        read_vectors(path, Placed(reference, WIDTH, HEIGHT))
     assert caught.value.hint
     return f"{caught.value.message} | {caught.value.hint}"
 
@@ -257,7 +257,7 @@ def test_a_million_features(tmp_path):
     assert time.process_time() - start < 10
     wide = Georeference("EPSG:32631", (50.0, 0.0, 635_000.0, 0.0, -50.0, 5_775_000.0))
     start = time.process_time()
-    found = read_vectors(path, wide, 200, 200)
+    found = read_vectors(path, Placed(wide, 200, 200))
     assert len(found.kinds) > 990_000
     assert time.process_time() - start < 120
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 6e6  # KiB

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 import os
 import re
@@ -38,21 +37,11 @@ class Number(click.FloatRange):
 
 
 class Commands(click.Group):
-    """A group that names the nearest command, and lists commands in the order of the work."""
+    """A group that lists its commands in the order of the work."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order in which they were added."""
         return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command; for an unknown name, a usage error that names the nearest."""
-        if self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], self.commands, n=1)
-            also = f" Did you mean {near[0]}?" if near else ""
-            ctx.fail(f"No such command {args[0]!r}.{also}")
-        return super().resolve_command(ctx, args)
 
 
 def option(name: str, value: Path, default: str) -> str:

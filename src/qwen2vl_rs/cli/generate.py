@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -53,14 +54,11 @@ def generate(
     vectors: Path | None,
     legacy: bool,
     balanced: bool,
-    like: str,
-    questions: int,
-    seed: int,
     split: str,
-    tile: int,
     resolution: float | None,
     workers: int | None,
     output: Path,
+    **asked: Any,
 ) -> None:
     """Make an RSVQA of drawn scenes, or of your own images and vectors.
 
@@ -87,12 +85,9 @@ def generate(
         synthetic=synthetic or 0,
         sources=sources,
         manner="legacy" if legacy else "balanced" if balanced else "sane",
-        like=like,
-        questions=questions,
-        seed=seed,
         split=parse_split(split),
-        tile=tile,
         resolution=resolution,
+        **asked,
     )
     with interruptible(same_command(f"the images and questions so far, in {output}")):
         page = make(plan, output, workers or os.cpu_count() or 1, left_out)

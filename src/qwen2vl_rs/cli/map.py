@@ -55,13 +55,11 @@ def map_(
     model: Path,
     words: Sequence[str],
     output: Path,
-    tile: int | None,
-    resolution: float | None,
-    overlap: float,
     base: Path | None,
     device: str | None,
     lang: str,
     as_json: bool,
+    **windows: Any,
 ) -> None:
     """Ask questions of every window of large georeferenced images.
 
@@ -90,7 +88,7 @@ def map_(
     session = Session.open(model, base)
     made: list[dict[str, Any]] = []
     for scene, folder in _folders(scenes, output).items():
-        request = MapRequest(Path(scene), questions, folder, tile, resolution, overlap)
+        request = MapRequest(Path(scene), questions, folder, **windows)
         try:
             with interruptible(same_command(f"the answers so far, in {folder}")):
                 done = make_map(session, request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,10 +35,8 @@ def serve(
     model: Path,
     base: Path | None,
     device: str | None,
-    host: str,
-    port: int,
     token: str | None,
-    plain: bool,
+    **how: Any,
 ) -> None:
     """Serve a model: a page to ask from, and OpenAI's API.
 
@@ -52,4 +51,4 @@ def serve(
 
     tell = partial(click.echo, file=sys.stdout)  # before libraries are kept off it
     with needs_training():
-        run(model, base, host, port, token, tell, plain)
+        run(model, base, token=token, ready=tell, **how)

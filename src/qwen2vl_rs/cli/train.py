@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,30 +28,24 @@ if TYPE_CHECKING:
     from ..scoring.results import Results
 
 
+def _at_most(name: str, what: str) -> Callable[[Any], Any]:
+    """The option that limits how many questions are taken."""
+    told = f"At most so many {what}: whole images, or a part of the first.  [default: all]"
+    return click.option(name, type=click.IntRange(min=1), help=told)
+
+
 @click.command()
 @click.argument("config", type=FILE, required=False)
 @click.option("--model", help="Folder of the base.  [default: Qwen/Qwen2-VL-2B-Instruct]")
 @click.option("--data", help="Conversations to split.  [default: data_vl.json]")
 @click.option("--train", "train_file", help="Ready training questions, instead of --data.")
 @click.option("--test", "test_file", help="Ready test questions, instead of --data.")
-@click.option(
-    "--split-by",
-    type=click.Choice(["image", "question"]),
-    help="[default: image]",
-)
+@click.option("--split-by", type=click.Choice(["image", "question"]), help="[default: image]")
 @click.option("--images", help="Folder to which the images were moved.")
 @click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
-@click.option(
-    "--max-eval", type=click.IntRange(min=1),
-    help="At most so many test questions: whole images, or a part of the first.  "
-    "[default: all]",
-)  # fmt: skip
-@click.option(
-    "--max-train", type=click.IntRange(min=1),
-    help="At most so many training questions: whole images, or a part of the first.  "
-    "[default: all]",
-)  # fmt: skip
+@_at_most("--max-eval", "test questions")
+@_at_most("--max-train", "training questions")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
@@ -116,11 +111,7 @@ def train(
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 @device_option
 @click.option("-o", "--output", type=FILE, help="Folder.  [default: below the run]")
-@click.option(
-    "--max-eval",
-    type=click.IntRange(min=1),
-    help="At most so many questions: whole images, or a part of the first.  [default: all]",
-)
+@_at_most("--max-eval", "questions")
 @click.option(
     "--protocol", "protocols", multiple=True, default=["official"], show_default=True,
     help="Printed; results.json has all.",

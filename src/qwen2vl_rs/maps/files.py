@@ -15,13 +15,7 @@ from typing import Any
 import numpy as np
 import pyogrio
 import shapely
-from pyogrio.errors import (
-    CRSError,
-    DataLayerError,
-    DataSourceError,
-    FeatureError,
-    FieldError,
-)
+from pyogrio.errors import DataLayerError, DataSourceError
 
 from ..errors import RunError
 from ..raster import write_cog
@@ -146,9 +140,7 @@ def write_windows(
             file.write(data)
             file.flush()
             _verify(Path(file.name).read_bytes(), len(asked), list(columns), facts, aliases)
-    except (
-        DataSourceError, DataLayerError, FeatureError, FieldError, CRSError, sqlite3.Error, OSError,
-    ) as error:  # fmt: skip
+    except (DataSourceError, DataLayerError, sqlite3.Error, OSError) as error:
         raise _unwritten(path, error) from error
 
 

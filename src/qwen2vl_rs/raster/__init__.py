@@ -33,12 +33,9 @@ side and (row, column, channel) on ours; each crossing says so.
 
 from __future__ import annotations
 
-from .crs import crs_name, crs_title, reproject, utm_zone
-from .nodata import Piece, collar, declared, empty, frame, in_small, within
+from .crs import reproject
 from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
-from .orientation import turn_of
-from .position_errors import flat_position, no_position, not_of_the_earth, out_of_bounds
-from .rgb import choose_bands, read_resampled, read_rgb
+from .rgb import read_rgb
 from .sidecars import image_digest, image_facts
 from .writing import Layer, write_cog, write_geotiff
 
@@ -46,29 +43,12 @@ __all__ = [
     "MAX_ASPECT",
     "MIN_SIDE",
     "Layer",
-    "Piece",
-    "choose_bands",
-    "collar",
-    "crs_name",
-    "crs_title",
-    "declared",
-    "empty",
-    "flat_position",
-    "frame",
     "image_digest",
     "image_facts",
     "image_size",
-    "in_small",
-    "no_position",
-    "not_of_the_earth",
     "open_image",
-    "out_of_bounds",
-    "read_resampled",
     "read_rgb",
     "reproject",
-    "turn_of",
-    "utm_zone",
-    "within",
     "write_cog",
     "write_geotiff",
 ]

@@ -116,9 +116,8 @@ def whole(zeros: Mask) -> Mask | None:
         _places(0, height, rows, height, height), _places(0, width, columns, width, width)
     )
     found = frame(zeros[sample], height, width)
-    if found is None:
-        return None
-    return within(found, zeros, height, width, (0, 0, width, height))
+    every = (0, 0, width, height)
+    return None if found is None else within(found, zeros, height, width, every)
 
 
 def _places(start: float, span: float, n: int, own: int, small: int) -> NDArray[np.intp]:
@@ -137,7 +136,8 @@ def collar(zeros: Mask) -> Mask | None:
         Shape (row, column); None where the image has no collar.
     """
     least = LEAST_COLLAR * zeros.size
-    if np.count_nonzero(zeros) < least or not any(edge.any() for edge in _edges(zeros)):
+    edges = zeros[0], zeros[-1], zeros[:, 0], zeros[:, -1]
+    if np.count_nonzero(zeros) < least or not any(edge.any() for edge in edges):
         return None
     starts, ends = _runs(zeros)
     framing = _joined_to_edge(zeros, starts, ends)
@@ -147,10 +147,6 @@ def collar(zeros: Mask) -> Mask | None:
     np.add.at(steps, starts[framing], 1)
     np.add.at(steps, ends[framing], -1)
     return np.cumsum(steps[:-1], dtype=np.int8).reshape(zeros.shape).astype(bool)
-
-
-def _edges(zeros: Mask) -> tuple[Mask, Mask, Mask, Mask]:
-    return zeros[0], zeros[-1], zeros[:, 0], zeros[:, -1]
 
 
 def _runs(zeros: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Transform = tuple[float, float, float, float, float, float]
 
-_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
 #: TIFF's tags of GeoTIFF (OGC 19-008r4, B.6): the matrix, and the size of pixels.
 _MATRIX, _SCALE = 34264, 33550
 
@@ -80,7 +80,7 @@ def turn_of(source: Any) -> Turn:
     width, height = int(source.width), int(source.height)
     transform = tuple(source.transform)[:6]
     a, b, _, d, e, _ = transform
-    if source.crs is None or transform == _IDENTITY or not np.isfinite(transform).all():
+    if source.crs is None or transform == IDENTITY or not np.isfinite(transform).all():
         return Turn(width, height)
     if b == d == 0 and a and e:
         return Turn(width, height, rows=e > 0, columns=a < 0)
@@ -100,32 +100,27 @@ def may_be_turned(path: str | os.PathLike[str], driver: str) -> bool:
     try:
         with open(path, "rb") as file:
             return _says_matrix(file)
-    except (OSError, struct.error):
+    except (OSError, ValueError, struct.error):
         return False  # damaged: GDAL will say
 
 
-def _says_matrix(file: Any) -> bool:
+def _says_matrix(file: IO[bytes]) -> bool:
     """Whether the first directory of a TIFF holds a matrix, or a negative width of pixels."""
-    head = file.read(16)
-    order = "<" if head[:2] == b"II" else ">"
-    (version,) = struct.unpack(f"{order}H", head[2:4])
-    big = version == 43
-    (at,) = struct.unpack(f"{order}Q", head[8:16]) if big else struct.unpack(f"{order}I", head[4:8])
-    file.seek(at)
-    (count,) = (
-        struct.unpack(f"{order}Q", file.read(8))
-        if big
-        else struct.unpack(f"{order}H", file.read(2))
-    )
-    for _ in range(min(count, 4096)):
-        entry = file.read(20 if big else 12)
-        (tag,) = struct.unpack(f"{order}H", entry[:2])
+
+    def read(form: str) -> tuple[Any, ...]:
+        return struct.unpack(order + form, file.read(struct.calcsize(order + form)))
+
+    order = "<" if file.read(2) == b"II" else ">"
+    (version,) = read("H")
+    offset, count, entry = ("4xQ", "Q", "HHQQ") if version == 43 else ("I", "H", "HHII")
+    file.seek(*read(offset))
+    (entries,) = read(count)
+    for _ in range(min(entries, 4096)):
+        tag, _, _, where = read(entry)
         if tag == _MATRIX:
             return True
         if tag == _SCALE:
-            where = entry[12:20] if big else entry[8:12]
-            (at,) = struct.unpack(f"{order}{'Q' if big else 'I'}", where)
-            file.seek(at)
-            (across,) = struct.unpack(f"{order}d", file.read(8))
+            file.seek(where)
+            (across,) = read("d")
             return bool(across < 0)
     return False

@@ -16,30 +16,13 @@ from numpy.typing import NDArray
 
 from ..config import ImageRule
 from ..errors import ImageError
-from . import (
-    Piece,
-    choose_bands,
-    crs_name,
-    crs_title,
-    declared,
-    empty,
-    flat_position,
-    frame,
-    image_size,
-    in_small,
-    no_position,
-    not_of_the_earth,
-    open_image,
-    out_of_bounds,
-    read_resampled,
-    reproject,
-    turn_of,
-    utm_zone,
-    within,
-)
+from .crs import crs_name, crs_title, reproject, utm_zone
+from .nodata import Piece, declared, empty, frame, in_small, within
+from .opening import image_size, open_image
+from .orientation import IDENTITY, Transform, turn_of
+from .position_errors import flat_position, no_position, not_of_the_earth, out_of_bounds
+from .rgb import choose_bands, read_resampled
 from .to_bytes import eight_bit, measured, stretch
-
-_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +35,7 @@ class Georeference:
     """
 
     crs: str
-    transform: tuple[float, float, float, float, float, float]
+    transform: Transform
 
     def moved(self, column: float, row: float) -> Georeference:
         """That of a piece whose upper left corner lies at a column and a row of this image."""
@@ -227,7 +210,7 @@ def open_scene(path: str | os.PathLike[str], rule: ImageRule) -> Iterator[LargeI
 def _reference(source: Any, path: str | os.PathLike[str]) -> Georeference:
     """Where an open image lies; what it lacks is refused by name."""
     transform = tuple(source.transform)[:6]
-    placed = transform != _IDENTITY
+    placed = transform != IDENTITY
     if source.crs is None or not placed:
         raise no_position(path, source, placed=placed)
     a, b, _, d, e, _ = transform

@@ -92,8 +92,8 @@ def with_sidecars(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 def mask_beside(path: Path) -> Path | None:
     """The mask beside an image, by GDAL's naming (``a.tif.msk``)."""
-    names = (f"{path.name}.msk", f"{path.name}.MSK")
-    return next((path.with_name(name) for name in names if _is_file(path.with_name(name))), None)
+    places = (path.with_name(f"{path.name}{end}") for end in (".msk", ".MSK"))
+    return next(filter(is_file, places), None)  # none where a name is too long to exist
 
 
 def _masks(path: Path) -> list[Path]:
@@ -122,7 +122,7 @@ def wrong_mask(path: Path, why: str) -> ImageError:
 def _nodata(path: Path) -> str:
     """The nodata values of an ``.aux.xml`` as one with nothing else; empty where it has none."""
     beside = path.with_name(f"{path.name}.aux.xml")
-    if not _is_file(beside):
+    if not is_file(beside):
         return ""
     try:
         text = read_bytes(beside)
@@ -148,7 +148,3 @@ def _nodata(path: Path) -> str:
             "gdal_translate -a_nodata VALUE IN OUT.tif",
         ) from error
     return ElementTree.tostring(clean, encoding="unicode") if len(clean) else ""
-
-
-def _is_file(path: Path) -> bool:
-    return is_file(path)  # False where the longer name is too long to exist

@@ -160,8 +160,9 @@ def _side_by_side(
     """A virtual file (GDAL's VRT) of bands, each with what it says, that lie elsewhere."""
     height, width = layers[0].values.shape
     a, b, c, d, e, f = (repr(float(number)) for number in transform)
+    system = rasterio.crs.CRS.from_user_input(crs)
     root = ET.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
-    ET.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = _wkt(crs)
+    ET.SubElement(root, "SRS", dataAxisToSRSAxisMapping="1,2").text = system.to_wkt()
     ET.SubElement(root, "GeoTransform").text = f"{c}, {a}, {b}, {f}, {d}, {e}"
     for number, layer in enumerate(layers):
         band = ET.SubElement(root, "VRTRasterBand", dataType="Float32", band=str(number + 1))
@@ -176,7 +177,3 @@ def _side_by_side(
         ET.SubElement(source, "SourceFilename").text = name
         ET.SubElement(source, "SourceBand").text = str(which)
     return ET.tostring(root)
-
-
-def _wkt(crs: str) -> str:
-    return str(rasterio.crs.CRS.from_user_input(crs).to_wkt())

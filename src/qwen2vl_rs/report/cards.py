@@ -18,7 +18,7 @@ from ..types import UNKNOWN, Sample
 from . import provenance, scores
 from .evidence import Evidence, own_questions
 from .i18n import Words
-from .page import environment
+from .page import render
 from .verdict import OFFICIAL, sentence
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -36,46 +36,42 @@ def model_card(found: Evidence, how: Usage) -> str:
         found: the evidence of the run.
         how: what the card stands beside, and how that is run.
     """
-    base, merged = how.base, not how.adapter
-    w = Words("en")
+    base, w = how.base, Words("en")
     claim, conclusion = sentence(found, w)
     head: dict[str, Any] = {"base_model": base, "base_model_relation": "adapter"} if base else {}
     if base in _APACHE:
         head["license"] = "apache-2.0"
     head |= {
-        "library_name": "transformers" if merged else "peft",
+        "library_name": "peft" if how.adapter else "transformers",
         # what the base's own card says, and the pipeline of transformers that runs it
         "pipeline_tag": "image-text-to-text",
         "tags": ["lora", "remote-sensing", "rsvqa", "visual-question-answering"],
         "model-index": [{"name": found.name, "results": list(_results(found))}],
     }
-    tables = [*scores.by_type(found, w).tables, *scores.by_protocol(found, w).tables]
-    return (
-        environment("md")
-        .get_template("model_card.md")
-        .render(
-            front=front_matter(head),
-            name=found.name,
-            base=base,
-            licence=head.get("license"),
-            clustered_by=found.after.results["clustered_by"],
-            w=w,
-            merged=merged,
-            verdict=claim + conclusion,
-            tables=tables,
-            notes=scores.by_protocol(found, w).notes,
-            facts=provenance.what(found, "", w).facts,
-            usage=usage(how),
-        )
+    by_protocol = scores.by_protocol(found, w)
+    return render(
+        "model_card.md",
+        front=front_matter(head),
+        name=found.name,
+        base=base,
+        licence=head.get("license"),
+        clustered_by=found.after.results["clustered_by"],
+        w=w,
+        merged=not how.adapter,
+        verdict=claim + conclusion,
+        tables=[*scores.by_type(found, w).tables, *by_protocol.tables],
+        notes=by_protocol.notes,
+        facts=provenance.what(found, "", w).facts,
+        usage=usage(how),
     )
 
 
 def _results(found: Evidence) -> Iterator[dict[str, Any]]:
     """One entry of the model index per protocol: a figure never stands without its controls."""
     results = found.after.results
-    test = found.manifest.get("data", {}).get(TEST_FILE, {})
+    digest = found.manifest.get("data", {}).get(TEST_FILE, {}).get("sha256", "unknown")
+    dataset, cluster = results["dataset"], results["clustered_by"]
     for name, score in results["protocols"].items():
-        cluster = results["clustered_by"]
         metrics = [
             _metric("OA", score["OA"], score["OA_ci"], score["n"], cluster),
             _metric("AA", score["AA"], score["AA_ci"], score["n"], cluster),
@@ -84,10 +80,8 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
             _metric(f"{t} accuracy", v["accuracy"], v["ci"], v["n"], cluster)
             for t, v in score["types"].items()
         ]
-        others = {
-            label: results["controls"].get(control, {}).get(name)
-            for control, label in ((one.name, one.metric) for one in baselines.CONTROLS)
-        }
+        controls = results["controls"]
+        others = {one.metric: controls.get(one.name, {}).get(name) for one in baselines.CONTROLS}
         if found.before:
             others["OA before fine-tuning"] = found.before.results["protocols"].get(name)
         metrics += [
@@ -95,7 +89,6 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
             for label, one in others.items()
             if one
         ]
-        dataset = results["dataset"]
         yield {
             "task": {"type": "visual-question-answering", "name": "Visual question answering"},
             "dataset": {
@@ -104,11 +97,7 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
                 "name": f"Test questions with {_classes(dataset)}, protocol {name}",
                 "config": name,
                 "split": "test",
-                "args": {
-                    "protocol": name,
-                    "n": score["n"],
-                    "sha256": test.get("sha256", "unknown"),
-                },
+                "args": {"protocol": name, "n": score["n"], "sha256": digest},
             },
             "metrics": metrics,
         }
@@ -132,7 +121,6 @@ def data_card(found: Evidence) -> str:
     What the questions are like is told where the run still has them.
     """
     known = found.manifest.get("data", {})
-    splits = {name: _own(found, name) for name in known}
     total = sum(facts["questions"] for facts in known.values())
     size = next((label for most, label in _SIZES if total < most), "n>1M")
     head = {
@@ -141,32 +129,28 @@ def data_card(found: Evidence) -> str:
         "size_categories": [size],
         "tags": ["remote-sensing", "rsvqa"],
     }
-    whole = {name: samples for name, samples in splits.items() if samples}
+    whole = {name: samples for name in known if (samples := _own(found, name))}
     leaked = leak(whole[TRAIN_FILE], whole[TEST_FILE]) if len(whole) == len(known) > 1 else None
     data = found.config.data if found.config else None
-    ready = data is not None and data.train is not None
     controls = found.after.results["controls"]
-    return (
-        environment("md")
-        .get_template("data_card.md")
-        .render(
-            front=front_matter(head),
-            name=found.name,
-            splits=known,
-            types={name: _types(samples) for name, samples in whole.items()},
-            gone=[name for name in known if name not in whole],
-            leaked=leaked,
-            split_by="" if data is None or ready else data.split_by,
-            seed=found.manifest.get("seed"),
-            classes=_classes(found.after.results["dataset"]),
-            protocol=OFFICIAL,
-            blind=[
-                (label, controls[name][OFFICIAL])
-                for name, label in ((one.name, one.text) for one in baselines.CONTROLS if one.text)
-                if OFFICIAL in controls.get(name, {})
-            ],
-            clustered_by=found.after.results["clustered_by"],
-        )
+    return render(
+        "data_card.md",
+        front=front_matter(head),
+        name=found.name,
+        splits=known,
+        types={name: _types(samples) for name, samples in whole.items()},
+        gone=[name for name in known if name not in whole],
+        leaked=leaked,
+        split_by="" if data is None or data.train is not None else data.split_by,
+        seed=found.manifest.get("seed"),
+        classes=_classes(found.after.results["dataset"]),
+        protocol=OFFICIAL,
+        blind=[
+            (one.text, controls[one.name][OFFICIAL])
+            for one in baselines.CONTROLS
+            if one.text and OFFICIAL in controls.get(one.name, {})
+        ],
+        clustered_by=found.after.results["clustered_by"],
     )
 
 

@@ -38,15 +38,9 @@ def loss(found: Evidence, w: Words) -> Section | None:
     kept = sorted({*range(0, len(steps), every), len(steps) - 1})
     x = even_axis(0.0, number[-1], w("loss.axis_x"), tight=True)
     y = even_axis(min(0.0, *values), max(*values, 0.1), w("loss.axis_y"))
-    chart = plot(
-        x,
-        y,
-        [
-            Line([(number[k], values[k]) for k in kept], "faint"),
-            Line([(number[k], means[k]) for k in kept], "after"),
-        ],
-        w("loss.title"),
-    )
+    curves = {"faint": values, "after": means}
+    lines = [Line([(number[k], one[k]) for k in kept], style) for style, one in curves.items()]
+    chart = plot(x, y, lines, w("loss.title"))
     first, last = means[min(window, len(means)) - 1], means[-1]
     told = w("loss.first", first=f"{first:.3f}", last=f"{last:.3f}", steps=len(steps))
     lead = w("loss.lead", window=window)
@@ -67,13 +61,8 @@ def counting(found: Evidence, w: Words) -> Section | None:
     if counted["mae"] is not None:
         lead = w("counts.lead", mae=f"{counted['mae']:,.1f}", n=n, numbers=numbers)
         figures = [Figure(_scatter(found.after, w))]
-    return Section(
-        id="counts",
-        title=w("counts.title"),
-        lead=lead,
-        figures=figures,
-        tables=[_magnitudes(counted, w)],
-    )
+    tables = [_magnitudes(counted, w)]
+    return Section("counts", w("counts.title"), lead, figures=figures, tables=tables)
 
 
 def _scatter(side: Side, w: Words) -> Any:
@@ -132,16 +121,10 @@ def confidence(found: Evidence, w: Words) -> Section | None:
     if not sides:
         return None
     legend = [(key(style), w(f"head.{style}")) for style in sides]
-    notes = [
-        w(
-            "confidence.ece",
-            side=w(f"head.{style}"),
-            ece=f"{one['ece']:.3f}",
-            aurc=f"{one['aurc']:.3f}",
-            n=one["n"],
-        )
-        for style, one in sides.items()
-    ]
+    notes = []
+    for style, one in sides.items():
+        errors = {name: f"{one[name]:.3f}" for name in ("ece", "aurc")}
+        notes.append(w("confidence.ece", side=w(f"head.{style}"), n=one["n"], **errors))
     return Section(
         id="confidence",
         title=w("confidence.title"),

@@ -101,22 +101,11 @@ def from_run(
         DataError: predictions or training questions cannot be used, or the runs have no question
             in common.
     """
-    _check(run)
-    manifest = read_json(run / "manifest.json") or {}
-    files = {
-        name: run / "eval" / name / "predictions.jsonl" for name in ("after", "before", "shuffled")
-    }
-    there = {name: file if file.is_file() else None for name, file in files.items()}
+    asked, owner = _require_answers(run), Run(run)
     train = train_questions or own_questions(run, TRAIN_FILE)
-    after, before, comparison = _sides(
-        files["after"],
-        there["before"],
-        there["shuffled"],
-        train,
-        dataset,
-        stored=train_questions is None,
-        old=Run(run).records_no_dataset(),
-    )
+    others = (_answers(run, "before"), _answers(run, "shuffled"))
+    stored, old = train_questions is None, owner.records_no_dataset()
+    after, before, comparison = _sides(asked, *others, train, dataset, stored=stored, old=old)
     settings = run / "config.toml"
     return Evidence(
         name=run.resolve().name,
@@ -125,18 +114,18 @@ def from_run(
         comparison=comparison,
         run=run,
         config=load_config(settings) if settings.is_file() else None,
-        manifest=manifest,
+        manifest=owner.manifest(),
         training=read_json(run / "train_results.json") or {},
         metrics=read_metrics(run / "metrics.jsonl"),
         checkpoint=_asked_checkpoint(run),
-        newest=next((path.name for path in reversed(Run(run).checkpoints())), ""),
-        planned=Run(run).planned_steps(),
+        newest=next((path.name for path in reversed(owner.checkpoints())), ""),
+        planned=owner.planned_steps(),
     )
 
 
 def _asked_checkpoint(run: Path) -> str:
     """The checkpoint that gave the answers after training; runs made before say it elsewhere."""
-    for file in (run / "eval" / "after" / "inputs.json", run / "compare.json"):
+    for file in (Run(run).evaluation("after") / "inputs.json", run / "compare.json"):
         if name := (read_json(file, damaged=None) or {}).get("checkpoint"):
             return str(name)
     return ""
@@ -171,22 +160,26 @@ def place(file: Path) -> str:
     return "/".join(file.resolve().parts[-2:])
 
 
-def _check(run: Path) -> None:
-    """Refuse what is no finished run, with what to type instead."""
+def _answers(run: Path, name: str) -> Path | None:
+    """The answers of one of a run's evaluations, where they are there."""
+    file = Run(run).evaluation(name) / "predictions.jsonl"
+    return file if file.is_file() else None
+
+
+def _require_answers(run: Path) -> Path:
+    """The answers after training; what is no finished run is refused with what to type instead."""
     if run.is_file():
         raise RunError(
             f"{run} is a file, not the folder of a run",
             hint=f"a report of predictions: qwen2vl-rs report --after {shlex.quote(str(run))}",
         )
-    if (run / "eval" / "after" / "predictions.jsonl").is_file():
-        return
+    if file := _answers(run, "after"):
+        return file
     if (run / "config.toml").is_file():
-        raise RunError(
-            f"{run} holds no answers after training",
-            hint=f"finish it: {Run(run).resume_command()}",
-        )
+        hint = f"finish it: {Run(run).resume_command()}"
+        raise RunError(f"{run} holds no answers after training", hint=hint)
     known = runs_below(run) or _OUTPUT.glob("*")
-    found = sorted(one for one in known if (one / "eval/after/predictions.jsonl").is_file())
+    found = sorted(one for one in known if _answers(one, "after"))
     raise RunError(
         f"{run} is not the folder of a run" if run.is_dir() else f"no run folder {run}",
         hint=f"runs with answers: {listed(found)}" if found else "train first: qwen2vl-rs train",
@@ -217,8 +210,15 @@ def _sides(
     """
     new, other = read_predictions(after), read_predictions(shuffled) if shuffled else None
     known = of_predictions(after, new, dataset, old=old)
+
+    def side(file: Path, asked: list[Prediction], wrong: list[Prediction] | None) -> Side:
+        if stored and (found := _stored(file.with_name("results.json"), asked, known)):
+            return Side(file, asked, found)
+        questions = read_training(train) if train else None
+        return Side(file, asked, results(asked, train=questions, shuffled=wrong, dataset=known))
+
     if before is None:
-        return _side(after, new, train, other, known, stored), None, None
+        return side(after, new, other), None, None
     was = read_predictions(before)
     comparison = compare_runs(was, new, dataset=known.name)
     if comparison["n"] < max(len(was), len(new)):
@@ -227,27 +227,7 @@ def _sides(
         was = [p for key, p in left.items() if key in right]
         new = [p for key, p in right.items() if key in left]
         stored = False
-    sides = (
-        _side(after, new, train, other, known, stored),
-        _side(before, was, train, None, known, stored),
-    )
-    return *sides, comparison
-
-
-def _side(
-    file: Path,
-    predictions: list[Prediction],
-    train: Path | None,
-    shuffled: list[Prediction] | None,
-    dataset: Dataset,
-    stored: bool,
-) -> Side:
-    place = file.with_name("results.json")
-    if stored and (found := _stored(place, predictions, dataset)):
-        return Side(file, predictions, found)
-    questions = read_training(train) if train else None
-    scored = results(predictions, train=questions, shuffled=shuffled, dataset=dataset)
-    return Side(file, predictions, scored)
+    return side(after, new, other), side(before, was, None), comparison
 
 
 def _stored(file: Path, predictions: list[Prediction], dataset: Dataset) -> Results | None:

@@ -68,19 +68,14 @@ class Pictures:
             # the name is told beside the reason; where it lies is nobody's business
             why = error.message
             for name in (file, repr(file), ascii(file)):
-                why = why.removeprefix(f"{name}: ").replace(name, file_name(path))
-            self.gone.setdefault(why, []).append(file_name(path))
+                why = why.removeprefix(f"{name}: ").replace(name, os.path.basename(path))
+            self.gone.setdefault(why, []).append(os.path.basename(path))
             return ""
         picture = Image.fromarray(pixels)
         picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=80)
         return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def file_name(path: str) -> str:
-    """The name of a file without its folder."""
-    return os.path.basename(path)
 
 
 def choose_examples(changed: Iterable[Pair], most: int = SHOWN) -> list[Pair]:
@@ -106,7 +101,7 @@ def choose_examples(changed: Iterable[Pair], most: int = SHOWN) -> list[Pair]:
 
 
 def _digest(pair: Pair) -> bytes:
-    name = "\0".join((pair.id, file_name(pair.image), pair.question))
+    name = "\0".join((pair.id, os.path.basename(pair.image), pair.question))
     return hashlib.sha256(name.encode("utf-8", "replace")).digest()
 
 
@@ -117,12 +112,8 @@ def cases(found: Evidence, pictures: Pictures, w: Words) -> Section | None:
     results = found.after.results
     rows = pairs(*found.both, results["dataset"])
     kinds = {kind: [row for row in rows if row.change == kind] for kind in ("fixed", "broken")}
-    lead = w(
-        "cases.lead_alone" if results["clustered_by"] == "question" else "cases.lead",
-        fixed=len(kinds["fixed"]),
-        broken=len(kinds["broken"]),
-        most=SHOWN,
-    )
+    lead = "cases.lead_alone" if results["clustered_by"] == "question" else "cases.lead"
+    numbers = {kind: len(some) for kind, some in kinds.items()}
     galleries = [
         Gallery(
             w(f"cases.{kind}"),
@@ -131,7 +122,8 @@ def cases(found: Evidence, pictures: Pictures, w: Words) -> Section | None:
         )
         for kind, some in kinds.items()
     ]
-    return Section("cases", w("cases.title"), lead, galleries=galleries)
+    told = w(lead, most=SHOWN, **numbers)
+    return Section("cases", w("cases.title"), told, galleries=galleries)
 
 
 def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:
@@ -141,8 +133,8 @@ def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:
         type=w.known("type", pair.type),
         before=_said("before", pair.before, pair.before_right, pair.before_confidence, w),
         after=_said("after", pair.after, pair.after_right, pair.after_confidence, w),
-        image=file_name(pair.image),
-        alt=w("cases.picture", name=file_name(pair.image)) if pair.image else "",
+        image=os.path.basename(pair.image),
+        alt=w("cases.picture", name=os.path.basename(pair.image)) if pair.image else "",
         picture=pictures.of(pair.image),
     )
 
@@ -184,11 +176,8 @@ def templates(found: Evidence, w: Words) -> Section | None:
         if was is not None:
             old = overall(was[mine], clusters[mine])
             marks.insert(0, Mark(old.value, "before"))
-        cells = [
-            Cell(_cut(name[:1].upper() + name[1:])),
-            Cell(w.known("type", type_of(after[mine[0]]))),
-        ]
-        cells.append(Cell(f"{len(mine):,}"))
+        kind = w.known("type", type_of(after[mine[0]]))
+        cells = [Cell(_cut(name[:1].upper() + name[1:])), Cell(kind), Cell(f"{len(mine):,}")]
         if was is not None:
             cells.append(Cell(f"{100 * old.value:.1f}", w.range(old.ci)))
         drawn = strip(marks, axis, [["before", "after"]])
@@ -207,5 +196,4 @@ def templates(found: Evidence, w: Words) -> Section | None:
 
 
 def _right(run: Sequence[Prediction], found: Evidence) -> np.ndarray:
-    judged = judge(run, protocol(OFFICIAL), found.after.results["dataset"])
-    return judged.scores
+    return judge(run, protocol(OFFICIAL), found.after.results["dataset"]).scores

@@ -45,7 +45,7 @@ class Words:
     def __init__(self, language: str) -> None:
         self.language = language
 
-    def __call__(self, key: str, **values: object) -> str:
+    def __call__(self, key: str, /, **values: object) -> str:
         """The text of a key, with values filled in; numbers that are counted as whole numbers."""
         return _FORMATTER.format(table()[key][self.language], **values)
 

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,25 +14,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageColor
 
 from ..maps.values import Band
 from ..maps.windows import LEAST_DATA
 from ..system.files import atomic_write
 from .i18n import Words
-from .page import environment
+from .page import render
 
 if TYPE_CHECKING:  # what makes a map needs torch, its page does not
     from ..maps.mapper import Mapped
 
 # Dark to bright, readable without colour sight: nine colours of viridis (Smith & van der Walt).
-_RAMP = np.array(
-    [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129],
-     [92, 200, 99], [170, 220, 50], [253, 231, 37]], dtype=np.float64,
-)  # fmt: skip
+_RAMP = "#440154 #472c7a #3b518b #2c718e #21908d #27ad81 #5cc863 #aadc32 #fde725"
 # Of classes: Okabe & Ito's eight, then greys.
-_CLASSES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000",
-            "#555555", "#777777", "#999999", "#bbbbbb", "#dddddd"]  # fmt: skip
+_CLASSES = [
+    *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000"),
+    *("#555555", "#777777", "#999999", "#bbbbbb", "#dddddd"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
         facts += w("map.shared", share=w.percent(grid.shared))
     if done.left_out:
         facts += w("map.left_out", n=done.left_out, least=w.percent(LEAST_DATA))
-    template = environment("html").get_template("map.html")
-    html = template.render(
+    html = render(
+        "map.html",
         w=w,
         name=name,
         model=done.model,
@@ -121,7 +121,7 @@ def _layer(one: Band, w: Words) -> Layer:
             w("map.share", word=word, share=w.percent(n / total))
             for word, n in zip(one.classes, shares.tolist(), strict=True)
         ]
-        colours = np.array([_rgb(c) for c in _CLASSES[: len(one.classes)]] or [[0, 0, 0]])
+        colours = _rgb(_CLASSES)
         picture = _picture(colours[np.where(good, one.values, 0).astype(np.intp)], good)
         legend = list(zip(_CLASSES, names, strict=False))
         return Layer(one.question, picture, legend, None, "", values, list(one.classes))
@@ -146,8 +146,9 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def _ramp(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
     """(rows, columns) of 0..1 → (rows, columns, 3)."""
-    at = scaled * (len(_RAMP) - 1)
-    return np.stack([np.interp(at, np.arange(len(_RAMP)), _RAMP[:, c]) for c in range(3)], axis=2)
+    colours = _rgb(_RAMP.split())
+    at, steps = scaled * (len(colours) - 1), np.arange(len(colours))
+    return np.stack([np.interp(at, steps, channel) for channel in colours.T], axis=2)
 
 
 def _picture(colours: NDArray[Any], good: NDArray[np.bool_]) -> str:
@@ -163,5 +164,5 @@ def _url(image: Image.Image, form: str) -> str:
     return f"data:image/{form.lower()};base64,{data}"
 
 
-def _rgb(colour: str) -> list[int]:
-    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+def _rgb(colours: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([ImageColor.getrgb(colour) for colour in colours], dtype=np.float64)

@@ -61,11 +61,7 @@ def write_report(found: Evidence, folder: Path, language: str = "en") -> Written
     gone = tuple(pictures.gone.get(examples.NO_FILE, ()))
     written = Written(folder / "report.html", folder / "report.md", gone)
     for path, template in ((written.html, "report.html"), (written.markdown, "report.md")):
-        text = (
-            environment(path.suffix.removeprefix("."))
-            .get_template(template)
-            .render(page=page, w=w, version=__version__)
-        )
+        text = render(template, page=page, w=w, version=__version__)
         with atomic_write(path) as file:
             file.write(text.translate(_UNSEEN))
     return written
@@ -136,18 +132,18 @@ def _shown(found: Evidence) -> dict[str, Any]:
     return tree
 
 
-def environment(kind: str) -> Environment:
-    """Templates of a kind: what is put into ``html`` is escaped, into ``md`` by its filter."""
+def render(template: str, **values: object) -> str:
+    """A template filled: what is put into ``.html`` is escaped, into ``.md`` by its filter."""
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=kind == "html",
+        autoescape=template.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     made.filters["md"] = _markdown
-    return made
+    return made.get_template(template).render(values)
 
 
 def _markdown(text: str) -> str:

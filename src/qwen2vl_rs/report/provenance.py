@@ -47,9 +47,8 @@ def what(found: Evidence, settings: str, w: Words) -> Section:
         facts.append((w("ran.seed"), str(manifest["seed"])))
     facts += _scored(found, w)
     if versions := manifest.get("versions"):
-        facts.append(
-            (w("ran.versions"), w("form.list").join(f"{k} {v}" for k, v in versions.items()))
-        )
+        names = w("form.list").join(f"{k} {v}" for k, v in versions.items())
+        facts.append((w("ran.versions"), names))
     return Section(
         id="run",
         title=w("ran.title"),
@@ -69,19 +68,9 @@ def _model(found: Evidence, w: Words) -> list[tuple[str, str]]:
     if found.checkpoint:
         facts.append((w("ran.checkpoint"), found.checkpoint))
     if found.config:
-        lora = found.config.lora
-        facts.append(
-            (
-                w("ran.adapter"),
-                w(
-                    "ran.adapter_text",
-                    r=lora.r,
-                    alpha=lora.lora_alpha,
-                    dropout=lora.lora_dropout,
-                    rate=f"{found.config.training.learning_rate:g}",
-                ),
-            )
-        )
+        rate = f"{found.config.training.learning_rate:g}"
+        text = w("ran.adapter_text", rate=rate, **found.config.lora.model_dump())
+        facts.append((w("ran.adapter"), text))
     return facts
 
 
@@ -89,13 +78,8 @@ def _training(found: Evidence, w: Words) -> list[tuple[str, str]]:
     done = found.training
     if not done:
         return []
-    text = w(
-        "ran.training_text",
-        questions=done["train_questions"],
-        steps=done["train_steps"],
-        time="?" if (seconds := done["train_runtime"]) is None else clock(seconds),
-    )
-    return [(w("ran.training"), text)]
+    time = "?" if (seconds := done["train_runtime"]) is None else clock(seconds)
+    return [(w("ran.training"), w("ran.training_text", **{**done, "time": time}))]
 
 
 def _cost(found: Evidence, w: Words) -> list[str]:
@@ -110,8 +94,7 @@ def _cost(found: Evidence, w: Words) -> list[str]:
         parts.append(w("ran.cost_training", value=value))
     for name, side in (("before", found.before), ("after", found.after)):
         if side and side.pace is not None:
-            text = w("ran.cost_asking", value=each(side.pace), side=w(f"head.{name}"))
-            parts.append(text)
+            parts.append(w("ran.cost_asking", value=each(side.pace), side=w(f"head.{name}")))
     return parts
 
 

@@ -28,11 +28,8 @@ def by_type(found: Evidence, w: Words) -> Section:
     results = found.after.results
     after = results["protocols"][OFFICIAL]
     before = found.before.results["protocols"][OFFICIAL] if found.before else None
-    controls = {
-        name: results["controls"][name][OFFICIAL]
-        for name in (one.name for one in baselines.CONTROLS)
-        if OFFICIAL in results["controls"].get(name, {})
-    }
+    known = {one.name: results["controls"].get(one.name, {}) for one in baselines.CONTROLS}
+    controls = {name: scores[OFFICIAL] for name, scores in known.items() if OFFICIAL in scores}
     lead = "types.lead_controls" if controls else "types.lead"
     return Section(
         id="types",

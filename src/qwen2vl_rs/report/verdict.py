@@ -14,6 +14,11 @@ from .page_model import Tile
 
 OFFICIAL = "official"
 
+# What a difference is called by its `direction`, on a tile and in the verdict.
+_CHANGE = {"up": "better", "down": "worse", "level": "unclear"}
+_GAIN = {"up": "above", "down": "below", "level": "level"}
+_COST = {"up": "costs", "down": "helps", "level": "costless"}
+
 
 def direction(ci: Sequence[float]) -> str:
     """``up`` or ``down`` where an interval excludes zero, else ``level``."""
@@ -29,7 +34,7 @@ def sentence(found: Evidence, w: Words) -> tuple[str, str]:
         change = found.comparison["protocols"][OFFICIAL]["OA"]
         moved = direction(change["ci"])
         claim = w(
-            {"up": "verdict.better", "down": "verdict.worse", "level": "verdict.unclear"}[moved],
+            f"verdict.{_CHANGE[moved]}",
             what=w("verdict.tuning" if found.run else "verdict.change"),
             before=w.percent(change["before"]),
             after=w.percent(change["after"]),
@@ -46,14 +51,13 @@ def sentence(found: Evidence, w: Words) -> tuple[str, str]:
     mood = moved
     if gain:
         beats = direction(gain["ci"])
-        name = {"up": "above", "down": "below", "level": "level"}[beats]
-        claim += w(f"verdict.{_joint(mood, beats)}_{name}", points=w.points(gain["OA"]))
+        says = f"{_joint(mood, beats)}_{_GAIN[beats]}"
+        claim += w(f"verdict.{says}", points=w.points(gain["OA"]))
         mood = beats
     if cost:
         misses = direction(cost["ci"])
-        name = {"up": "costs", "down": "helps", "level": "costless"}[misses]
         points = w.points(cost["OA"]) if misses == "level" else w.amount(abs(cost["OA"]))
-        claim += w(f"verdict.{_joint(mood, misses)}_{name}", points=points)
+        claim += w(f"verdict.{_joint(mood, misses)}_{_COST[misses]}", points=points)
     return claim + w("form.colon"), w(f"verdict.{_conclusion(gain, cost)}")
 
 
@@ -80,17 +84,11 @@ def tiles(found: Evidence, w: Words) -> list[Tile]:
     change = found.comparison["protocols"][OFFICIAL]["OA"] if found.comparison else None
     if change and found.before:
         value = f"{100 * change['before']:.1f} → {w.percent(change['after'])}"
-        ranges = [
-            side.results["protocols"][OFFICIAL]["OA_ci"] for side in (found.before, found.after)
-        ]
+        was = found.before.results["protocols"][OFFICIAL]["OA_ci"]
+        ranges = f"{w.range(was)} → {w.range(score['OA_ci'])}"
         marks = [Mark(change["before"], "before"), *marks]
         shown = [
-            Tile(
-                w("tile.before_after"),
-                value,
-                " → ".join(map(w.range, ranges)),
-                chart=_accuracy(marks),
-            ),
+            Tile(w("tile.before_after"), value, ranges, chart=_accuracy(marks)),
             _difference("change", change["difference"], change["ci"], _CHANGE, w),
         ]
     else:
@@ -108,9 +106,6 @@ def tiles(found: Evidence, w: Words) -> list[Tile]:
     return shown
 
 
-_CHANGE = {"up": "better", "down": "worse", "level": "unclear"}
-_GAIN = {"up": "above", "down": "below", "level": "level"}
-_COST = {"up": "costs", "down": "helps", "level": "costless"}
 _TONE = {"up": "good", "down": "bad", "level": "flat"}
 
 

@@ -41,11 +41,22 @@ class Feature:
     whole: Any = None
 
     @property
+    def tags(self) -> dict[str, str]:
+        """OpenStreetMap's tags."""
+        found = {self.key: self.value}
+        return {**found, "width": str(self.width)} if self.width else found
+
+    @property
+    def kind(self) -> tuple[Layer, str]:
+        """RSVQA's layer and label."""
+        found = classify(self.tags, 1 if self.width else 2)
+        assert found, self.value
+        return found
+
+    @property
     def layer(self) -> Layer:
         """RSVQA's layer."""
-        found = classify({self.key: self.value}, 1 if self.width else 2)
-        assert found, self.value
-        return found[0]
+        return self.kind[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,17 +66,15 @@ class Map:
     features: tuple[Feature, ...] = field(repr=False)
 
 
-def lay_out(rng: Generator, side: float, resolution: float, setting: str | None = None) -> Map:
+def lay_out(rng: Generator, side: float, resolution: float, setting: str) -> Map:
     """Lay out a map.
 
     Args:
         rng: source of all that is random.
         side: of the square image, in metres.
         resolution: metres per pixel.
-        setting: a key of `SETTINGS`; None draws one by `WEIGHTS`.
+        setting: a key of `SETTINGS`.
     """
-    if setting is None:
-        setting = str(rng.choice(list(WEIGHTS), p=list(WEIGHTS.values())))
     chosen = SETTINGS[setting]
     window = shapely.box(-MARGIN, -MARGIN, side + MARGIN, side + MARGIN)
     water = _large_water(rng, chosen, side, resolution)
@@ -84,10 +82,8 @@ def lay_out(rng: Generator, side: float, resolution: float, setting: str | None 
     site = urban.Site(rng, side, resolution, [*water, *roads])
     shore = shapely.unary_union([w.shape for w in water]).buffer(3 * resolution)
     for region in site.between(window.difference(shore), roads):
-        if side > _MOSAIC:
-            rural.fill(site, region, SETTINGS[_place(rng, chosen, region, side)])
-        else:
-            rural.fill(site, region, chosen)
+        place = SETTINGS[_place(rng, chosen, region, side)] if side > _MOSAIC else chosen
+        rural.fill(site, region, place)
     return Map(side, resolution, setting, tuple(_seen(site.features, side, resolution)))
 
 

@@ -59,14 +59,11 @@ def _clearance(map_: Map, side: int) -> NDArray[np.bool_]:
     pen = ImageDraw.Draw(image)
     for feature in map_.features:
         if feature.layer == "building" or feature.look in _OPEN:
-            at = (
-                shapely.get_coordinates(
-                    feature.shape if feature.layer == "road" else feature.shape.exterior
-                )
-                / map_.resolution
-            )
+            line = feature.layer == "road"
+            outline = feature.shape if line else feature.shape.exterior
+            at = shapely.get_coordinates(outline) / map_.resolution
             at[:, 1] = side - at[:, 1]
-            if feature.layer == "road":
+            if line:
                 wide = int(feature.width / map_.resolution) + 2
                 pen.line(at.ravel().tolist(), fill=1, width=wide)
             else:
@@ -93,7 +90,7 @@ def shadows(sheet: Sheet, map_: Map, trees: NDArray[Any], air: Air) -> None:
 
 def crowns(sheet: Sheet, trees: NDArray[Any], air: Air, rng: Generator) -> None:
     """Paint tree crowns, lit from the side of the sun."""
-    colours = np.array(palette.CROWNS[air.season], np.float64)
+    colours = np.array(palette.colours("crown", air.season), np.float64)
     for x, y, radius, tint in trees.tolist():
         colour = colours[int(tint * len(colours))] * (0.85 + 0.3 * ((tint * 17) % 1))
         for size, bright in ((1.0, 0.78), (0.75, 1.0), (0.42, 1.22)):
@@ -247,11 +244,12 @@ def _parked(sheet: Sheet, feature: Feature, rng: Generator) -> None:
 
 def _car(sheet: Sheet, at: NDArray[Any], along: NDArray[Any], rng: Generator) -> None:
     across = np.array([-along[1], along[0]])
-    colour = np.array(palette.CARS[int(rng.integers(len(palette.CARS)))], np.float64)
+    choice = palette.colours("car")
+    colour = choice[int(rng.integers(len(choice)))]
     body = [at + along * a + across * b for a, b in
             ((-2.2, -0.9), (2.2, -0.9), (2.2, 0.9), (-2.2, 0.9))]  # fmt: skip
     sheet.ring([p + np.array([-0.3, 0.5]) for p in body], (52, 52, 54))
-    sheet.ring(body, tuple(colour.astype(int).tolist()))
+    sheet.ring(body, colour)
     if sheet.map.resolution < 0.45:
         glass = [at + along * a + across * b for a, b in
                  ((0.4, -0.7), (1.1, -0.7), (1.1, 0.7), (0.4, 0.7))]  # fmt: skip

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from PIL import ImageColor
 
 SEASONS = ("spring", "summer", "autumn", "winter")
-
-RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,109 +59,70 @@ GRAIN = {
 }
 PLAIN = Grain(0.03, 0.03)
 
-#: Possible colours, by look; where the season matters, by season.
-_SURFACES: dict[str, list[RGB] | dict[str, list[RGB]]] = {
-    "lawn": {
-        "spring": [(106, 138, 66)],
-        "summer": [(112, 136, 70), (122, 138, 76)],
-        "autumn": [(112, 124, 70)],
-        "winter": [(114, 118, 78)],
-    },
-    "park": {
-        "spring": [(104, 130, 68)],
-        "summer": [(112, 126, 72), (124, 128, 78)],
-        "autumn": [(120, 116, 70)],
-        "winter": [(116, 112, 80)],
-    },
-    "meadow": {
-        "spring": [(114, 136, 72), (122, 138, 80)],
-        "summer": [(140, 138, 86), (150, 142, 92)],
-        "autumn": [(142, 128, 84), (128, 124, 78)],
-        "winter": [(134, 122, 90), (124, 118, 86)],
-    },
-    "field": {
-        "spring": [(92, 124, 58), (74, 108, 50), (140, 110, 84), (122, 96, 74), (196, 186, 74)],
-        "summer": [
-            (198, 178, 116),
-            (184, 164, 100),
-            (88, 114, 56),
-            (106, 124, 62),
-            (172, 150, 104),
-        ],
-        "autumn": [(134, 104, 80), (116, 92, 72), (150, 126, 98), (176, 154, 112), (96, 116, 60)],
-        "winter": [(122, 100, 82), (106, 88, 74), (138, 118, 96), (98, 116, 66)],
-    },
-    "forest": {
-        "spring": [(70, 96, 48), (60, 86, 46)],
-        "summer": [(52, 78, 40), (46, 70, 40)],
-        "autumn": [(92, 82, 50), (76, 80, 46), (100, 84, 52)],
-        "winter": [(92, 82, 68), (50, 66, 46)],
-    },
-    "scrub": {
-        "spring": [(116, 122, 74)],
-        "summer": [(128, 120, 80), (138, 124, 88)],
-        "autumn": [(126, 108, 72)],
-        "winter": [(120, 106, 80)],
-    },
-    "heath": {
-        "spring": [(108, 96, 82)],
-        "summer": [(120, 98, 102), (112, 92, 96)],
-        "autumn": [(114, 92, 82)],
-        "winter": [(106, 94, 84)],
-    },
-    "wetland": [(84, 92, 60), (94, 96, 64)],
-    "orchard": [(124, 132, 76), (134, 132, 84)],
-    "vineyard": [(122, 118, 76), (130, 116, 80)],
-    "gardens": {
-        "spring": [(112, 122, 76)],
-        "summer": [(122, 122, 82)],
-        "autumn": [(124, 112, 78)],
-        "winter": [(122, 112, 88)],
-    },
-    "allotments": [(116, 112, 78)],
-    "paved": [(146, 145, 142), (134, 133, 132), (154, 151, 145)],
-    "concrete": [(164, 163, 160), (148, 148, 147), (172, 168, 160)],
-    "graves": [(112, 122, 82), (122, 124, 88)],
-    "yard": [(164, 148, 122), (150, 138, 118)],
-    "parking": [(98, 98, 100), (110, 108, 108), (88, 90, 94)],
-    "playground": [(222, 196, 142), (214, 184, 130)],
-    "pitch": [(88, 134, 62), (98, 140, 68)],
-    "court": [(176, 96, 72), (168, 104, 80), (70, 106, 140)],
-    "water": [(44, 66, 78), (52, 74, 80), (58, 76, 66), (36, 58, 72)],
-    "road": [(116, 116, 116), (104, 104, 106), (128, 126, 122)],
-    "track": [(176, 154, 120), (164, 146, 116)],
-    "grass": [(112, 124, 72)],
-    "none": [(116, 122, 76)],
+#: Possible colours of grounds, roofs, cars and tree crowns, by look; where the season matters, for
+#: each of `SEASONS`.
+_COLOURS: dict[str, str | tuple[str, ...]] = {
+    "lawn": ("#6a8a42", "#708846 #7a8a4c", "#707c46", "#72764e"),
+    "park": ("#688244", "#707e48 #7c804e", "#787446", "#747050"),
+    "meadow": ("#728848 #7a8a50", "#8c8a56 #968e5c", "#8e8054 #807c4e", "#867a5a #7c7656"),
+    "field": (
+        "#5c7c3a #4a6c32 #8c6e54 #7a604a #c4ba4a",
+        "#c6b274 #b8a464 #587238 #6a7c3e #ac9668",
+        "#866850 #745c48 #967e62 #b09a70 #60743c",
+        "#7a6452 #6a584a #8a7660 #627442",
+    ),
+    "forest": ("#466030 #3c562e", "#344e28 #2e4628", "#5c5232 #4c502e #645434", "#5c5244 #32422e"),
+    "scrub": ("#747a4a", "#807850 #8a7c58", "#7e6c48", "#786a50"),
+    "heath": ("#6c6052", "#786266 #705c60", "#725c52", "#6a5e54"),
+    "wetland": "#545c3c #5e6040",
+    "orchard": "#7c844c #868454",
+    "vineyard": "#7a764c #827450",
+    "gardens": ("#707a4c", "#7a7a52", "#7c704e", "#7a7058"),
+    "allotments": "#74704e",
+    "paved": "#92918e #868584 #9a9791",
+    "concrete": "#a4a3a0 #949493 #aca8a0",
+    "graves": "#707a52 #7a7c58",
+    "yard": "#a4947a #968a76",
+    "parking": "#626264 #6e6c6c #585a5e",
+    "playground": "#dec48e #d6b882",
+    "pitch": "#58863e #628c44",
+    "court": "#b06048 #a86850 #466a8c",
+    "water": "#2c424e #344a50 #3a4c42 #243a48",
+    "road": "#747474 #68686a #807e7a",
+    "track": "#b09a78 #a49274",
+    "grass": "#707c48",
+    "none": "#747a4c",
+    "gable": "#a05844 #ac6852 #8e5042 #7e5c50 #6c6a6c #58585e #947e6a",
+    "flat": "#cccac6 #b8b8b8 #a0a0a2 #d4cec0 #8c929a #7688a0 #beb09e",
+    "barn": "#804238 #8c8884 #6c7078 #986854",
+    "tank": "#d6d6d4 #c4c6ca",
+    "crown": (
+        "#4e6c32 #5c763a #3e582e",
+        "#385428 #425e30 #304828",
+        "#705c34 #7e6438 #565c32 #3c4c2a",
+        "#685c4e #60564a #364630",
+    ),
+    "car": "#e4e4e4 #c4c6ca #3c3e42 #24262a #962824 #2c4678 #808286 #beb496",
 }
-_ROOFS: dict[str, list[RGB]] = {
-    "gable": [(160, 88, 68), (172, 104, 82), (142, 80, 66), (126, 92, 80), (108, 106, 108),
-              (88, 88, 94), (148, 126, 106)],
-    "flat": [(204, 202, 198), (184, 184, 184), (160, 160, 162), (212, 206, 192), (140, 146, 154),
-             (118, 136, 160), (190, 176, 158)],
-    "barn": [(128, 66, 56), (140, 136, 132), (108, 112, 120), (152, 104, 84)],
-    "tank": [(214, 214, 212), (196, 198, 202)],
-}  # fmt: skip
-CARS: list[RGB] = [
-    (228, 228, 228), (196, 198, 202), (60, 62, 66), (36, 38, 42), (150, 40, 36), (44, 70, 120),
-    (128, 130, 134), (190, 180, 150),
-]  # fmt: skip
-CROWNS: dict[str, list[RGB]] = {
-    "spring": [(78, 108, 50), (92, 118, 58), (62, 88, 46)],
-    "summer": [(56, 84, 40), (66, 94, 48), (48, 72, 40)],
-    "autumn": [(112, 92, 52), (126, 100, 56), (86, 92, 50), (60, 76, 42)],
-    "winter": [(104, 92, 78), (96, 86, 74), (54, 70, 48)],
-}
+
+
+@cache
+def colours(look: str, season: str = "") -> list[tuple[int, ...]]:
+    """Possible colours of a look, 0..255."""
+    found = _COLOURS[look]
+    if not isinstance(found, str):
+        found = found[SEASONS.index(season)]
+    return [ImageColor.getrgb(colour) for colour in found.split()]
 
 
 def surface(look: str, season: str, tint: float) -> NDArray[Any]:
     """Colour of a surface or a roof, shape (3,), 0..255."""
-    found = _ROOFS.get(look) or _SURFACES[look]
-    colours = found[season] if isinstance(found, dict) else found
-    position = tint * len(colours)
-    k = min(int(position), len(colours) - 1)
+    choice = colours(look, season)
+    position = tint * len(choice)
+    k = min(int(position), len(choice) - 1)
     # what is left of the tint makes two fields of one crop differ
     bright = 0.92 + 0.16 * (position - k)
-    return np.array(colours[k], dtype=np.float32) * bright
+    return np.array(choice[k], dtype=np.float32) * bright
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,9 +47,7 @@ def _park(site: Site, region: Any) -> None:
     if filler == "graves":
         site.add("graves", "landuse", "cemetery", region, angle=float(site.rng.uniform(0, 3)))
     else:
-        {"green": urban.green, "play": urban.play, "lawn": urban.lawn, "homes": urban.homes}[
-            filler
-        ](site, region)
+        urban.FILLERS[filler](site, region)
 
 
 def _wild(site: Site, region: Any, theme: str) -> None:
@@ -60,11 +58,9 @@ def _wild(site: Site, region: Any, theme: str) -> None:
         shares = {"meadow": 0.4, "scrub": 0.25, "forest": 0.2, "wetland": 0.15}
     base = site.pick(shares)
     if theme == "shore" and rng.random() < 0.5 and site.resolution <= urban.COARSE:
-        ((a, b),) = [(rng.uniform(9, 14), rng.uniform(8, 11))]
-        wanted = [(a, b, "hut")] * int(rng.integers(1, 4))
-        huts = list(pack(site, region.buffer(-6), wanted))
-        for shape, angle, _ in huts:
-            site.add("gable", "building", "yes", shape, angle=angle, height=5.0)
+        wanted = [(rng.uniform(9, 14), rng.uniform(8, 11), "hut")] * int(rng.integers(1, 4))
+        for shape, angle, what in list(pack(site, region.buffer(-6), wanted)):
+            site.put(what, shape, angle)
     rest = _lake(site, region, 0.35 if theme == "wild" else 0.1)
     # no two patches of one kind, which could lie side by side
     others = {look: share for look, share in shares.items() if look != base}
@@ -207,12 +203,5 @@ def _farm(site: Site, region: Any) -> Any:
     wanted += [(rng.uniform(18, 30), rng.uniform(10, 14), "barn")] * int(rng.integers(1, 3))
     wanted += [(d := rng.uniform(6, 9), d, "silo")] * int(rng.integers(0, 3))
     for shape, angle, what in pack(site, yard.buffer(-1), wanted):
-        if what == "silo":
-            radius = float(np.sqrt(shape.area)) / 2
-            disc = blob(rng, shape.centroid.x, shape.centroid.y, radius, round_=True)
-            site.add("tank", "building", "silo", disc, height=9.0)
-        elif what == "barn":
-            site.add("barn", "building", "barn", shape, angle=angle, height=7.0)
-        else:
-            site.add("gable", "building", "house", shape, angle=angle, height=6.0)
+        site.put(what, shape, angle)
     return region.difference(yard.buffer(max(1.0, site.resolution)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,21 @@ HOUSES = {"house": 0.55, "detached": 0.25, "yes": 0.2}
 FLATS = {"apartments": 0.5, "commercial": 0.15, "retail": 0.15, "office": 0.12, "hotel": 0.08}
 HALLS = {"industrial": 0.35, "commercial": 0.25, "retail": 0.15, "supermarket": 0.1,
          "warehouse": 0.15}  # fmt: skip
+#: What is packed into blocks: its look, tag and height in metres.
+_PACKED = {
+    "lot": ("parking", "amenity", "parking", 0.0),
+    "play": ("playground", "leisure", "playground", 0.0),
+    "pitch": ("pitch", "leisure", "pitch", 0.0),
+    "court": ("court", "leisure", "pitch", 0.0),
+    "club": ("flat", "building", "school", 6.0),
+    "hut": ("gable", "building", "yes", 5.0),
+    "house": ("gable", "building", "house", 6.0),
+    "barn": ("barn", "building", "barn", 7.0),
+    "silo": ("tank", "building", "silo", 9.0),
+    "tank": ("tank", "building", "storage_tank", 6.0),
+    "hall": ("flat", "building", "", 8.0),
+    "shop": ("flat", "building", "", 6.0),
+}
 #: Houses narrower than three pixels cannot be seen: coarser images show the settlement only.
 COARSE = 3.5
 
@@ -54,6 +69,15 @@ class Site:
         self.features.append(
             Feature(look, key, value, shape, tint=float(self.rng.random()), **more)
         )
+
+    def put(self, what: str, shape: Any, angle: float, value: str = "") -> None:
+        """Put one of `_PACKED` on the map, in the place of a rectangle; what is round, inside."""
+        look, key, usual, height = _PACKED[what]
+        if look == "tank":
+            radius = float(np.sqrt(shape.area)) / 2
+            shape = blob(self.rng, shape.centroid.x, shape.centroid.y, radius, round_=True)
+            angle = 0.0
+        self.add(look, key, value or usual, shape, angle=angle, height=height)
 
     def between(self, ground: BaseGeometry, roads: Sequence[Feature]) -> list[Any]:
         """The pieces into which roads, with their verges, cut the ground."""
@@ -126,12 +150,8 @@ def settle(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, f
         "city": {"flats": 0.72, "shops": 0.12, "green": 0.1, "parking": 0.06},
         "industry": {"halls": 0.7, "shops": 0.12, "parking": 0.07, "lawn": 0.08, "forest": 0.03},
     }[theme]  # fmt: skip
-    fillers = {
-        "homes": homes, "flats": flats, "halls": halls, "shops": shops, "green": green,
-        "play": play, "lawn": lawn, "forest": wood, "allotments": allotments, "parking": lot,
-    }  # fmt: skip
     for block in site.between(region, site.features[before:]):
-        fillers[site.pick(uses)](site, block)
+        FILLERS[site.pick(uses)](site, block)
 
 
 def homes(site: Site, block: Any, share: float | None = None) -> None:
@@ -171,14 +191,7 @@ def halls(site: Site, block: Any) -> None:
     if rng.random() < 0.35:
         wanted += [(d := rng.uniform(9, 16), d, "tank")] * int(rng.integers(1, 6))
     for shape, angle, what in pack(site, block.buffer(-3), wanted):
-        if what == "lot":
-            site.add("parking", "amenity", "parking", shape, angle=angle)
-        elif what == "tank":
-            radius = np.sqrt(shape.area) / 2
-            disc = blob(rng, shape.centroid.x, shape.centroid.y, radius, round_=True)
-            site.add("tank", "building", "storage_tank", disc, height=6.0)
-        else:
-            site.add("flat", "building", site.pick(HALLS), shape, angle=angle, height=8.0)
+        site.put(what, shape, angle, site.pick(HALLS) if what == "hall" else "")
 
 
 def shops(site: Site, block: Any) -> None:
@@ -189,14 +202,11 @@ def shops(site: Site, block: Any) -> None:
     wanted += [(rng.uniform(30, 60), rng.uniform(24, 40), "lot")]
     wanted += [(rng.uniform(12, 20), rng.uniform(10, 14), "shop")] * int(rng.integers(0, 3))
     for shape, angle, what in pack(site, block.buffer(-3), wanted):
-        if what == "lot":
-            site.add("parking", "amenity", "parking", shape, angle=angle)
-        else:
-            value = str(rng.choice(["retail", "supermarket", "commercial"]))
-            site.add("flat", "building", value, shape, angle=angle, height=6.0)
+        value = str(rng.choice(["retail", "supermarket", "commercial"])) if what == "shop" else ""
+        site.put(what, shape, angle, value)
 
 
-def lot(site: Site, block: Any) -> None:
+def parking(site: Site, block: Any) -> None:
     """A whole block to park on."""
     site.add("parking", "amenity", "parking", block.buffer(-1), angle=direction(block))
 
@@ -206,7 +216,7 @@ def lawn(site: Site, block: Any) -> None:
     site.add("lawn", "landuse", "grass", block, angle=direction(block))
 
 
-def wood(site: Site, block: Any) -> None:
+def forest(site: Site, block: Any) -> None:
     """Trees."""
     site.add("forest", "landuse", "forest", block)
 
@@ -222,7 +232,7 @@ def green(site: Site, block: Any) -> None:
     site.add("park", "leisure", "park", block)
     wanted = [(rng.uniform(14, 40), 0.0, "pond")] * int(rng.random() < 0.45)
     wanted += [(rng.uniform(12, 22), rng.uniform(10, 16), "play")] * int(rng.random() < 0.4)
-    wanted += [(rng.uniform(10, 16), rng.uniform(9, 12), "house")] * int(rng.random() < 0.2)
+    wanted += [(rng.uniform(10, 16), rng.uniform(9, 12), "hut")] * int(rng.random() < 0.2)
     wanted = [(a, b or a, what) for a, b, what in wanted]
     for shape, angle, what in pack(site, block.buffer(-2), wanted):
         if what == "pond":
@@ -230,10 +240,8 @@ def green(site: Site, block: Any) -> None:
             pond = blob(rng, shape.centroid.x, shape.centroid.y, np.sqrt(shape.area) * 0.42,
                         round_=round_)  # fmt: skip
             site.add("water", "natural", "water", pond.intersection(shape))
-        elif what == "play":
-            site.add("playground", "leisure", "playground", shape, angle=angle)
         else:
-            site.add("gable", "building", "yes", shape, angle=angle, height=5.0)
+            site.put(what, shape, angle)
 
 
 def play(site: Site, block: Any) -> None:
@@ -245,12 +253,12 @@ def play(site: Site, block: Any) -> None:
     wanted += [(rng.uniform(24, 44), rng.uniform(12, 18), "club")] * int(rng.random() < 0.6)
     wanted += [(rng.uniform(12, 22), rng.uniform(10, 16), "play")] * int(rng.random() < 0.3)
     for shape, angle, what in pack(site, block.buffer(-2), wanted):
-        if what == "club":
-            site.add("flat", "building", "school", shape, angle=angle, height=6.0)
-        elif what == "play":
-            site.add("playground", "leisure", "playground", shape, angle=angle)
-        else:
-            site.add(what, "leisure", "pitch", shape, angle=angle)
+        site.put(what, shape, angle)
+
+
+#: What blocks are filled with, by use.
+_ALL = (homes, flats, halls, shops, green, play, lawn, forest, allotments, parking)
+FILLERS: dict[str, Callable[[Site, Any], None]] = {one.__name__: one for one in _ALL}
 
 
 def _along_edge(

@@ -10,7 +10,8 @@ they are scored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -40,10 +41,11 @@ def balance(
     to_class = protocol("official").to_class
     flat = [(image, q) for image, pool in enumerate(pools) for q in pool]
     label = [(q.key, to_class(q.answer, q.type, dataset)) for _, q in flat]
+    images = [image for image, _ in flat]
     kept = np.arange(len(flat))
     for _ in range(_ROUNDS):
         kept = _level(rng, kept, label)
-        kept = _cap(rng, kept, flat, number)
+        kept = _at_most(rng, kept, images, lambda _: number)
     kept = _level(rng, kept, label)
     chosen: list[list[Question]] = [[] for _ in pools]
     for k in np.sort(kept).tolist():
@@ -59,25 +61,17 @@ def _level(rng: Generator, kept: np.ndarray, label: Sequence[tuple[object, objec
     for (key, _), n in count.items():
         answers.setdefault(key, []).append(n)
     limit = {key: sorted(n)[-2] if len(n) > 1 else 0 for key, n in answers.items()}
-    taken: Counter[tuple[object, object]] = Counter()
-    chosen = []
-    for k in rng.permutation(kept).tolist():
-        key, _ = label[k]
-        if taken[label[k]] < limit[key]:
-            taken[label[k]] += 1
-            chosen.append(k)
-    return np.array(chosen, dtype=np.intp)
+    return _at_most(rng, kept, label, lambda one: limit[one[0]])
 
 
-def _cap(
-    rng: Generator, kept: np.ndarray, flat: Sequence[tuple[int, Question]], number: int
+def _at_most(
+    rng: Generator, kept: np.ndarray, group: Sequence[Any], limit: Callable[[Any], int]
 ) -> np.ndarray:
-    """At most so many questions of an image, by type as even as its pool allows."""
-    taken: Counter[int] = Counter()
+    """Of each group no more than its limit, chosen at random."""
+    taken: Counter[Any] = Counter()
     chosen = []
     for k in rng.permutation(kept).tolist():
-        image, _ = flat[k]
-        if taken[image] < number:
-            taken[image] += 1
+        if taken[group[k]] < limit(group[k]):
+            taken[group[k]] += 1
             chosen.append(k)
     return np.array(chosen, dtype=np.intp)

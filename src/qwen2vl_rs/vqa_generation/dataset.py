@@ -7,8 +7,9 @@ files of one split the records of the others are stubs, as published.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from .questions import Question
 SPLITS = ("train", "val", "test")
 BESIDE = "tiles beside those of another split"
 _FEW, _TRIES = 2000, 24  # tiles up to which other choices are tried, and how many for each side
+
+
+Region = tuple[int, int, int]  # (source, row, column) of a tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,23 @@ class Picture:
     x: float
     y: float
     resolution: float
-    region: tuple[int, int, int]
+    region: Region
+
+
+@dataclass
+class Result:
+    """What was made.
+
+    Attributes:
+        pictures, questions, splits: one entry an image, whose position is its id; None is the
+            split of one between two.
+        left_out: numbers by reason.
+    """
+
+    pictures: list[Picture] = field(default_factory=list)
+    questions: list[list[Question]] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def parse_split(text: str) -> tuple[float, ...]:
@@ -84,7 +104,7 @@ def parse_split(text: str) -> tuple[float, ...]:
 
 
 def assign(
-    regions: Sequence[tuple[int, int, int]],
+    regions: Sequence[Region],
     shares: Sequence[float],
     seed: int,
     counts: Counter[str],
@@ -131,7 +151,7 @@ def _worth(
 
 
 def _choose(
-    regions: Sequence[tuple[int, int, int]],
+    regions: Sequence[Region],
     shares: Sequence[float],
     wanted: Sequence[str],
     block: int,
@@ -142,7 +162,7 @@ def _choose(
     order = np.random.default_rng(seed).permutation(len(blocks)).tolist()
     names = sorted(blocks)
     total, taken = len(regions), dict.fromkeys(SPLITS, 0)
-    where: dict[tuple[int, int, int], str] = {}
+    where: dict[Region, str] = {}
     for n, k in enumerate(order):
         # each split gets a block; then always the one that lacks most
         split = wanted[n] if n < len(wanted) else max(
@@ -153,7 +173,9 @@ def _choose(
     rank = {split: shares[k] for k, split in enumerate(SPLITS)}
     result: list[str | None] = []
     for region in regions:
-        others = {where.get(n) for n in _neighbours(region)} - {None, where[region]}
+        source, row, column = region
+        near = product([source], range(row - 1, row + 2), range(column - 1, column + 2))
+        others = {where.get(n) for n in near} - {None, where[region]}
         if any((rank[str(o)], str(o)) < (rank[where[region]], where[region]) for o in others):
             result.append(None)
         else:
@@ -161,36 +183,21 @@ def _choose(
     return result
 
 
-def _blocks(
-    regions: Iterable[tuple[int, int, int]], side: int
-) -> dict[tuple[int, int, int], list[tuple[int, int, int]]]:
-    found: dict[tuple[int, int, int], list[tuple[int, int, int]]] = {}
+def _blocks(regions: Iterable[Region], side: int) -> dict[Region, list[Region]]:
+    found: dict[Region, list[Region]] = {}
     for source, row, column in regions:
         block = (source, row // side, column // side)
         found.setdefault(block, []).append((source, row, column))
     return found
 
 
-def _neighbours(region: tuple[int, int, int]) -> Iterator[tuple[int, int, int]]:
-    source, row, column = region
-    for down in (-1, 0, 1):
-        for right in (-1, 0, 1):
-            if down or right:
-                yield source, row + down, column + right
-
-
-def write_lists(
-    folder: Path, prefix: str, pictures: Sequence[Picture],
-    questions: Sequence[Sequence[Question]], splits: Sequence[str | None],
-) -> list[Path]:  # fmt: skip
+def write_lists(folder: Path, prefix: str, made: Result) -> list[Path]:
     """Write the lists of all splits.
 
     Args:
         folder: of the data set.
         prefix: of the names of the files.
-        pictures: their positions are their ids.
-        questions: of each picture.
-        splits: of each picture; None: it is inactive in all.
+        made: what was made; an image without a split is inactive in all.
 
     Returns:
         The files.
@@ -198,15 +205,25 @@ def write_lists(
     Raises:
         RunError: a file cannot be written.
     """
-    first = np.concatenate([[0], np.cumsum([len(q) for q in questions])]).tolist()
+    asked = [(image, one) for image, mine in enumerate(made.questions) for one in mine]
+    first = np.concatenate([[0], np.cumsum([len(mine) for mine in made.questions])]).tolist()
     written = []
-    for split in [s for s in SPLITS if s in splits]:
-        active = [s == split for s in splits]
-        last = max((first[k + 1] for k, a in enumerate(active) if a), default=0)
+    for split in [s for s in SPLITS if s in made.splits]:
+        active = [s == split for s in made.splits]
+        last = max(first[k + 1] for k, a in enumerate(active) if a)
         rows = {
-            "questions": _questions(questions, active, first, last),
-            "answers": _answers(questions, active, first, last),
-            "images": _images(pictures, active, first),
+            "questions": (
+                _question(n, image, one) if active[image] else _stub(n)
+                for n, (image, one) in enumerate(asked[:last])
+            ),
+            "answers": (
+                _answer(n, one) if active[image] else _stub(n)
+                for n, (image, one) in enumerate(asked[:last])
+            ),
+            "images": (
+                _image(n, picture, range(first[n], first[n + 1])) if active[n] else _stub(n)
+                for n, picture in enumerate(made.pictures)
+            ),
         }
         for kind, records in rows.items():
             path = folder / f"{prefix}_split_{split}_{kind}.json"
@@ -223,41 +240,24 @@ def _stub(number: int) -> dict[str, Any]:
     return {"id": number, "active": False}
 
 
-def _questions(
-    questions: Sequence[Sequence[Question]], active: Sequence[bool], first: Sequence[int], last: int
-) -> Iterator[dict[str, Any]]:
-    for image, asked in enumerate(questions):
-        for number, question in enumerate(asked, start=first[image]):
-            if number >= last:
-                return
-            yield {
-                "id": number, "date_added": 0.0, "img_id": image, "people_id": 0,
-                "type": question.type, "question": question.text, "answers_ids": [number],
-                "active": True,
-            } if active[image] else _stub(number)  # fmt: skip
+def _question(number: int, image: int, question: Question) -> dict[str, Any]:
+    return {
+        "id": number, "date_added": 0.0, "img_id": image, "people_id": 0, "type": question.type,
+        "question": question.text, "answers_ids": [number], "active": True,
+    }  # fmt: skip
 
 
-def _answers(
-    questions: Sequence[Sequence[Question]], active: Sequence[bool], first: Sequence[int], last: int
-) -> Iterator[dict[str, Any]]:
-    for image, asked in enumerate(questions):
-        for number, question in enumerate(asked, start=first[image]):
-            if number >= last:
-                return
-            yield {
-                "id": number, "date_added": 0.0, "question_id": number, "people_id": 0,
-                "answer": question.answer, "active": True,
-            } if active[image] else _stub(number)  # fmt: skip
+def _answer(number: int, question: Question) -> dict[str, Any]:
+    return {
+        "id": number, "date_added": 0.0, "question_id": number, "people_id": 0,
+        "answer": question.answer, "active": True,
+    }  # fmt: skip
 
 
-def _images(
-    pictures: Sequence[Picture], active: Sequence[bool], first: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    for number, picture in enumerate(pictures):
-        size = f"{picture.resolution:g}m"
-        yield {
-            "id": number, "date_added": 0.0, "original_name": picture.name,
-            "sensor": picture.sensor, "upperleft_map_x": picture.x, "upperleft_map_y": picture.y,
-            "res_x": size, "res_y": size, "people_id": 0, "type": "RGB",
-            "questions_ids": list(range(first[number], first[number + 1])), "active": True,
-        } if active[number] else _stub(number)  # fmt: skip
+def _image(number: int, picture: Picture, questions: range) -> dict[str, Any]:
+    size = f"{picture.resolution:g}m"
+    return {
+        "id": number, "date_added": 0.0, "original_name": picture.name, "sensor": picture.sensor,
+        "upperleft_map_x": picture.x, "upperleft_map_y": picture.y, "res_x": size, "res_y": size,
+        "people_id": 0, "type": "RGB", "questions_ids": list(questions), "active": True,
+    }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from ..system.files import read_json, run_lock, write_json
 from ..system.oserrors import unwritable
 from . import summary
 from .balance import SURPLUS, balance
-from .dataset import SPLITS, Picture, assign, layout, write_lists
+from .dataset import SPLITS, Picture, Result, assign, layout, write_lists
 from .questions import Asker, Manner, Question, View
 from .tiles import Source, tiles
 
@@ -72,23 +72,6 @@ class Plan:
         return self.questions * (SURPLUS if self.manner == "balanced" else 1)
 
 
-@dataclass
-class Result:
-    """What was made.
-
-    Attributes:
-        folder: of the data set.
-        pictures, questions, splits: one entry an image; None is the split of one between two.
-        left_out: numbers by reason.
-    """
-
-    folder: Path
-    pictures: list[Picture] = field(default_factory=list)
-    questions: list[list[Question]] = field(default_factory=list)
-    splits: list[str | None] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-
-
 def generate(
     plan: Plan, folder: Path, workers: int = 1, left_out: Counter[str] | None = None
 ) -> Path:
@@ -112,7 +95,7 @@ def generate(
         if _is_done(plan, folder) and page.is_file():
             say(f"{folder} is complete already")
             return page
-        result = Result(folder, left_out=left_out or Counter())
+        result = Result(left_out=left_out or Counter())
         images = folder / layout(plan.like).images
         try:
             make_folder(images)
@@ -126,13 +109,8 @@ def generate(
             reasons = "; ".join(f"{n:,} {why}" for why, n in result.left_out.items() if n)
             raise DataError(f"no image is left: {reasons}", hint="take larger images, or --tile")
         _divide(plan, result)
-        write_lists(
-            folder, layout(plan.like).prefix, result.pictures, result.questions, result.splits
-        )
-        summary.write(
-            page, images, manner=plan.manner, like=plan.like, pictures=result.pictures,
-            questions=result.questions, splits=result.splits, left_out=result.left_out,
-        )  # fmt: skip
+        write_lists(folder, layout(plan.like).prefix, result)
+        summary.write(page, images, plan.manner, plan.like, result)
         dataset = {"name": plan.like.upper(), "manner": plan.manner}  # whose classes; how asked
         write_json(folder / PLAN_FILE, {**_written(plan), "dataset": dataset, **_counted(result)})
     for reason, n in (+result.left_out).items():

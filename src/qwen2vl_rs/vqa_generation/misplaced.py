@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pyogrio import read_info
 from pyogrio.errors import DataLayerError, DataSourceError
 
 from ..errors import ImageError
 from ..raster import reproject
-from ..raster.scenes import Georeference
+from ..raster.scenes import LargeImage
 
 _DEGREES = "EPSG:4326"
 _ASSIGN = "ogr2ogr -a_srs {} OUT.gpkg IN"
@@ -21,18 +20,13 @@ _SWAP = 'swap them: ogr2ogr -s_srs {0} -t_srs {0} -ct "+proj=axisswap +order=2,1
 Bounds = tuple[float, float, float, float]  # least x and y, greatest x and y
 
 
-def edge_of(width: int, height: int) -> NDArray[np.float64]:
-    """Points along the edge of an image, (n, 2), in pixels."""
-    at = np.linspace(0, 1, 21)
-    return np.concatenate([
-        np.column_stack([at * width, 0 * at]), np.column_stack([at * width, 0 * at + height]),
-        np.column_stack([0 * at, at * height]), np.column_stack([0 * at + width, at * height]),
-    ])  # fmt: skip
-
-
-def around(reference: Georeference, crs: str, width: int, height: int) -> Bounds | None:
+def around(image: LargeImage, crs: str) -> Bounds | None:
     """The bounds of an image in a system; None where it cannot be expressed there."""
-    points = reproject(reference.crs, crs, reference.to_map(edge_of(width, height)))
+    at = np.linspace(0, 1, 21)
+    x, y = at * image.width, at * image.height
+    sides = ((x, 0 * x), (x, 0 * x + image.height), (0 * y, y), (0 * y + image.width, y))
+    edge = np.concatenate([np.column_stack(side) for side in sides])
+    points = reproject(image.reference.crs, crs, image.reference.to_map(edge))
     points = points[np.isfinite(points).all(axis=1)]
     if not len(points):
         return None
@@ -40,10 +34,10 @@ def around(reference: Georeference, crs: str, width: int, height: int) -> Bounds
     return left, bottom, right, top
 
 
-def system_of(file: Path, layer: str, image: Georeference, width: int, height: int) -> str:
+def system_of(file: Path, layer: str, image: LargeImage) -> str:
     """What helps with a layer that does not say its reference system."""
     bounds = _bounds(file, layer)
-    fit = bounds and _fit(bounds, None, image, width, height)
+    fit = bounds and _fit(bounds, None, image)
     if fit:
         return fit[1]
     if bounds is None or _may_be_degrees(bounds):
@@ -54,7 +48,7 @@ def system_of(file: Path, layer: str, image: Georeference, width: int, height: i
 
 
 def why_elsewhere(
-    file: Path, layers: Sequence[tuple[str, str]], image: Georeference, width: int, height: int
+    file: Path, layers: Sequence[tuple[str, str]], image: LargeImage
 ) -> tuple[str, str] | None:
     """The obvious cause why none of some layers (name, reference system) lies in an image.
 
@@ -65,7 +59,7 @@ def why_elsewhere(
         bounds = _bounds(file, layer)
         if bounds is None:
             continue
-        if found := _fit(bounds, crs, image, width, height):
+        if found := _fit(bounds, crs, image):
             return found
         if _in_degrees(crs) and not _may_be_degrees(bounds):
             return (
@@ -75,14 +69,12 @@ def why_elsewhere(
     return None
 
 
-def _fit(
-    bounds: Bounds, crs: str | None, image: Georeference, width: int, height: int
-) -> tuple[str, str] | None:
+def _fit(bounds: Bounds, crs: str | None, image: LargeImage) -> tuple[str, str] | None:
     """In which way read the numbers would lie in the image, and what helps."""
     swapped = (bounds[1], bounds[0], bounds[3], bounds[2])
-    for system in dict.fromkeys((crs or _DEGREES, image.crs, _DEGREES)):
+    for system in dict.fromkeys((crs or _DEGREES, image.reference.crs, _DEGREES)):
         try:
-            there = around(image, system, width, height)
+            there = around(image, system)
         except ImageError:
             continue
         if there is None:

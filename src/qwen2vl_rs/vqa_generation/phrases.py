@@ -42,15 +42,13 @@ class Wording:
 
     def things(self, phrase: Phrase, unique: bool) -> str:
         """A phrase in the plural; ``unique``: there is one of the second thing only."""
-        return self._attributed(phrase, self._plural(self._noun(phrase))) + self._relation(
-            phrase, unique
-        )
+        words = self._attributed(phrase, self._plural(self._noun(phrase)))
+        return words + self._relation(phrase, unique)
 
     def thing(self, phrase: Phrase, unique: bool) -> str:
         """A phrase in the singular with its article."""
-        return self._with_article(self._attributed(phrase, self._noun(phrase))) + self._relation(
-            phrase, unique
-        )
+        words = self._with_article(self._attributed(phrase, self._noun(phrase)))
+        return words + self._relation(phrase, unique)
 
     def _noun(self, phrase: Phrase) -> str:
         return noun(phrase.label, bare=self.bare) if phrase.layer == "land" else phrase.label

@@ -16,7 +16,7 @@ from ..config import ImageRule
 from ..questions.protocols import class_order, protocol
 from ..raster import read_rgb
 from ..system.files import atomic_write
-from .dataset import SPLITS, Picture
+from .dataset import SPLITS, Result
 from .questions import Manner, Question
 
 _EXAMPLES = 12
@@ -29,10 +29,7 @@ _MANNERS = {
 }
 
 
-def write(
-    page: Path, images: Path, *, manner: Manner, like: str, pictures: Sequence[Picture],
-    questions: Sequence[Sequence[Question]], splits: Sequence[str | None], left_out: Counter[str],
-) -> None:  # fmt: skip
+def write(page: Path, images: Path, manner: Manner, like: str, made: Result) -> None:
     """Write the page, in one file without scripts.
 
     Args:
@@ -40,41 +37,36 @@ def write(
         images: folder of the images.
         manner: of asking.
         like: ``lr`` or ``hr``: in which classes answers are counted.
-        pictures: their positions are their ids.
-        questions: of each picture.
-        splits: of each picture.
-        left_out: numbers by reason.
+        made: what is shown.
 
     Raises:
         RunError: it cannot be written.
     """
-    total = sum(map(len, questions))
-    asked = {split for mine, split in zip(questions, splits, strict=True) if mine}
-    types = sorted({q.type for asked in questions for q in asked})
+    every = [question for mine in made.questions for question in mine]
+    asked = {split for mine, split in zip(made.questions, made.splits, strict=True) if mine}
+    types = sorted({question.type for question in every})
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True,
     )  # fmt: skip
     text = environment.get_template("summary.html").render(
-        title=f"{total:,} questions about {sum(map(bool, splits)):,} images",
+        title=f"{len(every):,} questions about {sum(map(bool, made.splits)):,} images",
         intro=_MANNERS[manner],
         types=types,
-        splits=list(_splits(questions, splits, types)),
+        splits=list(_splits(made, types)),
         first=next((split for split in SPLITS if split in asked), None),
         split_note="No region stands in two splits.",
-        answers=list(_answers(questions, types, like.upper())),
-        examples=list(_examples(images, pictures, questions, splits)),
-        left_out=[{"n": f"{n:,}", "reason": reason} for reason, n in left_out.items() if n],
+        answers=list(_answers(every, types, like.upper())),
+        examples=list(_examples(images, made)),
+        left_out=[{"n": f"{n:,}", "reason": reason} for reason, n in made.left_out.items() if n],
     )
     with atomic_write(page) as file:
         file.write(text)
 
 
-def _splits(
-    questions: Sequence[Sequence[Question]], splits: Sequence[str | None], types: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+def _splits(made: Result, types: Sequence[str]) -> Iterator[dict[str, Any]]:
     for split in SPLITS:
-        mine = [asked for asked, s in zip(questions, splits, strict=True) if s == split]
+        mine = [asked for asked, s in zip(made.questions, made.splits, strict=True) if s == split]
         count = Counter(q.type for asked in mine for q in asked)
         yield {
             "name": split, "images": f"{len(mine):,}", "questions": f"{count.total():,}",
@@ -83,13 +75,12 @@ def _splits(
 
 
 def _answers(
-    questions: Sequence[Sequence[Question]], types: Sequence[str], dataset: str
+    questions: Sequence[Question], types: Sequence[str], dataset: str
 ) -> Iterator[dict[str, Any]]:
     to_class = protocol("official").to_class
     count: dict[str, Counter[str]] = {t: Counter() for t in types}
-    for asked in questions:
-        for q in asked:
-            count[q.type][to_class(q.answer, q.type, dataset) or q.answer] += 1
+    for q in questions:
+        count[q.type][to_class(q.answer, q.type, dataset) or q.answer] += 1
     for type_ in types:
         total = count[type_].total()
         yield {
@@ -102,21 +93,18 @@ def _answers(
         }  # fmt: skip
 
 
-def _examples(
-    images: Path, pictures: Sequence[Picture], questions: Sequence[Sequence[Question]],
-    splits: Sequence[str | None],
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+def _examples(images: Path, made: Result) -> Iterator[dict[str, Any]]:
     """Images spread over the whole set, each with a few of its questions."""
-    asked_about = [k for k, asked in enumerate(questions) if asked]
+    asked_about = [k for k, asked in enumerate(made.questions) if asked]
     step = max(1, len(asked_about) // _EXAMPLES)
     for k in asked_about[::step][:_EXAMPLES]:
         pixels = Image.fromarray(read_rgb(images / f"{k}.tif", ImageRule()))
         pixels.thumbnail((_THUMBNAIL, _THUMBNAIL))
         png = io.BytesIO()
         pixels.save(png, "PNG")
-        asked = questions[k]
+        asked = made.questions[k]
         yield {
-            "id": k, "png": base64.b64encode(png.getvalue()).decode(), "split": splits[k],
-            "size": f"{pictures[k].resolution:g} m per pixel",
+            "id": k, "png": base64.b64encode(png.getvalue()).decode(), "split": made.splits[k],
+            "size": f"{made.pictures[k].resolution:g} m per pixel",
             "questions": asked[:: max(1, len(asked) // _QUESTIONS)][:_QUESTIONS],
         }  # fmt: skip

@@ -86,9 +86,8 @@ def pair(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Sourc
     for path in filter(None, (image, vectors)):
         if not path.exists():
             raise DataError(f"no file {path}", hint="check the path")
-    if not image.is_dir():
-        images = [image]
-    else:
+    images = [image]
+    if image.is_dir():
         images = sorted(p for p in image.iterdir() if p.suffix.lower() in IMAGES)
     found = []
     for path in images:
@@ -121,9 +120,7 @@ def tiles(source: Source, side: int, legacy: bool, counts: Counter[str]) -> Iter
         DataError: the image or the vectors cannot be used.
     """
     with open_scene(source.image, ImageRule()) as image:
-        vectors = read_vectors(
-            source.vectors, image.reference, image.width, image.height, legacy=legacy
-        )
+        vectors = read_vectors(source.vectors, image, legacy=legacy)
         say(f"{source.vectors}: {len(vectors.kinds):,} features in {source.image}")
         if repaired := vectors.counts.pop(REPAIRED, 0):
             warn(f"{source.vectors}: {repaired:,} features {REPAIRED}")

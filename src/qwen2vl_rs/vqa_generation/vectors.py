@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyogrio import list_layers, read_info
-from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError
+from pyogrio.errors import DataLayerError, DataSourceError
 from pyogrio.raw import read as read_raw
 
 from ..errors import DataError
@@ -37,7 +38,7 @@ from ..questions.elements import (
     unseen,
 )
 from ..raster import reproject
-from ..raster.scenes import Georeference
+from ..raster.scenes import Georeference, LargeImage
 from ..system.console import warn
 from ..system.oserrors import is_file, mode_of, unreadable, why_unread
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
@@ -59,7 +60,7 @@ _HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>(?:"((?:[^"\\]|\\.)*)"|NULL)')
 _LISTS = (list, np.ndarray)  # values of JSON, and of GDAL
 _AREAS = "multipolygons"  # GDAL's layer of areas in .osm files
 # pyogrio passes on names of columns and layers that are no UTF-8
-_GDAL = (DataSourceError, DataLayerError, FieldError, GeometryError, UnicodeDecodeError)
+_GDAL = (DataSourceError, DataLayerError, UnicodeDecodeError)
 _HINT_TAGS = (
     "the file needs OpenStreetMap's tags as columns (building, highway, landuse, …), or in a "
     "column other_tags, all_tags or tags, as HSTORE or JSON"
@@ -106,9 +107,8 @@ class Vectors:
         Returns:
             Elements, and the size of a pixel on the ground (across, down) in metres.
         """
-        x0, y0, x1, y1 = (
-            tile.column, tile.row, tile.column + tile.width, tile.row + tile.height,
-        )  # fmt: skip
+        x0, y0 = tile.column, tile.row
+        x1, y1 = x0 + tile.width, y0 + tile.height
         frame = shapely.box(x0, y0, x1, y1)
         found = np.sort(self._tree.query(frame, predicate="intersects"))
         across, down = self.reference.pixel_size((x0 + x1) / 2, (y0 + y1) / 2)
@@ -131,16 +131,13 @@ class Vectors:
 
 
 def read_vectors(
-    path: str | os.PathLike[str], reference: Georeference, width: int, height: int,
-    *, legacy: bool = False,
-) -> Vectors:  # fmt: skip
+    path: str | os.PathLike[str], image: LargeImage, *, legacy: bool = False
+) -> Vectors:
     """Read the features of a file that lie in an image.
 
     Args:
         path: a local file, or a folder that is a data set.
-        reference: where the image lies.
-        width: of the image in pixels.
-        height: of the image in pixels.
+        image: of which its place and size are used.
         legacy: tags are understood as in the published data.
 
     Raises:
@@ -153,13 +150,10 @@ def read_vectors(
     with warnings.catch_warnings():
         # said of each outline that GDAL cannot close; they are counted
         warnings.filterwarnings("ignore", "Non closed ring", RuntimeWarning)
-        return _read(path, file, reference, width, height, legacy)
+        return _read(path, file, image, legacy)
 
 
-def _read(
-    path: str | os.PathLike[str], file: Path, reference: Georeference, width: int, height: int,
-    legacy: bool,
-) -> Vectors:  # fmt: skip
+def _read(path: str | os.PathLike[str], file: Path, image: LargeImage, legacy: bool) -> Vectors:
     counts: Counter[str] = Counter()
     shapes: list[NDArray[Any]] = []
     kinds: list[tuple[Layer, str, float]] = []
@@ -180,11 +174,11 @@ def _read(
                 if not (crs := info["crs"]):
                     raise DataError(
                         f"{path}: layer {name!r} has no coordinate reference system",
-                        hint=system_of(file, name, reference, width, height),
+                        hint=system_of(file, name, image),
                     )
                 layers.append((name, crs))
-                wkb, tags = _read_layer(file, name, tagged, crs, reference, width, height, counts)
-                shape, kind = _elements(wkb, tags, crs, reference, legacy, counts)
+                wkb, tags = _read_layer(file, name, tagged, crs, image, counts)
+                shape, kind = _elements(wkb, tags, crs, image.reference, legacy, counts)
                 shapes.append(shape)
                 kinds += kind
     except _GDAL as error:
@@ -195,25 +189,23 @@ def _read(
             hint="accepted is what GDAL reads: GeoJSON, GeoPackage, Shapefile, .osm.pbf; check it "
             "with ogrinfo",
         ) from error
-    found = Vectors(np.concatenate(shapes) if shapes else np.array([]), kinds, reference, counts)
-    _require(path, found, total, columns)
+    every = np.concatenate(shapes) if shapes else np.array([])
+    found = Vectors(every, kinds, image.reference, counts)
     if not found.kinds:
-        cause = why_elsewhere(file, layers, reference, width, height)
-        raise DataError(
-            f"{path}: none of its features lies in the image" + (f": {cause[0]}" if cause else ""),
-            hint=cause[1]
-            if cause
-            else "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
+        _refuse_empty(path, found, total, columns)
+        why, hint = why_elsewhere(file, layers, image) or (
+            "",
+            "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
         )
+        said = f": {why}" if why else ""
+        raise DataError(f"{path}: none of its features lies in the image{said}", hint=hint)
     return found
 
 
-def _require(
+def _refuse_empty(
     path: str | os.PathLike[str], found: Vectors, total: int, columns: Sequence[str]
 ) -> None:
     """Say why nothing was found, if not for the place."""
-    if found.kinds:
-        return
     if not total:
         raise DataError(f"{path}: holds no lines and no polygons", hint="take another file")
     if not any(map(_is_tag, columns)):
@@ -225,11 +217,10 @@ def _require(
 
 
 def _read_layer(
-    file: Path, layer: str, columns: list[str], crs: str, reference: Georeference, width: int,
-    height: int, counts: Counter[str],
-) -> tuple[NDArray[Any], list[dict[str, str]]]:  # fmt: skip
+    file: Path, layer: str, columns: list[str], crs: str, image: LargeImage, counts: Counter[str]
+) -> tuple[NDArray[Any], list[dict[str, str]]]:
     """Geometries (WKB) and tags of the features near the image."""
-    bbox = around(reference, crs, width, height)
+    bbox = around(image, crs)
     if bbox is None:
         return np.array([]), []
     meta, _, geometry, values = read_raw(file, layer=layer, columns=columns, bbox=bbox)
@@ -258,9 +249,8 @@ def _tags(
         for column in others:
             if _is_there(column[k]):
                 try:
-                    tags |= {
-                        key: v for key, v in _several(str(column[k])).items() if _is_known(key)
-                    }
+                    several = _several(str(column[k]))
+                    tags |= {key: v for key, v in several.items() if _is_known(key)}
                 except ValueError:
                     counts[BAD_TAGS] += 1
         yield tags
@@ -351,15 +341,12 @@ def _elements(
     crossed = ~shapely.is_valid(shapes)
     counts[REPAIRED] += int(crossed.sum())
     for k in np.flatnonzero(crossed).tolist():
-        shapes[k] = _only(_repair(shapes[k]), 1 if kinds[k][0] == "road" else 2)
+        # parts that overlap are one; the other method would make a hole where they do
+        sound = shapely.make_valid(shapes[k], method="structure", keep_collapsed=False)
+        shapes[k] = _only(sound, 1 if kinds[k][0] == "road" else 2)
     there = np.array([s is not None for s in shapes], dtype=bool)
     counts[NO_SHAPE] += int((~there).sum())
-    return shapes[there], [kind for kind, is_ in zip(kinds, there.tolist(), strict=True) if is_]
-
-
-def _repair(shape: Any) -> Any:
-    # parts that overlap are one; the other method would make a hole where they do
-    return shapely.make_valid(shape, method="structure", keep_collapsed=False)
+    return shapes[there], list(compress(kinds, there))
 
 
 def _only(shape: Any, dimension: int) -> Any:
