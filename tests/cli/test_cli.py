@@ -331,6 +331,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_half_file(here):
     assert Path("data_vl.json").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_figures_do_not_follow_the_order_of_sets(tmp_path):
     """Strings hash anew in every process; where there are ties, something else must decide."""
     count, presence, colour = "How many roads are there?", "Is there a road?", "What colour is it?"

@@ -61,6 +61,7 @@ def test_it_looks(base, scenes):
     assert right >= wrong + 0.25  # 0.93 and 0.55 were seen
 
 
+@pytest.mark.slow
 def test_it_answers_in_sentences(base, scenes):
     ask(base, scenes)
 

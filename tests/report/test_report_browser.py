@@ -10,6 +10,8 @@ from family import few
 from qwen2vl_rs.report.evidence import from_run
 from qwen2vl_rs.report.page import write_report
 
+pytestmark = pytest.mark.slow  # they start a browser
+
 WIDTHS = (1280, 390)
 
 # Colours of a text and of the nearest ground that is painted below it, by selector.

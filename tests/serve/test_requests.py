@@ -405,7 +405,9 @@ LONG = 20 * 2**20
         (b"\r\n" * (LONG // 2), "invalid_form"),
         (form_of(b"\n" * LONG), "invalid_form"),
         (form_of(b"\r\n".join([b""] * 100_000)), "no_question"),
-        (form_of(b"x", b"\r\n--" * (LONG // 4)), "invalid_image"),
+        pytest.param(
+            form_of(b"x", b"\r\n--" * (LONG // 4)), "invalid_image", marks=pytest.mark.slow
+        ),
         (form_of(b"ab\n" * 1000), "too_many_questions"),
     ],
     ids=["before", "in a field", "blank", "in the file", "lines"],

@@ -12,6 +12,8 @@ from family import few
 from qwen2vl_rs.predict.session import Session
 from serving import Held, metric, serving, until
 
+pytestmark = pytest.mark.slow  # they start a browser
+
 WIDTHS = (1280, 390)
 SHOTS = os.environ.get("QWEN2VL_RS_SHOTS")  # a folder for screenshots, to look at
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

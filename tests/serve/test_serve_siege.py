@@ -205,6 +205,7 @@ def test_who_has_most_makes_room_for_the_others():
     assert asyncio.run(refused()) == ["a", "-", "-", "b", "-", "c", "-", "-"]
 
 
+@pytest.mark.slow
 def test_large_images_are_decoded_one_at_a_time(engine, monkeypatch):
     limits = replace(PATIENT, decoders=2, small_bytes=2**20)
     large, gate, do = png(3000, 3000), threading.Event(), decoding._Process.do

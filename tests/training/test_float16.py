@@ -70,6 +70,7 @@ def overflow(monkeypatch, steps):
     monkeypatch.setattr(trainer, "pack_loss", pack_loss)
 
 
+@pytest.mark.slow
 def test_steps_that_overflow_are_skipped_and_counted(here, small_base, monkeypatch, capsys):
     overflow(monkeypatch, {0, 3})
     train(configured(small_base, "training.fp16=true", "eval.max_eval=1"))
@@ -82,6 +83,7 @@ def test_steps_that_overflow_are_skipped_and_counted(here, small_base, monkeypat
     assert rates[4] == rates[3]
 
 
+@pytest.mark.slow
 def test_many_skipped_in_a_row_stop_the_run(here, small_base, monkeypatch):
     monkeypatch.setattr(trainer, "_MOST_SKIPPED", 3)
     overflow(monkeypatch, {2, 3, 5, 6, 7})

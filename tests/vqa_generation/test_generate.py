@@ -61,6 +61,7 @@ def test_a_data_set_of_scenes(tmp_path, capsys):
     assert json.loads((out / "vectors" / "9.geojson").read_text())["features"]
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(made, tmp_path):
     plan = Plan(synthetic=12, tile=64, questions=12)
     other = tmp_path / "world"

@@ -232,6 +232,7 @@ def test_what_cannot_be_seen_from_above(tags, dimension, hidden):
     assert (unseen(tags, layer) or is_absent(tags)) == hidden
 
 
+@pytest.mark.slow
 def test_tunnels_and_cellars_are_not_asked_about_but_in_the_published_manner(
     scene, tmp_path, capsys
 ):

@@ -202,9 +202,9 @@ def damage(folder: Path) -> str | None:
     Raises:
         RunError: a file cannot be read now. That says nothing about what is in it.
     """
-    expected = read_json(folder / CHECKSUMS, damaged="")
-    if expected is None:
+    if not is_there(folder / CHECKSUMS):
         return f"{CHECKSUMS} is missing"
+    expected = read_json(folder / CHECKSUMS, damaged=None)
     if not isinstance(expected, dict):
         return f"{CHECKSUMS} is damaged"
     for name, digest in expected.items():
