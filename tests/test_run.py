@@ -505,6 +505,14 @@ def test_checkpoints_that_cannot_be_listed_are_not_absent(tmp_path, monkeypatch)
         Run(tmp_path).checkpoints()
 
 
+def test_a_checkpoint_behind_a_loop_of_links_is_not_absent(tmp_path):
+    """As automounters answer for a disk that cannot be mounted now."""
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "checkpoint-2").symlink_to("checkpoint-2")
+    with pytest.raises(RunError, match=r"cannot read .*checkpoint-2: Too many levels"):
+        Run(tmp_path).checkpoints()
+
+
 def test_checkpoints_stand_in_the_order_of_their_steps(tmp_path):
     for name in ("10", "9", "100", "x", "1-old", ""):
         (tmp_path / f"checkpoint-{name}").mkdir()

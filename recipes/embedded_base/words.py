@@ -18,7 +18,7 @@ from sentences import INSTRUCTIONS, Talk
 from torch.nn.functional import cross_entropy
 
 from qwen2vl_rs.engine.decoding import answer, forward
-from qwen2vl_rs.engine.inputs import Target, make_inputs
+from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import Ask, pack, sharing_order
 from qwen2vl_rs.models.folder import files_in_force
 from qwen2vl_rs.models.images import Pixels
@@ -88,7 +88,7 @@ class Lessons:
         asks = [self._ask(rng, int(n), prompts) for n in chosen]
         asks, _ = sharing_order(asks)
         (batch,) = pack(asks, prompts, 2, 1 << 20)
-        inputs = make_inputs(batch, Target.of(self.base.model))
+        inputs = make_inputs(batch, self.base.model)
         logits = forward(self.base.model, inputs)
         return cross_entropy(logits, inputs.targets.to(logits.device))
 

@@ -26,6 +26,7 @@ from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.models.fingerprint import fingerprint
+from qwen2vl_rs.models.folder import is_whole_file
 from qwen2vl_rs.models.merge import merge
 from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.system.terminal import shown
@@ -527,3 +528,12 @@ def test_an_adapter_with_a_tensor_too_many_or_too_few(tmp_path, capsys, adapter,
         change(weights)
         save_file(weights, checkpoint / "adapter_model.safetensors")
         refused(capsys, checkpoint, image, ("lacks 1 weights", "have no place")[number])
+
+
+def test_a_file_of_weights_that_holds_none_is_not_whole(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "some")
+    save_file({}, tmp_path / "none")
+    assert is_whole_file(tmp_path / "some")
+    assert not is_whole_file(tmp_path / "none")
+    (tmp_path / "cut").write_bytes((tmp_path / "some").read_bytes()[:-1])
+    assert not is_whole_file(tmp_path / "cut")

@@ -225,12 +225,12 @@ def write_template(files: Files, folder: Path) -> None:
 
 
 def is_whole_file(path: Path) -> bool:
-    """Whether a safetensors file ends where its header says that its last tensor does."""
+    """Whether a safetensors file holds tensors and ends where its header says that they do."""
     from safetensors import SafetensorError, safe_open  # not in the light installation
 
     try:
-        with safe_open(path, framework="np"):
-            return True
+        with safe_open(path, framework="np") as file:
+            return bool(file.keys())
     except SafetensorError:
         return False
 

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -23,8 +24,6 @@ from .oserrors import (
     ABSENT,
     FORBIDDEN,
     Unwritable,
-    is_folder,
-    mode_of,
     unreadable,
     unwritable,
     writing_hint,
@@ -155,7 +154,13 @@ def is_there(path: Path) -> bool:
     Raises:
         RunError: that cannot be told. (`Path.exists` takes this for absent in newer Pythons.)
     """
-    return mode_of(path, follow=False) is not None
+    try:
+        path.lstat()
+    except ABSENT:
+        return False
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return True
 
 
 def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
@@ -166,11 +171,18 @@ def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
     """
     try:
         named = ((re.fullmatch(pattern, name), parent / name) for name in os.listdir(parent))
-        return [(match, path) for match, path in named if match and is_folder(path)]
+        return [(match, path) for match, path in named if match and _is_folder(path)]
     except ABSENT:
         return []
     except OSError as error:
         raise unreadable(parent, error) from error
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except ABSENT:  # a link that leads nowhere
+        return False
 
 
 def sha256(path: Path) -> str:

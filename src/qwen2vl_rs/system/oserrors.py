@@ -122,20 +122,16 @@ def explained(error: OSError) -> Qwen2VLRSError:
     return Qwen2VLRSError(f"cannot read or write {name}{other}: {_said(error)}", hint=hint)
 
 
-def mode_of(path: str | os.PathLike[str], *, follow: bool = True) -> int | None:
+def mode_of(path: str | os.PathLike[str]) -> int | None:
     """The mode of what bears a name (see `stat`); None where nothing does.
 
     Unlike `os.path.exists` it does not call absent what cannot be looked at.
-
-    Args:
-        path: the name.
-        follow: whether a link stands for what it leads to.
 
     Raises:
         RunError: that cannot be told.
     """
     try:
-        return os.stat(path, follow_symlinks=follow).st_mode
+        return os.stat(path).st_mode
     except (*ABSENT, ValueError):  # the latter for names that no file can have
         return None
     except OSError as error:
