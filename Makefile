@@ -131,6 +131,7 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_scoring.py
 	$(BIN)/python docs/make_benchmarks.py
 	$(BIN)/python docs/make_results.py
+	$(BIN)/python docs/make_reliability.py
 	$(BIN)/python docs/make_dependencies.py
 	$(BIN)/python docs/make_world.py
 	$(BIN)/python docs/make_gpu.py

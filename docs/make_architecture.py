@@ -44,30 +44,35 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 
 ## The way of an image, from file to figure
 
-1. A record of a data set names a path (`datasets/reading.py`); `datasets/image_paths.py` finds
-   images that were moved.
+1. A record of a file names a path (`datasets/reading.py`, which asks `datasets/file_forms.py` for the
+   form of the file; conversations and CSV are `datasets/tables.py`); `datasets/image_paths.py` finds
+   images that were moved. `datasets/split.py` divides the images, and the run keeps both sides
+   (`datasets/stored.py`).
 2. Before training, `training/preparation.py` looks at every header and writes each image's digest
-   into the run; in training a file that has changed stops it (`ImageReader.digests`), and predictions
-   are keyed by the content of the images.
+   into the run (`images.json`); whenever training reads a file that has changed, it stops
+   (`ImageReader.digests`), and predictions are keyed by the content of the images.
 3. `raster.read_rgb` makes 8-bit RGB: the file is opened (`raster/opening.py`, guarded by
    `raster/decoder_memory.py`), data are told from no data (`raster/nodata.py`), values become
    colours by the run's rule (`raster/rgb.py`, `raster/to_bytes.py`), north is turned up
    (`raster/orientation.py`).
 4. `models/images.py` has the family resize and cut it: `Pixels`, a grid of patches.
 5. The vision tower runs on it. Training does so once for all epochs (`engine/vision.py`,
-   `encode_all`) and keeps the features beside the run until it is finished, keyed by image, pixel
-   rule and tower; evaluation, `ask`, `map` and `serve` once for all questions that are asked about it
-   then (`encoded`).
+   `encode_all`) and keeps the features in the run, in `vision-cache`, until it is finished, by the
+   digest of the image, of the base and of the pixel settings; where they would not fit on the disk,
+   in every epoch. Evaluation, `ask`, `map` and `serve` read the file again, once for all questions
+   that are asked about it then (`encoded`).
 6. `engine/packing.py` puts the image's questions below it as branches of a tree and fills packs;
    `question_tree/tree.py` lays them out as one sequence; `engine/inputs.py` makes tensors.
 7. `forward` in `engine/decoding.py` runs a pack (attention: `question_tree/attention.py`). From its
    logits come the loss (`training/trainer.py`), free answers (`engine/decoding.py`) or exact
    probabilities of candidates (`engine/candidates.py`).
-8. `predict/job.py` keeps the answers as `predictions.jsonl`; `questions/protocols.py` judges each,
-   `scoring/results.py` makes `results.json` of them. After training, `before_and_after` in
-   `predict/evaluation.py` does so for base, checkpoint and wrong images, and writes `compare.json`.
-9. `report/evidence.py` reads these files, `report/scores.py` makes the figures, `report/page.py` the
-   page, with the image beside its answers (`report/examples.py`).
+8. `predict/predictor.py` takes a job (`predict/job.py`) through a model (`predict/local.py`, which
+   holds a `predict/session.py`) and keeps the answers as `predictions.jsonl`;
+   `questions/protocols.py` judges each, `scoring/results.py` scores them, and `evaluated` writes
+   `results.json`. After training, `before_and_after` in `predict/evaluation.py` does so for base,
+   checkpoint and wrong images, and writes `compare.json`; `train` prints what `report/text.py` says.
+9. `report/evidence.py` reads these files, `report/scores.py` makes tables and charts
+   (`report/charts.py`), `report/page.py` the page, with the image beside its answers (`report/examples.py`).
 
 ## The way of a question
 
@@ -140,10 +145,17 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 4. `types` of its questions, `bucketed`: those whose numbers are compared in the official buckets,
    `answers`: what can be said where no training question is known.
 5. `lists`: which records of an image list (`…images.json`) are its own, where the names do not say.
-6. Its file in `_BUILT_IN` (`known_datasets.py`).
+   This and the step before next are for files in RSVQA's layout only.
+6. Its file in `_BUILT_IN` (`known_datasets.py`), its title in `[dataset]` of `report/i18n.toml`.
 7. Questions in a form of its own: the file registers a `FileForm` (`datasets/file_forms.py`) that
-   recognises how such a file begins and gives its rows; all commands then read it.
-8. `tests/datasets/test_known_datasets.py` makes up a data set and trains, evaluates, scores and
+   recognises how such a file begins and gives its rows: texts in the order of
+   `datasets.base.COLUMNS`, those that are not known empty, `dataset` being its `name`.
+   `pond_rows` in the test is a whole one; `records`, `field` and `fail` in
+   `datasets/json_records.py` read large files and name what is wrong. `train`, `eval`, `compare`,
+   `score` and `report` then read it.
+8. `make docs` writes the pages that name it (or `docs/make_scoring.py`, `make_cli.py`,
+   `make_architecture.py` alone).
+9. `tests/datasets/test_known_datasets.py` makes up a data set and trains, evaluates, scores and
    reports with it.
 
 **A family of models.**
@@ -165,11 +177,11 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 1. `make_map` in `maps/mapper.py` ends with a `Mapped`: grid, bands of values, lines of
    `windows.jsonl`.
 2. A file for other programs is one function in `maps/files.py` that writes beside its place and
-   renames; `make_map` calls it.
-3. `rehearse` there writes and removes an empty one of each file before the work begins, so that
+   renames; `make_map` calls it before.
+3. `rehearse` in `maps/files.py` writes and removes an empty one of each file before the work begins, so that
    hours of it do not end on a disk that cannot take them: add yours.
 4. What an answer is worth on a map is said by its question type (`shown`, `number`).
-5. `cli/map.py` names the files on stdout; the page `map.html` is `report/map_page.py`.
+5. `cli/map.py` names the files on stdout, `[map]` in `report/i18n.toml` on the page; the page `map.html` is `report/map_page.py`.
 6. Test it in `tests/maps/test_mapper.py` by opening it with the library its users have;
    [map.md](map.md) says what opens it.
 
@@ -181,10 +193,12 @@ One duty a file, in the words of its first line; no file has more than 400 lines
    entry of `CONTROLS` there, with what it is called.
 3. With that it is fitted, scored by every protocol and shown in tables, report and cards
    (`tests/scoring/test_baselines.py` makes up one).
-4. One that asks the model about something else is another job (`predict/job.py`), as the shuffled
-   images are, and is scored in `scoring/results.py`.
-5. Where it cannot be computed, `left_out` in `results.json` says why, in a code.
-6. Name and explanation in two languages: `[control]` and `[terms]` in `report/i18n.toml`; its sign
+4. One that asks the model about something else is another job (`predict/job.py`): there is one, the
+   shuffled images, which `predict/predictor.py`, `scoring/results.py` and the commands know by name.
+5. Where it cannot be computed, `left_out` in `results.json` says why, by one of `REASONS`
+   (`scoring/results.py`).
+6. Name and explanation in two languages: `[control]`, `[terms]` and `[absent]` in
+   `report/i18n.toml`; its sign
    in charts: `symbol` in `report/charts.py`.
 7. Test it by figures made by hand.
 """

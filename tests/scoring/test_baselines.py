@@ -113,3 +113,5 @@ def test_a_control_of_ones_own_reaches_tables_and_report(monkeypatch, tmp_path, 
     page = (tmp_path / "report/report.md").read_text("utf-8")
     assert "lookup" in page
     assert "what came before" in page
+    assert main(["report", "--after", str(after), "-o", str(tmp_path / "without")]) == 0
+    assert "lookup" in (tmp_path / "without/report.md").read_text("utf-8")  # what is not there

@@ -9,14 +9,32 @@ from pathlib import Path
 import click
 
 from ..errors import RunError
-from ..known_datasets import known
+from ..known_datasets import known, known_name
 from ..system import console
 from ..system.oserrors import is_folder
 from ..system.terminal import shown
 from .common import FILE, json_text
 
+
+class DatasetName(click.ParamType[str]):
+    """The name of a data set; which there are is looked up when it is asked for."""
+
+    name = "dataset"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """A name however it is spelt."""
+        try:
+            return known_name(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """The names."""
+        return f"[{'|'.join(known())}]"
+
+
 _DATASET = click.option(
-    "--dataset", type=click.Choice(list(known())),
+    "--dataset", type=DatasetName(),
     help="Whose classes apply.  [default: what the predictions say, or how they were scored; "
     "unknown: counts and areas are compared exactly]",
 )  # fmt: skip
@@ -54,7 +72,7 @@ def score(
     """Score the predictions of any model.
 
     FILE holds one JSON object a line, with question, answer and prediction; where known also
-    id, image, type, text, confidence and dataset (LR, HR or xBEN).
+    id, image, type, text, confidence and dataset.
     """
     from ..questions.class_sets import of_predictions
     from ..questions.protocols import PROTOCOLS

@@ -86,11 +86,13 @@ class Opening(NamedTuple):
         key: the first key of the object.
         first: the first record of the list, or what stands at the first key; None where it is
             longer than what is looked at (64 KiB).
+        head: the text that was looked at.
     """
 
     kind: str
     key: str | None = None
     first: Any = None
+    head: str = ""
 
 
 def opening(path: Path) -> Opening:
@@ -102,7 +104,7 @@ def opening(path: Path) -> Opening:
     with opened(path) as file:
         head = file.read(_HEAD).decode(errors="replace").lstrip(_BLANKS)
     if not head.startswith(("[", "{")):
-        return Opening("text")
+        return Opening("text", head=head)
     key = first = None
     with contextlib.suppress(ValueError, StopIteration, RecursionError):
         end = 1
@@ -111,8 +113,8 @@ def opening(path: Path) -> Opening:
             end = head.index(":", end) + 1
         first, _ = scan(head, _ink(head, end))
     if head.startswith("["):
-        return Opening("list", first=first)
-    return Opening("object", short(key) if isinstance(key, str) else None, first)
+        return Opening("list", None, first, head)
+    return Opening("object", short(key) if isinstance(key, str) else None, first, head)
 
 
 def _ink(text: str, start: int) -> int:
@@ -127,7 +129,7 @@ def require(path: Path, key: str | None) -> None:
         DataError: it begins otherwise, or is missing, empty, or cannot be read.
     """
     expected = f'an object with the key "{key}"' if key else "a list"
-    kind, found, _ = opening(path)
+    kind, found, *_ = opening(path)
     if (kind, found) == (("object", key) if key else ("list", None)):
         return
     said = {"list": "a list", "text": "no JSON object or list"}.get(kind, "an object without keys")

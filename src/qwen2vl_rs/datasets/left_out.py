@@ -34,7 +34,7 @@ class LeftOut:
     def lines(self) -> list[str]:
         """One line a reason, e.g. ``12 without an image (image ids 3, 17)``."""
         return [
-            f"{number:,} {reason} ({_COUNTED_BY[reason]} ids "
+            f"{number:,} {reason} ({_COUNTED_BY.get(reason, 'question')} ids "
             + ", ".join(map(str, self.examples[reason]))
             + (", …)" if len(self.examples[reason]) == _EXAMPLES < number else ")")
             for reason, number in self.numbers.items()

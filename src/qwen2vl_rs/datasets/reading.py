@@ -165,7 +165,7 @@ def _require_table(path: Path) -> None:
     Raises:
         DataError: it is JSON.
     """
-    kind, key, _ = opening(path)
+    kind, key, *_ = opening(path)
     if kind == "list":
         name = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
         raise DataError(

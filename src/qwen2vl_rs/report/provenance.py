@@ -174,7 +174,7 @@ def missing(found: Evidence, shown: set[str], pictures: Pictures, w: Words) -> S
 def _absent(name: str, w: Words) -> str:
     if name.startswith(CONTROLS_OF):
         return w("absent.controls_of", type=w.known("type", name.removeprefix(CONTROLS_OF)))
-    return name if name in PROTOCOLS else w(f"absent.{name}")
+    return name if name in PROTOCOLS else w.known("absent", name)
 
 
 def _unseen(pictures: Pictures, w: Words) -> list[tuple[str, str]]:
