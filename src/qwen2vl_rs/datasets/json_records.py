@@ -77,16 +77,17 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
     with opened(path) as file:
         text = _Text(path, file)
         text.take("{")
-        while text.mark() == '"':
+        while True:
+            if text.mark() not in {'"', ""}:
+                raise text.malformed(text.at, "expecting a name")
             name = text.value()
             text.take(":")
             value = text.value()
             text.done += 1
             yield name, value
             if text.take(",}") == "}":
-                text.end()
-                return
-        raise text.malformed(text.at, "expecting a name")
+                break
+        text.end()
 
 
 def _check_rest(text: _Text, key: str) -> None:
