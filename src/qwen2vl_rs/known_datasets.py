@@ -14,7 +14,12 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-_BUILT_IN = ("rsvqa_lr", "rsvqa_hr", "rsvqa_xben")  # files of ``datasets``, in order of display
+_BUILT_IN = (
+    "rsvqa_lr",
+    "rsvqa_hr",
+    "rsvqa_xben",
+    "floodnet",
+)  # files of ``datasets``, in order of display
 _known: dict[str, KnownDataset] = {}
 
 

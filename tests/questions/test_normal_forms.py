@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from qwen2vl_rs.questions.clean import clean
 from qwen2vl_rs.questions.normal_forms import normalise
 from qwen2vl_rs.questions.numbers import bucket
-from qwen2vl_rs.questions.registry import known
+from qwen2vl_rs.questions.registry import OFFICIAL
 
-TYPES = known()
+TYPES = tuple(one.name for one in OFFICIAL)
 
 # Whoever says "know", "tell", "sure" or "can" … "not" has not said that he does not know.
 NOES = [
@@ -195,7 +195,7 @@ def test_an_answer_to_one_kind_of_question_is_none_to_another():
     kinds |= {"rural": ("rural_urban",), "47": ("count",), "624m2": ("area",)}
     kinds |= {"between 0 and 10": ("count",), "between 0m2 and 10m2": ("area",), "0m2": ("area",)}
     for said, mine in kinds.items():
-        for type in TYPES[:-1]:
+        for type in (t for t in TYPES if t not in ("LC", "other")):
             assert (normalise(said, type) is not None) == (type in mine), (said, type)
 
 

@@ -66,6 +66,30 @@ def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
         text.end()
 
 
+def members(path: Path) -> Iterator[tuple[str, Any]]:
+    """The members of one large object, a name and a value at a time.
+
+    Memory does not grow with their number.
+
+    Raises:
+        DataError: as `records` does.
+    """
+    with opened(path) as file:
+        text = _Text(path, file)
+        text.take("{")
+        while True:
+            if text.mark() not in {'"', ""}:
+                raise text.malformed(text.at, "expecting a name")
+            name = text.value()
+            text.take(":")
+            value = text.value()
+            text.done += 1
+            yield name, value
+            if text.take(",}") == "}":
+                break
+        text.end()
+
+
 def _check_rest(text: _Text, key: str) -> None:
     """The other members of the object, which nobody reads: a cut file shall not pass as whole."""
     while text.take(",}") == ",":

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .question_type import QuestionType
+from .question_type import YesNo
 from .yes_no import yes_no
 
 
 @dataclass(frozen=True)
-class Presence(QuestionType):
+class Presence(YesNo):
     """``yes`` or ``no``, also in a sentence (``There is a road.``)."""
 
     name: str = "presence"
-    words: tuple[str, ...] = ("yes", "no")
-    shown: str = "yes"
     templates: tuple[re.Pattern[str], ...] = (
         re.compile(r"(?:is|are) there (?:some )?(.+)"),
         re.compile(r"is an? (.+) present"),

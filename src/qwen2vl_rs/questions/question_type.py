@@ -74,6 +74,18 @@ class QuestionType:
 
 
 @dataclass(frozen=True)
+class YesNo(QuestionType):
+    """A type whose answers are ``yes`` and ``no``."""
+
+    words: tuple[str, ...] = ("yes", "no")
+    shown: str = "yes"
+
+    def normalise(self, answer: str) -> str | None:
+        """``yes`` or ``no``."""
+        return yes_no(answer, presence=False)
+
+
+@dataclass(frozen=True)
 class Quantity(QuestionType):
     """A type whose answers are numbers.
 

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar, cast
 
+from .. import known_datasets
 from .area import Area
 from .comparison import Comparison
+from .condition import Condition
 from .count import Count
 from .land_cover import LandCover
 from .presence import Presence
@@ -24,7 +26,7 @@ OTHER = "other"
 
 #: In the order of the published tables.
 OFFICIAL: tuple[QuestionType, ...] = (
-    Presence(), Count(), Comparison(), RuralUrban(), Area(), LandCover(),
+    Presence(), Count(), Comparison(), RuralUrban(), Area(), LandCover(), Condition(),
 )  # fmt: skip
 _known: dict[str, QuestionType] = {one.name: one for one in OFFICIAL}
 _caches: list[Any] = []
@@ -43,12 +45,23 @@ def registered(one: QuestionType) -> Iterator[None]:
 
     The types that this package knows stand in `OFFICIAL`.
     """
-    before = _known
+    before = _types()
     try:
         _know({**{n: type for n, type in before.items() if n != one.name}, one.name: one})
         yield
     finally:
         _know(before)
+
+
+def add(*types: QuestionType) -> None:
+    """Make types known for good, behind those before: of a data set, by its file."""
+    _know({**_known, **{one.name: one for one in types}})
+
+
+def _types() -> dict[str, QuestionType]:
+    """All types; the files of data sets add theirs."""
+    known_datasets.known()
+    return _known
 
 
 def _know(types: dict[str, QuestionType]) -> None:
@@ -60,13 +73,13 @@ def _know(types: dict[str, QuestionType]) -> None:
 
 def known() -> tuple[str, ...]:
     """The names of all types, in the order of the published tables, others behind."""
-    return tuple(_known)
+    return tuple(_types())
 
 
 @remembered
 def type_named(name: str) -> QuestionType:
     """A type by its official name; of any other name one without anything of its own."""
-    return _known.get(name) or QuestionType(name)
+    return _types().get(name) or QuestionType(name)
 
 
 def by_wording() -> Iterator[QuestionType]:
@@ -74,7 +87,7 @@ def by_wording() -> Iterator[QuestionType]:
 
     Comparisons come before presence, whose first template would match them too.
     """
-    yield from (one for name, one in reversed(_known.items()) if name != "presence")
+    yield from (one for name, one in reversed(_types().items()) if name != "presence")
     yield _known["presence"]
 
 
@@ -89,7 +102,7 @@ def official_type(stored: str) -> str:
     ``Presence`` → ``presence``, ``Rural/Urban`` → ``rural_urban``; other names stay as they are.
     """
     letters = _letters(stored)
-    for one in _known.values():
+    for one in _types().values():
         if letters and letters in map(_letters, (one.name, *one.other_names)):
             return one.name
     return stored

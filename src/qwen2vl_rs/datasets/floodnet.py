@@ -1,0 +1,78 @@
+"""FloodNet-VQA: drone images after a hurricane (Rahnemoonfar et al., IEEE Access 2021).
+
+A file of questions is one object, ``{"0": {"Image_ID": "10165.JPG", "Question": …, "Ground_Truth":
+"flooded" or 3, "Question_Type": "Condition_Recognition"}, …}``; the images lie beside it or in a
+folder beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..known_datasets import KnownDataset, register
+from ..questions import registry
+from ..questions.question_type import Quantity, YesNo
+from .base import Row
+from .file_forms import FileForm, register_form
+from .file_opening import Opening
+from .json_records import fail, field, members
+from .left_out import NO_ANSWER, LeftOut
+
+FLOODNET = register(
+    KnownDataset(
+        name="FloodNet",
+        title="FloodNet-VQA",
+        licence="CDLA-Permissive-1.0",
+        splits=("train", "valid", "test"),
+        types=("condition", "Yes_No", "Simple_Counting", "Complex_Counting"),
+    )
+)
+registry.add(
+    YesNo("Yes_No"),
+    Quantity("Simple_Counting", by_dataset=False, exact_numbers=True),
+    Quantity("Complex_Counting", by_dataset=False, exact_numbers=True),
+)
+_FOLDERS = ("", "Images", "images", "Train_Image", "Valid_Image", "Test_Image")
+
+
+def _recognises(start: Opening) -> bool:
+    return isinstance(start.first, dict) and {"Image_ID", "Question_Type"} <= start.first.keys()
+
+
+def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
+    for n, (key, record) in enumerate(members(path), 1):
+        image = field(path, n, record, "Image_ID", str)
+        answer = _answer(path, n, record)
+        if answer is None:
+            counts.add(NO_ANSWER, key)
+            continue
+        yield (
+            f"floodnet_{key}",
+            _place(path.parent, image) if with_images else image,
+            field(path, n, record, "Question", str),
+            answer,
+            field(path, n, record, "Question_Type", str),
+            FLOODNET.name,
+            "",
+        )
+
+
+def _answer(path: Path, n: int, record: dict[str, Any]) -> str | None:
+    """Text; numbers are stored as numbers."""
+    answer = record.get("Ground_Truth")
+    if answer is None or type(answer) is str:
+        return answer
+    if type(answer) is not int:
+        fail(path, n, record, '"Ground_Truth" is neither text nor a whole number')
+    return str(answer)
+
+
+def _place(folder: Path, image: str) -> str:
+    """Where an image lies; beside the questions if it is nowhere, which is said when it is read."""
+    places = (folder.absolute() / name / image for name in _FOLDERS)
+    return str(next((place for place in places if place.is_file()), folder.absolute() / image))
+
+
+register_form(FileForm(_recognises, _rows))
