@@ -49,3 +49,28 @@ def test_references_lead_somewhere(path):
     package = ".".join(path.relative_to(SOURCE).parent.parts)
     found = REFERENCE.findall(path.read_text("utf-8"))
     assert not [one for one in found if not is_there(one, package)]
+
+
+ROOT = Path(__file__).resolve().parents[1]
+BESIDE = sorted(
+    p for name in ("benchmarks", "docs", "recipes", "tests") for p in ROOT.glob(f"{name}/**/*.py")
+)
+
+
+def test_what_scripts_import_is_there():
+    """Some of them run for minutes or on a GPU only: nothing else would tell in time."""
+    assert len(BESIDE) > 100
+    missing = []
+    for path in BESIDE:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("qwen2vl_rs."):
+                module = (node.module or "").removeprefix("qwen2vl_rs.")
+                names = {alias.name for alias in node.names}
+                if module not in MODULES:
+                    missing.append(f"{path.name}: {module}")
+                    continue
+                there = names_in(MODULES[module]) | {
+                    m.rpartition(".")[2] for m in MODULES if m.rpartition(".")[0] == module
+                }
+                missing += [f"{path.name}: {module}.{name}" for name in names - there]
+    assert not missing

@@ -76,7 +76,7 @@ class ModelAnswer:
     shares: Mapping[str, float] | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Session:
     """Answers questions about images, each image encoded once.
 

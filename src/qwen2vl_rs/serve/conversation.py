@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field
 
@@ -61,10 +61,20 @@ class ImagePart(BaseModel):
 
 
 class SaidPart(BaseModel):
-    """Text of others, or that they said nothing."""
+    """Text of others."""
 
-    type: Literal["text", "refusal"]
-    text: str | None = None
+    type: Literal["text"]
+    text: str | None
+
+
+class RefusalPart(BaseModel):
+    """That they said nothing; what else stands in it is not used."""
+
+    type: Literal["refusal"]
+    text: ClassVar[None] = None
+
+
+OtherPart = Annotated[SaidPart | RefusalPart, Field(discriminator="type")]
 
 
 class UserMessage(BaseModel):
@@ -78,7 +88,9 @@ class OtherMessage(BaseModel):
     """A message of the system or the assistant."""
 
     role: Literal["system", "developer", "assistant"]
-    content: str | list[SaidPart] | None = None
+    content: str | list[Annotated[SaidPart | RefusalPart, Field(discriminator="type")]] | None = (
+        None
+    )
 
 
 Message = Annotated[UserMessage | OtherMessage, Field(discriminator="role")]

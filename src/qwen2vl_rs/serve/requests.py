@@ -232,9 +232,14 @@ def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = [str(step) for step in first["loc"]]
-        other = ("invalid_parameter", f"{'.'.join(place)}: {first['msg']}", None)
+        other = ("invalid_parameter", f"{'.'.join(place)}: {_said(first['msg'])}", None)
         code, text, hint = next((_WRONG[n] for n in reversed(place) if n in _WRONG), other)
         raise Refusal(400, code, text, hint=hint, param=place[0]) from error
+
+
+def _said(message: str) -> str:
+    """Pydantic's words without the names of our classes."""
+    return message.partition(" or instance of ")[0]
 
 
 async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
