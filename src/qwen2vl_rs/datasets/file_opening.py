@@ -86,13 +86,11 @@ class Opening(NamedTuple):
         key: the first key of the object.
         first: the first record of the list, or what stands at the first key; None where it is
             longer than what is looked at (64 KiB).
-        head: the text that was looked at.
     """
 
     kind: str
     key: str | None = None
     first: Any = None
-    head: str = ""
 
 
 def opening(path: Path) -> Opening:
@@ -104,7 +102,7 @@ def opening(path: Path) -> Opening:
     with opened(path) as file:
         head = file.read(_HEAD).decode(errors="replace").lstrip(_BLANKS)
     if not head.startswith(("[", "{")):
-        return Opening("text", head=head)
+        return Opening("text")
     key = first = None
     with contextlib.suppress(ValueError, StopIteration, RecursionError):
         end = 1
@@ -113,8 +111,8 @@ def opening(path: Path) -> Opening:
             end = head.index(":", end) + 1
         first, _ = scan(head, _ink(head, end))
     if head.startswith("["):
-        return Opening("list", None, first, head)
-    return Opening("object", short(key) if isinstance(key, str) else None, first, head)
+        return Opening("list", first=first)
+    return Opening("object", short(key) if isinstance(key, str) else None, first)
 
 
 def _ink(text: str, start: int) -> int:

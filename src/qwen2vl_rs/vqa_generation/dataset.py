@@ -29,23 +29,10 @@ _FEW, _TRIES = 2000, 24  # tiles up to which other choices are tried, and how ma
 Region = tuple[int, int, int]  # (source, row, column) of a tile
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Names of files: RSVQA-LR's, or RSVQA-HR's.
-
-    Attributes:
-        prefix: of the lists.
-        images: folder of the images.
-    """
-
-    prefix: str
-    images: str
-
-
-def layout(like: str) -> Layout:
-    """The names of a data set's files."""
+def layout(like: str) -> tuple[str, str]:
+    """The prefix of a data set's lists and the folder of its images, as they are published."""
     prefix, folders = next(iter(known()[dataset_name(like)].image_folders.items()))
-    return Layout(prefix, folders[0])
+    return prefix, folders[0]
 
 
 @dataclass(frozen=True, slots=True)

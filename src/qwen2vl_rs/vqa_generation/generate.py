@@ -96,7 +96,7 @@ def generate(
             say(f"{folder} is complete already")
             return page
         result = Result(left_out=left_out or Counter())
-        images = folder / layout(plan.like).images
+        images = folder / layout(plan.like)[1]
         try:
             make_folder(images)
         except OSError as error:
@@ -109,7 +109,7 @@ def generate(
             reasons = "; ".join(f"{n:,} {why}" for why, n in result.left_out.items() if n)
             raise DataError(f"no image is left: {reasons}", hint="take larger images, or --tile")
         _divide(plan, result)
-        write_lists(folder, layout(plan.like).prefix, result)
+        write_lists(folder, layout(plan.like)[0], result)
         summary.write(page, images, plan.manner, plan.like, result)
         dataset = {"name": plan.like.upper(), "manner": plan.manner}  # whose classes; how asked
         write_json(folder / PLAN_FILE, {**_written(plan), "dataset": dataset, **_counted(result)})
@@ -165,7 +165,7 @@ def _is_done(plan: Plan, folder: Path) -> bool:
             f"{folder} holds a data set of another plan ({PLAN_FILE} says which)",
             hint="choose another folder: --output FOLDER",
         )
-    there = len(list((folder / layout(plan.like).images).glob("*.tif")))
+    there = len(list((folder / layout(plan.like)[1]).glob("*.tif")))
     return bool(old.get("images") == there)
 
 
