@@ -14,12 +14,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-_BUILT_IN = (
-    "rsvqa_lr",
-    "rsvqa_hr",
-    "rsvqa_xben",
-    "floodnet",
-)  # files of ``datasets``, in order of display
+# files of ``datasets``, in order of display
+_BUILT_IN = ("rsvqa_lr", "rsvqa_hr", "rsvqa_xben", "floodnet", "vrsbench")
 _known: dict[str, KnownDataset] = {}
 
 

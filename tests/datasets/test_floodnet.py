@@ -71,6 +71,12 @@ def test_what_is_wrong_is_named_with_its_record(tmp_path, change, said):
         read_samples(path)
 
 
+def test_a_member_that_is_no_object_is_refused(tmp_path):
+    path = written(tmp_path, [record(*ASKED[0]), [1]])
+    with pytest.raises(DataError, match="record 2 is a list, expected an object"):
+        read_samples(path)
+
+
 def test_a_file_that_is_cut_is_not_passed_over(tmp_path):
     path = written(tmp_path, [record(*one) for one in ASKED])
     whole = path.read_text()

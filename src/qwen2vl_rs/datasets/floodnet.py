@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ..known_datasets import KnownDataset, register
 from ..questions import registry
+from ..questions.condition import Condition
 from ..questions.question_type import Quantity, YesNo
 from .base import Row
 from .file_forms import FileForm, register_form
 from .file_opening import Opening
-from .json_records import fail, field, members
+from .image_paths import beside
+from .json_records import answer_of, field, members
 from .left_out import NO_ANSWER, LeftOut
 
 FLOODNET = register(
@@ -30,11 +31,12 @@ FLOODNET = register(
     )
 )
 registry.add(
+    Condition(),
     YesNo("Yes_No"),
     Quantity("Simple_Counting", by_dataset=False, exact_numbers=True),
     Quantity("Complex_Counting", by_dataset=False, exact_numbers=True),
 )
-_FOLDERS = ("", "Images", "images", "Train_Image", "Valid_Image", "Test_Image")
+_FOLDERS = ("Images", "images", "Train_Image", "Valid_Image", "Test_Image")
 
 
 def _recognises(start: Opening) -> bool:
@@ -44,35 +46,19 @@ def _recognises(start: Opening) -> bool:
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
     for n, (key, record) in enumerate(members(path), 1):
         image = field(path, n, record, "Image_ID", str)
-        answer = _answer(path, n, record)
+        answer = answer_of(path, n, record, "Ground_Truth")
         if answer is None:
             counts.add(NO_ANSWER, key)
             continue
         yield (
             f"floodnet_{key}",
-            _place(path.parent, image) if with_images else image,
+            beside(path, image, _FOLDERS) if with_images else image,
             field(path, n, record, "Question", str),
             answer,
             field(path, n, record, "Question_Type", str),
             FLOODNET.name,
             "",
         )
-
-
-def _answer(path: Path, n: int, record: dict[str, Any]) -> str | None:
-    """Text; numbers are stored as numbers."""
-    answer = record.get("Ground_Truth")
-    if answer is None or type(answer) is str:
-        return answer
-    if type(answer) is not int:
-        fail(path, n, record, '"Ground_Truth" is neither text nor a whole number')
-    return str(answer)
-
-
-def _place(folder: Path, image: str) -> str:
-    """Where an image lies; beside the questions if it is nowhere, which is said when it is read."""
-    places = (folder.absolute() / name / image for name in _FOLDERS)
-    return str(next((place for place in places if place.is_file()), folder.absolute() / image))
 
 
 register_form(FileForm(_recognises, _rows))

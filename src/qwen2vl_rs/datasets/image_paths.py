@@ -38,6 +38,22 @@ def place(folder: Path, path: str) -> str:
     return str(next((end for end in ends if is_file(end)), ends[0]))
 
 
+def beside(questions: Path, image: str, folders: Iterable[str]) -> str:
+    """Where an image that a file of questions names lies: beside the file, or in a folder there.
+
+    Args:
+        questions: the file.
+        image: as it is named there.
+        folders: where images may lie, the likeliest first.
+
+    Returns:
+        The first that is a file; where there is none, beside the questions.
+    """
+    parent = questions.parent.absolute()
+    places = [str(parent / folder / image) for folder in ("", *folders)]
+    return next(filter(is_file, places), places[0])
+
+
 def moved(samples: Iterable[Sample], folder: str | Path | None) -> Dataset:
     """Samples with their images in another folder; as they are where none is named.
 

@@ -55,19 +55,14 @@ def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
         if text.mark() == "]":
             raise DataError(f"{path}: {name} holds no records", hint=AGAIN)
         for record in text.values():
-            if type(record) is not dict:
-                raise DataError(
-                    f"{path}, record {text.done} is {name_of(record)}, expected an object",
-                    hint=f"{name} must hold objects only: {AGAIN}",
-                )
-            yield record
+            yield _object(path, text.done, record, name)
         if key:
             _check_rest(text, key)
         text.end()
 
 
-def members(path: Path) -> Iterator[tuple[str, Any]]:
-    """The members of one large object, a name and a value at a time.
+def members(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The members of one large object, which are objects, with their names.
 
     Memory does not grow with their number.
 
@@ -84,10 +79,20 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
             text.take(":")
             value = text.value()
             text.done += 1
-            yield name, value
+            yield name, _object(path, text.done, value, "it")
             if text.take(",}") == "}":
                 break
         text.end()
+
+
+def _object(path: Path, n: int, record: Any, name: str) -> dict[str, Any]:
+    if type(record) is not dict:
+        raise DataError(
+            f"{path}, record {n} is {name_of(record)}, expected an object",
+            hint=f"{name} must hold objects only: {AGAIN}",
+        )
+    found: dict[str, Any] = record
+    return found
 
 
 def _check_rest(text: _Text, key: str) -> None:
@@ -143,6 +148,18 @@ def field(path: Path, n: int, record: dict[str, Any], name: str, kind: type) -> 
     elif kind is int and not _LEAST <= value <= _MOST:
         fail(path, n, record, f'"{name}" holds {BEYOND}')
     return value
+
+
+def answer_of(path: Path, n: int, record: dict[str, Any], name: str) -> str | None:
+    """An answer that is text, or a whole number without quotes; None where there is none.
+
+    Raises:
+        DataError: it is anything else.
+    """
+    value = record.get(name)
+    if value is not None and type(value) not in (int, str):
+        fail(path, n, record, f'"{name}" is neither text nor a whole number')
+    return None if value is None else str(field(path, n, record, name, type(value)))
 
 
 class _Text:

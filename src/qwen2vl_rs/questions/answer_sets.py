@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..known_datasets import known as known_datasets
 from ..types import Sample
 from .grammar import KIND, counted
 from .protocols import class_order, protocol
-from .registry import known, type_named
+from .registry import OFFICIAL, known, type_named
 
 # Candidates of a type taught with raw numbers; 1,000 is also the size of xBEN's vocabulary. Rarer
 # answers are left out.
@@ -42,7 +43,8 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
     Every type takes its candidates from its training answers. Without any that have a class,
     yes/no and rural/urban are closed by themselves, counts and areas take the official buckets
     (LR, areas) and 0 to 89 (counts of HR: Lobry et al. 2020); those of an unknown data set and
-    any other type (xBEN's land cover, types of other data) have no set.
+    any other type (xBEN's land cover, types of other data) have no set. Types that only another
+    data set has are closed by themselves with that one.
 
     Args:
         train: the training questions; may be none.
@@ -51,7 +53,12 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
     taught: dict[str, Counter[str]] = {}
     for (kind, answer), n in counted(train, KIND, "answer").items():
         taught.setdefault(kind, Counter())[" ".join(answer.split())] += n
-    untaught = {name: type_named(name).candidates(dataset) for name in known()}
+    # those of another data set would be part of the key of every answer
+    others = {n for one in known_datasets().values() if one.name != dataset for n in one.types}
+    own = known_datasets()[dataset].types if dataset in known_datasets() else ()
+    left_out = others - {one.name for one in OFFICIAL} - set(own)
+    types = [name for name in known() if name not in left_out]
+    untaught = {name: type_named(name).candidates(dataset) for name in types}
     found = {
         name: _set(name, dict.fromkeys(texts, 1), dataset)
         for name, texts in untaught.items()

@@ -11,7 +11,6 @@ from typing import Any, ParamSpec, TypeVar, cast
 from .. import known_datasets
 from .area import Area
 from .comparison import Comparison
-from .condition import Condition
 from .count import Count
 from .land_cover import LandCover
 from .presence import Presence
@@ -24,9 +23,9 @@ R = TypeVar("R")
 OTHER = "other"
 """The type of questions whose wording is none of those known."""
 
-#: In the order of the published tables.
+#: RSVQA's, in the order of the published tables.
 OFFICIAL: tuple[QuestionType, ...] = (
-    Presence(), Count(), Comparison(), RuralUrban(), Area(), LandCover(), Condition(),
+    Presence(), Count(), Comparison(), RuralUrban(), Area(), LandCover(),
 )  # fmt: skip
 _known: dict[str, QuestionType] = {one.name: one for one in OFFICIAL}
 _caches: list[Any] = []

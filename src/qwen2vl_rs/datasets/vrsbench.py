@@ -1,0 +1,69 @@
+"""VRSBench-VQA: open questions about aerial images (Li et al., NeurIPS 2024, Datasets track).
+
+A file of questions is one list, ``[{"question_id": 0, "image_id": "P0003_0002.png", "type":
+"object quantity", "question": …, "ground_truth": "2"}, …]``; the images lie beside it or in a
+folder beside it. The training part is published as conversations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..known_datasets import KnownDataset, register
+from ..questions import registry
+from ..questions.open_answer import OpenAnswer
+from .base import Row
+from .file_forms import FileForm, register_form
+from .file_opening import Opening
+from .image_paths import beside
+from .json_records import answer_of, field, records
+from .left_out import NO_ANSWER, LeftOut
+
+TYPES = (
+    "object category", "object existence", "object quantity", "object color", "object shape",
+    "object size", "object position", "object direction", "scene type", "reasoning",
+)  # fmt: skip
+VRSBENCH = register(
+    KnownDataset(
+        name="VRSBench",
+        title="VRSBench-VQA",
+        licence="CC BY 4.0 (annotations)",
+        splits=("train", "eval"),
+        types=TYPES,
+    )
+)
+registry.add(
+    *(OpenAnswer(name) for name in TYPES[:-2]),
+    OpenAnswer("scene type", other_names=("image",)),
+    OpenAnswer("reasoning"),
+)
+_FOLDERS = ("Images_val", "Images_train", "Images", "images")
+
+
+def _recognises(start: Opening) -> bool:
+    return isinstance(start.first, dict) and {"image_id", "question", "ground_truth"} <= (
+        start.first.keys()
+    )
+
+
+def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
+    for n, record in enumerate(records(path, None), 1):
+        name = answer_of(path, n, record, "question_id")
+        answer = answer_of(path, n, record, "ground_truth")
+        image = field(path, n, record, "image_id", str)
+        if answer is None:
+            counts.add(NO_ANSWER, name)
+            continue
+        yield (
+            f"vrsbench_{n if name is None else name}",
+            beside(path, image, _FOLDERS) if with_images else image,
+            field(path, n, record, "question", str),
+            answer,
+            field(path, n, record, "type", str),
+            VRSBENCH.name,
+            "",
+        )
+
+
+register_form(FileForm(_recognises, _rows))
