@@ -150,9 +150,9 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 7. Questions in a form of its own: the file registers a `FileForm` (`datasets/file_forms.py`) that
    recognises how such a file begins and gives its rows: texts in the order of
    `datasets.base.COLUMNS`, those that are not known empty, `dataset` being its `name`.
-   `pond_rows` in the test is a whole one; `records`, `field` and `fail` in
-   `datasets/json_records.py` read large files and name what is wrong. `train`, `eval`, `compare`,
-   `score` and `report` then read it.
+   `datasets/vrsbench.py` is one (by `datasets/keyed_rows.py`: each record is a question);
+   `records`, `field` and `fail` in `datasets/json_records.py` read large files and name what is
+   wrong. `train`, `eval`, `compare`, `score` and `report` then read it.
 8. `make docs` writes the pages that name it (or `docs/make_scoring.py`, `make_cli.py`,
    `make_architecture.py` alone).
 9. `tests/datasets/test_known_datasets.py` makes up a data set and trains, evaluates, scores and

@@ -26,6 +26,7 @@ TESTED_BY = {
     "cli/train.py": "training/test_fit.py",
     "datasets/file_forms.py": "datasets/test_known_datasets.py",
     "datasets/foreign_prompts.py": "datasets/test_tables.py",
+    "datasets/keyed_rows.py": "datasets/test_floodnet.py",
     "datasets/left_out.py": "datasets/test_rsvqa.py",
     "datasets/rsvqa_hr.py": "datasets/test_known_datasets.py",
     "datasets/rsvqa_lr.py": "datasets/test_known_datasets.py",

@@ -17,9 +17,9 @@ from ..questions.question_type import Quantity, YesNo
 from .base import Row
 from .file_forms import FileForm, register_form
 from .file_opening import Opening
-from .image_paths import beside
-from .json_records import answer_of, field, members
-from .left_out import NO_ANSWER, LeftOut
+from .json_records import members
+from .keyed_rows import Keys
+from .left_out import LeftOut
 
 FLOODNET = register(
     KnownDataset(
@@ -36,7 +36,10 @@ registry.add(
     Quantity("Simple_Counting", by_dataset=False, exact_numbers=True),
     Quantity("Complex_Counting", by_dataset=False, exact_numbers=True),
 )
-_FOLDERS = ("Images", "images", "Train_Image", "Valid_Image", "Test_Image")
+_KEYS = Keys(
+    FLOODNET.name, "Image_ID", "Question", "Ground_Truth", "Question_Type",
+    ("Images", "images", "Train_Image", "Valid_Image", "Test_Image"),
+)  # fmt: skip
 
 
 def _recognises(start: Opening) -> bool:
@@ -44,21 +47,7 @@ def _recognises(start: Opening) -> bool:
 
 
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
-    for n, (key, record) in enumerate(members(path), 1):
-        image = field(path, n, record, "Image_ID", str)
-        answer = answer_of(path, n, record, "Ground_Truth")
-        if answer is None:
-            counts.add(NO_ANSWER, key)
-            continue
-        yield (
-            f"floodnet_{key}",
-            beside(path, image, _FOLDERS) if with_images else image,
-            field(path, n, record, "Question", str),
-            answer,
-            field(path, n, record, "Question_Type", str),
-            FLOODNET.name,
-            "",
-        )
+    return _KEYS.rows(path, members(path), with_images, counts)
 
 
 register_form(FileForm(_recognises, _rows))

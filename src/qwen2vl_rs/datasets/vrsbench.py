@@ -16,9 +16,9 @@ from ..questions.open_answer import OpenAnswer
 from .base import Row
 from .file_forms import FileForm, register_form
 from .file_opening import Opening
-from .image_paths import beside
-from .json_records import answer_of, field, records
-from .left_out import NO_ANSWER, LeftOut
+from .json_records import answer_of, records
+from .keyed_rows import Keys
+from .left_out import LeftOut
 
 TYPES = (
     "object category", "object existence", "object quantity", "object color", "object shape",
@@ -38,7 +38,10 @@ registry.add(
     OpenAnswer("scene type", other_names=("image",)),
     OpenAnswer("reasoning"),
 )
-_FOLDERS = ("Images_val", "Images_train", "Images", "images")
+_KEYS = Keys(
+    VRSBENCH.name, "image_id", "question", "ground_truth", "type",
+    ("Images_val", "Images_train", "Images", "images"),
+)  # fmt: skip
 
 
 def _recognises(start: Opening) -> bool:
@@ -48,22 +51,11 @@ def _recognises(start: Opening) -> bool:
 
 
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
-    for n, record in enumerate(records(path, None), 1):
-        name = answer_of(path, n, record, "question_id")
-        answer = answer_of(path, n, record, "ground_truth")
-        image = field(path, n, record, "image_id", str)
-        if answer is None:
-            counts.add(NO_ANSWER, name)
-            continue
-        yield (
-            f"vrsbench_{n if name is None else name}",
-            beside(path, image, _FOLDERS) if with_images else image,
-            field(path, n, record, "question", str),
-            answer,
-            field(path, n, record, "type", str),
-            VRSBENCH.name,
-            "",
-        )
+    named = (
+        (answer_of(path, n, record, "question_id"), record)
+        for n, record in enumerate(records(path, None), 1)
+    )
+    return _KEYS.rows(path, named, with_images, counts)
 
 
 register_form(FileForm(_recognises, _rows))
