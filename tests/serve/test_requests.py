@@ -20,6 +20,7 @@ from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import ConfigError, RunError
 from qwen2vl_rs.predict.session import Session
+from qwen2vl_rs.serve.api_errors import Refusal
 from qwen2vl_rs.serve.guard import Guard
 from qwen2vl_rs.serve.limits import Limits
 from qwen2vl_rs.serve.metrics import Metrics
@@ -591,3 +592,9 @@ def test_preview_is_what_the_model_sees(server, tmp_path):
     assert grey[0] < 10
     assert grey[-1] > 245
     assert grey[32] == pytest.approx(128, abs=12)
+
+
+def test_a_refusal_in_a_log_is_its_message():
+    assert (
+        str(Refusal(413, "image_too_large", "the image is too large")) == "the image is too large"
+    )

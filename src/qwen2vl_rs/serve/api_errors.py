@@ -33,6 +33,9 @@ class Refusal(Exception):
         if self.status in (408, 413, 431):  # the rest of the body is not read
             self.closes = True
 
+    def __str__(self) -> str:
+        return self.message
+
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the answer."""
