@@ -70,9 +70,9 @@ One duty a file, in the words of its first line; no file has more than 400 lines
    holds a `predict/session.py`) and keeps the answers as `predictions.jsonl`;
    `questions/protocols.py` judges each, `scoring/results.py` scores them, and `evaluated` writes
    `results.json`. After training, `before_and_after` in `predict/evaluation.py` does so for base,
-   checkpoint and wrong images, and writes `compare.json`; `train` prints what `report/text.py` says.
-9. `report/evidence.py` reads these files, `report/scores.py` makes tables and charts
-   (`report/charts.py`), `report/page.py` the page, with the image beside its answers (`report/examples.py`).
+   checkpoint and wrong images, and writes `compare.json`; `train` prints what `reporting/text.py` says.
+9. `reporting/evidence.py` reads these files, `reporting/scores.py` makes tables and charts
+   (`reporting/charts.py`), `reporting/page.py` the page, with the image beside its answers (`reporting/examples.py`).
 
 ## The way of a question
 
@@ -131,7 +131,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 7. Its place in `OFFICIAL` (`questions/registry.py`): the order of the published tables, and
    from the last to the first that in which wordings are tried (`presence` at the end): templates
    must not be wide. Its name in two languages:
-   `[type]` in `report/i18n.toml`.
+   `[type]` in `reporting/i18n.toml`.
 8. One test in `tests/questions/`; `tests/questions/test_question_type.py` makes up a type and
    takes it through every use.
 9. `vqa_generation/questions.py`, if `generate` is to ask it.
@@ -146,7 +146,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
    `answers`: what can be said where no training question is known.
 5. `lists`: which records of an image list (`…images.json`) are its own, where the names do not say.
    This and the step before next are for files in RSVQA's layout only.
-6. Its file in `_BUILT_IN` (`known_datasets.py`), its title in `[dataset]` of `report/i18n.toml`.
+6. Its file in `_BUILT_IN` (`known_datasets.py`), its title in `[dataset]` of `reporting/i18n.toml`.
 7. Questions in a form of its own: the file registers a `FileForm` (`datasets/file_forms.py`) that
    recognises how such a file begins and gives its rows: texts in the order of
    `datasets.base.COLUMNS`, those that are not known empty, `dataset` being its `name`.
@@ -181,7 +181,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 3. `rehearse` in `maps/files.py` writes and removes an empty one of each file before the work begins, so that
    hours of it do not end on a disk that cannot take them: add yours.
 4. What an answer is worth on a map is said by its question type (`shown`, `number`).
-5. `cli/map.py` names the files on stdout, `[map]` in `report/i18n.toml` on the page; the page `map.html` is `report/map_page.py`.
+5. `cli/map.py` names the files on stdout, `[map]` in `reporting/i18n.toml` on the page; the page `map.html` is `reporting/map_page.py`.
 6. Test it in `tests/maps/test_mapper.py` by opening it with the library its users have;
    [map.md](map.md) says what opens it.
 
@@ -198,8 +198,8 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 5. Where it cannot be computed, `left_out` in `results.json` says why, by one of `REASONS`
    (`scoring/results.py`).
 6. Name and explanation in two languages: `[control]`, `[terms]` and `[absent]` in
-   `report/i18n.toml`; its sign
-   in charts: `symbol` in `report/charts.py`.
+   `reporting/i18n.toml`; its sign
+   in charts: `symbol` in `reporting/charts.py`.
 7. Test it by figures made by hand.
 """
 

@@ -32,7 +32,7 @@ LAYERS = [
     {"predict"},
     {"training"},
     {"maps"},
-    {"serve", "report"},
+    {"serve", "reporting"},
     {"cli", "__main__"},
 ]
 GROUND = set().union(*LAYERS[:3])  # the standard library and pydantic alone
@@ -151,20 +151,20 @@ def test_no_module_imports_itself_through_others():
             "torch.nn",
         ),
         ("models.new", "from ..engine import decoding", "engine.decoding"),
-        ("models.new", "from ..report.text import table", "report.text"),
+        ("models.new", "from ..reporting.text import table", "reporting.text"),
         ("models.new", "if True:\n    from qwen2vl_rs import cli", "cli"),
         ("models.new", "import numpy, torchvision.transforms", "torchvision.transforms"),
         ("maps.new", "import torch", "torch"),
         ("maps.new", "import rasterio.features", "rasterio.features"),
-        ("serve.new", "from ..report import text", "report.text"),
-        ("report.new", "from safetensors.torch import load", "safetensors.torch"),
+        ("serve.new", "from ..reporting import text", "reporting.text"),
+        ("reporting.new", "from safetensors.torch import load", "safetensors.torch"),
         ("run", "import numpy", "numpy"),
         ("system.new", "from ..config import Config", "config"),
         ("errors", "from .datasets import tables", "datasets.tables"),
     ],
 )
 def test_a_wrong_import_is_seen(name, source, complaint):
-    known = {"models", "report.text", "scoring.statistics", "datasets.tables", "cli",
+    known = {"models", "reporting.text", "scoring.statistics", "datasets.tables", "cli",
              "engine.decoding"}  # fmt: skip
     known = {PACKAGE, *(f"{PACKAGE}.{m}" for m in known)}
     (found,) = complaints(Module(f"{PACKAGE}.{name}", False, ast.parse(source), 1), known)
@@ -240,7 +240,7 @@ def test_what_needs_no_model_works_where_torch_is_not_installed():
     ]
     light = set().union(*LAYERS) - heavy
     assert {package(name) for name in names} == light
-    assert {"datasets", "scoring", "report", "vqa_generation"} <= light
+    assert {"datasets", "scoring", "reporting", "vqa_generation"} <= light
     done = python(
         "import importlib, sys\n"
         "class Absent:\n"

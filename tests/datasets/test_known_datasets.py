@@ -16,8 +16,8 @@ from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.known_datasets import KnownDataset, dataset_name, known, register
 from qwen2vl_rs.questions.answer_sets import answer_sets
 from qwen2vl_rs.questions.protocols import protocol
-from qwen2vl_rs.report.evidence import from_run
-from qwen2vl_rs.report.page import write_report
+from qwen2vl_rs.reporting.evidence import from_run
+from qwen2vl_rs.reporting.page import write_report
 
 
 def pond_rows(path, with_images, counts):

@@ -34,7 +34,7 @@ from qwen2vl_rs.maps.values import OTHER, Band, band
 from qwen2vl_rs.maps.windows import lay_grid
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.raster.scenes import Georeference, open_scene
-from qwen2vl_rs.report.map_page import write_page
+from qwen2vl_rs.reporting.map_page import write_page
 
 ASKED = ("Is there a road?", "How many roads are there?", "Is it a rural or an urban area?",
          "What is <b>it</b>?")  # fmt: skip

@@ -17,9 +17,9 @@ from qwen2vl_rs.questions.normal_forms import normalise
 from qwen2vl_rs.questions.protocols import judge, protocol
 from qwen2vl_rs.raster import image_size
 from qwen2vl_rs.raster.scenes import open_scene
-from qwen2vl_rs.report.evidence import from_files
-from qwen2vl_rs.report.i18n import Words
-from qwen2vl_rs.report.page import build
+from qwen2vl_rs.reporting.evidence import from_files
+from qwen2vl_rs.reporting.i18n import Words
+from qwen2vl_rs.reporting.page import build
 from qwen2vl_rs.scoring.comparison import compare_runs
 from qwen2vl_rs.scoring.metrics import confusions
 from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions

@@ -14,7 +14,7 @@ import pytest
 from factory import make_samples, write_image
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import write_conversations
-from qwen2vl_rs.report.text import pair_table
+from qwen2vl_rs.reporting.text import pair_table
 from qwen2vl_rs.scoring.pairs import Pair
 from qwen2vl_rs.system.console import Progress, say, set_quiet, warn
 

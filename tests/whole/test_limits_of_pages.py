@@ -19,8 +19,8 @@ from qwen2vl_rs.maps.values import band
 from qwen2vl_rs.maps.windows import lay_grid, pieces
 from qwen2vl_rs.questions.elements import Element
 from qwen2vl_rs.raster.scenes import Georeference, open_scene
-from qwen2vl_rs.report.cards import data_card
-from qwen2vl_rs.report.evidence import from_run
+from qwen2vl_rs.reporting.cards import data_card
+from qwen2vl_rs.reporting.evidence import from_run
 from qwen2vl_rs.serve.logs import Bounded
 from qwen2vl_rs.types import Sample
 from qwen2vl_rs.vqa_generation.referring import Phrase, Rules, Things

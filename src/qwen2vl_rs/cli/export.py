@@ -56,7 +56,7 @@ def export(
         write_form(data, form, output, view)
         click.echo(shown(output))
         return
-    from ..report.export import export as copy
+    from ..reporting.export import export as copy
 
     write = None
     if merge:

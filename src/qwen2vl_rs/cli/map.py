@@ -83,7 +83,7 @@ def map_(
     with needs_training(device):
         from ..maps.mapper import MapRequest, make_map
         from ..predict.session import Session
-    from ..report.map_page import write_page
+    from ..reporting.map_page import write_page
 
     session = Session.open(model, base)
     made: list[dict[str, Any]] = []

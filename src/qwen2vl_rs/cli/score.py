@@ -139,8 +139,8 @@ def report(
         raise click.UsageError("give RUN or --after, not both")
     if images and not is_folder(images):
         raise RunError(f"no folder {images}", hint="--images names the folder of the images")
-    from ..report.evidence import from_files, from_run
-    from ..report.page import write_report
+    from ..reporting.evidence import from_files, from_run
+    from ..reporting.page import write_report
     from ..run import Run
 
     if after:

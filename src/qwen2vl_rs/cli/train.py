@@ -83,7 +83,7 @@ def train(
         outcome = run(loaded, resume=resume)
     if outcome is None:  # another process prints
         return
-    from ..report.text import verdict
+    from ..reporting.text import verdict
 
     click.echo(
         json_text(outcome.comparison, 2)
@@ -155,7 +155,7 @@ def evaluate(
     again.
     """
     from ..questions.protocols import protocol
-    from ..report.text import results_table
+    from ..reporting.text import results_table
 
     for one in protocols:
         protocol(one)
@@ -253,7 +253,7 @@ def compare(
         require_model(model)
     with needs_training(device):
         from ..predict.side_by_side import compare as pairs
-    from ..report.text import pair_table
+    from ..reporting.text import pair_table
 
     images = images and Path(os.path.abspath(images))  # the run may be used elsewhere
     with interruptible(same_command("all answers so far")):

@@ -8,7 +8,7 @@ import pytest
 
 from factory import write_run
 from qwen2vl_rs.errors import DataError, RunError
-from qwen2vl_rs.report.evidence import from_files, from_run
+from qwen2vl_rs.reporting.evidence import from_files, from_run
 from qwen2vl_rs.scoring.pairs import pairs
 from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
 

@@ -8,7 +8,7 @@ import pytest
 from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.report.export import export
+from qwen2vl_rs.reporting.export import export
 from qwen2vl_rs.system.files import damage, write_json
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import qwen2vl_rs.report
-from qwen2vl_rs.report.i18n import LANGUAGES, Words, table
+import qwen2vl_rs.reporting
+from qwen2vl_rs.reporting.i18n import LANGUAGES, Words, table
 from qwen2vl_rs.scoring.results import REASONS
 
-ROOM = Path(qwen2vl_rs.report.__file__).parent
+ROOM = Path(qwen2vl_rs.reporting.__file__).parent
 
 
 def holes(text):
@@ -45,7 +45,7 @@ def test_no_text_is_unused_and_none_is_missing():
 
 
 def test_every_reason_has_words():
-    from qwen2vl_rs.report.provenance import _REASONS
+    from qwen2vl_rs.reporting.provenance import _REASONS
 
     assert set(_REASONS) == set(REASONS)
     assert {f"reason.{name}" for name in _REASONS.values()} <= table().keys()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from qwen2vl_rs.report.evidence import Evidence, Side
-from qwen2vl_rs.report.i18n import LANGUAGES, Words
-from qwen2vl_rs.report.verdict import direction, sentence, tiles
+from qwen2vl_rs.reporting.evidence import Evidence, Side
+from qwen2vl_rs.reporting.i18n import LANGUAGES, Words
+from qwen2vl_rs.reporting.verdict import direction, sentence, tiles
 
 UP, LEVEL, DOWN = (0.27, [0.24, 0.3]), (0.01, [-0.02, 0.04]), (-0.223, [-0.25, -0.2])
 

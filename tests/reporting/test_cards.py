@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from factory import write_run
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.models.qwen_vl_usage import Usage
-from qwen2vl_rs.report.cards import data_card, front_matter, model_card
-from qwen2vl_rs.report.evidence import from_run
+from qwen2vl_rs.reporting.cards import data_card, front_matter, model_card
+from qwen2vl_rs.reporting.evidence import from_run
 from qwen2vl_rs.run import TEST_FILE
 from qwen2vl_rs.system.files import sha256
 

@@ -7,8 +7,8 @@ import pytest
 from browsing import COLOURS, contrast, luminance
 from factory import write_run
 from family import few
-from qwen2vl_rs.report.evidence import from_run
-from qwen2vl_rs.report.page import write_report
+from qwen2vl_rs.reporting.evidence import from_run
+from qwen2vl_rs.reporting.page import write_report
 
 pytestmark = pytest.mark.slow  # they start a browser
 

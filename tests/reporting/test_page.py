@@ -13,10 +13,10 @@ import pytest
 
 from factory import make_samples, write_run
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.report.evidence import from_files, from_run
-from qwen2vl_rs.report.i18n import LANGUAGES, Words
-from qwen2vl_rs.report.page import build, write_report
-from qwen2vl_rs.report.scores import answers
+from qwen2vl_rs.reporting.evidence import from_files, from_run
+from qwen2vl_rs.reporting.i18n import LANGUAGES, Words
+from qwen2vl_rs.reporting.page import build, write_report
+from qwen2vl_rs.reporting.scores import answers
 from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
 from qwen2vl_rs.types import Prediction
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from factory import write_image, write_run
 from qwen2vl_rs.config import ImageRule
-from qwen2vl_rs.report.evidence import from_files, from_run
-from qwen2vl_rs.report.examples import Pictures, cases, choose_examples, templates
-from qwen2vl_rs.report.i18n import Words
+from qwen2vl_rs.reporting.evidence import from_files, from_run
+from qwen2vl_rs.reporting.examples import Pictures, cases, choose_examples, templates
+from qwen2vl_rs.reporting.i18n import Words
 from qwen2vl_rs.scoring.pairs import Pair
 from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.types import Prediction

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen2vl_rs.report.charts import (
+from qwen2vl_rs.reporting.charts import (
     Axis,
     Dots,
     Line,
