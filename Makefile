@@ -115,6 +115,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/mypy
 	$(BIN)/python docs/make_architecture.py --check
 	$(BIN)/python docs/make_cli.py --check
+	$(BIN)/python docs/make_library.py --check
 	$(BIN)/python docs/make_settings.py --check
 	$(BIN)/python docs/make_scoring.py --check
 	$(BIN)/python docs/make_benchmarks.py --check
@@ -127,6 +128,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_architecture.py
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_library.py
 	$(BIN)/python docs/make_settings.py
 	$(BIN)/python docs/make_scoring.py
 	$(BIN)/python docs/make_benchmarks.py

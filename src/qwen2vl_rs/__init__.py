@@ -1,3 +1,53 @@
-"""Qwen2-VL-RS: fine-tune Qwen2-VL on questions about satellite and aerial images."""
+"""Qwen2-VL-RS: fine-tune and evaluate Qwen2-VL on questions about satellite and aerial images.
 
-__version__ = "0.1.0.dev0"
+Everything that the commands do, from Python; nothing is imported before it is used::
+
+    import qwen2vl_rs as rs
+
+    data = rs.datasets.RSVQA("RSVQA_LR", split="test")
+    model = rs.load("output/demo")
+    model.ask("tile.tif", ["Is there a road?", "How many buildings are there?"])
+    rs.evaluate(model, data)
+"""
+
+from typing import TYPE_CHECKING
+
+from .system.lazy import lazily
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from . import datasets as datasets
+    from .errors import Qwen2VLRSError as Qwen2VLRSError
+    from .library.model import Model as Model
+    from .library.model import load as load
+    from .library.runs import download as download
+    from .library.runs import export as export
+    from .library.runs import report as report
+    from .library.runs import train as train
+    from .library.scenes import generate as generate
+    from .library.scenes import map_scene as map_scene
+    from .library.scores import compare as compare
+    from .library.scores import evaluate as evaluate
+    from .library.scores import score as score
+
+_MODULES = {
+    "datasets": "",
+    "Qwen2VLRSError": "errors",
+    "Model": "library.model",
+    "load": "library.model",
+    "compare": "library.scores",
+    "evaluate": "library.scores",
+    "score": "library.scores",
+    "download": "library.runs",
+    "export": "library.runs",
+    "generate": "library.scenes",
+    "map_scene": "library.scenes",
+    "report": "library.runs",
+    "train": "library.runs",
+}
+__version__ = VERSION
+__getattr__, __dir__ = lazily(__name__, _MODULES)
+__all__ = [
+    "Model", "Qwen2VLRSError", "compare", "datasets", "download", "evaluate", "export", "generate",
+    "load", "map_scene", "report", "score", "train",
+]  # fmt: skip

@@ -24,12 +24,21 @@ class Qwen2VLRSError(Exception):
     Args:
         message: what happened and where (file, record), in one line.
         hint: what to do about it, best a command to type.
+
+    Examples:
+        >>> try:
+        ...     rs.load("nowhere")
+        ... except rs.Qwen2VLRSError as error:
+        ...     print(error, "->", error.hint)
+        nowhere ... -> ...
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(f"hint: {hint}")  # what a traceback shows
 
 
 class ConfigError(Qwen2VLRSError):

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 
 import click
 
-from .. import __version__
 from ..errors import Qwen2VLRSError
 from ..system import console
 from ..system.install import lacking
 from ..system.oserrors import explained, folder_is_gone, no_thread, said_by_library
 from ..system.terminal import of_libraries, shown, shown_lines, traceback_shown
+from ..version import VERSION
 from .ask import ask
 from .common import Commands, Stopped
 from .demo import demo
@@ -33,7 +33,7 @@ from .train import compare, evaluate, train
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, "-V", "--version")
+@click.version_option(VERSION, "-V", "--version")
 @click.option("-q", "--quiet", is_flag=True, help="Only results, warnings and errors.")
 def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.

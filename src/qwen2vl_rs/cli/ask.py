@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UTF_8, DataError
+from ..library.early import require_model
 from ..system.named import read_text
 from ..system.oserrors import ABSENT, unreadable
 from ..system.streams import unread
 from ..system.terminal import shown
 from .common import FILE, device_option, json_text, needs_training
-from .early import require_model
 
 if TYPE_CHECKING:
     from ..predict.session import ModelAnswer, Session

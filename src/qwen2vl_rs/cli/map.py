@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ImageError, Qwen2VLRSError, RunError
+from ..library.early import require_model
 from ..system.console import warn
 from ..system.terminal import shown_lines
 from .common import (
@@ -22,7 +23,6 @@ from .common import (
     needs_training,
     same_command,
 )
-from .early import require_model
 
 if TYPE_CHECKING:
     from ..maps.mapper import Mapped

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
+from ..library.early import require_model
 from .common import FILE, device_option, needs_training
-from .early import require_model
 
 
 @click.command()

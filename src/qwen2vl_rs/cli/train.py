@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..library.early import require_model, require_questions, require_run, require_training
 from ..system import console
 from .common import (
     FILE,
@@ -21,7 +22,6 @@ from .common import (
     option,
     same_command,
 )
-from .early import require_model, require_questions, require_run, require_training
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -182,10 +182,12 @@ def evaluate(
             raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
         require_model(model, base)
         with needs_training(device):
+            from ..models.located import locate
             from ..predict.evaluation import evaluate as run
-        questions = {"test": test, "train": train_questions}
+        located = locate(model, base)
+        questions: Any = {"test": test, "train": train_questions}
         with interruptible(same_command("all answers so far")):
-            found = run(model, settings, values, base=base, output=output, **questions)
+            found, _ = run(located, settings, values, output=output, **questions)
     if found:  # else another process prints
         click.echo(json_text(found, 2) if as_json else results_table(found, protocols))
 

@@ -7,9 +7,10 @@ questions take some 50 MB.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,11 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..questions.grammar import KIND, question_type
 from ..questions.registry import official_type
+from ..system.jsonl import to_line
 from ..types import Sample
+
+if TYPE_CHECKING:
+    from .picture import SampleFigure
 
 Codes = NDArray[Any]
 Row = tuple[str, str, str, str, str, str, str]
@@ -28,6 +33,7 @@ COLUMNS = ("id", "image", "question", "answer", "type", "dataset", "manner")
 _TEXT = pa.large_string()  # an array of plain strings ends at 2 GiB
 _CODED = pa.dictionary(pa.int32(), _TEXT)
 SCHEMA = pa.schema([("id", _TEXT), *((name, _CODED) for name in COLUMNS[1:])])
+_SHOWN = 5  # rows in a notebook
 _AT_ONCE = 1 << 13  # rows that are held as Python's texts
 
 
@@ -36,6 +42,15 @@ class Dataset(Sequence[Sample]):
 
     Args:
         table: with the columns of `SCHEMA`.
+
+    Examples:
+        >>> data = rs.datasets.read("data.json")
+        >>> len(data), len(data.images), data[0].answer
+        (32, 4, '...')
+        >>> data.plot(0).image.size
+        (56, 56)
+        >>> list(data.to_pandas().columns[:4])
+        ['id', 'image', 'question', 'answer']
     """
 
     def __init__(self, table: pa.Table) -> None:
@@ -82,6 +97,40 @@ class Dataset(Sequence[Sample]):
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} questions about {len(self.images):,} images: {self.types}>"
+
+    @property
+    def types(self) -> list[str]:
+        """The question types that occur, by name."""
+        return sorted(name for (name,) in self.counts(KIND))
+
+    @property
+    def images(self) -> list[str]:
+        """The paths of the images, in the order of their first questions."""
+        return self.distinct("image")
+
+    def to_pandas(self) -> Any:
+        """The questions as a pandas DataFrame, with the columns of `types.Sample`."""
+        return self.table.to_pandas()
+
+    def _repr_html_(self) -> str:
+        first = f"<p>{len(self):,} questions about {len(self.images):,} images</p>"
+        return first + str(self[:_SHOWN].to_pandas()._repr_html_())
+
+    def plot(self, index: int) -> SampleFigure:
+        """A question with its image, to be shown in a notebook.
+
+        Args:
+            index: of the question.
+
+        Raises:
+            ImageError: the image cannot be used.
+        """
+        from .picture import SampleFigure
+
+        return SampleFigure(self[index])
 
     def rows(self) -> Iterator[Row]:
         """Row after row, in the order of `COLUMNS`; some thousands are held at once."""
@@ -162,6 +211,13 @@ class Dataset(Sequence[Sample]):
         new = pa.array(list(map(change, values)), _TEXT).dictionary_encode()
         coded = pa.DictionaryArray.from_arrays(new.indices.take(pa.array(codes)), new.dictionary)
         return _of({**self._columns, name: coded}.values())
+
+    def digest(self) -> str:
+        """SHA-256 of all rows, in their order."""
+        found = hashlib.sha256()
+        for row in self.rows():
+            found.update(to_line(row).encode())
+        return found.hexdigest()
 
     @cached_property
     def groups(self) -> Groups:

@@ -18,7 +18,7 @@ from ..system.oserrors import mode_of
 from ..types import Sample
 from . import file_forms, rsvqa, tables
 from . import foreign_prompts as foreign
-from .base import Builder, Dataset, Row
+from .base import Builder, Dataset, Row, rows_of
 from .file_opening import opening
 from .image_paths import moved
 from .left_out import LeftOut
@@ -62,6 +62,18 @@ def read_samples(path: Path, *, with_images: bool = True) -> Dataset:
             a question or an answer is empty.
     """
     return _checked(path, _rows(path, with_images))
+
+
+def read_official(files: rsvqa.SplitFiles) -> Dataset:
+    """The samples of a split of RSVQA; see `read_samples`."""
+
+    def rows() -> Iterator[Row]:
+        counts = LeftOut()
+        found = rsvqa.read_split(files.questions, files.answers, files.images, counts=counts)
+        yield from rows_of(file_forms.noted(found, official_note(files.questions, files.images)))
+        _say_left_out(counts)
+
+    return _checked(files.questions, rows())
 
 
 def first_sample(path: Path) -> Dataset:

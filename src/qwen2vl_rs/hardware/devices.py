@@ -89,8 +89,17 @@ def _device_hint() -> str:
     return "what the driver sees: nvidia-smi; or leave --device out"
 
 
-def choose_device() -> torch.device:
-    """The CUDA device of this process, else the CPU; see `use_device`."""
+def choose_device(name: str | None = None) -> torch.device:
+    """A device by its name; None: the CUDA device of this process, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if name is not None:
+        device = torch.device(name)
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(f"there is no device {name}: {_devices()}", hint=_device_hint())
+        return device
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")

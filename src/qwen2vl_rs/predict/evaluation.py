@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..datasets.reading import read_samples
 from ..datasets.split import limit_by_image
 from ..datasets.stored import read_run
 from ..hardware.launch import check_strategy
-from ..models.located import Located, locate
+from ..models.located import Located
 from ..questions.class_sets import require_one, settle
 from ..run import TEST_FILE, TRAIN_FILE, NoQuestions, Run
 from ..scoring.comparison import Comparison, compare_runs
@@ -23,7 +23,8 @@ from ..system.files import sha256, write_json
 from ..types import Prediction, Sample
 from .local import LocalBase, LocalPredictor
 from .predictor import EvaluationSet, asked_samples, bare_samples, evaluate_into, evaluated
-from .settings import control_seed
+from .session import Session
+from .settings import answer_settings, control_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,61 +71,74 @@ def before_and_after(
 
 
 def evaluate(
-    model: Path,
-    settings: Sequence[str],
-    values: Mapping[str, Any],
+    found: Located,
+    settings: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
     *,
-    base: Path | None = None,
-    test: Path | None = None,
-    train: Path | None = None,
+    test: Path | Dataset | None = None,
+    train: Path | Dataset | None = None,
     output: Path | None = None,
-) -> Results | None:
+    opened: Callable[[], Session] | None = None,
+) -> tuple[Results | None, Path]:
     """Evaluate one model with all its controls.
 
     Writes ``predictions.jsonl``, ``results.json`` and the shuffled-image control; resumes.
 
     Args:
-        model: a run (its newest checkpoint), a checkpoint, or a base.
+        found: the model.
         settings: ``key=value`` over the settings of the run.
         values: settings by key, likewise.
-        base: of a checkpoint; None for where it was when it was trained on.
-        test: the questions; None for the test questions of the run.
+        test: the questions, or their file; None for the test questions of the run.
         train: training questions, for baselines and answer sets; None for those of the run.
         output: folder of the evaluation; None for one below the run, or below ``output/``.
+        opened: gives the model where it is loaded already; None loads it when it is needed.
 
     Returns:
-        What ``results.json`` holds; None in all processes but the first.
+        What ``results.json`` holds, None in all processes but the first; and its folder.
 
     Raises:
         Qwen2VLRSError: model, questions or images cannot be used.
     """
     check_strategy()
-    found = locate(model, base)
     run, checkpoint = found.run, found.checkpoint
     config = run.config(settings, values)
     view = found.view if checkpoint else config.view
     found.require_own_base()
-    samples = _questions(test, run, TEST_FILE, "--test FILE")
-    samples = asked_samples(samples, view, config)
+    every = _questions(test, run, TEST_FILE, "--test FILE")
+    samples = asked_samples(every, view, config)
     taught = _training_questions(train, run, view)
     if test is None:
         dataset = settle(samples, config.data.dataset, old=run.records_no_dataset())
     else:
         typed = load_config(None, settings, values).data.dataset
         if not typed:
-            require_one(test, samples, "or name one for all: --set data.dataset=LR")
+            where = test if isinstance(test, Path) else Path("the questions")
+            require_one(where, samples, "or name one for all: --set data.dataset=LR")
         dataset = settle(samples, typed, otherwise=config.data.dataset)
     name = _name(test, found, config)
     below = Path("output") / f"eval-{found.base.resolve().name}"
     output = output or (run.evaluation(name) if checkpoint else below / name)
     questions = EvaluationSet(samples, taught, dataset, control_seed(config))
-    predictor = LocalPredictor(LocalBase(found.base, view, config, taught, dataset), checkpoint)
-    return evaluate_into(predictor, questions, output, config.eval.max_new_tokens)
+    if opened and not _answers_alike(found, config, view):
+        opened = None
+    base = LocalBase(found.base, view, config, taught, dataset, opened)
+    predictor = LocalPredictor(base, checkpoint)
+    return evaluate_into(predictor, questions, output, config.eval.max_new_tokens), output
 
 
-def _name(test: Path | None, found: Located, config: Config) -> str:
+def _answers_alike(found: Located, config: Config, view: ViewConfig) -> bool:
+    """Whether a model as it is opened sees and computes as it would by some settings."""
+    own, wanted = answer_settings(found.run.config()), answer_settings(config)
+    return found.view == view and (own.bf16, own.fp16) == (wanted.bf16, wanted.fp16)
+
+
+def _name(test: Path | Dataset | None, found: Located, config: Config) -> str:
     """A folder of its own for each checkpoint, file and number of questions, and way to answer."""
-    parts = [f"{test.stem}-{sha256(test)[:8]}" if test else "test"]
+    parts = ["test"]
+    if isinstance(test, Path):
+        parts = [f"{test.stem}-{sha256(test)[:8]}"]
+    elif test is not None:
+        parts = [f"questions-{test.digest()[:8]}"]
     parts.append(config.eval.answers)
     if config.eval.max_eval:
         parts.append(f"first-{config.eval.max_eval}")
@@ -133,7 +147,9 @@ def _name(test: Path | None, found: Located, config: Config) -> str:
     return "-".join(parts)
 
 
-def _training_questions(given: Path | None, run: Run, view: ViewConfig) -> Sequence[Sample] | None:
+def _training_questions(
+    given: Path | Dataset | None, run: Run, view: ViewConfig
+) -> Sequence[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
         train = _questions(given, run, TRAIN_FILE, "--train-questions FILE")
@@ -143,8 +159,10 @@ def _training_questions(given: Path | None, run: Run, view: ViewConfig) -> Seque
         return None
 
 
-def _questions(given: Path | None, run: Run, name: str, option: str) -> Dataset:
-    return read_samples(given) if given else run_questions(run, name, option)
+def _questions(given: Path | Dataset | None, run: Run, name: str, option: str) -> Dataset:
+    if given is None:
+        return run_questions(run, name, option)
+    return read_samples(given) if isinstance(given, Path) else given
 
 
 def run_questions(run: Run, name: str, option: str) -> Dataset:

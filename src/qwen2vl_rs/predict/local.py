@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class LocalBase:
         config: how answers are given.
         taught: the training questions, from which answer sets take their candidates.
         dataset: whose classes apply.
+        opened: gives the base with its adapter where both are loaded already.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LocalBase:
         config: Config,
         taught: Iterable[Sample] | None = None,
         dataset: Dataset | None = None,
+        opened: Callable[[], Session] | None = None,
     ) -> None:
         self.folder, self.view, self.settings = folder, view, answer_settings(config)
         self.sets: Mapping[str, AnswerSet] = {}
@@ -63,10 +65,15 @@ class LocalBase:
         self.token_side = family_of(network).token_side(network)
         self.fingerprint = fingerprint(folder)
         self._base: Base | None = None
+        self._opened = opened
 
     @contextlib.contextmanager
     def session(self, checkpoint: Path | None) -> Iterator[Session]:
         """The base, with a checkpoint's adapter in place while the context lasts."""
+        if self._opened:
+            with self._opened().shared(self.settings, adapted=checkpoint is not None) as session:
+                yield session
+            return
         if self._base is None:
             self._base, how = load_to_answer(self.folder, self.view, self.settings)
             say(how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -39,14 +39,22 @@ _DEFAULT = answer_settings(Config())
 Groups = Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...] | None]]]]
 
 
-def load_to_answer(folder: Path, view: ViewConfig, settings: EvalConfig) -> tuple[Base, str]:
+def load_to_answer(
+    folder: Path, view: ViewConfig, settings: EvalConfig, name: str | None = None
+) -> tuple[Base, str]:
     """A base in the precision and with the attention of some settings, and which that is.
+
+    Args:
+        folder: of the base.
+        view: what is shown with every question.
+        settings: how answers are given.
+        name: of the device, see `hardware.devices.choose_device`.
 
     Raises:
         ModelError: it cannot be used.
         ConfigError: the device has not what is set.
     """
-    device = choose_device()
+    device = choose_device(name)
     dtype = choose_precision(device, settings.bf16, settings.fp16, "eval").weights
     heads = Heads.of(read_config(folder))
     kind, why = choose_attention(device, dtype, heads, settings.attention, "eval")
@@ -112,22 +120,27 @@ class Session:
         return self.card is not None
 
     @classmethod
-    def open(cls, folder: Path, base_folder: Path | None = None) -> Self:
+    def open(cls, folder: Path, base_folder: Path | None = None, device: str | None = None) -> Self:
         """Load a model.
 
         Args:
             folder: a run (its newest checkpoint), a checkpoint, or a base.
             base_folder: the base of a checkpoint; None for where it was when it was trained on.
+            device: ``cpu``, ``cuda`` or ``cuda:N``; None for the first GPU, else the CPU.
 
         Raises:
             ModelError: the folder holds no model of ours.
             RunError: the run has no checkpoint yet.
         """
-        found = locate(folder, base_folder)
+        return cls.of(locate(folder, base_folder), device)
+
+    @classmethod
+    def of(cls, found: Located, device: str | None = None) -> Self:
+        """Load a model that is found on disk; see `open`."""
         settings = answer_settings(found.run.config())
         if settings.attention is None:  # the other takes half a minute to be compiled and checked
             settings = settings.model_copy(update={"attention": "branches"})
-        base, model = _loaded(found, settings)
+        base, model = _loaded(found, settings, device)
         digest = base.fingerprint
         if found.checkpoint:
             digest = f"{digest} {sha256(found.checkpoint / ADAPTER)}"
@@ -136,6 +149,13 @@ class Session:
         if how != (_DEFAULT.max_new_tokens, None, None):
             digest = f"{digest} {how}"
         return cls(base, model, found.view, found.card, found.name, digest, settings)
+
+    @contextlib.contextmanager
+    def shared(self, settings: EvalConfig, *, adapted: bool) -> Iterator[Self]:
+        """The same model with other settings, with or without its adapter."""
+        bare = self.model.disable_adapter() if self.tuned and not adapted else None
+        with bare or contextlib.nullcontext():
+            yield replace(self, settings=settings)
 
     def read(self, path: str | Path) -> Pixels:
         """Read an image file.
@@ -225,14 +245,14 @@ class Session:
         return text + pixels.tokens
 
 
-def _loaded(found: Located, settings: EvalConfig) -> tuple[Base, Any]:
+def _loaded(found: Located, settings: EvalConfig, name: str | None) -> tuple[Base, Any]:
     """A base, and its network with the checkpoint's adapter."""
     try:
-        base, _ = load_to_answer(found.base, found.view, settings)
+        base, _ = load_to_answer(found.base, found.view, settings, name)
     except ConfigError as error:  # trained on another device
         warn(f"{error.message}: what suits this device is used")
         plain = settings.model_copy(update=dict.fromkeys(("attention", "bf16", "fp16")))
-        base, _ = load_to_answer(found.base, found.view, plain)
+        base, _ = load_to_answer(found.base, found.view, plain, name)
     return base, attach_adapter(base, found.checkpoint) if found.checkpoint else base.model
 
 

@@ -33,6 +33,7 @@ side and (row, column, channel) on ours; each crossing says so.
 
 from __future__ import annotations
 
+from .arrays import rgb_of
 from .crs import reproject
 from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
 from .rgb import read_rgb
@@ -49,6 +50,7 @@ __all__ = [
     "open_image",
     "read_rgb",
     "reproject",
+    "rgb_of",
     "write_cog",
     "write_geotiff",
 ]

@@ -179,9 +179,20 @@ def _check_mask(source: Any, file: Path, opened: Path) -> None:
             raise wrong_mask(file, f"is of another size: {found.width} × {found.height} pixels")
 
 
-def _check_header(source: Any, path: str | os.PathLike[str], in_pieces: bool) -> None:
-    """Refuse what is too large, too small or not made of real numbers, before decoding it."""
-    width, height = source.width, source.height
+def check_size(
+    path: str | os.PathLike[str], width: int, height: int, *, in_pieces: bool = False
+) -> None:
+    """Refuse images that are too large or too small.
+
+    Args:
+        path: of the file, for people.
+        width: in pixels.
+        height: in pixels.
+        in_pieces: whether the image is read in pieces: its size is not limited.
+
+    Raises:
+        ImageError: it is too large, too small or too narrow.
+    """
     size = f"{path}: {width} × {height} pixels"
     if not in_pieces and (max(width, height) > MAX_SIDE or width * height > MAX_PIXELS):
         raise ImageError(
@@ -198,6 +209,12 @@ def _check_header(source: Any, path: str | os.PathLike[str], in_pieces: bool) ->
             f"{size} is too narrow: the model takes a side at most {MAX_ASPECT} times the other",
             hint="cut it into squarer tiles",
         )
+
+
+def _check_header(source: Any, path: str | os.PathLike[str], in_pieces: bool) -> None:
+    """Refuse what is too large, too small or not made of real numbers, before decoding it."""
+    width, height = source.width, source.height
+    check_size(path, width, height, in_pieces=in_pieces)
     dtype = source.dtypes[0]
     if dtype.startswith("complex"):
         raise ImageError(

@@ -56,16 +56,33 @@ def read_rgb(path: str | os.PathLike[str], rule: ImageRule) -> NDArray[np.uint8]
                 raise ImageError(f"{path}: its palette is missing", hint=AGAIN) from error
             return turn.apply(expand_palette(values[0], valid, colors))
         bits = int(source.tags(distinct[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    order = [distinct.index(band) for band in bands]
+    return turn.apply(as_rgb(values, valid, order, rule, bits))
+
+
+def as_rgb(
+    values: NDArray[Any],
+    valid: NDArray[np.bool_] | None,
+    order: Sequence[int],
+    rule: ImageRule,
+    bits: int = 8,
+) -> NDArray[np.uint8]:
+    """Values (band, row, column) as 8-bit RGB (row, column, channel).
+
+    Args:
+        values: of any real type.
+        valid: of the same shape; None where nothing says which values are invalid.
+        order: the bands that are red, green and blue, from 0.
+        rule: how values that are not 8-bit become 0..255.
+        bits: of values that are stored in fewer than 8.
+    """
     if valid is None and (hidden := whole(empty(values))) is not None:
         valid = np.broadcast_to(~hidden, values.shape)
     if values.dtype == np.uint8:
         planes = eight_bit(values, valid, bits)
     else:
         planes = stretch(values, valid, rule)
-    rgb = np.empty((*planes.shape[1:], 3), dtype=np.uint8)
-    for channel, band in enumerate(bands):  # (band, row, column) → (row, column, channel)
-        rgb[:, :, channel] = planes[distinct.index(band)]
-    return turn.apply(rgb)
+    return np.ascontiguousarray(np.stack([planes[band] for band in order], axis=-1))
 
 
 def choose_bands(

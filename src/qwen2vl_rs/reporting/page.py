@@ -10,9 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .. import __version__
 from ..system.files import atomic_write
 from ..system.toml import to_toml
+from ..version import VERSION
 from . import diagnostics, examples, provenance, scores
 from .evidence import Evidence
 from .i18n import Words
@@ -61,7 +61,7 @@ def write_report(found: Evidence, folder: Path, language: str = "en") -> Written
     gone = tuple(pictures.gone.get(examples.NO_FILE, ()))
     written = Written(folder / "report.html", folder / "report.md", gone)
     for path, template in ((written.html, "report.html"), (written.markdown, "report.md")):
-        text = render(template, page=page, w=w, version=__version__)
+        text = render(template, page=page, w=w, version=VERSION)
         with atomic_write(path) as file:
             file.write(text.translate(_UNSEEN))
     return written

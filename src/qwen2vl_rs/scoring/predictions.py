@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,8 +41,6 @@ def read_predictions(path: Path) -> list[Prediction]:
     found: list[Prediction] = []
     seen: set[str] = set()
     for number, record in _records(path, _HINT):
-        if "prediction" not in record:
-            _fail(path, number, "prediction is missing", _HINT)
         one = _prediction(record, path, number)
         if one.id and one.id in seen:
             _fail(path, number, f"id {one.id} stands on an earlier line too", _HINT)
@@ -51,6 +49,19 @@ def read_predictions(path: Path) -> list[Prediction]:
     if not found:
         raise DataError(f"{path} holds no predictions", hint=_HINT)
     return found
+
+
+def prediction_of(record: Mapping[str, Any], number: int) -> Prediction:
+    """A prediction from a record in memory; see `read_predictions`.
+
+    Args:
+        record: the values by their names.
+        number: of the record, for people.
+
+    Raises:
+        DataError: it is not such a record.
+    """
+    return _prediction(dict(record), Path("the records"), number)
 
 
 def read_training(path: Path) -> Iterator[Sample]:
@@ -157,6 +168,8 @@ def _fields(
 
 
 def _prediction(record: dict[str, Any], path: Path, number: int) -> Prediction:
+    if "prediction" not in record:
+        _fail(path, number, "prediction is missing", _HINT)
     fields = _fields(record, (*_ASKED_KEYS, "prediction", "text"), path, number, _HINT)
     fields["type"] = fields["type"] or question_type(fields["question"])
     # other programs may use these names for something else

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 from starlette.responses import HTMLResponse, PlainTextResponse
 
-from .. import __version__
+from ..version import VERSION
 from .chat import ChatRequest
 from .limits import Limits
 from .requests import AskRequest
@@ -219,7 +219,7 @@ def document(app: FastAPI, models: Iterable[str], limits: Limits) -> Schema:
         models: names that it answers to.
         limits: of requests.
     """
-    made = get_openapi(title="Qwen2-VL-RS", version=__version__, routes=app.routes)
+    made = get_openapi(title="Qwen2-VL-RS", version=VERSION, routes=app.routes)
     taken = (ChatRequest, AskRequest, AskForm, PreviewForm)
     _, bodies = models_json_schema(
         [(model, "validation") for model in taken], ref_template=f"{_SCHEMAS}{{model}}"

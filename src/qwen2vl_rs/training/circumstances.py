@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from .. import __version__
 from ..hardware.devices import choose_device, processes
 from ..hardware.precision import Precision
+from ..version import VERSION
 
 _NAMES = {
     "device": "device",
@@ -30,7 +30,7 @@ _NAMES = {
 def versions() -> dict[str, str]:
     """Versions of everything that can change a result."""
     names = ("torch", "transformers", "peft", "accelerate", "rasterio", "numpy", "pillow")
-    own = {"qwen2vl-rs": __version__, "python": platform.python_version()}
+    own = {"qwen2vl-rs": VERSION, "python": platform.python_version()}
     return own | {name: metadata.version(name) for name in names}
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import __version__
 from ..datasets.table_notes import PLAN_FILE
 from ..errors import DataError, RunError
 from ..raster import write_geotiff
@@ -24,6 +23,7 @@ from ..system.console import Progress, say, warn
 from ..system.disk import make_folder
 from ..system.files import read_json, run_lock, write_json
 from ..system.oserrors import unwritable
+from ..version import VERSION
 from . import summary
 from .balance import SURPLUS, balance
 from .dataset import SPLITS, Picture, Result, assign, layout, write_lists
@@ -143,7 +143,7 @@ def _written(plan: Plan) -> dict[str, object]:
         for s in plan.sources
     ]
     return {
-        "version": __version__,
+        "version": VERSION,
         "plan": {**asdict(plan), "sources": sources, "split": list(plan.split)},
     }
 

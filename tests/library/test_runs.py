@@ -1,0 +1,35 @@
+"""Runs from a notebook."""
+
+import pytest
+
+import qwen2vl_rs as rs
+from factory import write_run
+from qwen2vl_rs.errors import ConfigError
+from qwen2vl_rs.library.runs import _flat
+
+
+def test_settings_are_named_by_their_sections():
+    given = {"lora": {"r": 4, "target_modules": ["q_proj"]}, "output": "x"}
+    wanted = {"lora.r": 4, "lora.target_modules": ["q_proj"], "output": "x"}
+    assert dict(_flat(given)) == wanted
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match=r"lora\.alpha"):
+        rs.train(lora={"alpha": 3})
+
+
+def test_a_report_shows_itself(tmp_path):
+    made = rs.report(write_run(tmp_path))
+    html = made._repr_html_()
+    assert html.startswith("<iframe sandbox")
+    assert "&lt;html" in html
+    assert made.markdown.is_file()
+
+
+@pytest.mark.parametrize(
+    "named", [{}, {"run": "r", "after": "p.jsonl"}, {"run": "r", "before": "p.jsonl"}]
+)
+def test_a_report_is_about_one_thing(named):
+    with pytest.raises(ConfigError, match="a run, or about predictions"):
+        rs.report(**named)
