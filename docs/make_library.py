@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import qwen2vl_rs as rs
-from qwen2vl_rs.library import model, runs, scenes, scores
+from qwen2vl_rs.library import imagery, model, runs, scores
 
 PAGE = Path(__file__).with_name("library.md")
 
@@ -32,7 +32,7 @@ _ORDER = (
 
 _RESULTS = (
     model.Answers, model.QuestionAnswer, scores.Evaluation, scores.ProtocolScore, scores.Accuracy,
-    scores.PairedComparison, runs.Training, runs.Report, scenes.GeneratedDataset, scenes.SceneMap,
+    scores.PairedComparison, runs.Training, runs.Report, imagery.GeneratedDataset, imagery.SceneMap,
 )  # fmt: skip
 
 

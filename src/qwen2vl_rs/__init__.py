@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .library.runs import export as export
     from .library.runs import report as report
     from .library.runs import train as train
-    from .library.scenes import generate as generate
-    from .library.scenes import map_scene as map_scene
+    from .library.imagery import generate as generate
+    from .library.imagery import map_scene as map_scene
     from .library.scores import compare as compare
     from .library.scores import evaluate as evaluate
     from .library.scores import score as score
@@ -40,8 +40,8 @@ _MODULES = {
     "score": "library.scores",
     "download": "library.runs",
     "export": "library.runs",
-    "generate": "library.scenes",
-    "map_scene": "library.scenes",
+    "generate": "library.imagery",
+    "map_scene": "library.imagery",
     "report": "library.runs",
     "train": "library.runs",
 }

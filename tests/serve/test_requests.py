@@ -251,11 +251,44 @@ def test_no_url_is_fetched_and_no_path_opened(server, url):
         ({"n": 2}, "unsupported_parameter"),
         ({"tools": [{"type": "function"}]}, "unsupported_parameter"),
         ({"logprobs": True}, "unsupported_parameter"),
+        ({"guided_choice": ["yes", "no"]}, "unsupported_parameter"),
+        ({"top_k": 20}, "unsupported_parameter"),
+        ({"presence_penalty": 0.5}, "unsupported_parameter"),
+        ({"repetition_penalty": 1.05}, "unsupported_parameter"),
+        ({"stop": ["\n"]}, "unsupported_parameter"),
+        ({"max_token": 5}, "unknown_parameter"),
+        ({"no\u0000such" * 50: 1}, "unknown_parameter"),
+        ({"stream_options": {"usage": True}}, "unknown_parameter"),
     ],
 )
 def test_completions_refuse_what_they_cannot_honour(server, image, change, code):
     body = {**chat(image, "What?"), **change}
     refused(post(server, "/v1/chat/completions", json=body), 400, code)
+
+
+def test_parameters_that_change_nothing_are_taken(server, image):
+    wanted = post(server, "/v1/chat/completions", json=chat(image, "What?")).json()["choices"]
+    more = {
+        "temperature": 1.5, "top_p": 0.5, "seed": 3, "user": "me", "top_k": -1, "min_p": 0.0,
+        "presence_penalty": 0.0, "repetition_penalty": 1.0, "frequency_penalty": 0, "n": 1.0,
+        "logit_bias": {}, "stop": None, "tools": [], "skip_special_tokens": True,
+    }  # fmt: skip
+    done = post(server, "/v1/chat/completions", json=chat(image, "What?") | more)
+    assert done.json()["choices"] == wanted
+
+
+def test_a_misspelt_parameter_is_told_with_the_nearest(server, image):
+    body = chat(image, "What?") | {"max_completion_token": 3}
+    done = post(server, "/v1/chat/completions", json=body)
+    assert done.json()["error"]["hint"] == "did you mean max_completion_tokens?"
+    assert done.json()["error"]["param"] == "max_completion_token"
+
+
+def test_the_page_s_requests_know_their_fields(server, image):
+    done = ask_form(server, image, "What?", boxes="1,2,3,4")
+    refused(done, 400, "unknown_parameter")
+    body = {"image": data_url(image), "questions": ["What?"], "model": "base"}
+    refused(post(server, "/api/ask", json=body), 400, "unknown_parameter")
 
 
 def test_control_tokens_in_a_question_are_text(server, image):

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StrictBool
 
@@ -20,13 +20,11 @@ from ..system.jsonl import to_json
 from .api_errors import Refusal
 from .conversation import ALONE, PURPOSE, Message, read_conversation
 from .limits import Limits
+from .parameters import SCHEMA, check_parameters
 from .requests import WHOLE, Upload, checked, checked_question, data_url, parse_json
 
 if TYPE_CHECKING:
     from ..predict.session import ModelAnswer
-
-_REFUSED = ("tools", "tool_choice", "functions", "function_call", "response_format", "logprobs",
-            "top_logprobs", "logit_bias", "stop", "audio", "modalities")  # fmt: skip
 
 NOTE_HEADER = "X-Qwen2VL-RS-Note"
 
@@ -34,18 +32,27 @@ NOTE_HEADER = "X-Qwen2VL-RS-Note"
 Length = Annotated[int, Field(strict=True, ge=1), WHOLE]  # of an answer in tokens
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(BaseModel, extra="forbid"):
     """What a stream holds beside the answer.
 
     Attributes:
         include_usage: whether it ends with the token counts.
+        include_obfuscation: not used: the answer is one event, whatever its length.
+        continuous_usage_stats: not supported.
     """
 
     include_usage: StrictBool | None = None
+    include_obfuscation: StrictBool | None = None
+    continuous_usage_stats: Literal[False] | None = None
 
 
-class ChatRequest(BaseModel):
-    """A request, as it came; it may hold other parameters.
+def _with_unused(schema: dict[str, Any]) -> None:
+    schema["properties"] |= SCHEMA
+    schema["additionalProperties"] = False
+
+
+class ChatRequest(BaseModel, json_schema_extra=_with_unused):
+    """A request; what else it may hold says `parameters`.
 
     Attributes:
         max_tokens, max_completion_tokens: longest answer; None for the server's own bound.
@@ -95,10 +102,7 @@ def parse(content: bytearray, instruction: str, limits: Limits, *, plain: bool =
         Refusal: something in it is missing, wrong or not supported.
     """
     value = parse_json(content, limits)
-    for name in _REFUSED:
-        default: tuple[Any, ...] = (None, False, [], {}, "auto", "none", {"type": "text"}, ["text"])
-        if value.get(name) not in default:
-            raise Refusal(400, "unsupported_parameter", f"{name} is not supported", param=name)
+    check_parameters(value, ChatRequest.model_fields)
     body = checked(ChatRequest, value, limits)
     asked = read_conversation(body.messages, instruction)
     body.messages.clear()  # their images are large, and the answer is waited for

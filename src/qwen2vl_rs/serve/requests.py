@@ -190,7 +190,7 @@ _DATA_URL: dict[str, Any] = {
 _QUESTION: dict[str, Any] = {"type": "string", "pattern": r"\S"}
 
 
-class AskRequest(BaseModel):
+class AskRequest(BaseModel, extra="forbid"):
     """A request of the page: questions about an image, or about a piece of it.
 
     Attributes:
@@ -232,6 +232,11 @@ def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         place = [str(step) for step in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            name = place[-1][:80]
+            raise Refusal(
+                400, "unknown_parameter", f"there is no parameter {name!r}", param=name
+            ) from error
         other = ("invalid_parameter", f"{'.'.join(place)}: {_said(first['msg'])}", None)
         code, text, hint = next((_WRONG[n] for n in reversed(place) if n in _WRONG), other)
         raise Refusal(400, code, text, hint=hint, param=place[0]) from error
@@ -252,7 +257,8 @@ async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
     if headers.get("content-type", "").startswith("multipart/form-data"):
         image, fields = await form(body, headers, limits)
         lines = [line for text in fields.getlist("questions") for line in text.splitlines()]
-        value = {"image": image, "questions": [line for line in lines if line.strip()]}
+        value = {name: "" for name in fields if name not in ("questions", "box")}
+        value |= {"image": image, "questions": [line for line in lines if line.strip()]}
         if raw := next(iter(fields.getlist("box")), ""):
             value["box"] = [int(v) if _INTEGER.fullmatch(v) else v for v in raw.split(",")]
     else:

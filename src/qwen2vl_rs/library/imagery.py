@@ -131,17 +131,8 @@ def generate(
     left_out: Counter[str] = Counter()
     own = Path(vectors) if vectors else None
     sources = pair(Path(image), own, left_out) if image is not None else ()
-    plan = Plan(
-        synthetic=synthetic or 0,
-        sources=sources,
-        manner="sane" if style == "corrected" else style,
-        like=like,
-        questions=questions,
-        seed=seed,
-        split=parse_split(",".join(map(str, split))),
-        tile=tile,
-        resolution=resolution,
-    )
+    manner, shares = "sane" if style == "corrected" else style, parse_split(str(split)[1:-1])
+    plan = Plan(synthetic or 0, sources, manner, like, questions, seed, shares, tile, resolution)
     summary = make(plan, Path(output), workers or os.cpu_count() or 1, left_out)
     return GeneratedDataset(Path(output), summary)
 

@@ -1,4 +1,4 @@
-"""Data sets and maps from a notebook; the calls themselves: test_examples."""
+"""Data sets and maps from a notebook; the calls themselves: test_docstrings."""
 
 import pytest
 

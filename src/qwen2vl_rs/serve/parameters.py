@@ -1,0 +1,74 @@
+"""Parameters of chat requests beside those that are used: what is taken, and what is refused.
+
+Answers are decoded greedily from one prompt. A parameter that would change that is taken only with
+the value that changes nothing, and one that nobody knows is refused, not ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .api_errors import Refusal
+
+_NOTHING: tuple[Any, ...] = (None, False, [], {}, "auto", "none")
+_OFF = """
+tools tool_choice functions function_call logprobs top_logprobs logit_bias stop audio prediction
+web_search_options reasoning_effort verbosity stop_token_ids bad_words guided_json guided_regex
+guided_choice guided_grammar structured_outputs prompt_logprobs ignore_eos continue_final_message
+echo use_beam_search chat_template chat_template_kwargs mm_processor_kwargs allowed_token_ids
+include_stop_str_in_output
+"""
+_SAMPLING_AND_NAMES = """
+temperature top_p seed user metadata store service_tier parallel_tool_calls safety_identifier
+prompt_cache_key prompt_cache_retention request_id priority spaces_between_special_tokens
+"""
+#: Name → the values that change nothing. OpenAI's API (platform.openai.com/docs/api-reference),
+#: vLLM's and SGLang's extensions of it (docs.vllm.ai, "OpenAI-Compatible Server").
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    **dict.fromkeys(_OFF.split(), _NOTHING),
+    "response_format": (*_NOTHING, {"type": "text"}),
+    "modalities": (*_NOTHING, ["text"]),
+    **dict.fromkeys(("add_generation_prompt", "skip_special_tokens"), (None, True)),
+    **dict.fromkeys(("presence_penalty", "frequency_penalty", "min_p", "min_tokens"), (None, 0)),
+    **dict.fromkeys(("repetition_penalty", "length_penalty", "best_of"), (None, 1)),
+    "top_k": (None, -1, 0, 1),
+}
+UNUSED = frozenset(_SAMPLING_AND_NAMES.split())
+"""What samples and names requests: greedy decoding is the same whatever they are."""
+SCHEMA: dict[str, Any] = {
+    **{name: {} for name in sorted(UNUSED)},
+    **{name: {"enum": list(values)} for name, values in NEUTRAL.items()},
+}
+"""The properties of these parameters in a JSON schema."""
+
+
+def check_parameters(value: Mapping[str, Any], used: Iterable[str]) -> None:
+    """See that a request holds no parameter that cannot be honoured.
+
+    Args:
+        value: the request.
+        used: names of the parameters that are used.
+
+    Raises:
+        Refusal: it does; the first is told.
+    """
+    used = set(used)
+    for name, one in value.items():
+        if name in used or name in UNUSED:
+            continue
+        if name not in NEUTRAL:
+            near = difflib.get_close_matches(name, [*used, *UNUSED, *NEUTRAL], 1)
+            hint = f"did you mean {near[0]}?" if near else "leave it out"
+            raise Refusal(
+                400, "unknown_parameter", f"there is no parameter {name[:80]!r}", param=name[:80],
+                hint=hint,
+            )  # fmt: skip
+        if not any(type(one) is type(each) and one == each for each in _spelt(NEUTRAL[name])):
+            raise Refusal(400, "unsupported_parameter", f"{name} is not supported", param=name)
+
+
+def _spelt(values: Iterable[Any]) -> list[Any]:
+    """Values with whole numbers also as JSON's floats."""
+    return [w for v in values for w in ((v, float(v)) if type(v) is int else (v,))]
