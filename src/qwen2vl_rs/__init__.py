@@ -18,14 +18,14 @@ from .version import VERSION
 if TYPE_CHECKING:
     from . import datasets as datasets
     from .errors import Qwen2VLRSError as Qwen2VLRSError
+    from .library.imagery import generate as generate
+    from .library.imagery import map_scene as map_scene
     from .library.model import Model as Model
     from .library.model import load as load
     from .library.runs import download as download
     from .library.runs import export as export
     from .library.runs import report as report
     from .library.runs import train as train
-    from .library.imagery import generate as generate
-    from .library.imagery import map_scene as map_scene
     from .library.scores import compare as compare
     from .library.scores import evaluate as evaluate
     from .library.scores import score as score
