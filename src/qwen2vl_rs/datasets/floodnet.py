@@ -43,7 +43,7 @@ _KEYS = Keys(
 
 
 def _recognises(start: Opening) -> bool:
-    return isinstance(start.first, dict) and {"Image_ID", "Question_Type"} <= start.first.keys()
+    return start.kind == "object" and start.has("Image_ID", "Question")
 
 
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
