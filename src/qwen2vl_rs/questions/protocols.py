@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,13 @@ from .registry import type_named
 from .reply import spoken
 
 
+class ToClass(typing.Protocol):
+    """Gives the class of an answer to a question of a type, in a data set."""
+
+    def __call__(self, answer: str, type: str, dataset: str, question: str = "") -> str | None:
+        """The class; None for no clear answer. The question matters where it has options."""
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """A way of scoring.
@@ -42,14 +50,14 @@ class Protocol:
         counts: whether questions of a type count.
         said: whether the model's own words are judged (``text``) where the file has them,
             rather than their normal form.
-        to_class: (answer, question type, data set) → its class, None for no clear answer. How
+        to_class: (answer, question type, data set, question) → its class. How
             right a prediction is, its type says by its class and that of the true answer.
     """
 
     name: str
     counts: Callable[[str], bool]
     said: bool
-    to_class: Callable[[str, str, str], str | None]
+    to_class: ToClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +107,9 @@ def judge(predictions: Sequence[Prediction], by: Protocol, dataset: str) -> Judg
     types = [type_of(p) for p in predictions]
     kept = [i for i, type in enumerate(types) if by.counts(type)]
     types = [types[i] for i in kept]
-    answers = [predictions[i].answer for i in kept]
-    said = [_said(predictions[i], by) for i in kept]
-    gold = [by.to_class(text, t, dataset) for text, t in zip(answers, types, strict=True)]
-    predicted = [by.to_class(text, t, dataset) for text, t in zip(said, types, strict=True)]
+    rows = [(t, predictions[i]) for t, i in zip(types, kept, strict=True)]
+    gold = [by.to_class(p.answer, t, dataset, p.question) for t, p in rows]
+    predicted = [by.to_class(_said(p, by), t, dataset, p.question) for t, p in rows]
     scores = scores_of(types, gold, predicted)
     return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, scores)
 
@@ -127,8 +134,8 @@ def class_order(label: str) -> tuple[int, float, str]:
     return (1, found.values[-1] + (0.5 if "than" in found.words else 0.0), label)
 
 
-def _official(answer: str, type: str, dataset: str) -> str | None:
-    normal = normalise(answer, type)
+def _official(answer: str, type: str, dataset: str, question: str = "") -> str | None:
+    normal = normalise(answer, type, question)
     return None if normal is None else type_named(type).official_class(normal, dataset)
 
 
@@ -140,11 +147,11 @@ def _of_geochat(type: str) -> bool:
     return type_named(type).counted_by_geochat
 
 
-def _raw(answer: str, type: str, dataset: str) -> str | None:
+def _raw(answer: str, type: str, dataset: str, question: str = "") -> str | None:
     return " ".join(answer.lower().split()) or None
 
 
-def _original(answer: str, type: str, dataset: str) -> str | None:
+def _original(answer: str, type: str, dataset: str, question: str = "") -> str | None:
     text = clean(answer)
     found = scan(text)
     if found and found.values:

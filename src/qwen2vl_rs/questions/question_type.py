@@ -32,6 +32,8 @@ class QuestionType:
         counted_by_geochat: whether GeoChat's protocol counts its questions.
         by_dataset: whether its official classes depend on the data set.
         exact_numbers: whether errors of its numbers are told beside accuracies.
+        by_question: whether each question says what it can be answered with, see `of_question`.
+        in_parts: whether names such as ``NAME/part`` are parts of it, with figures of their own.
     """
 
     name: str
@@ -42,6 +44,12 @@ class QuestionType:
     counted_by_geochat: bool = True
     by_dataset: bool = False
     exact_numbers: bool = False
+    by_question: bool = False
+    in_parts: bool = False
+
+    def of_question(self, question: str) -> QuestionType:
+        """The type as one question has it, with the ``words`` that this one offers."""
+        return self
 
     def normalise(self, answer: str) -> str | None:
         """The normal form of a cleaned answer (`clean.clean`); None of what is not one answer.
