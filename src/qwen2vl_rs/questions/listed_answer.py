@@ -73,3 +73,7 @@ class ListedAnswer(QuestionType):
     def normalise(self, answer: str) -> str | None:
         """``yes`` or ``no``, ``10%-20%``, or what is listed."""
         return yes_no(answer, presence=False) or share_of_area(answer) or listed(answer)
+
+    def parts(self, normal: str) -> frozenset[str]:
+        """What the sentence lists."""
+        return frozenset(filter(None, normal.split(", ")))

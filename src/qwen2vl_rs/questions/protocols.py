@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from .clean import clean
 from .grammar import type_of
 from .normal_forms import normalise
 from .numbers import scan
+from .question_type import QuestionType
 from .registry import type_named
 from .reply import spoken
 
@@ -70,6 +72,7 @@ class Judged:
         gold: class of the true answer; None where it cannot be read, which is never right.
         predicted: class of the prediction; None where it is no clear answer.
         scores: (n,) how right each prediction is, from 0 to 1.
+        f1: (n,) see `f1_of`.
     """
 
     index: NDArray[np.intp]
@@ -77,6 +80,7 @@ class Judged:
     gold: list[str | None]
     predicted: list[str | None]
     scores: NDArray[np.float64]
+    f1: NDArray[np.float64]
 
 
 def protocol(name: str) -> Protocol:
@@ -111,7 +115,8 @@ def judge(predictions: Sequence[Prediction], by: Protocol, dataset: str) -> Judg
     gold = [by.to_class(p.answer, t, dataset, p.question) for t, p in rows]
     predicted = [by.to_class(_said(p, by), t, dataset, p.question) for t, p in rows]
     scores = scores_of(types, gold, predicted)
-    return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, scores)
+    f1 = f1_of(types, gold, predicted)
+    return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, scores, f1)
 
 
 def _said(prediction: Prediction, by: Protocol) -> str:
@@ -124,6 +129,21 @@ def scores_of(
     """(n,) how right each prediction is, as its type says."""
     rows = zip(types, gold, predicted, strict=True)
     return np.array([type_named(t).score(g, p) for t, g, p in rows], dtype=np.float64)
+
+
+def f1_of(
+    types: Sequence[str], gold: Sequence[str | None], predicted: Sequence[str | None]
+) -> NDArray[np.float64]:
+    """(n,) F1 of what each answer lists, in any order; NaN for types whose answers are no lists."""
+    rows = zip(types, gold, predicted, strict=True)
+    return np.array([_f1(type_named(t), g, p) for t, g, p in rows], dtype=np.float64)
+
+
+def _f1(type: QuestionType, gold: str | None, predicted: str | None) -> float:
+    true, said = type.parts(gold or ""), type.parts(predicted or "")
+    if true is None or said is None:
+        return math.nan
+    return 2 * len(true & said) / (len(true) + len(said)) if true else 0.0
 
 
 def class_order(label: str) -> tuple[int, float, str]:

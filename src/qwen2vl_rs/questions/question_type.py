@@ -76,6 +76,10 @@ class QuestionType:
         """How right a class is, from 0 to 1; None, an answer that cannot be read, never is."""
         return float(gold is not None and gold == predicted)
 
+    def parts(self, normal: str) -> frozenset[str] | None:
+        """What an answer lists, of which F1 is told beside accuracies; None if it is no list."""
+        return None
+
     def number(self, normal: str) -> float:
         """The number that a map draws of a normal form; NaN where there is none."""
         return math.nan

@@ -55,6 +55,12 @@ def render_results(results: Results) -> str:
             )
             if gain
         ]
+        gains += [
+            f"{kind}: F1 {_percent(one['f1']['value'])} ({_range(one['f1']['ci'])}) of what is "
+            "listed, in any order"
+            for kind, one in score["types"].items()
+            if "f1" in one
+        ]
         lines += ["", *gains] if gains else []
         blocks.append(shown_lines(lines))
     return "\n\n".join(blocks + _notes(results))
