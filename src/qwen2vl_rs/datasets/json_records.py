@@ -183,6 +183,8 @@ def answer_of(path: Path, n: int, record: dict[str, Any], name: str) -> str | No
         DataError: it is anything else.
     """
     value = record.get(name)
+    if type(value) is float and value.is_integer() and abs(value) < _MOST:
+        return str(int(value))  # as tables with gaps hold whole numbers
     if value is not None and type(value) not in (int, str):
         fail(path, n, record, f'"{name}" is neither text nor a whole number')
     return None if value is None else str(field(path, n, record, name, type(value)))

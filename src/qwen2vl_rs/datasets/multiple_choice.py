@@ -200,4 +200,4 @@ def _answer(path: Path, n: int, record: dict[str, Any], question: str, value: An
     return letters
 
 
-register_form(FileForm(_recognises, _rows))
+register_form(FileForm(_recognises, _rows, (CHOICE.name, GEOBENCH.name, XLRS.name, MME.name)))

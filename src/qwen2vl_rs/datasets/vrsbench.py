@@ -56,4 +56,4 @@ def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
     return _KEYS.rows(path, named, with_images, counts)
 
 
-register_form(FileForm(_recognises, _rows))
+register_form(FileForm(_recognises, _rows, (VRSBENCH.name,)))

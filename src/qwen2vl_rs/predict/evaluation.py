@@ -104,13 +104,13 @@ def evaluate(
     config = run.config(settings, values)
     view = found.view if checkpoint else config.view
     found.require_own_base()
-    samples = _questions(test, run, TEST_FILE, "--test FILE")
+    typed = load_config(None, settings, values).data.dataset
+    samples = _questions(test, run, TEST_FILE, "--test FILE", typed)
     samples = asked_samples(samples, view, config)
-    taught = _training_questions(train, run, view)
+    taught = _training_questions(train, run, view, typed)
     if test is None:
         dataset = settle(samples, config.data.dataset, old=run.records_no_dataset())
     else:
-        typed = load_config(None, settings, values).data.dataset
         if not typed:
             require_one(test, samples, "or name one for all: --set data.dataset=LR")
         dataset = settle(samples, typed, otherwise=config.data.dataset)
@@ -133,18 +133,22 @@ def _name(test: Path | None, found: Located, config: Config) -> str:
     return "-".join(parts)
 
 
-def _training_questions(given: Path | None, run: Run, view: ViewConfig) -> Sequence[Sample] | None:
+def _training_questions(
+    given: Path | None, run: Run, view: ViewConfig, dataset: str | None
+) -> Sequence[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
-        train = _questions(given, run, TRAIN_FILE, "--train-questions FILE")
+        train = _questions(given, run, TRAIN_FILE, "--train-questions FILE", dataset)
         return bare_samples(train, view)
     except NoQuestions as error:
         say(f"no control that never sees the image: {error.message}; {error.hint}")
         return None
 
 
-def _questions(given: Path | None, run: Run, name: str, option: str) -> Dataset:
-    return read_samples(given) if given else run_questions(run, name, option)
+def _questions(
+    given: Path | None, run: Run, name: str, option: str, dataset: str | None
+) -> Dataset:
+    return read_samples(given, dataset=dataset) if given else run_questions(run, name, option)
 
 
 def run_questions(run: Run, name: str, option: str) -> Dataset:
