@@ -3,7 +3,8 @@
 ============  =====================================================================================
 ``official``  Lobry et al. 2020 (RSVQA-LR, -HR) and every paper that prints count accuracy: all
               types; LR counts and HR areas in the official buckets, HR counts exact. xBEN: whole
-              answer strings (IGARSS 2021). Of an unknown data set, counts and areas are exact.
+              answer strings (IGARSS 2021). VRSBench: its rule without a judge (`open_answer`).
+              Of an unknown data set, counts and areas are exact.
 ``geochat``   GeoChat, TEOChat, EarthDial, GeoVLM-R1 (question-weighted average: our OA); RSGPT,
               SkyEyeGPT, LHRS-Bot (mean over types: our AA): no counts, no areas. GeoChat prints
               one column of both kinds, see ``docs/scoring.md``.

@@ -18,6 +18,12 @@ NUMBER, CLASS = "number", "class"
 """What a map draws of answers, where it is not the probability of a word."""
 
 
+RULES = {
+    "contains": "open answers are right where they hold the true one, by VRSBench's rule without a "
+    "judge: synonyms are wrong",
+}
+
+
 @dataclass(frozen=True)
 class QuestionType:
     """A type of questions; as it stands here, one that no file says anything of.
@@ -32,6 +38,7 @@ class QuestionType:
         counted_by_geochat: whether GeoChat's protocol counts its questions.
         by_dataset: whether its official classes depend on the data set.
         exact_numbers: whether errors of its numbers are told beside accuracies.
+        rule: by which its answers are judged, where that is told beside accuracies (`RULES`).
         by_question: whether each question says what it can be answered with, see `of_question`.
         in_parts: whether names such as ``NAME/part`` are parts of it, with figures of their own.
     """
@@ -44,6 +51,7 @@ class QuestionType:
     counted_by_geochat: bool = True
     by_dataset: bool = False
     exact_numbers: bool = False
+    rule: str = ""
     by_question: bool = False
     in_parts: bool = False
 

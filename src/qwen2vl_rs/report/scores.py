@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from ..questions.class_sets import is_scored_by
 from ..questions.protocols import PROTOCOLS
+from ..questions.registry import rules_of
 from ..scoring import baselines
 from ..scoring.comparison import Change, Paired
 from ..scoring.metrics import NO_ANSWER, OTHERS, Confusion, Score
@@ -44,6 +45,8 @@ def by_type(found: Evidence, w: Words) -> Section:
 def _notes(found: Evidence, w: Words) -> list[str]:
     notes = [w("types.pairs")] if found.comparison else []
     notes += lists(found, w)
+    types = found.after.results["protocols"][OFFICIAL]["types"]
+    notes += [w(f"rule.{rule}") for rule in rules_of(types)]
     notes += [f"{term}{w('form.colon')}{text}" for term, text in partial(found, w)]
     notes += dataset(found.after.results, w)
     for name, side in (("before", found.before), ("after", found.after)):

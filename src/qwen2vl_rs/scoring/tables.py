@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..questions.class_sets import is_scored_by
+from ..questions.question_type import RULES
+from ..questions.registry import rules_of
 from ..system.terminal import shown, shown_lines
 from ..types import UNKNOWN
 from . import baselines
@@ -102,6 +104,8 @@ def _notes(results: Results) -> list[str]:
             f"  absolute error {counts['mae']:,.1f} in the mean, "
             f"{counts['median_error']:,.1f} in the median",
         ]
+    types = {kind for score in results["protocols"].values() for kind in score["types"]}
+    notes += [RULES[rule] for rule in rules_of(types)]
     notes += dataset_note(results) + unreadable_note(results["unreadable"])
     if n := results["unreadable_truth"]:
         notes.append(f"true answers without a normal form, never right: {n:,}")
