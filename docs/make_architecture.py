@@ -86,7 +86,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 6. In the tree it sees its image, and none of its neighbours.
 7. Where answers are closed, `eval` takes candidates from the training answers
    (`questions/answer_sets.py`); `ask`, `map` and `serve`, which know no training answers, choose
-   between the `words` of types that have two.
+   between the `words` of types that have two. A multiple choice brings its own: its letters.
 8. `questions/protocols.py` says which questions count, `scoring/baselines.py` what is answered
    without looking at the image.
 

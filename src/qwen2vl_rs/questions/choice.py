@@ -15,7 +15,7 @@ _USUAL = 8  # letters, where the options are not known
 _LINE = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[ \t]*[.):：、])[ \t]*(\S.*?)\s*$", re.MULTILINE)
 _INLINE = re.compile(r"(?<!\S)(?:\(([A-Z])\)|([A-Z])[.)])\s*(?=\S)")
 _LEAD = re.compile(
-    r"(?:(?:so|therefore|thus),? )?"
+    r"^(?:(?:so|therefore|thus|i (?:think|believe)(?: that)?),? )?"
     r"(?:(?:the )?(?:best |correct |right |final )*(?:answer|option|choice)(?: is)?:? ?\(?"
     r"|i (?:would )?(?:choose|pick|select) (?:option )?\(?"
     r"|(?:it|this|that|the (?:image|scene|picture)) (?:is|shows|depicts) )"
@@ -129,7 +129,9 @@ class Choice(QuestionType):
         if longer or doubted(rest, words) or negated(words):
             return False
         named = any(_within(text).search(rest) for text in others)
-        return not named and not re.search(r"(?<![\w'])(?:[b-hj-z](?![\w'])|a[.):])", rest)
+        return not named and not re.search(
+            r"(?<![\w'])(?:[b-hj-z](?![\w'])|a(?=[.):,;]| and\b|$))", rest
+        )
 
     def _several(self, answer: str) -> str | None:
         if not _LETTERS.fullmatch(answer):

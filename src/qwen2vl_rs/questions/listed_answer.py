@@ -12,7 +12,7 @@ from .yes_no import yes_no
 
 _SHARE = re.compile(r"(\d+) ?%? ?(?:-|–|~|to|and) ?(\d+) ?%")
 _LEAD = re.compile(
-    r"(?:there (?:is|are|exists?)|(?:it|this|they|these) (?:is|are)|"
+    r"^(?:there (?:is|are|exists?)|(?:it|this|they|these) (?:is|are)|"
     r"the (?:image|scene) (?:contains|has|shows)) "
 )
 _JOINTS = re.compile(r"\s*(?:[,;&]|\band\b)\s*")
