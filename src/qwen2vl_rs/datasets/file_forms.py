@@ -100,7 +100,9 @@ def rows(path: Path, with_images: bool, counts: LeftOut, dataset: str = "") -> I
     raise DataError(
         f"{path} holds no questions ({what}a JSON object, its first key is {start.key!r})",
         hint="accepted are conversations (data_vl.json), a CSV table "
-        "(image_path,question,answer) and RSVQA's own *_questions.json",
+        "(image_path,question,answer), RSVQA's own *_questions.json, and the published files of "
+        "other data sets (docs/data.md); where its form does not tell, name whose it is: "
+        "--dataset NAME",
     )
 
 

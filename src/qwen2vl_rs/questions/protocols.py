@@ -18,7 +18,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ from .clean import clean
 from .grammar import type_of
 from .normal_forms import normalise
 from .numbers import scan
-from .question_type import QuestionType
 from .registry import type_named
 from .reply import spoken
 
@@ -136,15 +134,15 @@ def f1_of(
     types: Sequence[str], gold: Sequence[str | None], predicted: Sequence[str | None]
 ) -> NDArray[np.float64]:
     """(n,) F1 of what each answer lists, in any order; NaN for types whose answers are no lists."""
-    rows = zip(types, gold, predicted, strict=True)
-    return np.array([_f1(type_named(t), g, p) for t, g, p in rows], dtype=np.float64)
-
-
-def _f1(type: QuestionType, gold: str | None, predicted: str | None) -> float:
-    true, said = type.parts(gold or ""), type.parts(predicted or "")
-    if true is None or said is None:
-        return math.nan
-    return 2 * len(true & said) / (len(true) + len(said)) if true else 0.0
+    found = np.full(len(types), np.nan)
+    lists = {
+        name: type_named(name) for name in set(types) if type_named(name).parts("") is not None
+    }
+    for i, (kind, *answers) in enumerate(zip(types, gold, predicted, strict=True)):
+        if kind in lists:
+            true, said = (lists[kind].parts(text or "") or frozenset() for text in answers)
+            found[i] = 2 * len(true & said) / (len(true) + len(said)) if true else 0.0
+    return found
 
 
 def class_order(label: str) -> tuple[int, float, str]:
