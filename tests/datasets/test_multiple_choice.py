@@ -62,6 +62,15 @@ def written(folder: Path, records, name="rows.json") -> Path:
              "choice/Land use", "XLRS-Bench-lite"),
         ),
         (
+            XLRS, "XLRS-Bench/x.json",
+            ("xlrs-bench-lite_3", "Which land uses?\n(A) farm\n(B) town\n(C) sea", "A,C",
+             "choice/Land use", "XLRS-Bench-lite"),
+        ),
+        (
+            {**XLRS, "image": "sea/3.png", "category": None}, "x.json",
+            ("choice_3", "Which land uses?\n(A) farm\n(B) town\n(C) sea", "A,C", "choice", ""),
+        ),
+        (
             XLRS, "x.json",
             ("choice_3", "Which land uses?\n(A) farm\n(B) town\n(C) sea", "A,C",
              "choice/Land use", ""),

@@ -52,6 +52,7 @@ _ROLES = {
     "number": ("questionnumber",),
 }
 _OWN = {"groundtruthoption": GEOBENCH, "answerchoices": MME}  # fields that no other has
+_CALLED = {"geobench": GEOBENCH, "xlrs": XLRS, "mmerealworld": MME}
 _LETTERED = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*\S")
 _FOLDERS, _ABOVE = ("images", "Images", "image"), 4
 
@@ -84,12 +85,13 @@ def _recognises(start: Opening) -> bool:
 
 
 def _dataset(path: Path) -> str:
-    """Whose rows they are, by their fields or the file's name; empty where nothing says it."""
+    """Whose rows they are, by fields or by the name of file or folder; empty where neither says."""
     rows = [row for row in opening(path).records if _is_choice(row)]
     fields = {_plain(key) for row in rows for key in row}
     named = (one for field, one in _OWN.items() if field in fields)
-    begun = (one for one in (GEOBENCH, XLRS, MME) if _plain(one.name)[:8] in _plain(path.name))
-    if found := next(named, None) or next(begun, None):
+    place = _plain("/".join(path.absolute().parts[-2:]))
+    called = (one for name, one in _CALLED.items() if name in place)
+    if found := next(named, None) or next(called, None):
         return found.name
     return CHOICE.name if "imagepath" in fields and not fields & {*_ROLES["options"]} else ""
 
@@ -107,7 +109,8 @@ def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
         if type(image) is not str or "\0" in image:
             fail(path, n, record, f"its image is {name_of(image)}, expected the path of a file")
         question = _question(path, n, record, found)
-        task = " ".join(str(found.get("task") or _folder(image)).split())
+        task = found.get("task") or (_folder(image) if dataset == CHOICE.name else "")
+        task = " ".join(str(task).split())
         yield (
             f"{(dataset or NAME).lower()}_{name}",
             beside(path, image, _FOLDERS, _ABOVE) if with_images else image,
