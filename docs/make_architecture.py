@@ -86,7 +86,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 6. In the tree it sees its image, and none of its neighbours.
 7. Where answers are closed, `eval` takes candidates from the training answers
    (`questions/answer_sets.py`); `ask`, `map` and `serve`, which know no training answers, choose
-   between the `words` of types that have two.
+   between the `words` of types that have two. A multiple choice brings its own: its letters.
 8. `questions/protocols.py` says which questions count, `scoring/baselines.py` what is answered
    without looking at the image.
 
@@ -126,7 +126,9 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 2. `templates`: patterns of its wording, with a group for each object it asks about.
 3. `normalise`: what is one clear answer; `words`, where there are only two.
 4. `official_class` and `candidates`, where they differ from the normal form.
+   `of_question`, where each question says what it can be answered with (`questions/choice.py`).
 5. `score`: from 0 to 1; partial credit goes through statistics, comparison and report as it is.
+   `parts`, where answers are lists: then F1 stands beside it (`questions/land_cover.py`).
 6. `shown`: what a map draws: the probability of a word, a number, or a class.
 7. Its place in `OFFICIAL` (`questions/registry.py`): the order of the published tables, and
    from the last to the first that in which wordings are tried (`presence` at the end): templates
@@ -152,7 +154,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
    `datasets.base.COLUMNS`, those that are not known empty, `dataset` being its `name`.
    `datasets/vrsbench.py` is one (by `datasets/keyed_rows.py`: each record is a question);
    `records`, `field` and `fail` in `datasets/json_records.py` read large files and name what is
-   wrong. `train`, `eval`, `compare`, `score` and `report` then read it.
+   wrong. All commands that take questions then read it.
 8. `make docs` writes the pages that name it (or `docs/make_scoring.py`, `make_cli.py`,
    `make_architecture.py` alone).
 9. `tests/datasets/test_known_datasets.py` makes up a data set and trains, evaluates, scores and

@@ -63,7 +63,6 @@ TESTED_BY = {
     "questions/clean.py": "questions/test_normal_forms.py",
     "questions/comparison.py": "questions/test_normal_forms.py",
     "questions/count.py": "questions/test_normal_forms.py",
-    "questions/land_cover.py": "questions/test_normal_forms.py",
     "questions/latex.py": "questions/test_lists.py",
     "questions/numbers.py": "questions/test_normal_forms.py",
     "questions/presence.py": "questions/test_normal_forms.py",

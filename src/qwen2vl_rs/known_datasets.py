@@ -15,7 +15,15 @@ from importlib import import_module
 from typing import Any
 
 # files of ``datasets``, in order of display
-_BUILT_IN = ("rsvqa_lr", "rsvqa_hr", "rsvqa_xben", "floodnet", "vrsbench")
+_BUILT_IN = (
+    "rsvqa_lr",
+    "rsvqa_hr",
+    "rsvqa_xben",
+    "floodnet",
+    "vrsbench",
+    "earthvqa",
+    "multiple_choice",
+)
 _known: dict[str, KnownDataset] = {}
 
 

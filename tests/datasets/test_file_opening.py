@@ -10,12 +10,17 @@ from qwen2vl_rs.datasets.file_opening import Opening, opening
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ('[{"a": 1}, {"b": 2}]', Opening("list", None, {"a": 1})),
+        ('[{"a": 1}, {"b": 2}]', Opening("list", None, {"a": 1}, ({"b": 2},))),
         ('\ufeff \n[ {"a": [1]}', Opening("list", None, {"a": [1]})),
         ("[]", Opening("list")),
         ('[{"a": 1', Opening("list")),
         ('{"questions": [{"id": 1}]}', Opening("object", "questions", [{"id": 1}])),
-        ('{ "0" : {"Image_ID": "6.JPG"}, "1": 2}', Opening("object", "0", {"Image_ID": "6.JPG"})),
+        (
+            '{ "0" : {"Image_ID": "6.JPG"} , "1": 2, "3": [',
+            Opening("object", "0", {"Image_ID": "6.JPG"}, (2,)),
+        ),
+        ("[1 , 2] ", Opening("list", None, 1, (2,))),
+        ("[1 2]", Opening("list", None, 1)),
         ('{"a"', Opening("object", "a")),
         ("{}", Opening("object")),
         ('{"a": "' + "x" * 70_000 + '"}', Opening("object", "a")),
@@ -32,3 +37,12 @@ def test_of_json_lines_it_is_the_first_line_s_first_value(tmp_path):
     path = tmp_path / "lines.jsonl"
     path.write_text("".join(json.dumps({"image": f"{n}.png"}) + "\n" for n in range(3)))
     assert opening(path) == Opening("object", "image", "0.png")
+
+
+def test_fields_are_looked_for_in_all_records_of_the_beginning(tmp_path):
+    path = tmp_path / "file"
+    path.write_text(json.dumps([{"a": 1}, 3, {"a": 1, "b": 2}]))
+    assert opening(path).has("a", "b")
+    assert not opening(path).has("a", "c")
+    path.write_text(json.dumps({"0.png": [], "1.png": [{"a": 1}]}))
+    assert opening(path).has("a")

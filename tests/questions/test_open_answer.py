@@ -1,10 +1,14 @@
 """Open answers: yes, no and numbers as they are; anything else where it stands in the answer."""
 
+import json
+
 import pytest
 
+from qwen2vl_rs.cli import main
 from qwen2vl_rs.questions.open_answer import OpenAnswer
 
 KIND = OpenAnswer("object color")
+RULE = "VRSBench's rule without a judge"
 
 
 @pytest.mark.parametrize(
@@ -34,3 +38,14 @@ def test_normal_forms_are_their_own():
         assert KIND.normalise(normal) == normal
     assert KIND.normalise("") is None
     assert KIND.score(None, None) == KIND.score("red", None) == 0
+
+
+@pytest.mark.parametrize(("kind", "told"), [("object color", True), ("presence", False)])
+def test_the_rule_is_named_beside_the_figures(tmp_path, capsys, kind, told):
+    line = {"image": "a", "question": "Is it?", "type": kind, "answer": "no", "prediction": "no"}
+    path = tmp_path / "predictions.jsonl"
+    path.write_text(json.dumps(line))
+    assert main(["score", str(path)]) == 0
+    assert (RULE in " ".join(capsys.readouterr().out.split())) == told
+    assert main(["report", "--after", str(path), "-o", str(tmp_path)]) == 0
+    assert (RULE in (tmp_path / "report.md").read_text("utf-8")) == told

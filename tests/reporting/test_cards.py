@@ -73,6 +73,28 @@ def test_a_licence_is_named_where_the_base_has_one_we_know(run):
         assert "licence is not known here" in text
 
 
+@pytest.mark.parametrize(
+    ("dataset", "type", "classes"),
+    [
+        ("HR", "rsvqa-hr-classes", "the classes of RSVQA-HR"),
+        ("xBEN", "rsvqa-xben-classes", "the classes of RSVQAxBEN"),
+        ("CHOICE", "choice-classes", "the classes of CHOICE"),
+        (
+            "unknown",
+            "rsvqa-unknown-classes",
+            "exact counts and areas, since the data set is not known",
+        ),
+    ],
+)
+def test_the_model_card_names_whose_classes_apply(run, dataset, type, classes):
+    found = from_run(run, dataset=dataset)
+    data = hub.ModelCard(model_card(found, of(BASE)), ignore_metadata_errors=False).data
+    told = [
+        (r.dataset_type, r.dataset_name) for r in data.eval_results if r.dataset_config == "raw"
+    ]
+    assert set(told) == {(type, f"Test questions with {classes}, protocol raw")}
+
+
 def test_a_base_without_a_name_is_left_out(run):
     data = hub.ModelCard(model_card(from_run(run), of(None))).data
     assert data.base_model is None

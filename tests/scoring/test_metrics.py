@@ -32,7 +32,7 @@ def test_geochat_averages_both_ways():
         hits = round(n * percent / 100)
         right += [True] * hits + [False] * (n - hits)
         types += [type] * n
-    found = score(np.array(right), types, np.arange(len(types)))
+    found = score(np.array(right), types, np.arange(len(types)), np.full(len(types), np.nan))
     assert round(100 * found["OA"], 2) == 90.70
     assert round(100 * found["AA"], 2) == 91.81
     assert list(found["types"]) == ["presence", "comp", "rural_urban"]

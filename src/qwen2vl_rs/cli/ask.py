@@ -45,7 +45,8 @@ class _ImageQuestion:
 )  # fmt: skip
 @click.option(
     "--answers", type=click.Choice(["free", "closed"]), default="free", show_default=True,
-    help="closed: choose between yes and no, rural and urban, where these are the answers.",
+    help="closed: choose between yes and no, rural and urban, or a question's own options, where "
+    "these are the answers.",
 )  # fmt: skip
 @click.option("--before", is_flag=True, help="Show the answers of the untouched base as well.")
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from ..errors import Qwen2VLRSError, RunError
+from ..known_datasets import known, known_name
 from ..system.jsonl import to_json
 from ..system.oserrors import Unwritable, folder_is_gone
 from ..system.terminal import json_shown
@@ -34,6 +35,23 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
         return number
+
+
+class DatasetName(click.ParamType[str]):
+    """The name of a data set; which there are is looked up when it is asked for."""
+
+    name = "dataset"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """A name however it is spelt."""
+        try:
+            return known_name(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """The names."""
+        return f"[{'|'.join(known())}]"
 
 
 class Commands(click.Group):
@@ -141,6 +159,12 @@ class _Device(click.ParamType[str]):
 device_option = click.option(
     "--device", type=_Device(),
     help="cpu, or a GPU by its number: cuda:1.  [default: the first GPU, else the CPU]",
+)  # fmt: skip
+
+
+whose_option = click.option(
+    "--dataset", type=DatasetName(), metavar="NAME",
+    help="Whose questions they are, e.g. VRSBench.  [default: what their files say]",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..system.terminal import shown
-from .common import FILE, needs_training
+from .common import FILE, needs_training, whose_option
 
 
 @click.command()
@@ -23,6 +23,7 @@ from .common import FILE, needs_training
     "--base", type=FILE, help="Folder of the base to merge into.  [default: where it was]"
 )
 @click.option("--data", type=FILE, help="Write these questions and their images, not a model.")
+@whose_option
 @click.option(
     "--form", type=click.Choice(["llamafactory", "ms-swift", "trl", "imagefolder"]),
     help="Of --data: the program that is to read it.",
@@ -34,6 +35,7 @@ def export(
     merge: bool,
     base: Path | None,
     data: Path | None,
+    dataset: str | None,
     form: str | None,
 ) -> None:
     """Copy a run's adapter with its cards into a folder, or data for others.
@@ -46,6 +48,8 @@ def export(
         raise click.UsageError("--base goes with --merge")
     if (data is None) != (form is None):
         raise click.UsageError("--data and --form go together")
+    if dataset and not data:
+        raise click.UsageError("--dataset goes with --data")
     if data and form:
         if merge or base_model:
             raise click.UsageError("--merge and --base-model are about a model, not --data")
@@ -53,7 +57,7 @@ def export(
         from ..datasets.export_formats import write_form
 
         view = load_config(run / "config.toml" if run else None).view
-        write_form(data, form, output, view)
+        write_form(data, form, output, view, dataset)
         click.echo(shown(output))
         return
     from ..reporting.export import export as copy

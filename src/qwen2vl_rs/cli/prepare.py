@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from ..errors import DataError
 from ..system import console
-from .common import FILE, interruptible, option, same_command
+from .common import FILE, interruptible, option, same_command, whose_option
 
 
 @click.command()
@@ -46,6 +47,7 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
     "rsvqa-dataset-SPLIT.csv]",
 )  # fmt: skip
 @click.option("--type", "with_type", is_flag=True, help="Also write the question type.")
+@whose_option
 def data2csv(
     questions: Path | None,
     answers: Path | None,
@@ -54,36 +56,65 @@ def data2csv(
     split: str | None,
     output: Path | None,
     with_type: bool,
+    dataset: str | None,
 ) -> None:
-    """Join RSVQA's questions, answers and images into a table.
+    """Join questions, answers and images into a table.
 
-    Reads every official file of RSVQA-LR, -HR and xBEN, by id; says what is left out and why.
+    Reads every official file of RSVQA-LR, -HR and xBEN, by id, and the files of the other data sets
+    that are known (docs/scoring.md), with their types; says what is left out and why.
     """
     from ..datasets import reading as sources
     from ..datasets import rsvqa
+    from ..datasets.file_forms import is_published
     from ..datasets.file_opening import require
-    from ..datasets.table_notes import is_held_out, official_note
+    from ..datasets.image_paths import warn_of_absent
+    from ..datasets.table_notes import is_held_out, official_note, published_note
 
-    if folder:
-        if questions or answers:
-            raise click.UsageError("give --folder, or --questions and --answers, not both")
-        files = rsvqa.find_split(folder, split, images)
-        questions, answers, images = files.questions, files.answers, files.images
-    elif split:
+    if folder and (questions or answers):
+        raise click.UsageError("give --folder, or --questions and --answers, not both")
+    if split and not folder:
         raise click.UsageError("--split needs --folder")
+    if folder:
+        questions, answers, images = _in_folder(folder, split, images, dataset)
+    questions = questions or Path("rsvqa_questions.json")
+    if not questions.is_file():  # before its folder is searched for images
+        require(questions, "questions")
+    if is_published(questions, dataset):
+        if answers:
+            raise click.UsageError("--answers is for RSVQA: these questions hold their answers")
+        own = sources.first_sample(questions, dataset).distinct("dataset")
+        note = published_note(questions, own)
     else:
-        questions = questions or Path("rsvqa_questions.json")
-        if not questions.is_file():  # before its folder is searched for images
-            require(questions, "questions")
         answers = answers or rsvqa.answers_beside(questions)
         images = images or rsvqa.images_beside(questions)
-    held_out = is_held_out(split := official_note(questions, images).split)
+        note = official_note(questions, images)
+    held_out = is_held_out(split := note.split)
     output = output or Path(f"rsvqa-dataset-{split}.csv" if held_out else "rsvqa-dataset.csv")
-    sources.data2csv(questions, answers, images, output, with_type)
+    if answers and images:  # RSVQA's
+        sources.data2csv(questions, answers, images, output, with_type, dataset)
+    else:
+        done = sources.published2csv(questions, output, images, dataset)
+        warn_of_absent(done.absent, done.images, output)
     follow = option("--input", output, "rsvqa-dataset.csv")
     if held_out:  # what is trained on has the default
         follow += option("--output", output.with_suffix(".json"), "")
     console.say(f"next: qwen2vl-rs csv2json{follow}")
+
+
+def _in_folder(
+    folder: Path, split: str | None, images: Path | None, dataset: str | None
+) -> tuple[Path, Path | None, Path | None]:
+    """Questions in a folder, and for RSVQA's answers and images."""
+    from ..datasets import rsvqa
+    from ..datasets.reading import published_in
+
+    try:
+        files = rsvqa.find_split(folder, split, images)
+        return files.questions, files.answers, files.images
+    except DataError:
+        if (found := published_in(folder, split, dataset)) is None:
+            raise
+        return found, None, images
 
 
 @click.command()
@@ -96,19 +127,20 @@ def data2csv(
     help="The conversations.",
 )  # fmt: skip
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
-def csv2json(table: Path, output: Path, images: Path | None) -> None:
+@whose_option
+def csv2json(table: Path, output: Path, images: Path | None, dataset: str | None) -> None:
     """Turn the table into conversations.
 
     The table is a CSV in UTF-8, separated by commas, whose first line names its columns:
     image_path, question and answer; type may follow, others are ignored. Relative paths count
-    from the current folder.
+    from the current folder. The file of a data set that is not RSVQA's may be named as well.
     """
     from ..datasets import reading as sources
     from ..datasets.image_paths import warn_of_absent
-    from ..datasets.table_notes import is_held_out, read_note
+    from ..datasets.table_notes import is_held_out
 
-    held_out = is_held_out(read_note(table).split)
-    done = sources.csv2json(table, output, images)
+    done = sources.csv2json(table, output, images, dataset)
+    held_out = is_held_out(done.split)
     warn_of_absent(done.absent, done.images, output)
     console.say(f"next: qwen2vl-rs {_after(output, held_out)}")
 

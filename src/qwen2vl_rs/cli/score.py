@@ -9,29 +9,10 @@ from pathlib import Path
 import click
 
 from ..errors import RunError
-from ..known_datasets import known, known_name
 from ..system import console
 from ..system.oserrors import is_folder
 from ..system.terminal import shown
-from .common import FILE, json_text
-
-
-class DatasetName(click.ParamType[str]):
-    """The name of a data set; which there are is looked up when it is asked for."""
-
-    name = "dataset"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """A name however it is spelt."""
-        try:
-            return known_name(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """The names."""
-        return f"[{'|'.join(known())}]"
-
+from .common import FILE, DatasetName, json_text
 
 _DATASET = click.option(
     "--dataset", type=DatasetName(),
@@ -85,7 +66,7 @@ def score(
     names = list(dict.fromkeys(protocols or PROTOCOLS))
     found = results(
         run,
-        train=read_training(train) if train else None,
+        train=read_training(train, dataset) if train else None,
         shuffled=read_predictions(shuffled) if shuffled else None,
         protocols=names,
         dataset=of_predictions(file, run, dataset),

@@ -21,10 +21,10 @@ from .common import (
     needs_training,
     option,
     same_command,
+    whose_option,
 )
 
 if TYPE_CHECKING:
-    from ..config import Config
     from ..scoring.results import Results
 
 
@@ -41,6 +41,7 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
 @click.option("--train", "train_file", help="Ready training questions, instead of --data.")
 @click.option("--test", "test_file", help="Ready test questions, instead of --data.")
 @click.option("--split-by", type=click.Choice(["image", "question"]), help="[default: image]")
+@whose_option
 @click.option("--images", help="Folder to which the images were moved.")
 @click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
 @click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
@@ -68,6 +69,7 @@ def train(
         "model": "model", "data": "data.conversations", "train_file": "data.train",
         "test_file": "data.test", "split_by": "data.split_by", "output": "output",
         "max_eval": "eval.max_eval", "images": "data.images", "max_train": "data.max_train",
+        "dataset": "data.dataset",
     }  # fmt: skip
     given = {names[k]: v for k, v in options.items() if k in names and v is not None}
     if resume and config and "output" not in given and Run(config.parent).holds_run():
@@ -108,6 +110,7 @@ def train(
     help="free: written by the model; closed: the most probable official class.  [default: free]",
 )  # fmt: skip
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@whose_option
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 @device_option
 @click.option("-o", "--output", type=FILE, help="Folder.  [default: below the run]")
@@ -136,6 +139,7 @@ def evaluate(
     train_questions: Path | None,
     answers: str | None,
     base: Path | None,
+    dataset: str | None,
     images: Path | None,
     device: str | None,
     output: Path | None,
@@ -159,24 +163,22 @@ def evaluate(
 
     for one in protocols:
         protocol(one)
-    given = {"eval.answers": answers, "eval.max_eval": max_eval}
+    given = {"eval.answers": answers, "eval.max_eval": max_eval, "data.dataset": dataset}
     values = {key: value for key, value in given.items() if value is not None}
     if images:
         values["data.images"] = os.path.abspath(images)
-    require_questions(test, images)
+    require_questions(test, images, dataset)
     found: Results | None
     if endpoint is not None:
         if model or base or device or not (name and test):
             raise click.UsageError("--endpoint goes with --model NAME and --test FILE alone")
         if answers == "closed":
             raise click.UsageError("a server writes its answers: --answers free")
-        from ..config import load_config
+        from ..library.model import load
 
-        config = load_config(None, settings, values)
+        there = load(endpoint=endpoint, model=name, concurrency=concurrency, rate=rate)
         with interruptible(same_command("all answers so far")):
-            found = _on_server(
-                endpoint, name, concurrency, rate, test, train_questions, config, output
-            )
+            found, _ = there.evaluated(test, train_questions, values, output, settings)
     else:
         if not model or name:
             raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
@@ -184,31 +186,11 @@ def evaluate(
         with needs_training(device):
             from ..models.located import locate
             from ..predict.evaluation import evaluate as run
-        located = locate(model, base)
         questions: Any = {"test": test, "train": train_questions}
         with interruptible(same_command("all answers so far")):
-            found, _ = run(located, settings, values, output=output, **questions)
+            found, _ = run(locate(model, base), settings, values, output=output, **questions)
     if found:  # else another process prints
         click.echo(json_text(found, 2) if as_json else results_table(found, protocols))
-
-
-def _on_server(
-    url: str, name: str, concurrency: int, rate: float | None, test: Path,
-    train_questions: Path | None, config: Config, output: Path | None,
-) -> Results:  # fmt: skip
-    """Evaluate a server's model; this needs no torch."""
-    from ..datasets.reading import read_samples
-    from ..predict.endpoint import evaluate_endpoint, folder_name
-    from ..predict.endpoint_client import Endpoint
-    from ..questions.class_sets import require_one
-
-    questions = list(read_samples(test))
-    if not config.data.dataset:
-        require_one(test, questions, "or name one for all: --set data.dataset=LR")
-    train = list(read_samples(train_questions, with_images=False)) if train_questions else None
-    there = Endpoint(url, name, os.environ.get("OPENAI_API_KEY"), concurrency, rate)
-    folder = output or Path("output") / folder_name(name)
-    return evaluate_endpoint(there, questions, train, config, folder)
 
 
 @click.command()
@@ -220,6 +202,7 @@ def _on_server(
 )  # fmt: skip
 @click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
 @click.option("--test", type=FILE, help="Test questions.  [default: those of the run]")
+@whose_option
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 @device_option
 @click.option(
@@ -235,6 +218,7 @@ def compare(
     model: Path | None,
     checkpoint: Path | None,
     test: Path | None,
+    dataset: str | None,
     images: Path | None,
     device: str | None,
     only: str,
@@ -248,9 +232,11 @@ def compare(
     """
     if place and named:
         raise click.UsageError("give the run once")
+    if dataset and not test:
+        raise click.UsageError("--dataset goes with --test")
     run = place or named or Path("output/Qwen2-VL-2B")
     require_run(run)
-    require_questions(test, images)
+    require_questions(test, images, dataset)
     if model:
         require_model(model)
     with needs_training(device):
@@ -259,7 +245,9 @@ def compare(
 
     images = images and Path(os.path.abspath(images))  # the run may be used elsewhere
     with interruptible(same_command("all answers so far")):
-        rows = pairs(run, model=model, checkpoint=checkpoint, test=test, images=images)
+        rows = pairs(
+            run, model=model, checkpoint=checkpoint, test=test, images=images, dataset=dataset
+        )
     chosen = [row for row in rows if row.is_(only)]
     shown = chosen[:limit]
     if as_json:

@@ -101,14 +101,17 @@ _DATASET_INFO: Final = {
 }
 
 
-def write_form(path: Path, name: str, folder: Path, view: ViewConfig) -> None:
+def write_form(
+    path: Path, name: str, folder: Path, view: ViewConfig, dataset: str | None = None
+) -> None:
     """Write the questions of a file, and their images, in a form of `FORMS`.
 
     Args:
-        path: conversations, a CSV table or official questions.
+        path: conversations, a CSV table, official questions, or the file of another data set.
         name: of the form.
         folder: where to; it must not exist, or be empty. It appears whole or not at all.
         view: how images become colours, and the instruction.
+        dataset: whose file it is, where it does not tell it.
 
     Raises:
         DataError: questions or images cannot be used.
@@ -116,7 +119,7 @@ def write_form(path: Path, name: str, folder: Path, view: ViewConfig) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} holds something already", hint="choose a new folder: --output")
-    samples = list(read_samples(path))
+    samples = list(read_samples(path, dataset=dataset))
     if not samples:
         raise DataError(f"{path} holds no questions")
     form = FORMS[name]

@@ -32,10 +32,12 @@ class FileForm:
         rows: the questions of a file; told whether the images are needed (if not, the questions
             may stand without their folder), and where to count what is left out. They are checked
             afterwards: ids that stand twice, empty texts.
+        datasets: the names of the data sets that are published so; none of a general form.
     """
 
     recognises: Callable[[Opening], bool]
     rows: Rows
+    datasets: tuple[str, ...] = ()
 
 
 _registered: list[FileForm] = []
@@ -53,21 +55,69 @@ def form_of(start: Opening) -> FileForm | None:
     return next((one for one in (*_registered, *_GENERAL) if one.recognises(start)), None)
 
 
-def rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
-    """The questions of a file of any form; see `FileForm.rows`.
+def is_published(path: Path, dataset: str | None = None) -> bool:
+    """Whether a file has the form in which a data set is published that is not RSVQA.
 
-    Raises:
-        DataError: it is of none, or cannot be used.
+    Args:
+        path: the file.
+        dataset: its name by a person, which tells it where the form is not recognised.
     """
     start = opening(path)
-    if form := form_of(start):
+    named = any(dataset in one.datasets for one in _registered)
+    return form_of(start) in _registered or (named and not _is_ours(start))
+
+
+def _is_ours(start: Opening) -> bool:
+    """Whether a file is a table, conversations, or RSVQA's."""
+    return start.kind == "text" or start.key == "questions" or start.has("conversations")
+
+
+def rows(path: Path, with_images: bool, counts: LeftOut, dataset: str = "") -> Iterator[Row]:
+    """The questions of a file of any form; see `FileForm.rows`.
+
+    Args:
+        path: the file.
+        with_images: see `FileForm`.
+        counts: see `FileForm`.
+        dataset: whose file it is, by name: its form is taken where none is recognised.
+
+    Raises:
+        DataError: it is of no form, or of another data set, or cannot be used.
+    """
+    start = opening(path)
+    form = form_of(start)
+    published = next((one for one in _registered if dataset in one.datasets), None)
+    if published and form is not published and not _is_ours(start):
+        if form in _registered:
+            raise _of_another(path, " or ".join(form.datasets), dataset)
+        form = published
+    if form and dataset and form.datasets:
+        return _named(path, form.rows(path, with_images, counts), dataset)
+    if form:
         return form.rows(path, with_images, counts)
     other = foreign.of_object(start.key)
     what = f"{other}; " if other else ""
     raise DataError(
         f"{path} holds no questions ({what}a JSON object, its first key is {start.key!r})",
         hint="accepted are conversations (data_vl.json), a CSV table "
-        "(image_path,question,answer) and RSVQA's own *_questions.json",
+        "(image_path,question,answer), RSVQA's own *_questions.json, and the published files of "
+        "other data sets (docs/data.md); where its form does not tell, name whose it is: "
+        "--dataset NAME",
+    )
+
+
+def _named(path: Path, rows: Iterator[Row], dataset: str) -> Iterator[Row]:
+    """The rows of a data set that was named; it must be the one that they name themselves."""
+    for row in rows:
+        if row[5] and row[5] != dataset:
+            raise _of_another(path, row[5], dataset)
+        yield (*row[:5], dataset, row[6])
+
+
+def _of_another(path: Path, found: str, dataset: str) -> DataError:
+    return DataError(
+        f"{path} has the form of {found}, not of {dataset}",
+        hint=f"name the file of {dataset}, or leave the data set out: the form tells it",
     )
 
 

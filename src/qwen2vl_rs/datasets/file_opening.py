@@ -18,6 +18,7 @@ from ..system.oserrors import reading_hint
 from .image_paths import absent
 
 _HEAD = 1 << 16  # bytes that are looked at
+_RECORDS = 64  # of them, at most
 _MEGABYTE, _SHOWN = 1_000_000, 60
 _BLANKS = " \t\n\r"
 AGAIN = "fetch or write the file again"
@@ -86,11 +87,24 @@ class Opening(NamedTuple):
         key: the first key of the object.
         first: the first record of the list, or what stands at the first key; None where it is
             longer than what is looked at (64 KiB).
+        more: the records or members behind it, as far as is looked at.
     """
 
     kind: str
     key: str | None = None
     first: Any = None
+    more: tuple[Any, ...] = ()
+
+    def has(self, *keys: str) -> bool:
+        """Whether one of the records has these fields: the first may lack one."""
+        wanted = set(keys)
+        return any(isinstance(one, dict) and wanted <= one.keys() for one in self.records)
+
+    @property
+    def records(self) -> list[Any]:
+        """All that are looked at; of members that are lists, what these hold."""
+        values = (self.first, *self.more)
+        return [one for value in values for one in (value if type(value) is list else [value])]
 
 
 def opening(path: Path) -> Opening:
@@ -103,16 +117,22 @@ def opening(path: Path) -> Opening:
         head = file.read(_HEAD).decode(errors="replace").lstrip(_BLANKS)
     if not head.startswith(("[", "{")):
         return Opening("text")
-    key = first = None
+    key, values, end = None, list[Any](), 1
     with contextlib.suppress(ValueError, StopIteration, RecursionError):
-        end = 1
-        if head.startswith("{"):
-            key, end = scan(head, _ink(head, 1))
-            end = head.index(":", end) + 1
-        first, _ = scan(head, _ink(head, end))
+        while len(values) < _RECORDS and (not values or head.startswith(",", end)):
+            end = _ink(head, end + bool(values))
+            if head.startswith("{"):
+                name, end = scan(head, end)
+                key = key if values else name
+                end = head.index(":", end) + 1
+            value, end = scan(head, _ink(head, end))
+            values.append(value)
+            end = _ink(head, end)
+    first, *more = values or [None]
     if head.startswith("["):
-        return Opening("list", first=first)
-    return Opening("object", short(key) if isinstance(key, str) else None, first)
+        return Opening("list", None, first, tuple(more))
+    key = short(key) if isinstance(key, str) else None
+    return Opening("object", key, first, tuple(more))
 
 
 def _ink(text: str, start: int) -> int:

@@ -43,11 +43,11 @@ _KEYS = Keys(
 
 
 def _recognises(start: Opening) -> bool:
-    return isinstance(start.first, dict) and {"Image_ID", "Question_Type"} <= start.first.keys()
+    return start.kind == "object" and start.has("Image_ID", "Question")
 
 
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
     return _KEYS.rows(path, members(path), with_images, counts)
 
 
-register_form(FileForm(_recognises, _rows))
+register_form(FileForm(_recognises, _rows, (FLOODNET.name,)))

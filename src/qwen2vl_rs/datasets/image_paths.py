@@ -38,19 +38,21 @@ def place(folder: Path, path: str) -> str:
     return str(next((end for end in ends if is_file(end)), ends[0]))
 
 
-def beside(questions: Path, image: str, folders: Iterable[str]) -> str:
+def beside(questions: Path, image: str, folders: Iterable[str], above: int = 0) -> str:
     """Where an image that a file of questions names lies: beside the file, or in a folder there.
 
     Args:
         questions: the file.
         image: as it is named there.
         folders: where images may lie, the likeliest first.
+        above: in how many folders above the file it is also looked for.
 
     Returns:
         The first that is a file; where there is none, beside the questions.
     """
     parent = questions.parent.absolute()
-    places = [str(parent / folder / image) for folder in ("", *folders)]
+    bases, inner = (parent, *parent.parents[:above]), ("", *folders)
+    places = [str(base / folder / image) for base in bases for folder in inner]
     return next(filter(is_file, places), places[0])
 
 

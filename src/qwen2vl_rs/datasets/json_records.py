@@ -69,6 +69,32 @@ def members(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Raises:
         DataError: as `records` does.
     """
+    for n, (name, value) in enumerate(_members(path), 1):
+        yield name, _object(path, n, value, "it")
+
+
+def member_lists(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """The objects in the members of one large object, which are lists of them.
+
+    Yields:
+        The member's name, the place in its list (from 1), and the object.
+
+    Raises:
+        DataError: as `records` does.
+    """
+    n = 0
+    for name, value in _members(path):
+        if type(value) is not list:
+            raise DataError(
+                f"{path}: {short(name)!r} is {name_of(value)}, expected a list of questions",
+                hint=f"each member must be a list: {AGAIN}",
+            )
+        for place, one in enumerate(value, 1):
+            n += 1
+            yield name, place, _object(path, n, one, f"the list of {short(name)!r}")
+
+
+def _members(path: Path) -> Iterator[tuple[str, Any]]:
     with opened(path) as file:
         text = _Text(path, file)
         text.take("{")
@@ -79,7 +105,7 @@ def members(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             text.take(":")
             value = text.value()
             text.done += 1
-            yield name, _object(path, text.done, value, "it")
+            yield name, value
             if text.take(",}") == "}":
                 break
         text.end()
@@ -157,6 +183,8 @@ def answer_of(path: Path, n: int, record: dict[str, Any], name: str) -> str | No
         DataError: it is anything else.
     """
     value = record.get(name)
+    if type(value) is float and value.is_integer() and abs(value) < _MOST:
+        return str(int(value))  # as tables with gaps hold whole numbers
     if value is not None and type(value) not in (int, str):
         fail(path, n, record, f'"{name}" is neither text nor a whole number')
     return None if value is None else str(field(path, n, record, name, type(value)))

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..questions.registry import known, official_type
+from ..system.console import counted, say
 from .base import Row
+from .file_opening import short
 from .image_paths import beside
 from .json_records import answer_of, field
 from .left_out import NO_ANSWER, LeftOut
@@ -37,7 +40,7 @@ class Keys:
         with_images: bool,
         counts: LeftOut,
     ) -> Iterator[Row]:
-        """The rows of a file; those without an answer are counted.
+        """The rows of a file; those without an answer are counted, types that are not known told.
 
         Args:
             path: the file.
@@ -48,6 +51,7 @@ class Keys:
         Raises:
             DataError: a field is missing or of another kind.
         """
+        unknown: dict[str, int] = {}
         for n, (name, record) in enumerate(records, 1):
             own = str(n) if name is None else name
             image = field(path, n, record, self.image, str)
@@ -55,12 +59,20 @@ class Keys:
             if answer is None:
                 counts.add(NO_ANSWER, own)
                 continue
+            kind = field(path, n, record, self.type, str)
+            if official_type(kind) not in known():
+                unknown[kind] = unknown.get(kind, 0) + 1
             yield (
                 f"{self.dataset.lower()}_{own}",
                 beside(path, image, self.folders) if with_images else image,
                 field(path, n, record, self.question, str),
                 answer,
-                field(path, n, record, self.type, str),
+                kind,
                 self.dataset,
                 "",
+            )
+        for kind, times in unknown.items():
+            say(
+                f"{counted(times, 'question')} of a type that {self.dataset} has not, "
+                f"{short(kind)!r}: compared as text"
             )

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from .base import Builder, Dataset, Row, rows_of
 from .file_opening import opening
 from .image_paths import moved
 from .left_out import LeftOut
-from .table_notes import official_note, read_note, write_note
+from .table_notes import named_note, official_note, published_note, read_note, write_note
 
 _LOOKED_AT = 10_000  # conversations of a file that is to be replaced
 
@@ -37,6 +37,7 @@ class Report:
         images: number of images they are about.
         left_out: the questions that are not in it, and why.
         absent: the images that are not there.
+        split: of what was read, where it is known.
     """
 
     path: Path
@@ -44,9 +45,10 @@ class Report:
     images: int
     left_out: LeftOut = field(default_factory=LeftOut)
     absent: tuple[str, ...] = ()
+    split: str = ""
 
 
-def read_samples(path: Path, *, with_images: bool = True) -> Dataset:
+def read_samples(path: Path, *, with_images: bool = True, dataset: str | None = None) -> Dataset:
     """The samples of a file, whichever of the `file_forms` it has.
 
     Conversations (a JSON list), a CSV table, an official RSVQA questions file, whose answers and
@@ -56,12 +58,13 @@ def read_samples(path: Path, *, with_images: bool = True) -> Dataset:
         path: the file.
         with_images: whether the images are needed; if not, official questions may stand without
             their folder.
+        dataset: whose file it is, by name, where its form does not tell it; checked where it does.
 
     Raises:
         DataError: the file is of no such form, or cannot be used; two samples have the same id;
             a question or an answer is empty.
     """
-    return _checked(path, _rows(path, with_images))
+    return _checked(path, _rows(path, with_images, dataset))
 
 
 def read_official(files: rsvqa.SplitFiles) -> Dataset:
@@ -76,14 +79,14 @@ def read_official(files: rsvqa.SplitFiles) -> Dataset:
     return _checked(files.questions, rows())
 
 
-def first_sample(path: Path) -> Dataset:
+def first_sample(path: Path, dataset: str | None = None) -> Dataset:
     """The first sample of a file alone, of which no more is read; see `read_samples`."""
-    return _checked(path, itertools.islice(_rows(path, True), 1))
+    return _checked(path, itertools.islice(_rows(path, True, dataset), 1))
 
 
-def _rows(path: Path, with_images: bool) -> Iterator[Row]:
+def _rows(path: Path, with_images: bool, dataset: str | None) -> Iterator[Row]:
     counts = LeftOut()
-    yield from file_forms.rows(path, with_images, counts)
+    yield from file_forms.rows(path, with_images, counts, dataset or "")
     _say_left_out(counts)
 
 
@@ -117,7 +120,12 @@ def _check(path: Path, data: Dataset) -> None:
 
 
 def data2csv(
-    questions: Path, answers: Path, images: Path, out: Path, with_type: bool = False
+    questions: Path,
+    answers: Path,
+    images: Path,
+    out: Path,
+    with_type: bool = False,
+    dataset: str | None = None,
 ) -> Report:
     """Join RSVQA's questions, answers and images into a CSV table.
 
@@ -127,6 +135,7 @@ def data2csv(
         images: folder with ``<img_id>.tif`` (or .tiff, .png, .jpg, .jpeg).
         out: the table; it appears whole or not at all.
         with_type: also write the question types.
+        dataset: whose questions they are, where no file tells it.
 
     Raises:
         DataError: something cannot be read, no question is left to write, or the output is one
@@ -137,21 +146,71 @@ def data2csv(
     if out.suffix.lower() in rsvqa.SUFFIXES:
         inputs.append(images / out.name)
     _spare(out, *inputs)
+    note = named_note(official_note(questions, images), questions, dataset)
     counts = LeftOut()
     seen: dict[str, None] = {}
     samples = rsvqa.read_split(questions, answers, images, counts=counts)
     written = tables.write_csv(out, _noting(samples, seen), with_type)
-    write_note(out, official_note(questions, images))
+    write_note(out, note)
     return _told(Report(out, written, len(seen), counts))
 
 
-def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
-    """Turn a CSV table into conversations.
+def published2csv(
+    questions: Path, out: Path, images: Path | None = None, dataset: str | None = None
+) -> Report:
+    """Turn the file of a data set that is not RSVQA into a CSV table, with its types.
 
     Args:
-        table: the CSV table.
+        questions: the file.
+        out: the table; it appears whole or not at all.
+        images: folder of the images; None: beside the file.
+        dataset: see `read_samples`.
+
+    Raises:
+        DataError: the file cannot be read, has no question, or is the output itself.
+        RunError: the output cannot be written.
+    """
+    _spare(out, questions)
+    data = moved(read_samples(questions, dataset=dataset), images)
+    written = tables.write_csv(out, data, with_type=True)
+    note = published_note(questions, data.distinct("dataset"))
+    write_note(out, note)
+    return _told(_report(out, written, data.distinct("image"), note.split))
+
+
+def published_in(folder: Path, split: str | None = None, dataset: str | None = None) -> Path | None:
+    """The file of a data set that is not RSVQA in a folder; None where there is none.
+
+    Raises:
+        DataError: there are several, or none of the split.
+    """
+    found: dict[Path, str] = {}
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(DataError):  # it is something else, or cannot be read
+            if file_forms.is_published(path, dataset):
+                names = first_sample(path, dataset).distinct("dataset")
+                found[path] = published_note(path, names).split
+    chosen = [path for path, own in found.items() if split in (None, own)]
+    if found and len(chosen) != 1:
+        said = f"no file of the split {split!r}, but" if split and not chosen else "several files:"
+        names = [path.name for path in chosen or found]
+        raise DataError(
+            f"{folder} holds {said} {', '.join(names)}",
+            hint=f"name one: --questions {shlex.quote(str(folder / names[0]))}",
+        )
+    return chosen[0] if found else None
+
+
+def csv2json(
+    table: Path, out: Path, images: Path | None = None, dataset: str | None = None
+) -> Report:
+    """Turn a CSV table, or the file of a data set that is not RSVQA, into conversations.
+
+    Args:
+        table: the CSV table, or that file.
         out: the conversations; the file appears whole or not at all.
         images: folder to which the images were moved; None: they are where the table says.
+        dataset: see `read_samples`.
 
     Raises:
         DataError: the table cannot be read or has no rows, or is the output itself.
@@ -160,15 +219,25 @@ def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
     _spare(out, table)
     seen: dict[str, None] = {}
     before = _images_of(out)
-    _require_table(table)
-    samples: Iterable[Sample] = file_forms.noted(tables.read_csv(table), read_note(table))
+    samples: Iterable[Sample]
+    if file_forms.is_published(table, dataset):
+        samples = read_samples(table, dataset=dataset)
+        note = published_note(table, samples.distinct("dataset"))
+    else:
+        _require_table(table)
+        note = named_note(read_note(table), table, dataset)
+        samples = file_forms.noted(tables.read_csv(table), note)
     if images:
         samples = moved(samples, images)
     written = tables.write_conversations(out, _noting(samples, seen))
     if others := [image for image in before if image not in seen]:
         warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
-    absent = tuple(image for image in seen if mode_of(image) is None)
-    return _told(Report(out, written, len(seen), absent=absent))
+    return _told(_report(out, written, seen, note.split))
+
+
+def _report(out: Path, written: int, images: Collection[str], split: str) -> Report:
+    absent = tuple(image for image in images if mode_of(image) is None)
+    return Report(out, written, len(images), absent=absent, split=split)
 
 
 def _require_table(path: Path) -> None:

@@ -7,8 +7,9 @@ with the digest of the table: of a table that was changed or replaced it says no
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,34 @@ def official_note(questions: Path, images: Path | None) -> Note:
     if isinstance(plan, dict) and isinstance(plan.get("manner"), str):
         return Note(dataset_name(plan.get("like")), plan["manner"], split)
     return Note(_named_by(questions, prefix, images), split=split)
+
+
+def named_note(note: Note, path: Path, dataset: str | None) -> Note:
+    """The note of a file of which a person says whose it is.
+
+    Raises:
+        DataError: it says another data set itself.
+    """
+    if dataset and note.dataset not in ("", dataset):
+        raise DataError(
+            f"{path} holds questions of {note.dataset}, not of {dataset}",
+            hint="leave --dataset out: the file tells it",
+        )
+    return replace(note, dataset=dataset) if dataset else note
+
+
+def published_note(questions: Path, datasets: Sequence[str]) -> Note:
+    """What is known of the file of another data set: its split by its name, as published.
+
+    Args:
+        questions: the file.
+        datasets: that its questions name.
+    """
+    name = datasets[0] if len(datasets) == 1 else ""
+    splits = known()[name].splits if name in known() else ()
+    words = re.findall("[a-z]+", questions.stem.lower())
+    found = [s for s in splits if any(word.startswith(s) for word in words)]
+    return Note(name, split=next(iter(found or splits[:1] * (len(splits) == 1)), ""))
 
 
 def _named_by(questions: Path, prefix: str, images: Path | None) -> str:

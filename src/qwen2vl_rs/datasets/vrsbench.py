@@ -45,9 +45,7 @@ _KEYS = Keys(
 
 
 def _recognises(start: Opening) -> bool:
-    return isinstance(start.first, dict) and {"image_id", "question", "ground_truth"} <= (
-        start.first.keys()
-    )
+    return start.kind == "list" and start.has("image_id", "question", "ground_truth")
 
 
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
@@ -58,4 +56,4 @@ def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
     return _KEYS.rows(path, named, with_images, counts)
 
 
-register_form(FileForm(_recognises, _rows))
+register_form(FileForm(_recognises, _rows, (VRSBENCH.name,)))

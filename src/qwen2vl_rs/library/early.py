@@ -82,12 +82,15 @@ def require_run(run: Path) -> None:
         raise RunError(f"{run} is not the folder of a run", hint=f"runs in it: {listed(found)}")
 
 
-def require_questions(path: Path | None, images: str | Path | None = None) -> None:
+def require_questions(
+    path: Path | None, images: str | Path | None = None, dataset: str | None = None
+) -> None:
     """Make sure that a file begins with a question about an image that is there.
 
     Args:
         path: the file; None for none.
         images: folder to which the images were moved.
+        dataset: whose file it is, where it does not tell itself.
 
     Raises:
         DataError: the file is missing or of no known kind, or the first image is not there.
@@ -98,7 +101,7 @@ def require_questions(path: Path | None, images: str | Path | None = None) -> No
     if images is not None:
         require_folder(Path(images))
     if path is not None:
-        for sample in moved(first_sample(path), images):
+        for sample in moved(first_sample(path, dataset), images):
             require_image(sample.image)
 
 
@@ -120,5 +123,5 @@ def require_training(config: Config, resume: bool) -> None:
         )
     ready = [Path(name) for name in (data.train, data.test) if name is not None]
     for path in ready or [Path(data.conversations)]:
-        require_questions(path, data.images)
+        require_questions(path, data.images, data.dataset)
     require_model(Path(config.model))

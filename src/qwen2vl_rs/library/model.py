@@ -137,8 +137,9 @@ class Model(ABC):
         self,
         test: Path | Dataset | None,
         train: Path | Dataset | None,
-        settings: Mapping[str, Any],
+        values: Mapping[str, Any],
         output: Path | None,
+        settings: Sequence[str] = (),
     ) -> tuple[Results, Path]:
         """Answer and score questions; what ``results.json`` holds, and its folder."""
 
@@ -190,15 +191,16 @@ class LocalModel(Model):
         self,
         test: Path | Dataset | None,
         train: Path | Dataset | None,
-        settings: Mapping[str, Any],
+        values: Mapping[str, Any],
         output: Path | None,
+        settings: Sequence[str] = (),
     ) -> tuple[Results, Path]:
         """See `Model.evaluated`."""
         from ..predict.evaluation import evaluate
 
         questions: Any = {"test": test, "train": train}
         found, folder = evaluate(
-            self.found, (), settings, output=output, opened=lambda: self.session, **questions
+            self.found, settings, values, output=output, opened=lambda: self.session, **questions
         )
         assert found  # the library is used by one process
         return found, folder
@@ -247,8 +249,9 @@ class RemoteModel(Model):
         self,
         test: Path | Dataset | None,
         train: Path | Dataset | None,
-        settings: Mapping[str, Any],
+        values: Mapping[str, Any],
         output: Path | None,
+        settings: Sequence[str] = (),
     ) -> tuple[Results, Path]:
         """See `Model.evaluated`."""
         from ..config import load_config
@@ -258,16 +261,20 @@ class RemoteModel(Model):
 
         if test is None:
             raise ConfigError("a server's model has no questions", hint="name them: data=")
-        config = load_config(None, (), settings)
+        config = load_config(None, settings, values)
         if config.eval.answers == "closed":
             raise ConfigError("a server generates its answers", hint="leave answers as it is")
-        named = test if isinstance(test, Path) else Path("the questions")
-        test = read_samples(test) if isinstance(test, Path) else test
-        train = read_samples(train, with_images=False) if isinstance(train, Path) else train
-        if not config.data.dataset:
-            require_one(named, test, "or name one for all: --set data.dataset=LR")
+        whose, named = (
+            config.data.dataset,
+            test if isinstance(test, Path) else Path("the questions"),
+        )
+        asked = read_samples(test, dataset=whose) if isinstance(test, Path) else test
+        if isinstance(train, Path):
+            train = read_samples(train, with_images=False, dataset=whose)
+        if not whose:
+            require_one(named, asked, "or name one for all: --set data.dataset=LR")
         folder = output or Path("output") / folder_name(self.name)
-        return evaluate_endpoint(self.endpoint, test, train, config, folder), folder
+        return evaluate_endpoint(self.endpoint, asked, train, config, folder), folder
 
 
 def load(

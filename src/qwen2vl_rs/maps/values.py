@@ -76,7 +76,7 @@ def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
     elif kind == "number":
         found = [_number(r["text"], type) if r else math.nan for r in replies]
     else:
-        texts = [(normalise(r["text"], type.name) or "") if r else "" for r in replies]
+        texts = [(normalise(r["text"], type.name, question) or "") if r else "" for r in replies]
         common = [text for text, _ in Counter(filter(None, texts)).most_common(MOST_CLASSES)]
         rare = any(text and text not in common for text in texts)
         classes = (*sorted(common), *((OTHER,) if rare else ()))

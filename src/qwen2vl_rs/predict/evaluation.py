@@ -104,13 +104,13 @@ def evaluate(
     config = run.config(settings, values)
     view = found.view if checkpoint else config.view
     found.require_own_base()
-    every = _questions(test, run, TEST_FILE, "--test FILE")
+    typed = load_config(None, settings, values).data.dataset
+    every = _questions(test, run, TEST_FILE, "--test FILE", typed)
     samples = asked_samples(every, view, config)
-    taught = _training_questions(train, run, view)
+    taught = _training_questions(train, run, view, typed)
     if test is None:
         dataset = settle(samples, config.data.dataset, old=run.records_no_dataset())
     else:
-        typed = load_config(None, settings, values).data.dataset
         if not typed:
             where = test if isinstance(test, Path) else Path("the questions")
             require_one(where, samples, "or name one for all: --set data.dataset=LR")
@@ -148,21 +148,23 @@ def _name(test: Path | Dataset | None, found: Located, config: Config) -> str:
 
 
 def _training_questions(
-    given: Path | Dataset | None, run: Run, view: ViewConfig
+    given: Path | Dataset | None, run: Run, view: ViewConfig, dataset: str | None
 ) -> Sequence[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:
-        train = _questions(given, run, TRAIN_FILE, "--train-questions FILE")
+        train = _questions(given, run, TRAIN_FILE, "--train-questions FILE", dataset)
         return bare_samples(train, view)
     except NoQuestions as error:
         say(f"no control that never sees the image: {error.message}; {error.hint}")
         return None
 
 
-def _questions(given: Path | Dataset | None, run: Run, name: str, option: str) -> Dataset:
+def _questions(
+    given: Path | Dataset | None, run: Run, name: str, option: str, dataset: str | None
+) -> Dataset:
     if given is None:
         return run_questions(run, name, option)
-    return read_samples(given) if isinstance(given, Path) else given
+    return read_samples(given, dataset=dataset) if isinstance(given, Path) else given
 
 
 def run_questions(run: Run, name: str, option: str) -> Dataset:

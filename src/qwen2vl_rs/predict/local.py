@@ -18,7 +18,7 @@ from ..models.family import family_of
 from ..models.fingerprint import fingerprint
 from ..models.images import Pixels
 from ..models.loader import Base, attach_adapter, read_config
-from ..questions.answer_sets import AnswerSet, answer_sets
+from ..questions.answer_sets import AnswerSet, answer_sets, own_set
 from ..questions.class_sets import Dataset
 from ..questions.grammar import type_of
 from ..raster import image_size
@@ -110,7 +110,7 @@ class LocalPredictor:
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
         """Some images with all their questions each, this process's share of them."""
         if self._of.settings.answers == "closed":
-            _describe(self._of.sets, Counter(map(type_of, samples)))
+            _describe(self._of.sets, Counter(type_of(s) for s in samples if not _own(s)))
         every = [list(chain(*groups)) for groups in batched(group_by_image(samples))]
         shares = share_out(list(map(self._weight, every)), self.team.num_processes)
         return [every[i] for i in shares[self.team.process_index]]
@@ -134,25 +134,34 @@ class LocalPredictor:
         self, session: Session, groups: Sequence[Batch], images: Sequence[Pixels]
     ) -> list[tuple[Sample, Reply]]:
         """Replies to a batch: chosen where the type has an answer set, else written."""
-        sets = self._of.sets
-        texts = {kind: own.texts for kind, own in sets.items()}
+        sets = [list(map(self._set, group)) for group in groups]
         asked = [
-            (px, [(s.question, texts.get(type_of(s))) for s in group])
-            for px, group in zip(images, groups, strict=True)
+            (px, [(s.question, a.texts if a else None) for s, a in zip(group, own, strict=True)])
+            for px, group, own in zip(images, groups, sets, strict=True)
         ]
         lower = max(64, session.budget // 2)
         found = session.answers(
             asked, f"smaller packs, with the same result: --set eval.max_tokens_per_pack={lower}"
         )
         replies = []
-        for sample, said in zip(chain(*groups), chain(*found), strict=True):
-            if isinstance(said, Choice):
-                text, share = pick_class(said, sets[type_of(sample)])
+        for sample, own, said in zip(chain(*groups), chain(*sets), chain(*found), strict=True):
+            if isinstance(said, Choice) and own:
+                text, share = pick_class(said, own)
                 replies.append((sample, Reply(text, confidence=share)))
-            else:
+            elif not isinstance(said, Choice):
                 cut = len(said.ids) >= session.max_new_tokens
                 replies.append((sample, Reply(said.text, cut, said.confidence)))
         return replies
+
+    def _set(self, sample: Sample) -> AnswerSet | None:
+        """What an answer is chosen from; None where it is written."""
+        if self._of.settings.answers != "closed":
+            return None
+        return _own(sample) or self._of.sets.get(type_of(sample))
+
+
+def _own(sample: Sample) -> AnswerSet | None:
+    return own_set(type_of(sample), sample.question)
 
 
 def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:

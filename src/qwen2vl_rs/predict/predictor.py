@@ -85,7 +85,7 @@ class Predictor(Protocol):
 def predict(sample: Sample, reply: Reply) -> Prediction:
     """The prediction that a reply is."""
     kind = type_of(sample)
-    prediction, unreadable = understood(reply.text, kind, reply.cut)
+    prediction, unreadable = understood(reply.text, kind, reply.cut, sample.question)
     return Prediction(
         id=sample.id,
         image=sample.image,

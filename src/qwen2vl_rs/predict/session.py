@@ -193,8 +193,8 @@ class Session:
 
         Args:
             groups: images with their questions.
-            closed: choose between yes and no, rural and urban, where the question asks for that,
-                with exact probabilities.
+            closed: choose between yes and no, rural and urban, or the letters of a question's
+                options, where the question asks for that, with exact probabilities.
             untouched: ask the base without its adapter.
 
         Returns:
@@ -202,7 +202,10 @@ class Session:
         """
         bare = self.model.disable_adapter() if untouched and self.tuned else None
         kinds = [[question_type(self.view.bare(q)) for q in row] for _, row in groups]
-        words = [[words_of(kind) if closed else None for kind in row] for row in kinds]
+        words = [
+            [words_of(kind, q) if closed else None for kind, q in zip(row, qs, strict=True)]
+            for row, (_, qs) in zip(kinds, groups, strict=True)
+        ]
         each = zip(groups, words, strict=True)
         with bare or contextlib.nullcontext():
             found = self.answers([(px, list(zip(qs, w, strict=True))) for (px, qs), w in each])
@@ -235,7 +238,7 @@ class Session:
         if isinstance(said, Answer):
             whole = len(said.ids) < self.max_new_tokens
             return ModelAnswer(said.text, kind, said.confidence, fed, said.ids, whole)
-        by_word = dict(zip(words_of(kind) or (), said.shares.tolist(), strict=True))
+        by_word = dict(zip(words_of(kind, question) or (), said.shares.tolist(), strict=True))
         return ModelAnswer(said.text, kind, max(by_word.values()), fed, shares=by_word)
 
     def _fed(self, pixels: Pixels, question: str) -> int:
@@ -256,9 +259,10 @@ def _loaded(found: Located, settings: EvalConfig, name: str | None) -> tuple[Bas
     return base, attach_adapter(base, found.checkpoint) if found.checkpoint else base.model
 
 
-def words_of(kind: str) -> tuple[str, ...] | None:
-    """The words to choose from where everybody uses the same; None for other types.
+def words_of(kind: str, question: str) -> tuple[str, ...] | None:
+    """The words to choose from where everybody uses the same, or the question names them.
 
-    What a model was taught to write as numbers, or as other words, a checkpoint does not say.
+    None for other types: what a model was taught to write as numbers, or as other words, a
+    checkpoint does not say.
     """
-    return tuple(sorted(type_named(kind).words)) or None
+    return tuple(sorted(type_named(kind).of_question(question).words)) or None

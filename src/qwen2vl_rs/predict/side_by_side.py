@@ -25,6 +25,7 @@ def compare(
     checkpoint: Path | None = None,
     test: Path | None = None,
     images: Path | None = None,
+    dataset: str | None = None,
 ) -> list[Pair]:
     """Every test question with both answers; asks only what the run has not asked yet.
 
@@ -34,6 +35,7 @@ def compare(
         checkpoint: None for the newest of the run.
         test: the test questions; None for those of the run.
         images: folder to which the images were moved.
+        dataset: of ``test``, where the file does not tell it.
 
     Raises:
         RunError: no run, or no checkpoint in it.
@@ -50,21 +52,24 @@ def compare(
     if test is None:
         samples = run_questions(run, TEST_FILE, "--test FILE")
         samples = asked_samples(samples, found.view, config, images)
-        dataset = settle(samples, own, old=run.records_no_dataset())
+        whose = settle(samples, own, old=run.records_no_dataset())
     else:
-        samples = read_samples(test)
-        require_one(test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR")
+        samples = read_samples(test, dataset=dataset)
+        if not dataset:
+            require_one(
+                test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR"
+            )
         place = place / f"{test.stem}-{sha256(test)[:8]}"
         samples = bare_samples(moved(samples, images or config.data.images), found.view)
-        dataset = settle(samples, otherwise=own)
+        whose = settle(samples, dataset, otherwise=own)
     found.require_own_base()
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
     taught = bare_samples(taught, found.view)
-    base = LocalBase(found.base, found.view, config, taught, dataset)
+    base = LocalBase(found.base, found.view, config, taught, whose)
     copy = "copy the run to a folder you may write to: answers are missing"
     with run_lock(run.folder, read_only=copy):
-        before = predictions(LocalPredictor(base, None), samples, place / "before", dataset)
+        before = predictions(LocalPredictor(base, None), samples, place / "before", whose)
         tuned, name = LocalPredictor(base, checkpoint), "after" if newest else checkpoint.name
-        after = predictions(tuned, samples, place / name, dataset)
-    return pairs(before, after, dataset.name)
+        after = predictions(tuned, samples, place / name, whose)
+    return pairs(before, after, whose.name)

@@ -43,7 +43,8 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
     Every type takes its candidates from its training answers. Without any that have a class,
     yes/no and rural/urban are closed by themselves, counts and areas take the official buckets
     (LR, areas) and 0 to 89 (counts of HR: Lobry et al. 2020); those of an unknown data set and
-    any other type (xBEN's land cover, types of other data) have no set. Types that only another
+    any other type (xBEN's land cover, types of other data) have no set, nor have those
+    whose questions bring their own, see `own_set`. Types that only another
     data set has are closed by themselves with that one.
 
     Args:
@@ -65,11 +66,19 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
         if texts
     }
     for kind, answers in taught.items():
+        if type_named(kind).by_question:
+            continue
         one = _set(kind, answers, dataset)
         # both words, though only one was the answer to all training questions
         if one.texts and set(one.classes) >= set(type_named(kind).words):
             found[kind] = one
     return found
+
+
+def own_set(kind: str, question: str) -> AnswerSet | None:
+    """The answer set of one question, where it says itself what it can be answered with."""
+    words = type_named(kind).of_question(question).words if type_named(kind).by_question else ()
+    return AnswerSet(words, words, 1) if words else None
 
 
 def _set(kind: str, counted: Mapping[str, int], dataset: str) -> AnswerSet:

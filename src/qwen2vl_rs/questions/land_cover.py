@@ -7,10 +7,29 @@ from dataclasses import dataclass
 
 from .question_type import QuestionType
 
+# names of CORINE's classes (and BigEarthNet's) that look like lists
+_WHOLE = (
+    "land principally occupied by agriculture, with significant areas of natural vegetation",
+    "road and rail networks and associated land",
+    "industrial, commercial and transport units",
+    "mine, dump and construction sites",
+    "artificial, non-agricultural vegetated areas",
+    "fruit trees and berry plantations",
+    "sport and leisure facilities",
+    "moors and heathland",
+    "beaches, dunes, sands",
+    "beaches, dunes, and sand plains",
+    "forest and semi natural areas",
+    "forest and semi-natural areas",
+    "forests and semi-natural areas",
+    "forests and semi natural areas",
+)
+_PARTS = re.compile(rf"((?:{'|'.join(map(re.escape, _WHOLE))})(?!\w)|.+?)(?:,? and |, |$)")
+
 
 @dataclass(frozen=True)
 class LandCover(QuestionType):
-    """A list of CORINE's classes, compared as a whole string."""
+    """A list of CORINE's classes, compared as a whole string; F1 does not go by their order."""
 
     name: str = "LC"
     other_names: tuple[str, ...] = ("landcover",)
@@ -27,3 +46,7 @@ class LandCover(QuestionType):
     def normalise(self, answer: str) -> str | None:
         """The cleaned text."""
         return answer or None
+
+    def parts(self, normal: str) -> frozenset[str]:
+        """The classes; ``None`` is one as well."""
+        return frozenset(_PARTS.findall(normal))

@@ -12,8 +12,7 @@ from .registry import remembered, type_named
 from .reply import CUT_OFF, UNCLEAR, spoken
 
 
-@remembered
-def normalise(text: str, type: str) -> str | None:
+def normalise(text: str, type: str, question: str = "") -> str | None:
     """The normal form of an answer to a question of a type.
 
     ========================  =====================================================
@@ -31,29 +30,36 @@ def normalise(text: str, type: str) -> str | None:
     Args:
         text: the answer as given or as stored.
         type: the question's type, see `questions.grammar.question_type`.
+        question: the question, for types whose questions say what they can be answered with.
 
     Returns:
         The normal form, or None where the text is no single, clear answer of that type.
     """
+    return _normalise(text, type, question if type_named(type).by_question else "")
+
+
+@remembered
+def _normalise(text: str, type: str, question: str) -> str | None:
     text = spoken(text).text
     if len(text) > LONGEST:
         return None
-    return type_named(type).normalise(clean(text))
+    return type_named(type).of_question(question).normalise(clean(text))
 
 
-def understood(reply: str, type: str, cut: bool = False) -> tuple[str, str]:
+def understood(reply: str, type: str, cut: bool = False, question: str = "") -> tuple[str, str]:
     """How a reply is read.
 
     Args:
         reply: what the model gave.
         type: of the question.
         cut: whether it ended at the bound on its length, and not by itself.
+        question: see `normalise`.
 
     Returns:
         Its normal form, or else the answer in it as it stands; and why it cannot be read, one of
         `reply.CAUSES`, empty where it can.
     """
-    answer, normal = spoken(reply), normalise(reply, type)
+    answer, normal = spoken(reply), normalise(reply, type, question)
     if normal is None:
         return answer.text[:LONGEST], CUT_OFF if cut else answer.cause or UNCLEAR
     return normal, CUT_OFF if cut and type_named(type).may_go_on(answer.text) else ""

@@ -19,6 +19,8 @@ class OpenAnswer(QuestionType):
     grants.
     """
 
+    rule: str = "contains"
+
     def normalise(self, answer: str) -> str | None:
         """``yes``, ``no``, a number in digits (``three`` is ``3``), or the cleaned text."""
         return yes_no(answer, presence=False) or _number(answer) or answer or None

@@ -3,7 +3,8 @@
 ============  =====================================================================================
 ``official``  Lobry et al. 2020 (RSVQA-LR, -HR) and every paper that prints count accuracy: all
               types; LR counts and HR areas in the official buckets, HR counts exact. xBEN: whole
-              answer strings (IGARSS 2021). Of an unknown data set, counts and areas are exact.
+              answer strings (IGARSS 2021). VRSBench: its rule without a judge (`open_answer`).
+              Of an unknown data set, counts and areas are exact.
 ``geochat``   GeoChat, TEOChat, EarthDial, GeoVLM-R1 (question-weighted average: our OA); RSGPT,
               SkyEyeGPT, LHRS-Bot (mean over types: our AA): no counts, no areas. GeoChat prints
               one column of both kinds, see ``docs/scoring.md``.
@@ -17,6 +18,7 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +35,13 @@ from .registry import type_named
 from .reply import spoken
 
 
+class ToClass(typing.Protocol):
+    """Gives the class of an answer to a question of a type, in a data set."""
+
+    def __call__(self, answer: str, type: str, dataset: str, question: str = "") -> str | None:
+        """The class; None for no clear answer. The question matters where it has options."""
+
+
 @dataclass(frozen=True, slots=True)
 class Protocol:
     """A way of scoring.
@@ -42,14 +51,14 @@ class Protocol:
         counts: whether questions of a type count.
         said: whether the model's own words are judged (``text``) where the file has them,
             rather than their normal form.
-        to_class: (answer, question type, data set) → its class, None for no clear answer. How
+        to_class: (answer, question type, data set, question) → its class. How
             right a prediction is, its type says by its class and that of the true answer.
     """
 
     name: str
     counts: Callable[[str], bool]
     said: bool
-    to_class: Callable[[str, str, str], str | None]
+    to_class: ToClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,7 @@ class Judged:
         gold: class of the true answer; None where it cannot be read, which is never right.
         predicted: class of the prediction; None where it is no clear answer.
         scores: (n,) how right each prediction is, from 0 to 1.
+        f1: (n,) see `f1_of`.
     """
 
     index: NDArray[np.intp]
@@ -69,6 +79,7 @@ class Judged:
     gold: list[str | None]
     predicted: list[str | None]
     scores: NDArray[np.float64]
+    f1: NDArray[np.float64]
 
 
 def protocol(name: str) -> Protocol:
@@ -99,12 +110,12 @@ def judge(predictions: Sequence[Prediction], by: Protocol, dataset: str) -> Judg
     types = [type_of(p) for p in predictions]
     kept = [i for i, type in enumerate(types) if by.counts(type)]
     types = [types[i] for i in kept]
-    answers = [predictions[i].answer for i in kept]
-    said = [_said(predictions[i], by) for i in kept]
-    gold = [by.to_class(text, t, dataset) for text, t in zip(answers, types, strict=True)]
-    predicted = [by.to_class(text, t, dataset) for text, t in zip(said, types, strict=True)]
+    rows = [(t, predictions[i]) for t, i in zip(types, kept, strict=True)]
+    gold = [by.to_class(p.answer, t, dataset, p.question) for t, p in rows]
+    predicted = [by.to_class(_said(p, by), t, dataset, p.question) for t, p in rows]
     scores = scores_of(types, gold, predicted)
-    return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, scores)
+    f1 = f1_of(types, gold, predicted)
+    return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, scores, f1)
 
 
 def _said(prediction: Prediction, by: Protocol) -> str:
@@ -119,6 +130,21 @@ def scores_of(
     return np.array([type_named(t).score(g, p) for t, g, p in rows], dtype=np.float64)
 
 
+def f1_of(
+    types: Sequence[str], gold: Sequence[str | None], predicted: Sequence[str | None]
+) -> NDArray[np.float64]:
+    """(n,) F1 of what each answer lists, in any order; NaN for types whose answers are no lists."""
+    found = np.full(len(types), np.nan)
+    lists = {
+        name: type_named(name) for name in set(types) if type_named(name).parts("") is not None
+    }
+    for i, (kind, *answers) in enumerate(zip(types, gold, predicted, strict=True)):
+        if kind in lists:
+            true, said = (lists[kind].parts(text or "") or frozenset() for text in answers)
+            found[i] = 2 * len(true & said) / (len(true) + len(said)) if true else 0.0
+    return found
+
+
 def class_order(label: str) -> tuple[int, float, str]:
     """Sort key of classes: words by the alphabet, then numbers and buckets by size."""
     found = scan(label)
@@ -127,8 +153,8 @@ def class_order(label: str) -> tuple[int, float, str]:
     return (1, found.values[-1] + (0.5 if "than" in found.words else 0.0), label)
 
 
-def _official(answer: str, type: str, dataset: str) -> str | None:
-    normal = normalise(answer, type)
+def _official(answer: str, type: str, dataset: str, question: str = "") -> str | None:
+    normal = normalise(answer, type, question)
     return None if normal is None else type_named(type).official_class(normal, dataset)
 
 
@@ -140,11 +166,11 @@ def _of_geochat(type: str) -> bool:
     return type_named(type).counted_by_geochat
 
 
-def _raw(answer: str, type: str, dataset: str) -> str | None:
+def _raw(answer: str, type: str, dataset: str, question: str = "") -> str | None:
     return " ".join(answer.lower().split()) or None
 
 
-def _original(answer: str, type: str, dataset: str) -> str | None:
+def _original(answer: str, type: str, dataset: str, question: str = "") -> str | None:
     text = clean(answer)
     found = scan(text)
     if found and found.values:

@@ -18,6 +18,12 @@ NUMBER, CLASS = "number", "class"
 """What a map draws of answers, where it is not the probability of a word."""
 
 
+RULES = {
+    "contains": "open answers are right where they hold the true one, by VRSBench's rule without a "
+    "judge: synonyms are wrong",
+}
+
+
 @dataclass(frozen=True)
 class QuestionType:
     """A type of questions; as it stands here, one that no file says anything of.
@@ -32,6 +38,9 @@ class QuestionType:
         counted_by_geochat: whether GeoChat's protocol counts its questions.
         by_dataset: whether its official classes depend on the data set.
         exact_numbers: whether errors of its numbers are told beside accuracies.
+        rule: by which its answers are judged, where that is told beside accuracies (`RULES`).
+        by_question: whether each question says what it can be answered with, see `of_question`.
+        in_parts: whether names such as ``NAME/part`` are parts of it, with figures of their own.
     """
 
     name: str
@@ -42,6 +51,13 @@ class QuestionType:
     counted_by_geochat: bool = True
     by_dataset: bool = False
     exact_numbers: bool = False
+    rule: str = ""
+    by_question: bool = False
+    in_parts: bool = False
+
+    def of_question(self, question: str) -> QuestionType:
+        """The type as one question has it, with the ``words`` that this one offers."""
+        return self
 
     def normalise(self, answer: str) -> str | None:
         """The normal form of a cleaned answer (`clean.clean`); None of what is not one answer.
@@ -67,6 +83,10 @@ class QuestionType:
     def score(self, gold: str | None, predicted: str | None) -> float:
         """How right a class is, from 0 to 1; None, an answer that cannot be read, never is."""
         return float(gold is not None and gold == predicted)
+
+    def parts(self, normal: str) -> frozenset[str] | None:
+        """What an answer lists, of which F1 is told beside accuracies; None if it is no list."""
+        return None
 
     def number(self, normal: str) -> float:
         """The number that a map draws of a normal form; NaN where there is none."""

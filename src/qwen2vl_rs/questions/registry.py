@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -78,7 +79,15 @@ def known() -> tuple[str, ...]:
 @remembered
 def type_named(name: str) -> QuestionType:
     """A type by its official name; of any other name one without anything of its own."""
-    return _types().get(name) or QuestionType(name)
+    types = _types()
+    if name not in types and (whole := types.get(name.partition("/")[0])) and whole.in_parts:
+        return replace(whole, name=name)
+    return types.get(name) or QuestionType(name)
+
+
+def rules_of(types: Iterable[str]) -> list[str]:
+    """The rules by which questions of some types are judged, where these are told."""
+    return sorted({type_named(name).rule for name in types} - {""})
 
 
 def by_wording() -> Iterator[QuestionType]:

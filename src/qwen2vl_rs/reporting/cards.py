@@ -9,6 +9,7 @@ from typing import Any
 
 from ..datasets.reading import read_samples
 from ..datasets.split import leak
+from ..known_datasets import known
 from ..models.qwen_vl_usage import Usage, usage
 from ..questions.grammar import type_of
 from ..run import TEST_FILE, TRAIN_FILE
@@ -93,7 +94,7 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
             "task": {"type": "visual-question-answering", "name": "Visual question answering"},
             "dataset": {
                 # the classes are known, which questions these are only by their digest
-                "type": f"rsvqa-{dataset.lower()}-classes",
+                "type": f"{'rsvqa-' * _is_rsvqa(dataset)}{dataset.lower()}-classes",
                 "name": f"Test questions with {_classes(dataset)}, protocol {name}",
                 "config": name,
                 "split": "test",
@@ -106,7 +107,11 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
 def _classes(dataset: str) -> str:
     if dataset == UNKNOWN:
         return "exact counts and areas, since the data set is not known"
-    return f"the classes of {'RSVQA' if dataset == 'xBEN' else 'RSVQA-'}{dataset}"
+    return f"the classes of {known()[dataset].title}"
+
+
+def _is_rsvqa(dataset: str) -> bool:
+    return dataset == UNKNOWN or known()[dataset].title.startswith("RSVQA")
 
 
 def _metric(name: str, value: float, ci: list[float], n: int, cluster: str) -> dict[str, Any]:

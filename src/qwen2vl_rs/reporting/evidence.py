@@ -214,7 +214,7 @@ def _sides(
     def side(file: Path, asked: list[Prediction], wrong: list[Prediction] | None) -> Side:
         if stored and (found := _stored(file.with_name("results.json"), asked, known)):
             return Side(file, asked, found)
-        questions = read_training(train) if train else None
+        questions = read_training(train, dataset) if train else None
         return Side(file, asked, results(asked, train=questions, shuffled=wrong, dataset=known))
 
     if before is None:

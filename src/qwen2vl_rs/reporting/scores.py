@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from ..questions.class_sets import is_scored_by
 from ..questions.protocols import PROTOCOLS
+from ..questions.registry import rules_of
 from ..scoring import baselines
 from ..scoring.comparison import Change, Paired
 from ..scoring.metrics import NO_ANSWER, OTHERS, Confusion, Score
@@ -43,12 +44,27 @@ def by_type(found: Evidence, w: Words) -> Section:
 
 def _notes(found: Evidence, w: Words) -> list[str]:
     notes = [w("types.pairs")] if found.comparison else []
+    notes += lists(found, w)
+    types = found.after.results["protocols"][OFFICIAL]["types"]
+    notes += [w(f"rule.{rule}") for rule in rules_of(types)]
     notes += [f"{term}{w('form.colon')}{text}" for term, text in partial(found, w)]
     notes += dataset(found.after.results, w)
     for name, side in (("before", found.before), ("after", found.after)):
         if side and side.results["unreadable"]["n"]:
             who = w(f"head.{name}") + w("form.colon") if found.before else ""
             notes.append(who + unreadable(side.results, w))
+    return notes
+
+
+def lists(found: Evidence, w: Words) -> list[str]:
+    """F1 of the types whose answers are lists, beside the accuracies, which take them whole."""
+    notes = []
+    for name, side in (("before", found.before), ("after", found.after)):
+        for kind, one in side.results["protocols"][OFFICIAL]["types"].items() if side else ():
+            if f1 := one.get("f1"):
+                who = w(f"head.{name}") + w("form.colon") if found.before else ""
+                value, ci = f"{100 * f1['value']:.1f}", w.range(f1["ci"])
+                notes.append(who + w("types.f1", type=w.known("type", kind), value=value, ci=ci))
     return notes
 
 

@@ -152,7 +152,7 @@ CONTROLS = (
 def _fit(train: Questions, by: Protocol, dataset: str, keys: Keys) -> Table:
     classes: dict[Hashable, Counter[str]] = {}
     for (question, type, answer), n in train.counted.items():
-        label = by.to_class(answer, type, dataset) if by.counts(type) else None
+        label = by.to_class(answer, type, dataset, question) if by.counts(type) else None
         if label is not None:
             for key in keys(question, type):
                 classes.setdefault(key, Counter())[label] += n

@@ -40,13 +40,25 @@ class Calibration(TypedDict):
     risk_coverage: list[list[float]]
 
 
+class ListScore(TypedDict):
+    """Mean F1 of lists, whatever their order; fractions, clustered by image."""
+
+    value: float
+    se: float | None
+    ci: list[float]
+
+
 class TypeScore(TypedDict):
-    """Accuracy on one question type; fractions, clustered by image."""
+    """Accuracy on one question type; fractions, clustered by image.
+
+    ``f1`` is there where the answers of the type are lists.
+    """
 
     n: int
     accuracy: float
     se: float | None
     ci: list[float]
+    f1: NotRequired[ListScore]
     confusion: NotRequired[Confusion]
 
 
@@ -113,13 +125,14 @@ def group_codes(types: Sequence[str]) -> tuple[list[str], Codes]:
     return names, np.array([code[t] for t in types], dtype=np.intp)
 
 
-def score(scores: Floats, types: Sequence[str], clusters: Codes) -> Score:
+def score(scores: Floats, types: Sequence[str], clusters: Codes, f1: Floats) -> Score:
     """Accuracy by type, their unweighted mean (AA) and that over all questions (OA).
 
     Args:
         scores: how right each answer is, from 0 to 1; at least one.
         types: question type of each.
         clusters: cluster of each, see `cluster_codes`.
+        f1: of each, see `questions.protocols.f1_of`.
     """
     names, groups = group_codes(types)
     oa, aa = overall(scores, clusters), estimate(scores, groups, clusters)
@@ -133,6 +146,9 @@ def score(scores: Floats, types: Sequence[str], clusters: Codes) -> Score:
             "se": one.se,
             "ci": one.ci,
         }
+        if not np.isnan(f1[mine]).any():
+            lists = overall(f1[mine], clusters[mine])
+            by_type[name]["f1"] = {"value": lists.value, "se": lists.se, "ci": lists.ci}
     return {
         "n": len(scores),
         "OA": oa.value,

@@ -64,7 +64,7 @@ def prediction_of(record: Mapping[str, Any], number: int) -> Prediction:
     return _prediction(dict(record), Path("the records"), number)
 
 
-def read_training(path: Path) -> Iterator[Sample]:
+def read_training(path: Path, dataset: str | None = None) -> Iterator[Sample]:
     """Training questions for the controls, from any file that holds them.
 
     What `read_samples` reads (conversations, CSV, official question files), and JSON Lines with
@@ -74,7 +74,7 @@ def read_training(path: Path) -> Iterator[Sample]:
         DataError: the file cannot be read or used, or holds no question.
     """
     if form_of(opening(path)):
-        yield from read_samples(path, with_images=False)
+        yield from read_samples(path, with_images=False, dataset=dataset)
         return
     number = 0
     for number, record in _records(path, _ASKED_HINT):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..questions.class_sets import Dataset, settle
-from ..questions.protocols import PROTOCOLS, Judged, Protocol, judge, protocol, scores_of
+from ..questions.protocols import PROTOCOLS, Judged, Protocol, f1_of, judge, protocol, scores_of
 from ..questions.reply import CAUSES, UNCLEAR, spoken
 from ..types import Prediction, Sample
 from . import baselines
@@ -156,7 +156,7 @@ def _misled(
     right, wrong = (judge(run, by, found["dataset"]) for run in (own, other))
     if right.types:
         clusters = cluster_codes(own)[0][right.index]
-        scored = score(wrong.scores, wrong.types, clusters)
+        scored = score(wrong.scores, wrong.types, clusters, wrong.f1)
         found["controls"].setdefault("shuffled_image", {})[by.name] = scored
         lost = right.scores - wrong.scores
         cost = overall(lost, clusters, low=-1.0)
@@ -194,7 +194,7 @@ def _training(
 
 
 def _scored(judged: Judged, predictions: Sequence[Prediction], clusters: Codes) -> Score:
-    scored = score(judged.scores, judged.types, clusters[judged.index])
+    scored = score(judged.scores, judged.types, clusters[judged.index], judged.f1)
     for type, table in confusions(judged).items():
         scored["types"][type]["confusion"] = table
     confidence = [predictions[i].confidence for i in judged.index]
@@ -231,11 +231,11 @@ def _blind(
     own = [(predictions[judged.index[i]].question, judged.types[i]) for i in kept]
     types = [type for _, type in own]
     gold, clusters = [judged.gold[i] for i in kept], clusters[judged.index[kept]]
-    blind = {
-        name: scores_of(types, gold, [t.answer(*q) for q in own]) for name, t in fitted.items()
-    }
+    said = {name: [t.answer(*q) for q in own] for name, t in fitted.items()}
+    blind = {name: scores_of(types, gold, answers) for name, answers in said.items()}
     for name, one in blind.items():
-        found["controls"].setdefault(name, {})[by.name] = score(one, types, clusters)
+        scored = score(one, types, clusters, f1_of(types, gold, said[name]))
+        found["controls"].setdefault(name, {})[by.name] = scored
     gained = judged.scores[kept] - blind["question_only"]
     gain = overall(gained, clusters, low=-1.0)
     found["visual_gain"][by.name] = {"n": len(gained), "OA": gain.value, "ci": gain.ci}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..questions.class_sets import is_scored_by
+from ..questions.question_type import RULES
+from ..questions.registry import rules_of
 from ..system.terminal import shown, shown_lines
 from ..types import UNKNOWN
 from . import baselines
@@ -55,6 +57,12 @@ def render_results(results: Results) -> str:
             )
             if gain
         ]
+        gains += [
+            f"{kind}: F1 {_percent(one['f1']['value'])} ({_range(one['f1']['ci'])}) of what is "
+            "listed, in any order"
+            for kind, one in score["types"].items()
+            if "f1" in one
+        ]
         lines += ["", *gains] if gains else []
         blocks.append(shown_lines(lines))
     return "\n\n".join(blocks + _notes(results))
@@ -96,6 +104,8 @@ def _notes(results: Results) -> list[str]:
             f"  absolute error {counts['mae']:,.1f} in the mean, "
             f"{counts['median_error']:,.1f} in the median",
         ]
+    types = {kind for score in results["protocols"].values() for kind in score["types"]}
+    notes += [RULES[rule] for rule in rules_of(types)]
     notes += dataset_note(results) + unreadable_note(results["unreadable"])
     if n := results["unreadable_truth"]:
         notes.append(f"true answers without a normal form, never right: {n:,}")

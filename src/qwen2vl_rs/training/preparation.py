@@ -187,11 +187,14 @@ def make_split(config: Config, run: Run) -> None:
     data, seed = config.data, config.training.seed
     train_set: Dataset
     if data.train and data.test:
-        train_set, test_set = read_samples(Path(data.train)), read_samples(Path(data.test))
+        train_set, test_set = (
+            read_samples(Path(path), dataset=data.dataset) for path in (data.train, data.test)
+        )
         how = "as given"
     else:
+        whole = read_samples(Path(data.conversations), dataset=data.dataset)
         by = split_by_image if data.split_by == "image" else split_by_question
-        train_set, test_set = by(read_samples(Path(data.conversations)), data.test_fraction, seed)
+        train_set, test_set = by(whole, data.test_fraction, seed)
         how = f"at random by {data.split_by}, seed {seed}"
     train_set = limit_by_image(train_set, data.max_train, "training")
     if not train_set or not test_set:

@@ -1,0 +1,206 @@
+"""Multiple choice: CHOICE, GEOBench-VLM, XLRS-Bench-lite, MME-RealWorld-RS, and rows like theirs.
+
+A file of questions is one list. Of CHOICE (An 2025), ``[{"id": …, "image_path": …, "question": …,
+"answer": "B"}, …]``, where the question ends with lines such as ``A.road``, and the task is the
+folder of the images. Of the others, rows as they come from the Hub: image, question, options, the
+letter of the answer (of XLRS-Bench several) and task or category, under the names that each uses.
+A question is asked with its options a line each; its type is ``choice/TASK``. Questions about
+several images are left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from string import ascii_uppercase as LETTERS
+from typing import Any
+
+from ..known_datasets import KnownDataset, register
+from ..questions import registry
+from ..questions.choice import NAME, Choice, options
+from ..questions.normal_forms import normalise
+from .base import Row
+from .file_forms import FileForm, register_form
+from .file_opening import Opening, opening, short
+from .image_paths import beside
+from .json_records import fail, name_of, records
+from .left_out import NO_ANSWER, LeftOut
+
+SEVERAL_IMAGES = "about several images"
+NO_PICTURE = "that name no image"
+OTHER_SUBTASK = "of another subtask than Remote Sensing"
+registry.add(Choice())
+CHOICE, GEOBENCH, XLRS, MME = (
+    register(KnownDataset(name, name, licence, ("test",), (NAME,)))
+    for name, licence in (
+        ("CHOICE", "MIT"),
+        ("GEOBench-VLM", "see its page"),
+        ("XLRS-Bench-lite", "see its page"),
+        ("MME-RealWorld-RS", "see its page"),
+    )
+)
+# by role, the names of fields without capitals and signs; the first that holds something counts
+_ROLES = {
+    "image": ("image", "imagepath", "images", "imagename", "path"),
+    "question": ("question", "text"),
+    "options": ("options", "optionslist", "multichoiceoptions", "answerchoices", "choices"),
+    "answer": ("groundtruthoption", "groundtruth", "answer"),
+    "task": ("l2category", "category", "task"),
+    "id": ("questionid", "id", "index"),
+    "number": ("questionnumber",),
+}
+_OWN = {"groundtruthoption": GEOBENCH, "answerchoices": MME}  # fields that no other has
+_CALLED = {"geobench": GEOBENCH, "xlrs": XLRS, "mmerealworld": MME}
+_LETTERED = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*\S")
+_FOLDERS, _ABOVE = ("images", "Images", "image"), 4
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _roles(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record holds, by role; without what is empty."""
+    fields = {_plain(key): value for key, value in record.items() if value not in (None, "")}
+    found = {
+        role: next((fields[name] for name in names if name in fields), None)
+        for role, names in _ROLES.items()
+    }
+    return {role: value for role, value in found.items() if value is not None}
+
+
+def _is_choice(record: Any) -> bool:
+    if type(record) is not dict or "conversations" in record:
+        return False
+    found = _roles(record)
+    asked = found.get("question")
+    has_options = "options" in found or (type(asked) is str and bool(options(asked)))
+    return "image" in found and asked is not None and has_options
+
+
+def _recognises(start: Opening) -> bool:
+    return start.kind == "list" and any(map(_is_choice, start.records))
+
+
+def _dataset(path: Path) -> str:
+    """Whose rows they are, by fields or by the name of file or folder; empty where neither says."""
+    rows = [row for row in opening(path).records if _is_choice(row)]
+    fields = {_plain(key) for row in rows for key in row}
+    named = (one for field, one in _OWN.items() if field in fields)
+    place = _plain("/".join(path.absolute().parts[-2:]))
+    called = (one for name, one in _CALLED.items() if name in place)
+    if found := next(named, None) or next(called, None):
+        return found.name
+    return CHOICE.name if "imagepath" in fields and not fields & {*_ROLES["options"]} else ""
+
+
+def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
+    dataset = _dataset(path)
+    for n, record in enumerate(records(path, None), 1):
+        found = _roles(record)
+        name = "_".join(str(found[role]) for role in ("id", "number") if role in found) or str(n)
+        images = _images(record, found.get("image"))
+        if why := _why_not(dataset, record, found, images):
+            counts.add(why, name)
+            continue
+        image = images[0]
+        if type(image) is not str or "\0" in image:
+            fail(path, n, record, f"its image is {name_of(image)}, expected the path of a file")
+        question = _question(path, n, record, found)
+        task = found.get("task") or (_folder(image) if dataset == CHOICE.name else "")
+        task = " ".join(str(task).split())
+        yield (
+            f"{(dataset or NAME).lower()}_{name}",
+            beside(path, image, _FOLDERS, _ABOVE) if with_images else image,
+            question,
+            _answer(path, n, record, question, found["answer"]),
+            f"{NAME}/{task}" if task else NAME,
+            dataset,
+            "",
+        )
+
+
+def _why_not(
+    dataset: str, record: Mapping[str, Any], found: Mapping[str, Any], images: list[Any]
+) -> str:
+    """Why a row is left out; empty where it is not."""
+    subtask = next((value for key, value in record.items() if _plain(key) == "subtask"), "")
+    if dataset == MME.name and subtask and "remotesensing" not in _plain(str(subtask)):
+        return OTHER_SUBTASK
+    if "answer" not in found:
+        return NO_ANSWER
+    return "" if len(images) == 1 else SEVERAL_IMAGES if images else NO_PICTURE
+
+
+def _images(record: Mapping[str, Any], value: Any) -> list[Any]:
+    """Paths of images; what is none of these is given as it is."""
+    numbered = [v for k, v in record.items() if v and re.fullmatch(r"image(?:path)?\d", _plain(k))]
+    if numbered and value is None:
+        value = numbered
+    if type(value) is str and value.lstrip().startswith("["):
+        value = _listed(value)
+    values = value if type(value) is list else [] if value is None else [value]
+    return [one["path"] if type(one) is dict and one.get("path") else one for one in values]
+
+
+def _listed(text: str) -> Any:
+    """The list that a text spells, in JSON or as Python prints it; else the text."""
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    return value if type(value) is list else text
+
+
+def _folder(image: str) -> str:
+    """The task that CHOICE's folders say: ``…/scene_classification/images/1.png``."""
+    above = [part for part in PurePosixPath(image.replace("\\", "/")).parts[:-1] if part != "/"]
+    return next((part for part in reversed(above) if part.lower() not in _FOLDERS), "")
+
+
+def _question(path: Path, n: int, record: dict[str, Any], found: Mapping[str, Any]) -> str:
+    """The question with its options below, a line each, as they are published."""
+    asked = found.get("question")
+    if type(asked) is not str or "\0" in asked:
+        fail(path, n, record, f"its question is {name_of(asked)}, expected text")
+    if options(asked):
+        return asked
+    lines = _lines(found.get("options"))
+    whole = "\n".join((asked.rstrip(), *lines))
+    if not lines or len(options(whole)) != len(lines):
+        fail(path, n, record, "its options are neither a list of texts nor lines such as A. road")
+    return whole
+
+
+def _lines(value: Any) -> list[str]:
+    if type(value) is str:
+        value = _listed(value)
+    if type(value) is str:
+        return [f"{letter}. {text}" for letter, text in options(value).items()]
+    if type(value) is dict:
+        value = [f"{letter}. {text}" for letter, text in value.items()]
+    if type(value) is not list or len(value) > len(LETTERS):
+        return []
+    if any(type(one) not in (str, int, float) for one in value):
+        return []
+    texts = [" ".join(str(one).split()) for one in value]
+    marks = [_LETTERED.match(text) for text in texts]
+    if all(mark and (mark[1] or mark[2]) == a for mark, a in zip(marks, LETTERS, strict=False)):
+        return texts
+    return [f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=False)]
+
+
+def _answer(path: Path, n: int, record: dict[str, Any], question: str, value: Any) -> str:
+    """The letter of the right option, or several as ``A,C``."""
+    text = ",".join(map(str, value)) if type(value) is list else str(value)
+    letters = None
+    if type(value) in (str, int, list):
+        letters = normalise(text, NAME, question)
+    if letters is None:
+        fail(path, n, record, f"its answer {short(text)!r} is none of its options' letters")
+    return letters
+
+
+register_form(FileForm(_recognises, _rows, (CHOICE.name, GEOBENCH.name, XLRS.name, MME.name)))
