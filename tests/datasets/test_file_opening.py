@@ -14,10 +14,13 @@ from qwen2vl_rs.datasets.file_opening import Opening, opening
         ('\ufeff \n[ {"a": [1]}', Opening("list", None, {"a": [1]})),
         ("[]", Opening("list")),
         ('[{"a": 1', Opening("list")),
-        ('{"questions": [{"id": 1}]}', Opening("object", "questions", [{"id": 1}])),
-        ('{ "0" : {"Image_ID": "6.JPG"}, "1": 2}', Opening("object", "0", {"Image_ID": "6.JPG"})),
+        (
+            '{"questions": [{"id": 1}]}',
+            Opening("object", "questions", [{"id": 1}], {"questions": [{"id": 1}]}),
+        ),
+        ('{ "0" : {"Image_ID": "6.JPG"},\n "1": 2}', Opening("object", "0", {"Image_ID": "6.JPG"})),
         ('{"a"', Opening("object", "a")),
-        ("{}", Opening("object")),
+        ("{}", Opening("object", line={})),
         ('{"a": "' + "x" * 70_000 + '"}', Opening("object", "a")),
         ("image_path,question,answer", Opening("text")),
     ],
@@ -31,4 +34,13 @@ def test_what_stands_first_is_told(tmp_path, text, found):
 def test_of_json_lines_it_is_the_first_line_s_first_value(tmp_path):
     path = tmp_path / "lines.jsonl"
     path.write_text("".join(json.dumps({"image": f"{n}.png"}) + "\n" for n in range(3)))
-    assert opening(path) == Opening("object", "image", "0.png")
+    assert opening(path) == Opening("object", "image", "0.png", {"image": "0.png"})
+    assert opening(path).record == {"image": "0.png"}
+
+
+def test_the_first_record_of_a_list_too(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text('[{"a": 1}, {"b": 2}]')
+    assert opening(path).record == {"a": 1}
+    path.write_text("[1]")
+    assert opening(path).record == {}

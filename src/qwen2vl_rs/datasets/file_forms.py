@@ -6,19 +6,24 @@ none of these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError
 from ..known_datasets import known
 from ..types import Sample
 from . import foreign_prompts as foreign
-from . import rsvqa, tables
+from . import json_records, record_forms, rsvqa, tables
 from .base import Row, rows_of
 from .file_opening import Opening, opening
+from .foreign_records import Records
+from .image_paths import located
+from .json_lines import json_lines
 from .left_out import LeftOut
 from .table_notes import Note, official_note, read_note
+from .tabular import Table, table
 
 Rows = Callable[[Path, bool, LeftOut], Iterator[Row]]
 
@@ -47,27 +52,52 @@ def register_form(form: FileForm) -> FileForm:
     return form
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What somebody says of a file of another program.
+
+    Attributes:
+        columns: for our fields (`record_forms.COLUMNS`) the names of its own.
+        folder: where images that stand in it are written; None: beside it.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+
 def form_of(start: Opening) -> FileForm | None:
     """The form of a file that begins so; None where it is of none."""
     known()  # their files register forms
     return next((one for one in (*_registered, *_GENERAL) if one.recognises(start)), None)
 
 
-def rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
+def rows(
+    path: Path, with_images: bool, counts: LeftOut, given: Given | None = None
+) -> Iterator[Row]:
     """The questions of a file of any form; see `FileForm.rows`.
+
+    Args:
+        path: the file.
+        with_images: whether the images are needed.
+        counts: where to count what is left out.
+        given: what is said of records and tables of other programs; where it names columns, the
+            file is one of these.
 
     Raises:
         DataError: it is of none, or cannot be used.
     """
     start = opening(path)
-    if form := form_of(start):
+    form = form_of(start)
+    if given and (given.columns or form is _OF_RECORDS):
+        return _records(path, with_images, counts, given)
+    if form:
         return form.rows(path, with_images, counts)
     other = foreign.of_object(start.key)
     what = f"{other}; " if other else ""
     raise DataError(
         f"{path} holds no questions ({what}a JSON object, its first key is {start.key!r})",
-        hint="accepted are conversations (data_vl.json), a CSV table "
-        "(image_path,question,answer) and RSVQA's own *_questions.json",
+        hint="accepted are conversations (data_vl.json, or as LLaMA-Factory, ms-swift and LLaVA "
+        "write them), tables (image_path,question,answer) and RSVQA's own *_questions.json",
     )
 
 
@@ -78,8 +108,76 @@ def noted(samples: Iterator[Sample], note: Note) -> Iterator[Sample]:
     return (replace(one, dataset=note.dataset, manner=note.manner) for one in samples)
 
 
-def _conversations(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
-    return tables.conversation_rows(path)
+def _records(
+    path: Path, with_images: bool, counts: LeftOut, given: Given | None = None
+) -> Iterator[Row]:
+    """The questions of records, whoever wrote them: conversations, JSON Lines, any table."""
+    given = given or Given()
+    start = opening(path)
+    records: Iterable[tuple[int, dict[str, Any]]]
+    if start.kind == "list":
+        unit, records = "record", enumerate(json_records.records(path, None), 1)
+    elif start.kind == "object":
+        unit, records = "line", json_lines(path, _LINE)
+    else:
+        found = table(path)
+        if _is_our_csv(found, given):
+            samples = noted(tables.read_csv(path), read_note(path))
+            yield from rows_of(replace(one, image=located(path, one.image)) for one in samples)
+            return
+        unit, records = found.unit, found.records(_columns(found, given))
+    read = Records(path, unit, with_images, counts, given.columns, given.folder)
+    count = 0
+    for n, record in records:
+        for row in _of_record(read, n, record):
+            count += 1
+            yield row
+    if not count:
+        why = "; ".join(counts.lines())
+        raise DataError(
+            f"{path} holds no question that can be used" + (f": left out {why}" if why else ""),
+            hint="a question needs one image, a text and an answer",
+        )
+
+
+def _of_record(read: Records, n: int, record: dict[str, Any]) -> Iterable[Row]:
+    """The questions of a record, whose form may differ from that of its neighbours."""
+    if not read.columns and (row := tables.plain_row(record)):
+        return (row,)
+    if read.takes(record):
+        return read.rows(n, record)
+    if "conversations" in record or read.unit == "record":
+        return (tables.conversation_row(read.path, n, record),)
+    return read.rows(n, record)  # which says what is wrong
+
+
+def _is_our_csv(found: Table, given: Given) -> bool:
+    """Whether a table is the one that `data2csv` writes, or no other either."""
+    if given.columns or not found.is_csv:
+        return False
+    return {*tables.COLUMNS} <= {*found.columns} or not record_forms.question_form(found.columns)
+
+
+def _columns(found: Table, given: Given) -> frozenset[str]:
+    """The columns of a table that are read.
+
+    Raises:
+        DataError: one that is needed is not there.
+    """
+    form = record_forms.question_form(found.columns, given.columns)
+    said = record_forms.missing_column(given.columns, found.columns)
+    if form is record_forms.PLAIN or form is None:
+        needed = {name: names for name, names in record_forms.COLUMNS.items() if name in _NEEDED}
+        lacking = [
+            name for name, names in needed.items()
+            if name not in given.columns and not {*names} & {*found.columns}
+        ]  # fmt: skip
+        if lacking and not said:
+            named = record_forms.listed(found.columns)
+            said = f"it lacks a column for the {', '.join(lacking)}; it has {named}"
+    if said:
+        raise DataError(f"{found.path}: {said}", hint=record_forms.NAMED_HINT)
+    return record_forms.KNOWN | frozenset(given.columns.values())
 
 
 def _rsvqa(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
@@ -93,12 +191,13 @@ def _rsvqa(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
     return rows_of(noted(found, official_note(path, images)))
 
 
-def _csv(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
-    return rows_of(noted(tables.read_csv(path), read_note(path)))
+def _holds_records(start: Opening) -> bool:
+    if start.kind == "object":
+        return record_forms.question_form(start.record) is not None
+    return True
 
 
-_GENERAL = (
-    FileForm(lambda start: start.kind == "list", _conversations),
-    FileForm(lambda start: start.key == "questions", _rsvqa),
-    FileForm(lambda start: start.kind == "text", _csv),
-)
+_NEEDED = ("image", "question", "answer")
+_LINE = 'each line is an object with a question, its answer and "image", as other lines are'
+_OF_RECORDS = FileForm(_holds_records, _records)
+_GENERAL = (FileForm(lambda start: start.key == "questions", _rsvqa), _OF_RECORDS)

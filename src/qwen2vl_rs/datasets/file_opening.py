@@ -7,6 +7,7 @@ import io
 import json
 import json.scanner
 import stat
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 from ..errors import DataError
 from ..system.console import Progress
 from ..system.named import NamedFile
-from ..system.oserrors import reading_hint
+from ..system.oserrors import is_file, reading_hint
 from .image_paths import absent
 
 _HEAD = 1 << 16  # bytes that are looked at
@@ -78,19 +79,36 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise DataError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
 
 
+def is_workbook(path: Path) -> bool:
+    """Whether a file is a spreadsheet as Excel and LibreOffice write them (.xlsx)."""
+    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
+        if is_file(path):
+            with zipfile.ZipFile(path) as archive:
+                return "xl/workbook.xml" in archive.namelist()
+    return False
+
+
 class Opening(NamedTuple):
     """How a file begins.
 
     Attributes:
-        kind: ``list``, ``object``, or ``text`` for what is no JSON.
+        kind: ``list``, ``object``, or ``text`` for what is no JSON: tables.
         key: the first key of the object.
         first: the first record of the list, or what stands at the first key; None where it is
             longer than what is looked at (64 KiB).
+        line: the first line, where that is an object: the file may be JSON Lines.
     """
 
     kind: str
     key: str | None = None
     first: Any = None
+    line: Any = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The first record of a list or of JSON Lines; an empty one where it is not known."""
+        found = self.first if self.kind == "list" else self.line
+        return found if isinstance(found, dict) else {}
 
 
 def opening(path: Path) -> Opening:
@@ -99,6 +117,8 @@ def opening(path: Path) -> Opening:
     Raises:
         DataError: the file is missing, empty, or cannot be read.
     """
+    if is_workbook(path):
+        return Opening("text")
     with opened(path) as file:
         head = file.read(_HEAD).decode(errors="replace").lstrip(_BLANKS)
     if not head.startswith(("[", "{")):
@@ -112,7 +132,10 @@ def opening(path: Path) -> Opening:
         first, _ = scan(head, _ink(head, end))
     if head.startswith("["):
         return Opening("list", first=first)
-    return Opening("object", short(key) if isinstance(key, str) else None, first)
+    line = None
+    with contextlib.suppress(ValueError, RecursionError):
+        line = json.loads(head.partition("\n")[0])
+    return Opening("object", short(key) if isinstance(key, str) else None, first, line)
 
 
 def _ink(text: str, start: int) -> int:

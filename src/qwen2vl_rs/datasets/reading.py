@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from . import file_forms, rsvqa, tables
 from . import foreign_prompts as foreign
 from .base import Builder, Dataset, Row
 from .file_opening import opening
+from .foreign_records import Records
 from .image_paths import moved
 from .left_out import LeftOut
-from .table_notes import official_note, read_note, write_note
+from .table_notes import official_note, write_note
 
 _LOOKED_AT = 10_000  # conversations of a file that is to be replaced
 
@@ -49,8 +50,8 @@ class Report:
 def read_samples(path: Path, *, with_images: bool = True) -> Dataset:
     """The samples of a file, whichever of the `file_forms` it has.
 
-    Conversations (a JSON list), a CSV table, an official RSVQA questions file, whose answers and
-    images are found beside it, or the form of a data set; it is said what is left out.
+    Conversations and tables, of other programs too, an official RSVQA questions file, whose
+    answers and images are found beside it, or the form of a data set; it is said what is left out.
 
     Args:
         path: the file.
@@ -133,13 +134,20 @@ def data2csv(
     return _told(Report(out, written, len(seen), counts))
 
 
-def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
-    """Turn a CSV table into conversations.
+def csv2json(
+    table: Path,
+    out: Path,
+    images: Path | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Report:
+    """Turn a table, or conversations of another program, into conversations.
 
     Args:
-        table: the CSV table.
-        out: the conversations; the file appears whole or not at all.
+        table: the file.
+        out: the conversations; the file appears whole or not at all. Images that stand in the
+            table are written into a folder beside it.
         images: folder to which the images were moved; None: they are where the table says.
+        columns: for ``image``, ``question``, … the names that the table has for them.
 
     Raises:
         DataError: the table cannot be read or has no rows, or is the output itself.
@@ -148,24 +156,31 @@ def csv2json(table: Path, out: Path, images: Path | None = None) -> Report:
     _spare(out, table)
     seen: dict[str, None] = {}
     before = _images_of(out)
-    _require_table(table)
-    samples: Iterable[Sample] = file_forms.noted(tables.read_csv(table), read_note(table))
+    if not columns:
+        _require_table(table)
+    counts = LeftOut()
+    given = file_forms.Given(columns or {}, out.with_name(f"{out.stem}_images"))
+    rows = file_forms.rows(table, True, counts, given)
+    samples: Iterable[Sample] = (Sample(*row) for row in rows)
     if images:
         samples = moved(samples, images)
     written = tables.write_conversations(out, _noting(samples, seen))
     if others := [image for image in before if image not in seen]:
         warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
     absent = tuple(image for image in seen if mode_of(image) is None)
-    return _told(Report(out, written, len(seen), absent=absent))
+    return _told(Report(out, written, len(seen), counts, absent))
 
 
 def _require_table(path: Path) -> None:
-    """Refuse what is no CSV table and is easily taken for one, by its own name.
+    """Refuse what holds conversations already, or no questions, by its own name.
 
     Raises:
-        DataError: it is JSON.
+        DataError: it is such JSON.
     """
-    kind, key, *_ = opening(path)
+    start = opening(path)
+    kind, key, *_ = start
+    if start.record and Records(path, "record", False, LeftOut()).takes(start.record):
+        return
     if kind == "list":
         name = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
         raise DataError(
@@ -216,5 +231,7 @@ def _told(report: Report) -> Report:
 
 
 def _say_left_out(counts: LeftOut) -> None:
+    for note, times in counts.notes.items():
+        say(f"{times:,} {note}")
     for line in counts.lines():
         say(f"left out: {line}")

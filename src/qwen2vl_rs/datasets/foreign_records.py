@@ -1,0 +1,299 @@
+"""Questions in the records of other programs: conversations, tables, and images as bytes.
+
+Which key holds what is said in `record_forms`; here it becomes rows of questions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..config import ViewConfig
+from ..errors import DataError
+from ..instruction import bare_question
+from ..known_datasets import dataset_name
+from ..system.files import read_json
+from . import record_forms as forms
+from .base import Row
+from .file_opening import short
+from .image_bytes import ImageFolder
+from .image_paths import located
+from .left_out import NO_ANSWER, NO_TEXT, LeftOut
+
+EXPORT_NOTE = "qwen2vl_rs.json"
+"""Beside questions that `export` wrote: the instruction that stands before each."""
+
+MARK = "<image>"
+_PATH = re.compile(r"(?:Picture \d+: ?)?<img>([^<>]*)</img>\n?")  # of Qwen-VL, old ms-swift
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+_NO_IMAGE, _SEVERAL = "without any image", "with several images"
+_MEDIA, _REMOTE = "with video or sound", "with an image that is no file (a URL)"
+_TURNS = "conversations have several turns: each is a question of its own here"
+_SYSTEM = "system turns are left out: the instruction is a setting here (view.instruction)"
+
+
+@dataclass(slots=True)
+class Records:
+    """What is common to the records of a file.
+
+    Attributes:
+        path: the file.
+        unit: what a record is called in messages: ``record``, ``line``, ``row``.
+        with_images: whether images are looked for, and needed.
+        counts: where to count what is left out.
+        columns: for our fields the names that somebody gave for them.
+        folder: where images that stand in the file are written.
+    """
+
+    path: Path
+    unit: str
+    with_images: bool
+    counts: LeftOut
+    columns: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    _images: ImageFolder = field(init=False)
+    _instructions: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        place = self.folder or self.path.with_name(f"{self.path.stem}_images")
+        hint = "to have its images elsewhere: qwen2vl-rs csv2json --input FILE --output NEW.json"
+        self._images = ImageFolder(place, hint, self.with_images)
+        note = read_json(self.path.with_name(EXPORT_NOTE), damaged=None)
+        written = note.get("instruction") if isinstance(note, dict) else None
+        usual = ViewConfig().instruction
+        self._instructions = (written, usual) if isinstance(written, str) else (usual,)
+
+    def takes(self, record: dict[str, Any]) -> bool:
+        """Whether a record is one of another program's (not our conversation)."""
+        form = forms.question_form(record, self.columns)
+        return form is not None and not (form.turns == ("conversations",) and _is_ours(record))
+
+    def rows(self, n: int, record: dict[str, Any]) -> Iterator[Row]:
+        """The questions of a record; none where it is left out, which is counted.
+
+        Raises:
+            DataError: it is malformed; names the record.
+            RunError: an image cannot be written.
+        """
+        form = forms.question_form(record, self.columns)
+        if form is None:
+            self.fail(n, record, "it holds no question with its answer")
+        name = self._text(n, record, "id") or f"rsvqa_{n}"
+        turns = list(self._turns(n, record, form))
+        images = [*self._given(record), *(one for turn in turns for one in turn.images)]
+        if why := self._why_not(n, record, form, turns, images):
+            self.counts.add(why, name)
+            return
+        image = self._place(n, record, images[0]) if images else ""
+        if image is None:
+            self.counts.add(_REMOTE, name)
+            return
+        kind = self._text(n, record, "type") or ""
+        asked = self._pairs(n, record, turns, name)
+        several = len(asked) > 1
+        self.counts.note(_TURNS, several)
+        for number, (question, answer) in enumerate(asked, 1):
+            own = f"{name}_{number}" if several else name
+            question = question if form.plain else self._bare(question)
+            if not question.strip() or not answer.strip():
+                self.counts.add(NO_TEXT, own)
+                continue
+            yield own, image, question, answer, kind, dataset_name(record.get("dataset")), ""
+
+    def fail(
+        self, n: int, record: dict[str, Any], problem: str, hint: str | None = None
+    ) -> NoReturn:
+        """Raise the error for a record.
+
+        Raises:
+            DataError: always.
+        """
+        name = record.get("id")
+        named = f" (id {short(str(name))})" if isinstance(name, int | str) else ""
+        raise DataError(
+            f"{self.path}, {self.unit} {n}{named}: {problem}",
+            hint=hint or f"correct the {self.unit} or leave it out",
+        )
+
+    def _field(self, record: dict[str, Any], name: str) -> Any:
+        given = self.columns.get(name)
+        return forms.first_of(record, (given,) if given else forms.COLUMNS[name])
+
+    def _text(self, n: int, record: dict[str, Any], name: str, value: Any = None) -> str | None:
+        """A text of a record: a field of ours, or a value that is called so."""
+        try:
+            text = forms.plain_text(self._field(record, name) if value is None else value)
+        except TypeError as error:
+            self.fail(n, record, f"the {name} is neither text nor a number: {error}")
+        if text and "\0" in text:
+            self.fail(n, record, f"the {name} holds a NUL")
+        return text
+
+    def _turns(self, n: int, record: dict[str, Any], form: forms.QuestionForm) -> Iterator[_Turn]:
+        if form.plain:
+            yield _Turn("asks", self._text(n, record, "question"))
+            yield _Turn("answers", self._text(n, record, "answer"))
+            return
+        if record.get("system"):
+            yield _Turn("leads")
+        for pair in record.get("history") or ():
+            if not isinstance(pair, list) or len(pair) != 2:
+                self.fail(n, record, '"history" is no list of pairs of texts')
+            yield _Turn("asks", self._text(n, record, "question", pair[0]))
+            yield _Turn("answers", self._text(n, record, "answer", pair[1]))
+        if not form.turns:
+            parts = [self._text(n, record, key, record.get(key) or "") for key in form.asked]
+            yield _Turn("asks", "\n".join(filter(None, parts)))
+            answer = record.get(form.answered)
+            yield _Turn("answers", self._text(n, record, "answer", answer) if answer != "" else "")
+        for key in form.turns:
+            found = record[key]
+            if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+                self.fail(n, record, f'"{key}" is no list of turns')
+            for turn in found:
+                yield self._turn(n, record, turn)
+
+    def _turn(self, n: int, record: dict[str, Any], turn: dict[str, Any]) -> _Turn:
+        role = turn.get("from", turn.get("role"))
+        kind = _ROLES.get(role) if isinstance(role, str) else None
+        if kind is None:
+            self.fail(n, record, f"a turn is of {short(str(role))}, neither user nor assistant")
+        said = turn.get("value", turn.get("content"))
+        parts = said if isinstance(said, list) else [said]
+        texts: list[str] = []
+        images: list[Any] = []
+        for part in parts:
+            if not isinstance(part, dict):
+                texts.append(self._text(n, record, "text of a turn", part) or "")
+            elif str(part.get("type", "")).startswith("image"):
+                texts.append(MARK)
+                found = forms.first_of(part, ("image", "path", "url", "image_url"))
+                images += _items(
+                    found.get("url") if isinstance(found, dict) and "url" in found else found
+                )
+            elif "text" in part:
+                texts.append(self._text(n, record, "text of a turn", part["text"]) or "")
+        nothing = forms.is_nothing(said) and not isinstance(said, list)
+        return _Turn(kind, None if nothing else "".join(texts), tuple(images))
+
+    def _given(self, record: dict[str, Any]) -> list[Any]:
+        return _items(self._field(record, "image"))
+
+    def _why_not(
+        self, n: int, record: dict[str, Any], form: forms.QuestionForm, turns: list[_Turn],
+        images: list[Any],
+    ) -> str:  # fmt: skip
+        """Why a record is no question about one image; empty where it is.
+
+        Raises:
+            DataError: its text has other places for images than it has images.
+        """
+        if any(record.get(key) for key in forms.OTHER_MEDIA):
+            return _MEDIA
+        if form.plain:
+            marks = len(images)
+        else:
+            texts = [turn.text for turn in turns if turn.kind == "asks" and turn.text]
+            within = [path for text in texts for path in _PATH.findall(text)]
+            marks = sum(text.count(MARK) for text in texts) + len(within)
+            images += within if len(images) < len(within) else []
+        if len(images) > 1:
+            return _SEVERAL
+        if not images and not marks:
+            return "" if form.plain and not self.with_images else _NO_IMAGE
+        if marks != len(images) and (marks or form.marked):
+            number = "1 image" if images else "no image"
+            hint = f"each {MARK} stands for one image: as many as are listed"
+            self.fail(n, record, f"it names {number}, and {marks} times {MARK}", hint)
+        return ""
+
+    def _place(self, n: int, record: dict[str, Any], image: Any) -> str | None:
+        """Where an image is; None where it is no file of this machine."""
+        content, path = image, image
+        if isinstance(image, dict):
+            content, path = image.get("bytes"), image.get("path")
+        if isinstance(content, bytes):
+            if place := self._images.place(content):
+                return place
+            self.fail(n, record, "the bytes of its image are of no known format")
+        if not isinstance(path, str) or not path or "\0" in path:
+            self.fail(n, record, f"the image is no path: {path!r:.40}")
+        path = path.removeprefix("file://")
+        if _URL.match(path) and path[1:2] != ":":  # of Windows a single letter
+            return None
+        return located(self.path, path)
+
+    def _pairs(
+        self, n: int, record: dict[str, Any], turns: list[_Turn], name: str
+    ) -> list[tuple[str, str]]:
+        """Each question with its answer; one without any is counted."""
+        pairs, asked = [], None
+        for turn in turns:
+            if turn.kind == "leads":
+                self.counts.note(_SYSTEM)
+            elif turn.kind == "asks":
+                if asked is not None:
+                    self.fail(n, record, "a question follows another, without an answer between")
+                asked = turn.text or ""
+            elif asked is None:
+                self.fail(n, record, "an answer stands before any question, or after another")
+            else:
+                if turn.text is None:
+                    self.counts.add(NO_ANSWER, name)
+                else:
+                    pairs.append((asked, turn.text))
+                asked = None
+        if asked is not None:
+            self.counts.add(NO_ANSWER, name)
+        return pairs
+
+    def _bare(self, question: str) -> str:
+        """A question without its image's mark and without the instruction."""
+        text = _PATH.sub("", question).strip()
+        before, mark, behind = text.partition(MARK)
+        if mark:
+            text = f"{before.strip()} {behind.strip()}".strip()
+        for instruction in self._instructions:
+            text = bare_question(text, instruction)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A turn: who says what (None: nothing), and the images that stand in it."""
+
+    kind: str
+    text: str | None = ""
+    images: tuple[Any, ...] = ()
+
+
+_ROLES = (
+    dict.fromkeys(forms.ASKING, "asks")
+    | dict.fromkeys(forms.ANSWERING, "answers")
+    | dict.fromkeys(forms.LEADING, "leads")
+)
+
+
+def _items(value: Any) -> list[Any]:
+    """The images of a field: of a list its items, which are paths, bytes, or objects of both."""
+    if isinstance(value, dict):
+        return [] if not value.get("bytes") and not value.get("path") else [value]
+    if isinstance(value, list):
+        return [item for one in value for item in _items(one)]
+    return [] if forms.is_nothing(value) or value in ("", b"") else [value]
+
+
+def _is_ours(record: Mapping[str, Any]) -> bool:
+    """Whether a conversation is written as `tables` does: the path stands behind the question."""
+    turns = record["conversations"]
+    first = turns[0] if isinstance(turns, list) and turns else {}
+    if not isinstance(first, dict):
+        return True
+    text = str(first.get("value"))
+    if "<|vision_start|>" in text:
+        return True
+    others = MARK in text or first.get("from") in {"human", "system"} or "role" in first
+    return not (others or any(record.get(key) is not None for key in forms.IMAGES))
