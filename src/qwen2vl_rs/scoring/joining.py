@@ -1,0 +1,148 @@
+"""Answers of other programs, joined to the questions of the test set that they were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import ViewConfig
+from ..datasets.base import Dataset
+from ..errors import DataError
+from ..instruction import bare_question
+from ..questions.grammar import question_type
+from ..system.console import counted, say
+from ..types import Prediction, Sample
+
+_HINT = "--questions names the very questions that were asked, in the order of the answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A line of predictions; what it does not say is empty.
+
+    Attributes:
+        number: of the line.
+        id, question, answer, prediction, text, confidence: see `types.Prediction`.
+        prompt: all that the model was given, which holds the question.
+        by_number: whether ``id`` is the number of the question in the test set, from 0 on.
+    """
+
+    number: int
+    id: str
+    question: str
+    answer: str
+    prediction: str
+    text: str = ""
+    prompt: str = ""
+    confidence: float | None = None
+    by_number: bool = False
+
+
+def joined(path: Path, answers: Sequence[Answer], questions: Dataset) -> list[Prediction]:
+    """The predictions, with all but the model's answer taken from the test set.
+
+    They are joined by id where the test set knows that of every line; else by number, where ids
+    are numbers from 0; else by order, where there are as many lines as questions. Whichever way,
+    all texts must agree.
+
+    Args:
+        path: of the answers.
+        answers: at least one.
+        questions: the test set.
+
+    Raises:
+        DataError: they do not fit; the first difference is named.
+    """
+    why = ""
+    for rows, places in _ways(answers, questions):
+        if not (said := _difference(path, rows, places, questions)):
+            return _predictions(path, rows, places, questions)
+        why = why or said
+    lines, asked = counted(len(answers), "line"), counted(len(questions), "question")
+    raise DataError(why or f"{path} has {lines}, but the test set has {asked}", hint=_HINT)
+
+
+def _ways(
+    answers: Sequence[Answer], questions: Dataset
+) -> Iterator[tuple[Sequence[Answer], Sequence[int]]]:
+    """How the answers may belong to the questions, the surest way first."""
+    known = {name: k for k, name in enumerate(questions.table.column("id").to_pylist())}
+    if all(answer.id in known for answer in answers):
+        yield answers, [known[answer.id] for answer in answers]
+    if all(answer.by_number and answer.id.isdecimal() for answer in answers):
+        # several processes write them as they come
+        answers = sorted(answers, key=lambda answer: int(answer.id))
+        if int(answers[-1].id) < len(questions):
+            yield answers, [int(answer.id) for answer in answers]
+    if len(answers) == len(questions):
+        yield answers, range(len(answers))
+
+
+def _difference(
+    path: Path, answers: Sequence[Answer], places: Sequence[int], questions: Dataset
+) -> str:
+    """The first line that is about another question than its own; empty where none is."""
+    for answer, place in zip(answers, places, strict=True):
+        sample = questions[place]
+        if not (answer.question or answer.prompt or answer.answer):
+            return f"{path}, line {answer.number}: neither a question nor an answer to compare"
+        for what, said, asked in _texts(answer, sample):
+            if not said:
+                return (
+                    f"{path}, line {answer.number}: its {what} is not that of question "
+                    f"{sample.id} ({asked!r:.80})"
+                )
+    return ""
+
+
+def _texts(answer: Answer, sample: Sample) -> list[tuple[str, bool, str]]:
+    """What is compared: its name, whether it agrees, and what the test set says."""
+    found = []
+    if answer.answer:
+        found.append(("answer", _plain(answer.answer) == _plain(sample.answer), sample.answer))
+    if answer.question or answer.prompt:
+        what = "question" if answer.question else "prompt"
+        found.append((what, _asks(answer, sample.question), sample.question))
+    return found
+
+
+def _asks(answer: Answer, question: str) -> bool:
+    """Whether a line asks a question: an instruction or choices may stand before or behind it."""
+    wanted = _plain(bare_question(question, ViewConfig().instruction))
+    if not answer.question:
+        return wanted in _plain(answer.prompt)
+    lines = answer.question.split("\n")
+    ends = range(1, len(lines) + 1)
+    return any(wanted == _plain("\n".join(part)) for k in ends for part in (lines[:k], lines[-k:]))
+
+
+def _plain(text: str) -> str:
+    """A text without what programs change in it: case, blanks, and ``< image>`` for a mark."""
+    return " ".join(text.casefold().replace("< ", "<").split())
+
+
+def _predictions(
+    path: Path, answers: Sequence[Answer], places: Sequence[int], questions: Dataset
+) -> list[Prediction]:
+    found = []
+    for answer, place in zip(answers, places, strict=True):
+        asked = questions[place]
+        found.append(
+            Prediction(
+                id=asked.id,
+                image=asked.image,
+                question=asked.question,
+                type=asked.type or question_type(asked.question),
+                answer=asked.answer,
+                prediction=answer.prediction,
+                text=answer.text,
+                confidence=answer.confidence,
+                dataset=asked.dataset,
+            )
+        )
+    if left := len(questions) - len(found):
+        say(
+            f"{path}: {counted(left, 'question')} of {len(questions):,} without an answer, not scored"
+        )
+    return found
