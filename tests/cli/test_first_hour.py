@@ -125,7 +125,7 @@ def test_the_light_parts_need_nothing_of_posix(tmp_path):
         "score x.jsonl",
         "report --after x.jsonl",
         "generate --synthetic 2 --questions 5 --workers 1",
-        "export --data data_vl.json --form trl -o trl",
+        "export --data data_vl.json --format trl -o trl",
     )
     program = HIDDEN.format(names={"torch"}, nothing=POSIX, args=["--version"])
     program = program.replace("sys.exit(main(['--version']))", "codes = [main(a.split()) for a in ")

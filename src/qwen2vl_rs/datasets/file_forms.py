@@ -128,8 +128,10 @@ def _records(
         unit, records = found.unit, found.records(_columns(found, given))
     read = Records(path, unit, with_images, counts, given.columns, given.folder)
     count = 0
-    for n, record in records:
-        for row in _of_record(read, n, record):
+    for k, (n, record) in enumerate(records, 1):
+        if k == 1:
+            _check_columns(path, record, given)
+        for row in _of_record(read, n, record, f"rsvqa_{k}"):
             count += 1
             yield row
     if not count:
@@ -140,15 +142,15 @@ def _records(
         )
 
 
-def _of_record(read: Records, n: int, record: dict[str, Any]) -> Iterable[Row]:
+def _of_record(read: Records, n: int, record: dict[str, Any], name: str) -> Iterable[Row]:
     """The questions of a record, whose form may differ from that of its neighbours."""
     if not read.columns and (row := tables.plain_row(record)):
         return (row,)
     if read.takes(record):
-        return read.rows(n, record)
+        return read.rows(n, record, name)
     if "conversations" in record or read.unit == "record":
         return (tables.conversation_row(read.path, n, record),)
-    return read.rows(n, record)  # which says what is wrong
+    return read.rows(n, record, name)  # which says what is wrong
 
 
 def _is_our_csv(found: Table, given: Given) -> bool:
@@ -164,20 +166,27 @@ def _columns(found: Table, given: Given) -> frozenset[str]:
     Raises:
         DataError: one that is needed is not there.
     """
+    _check_columns(found.path, found.columns, given)
     form = record_forms.question_form(found.columns, given.columns)
-    said = record_forms.missing_column(given.columns, found.columns)
-    if form is record_forms.PLAIN or form is None:
-        needed = {name: names for name, names in record_forms.COLUMNS.items() if name in _NEEDED}
-        lacking = [
-            name for name, names in needed.items()
-            if name not in given.columns and not {*names} & {*found.columns}
-        ]  # fmt: skip
-        if lacking and not said:
-            named = record_forms.listed(found.columns)
-            said = f"it lacks a column for the {', '.join(lacking)}; it has {named}"
-    if said:
-        raise DataError(f"{found.path}: {said}", hint=record_forms.NAMED_HINT)
+    names = record_forms.COLUMNS | {k: (name,) for k, name in given.columns.items()}
+    lacking = [k for k in _NEEDED if {*names[k]}.isdisjoint(found.columns)]
+    if lacking and form in (None, record_forms.PLAIN):
+        raise DataError(
+            f"{found.path} lacks a column for the {', '.join(lacking)}; "
+            f"it has {record_forms.listed(found.columns)}",
+            hint=record_forms.NAMED_HINT,
+        )
     return record_forms.KNOWN | frozenset(given.columns.values())
+
+
+def _check_columns(path: Path, there: Iterable[str], given: Given) -> None:
+    """See that the columns that somebody named are there.
+
+    Raises:
+        DataError: one is not; the nearest is named.
+    """
+    if said := record_forms.missing_column(given.columns, there):
+        raise DataError(f"{path}: {said}", hint="name them as the file does: --columns image=NAME")
 
 
 def _rsvqa(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:

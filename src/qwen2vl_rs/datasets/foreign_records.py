@@ -23,12 +23,13 @@ from .image_bytes import ImageFolder
 from .image_paths import located
 from .left_out import NO_ANSWER, NO_TEXT, LeftOut
 
-EXPORT_NOTE = "qwen2vl_rs.json"
+EXPORT_NOTE = "export.json"
 """Beside questions that `export` wrote: the instruction that stands before each."""
 
 MARK = "<image>"
 _PATH = re.compile(r"(?:Picture \d+: ?)?<img>([^<>]*)</img>\n?")  # of Qwen-VL, old ms-swift
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
+_NO_TURNS = "without any question"
 _NO_IMAGE, _SEVERAL = "without any image", "with several images"
 _MEDIA, _REMOTE = "with video or sound", "with an image that is no file (a URL)"
 _TURNS = "conversations have several turns: each is a question of its own here"
@@ -71,8 +72,13 @@ class Records:
         form = forms.question_form(record, self.columns)
         return form is not None and not (form.turns == ("conversations",) and _is_ours(record))
 
-    def rows(self, n: int, record: dict[str, Any]) -> Iterator[Row]:
+    def rows(self, n: int, record: dict[str, Any], name: str) -> Iterator[Row]:
         """The questions of a record; none where it is left out, which is counted.
+
+        Args:
+            n: its number, for messages.
+            record: what it holds.
+            name: its id, where it has none.
 
         Raises:
             DataError: it is malformed; names the record.
@@ -81,9 +87,13 @@ class Records:
         form = forms.question_form(record, self.columns)
         if form is None:
             self.fail(n, record, "it holds no question with its answer")
-        name = self._text(n, record, "id") or f"rsvqa_{n}"
+        name = self._field(n, record, "id") or name
         turns = list(self._turns(n, record, form))
-        images = [*self._given(record), *(one for turn in turns for one in turn.images)]
+        if all(turn.kind == "leads" for turn in turns):
+            self.counts.add(_NO_TURNS, name)
+            return
+        given = _items(self._value(record, "image"))
+        images = [*given, *(one for turn in turns for one in turn.images)]
         if why := self._why_not(n, record, form, turns, images):
             self.counts.add(why, name)
             return
@@ -91,7 +101,7 @@ class Records:
         if image is None:
             self.counts.add(_REMOTE, name)
             return
-        kind = self._text(n, record, "type") or ""
+        kind = self._field(n, record, "type") or ""
         asked = self._pairs(n, record, turns, name)
         several = len(asked) > 1
         self.counts.note(_TURNS, several)
@@ -118,24 +128,27 @@ class Records:
             hint=hint or f"correct the {self.unit} or leave it out",
         )
 
-    def _field(self, record: dict[str, Any], name: str) -> Any:
+    def _value(self, record: dict[str, Any], name: str) -> Any:
+        """What stands in the field that holds what we call so."""
         given = self.columns.get(name)
         return forms.first_of(record, (given,) if given else forms.COLUMNS[name])
 
-    def _text(self, n: int, record: dict[str, Any], name: str, value: Any = None) -> str | None:
-        """A text of a record: a field of ours, or a value that is called so."""
+    def _field(self, n: int, record: dict[str, Any], name: str) -> str | None:
+        return self._text(n, record, name, self._value(record, name))
+
+    def _text(self, n: int, record: dict[str, Any], what: str, value: Any) -> str | None:
         try:
-            text = forms.plain_text(self._field(record, name) if value is None else value)
+            text = forms.plain_text(value)
         except TypeError as error:
-            self.fail(n, record, f"the {name} is neither text nor a number: {error}")
+            self.fail(n, record, f"the {what} is neither text nor a number: {error}")
         if text and "\0" in text:
-            self.fail(n, record, f"the {name} holds a NUL")
+            self.fail(n, record, f"the {what} holds a NUL")
         return text
 
     def _turns(self, n: int, record: dict[str, Any], form: forms.QuestionForm) -> Iterator[_Turn]:
         if form.plain:
-            yield _Turn("asks", self._text(n, record, "question"))
-            yield _Turn("answers", self._text(n, record, "answer"))
+            yield _Turn("asks", self._field(n, record, "question"))
+            yield _Turn("answers", self._field(n, record, "answer"))
             return
         if record.get("system"):
             yield _Turn("leads")
@@ -145,10 +158,9 @@ class Records:
             yield _Turn("asks", self._text(n, record, "question", pair[0]))
             yield _Turn("answers", self._text(n, record, "answer", pair[1]))
         if not form.turns:
-            parts = [self._text(n, record, key, record.get(key) or "") for key in form.asked]
+            parts = [self._text(n, record, key, record.get(key)) for key in form.asked]
             yield _Turn("asks", "\n".join(filter(None, parts)))
-            answer = record.get(form.answered)
-            yield _Turn("answers", self._text(n, record, "answer", answer) if answer != "" else "")
+            yield _Turn("answers", self._text(n, record, "answer", record[form.answered]))
         for key in form.turns:
             found = record[key]
             if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
@@ -178,9 +190,6 @@ class Records:
                 texts.append(self._text(n, record, "text of a turn", part["text"]) or "")
         nothing = forms.is_nothing(said) and not isinstance(said, list)
         return _Turn(kind, None if nothing else "".join(texts), tuple(images))
-
-    def _given(self, record: dict[str, Any]) -> list[Any]:
-        return _items(self._field(record, "image"))
 
     def _why_not(
         self, n: int, record: dict[str, Any], form: forms.QuestionForm, turns: list[_Turn],

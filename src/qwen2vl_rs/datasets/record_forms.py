@@ -219,8 +219,8 @@ def missing_column(names: Mapping[str, str], there: Iterable[str]) -> str:
     for given in names.values():
         if given not in columns:
             near = difflib.get_close_matches(given, columns, n=1, cutoff=0.5)
-            guess = f", did you mean {short(near[0])}?" if near else ""
-            return f"there is no column {short(given)}{guess} It has: {listed(columns)}"
+            guess = f" (did you mean {short(near[0])}?)" if near else ""
+            return f"there is no column {short(given)}{guess}; there are {listed(columns)}"
     return ""
 
 

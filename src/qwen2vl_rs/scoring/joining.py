@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..config import ViewConfig
 from ..datasets.base import Dataset
 from ..errors import DataError
@@ -83,8 +85,7 @@ def _difference(
     path: Path, answers: Sequence[Answer], places: Sequence[int], questions: Dataset
 ) -> str:
     """The first line that is about another question than its own; empty where none is."""
-    for answer, place in zip(answers, places, strict=True):
-        sample = questions[place]
+    for answer, sample in zip(answers, questions.take(np.array(places)), strict=True):
         if not (answer.question or answer.prompt or answer.answer):
             return f"{path}, line {answer.number}: neither a question nor an answer to compare"
         for what, said, asked in _texts(answer, sample):
@@ -126,8 +127,7 @@ def _predictions(
     path: Path, answers: Sequence[Answer], places: Sequence[int], questions: Dataset
 ) -> list[Prediction]:
     found = []
-    for answer, place in zip(answers, places, strict=True):
-        asked = questions[place]
+    for answer, asked in zip(answers, questions.take(np.array(places)), strict=True):
         found.append(
             Prediction(
                 id=asked.id,
@@ -142,7 +142,5 @@ def _predictions(
             )
         )
     if left := len(questions) - len(found):
-        say(
-            f"{path}: {counted(left, 'question')} of {len(questions):,} without an answer, not scored"
-        )
+        say(f"{path}: {left:,} of {counted(len(questions), 'question')} without an answer")
     return found
