@@ -406,9 +406,7 @@ def test_columns_of_any_name(here, capsys):
     capsys.readouterr()
     assert main(["csv2json", "-i", table, "-o", out, "--columns", "image=pict,question=ask"]) == 1
     err = capsys.readouterr().err
-    assert (
-        "there is no column pict (did you mean pic?); there are pic, ask, truth, kind" in err
-    )
+    assert "there is no column pict (did you mean pic?); there are pic, ask, truth, kind" in err
     assert main(["csv2json", "-i", table, "-o", out, "--columns", "image=pic"]) == 1
     err = capsys.readouterr().err
     assert "lacks a column for the question, answer; it has pic, ask, truth, kind, key" in err

@@ -115,6 +115,7 @@ class PredictionForm:
     by_number: bool = False
 
 
+_PROMPTS = ("input", "arguments.0.0", "arguments.gen_args_0.arg_0")
 _DOC_TYPES = tuple(f"doc.{name}" for name in COLUMNS["type"])
 PREDICTIONS: Final = (
     PredictionForm(
@@ -129,8 +130,8 @@ PREDICTIONS: Final = (
             "id": ("doc_id",),
             "prediction": ("filtered_resps", "resps"),
             "answer": ("target", "doc.answer"),
-            "question": ("doc.question",),
-            "prompt": ("input", "arguments.0.0", "arguments.gen_args_0.arg_0"),
+            "question": ("doc.question", *_PROMPTS),
+            "prompt": _PROMPTS,
             "image": ("doc.image_path", "doc.image", "doc.image_id", "doc.img_id"),
             "type": _DOC_TYPES,
         },

@@ -93,10 +93,10 @@ def _parquet(path: Path) -> Table:
 
     def read(wanted: frozenset[str]) -> Records:
         columns = [name for name in schema.names if name in wanted]
-        # the file of a buffer is read in pieces, not a group of rows at once
+        # no more is held than what its writer has put together: of images some 100
         with (
             _as_parquet(path),
-            pq.ParquetFile(path, buffer_size=_BUFFER) as file,
+            pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file,
             Progress(f"reading {path.name}", file.metadata.num_rows, "rows") as bar,
         ):
             number = 0

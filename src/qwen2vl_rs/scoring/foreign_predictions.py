@@ -67,7 +67,10 @@ def ours(record: dict[str, Any]) -> tuple[dict[str, Any], PredictionForm | None]
     for name, places in form.fields.items():
         values = (_value(at(record, place), name) for place in places)
         found[name] = next((value for value in values if not is_nothing(value)), None)
-    if question := found.get("question") or asked_in(found.get("prompt")):
+    question = found.get("question")
+    if not question and (question := asked_in(found.get("prompt"))):
+        del found["prompt"]  # the question is known, and nothing else is compared
+    if question:
         found["question"] = _with_options(question, record)
     if found.get("image") is not None and not isinstance(found["image"], str):
         found["image"] = None  # some name it by a number, or not at all

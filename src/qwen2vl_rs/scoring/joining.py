@@ -111,8 +111,8 @@ def _texts(answer: Answer, sample: Sample) -> list[tuple[str, bool, str]]:
 def _asks(answer: Answer, question: str) -> bool:
     """Whether a line asks a question: an instruction or choices may stand before or behind it."""
     wanted = _plain(bare_question(question, ViewConfig().instruction))
-    if not answer.question:
-        return wanted in _plain(answer.prompt)
+    if answer.prompt and wanted in _plain(answer.prompt):
+        return True
     lines = answer.question.split("\n")
     ends = range(1, len(lines) + 1)
     return any(wanted == _plain("\n".join(part)) for k in ends for part in (lines[:k], lines[-k:]))
