@@ -21,7 +21,8 @@ from qwen2vl_rs.datasets.file_opening import Opening, opening
         ('{ "0" : {"Image_ID": "6.JPG"},\n "1": 2}', Opening("object", "0", {"Image_ID": "6.JPG"})),
         ('{"a"', Opening("object", "a")),
         ("{}", Opening("object", line={})),
-        ('{"a": "' + "x" * 70_000 + '"}', Opening("object", "a")),
+        ('{"a": "' + "x" * 70_000 + '"}', Opening("object", "a", line={"a": "x" * 70_000})),
+        ('{"a": "' + "x" * 2_000_000 + '"}', Opening("object", "a")),
         ("image_path,question,answer", Opening("text")),
     ],
 )

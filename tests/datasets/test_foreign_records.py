@@ -231,6 +231,21 @@ def test_ids_that_stand_twice_are_refused(here):
         read_samples(path)
 
 
+def test_a_first_record_may_be_long(here):
+    record = {"note": "x" * 100_000, **ONE["query"]}
+    for form in ("list", "lines"):
+        path = written(here, [record, {**ONE["query"], "note": "é" * 1000}], form)
+        assert len(read_samples(path)) == 2
+        assert csv2json(path, here / "out.json").written == 2
+
+
+def test_ids_that_stand_twice_are_not_written(here):
+    rows = [{"key": 1, "image": "images/a.png", "question": Q, "answer": A}] * 2
+    with pytest.raises(DataError, match="the id '1' stands on several questions"):
+        csv2json(written(here, rows), here / "out.json", columns={"id": "key"})
+    assert not (here / "out.json").exists()
+
+
 def test_a_line_that_is_no_json_is_named(here):
     path = written(here, [ONE["query"]], "lines")
     path.write_text(path.read_text() + '{"query": ')

@@ -19,6 +19,7 @@ from ..system.oserrors import is_file, reading_hint
 from .image_paths import absent
 
 _HEAD = 1 << 16  # bytes that are looked at
+_LINE = 1 << 20  # bytes of a first line that are looked at
 _MEGABYTE, _SHOWN = 1_000_000, 60
 _BLANKS = " \t\n\r"
 AGAIN = "fetch or write the file again"
@@ -96,7 +97,7 @@ class Opening(NamedTuple):
         key: the first key of the object.
         first: the first record of the list, or what stands at the first key; None where it is
             longer than what is looked at (64 KiB).
-        line: the first line, where that is an object: the file may be JSON Lines.
+        line: the first line (up to a MiB), where that is JSON: the file may be JSON Lines.
     """
 
     kind: str
@@ -120,7 +121,10 @@ def opening(path: Path) -> Opening:
     if is_workbook(path):
         return Opening("text")
     with opened(path) as file:
-        head = file.read(_HEAD).decode(errors="replace").lstrip(_BLANKS)
+        begin = file.read(_HEAD)
+        # a record may be longer, of JSON Lines too
+        rest = b"" if b"\n" in begin.lstrip() else file.readline(_LINE)
+    head = begin.decode(errors="replace").lstrip(_BLANKS)
     if not head.startswith(("[", "{")):
         return Opening("text")
     key = first = None
@@ -134,7 +138,7 @@ def opening(path: Path) -> Opening:
         return Opening("list", first=first)
     line = None
     with contextlib.suppress(ValueError, RecursionError):
-        line = json.loads(head.partition("\n")[0])
+        line = json.loads((begin + rest).decode(errors="replace").lstrip().partition("\n")[0])
     return Opening("object", short(key) if isinstance(key, str) else None, first, line)
 
 

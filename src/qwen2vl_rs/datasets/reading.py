@@ -94,10 +94,7 @@ def _check(path: Path, data: Dataset) -> None:
     blank = next(iter(np.flatnonzero(blanks[0] | blanks[1]).tolist()), None)
     twice = data.first_repeated()
     if twice is not None and (blank is None or twice <= blank):
-        raise DataError(
-            f"{path}: the id {data[twice].id!r} stands on several questions",
-            hint="give each record an id of its own, or make the file with csv2json",
-        )
+        raise _repeated(path, data[twice].id)
     if blank is not None:
         what = "answer" if data[blank].question.strip() else "question"
         raise DataError(
@@ -160,7 +157,7 @@ def csv2json(
         _require_table(table)
     counts = LeftOut()
     given = file_forms.Given(columns or {}, out.with_name(f"{out.stem}_images"))
-    rows = file_forms.rows(table, True, counts, given)
+    rows = _unlike(table, file_forms.rows(table, True, counts, given))
     samples: Iterable[Sample] = (Sample(*row) for row in rows)
     if images:
         samples = moved(samples, images)
@@ -171,6 +168,24 @@ def csv2json(
     return _told(Report(out, written, len(seen), counts, absent))
 
 
+def _repeated(path: Path, name: str) -> DataError:
+    return DataError(
+        f"{path}: the id {name!r} stands on several questions",
+        hint="give each record an id of its own, or make the file with csv2json",
+    )
+
+
+def _unlike(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows whose ids, where the file has some, all differ."""
+    seen: set[str] = set()
+    for k, row in enumerate(rows, 1):
+        if row[0] != f"rsvqa_{k}":  # by its number
+            if row[0] in seen:
+                raise _repeated(path, row[0])
+            seen.add(row[0])
+        yield row
+
+
 def _require_table(path: Path) -> None:
     """Refuse what holds conversations already, or no questions, by its own name.
 
@@ -179,7 +194,8 @@ def _require_table(path: Path) -> None:
     """
     start = opening(path)
     kind, key, *_ = start
-    if start.record and Records(path, "record", False, LeftOut()).takes(start.record):
+    read = Records(path, "record", False, LeftOut())
+    if read.takes(start.record) or (kind == "list" and start.first is None):  # too long to be told
         return
     if kind == "list":
         name = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
