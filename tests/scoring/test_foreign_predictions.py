@@ -13,6 +13,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import DataError
+from qwen2vl_rs.questions.reply import CUT_OFF
 from qwen2vl_rs.scoring.predictions import read_predictions
 from qwen2vl_rs.types import Prediction, Sample
 
@@ -167,6 +168,11 @@ def test_choices_stand_with_the_question(tmp_path):
     write_conversations(tmp_path / "t.json", [asked])
     questions = read_samples(tmp_path / "t.json")
     assert read_predictions(tmp_path / "p.tsv", questions)[0].question == "What is it?"
+    whole = replace(asked, question="What is it?\n(A) a road\n(B) water")
+    write_conversations(tmp_path / "t.json", [whole])
+    del row["A"], row["B"]
+    found = read_predictions(table(tmp_path / "p.tsv", [row]), read_samples(tmp_path / "t.json"))
+    assert found[0].question == whole.question
 
 
 def test_another_instruction_may_stand_before_the_question(tmp_path, questions):
@@ -221,6 +227,9 @@ REFUSED = [
     (lambda rows: [{"predict": "yes", "label": None, "prompt": None}] * 4, "to compare"),
     (lambda rows: [rows[0], rows[1] | {"predict": ["a", "b"]}], "line 2: prediction must be text"),
     (lambda rows: [rows[0], {"label": "yes", "prompt": "?"}], "line 2: prediction is missing"),
+    (lambda rows: [{"id": n, "question": s.question, "answer": s.answer, "prediction": "yes"}
+                   for n, s in zip(("q-a", "q-x"), ASKED, strict=False)],
+     "has 2 lines, but the test set has 4 questions; that of line 2 is not in it (id q-x)"),
 ]  # fmt: skip
 
 
@@ -233,6 +242,15 @@ def test_what_does_not_fit_is_refused_with_the_first_difference(tmp_path, questi
         read_predictions(path, questions)
     assert said in caught.value.message
     assert caught.value.hint
+
+
+def test_why_an_answer_of_ours_is_unreadable_is_kept(tmp_path, questions):
+    def form(s, said, k):
+        return {"id": s.id, "question": s.question, "answer": s.answer, "prediction": "",
+                "text": "a long", "unreadable": CUT_OFF, "confidence": 0.5}  # fmt: skip
+
+    found = read_predictions(lines(tmp_path / "p.jsonl", form), questions)
+    assert {(p.text, p.unreadable, p.confidence) for p in found} == {("a long", CUT_OFF, 0.5)}
 
 
 def test_a_number_is_not_used_twice(tmp_path, questions):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +16,24 @@ from ..questions.grammar import question_type
 from ..system.console import counted, say
 from ..types import Prediction, Sample
 
+_LINES = 32  # of a question, its instruction and its choices
 _HINT = "--questions names the very questions that were asked, in the order of the answers"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A line of predictions; what it does not say is empty.
+    """A line of predictions.
 
     Attributes:
         number: of the line.
-        id, question, answer, prediction, text, confidence: see `types.Prediction`.
-        prompt: all that the model was given, which holds the question.
-        by_number: whether ``id`` is the number of the question in the test set, from 0 on.
+        said: what it says; what it does not say is empty.
+        prompt: all that the model was given, which holds the question; empty where it is unknown.
+        by_number: whether the id is the number of the question in the test set, from 0 on.
     """
 
     number: int
-    id: str
-    question: str
-    answer: str
-    prediction: str
-    text: str = ""
+    said: Prediction
     prompt: str = ""
-    confidence: float | None = None
     by_number: bool = False
 
 
@@ -56,28 +52,34 @@ def joined(path: Path, answers: Sequence[Answer], questions: Dataset) -> list[Pr
     Raises:
         DataError: they do not fit; the first difference is named.
     """
+    known = {name: k for k, name in enumerate(questions.table.column("id").to_pylist())}
     why = ""
-    for rows, places in _ways(answers, questions):
+    for rows, places in _ways(answers, known):
         if not (said := _difference(path, rows, places, questions)):
             return _predictions(path, rows, places, questions)
         why = why or said
     lines, asked = counted(len(answers), "line"), counted(len(questions), "question")
-    raise DataError(why or f"{path} has {lines}, but the test set has {asked}", hint=_HINT)
+    why = why or f"{path} has {lines}, but the test set has {asked}"
+    strange = [a for a in answers if a.said.id not in known]
+    if 0 < len(strange) < len(answers):
+        first = strange[0]
+        why += f"; that of line {first.number} is not in it (id {first.said.id or 'empty'})"
+    raise DataError(why, hint=_HINT)
 
 
 def _ways(
-    answers: Sequence[Answer], questions: Dataset
+    answers: Sequence[Answer], known: Mapping[str, int]
 ) -> Iterator[tuple[Sequence[Answer], Sequence[int]]]:
     """How the answers may belong to the questions, the surest way first."""
-    known = {name: k for k, name in enumerate(questions.table.column("id").to_pylist())}
-    if all(answer.id in known for answer in answers):
-        yield answers, [known[answer.id] for answer in answers]
-    if all(answer.by_number and answer.id.isdecimal() for answer in answers):
+    if all(answer.said.id in known for answer in answers):
+        yield answers, [known[answer.said.id] for answer in answers]
+    if all(answer.by_number and answer.said.id.isdecimal() for answer in answers):
         # several processes write them as they come
-        answers = sorted(answers, key=lambda answer: int(answer.id))
-        if int(answers[-1].id) < len(questions):
-            yield answers, [int(answer.id) for answer in answers]
-    if len(answers) == len(questions):
+        answers = sorted(answers, key=lambda answer: int(answer.said.id))
+        numbers = [int(answer.said.id) for answer in answers]
+        if numbers[-1] < len(known):
+            yield answers, numbers
+    if len(answers) == len(known):
         yield answers, range(len(answers))
 
 
@@ -86,7 +88,7 @@ def _difference(
 ) -> str:
     """The first line that is about another question than its own; empty where none is."""
     for answer, sample in zip(answers, questions.take(np.array(places)), strict=True):
-        if not (answer.question or answer.prompt or answer.answer):
+        if not (answer.said.question or answer.prompt or answer.said.answer):
             return f"{path}, line {answer.number}: neither a question nor an answer to compare"
         for what, said, asked in _texts(answer, sample):
             if not said:
@@ -100,22 +102,28 @@ def _difference(
 def _texts(answer: Answer, sample: Sample) -> list[tuple[str, bool, str]]:
     """What is compared: its name, whether it agrees, and what the test set says."""
     found = []
-    if answer.answer:
-        found.append(("answer", _plain(answer.answer) == _plain(sample.answer), sample.answer))
-    if answer.question or answer.prompt:
-        what = "question" if answer.question else "prompt"
+    if answer.said.answer:
+        found.append(("answer", _plain(answer.said.answer) == _plain(sample.answer), sample.answer))
+    if answer.said.question or answer.prompt:
+        what = "question" if answer.said.question else "prompt"
         found.append((what, _asks(answer, sample.question), sample.question))
     return found
 
 
 def _asks(answer: Answer, question: str) -> bool:
     """Whether a line asks a question: an instruction or choices may stand before or behind it."""
-    wanted = _plain(bare_question(question, ViewConfig().instruction))
-    if answer.prompt and wanted in _plain(answer.prompt):
+    asked = bare_question(question, ViewConfig().instruction)
+    if answer.prompt and _plain(asked) in _plain(answer.prompt):
         return True
-    lines = answer.question.split("\n")
-    ends = range(1, len(lines) + 1)
-    return any(wanted == _plain("\n".join(part)) for k in ends for part in (lines[:k], lines[-k:]))
+    said = answer.said.question
+    return bool(said) and (_plain(asked) in _ends(said) or _plain(said) in _ends(asked))
+
+
+def _ends(text: str) -> set[str]:
+    """The whole lines with which a text begins, and those with which it ends."""
+    lines = text.split("\n")
+    ends = (part for k in range(1, _LINES) for part in (lines[:k], lines[-k:]))
+    return {_plain(text), *(_plain("\n".join(part)) for part in ends)} - {""}
 
 
 def _plain(text: str) -> str:
@@ -126,21 +134,18 @@ def _plain(text: str) -> str:
 def _predictions(
     path: Path, answers: Sequence[Answer], places: Sequence[int], questions: Dataset
 ) -> list[Prediction]:
-    found = []
-    for answer, asked in zip(answers, questions.take(np.array(places)), strict=True):
-        found.append(
-            Prediction(
-                id=asked.id,
-                image=asked.image,
-                question=asked.question,
-                type=asked.type or question_type(asked.question),
-                answer=asked.answer,
-                prediction=answer.prediction,
-                text=answer.text,
-                confidence=answer.confidence,
-                dataset=asked.dataset,
-            )
+    found = [
+        replace(
+            answer.said,
+            id=asked.id,
+            image=asked.image,
+            question=asked.question,
+            type=asked.type or question_type(asked.question),
+            answer=asked.answer,
+            dataset=asked.dataset,
         )
+        for answer, asked in zip(answers, questions.take(np.array(places)), strict=True)
+    ]
     if left := len(questions) - len(found):
         say(f"{path}: {left:,} of {counted(len(questions), 'question')} without an answer")
     return found

@@ -45,29 +45,24 @@ def read_predictions(path: Path, questions: Dataset | None = None) -> list[Predi
             not such an object, is longer than a MiB, or repeats an earlier id; or it does not
             fit the questions.
     """
-    found: list[Prediction] = []
-    answers: list[Answer] = []
+    found: list[Answer] = []
     seen: set[str] = set()
     for number, record in records(path, _HINT):
         fields, form = ours(record)
         if "prediction" not in fields:
             fail_line(path, number, "prediction is missing", _HINT)
-        if questions is None:
-            if form and not fields.get("question"):
-                said = f"a line of {form.name} without its question"
-                fail_line(path, number, said, "name the test set: --questions FILE")
-            one = _prediction(fields, path, number)
-            found.append(one)
-            name = one.id
-        else:
-            answers.append(_answer(fields, path, number, bool(form and form.by_number)))
-            name = answers[-1].id
-        if name and name in seen:
-            fail_line(path, number, f"id {name} stands on an earlier line too", _HINT)
-        seen.add(name)
-    if not found and not answers:
+        if form and questions is None and not fields.get("question"):
+            said = f"a line of {form.name} without its question"
+            fail_line(path, number, said, "name the test set: --questions FILE")
+        one = _prediction(fields, path, number, alone=questions is None)
+        if one.id and one.id in seen:
+            fail_line(path, number, f"id {one.id} stands on an earlier line too", _HINT)
+        seen.add(one.id)
+        prompt, by_number = fields.get("prompt"), bool(form and form.by_number)
+        found.append(Answer(number, one, prompt if isinstance(prompt, str) else "", by_number))
+    if not found:
         raise DataError(f"{path} holds no predictions", hint=_HINT)
-    return found if questions is None else joined(path, answers, questions)
+    return [a.said for a in found] if questions is None else joined(path, found, questions)
 
 
 def read_questions(path: Path | None) -> Dataset | None:
@@ -132,30 +127,21 @@ def _fields(
     return fields
 
 
-def _prediction(record: dict[str, Any], path: Path, number: int) -> Prediction:
-    fields = _fields(record, (*_ASKED_KEYS, "prediction", "text"), path, number, _HINT)
-    fields["type"] = fields["type"] or question_type(fields["question"])
+def _prediction(record: dict[str, Any], path: Path, number: int, *, alone: bool) -> Prediction:
+    """What a line says; where it does not stand ``alone``, its question comes from elsewhere."""
+    keys = (*_ASKED_KEYS, "prediction", "text")
+    if alone:
+        fields = _fields(record, keys, path, number, _HINT)
+        fields["type"] = fields["type"] or question_type(fields["question"])
+    else:
+        there = [key for key in keys if record.get(key) is not None]
+        found = {key: _text(record[key], key, path, number, _HINT) for key in there}
+        fields = dict.fromkeys(keys, "") | found
     # other programs may use these names for something else
     cause = record.get("unreadable")
     fields["unreadable"] = cause if isinstance(cause, str) and cause in CAUSES else ""
     fields["dataset"] = dataset_name(record.get("dataset"))
     return Prediction(**fields, confidence=_confidence(record.get("confidence"), path, number))
-
-
-def _answer(record: dict[str, Any], path: Path, number: int, by_number: bool) -> Answer:
-    """A line that is joined to its question; what is not text stands for nothing to compare."""
-    texts = {
-        key: _text(record.get(key), key, path, number, _HINT) if record.get(key) is not None else ""
-        for key in ("id", "question", "answer", "prediction", "text")
-    }
-    prompt = record.get("prompt")
-    return Answer(
-        number,
-        **texts,
-        prompt=prompt if isinstance(prompt, str) else "",
-        confidence=_confidence(record.get("confidence"), path, number),
-        by_number=by_number,
-    )
 
 
 def _text(value: Any, key: str, path: Path, number: int, hint: str) -> str:
