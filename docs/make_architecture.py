@@ -45,7 +45,8 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 ## The way of an image, from file to figure
 
 1. A record of a file names a path (`datasets/reading.py`, which asks `datasets/file_forms.py` for the
-   form of the file; conversations and CSV are `datasets/tables.py`); `datasets/image_paths.py` finds
+   form of the file; conversations and CSV are `datasets/tables.py`, what other programs write is
+   `datasets/foreign_records.py` by the mappings in `datasets/record_forms.py`); `datasets/image_paths.py` finds
    images that were moved. `datasets/split.py` divides the images, and the run keeps both sides
    (`datasets/stored.py`).
 2. Before training, `training/preparation.py` looks at every header and writes each image's digest

@@ -196,7 +196,7 @@ WRONG = [
     ({"images": ["images/a.png"], "messages": [{"role": ["user"], "content": "1"}]}, "is of"),
     ({"images": ["images/a.png"], "messages": "Q"}, '"messages" is no list of turns'),
     ({"images": ["images/a.png"], "messages": [Q, A]}, '"messages" is no list of turns'),
-    ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", {"a": [None]})}, ""),
+    ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", [True])}, "neither text nor"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", True)}, "neither text nor"),
     ({"images": [7], "messages": user(f"<image>{Q}", A)}, "the image is no path: 7"),
     ({"images": ["a\0b"], "messages": user(f"<image>{Q}", A)}, "the image is no path"),
@@ -205,11 +205,13 @@ WRONG = [
     ({"image": "images/a.png", "question": {"a": None}, "answer": A}, "the question is neither"),
     ({"image": "images/a.png", "question": Q, "answer": [A, "no"]}, "the answer is neither"),
     ({"image": "images/a.png", "question": Q, "answer": False}, "the answer is neither"),
+    ({"images": ["images/a.png"], "query": Q, "response": A, "history": 1.5}, "list of pairs"),
+    ({"images": ["images/a.png"], "query": Q, "response": A, "history": "so"}, "list of pairs"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["list", "lines"])
-@pytest.mark.parametrize(("record", "why"), [one for one in WRONG if one[1]])
+@pytest.mark.parametrize(("record", "why"), WRONG)
 def test_what_is_malformed_is_refused_by_name(here, record, why, form):
     path = written(here, [ONE["sharegpt"], {"id": "odd"} | record], form)
     with pytest.raises(DataError) as caught:
@@ -223,6 +225,14 @@ def test_what_is_malformed_is_refused_by_name(here, record, why, form):
 def test_numbers_are_answers_as_they_are_written(here):
     records = [{"image": "images/a.png", "question": Q, "answer": v} for v in (3, 3.0, 0.5, ["no"])]
     assert [s.answer for s in read_samples(written(here, records))] == ["3", "3", "0.5", "no"]
+
+
+def test_an_answer_that_is_no_number_is_refused(here):
+    path = written(here, [ONE["query"] | {"response": float("inf")}], "lines")
+    with pytest.raises(DataError, match="line 1: the answer is neither text nor a number: inf"):
+        read_samples(path)
+    path = written(here, [ONE["query"], ONE["query"] | {"response": float("nan")}], "lines")
+    assert len(read_samples(path)) == 1
 
 
 def test_ids_that_stand_twice_are_refused(here):

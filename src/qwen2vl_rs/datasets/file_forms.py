@@ -6,6 +6,7 @@ none of these.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,7 +124,10 @@ def _records(
         found = table(path)
         if _is_our_csv(found, given):
             samples = noted(tables.read_csv(path), read_note(path))
-            yield from rows_of(replace(one, image=located(path, one.image)) for one in samples)
+            yield from rows_of(
+                one if os.path.isabs(one.image) else replace(one, image=located(path, one.image))
+                for one in samples
+            )
             return
         unit, records = found.unit, found.records(_columns(found, given))
     read = Records(path, unit, with_images, counts, given.columns, given.folder)

@@ -152,9 +152,10 @@ class Records:
             return
         if record.get("system"):
             yield _Turn("leads")
-        for pair in record.get("history") or ():
-            if not isinstance(pair, list) or len(pair) != 2:
-                self.fail(n, record, '"history" is no list of pairs of texts')
+        history = record.get("history") or []
+        if not isinstance(history, list) or any(not _is_pair(one) for one in history):
+            self.fail(n, record, '"history" is no list of pairs of texts')
+        for pair in history:
             yield _Turn("asks", self._text(n, record, "question", pair[0]))
             yield _Turn("answers", self._text(n, record, "answer", pair[1]))
         if not form.turns:
@@ -286,6 +287,10 @@ _ROLES = (
 )
 
 
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2
+
+
 def _items(value: Any) -> list[Any]:
     """The images of a field: of a list its items, which are paths, bytes, or objects of both."""
     if isinstance(value, dict):
@@ -304,5 +309,5 @@ def _is_ours(record: Mapping[str, Any]) -> bool:
     text = str(first.get("value"))
     if "<|vision_start|>" in text:
         return True
-    others = MARK in text or first.get("from") in {"human", "system"} or "role" in first
+    others = MARK in text or first.get("from") in ("human", "system") or "role" in first
     return not (others or any(record.get(key) is not None for key in forms.IMAGES))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RunError
+from ..system.console import say_once
 from ..system.files import atomic_write
 
 _SUFFIXES = {"GTiff": ".tif", "PNG": ".png", "JPEG": ".jpg", "JP2OpenJPEG": ".jp2"}
@@ -42,6 +43,7 @@ class ImageFolder:
         suffix = _SUFFIXES.get(driver, f".{driver.lower()}")
         file = self.path.absolute() / f"{hashlib.sha256(content).hexdigest()}{suffix}"
         if self.writes and not (file.is_file() and file.stat().st_size == len(content)):
+            say_once(str(self.path), f"images are written into {self.path}")
             try:
                 with atomic_write(file, "wb") as new:
                     new.write(content)

@@ -209,7 +209,7 @@ def plain_text(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
         raise TypeError(f"{value!r:.40}")
     return str(int(value)) if value % 1 == 0 else repr(value)
 

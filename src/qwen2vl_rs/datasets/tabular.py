@@ -127,7 +127,7 @@ def _named(value: Any, names: list[str] | None) -> Any:
 def _as_parquet(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # names that are no UTF-8
         said = str(error).partition("\n")[0][:200]
         raise DataError(f"{path} cannot be read as Parquet: {said}", hint=AGAIN) from error
 

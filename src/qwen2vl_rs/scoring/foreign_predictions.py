@@ -85,7 +85,7 @@ def _value(value: Any, name: str) -> Any:
         value = value[0] if isinstance(value, list) and len(value) == 1 else value
         return value.get("path") if isinstance(value, Mapping) else value
     if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
-        asked = [one.get("content") for one in value if one.get("role") in ASKING]
+        asked = [one.get("content") for one in value if one.get("role") in tuple(ASKING)]
         value = asked[-1] if asked else None
         if isinstance(value, list):  # a text beside an image
             value = "".join(text for one in value if isinstance(text := at(one, "text"), str))
