@@ -119,7 +119,7 @@ def test_images_are_looked_for_beside_the_file_then_from_the_current_folder(here
 
 def test_several_turns_are_questions_of_their_own(here, capsys):
     talk = {"id": "t", "image": "images/a.png", "system": "Be brief.", "conversations": [
-        {"from": "system", "value": "You see maps."},
+        {"from": "developer", "value": "You see maps."},
         *human(f"<image>\n{Q}", A, "How many?", 3, "And now?")]}  # fmt: skip
     more = {"query": "Why?", "response": "so", "images": ["images/b.png"],
             "history": [["<image>Where?", "there"]]}  # fmt: skip
@@ -148,11 +148,11 @@ LEFT = [
     ({"video": "a.mp4", "conversations": human(f"<image>\n{Q}", A)}, "with video or sound"),
     (
         {"image": "https://x.y/a.png", "question": Q, "answer": A},
-        "with an image that is no f",
+        "with an image that is not a f",
     ),
     (
         {"image": "data:image/png;base64,AA", "question": Q, "answer": A},
-        "with an image that is no f",
+        "with an image that is not a f",
     ),
     ({"messages": user(f"<image>{Q}"), "images": ["images/a.png"]}, "without an answer"),
     ({"messages": user(f"<image>{Q}", None), "images": ["images/a.png"]}, "without an answer"),
@@ -180,26 +180,26 @@ def test_what_is_no_question_about_one_image_is_counted(here, capsys, record, wh
 
 
 WRONG = [
-    ({"images": ["images/a.png"], "conversations": human(Q, A)}, "1 image, and 0 times <image>"),
-    ({"images": ["images/a.png"], "messages": user(f"<image><image>{Q}", A)}, "2 times <image>"),
+    ({"images": ["images/a.png"], "conversations": human(Q, A)}, "1 image, but <image> stands 0 times"),
+    ({"images": ["images/a.png"], "messages": user(f"<image><image>{Q}", A)}, "stands 2 times"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A, "<image>?", A)}, "2 times"),
-    ({"images": [], "messages": user(f"<image>{Q}", A)}, "names no image, and 1 times <image>"),
-    ({"conversations": human(f"<image>\n{Q}", A)}, "names no image, and 1 times <image>"),
-    ({"images": ["images/a.png"], "instruction": Q, "output": A}, "1 image, and 0 times"),
+    ({"images": [], "messages": user(f"<image>{Q}", A)}, "no image, but <image> stands 1 times"),
+    ({"conversations": human(f"<image>\n{Q}", A)}, "no image, but <image> stands 1 times"),
+    ({"images": ["images/a.png"], "instruction": Q, "output": A}, "1 image, but"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A)[::-1]}, "before any question"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}")[:1] * 2}, "2 times"),
     ({"images": ["images/a.png"], "messages": user("<image>a")[:1] + user(Q)}, "follows another"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A) + user(0, A)[1:]},
      "after another"),
-    ({"images": ["images/a.png"], "messages": [{"role": "tool", "content": "1"}]}, "is of tool"),
-    ({"images": ["images/a.png"], "messages": [{"content": "1"}]}, "is of None"),
-    ({"images": ["images/a.png"], "messages": [{"role": ["user"], "content": "1"}]}, "is of"),
-    ({"images": ["images/a.png"], "messages": "Q"}, '"messages" is no list of turns'),
-    ({"images": ["images/a.png"], "messages": [Q, A]}, '"messages" is no list of turns'),
+    ({"images": ["images/a.png"], "messages": [{"role": "tool", "content": "1"}]}, "has the role tool"),
+    ({"images": ["images/a.png"], "messages": [{"content": "1"}]}, "has the role None"),
+    ({"images": ["images/a.png"], "messages": [{"role": ["user"], "content": "1"}]}, "has the role"),
+    ({"images": ["images/a.png"], "messages": "Q"}, '"messages" is not a list of turns'),
+    ({"images": ["images/a.png"], "messages": [Q, A]}, '"messages" is not a list of turns'),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", [True])}, "neither text nor"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", True)}, "neither text nor"),
-    ({"images": [7], "messages": user(f"<image>{Q}", A)}, "the image is no path: 7"),
-    ({"images": ["a\0b"], "messages": user(f"<image>{Q}", A)}, "the image is no path"),
+    ({"images": [7], "messages": user(f"<image>{Q}", A)}, "the image is not a path: 7"),
+    ({"images": ["a\0b"], "messages": user(f"<image>{Q}", A)}, "the image is not a path"),
     ({"images": ["images/a.png"], "query": f"<image>{Q}", "response": "a\0b"}, "holds a NUL"),
     ({"images": ["images/a.png"], "query": Q, "response": A, "history": [[Q]]}, "list of pairs"),
     ({"image": "images/a.png", "question": {"a": None}, "answer": A}, "the question is neither"),

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..config import ViewConfig
-from ..errors import DataError
 from ..instruction import bare_question
 from ..known_datasets import dataset_name
 from ..system.files import read_json
+from . import json_records
 from . import record_forms as forms
 from .base import Row
 from .file_opening import short
@@ -31,7 +31,7 @@ _PATH = re.compile(r"(?:Picture \d+: ?)?<img>([^<>]*)</img>\n?")  # of Qwen-VL, 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _NO_TURNS = "without any question"
 _NO_IMAGE, _SEVERAL = "without any image", "with several images"
-_MEDIA, _REMOTE = "with video or sound", "with an image that is no file (a URL)"
+_MEDIA, _REMOTE = "with video or sound", "with an image that is not a file (a URL)"
 _TURNS = "conversations have several turns: each is a question of its own here"
 _SYSTEM = "system turns are left out: the instruction is a setting here (view.instruction)"
 
@@ -121,12 +121,7 @@ class Records:
         Raises:
             DataError: always.
         """
-        name = record.get("id")
-        named = f" (id {short(str(name))})" if isinstance(name, int | str) else ""
-        raise DataError(
-            f"{self.path}, {self.unit} {n}{named}: {problem}",
-            hint=hint or f"correct the {self.unit} or leave it out",
-        )
+        json_records.fail(self.path, n, record, problem, hint, self.unit)
 
     def _value(self, record: dict[str, Any], name: str) -> Any:
         """What stands in the field that holds what we call so."""
@@ -154,7 +149,7 @@ class Records:
             yield _Turn("leads")
         history = record.get("history") or []
         if not isinstance(history, list) or any(not _is_pair(one) for one in history):
-            self.fail(n, record, '"history" is no list of pairs of texts')
+            self.fail(n, record, '"history" is not a list of pairs of texts')
         for pair in history:
             yield _Turn("asks", self._text(n, record, "question", pair[0]))
             yield _Turn("answers", self._text(n, record, "answer", pair[1]))
@@ -165,7 +160,7 @@ class Records:
         for key in form.turns:
             found = record[key]
             if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-                self.fail(n, record, f'"{key}" is no list of turns')
+                self.fail(n, record, f'"{key}" is not a list of turns')
             for turn in found:
                 yield self._turn(n, record, turn)
 
@@ -173,7 +168,7 @@ class Records:
         role = turn.get("from", turn.get("role"))
         kind = _ROLES.get(role) if isinstance(role, str) else None
         if kind is None:
-            self.fail(n, record, f"a turn is of {short(str(role))}, neither user nor assistant")
+            self.fail(n, record, f"a turn has the role {short(str(role))}, not user or assistant")
         said = turn.get("value", turn.get("content"))
         parts = said if isinstance(said, list) else [said]
         texts: list[str] = []
@@ -184,9 +179,7 @@ class Records:
             elif str(part.get("type", "")).startswith("image"):
                 texts.append(MARK)
                 found = forms.first_of(part, ("image", "path", "url", "image_url"))
-                images += _items(
-                    found.get("url") if isinstance(found, dict) and "url" in found else found
-                )
+                images += _items(forms.at(found, "url") or found)
             elif "text" in part:
                 texts.append(self._text(n, record, "text of a turn", part["text"]) or "")
         nothing = forms.is_nothing(said) and not isinstance(said, list)
@@ -217,7 +210,8 @@ class Records:
         if marks != len(images) and (marks or form.marked):
             number = "1 image" if images else "no image"
             hint = f"each {MARK} stands for one image: as many as are listed"
-            self.fail(n, record, f"it names {number}, and {marks} times {MARK}", hint)
+            said = f"it lists {number}, but {MARK} stands {marks} times in its text"
+            self.fail(n, record, said, hint)
         return ""
 
     def _place(self, n: int, record: dict[str, Any], image: Any) -> str | None:
@@ -228,9 +222,9 @@ class Records:
         if isinstance(content, bytes):
             if place := self._images.place(content):
                 return place
-            self.fail(n, record, "the bytes of its image are of no known format")
+            self.fail(n, record, "the bytes of its image are not of a known format")
         if not isinstance(path, str) or not path or "\0" in path:
-            self.fail(n, record, f"the image is no path: {path!r:.40}")
+            self.fail(n, record, f"the image is not a path: {path!r:.40}")
         path = path.removeprefix("file://")
         if _URL.match(path) and path[1:2] != ":":  # of Windows a single letter
             return None

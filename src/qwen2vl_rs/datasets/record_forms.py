@@ -16,7 +16,7 @@ from .file_opening import short
 
 ASKING: Final = frozenset({"user", "human"})
 ANSWERING: Final = frozenset({"assistant", "gpt"})
-LEADING: Final = frozenset({"system"})
+LEADING: Final = frozenset({"system", "developer"})
 IMAGES: Final = (
     "image_path", "images", "image", "file_name", "images_file_names", "img_path", "image_file",
 )  # fmt: skip
