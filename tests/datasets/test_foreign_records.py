@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from bases import configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ViewConfig
@@ -19,7 +20,9 @@ from qwen2vl_rs.datasets.export_formats import FORMS, write_form
 from qwen2vl_rs.datasets.reading import csv2json, first_sample, read_samples
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations, write_csv
 from qwen2vl_rs.errors import DataError, RunError
+from qwen2vl_rs.run import Run
 from qwen2vl_rs.scoring.predictions import read_training
+from qwen2vl_rs.training.preparation import make_split
 from qwen2vl_rs.types import Sample
 
 Q, A = "Is there a road?", "yes"
@@ -180,7 +183,7 @@ def test_what_is_no_question_about_one_image_is_counted(here, capsys, record, wh
 
 
 WRONG = [
-    ({"images": ["images/a.png"], "conversations": human(Q, A)}, "1 image, but <image> stands 0 times"),
+    ({"images": ["images/a.png"], "conversations": human(Q, A)}, "but <image> stands 0 times"),
     ({"images": ["images/a.png"], "messages": user(f"<image><image>{Q}", A)}, "stands 2 times"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A, "<image>?", A)}, "2 times"),
     ({"images": [], "messages": user(f"<image>{Q}", A)}, "no image, but <image> stands 1 times"),
@@ -191,9 +194,9 @@ WRONG = [
     ({"images": ["images/a.png"], "messages": user("<image>a")[:1] + user(Q)}, "follows another"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A) + user(0, A)[1:]},
      "after another"),
-    ({"images": ["images/a.png"], "messages": [{"role": "tool", "content": "1"}]}, "has the role tool"),
+    ({"images": ["images/a.png"], "messages": [{"role": "tool", "content": "1"}]}, "the role tool"),
     ({"images": ["images/a.png"], "messages": [{"content": "1"}]}, "has the role None"),
-    ({"images": ["images/a.png"], "messages": [{"role": ["user"], "content": "1"}]}, "has the role"),
+    ({"images": ["images/a.png"], "messages": [{"role": ["user"], "content": "1"}]}, "the role"),
     ({"images": ["images/a.png"], "messages": "Q"}, '"messages" is not a list of turns'),
     ({"images": ["images/a.png"], "messages": [Q, A]}, '"messages" is not a list of turns'),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", [True])}, "neither text nor"),
@@ -333,6 +336,23 @@ def test_images_in_parquet_are_written_once_by_their_digest(tmp_path, capsys):
     assert list(read_samples(path)) == found
     assert first.stat().st_ino == before
     assert last.read_bytes() == tiff(1)
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path):
+    image = png(0) + os.urandom(1 << 20)
+    schema = pa.schema([("image", pa.binary()), ("question", pa.string()), ("answer", pa.string())])
+    with pq.ParquetWriter(tmp_path / "t.parquet", schema, compression="none") as file:
+        for k in range(16):
+            rows = [{"image": image + bytes([k, n]), "question": Q, "answer": A} for n in range(4)]
+            file.write_table(pa.Table.from_pylist(rows, schema))
+    usual = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(pool)
+    try:
+        assert len(read_samples(tmp_path / "t.parquet").distinct("image")) == 64
+    finally:
+        pa.set_memory_pool(usual)
+    assert 4 << 20 < pool.max_memory() < 28 << 20
 
 
 def test_csv2json_writes_images_beside_its_output(tmp_path):
@@ -534,6 +554,27 @@ def test_llava_s_file_is_one_list_with_its_three_keys(tmp_path):
     first = json.loads((tmp_path / "out/train.json").read_text())[0]
     assert first["image"] == "images/000000.png"
     assert first["conversations"] == human(f"<image>\n{samples[0].question}", samples[0].answer)
+
+
+@pytest.mark.parametrize("form", ["llamafactory", "parquet"])
+def test_a_run_keeps_what_it_was_given(tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    samples = make_samples(tmp_path / "tif", images=4)
+    write_conversations(Path("t.json"), samples)
+    write_form(Path("t.json"), "llamafactory", Path("out"), ViewConfig())
+    given = "out/train.jsonl"
+    if form == "parquet":
+        images = {s.image: {"bytes": Path(s.image).read_bytes(), "path": None} for s in samples}
+        rows = [{"image": images[s.image], "question": s.question, "answer": s.answer}
+                for s in samples]  # fmt: skip
+        given = str(parquet(Path("t.parquet"), rows))
+    make_split(configured("base", f"data.conversations={given}", "output=run"), Run(Path("run")))
+    kept = [
+        s for side in ("train", "test") for s in read_conversations(Path(f"run/data/{side}.json"))
+    ]
+    assert len(kept) == len(samples)
+    assert len({s.image for s in kept}) == 4
+    assert all(s.image.startswith(str(tmp_path)) and Path(s.image).is_file() for s in kept)
 
 
 def test_the_option_as_it_was_called_before(tmp_path, capsys):

@@ -253,6 +253,15 @@ def test_why_an_answer_of_ours_is_unreadable_is_kept(tmp_path, questions):
     assert {(p.text, p.unreadable, p.confidence) for p in found} == {("a long", CUT_OFF, 0.5)}
 
 
+def test_our_keys_win_over_what_else_stands_in_a_line(tmp_path):
+    ours = {"question": "Is there a road?", "answer": "yes", "prediction": "yes"}
+    others = {"response": "no", "label": "no", "messages": [], "predict": "no", "doc_id": 3,
+              "resps": ["no"], "index": 7, "id": "own", "category": "x"}  # fmt: skip
+    (tmp_path / "p.jsonl").write_text(json.dumps(ours | others))
+    (found,) = read_predictions(tmp_path / "p.jsonl")
+    assert found == Prediction("own", "", "Is there a road?", "presence", "yes", "yes")
+
+
 def test_a_number_is_not_used_twice(tmp_path, questions):
     path = tmp_path / "p.jsonl"
     row = json.dumps(lmms_eval(ASKED[0], "yes", 0)) + "\n"

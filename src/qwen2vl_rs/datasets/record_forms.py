@@ -168,6 +168,9 @@ PREDICTIONS: Final = (
 def prediction_form(keys: Iterable[str]) -> PredictionForm | None:
     """The form of a record with these keys; None where it is ours or of nobody."""
     there = frozenset(keys)
+    ours = {"question", "answer", "prediction"} <= there
+    if ours and ("id" in there or "index" not in there):
+        return None  # whatever else stands beside them
     for form in PREDICTIONS:
         if form.keys <= there and (not form.either or form.either & there):
             return form

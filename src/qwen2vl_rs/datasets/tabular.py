@@ -19,7 +19,7 @@ from .file_opening import AGAIN, is_workbook, opened
 from .tables import csv_table
 
 PARQUET = b"PAR1"
-_AT_ONCE = 32  # rows of Parquet, each of which may hold an image
+_AT_ONCE = {False: 1 << 12, True: 8}  # rows of Parquet, without and with what may be images
 _BUFFER = 1 << 20
 _HEAD = 1 << 16
 Records = Iterator[tuple[int, dict[str, Any]]]
@@ -93,6 +93,7 @@ def _parquet(path: Path) -> Table:
 
     def read(wanted: frozenset[str]) -> Records:
         columns = [name for name in schema.names if name in wanted]
+        at_once = _AT_ONCE[any(map(_may_be_images, schema.types))]
         # no more is held than what its writer has put together: of images some 100
         with (
             _as_parquet(path),
@@ -100,13 +101,19 @@ def _parquet(path: Path) -> Table:
             Progress(f"reading {path.name}", file.metadata.num_rows, "rows") as bar,
         ):
             number = 0
-            for batch in file.iter_batches(_AT_ONCE, columns=columns, use_threads=False):
+            for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
                 for record in batch.to_pylist():
                     number += 1
                     yield number, {k: _named(v, names.get(k)) for k, v in record.items()}
                 bar.advance(len(batch))
 
     return Table(path, tuple(schema.names), "row", read)
+
+
+def _may_be_images(kind: Any) -> bool:
+    return bool(
+        pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:
