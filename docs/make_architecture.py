@@ -45,9 +45,10 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 ## The way of an image, from file to figure
 
 1. A record of a file names a path (`datasets/reading.py`, which asks `datasets/file_forms.py` for the
-   form of the file; conversations and CSV are `datasets/tables.py`); `datasets/image_paths.py` finds
-   images that were moved. `datasets/split.py` divides the images, and the run keeps both sides
-   (`datasets/stored.py`).
+   form of the file; conversations and CSV are `datasets/tables.py`, what other programs write is
+   `datasets/foreign_records.py`, by the mappings in `datasets/record_forms.py`);
+   `datasets/image_paths.py` finds images that were moved. `datasets/split.py` divides the images,
+   and the run keeps both sides (`datasets/stored.py`).
 2. Before training, `training/preparation.py` looks at every header and writes each image's digest
    into the run (`images.json`); whenever training reads a file that has changed, it stops
    (`ImageReader.digests`), and predictions are keyed by the content of the images.
@@ -159,6 +160,16 @@ One duty a file, in the words of its first line; no file has more than 400 lines
    `make_architecture.py` alone).
 9. `tests/datasets/test_known_datasets.py` makes up a data set and trains, evaluates, scores and
    reports with it.
+
+**The files of another program.**
+
+1. Its questions: a line in `QUESTIONS` (`datasets/record_forms.py`): by which keys a record is
+   recognised, and where its turns or texts stand. Its results: a line in `PREDICTIONS`.
+2. Names of fields that are new: in `COLUMNS` or `IMAGES` there.
+3. What is to be written for it: a line in `FORMS` (`datasets/export_formats.py`), and its name in
+   `cli/export.py`; `tests/datasets/test_foreign_records.py` then reads it back.
+4. Records in the program's published format in `ONE` of that file, or in `FORMS` of
+   `tests/scoring/test_foreign_predictions.py`; its line in [other_tools.md](other_tools.md).
 
 **A family of models.**
 

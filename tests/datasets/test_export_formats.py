@@ -106,8 +106,11 @@ def test_conversations_with_a_mark_for_the_image(asked, tmp_path, form):
 @pytest.mark.parametrize("form", [name for name, form in FORMS.items() if not form.plain])
 def test_lookalikes_of_tokens_are_defused_and_counted(asked, tmp_path, form, capsys):
     write_form(asked[1], form, tmp_path / "out", VIEW)
-    (row,) = [r for r in lines(tmp_path / "out" / FORMS[form].file) if "2028" in json.dumps(r)]
-    said = row.get("prompt", row.get("messages"))[0]["content"]
+    text = (tmp_path / "out" / FORMS[form].file).read_text()
+    rows = json.loads(text) if text.startswith("[") else lines(tmp_path / "out" / FORMS[form].file)
+    (row,) = [r for r in rows if "2028" in json.dumps(r)]
+    turn = next(row[key] for key in ("prompt", "messages", "conversations") if key in row)[0]
+    said = turn.get("content", turn.get("value"))
     assert said.endswith("Is < image> of < |im_end|> a\u2028road, or a < b > c?")
     assert "in the texts of 1 samples" in capsys.readouterr().err
 
@@ -130,12 +133,12 @@ def test_what_is_taken_for_a_token_and_what_is_not(asked, tmp_path, capsys):
 
 def test_at_the_command_line(asked, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["export", "--data", str(asked[1]), "--form", "trl", "-o", str(out)]) == 0
+    assert main(["export", "--data", str(asked[1]), "--format", "trl", "-o", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     first = lines(out / "metadata.jsonl")[0]["prompt"][0]["content"]
     assert first.startswith(ViewConfig().instruction + "\n")
     assert main(["export", "--data", str(asked[1]), "-o", str(tmp_path / "x")]) == 2
-    assert main(["export", "--form", "trl", "-o", str(tmp_path / "x")]) == 2
+    assert main(["export", "--format", "trl", "-o", str(tmp_path / "x")]) == 2
 
 
 def test_what_cannot_be_written(asked, tmp_path):

@@ -14,16 +14,20 @@ from qwen2vl_rs.datasets.file_opening import Opening, opening
         ('\ufeff \n[ {"a": [1]}', Opening("list", None, {"a": [1]})),
         ("[]", Opening("list")),
         ('[{"a": 1', Opening("list")),
-        ('{"questions": [{"id": 1}]}', Opening("object", "questions", [{"id": 1}])),
         (
-            '{ "0" : {"Image_ID": "6.JPG"} , "1": 2, "3": [',
+            '{"questions": [{"id": 1}]}',
+            Opening("object", "questions", [{"id": 1}], line={"questions": [{"id": 1}]}),
+        ),
+        (
+            '{ "0" : {"Image_ID": "6.JPG"} ,\n "1": 2, "3": [',
             Opening("object", "0", {"Image_ID": "6.JPG"}, (2,)),
         ),
         ("[1 , 2] ", Opening("list", None, 1, (2,))),
         ("[1 2]", Opening("list", None, 1)),
         ('{"a"', Opening("object", "a")),
-        ("{}", Opening("object")),
-        ('{"a": "' + "x" * 70_000 + '"}', Opening("object", "a")),
+        ("{}", Opening("object", line={})),
+        ('{"a": "' + "x" * 70_000 + '"}', Opening("object", "a", line={"a": "x" * 70_000})),
+        ('{"a": "' + "x" * 2_000_000 + '"}', Opening("object", "a")),
         ("image_path,question,answer", Opening("text")),
     ],
 )
@@ -36,7 +40,8 @@ def test_what_stands_first_is_told(tmp_path, text, found):
 def test_of_json_lines_it_is_the_first_line_s_first_value(tmp_path):
     path = tmp_path / "lines.jsonl"
     path.write_text("".join(json.dumps({"image": f"{n}.png"}) + "\n" for n in range(3)))
-    assert opening(path) == Opening("object", "image", "0.png")
+    assert opening(path) == Opening("object", "image", "0.png", line={"image": "0.png"})
+    assert opening(path).record == {"image": "0.png"}
 
 
 def test_fields_are_looked_for_in_all_records_of_the_beginning(tmp_path):
@@ -46,3 +51,11 @@ def test_fields_are_looked_for_in_all_records_of_the_beginning(tmp_path):
     assert not opening(path).has("a", "c")
     path.write_text(json.dumps({"0.png": [], "1.png": [{"a": 1}]}))
     assert opening(path).has("a")
+
+
+def test_the_first_record_of_a_list_too(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text('[{"a": 1}, {"b": 2}]')
+    assert opening(path).record == {"a": 1}
+    path.write_text("[1]")
+    assert opening(path).record == {}

@@ -126,16 +126,13 @@ def test_windows_paths_are_named(here, capsys):
 
 
 OTHERS = {
-    "LLaVA's": [{"id": "1", "image": "1.tif", "conversations": [
-        {"from": "human", "value": "<image>\nIs it?"}, {"from": "gpt", "value": "yes"}]}],
-    "LLaMA-Factory's": [{"messages": [{"role": "user", "content": "?"}], "images": ["1"]}],
-    "that of ms-swift": [{"messages": [{"role": "user", "content": "?"}], "image": "1.tif"}],
-    "Alpaca's": [{"instruction": "?", "input": "", "output": "yes"}],
-    "ms-swift's": [{"query": "?", "response": "yes", "images": ["1.tif"]}],
-    "plain records": [{"image": "1.tif", "question": "?", "answer": "yes"}],
     "COCO": {"info": {}, "images": [], "annotations": []},
     "GeoJSON": {"type": "FeatureCollection", "features": []},
-}  # fmt: skip
+    "JSON Lines without an image": {"question": "?", "answer": "yes"},
+    "samples of lmms-eval": {"doc_id": 0, "target": "yes", "resps": [["yes"]]},
+    "predictions of LLaMA-Factory": {"prompt": "?", "predict": "yes", "label": "yes"},
+    "results of ms-swift": {"response": "yes", "labels": "yes", "messages": [], "images": ["1"]},
+}
 
 
 @pytest.mark.parametrize("name", OTHERS)

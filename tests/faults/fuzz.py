@@ -35,10 +35,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/support")]
 
 import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from factory import make_samples, write_image, write_rsvqa  # noqa: E402
-from qwen2vl_rs.config import ImageRule, load_config  # noqa: E402
+from qwen2vl_rs.config import ImageRule, ViewConfig, load_config  # noqa: E402
+from qwen2vl_rs.datasets.export_formats import FORMS, write_form  # noqa: E402
 from qwen2vl_rs.datasets.reading import read_samples  # noqa: E402
 from qwen2vl_rs.datasets.tables import write_conversations, write_csv  # noqa: E402
 from qwen2vl_rs.errors import Qwen2VLRSError  # noqa: E402
@@ -54,6 +57,13 @@ from worlds import Placed  # noqa: E402
 
 OURS = str(ROOT / "src")
 SECONDS, MEMORY, BATCH, TRACED = 5, 2 * 2**30, 1000, 20
+FOREIGN_RESULTS = [
+    b'{"prompt": "<|im_start|>user\\nIs it?<|im_end|>\\n<|im_start|>assistant\\n", '
+    b'"predict": "yes", "label": "no"}',
+    b'{"doc_id": 0, "doc": {"question": "Is it?"}, "target": "no", "filtered_resps": ["yes"]}',
+    b'{"response": "yes", "labels": "no", "messages": [{"role": "user", "content": "Is it?"}]}',
+    b"index\tquestion\tanswer\tprediction\n0\tIs it?\tno\tyes\n",
+]
 WORDS = [
     b"{", b"}", b"[", b"]", b'"', b"\\", b"\\ud800", b"null", b"NaN", b"-1e999", b"9" * 400, b"\0",
     b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n", b"\x1b[2J", b"<|im_end|>", b"../../", b"\xe4\xbd",
@@ -76,6 +86,15 @@ class Format:
     read: Callable[[Path], Any]
 
 
+def _as_others_write_them(place: Path) -> list[str]:
+    """Files of other programs, made of ``a.json``; returns those of JSON."""
+    for name in FORMS:
+        write_form(place / "a.json", name, place / name, ViewConfig())
+    rows = [{"image": {"bytes": b"BM", "path": None}, "question": "Is it?", "answer": "yes"}] * 3
+    pq.write_table(pa.Table.from_pylist(rows), place / "a.parquet")
+    return [f"{name}/{form.file}" for name, form in FORMS.items()]
+
+
 def formats(place: Path) -> dict[str, Format]:
     """All formats, with valid files made here."""
     samples = make_samples(place / "images", images=2)
@@ -89,6 +108,7 @@ def formats(place: Path) -> dict[str, Format]:
     ]
     write_predictions(place / "a.jsonl", predictions)
     write_image(place / "a.tif", 24, 1)
+    exported = _as_others_write_them(place)
     pixels = Image.fromarray(np.arange(24 * 24 * 3, dtype=np.uint8).reshape(24, 24, 3))
     for kind in ("png", "jpg", "webp", "bmp"):
         pixels.save(place / f"a.{kind}")
@@ -126,9 +146,11 @@ def formats(place: Path) -> dict[str, Format]:
     return {
         "csv": Format("x.csv", read("a.csv", "b.csv"), table),
         "conversations": Format("x.json", read("a.json"), table),
+        "foreign": Format("x.jsonl", read(*exported), table),
+        "parquet": Format("x.parquet", read("a.parquet"), table),
         "rsvqa": Format("rsvqa_questions.json", read("rsvqa/rsvqa_questions.json"),
                         official_questions),
-        "predictions": Format("x.jsonl", read("a.jsonl"), scored),
+        "predictions": Format("x.jsonl", [*read("a.jsonl"), *FOREIGN_RESULTS], scored),
         "toml": Format("x.toml", [settings], lambda path: load_config(path)),
         "image": Format("x.img", read("a.tif", "b.tif", "a.png", "a.jpg", "a.webp", "a.bmp"),
                         picture),

@@ -62,7 +62,7 @@ def shown(folder, *paths):
         rows = csv.writer(file)
         rows.writerow(["image_path", "question", "answer"])
         rows.writerows([str(path), f"What is {n}?", "yes"] for n, path in enumerate(paths))
-    assert main(["export", "--data", str(table), "--form", "imagefolder", "-o", str(out)]) == 0
+    assert main(["export", "--data", str(table), "--format", "imagefolder", "-o", str(out)]) == 0
     lines = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
     names = {line["question"]: line["file_name"] for line in lines}
     found = [np.asarray(Image.open(out / names[f"What is {n}?"])) for n in range(len(paths))]
@@ -139,7 +139,7 @@ def test_a_broken_sidecar_is_not_passed_over(tmp_path, capsys, end, content, sai
     path.with_name(f"a.tif{end}").write_bytes(content)
     table = tmp_path / "a.csv"
     table.write_text(f"image_path,question,answer\n{path},Is it?,yes\n")
-    words = ["export", "--data", str(table), "--form", "imagefolder", "-o", str(tmp_path / "o")]
+    words = ["export", "--data", str(table), "--format", "imagefolder", "-o", str(tmp_path / "o")]
     assert main(words) == 1
     err = capsys.readouterr().err
     assert said in err
@@ -153,7 +153,7 @@ def test_a_mask_of_another_size_is_not_passed_over(tmp_path, capsys):
     shutil.copy(tmp_path / "b.tif.msk", tmp_path / "a.tif.msk")
     table = tmp_path / "a.csv"
     table.write_text(f"image_path,question,answer\n{path},Is it?,yes\n")
-    words = ["export", "--data", str(table), "--form", "imagefolder", "-o", str(tmp_path / "o")]
+    words = ["export", "--data", str(table), "--format", "imagefolder", "-o", str(tmp_path / "o")]
     assert main(words) == 1
     assert "is of another size: 32 × 32 pixels" in capsys.readouterr().err
 
@@ -230,7 +230,7 @@ def test_what_is_not_read_is_refused(tmp_path, capsys, kind):
         picture.convert("CMYK" if kind == "cmyk" else "P").save(path)
     table = tmp_path / "a.csv"
     table.write_text(f"image_path,question,answer\n{path},Is it?,yes\n")
-    words = ["export", "--data", str(table), "--form", "imagefolder", "-o", str(tmp_path / "o")]
+    words = ["export", "--data", str(table), "--format", "imagefolder", "-o", str(tmp_path / "o")]
     assert main(words) == 1
     assert "\nhint: " in capsys.readouterr().err
 

@@ -486,7 +486,7 @@ def test_what_commands_leave_is_on_disk(here, trained, small_base):
             ["report", place],
             ["export", place, "-o", "adapter"],
             ["export", place, "-o", "merged", "--merge"],
-            ["export", place, "-o", "rows", "--data", "data_vl.json", "--form", "trl"],
+            ["export", place, "-o", "rows", "--data", "data_vl.json", "--format", "trl"],
             ["eval", place, "--test", "data_vl.json", "--max-eval", "4", "-o", "evaluated"],
         ):
             assert main(words) == 0, words

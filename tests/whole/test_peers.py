@@ -97,7 +97,7 @@ def test_labels_are_the_answer_and_its_end(name, base, questions, tmp_path):
 
     python, peer = interpreter(name), PEERS[name]
     data = tmp_path / "data"
-    assert main(["export", "--data", str(questions), "--form", name, "-o", str(data)]) == 0
+    assert main(["export", "--data", str(questions), "--format", name, "-o", str(data)]) == 0
     files, config = read_base(base)
     template = peer.templates.get(config.model_type)
     script = HERE / "peers" / f"labels_{name.replace('-', '_')}.py"

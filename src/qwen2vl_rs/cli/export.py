@@ -10,6 +10,8 @@ import click
 from ..system.terminal import shown
 from .common import FILE, needs_training, whose_option
 
+_FORMATS = click.Choice(["llamafactory", "ms-swift", "trl", "llava", "imagefolder"])
+
 
 @click.command()
 @click.argument("run", type=FILE, required=False)
@@ -24,10 +26,8 @@ from .common import FILE, needs_training, whose_option
 )
 @click.option("--data", type=FILE, help="Write these questions and their images, not a model.")
 @whose_option
-@click.option(
-    "--form", type=click.Choice(["llamafactory", "ms-swift", "trl", "imagefolder"]),
-    help="Of --data: the program that is to read it.",
-)  # fmt: skip
+@click.option("--format", "form", type=_FORMATS, help="Of --data: the program that is to read it.")
+@click.option("--form", "old_form", type=_FORMATS, hidden=True)  # as it was called before
 def export(
     run: Path | None,
     output: Path,
@@ -37,6 +37,7 @@ def export(
     data: Path | None,
     dataset: str | None,
     form: str | None,
+    old_form: str | None,
 ) -> None:
     """Copy a run's adapter with its cards into a folder, or data for others.
 
@@ -46,8 +47,9 @@ def export(
     """
     if base and not merge:
         raise click.UsageError("--base goes with --merge")
+    form = form or old_form
     if (data is None) != (form is None):
-        raise click.UsageError("--data and --form go together")
+        raise click.UsageError("--data and --format go together")
     if dataset and not data:
         raise click.UsageError("--dataset goes with --data")
     if data and form:

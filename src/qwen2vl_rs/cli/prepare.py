@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -117,6 +118,27 @@ def _in_folder(
         return found, None, images
 
 
+class Columns(click.ParamType[dict[str, str]]):
+    """Names of columns, as ``image=picture,question=q``."""
+
+    name = "columns"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, str]:
+        """What is called how."""
+        from ..datasets.record_forms import COLUMNS
+
+        if isinstance(value, dict):
+            return value
+        found = dict(part.partition("=")[::2] for part in value.split(","))
+        for key, name in found.items():
+            if key.strip() not in COLUMNS or not name.strip():
+                known = ", ".join(COLUMNS)
+                self.fail(f"{key!r} is not NAME=COLUMN with NAME one of {known}", param, ctx)
+        return {key.strip(): name.strip() for key, name in found.items()}
+
+
 @click.command()
 @click.option(
     "-i", "--input", "table", type=FILE, default=Path("rsvqa-dataset.csv"), show_default=True,
@@ -128,18 +150,31 @@ def _in_folder(
 )  # fmt: skip
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 @whose_option
-def csv2json(table: Path, output: Path, images: Path | None, dataset: str | None) -> None:
-    """Turn the table into conversations.
+@click.option(
+    "--columns", type=Columns(), multiple=True, metavar="NAME=COLUMN,…",
+    help="What the table calls image, question, answer, type and id, where it is not so.",
+)  # fmt: skip
+def csv2json(
+    table: Path,
+    output: Path,
+    images: Path | None,
+    dataset: str | None,
+    columns: tuple[dict[str, str], ...],
+) -> None:
+    """Turn a table, or the conversations of another program, into conversations.
 
-    The table is a CSV in UTF-8, separated by commas, whose first line names its columns:
-    image_path, question and answer; type may follow, others are ignored. Relative paths count
-    from the current folder. The file of a data set that is not RSVQA's may be named as well.
+    A table has the columns image_path, question and answer; type may follow. It is CSV or TSV in
+    UTF-8, Parquet, JSON Lines, or .xlsx where openpyxl is installed; images in a Parquet file are
+    written into a folder beside the output. Conversations are those of LLaMA-Factory, ms-swift,
+    LLaVA and TRL. Relative paths count from the folder of the file, else from the current one. The
+    file of a data set that is not RSVQA's may be named as well.
     """
     from ..datasets import reading as sources
     from ..datasets.image_paths import warn_of_absent
     from ..datasets.table_notes import is_held_out
 
-    done = sources.csv2json(table, output, images, dataset)
+    named = {key: name for one in columns for key, name in one.items()}
+    done = sources.csv2json(table, output, images, dataset, named)
     held_out = is_held_out(done.split)
     warn_of_absent(done.absent, done.images, output)
     console.say(f"next: qwen2vl-rs {_after(output, held_out)}")

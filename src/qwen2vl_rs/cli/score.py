@@ -21,8 +21,15 @@ _DATASET = click.option(
 )  # fmt: skip
 
 
+_QUESTIONS = click.option(
+    "--questions", type=FILE, help="The test set: questions, answers, types and images of "
+    "predictions that do not name them all.",
+)  # fmt: skip
+
+
 @click.command()
 @click.argument("file", type=FILE)
+@_QUESTIONS
 @click.option(
     "--train-questions", "train", type=FILE,
     help="Training questions with answers, for the controls that see no image: conversations, "
@@ -43,6 +50,7 @@ _DATASET = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def score(
     file: Path,
+    questions: Path | None,
     train: Path | None,
     against: Path | None,
     shuffled: Path | None,
@@ -53,26 +61,29 @@ def score(
     """Score the predictions of any model.
 
     FILE holds one JSON object a line, with question, answer and prediction; where known also
-    id, image, type, text, confidence and dataset.
+    id, image, type, text, confidence and dataset. The results of LLaMA-Factory, ms-swift,
+    lmms-eval and VLMEvalKit are read as these programs write them, tables too; --questions names
+    the test set where they do not hold the questions.
     """
     from ..questions.class_sets import of_predictions
     from ..questions.protocols import PROTOCOLS
     from ..scoring.comparison import compare_runs
-    from ..scoring.predictions import read_predictions, read_training
+    from ..scoring.predictions import read_predictions, read_questions, read_training
     from ..scoring.results import results
     from ..scoring.tables import render_comparison, render_results
 
-    run = read_predictions(file)
+    asked = read_questions(questions)
+    run = read_predictions(file, asked)
     names = list(dict.fromkeys(protocols or PROTOCOLS))
     found = results(
         run,
         train=read_training(train, dataset) if train else None,
-        shuffled=read_predictions(shuffled) if shuffled else None,
+        shuffled=read_predictions(shuffled, asked) if shuffled else None,
         protocols=names,
         dataset=of_predictions(file, run, dataset),
     )
     change = against and compare_runs(
-        read_predictions(against), run, protocols=names, dataset=found["dataset"]
+        read_predictions(against, asked), run, protocols=names, dataset=found["dataset"]
     )
     if as_json:
         whole = {**found, **({"against": change} if change else {})}
@@ -88,6 +99,7 @@ def score(
 @click.option("--after", type=FILE, help="Predictions of any model, instead of a run.")
 @click.option("--before", type=FILE, help="Predictions that --after is compared with.")
 @click.option("--shuffled", type=FILE, help="Answers of --after's model, shown other images.")
+@_QUESTIONS
 @click.option(
     "--train-questions", "train", type=FILE,
     help="Training questions for the controls.  [default: as computed by the run]",
@@ -103,6 +115,7 @@ def report(
     after: Path | None,
     before: Path | None,
     shuffled: Path | None,
+    questions: Path | None,
     train: Path | None,
     dataset: str | None,
     images: Path | None,
@@ -114,8 +127,8 @@ def report(
     RUN is the folder of a run, output/Qwen2-VL-2B unless --after is given. The page is one file
     that opens from disk. In --images an image is the file with the longest end of its path.
     """
-    if after is None and (before or shuffled):
-        raise click.UsageError("--before and --shuffled need --after")
+    if after is None and (before or shuffled or questions):
+        raise click.UsageError("--before, --shuffled and --questions need --after")
     if after and run:
         raise click.UsageError("give RUN or --after, not both")
     if images and not is_folder(images):
@@ -125,7 +138,7 @@ def report(
     from ..run import Run
 
     if after:
-        found = from_files(after, before, shuffled, train, dataset)
+        found = from_files(after, before, shuffled, train, dataset, questions)
         folder = output or Path()
     else:
         run = run or Path("output/Qwen2-VL-2B")

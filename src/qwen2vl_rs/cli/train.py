@@ -56,7 +56,8 @@ def train(
     """Fine-tune with LoRA, then evaluate before and after.
 
     CONFIG is a TOML file that holds what differs from the defaults. Questions may come as
-    conversations, CSV or official question files.
+    conversations, tables, official question files, or as LLaMA-Factory, ms-swift, LLaVA and
+    Hugging Face (Parquet) write them.
     """
     from ..config import load_config
     from ..run import Run

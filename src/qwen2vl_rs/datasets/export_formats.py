@@ -24,6 +24,7 @@ from ..system.files import staged_folder, write_json
 from ..system.jsonl import to_line
 from ..system.named import open_named
 from ..types import Sample
+from .foreign_records import EXPORT_NOTE
 from .reading import read_samples
 
 # What these programs turn into tokens: <|im_end|>, and placeholders such as <image> and <bbox>.
@@ -36,7 +37,7 @@ class Form:
     """One form.
 
     Attributes:
-        file: of the questions.
+        file: of the questions: JSON Lines, or (``.json``) one list.
         row: a line of it, of the sample, its image's place in the folder, the user's turn and
             the answer.
         plain: whether texts stay as stored: nothing in them is taken for a token.
@@ -80,11 +81,22 @@ def _table(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any
     }
 
 
+def _llava(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any]:
+    """LLaVA (its page on fine-tuning with custom data); it reads no more keys than these three."""
+    turns = [
+        {"from": "human", "value": f"<image>\n{asked}"},
+        {"from": "gpt", "value": answer},
+    ]
+    kind = {"type": sample.type} if sample.type else {}
+    return {"id": sample.id, "image": image, "conversations": turns, **kind}
+
+
 FORMS: Final = {
     "llamafactory": Form("train.jsonl", _tagged),
     "ms-swift": Form("train.jsonl", _tagged),
     "trl": Form("metadata.jsonl", _trl),
     "imagefolder": Form("metadata.jsonl", _table, plain=True),
+    "llava": Form("train.json", _llava),
 }
 _DATASET_INFO: Final = {
     "rsvqa": {
@@ -107,7 +119,7 @@ def write_form(
     """Write the questions of a file, and their images, in a form of `FORMS`.
 
     Args:
-        path: conversations, a CSV table, official questions, or the file of another data set.
+        path: questions in any form that is read.
         name: of the form.
         folder: where to; it must not exist, or be empty. It appears whole or not at all.
         view: how images become colours, and the instruction.
@@ -128,6 +140,7 @@ def write_form(
         defused = _write_rows(samples, places, form, staging / form.file, view.instruction)
         if name == "llamafactory":
             write_json(staging / "dataset_info.json", _DATASET_INFO)
+        write_json(staging / EXPORT_NOTE, {"format": name, "instruction": view.instruction})
     say(f"wrote {len(samples):,} questions about {len(places):,} images to {folder}")
     say(f"images: {size / 1e6:.1f} MB of 8-bit PNG in {folder / 'images'}")
     if defused:
@@ -158,8 +171,10 @@ def _write_rows(
     """Write the file of questions; returns in how many of them a text was changed."""
     lead = f"{instruction}\n" if instruction else ""
     changed = 0
+    start, between, end = ("[", ",", "]\n") if path.suffix == ".json" else ("", "", "")
     with open_named(path, "w") as file:
-        for sample in samples:
+        file.write(start)
+        for n, sample in enumerate(samples):
             question, answer = bare_question(sample.question, instruction), sample.answer
             if not form.plain:
                 said = question, answer
@@ -167,7 +182,8 @@ def _write_rows(
                 changed += (question, answer) != said
             row = form.row(sample, places[sample.image], lead + question, answer)
             try:
-                file.write(to_line(row))
+                file.write((between if n else "") + to_line(row))
             except UnicodeEncodeError as error:
                 raise DataError(f"sample {sample.id} cannot be written as UTF-8") from error
+        file.write(end)
     return changed

@@ -7,6 +7,7 @@ import io
 import json
 import json.scanner
 import stat
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn
@@ -14,11 +15,12 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 from ..errors import DataError
 from ..system.console import Progress
 from ..system.named import NamedFile
-from ..system.oserrors import reading_hint
+from ..system.oserrors import is_file, reading_hint
 from .image_paths import absent
 
 _HEAD = 1 << 16  # bytes that are looked at
 _RECORDS = 64  # of them, at most
+_LINE = 1 << 20  # bytes of a first line that are looked at
 _MEGABYTE, _SHOWN = 1_000_000, 60
 _BLANKS = " \t\n\r"
 AGAIN = "fetch or write the file again"
@@ -79,21 +81,32 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise DataError(f"cannot read {path}: {error.strerror or error}", hint=hint) from error
 
 
+def is_workbook(path: Path) -> bool:
+    """Whether a file is a spreadsheet as Excel and LibreOffice write them (.xlsx)."""
+    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile):
+        if is_file(path):
+            with zipfile.ZipFile(path) as archive:
+                return "xl/workbook.xml" in archive.namelist()
+    return False
+
+
 class Opening(NamedTuple):
     """How a file begins.
 
     Attributes:
-        kind: ``list``, ``object``, or ``text`` for what is no JSON.
+        kind: ``list``, ``object``, or ``text`` for what is no JSON: tables.
         key: the first key of the object.
         first: the first record of the list, or what stands at the first key; None where it is
             longer than what is looked at (64 KiB).
         more: the records or members behind it, as far as is looked at.
+        line: the first line (up to a MiB), where that is JSON: the file may be JSON Lines.
     """
 
     kind: str
     key: str | None = None
     first: Any = None
     more: tuple[Any, ...] = ()
+    line: Any = None
 
     def has(self, *keys: str) -> bool:
         """Whether one of the records has these fields: the first may lack one."""
@@ -106,6 +119,12 @@ class Opening(NamedTuple):
         values = (self.first, *self.more)
         return [one for value in values for one in (value if type(value) is list else [value])]
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The first record of a list or of JSON Lines; an empty one where it is not known."""
+        found = self.first if self.kind == "list" else self.line
+        return found if isinstance(found, dict) else {}
+
 
 def opening(path: Path) -> Opening:
     """How a file begins.
@@ -113,8 +132,13 @@ def opening(path: Path) -> Opening:
     Raises:
         DataError: the file is missing, empty, or cannot be read.
     """
+    if is_workbook(path):
+        return Opening("text")
     with opened(path) as file:
-        head = file.read(_HEAD).decode(errors="replace").lstrip(_BLANKS)
+        begin = file.read(_HEAD)
+        # a record may be longer, of JSON Lines too
+        rest = b"" if b"\n" in begin.lstrip() else file.readline(_LINE)
+    head = begin.decode(errors="replace").lstrip(_BLANKS)
     if not head.startswith(("[", "{")):
         return Opening("text")
     key, values, end = None, list[Any](), 1
@@ -131,8 +155,10 @@ def opening(path: Path) -> Opening:
     first, *more = values or [None]
     if head.startswith("["):
         return Opening("list", None, first, tuple(more))
-    key = short(key) if isinstance(key, str) else None
-    return Opening("object", key, first, tuple(more))
+    line = None
+    with contextlib.suppress(ValueError, RecursionError):
+        line = json.loads((begin + rest).decode(errors="replace").lstrip().partition("\n")[0])
+    return Opening("object", short(key) if isinstance(key, str) else None, first, tuple(more), line)
 
 
 def _ink(text: str, start: int) -> int:

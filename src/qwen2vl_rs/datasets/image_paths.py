@@ -56,6 +56,19 @@ def beside(questions: Path, image: str, folders: Iterable[str], above: int = 0) 
     return next(filter(is_file, places), places[0])
 
 
+def located(questions: Path, image: str) -> str:
+    """Where an image lies that a file names: beside the file, else from the current folder.
+
+    Args:
+        questions: the file.
+        image: as it is named there.
+    """
+    if os.path.isabs(image):
+        return image
+    near_file = str(questions.parent / image)
+    return near_file if is_file(near_file) else image
+
+
 def moved(samples: Iterable[Sample], folder: str | Path | None) -> Dataset:
     """Samples with their images in another folder; as they are where none is named.
 

@@ -139,9 +139,22 @@ def name_of(value: object) -> str:
 
 
 def fail(
-    path: Path, n: int, record: dict[str, Any], problem: str, hint: str | None = None
+    path: Path,
+    n: int,
+    record: dict[str, Any],
+    problem: str,
+    hint: str | None = None,
+    unit: str = "record",
 ) -> NoReturn:
     """Raise the error for one record, naming file, record number (from 1) and id.
+
+    Args:
+        path: the file.
+        n: the number.
+        record: it.
+        problem: what is wrong with it.
+        hint: what helps.
+        unit: what a record of such a file is called.
 
     Raises:
         DataError: always.
@@ -149,7 +162,7 @@ def fail(
     name = record.get("id")
     named = f" (id {short(str(name))})" if isinstance(name, int | str) else ""
     raise DataError(
-        f"{path}, record {n}{named}: {problem}", hint=hint or "correct the record or leave it out"
+        f"{path}, {unit} {n}{named}: {problem}", hint=hint or f"correct the {unit} or leave it out"
     )
 
 

@@ -19,10 +19,17 @@ class LeftOut:
     Attributes:
         numbers: number of questions by reason.
         examples: ids by reason, of questions or, where the image is missing, of images.
+        notes: what else is to be said of a file, with how often it is so.
     """
 
     numbers: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[object]] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def note(self, text: str, times: int = 1) -> None:
+        """Count what is true of some records, and no reason to leave them out."""
+        if times:
+            self.notes[text] = self.notes.get(text, 0) + times
 
     def add(self, reason: str, example: object) -> None:
         """Count one question; ``example`` is its id, or its image's."""

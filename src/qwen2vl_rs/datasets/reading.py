@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from . import file_forms, rsvqa, tables
 from . import foreign_prompts as foreign
 from .base import Builder, Dataset, Row, rows_of
 from .file_opening import opening
+from .foreign_records import Records
 from .image_paths import moved
 from .left_out import LeftOut
 from .table_notes import named_note, official_note, published_note, read_note, write_note
@@ -51,8 +52,8 @@ class Report:
 def read_samples(path: Path, *, with_images: bool = True, dataset: str | None = None) -> Dataset:
     """The samples of a file, whichever of the `file_forms` it has.
 
-    Conversations (a JSON list), a CSV table, an official RSVQA questions file, whose answers and
-    images are found beside it, or the form of a data set; it is said what is left out.
+    Conversations and tables, of other programs too, an official RSVQA questions file, whose
+    answers and images are found beside it, or the form of a data set; it is said what is left out.
 
     Args:
         path: the file.
@@ -86,7 +87,7 @@ def first_sample(path: Path, dataset: str | None = None) -> Dataset:
 
 def _rows(path: Path, with_images: bool, dataset: str | None) -> Iterator[Row]:
     counts = LeftOut()
-    yield from file_forms.rows(path, with_images, counts, dataset or "")
+    yield from file_forms.rows(path, with_images, counts, file_forms.Given(dataset=dataset or ""))
     _say_left_out(counts)
 
 
@@ -108,10 +109,7 @@ def _check(path: Path, data: Dataset) -> None:
     blank = next(iter(np.flatnonzero(blanks[0] | blanks[1]).tolist()), None)
     twice = data.first_repeated()
     if twice is not None and (blank is None or twice <= blank):
-        raise DataError(
-            f"{path}: the id {data[twice].id!r} stands on several questions",
-            hint="give each record an id of its own, or make the file with csv2json",
-        )
+        raise _repeated(path, data[twice].id)
     if blank is not None:
         what = "answer" if data[blank].question.strip() else "question"
         raise DataError(
@@ -202,15 +200,21 @@ def published_in(folder: Path, split: str | None = None, dataset: str | None = N
 
 
 def csv2json(
-    table: Path, out: Path, images: Path | None = None, dataset: str | None = None
+    table: Path,
+    out: Path,
+    images: Path | None = None,
+    dataset: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Report:
-    """Turn a CSV table, or the file of a data set that is not RSVQA, into conversations.
+    """Turn a table, conversations of another program, or a published file into conversations.
 
     Args:
-        table: the CSV table, or that file.
-        out: the conversations; the file appears whole or not at all.
+        table: the file.
+        out: the conversations; the file appears whole or not at all. Images that stand in the
+            table are written into a folder beside it.
         images: folder to which the images were moved; None: they are where the table says.
         dataset: see `read_samples`.
+        columns: for ``image``, ``question``, … the names that the table has for them.
 
     Raises:
         DataError: the table cannot be read or has no rows, or is the output itself.
@@ -218,35 +222,62 @@ def csv2json(
     """
     _spare(out, table)
     seen: dict[str, None] = {}
-    before = _images_of(out)
+    before, counts = _images_of(out), LeftOut()
     samples: Iterable[Sample]
-    if file_forms.is_published(table, dataset):
+    if not columns and file_forms.is_published(table, dataset):
         samples = read_samples(table, dataset=dataset)
         note = published_note(table, samples.distinct("dataset"))
     else:
-        _require_table(table)
+        if not columns:
+            _require_table(table)
         note = named_note(read_note(table), table, dataset)
-        samples = file_forms.noted(tables.read_csv(table), note)
+        given = file_forms.Given(columns or {}, out.with_name(f"{out.stem}_images"), dataset or "")
+        rows = _unlike(table, file_forms.rows(table, True, counts, given))
+        samples = file_forms.noted((Sample(*row) for row in rows), note)
     if images:
         samples = moved(samples, images)
     written = tables.write_conversations(out, _noting(samples, seen))
     if others := [image for image in before if image not in seen]:
         warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
-    return _told(_report(out, written, seen, note.split))
+    return _told(_report(out, written, seen, note.split, counts))
 
 
-def _report(out: Path, written: int, images: Collection[str], split: str) -> Report:
+def _report(
+    out: Path, written: int, images: Collection[str], split: str, counts: LeftOut | None = None
+) -> Report:
     absent = tuple(image for image in images if mode_of(image) is None)
-    return Report(out, written, len(images), absent=absent, split=split)
+    return Report(out, written, len(images), counts or LeftOut(), absent, split)
+
+
+def _repeated(path: Path, name: str) -> DataError:
+    return DataError(
+        f"{path}: the id {name!r} stands on several questions",
+        hint="give each record an id of its own, or make the file with csv2json",
+    )
+
+
+def _unlike(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows whose ids, where the file has some, all differ."""
+    seen: set[str] = set()
+    for k, row in enumerate(rows, 1):
+        if row[0] != f"rsvqa_{k}":  # by its number
+            if row[0] in seen:
+                raise _repeated(path, row[0])
+            seen.add(row[0])
+        yield row
 
 
 def _require_table(path: Path) -> None:
-    """Refuse what is no CSV table and is easily taken for one, by its own name.
+    """Refuse what holds conversations already, or no questions, by its own name.
 
     Raises:
-        DataError: it is JSON.
+        DataError: it is such JSON.
     """
-    kind, key, *_ = opening(path)
+    start = opening(path)
+    kind, key, *_ = start
+    read = Records(path, "record", False, LeftOut())
+    if read.takes(start.record) or (kind == "list" and start.first is None):  # too long to be told
+        return
     if kind == "list":
         name = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
         raise DataError(
@@ -297,5 +328,7 @@ def _told(report: Report) -> Report:
 
 
 def _say_left_out(counts: LeftOut) -> None:
+    for note, times in counts.notes.items():
+        say(f"{times:,} {note}")
     for line in counts.lines():
         say(f"left out: {line}")

@@ -29,11 +29,11 @@ from ..known_datasets import dataset_name
 from ..system.console import say
 from ..system.files import atomic_write
 from ..types import Sample
-from . import foreign_prompts as foreign
 from . import json_records as jsonstream
 from .base import Row, no_text, rows_of
 from .file_opening import opened, short
 
+Lines = Iterator[tuple[int, list[str]]]
 VISION_START = "<|vision_start|>"
 VISION_END = "<|vision_end|>"
 COLUMNS = ("image_path", "question", "answer")
@@ -50,7 +50,10 @@ _TOO_LONG_HINT = "questions and answers are sentences: shorten it or leave the q
 _NUL_HINT = "take the NUL out of the text or leave the question out"
 _FORMULA = ("=", "+", "-", "@")
 _EMPTY_HINT = "take another file: all of its questions are left out"
-_HEADER_HINT = f"the first line must name the columns {','.join(COLUMNS)}"
+_HEADER_HINT = (
+    f"the first line must name the columns {','.join(COLUMNS)}, or say which they are: "
+    "qwen2vl-rs csv2json --columns image=A,question=B,answer=C"
+)
 
 
 def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
@@ -108,15 +111,12 @@ def read_csv(path: Path) -> Iterator[Sample]:
             or too many fields, an empty one of the three, a NUL, an open quotation mark or an
             overlong field; the line number counts from 1 and is that of the row's first line.
     """
-    rows = _rows(path)
-    found = next(rows, (1, []))[1]
-    header = [name.strip() for name in found]
-    padded = header != found  # then so are all rows
+    header, rows = csv_table(path)
     listed = short(", ".join(header))
     if missing := [name for name in COLUMNS if name not in header]:
         raise DataError(
             f"{path} lacks the column {', '.join(missing)}; it has {listed or 'none'}",
-            hint=_separated(found) or _HEADER_HINT,
+            hint=_separated(header) or _HEADER_HINT,
         )
     if twice := sorted({name for name in header if header.count(name) > 1} & {*COLUMNS, "type"}):
         raise DataError(f"{path} has the column {', '.join(twice)} twice", hint=_HEADER_HINT)
@@ -124,13 +124,6 @@ def read_csv(path: Path) -> Iterator[Sample]:
     kind = header.index("type") if "type" in header else None
     n = 0
     for n, (line, row) in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise DataError(
-                f"{path}, line {line}: {len(row)} fields, but the header has {len(header)}",
-                hint='put a field that holds a comma in "quotation marks"',
-            )
-        if padded:
-            row = [field.strip() for field in row]
         for name, k in zip(COLUMNS, (image, question, answer), strict=True):
             if not (row[k] if k == image else row[k].strip()):  # a path may be a space
                 raise DataError(
@@ -156,14 +149,42 @@ def _separated(header: list[str]) -> str:
     return ""
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_table(
+    path: Path, separator: str = ","
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The names of the columns, and the rows, each with the number of its first line.
+
+    Args:
+        path: a file of rows (RFC 4180) in UTF-8.
+        separator: between two fields.
+
+    Raises:
+        DataError: as `read_csv`, also while rows are read; but columns may have any names.
+    """
+    rows = _rows(path, separator)
+    found = next(rows, (1, []))[1]
+    header = [name.strip() for name in found]
+    return header, _whole_rows(path, rows, len(header), header != found)
+
+
+def _whole_rows(path: Path, rows: Lines, size: int, padded: bool) -> Lines:
+    for line, row in rows:
+        if len(row) != size:
+            raise DataError(
+                f"{path}, line {line}: {len(row)} fields, but the header has {size}",
+                hint='put a field that holds a comma in "quotation marks"',
+            )
+        yield line, [field.strip() for field in row] if padded else row  # as the header is
+
+
+def _rows(path: Path, separator: str) -> Lines:
     """Rows that are not blank, each with the number of its first line."""
     with (
         opened(path) as binary,
         io.TextIOWrapper(binary, encoding="utf-8", newline="") as text,
     ):
         csv.field_size_limit(FIELD_LIMIT)  # one for the whole process: others may have set it
-        reader = csv.reader(text, strict=True)
+        reader = csv.reader(text, strict=True, delimiter=separator)
         while True:
             line = reader.line_num + 1
             try:
@@ -226,10 +247,10 @@ def read_conversations(path: Path) -> Iterator[Sample]:
 def conversation_rows(path: Path) -> Iterator[Row]:
     """As `read_conversations`, without making records."""
     for n, record in enumerate(jsonstream.records(path, None), 1):
-        yield _plain(record) or _row(path, n, record)
+        yield plain_row(record) or conversation_row(path, n, record)
 
 
-def _plain(record: dict[str, Any]) -> Row | None:
+def plain_row(record: dict[str, Any]) -> Row | None:
     """What a record holds that is just as `write_conversations` writes most; None of any other."""
     try:
         asked, answered = record["conversations"]
@@ -251,10 +272,12 @@ def _plain(record: dict[str, Any]) -> Row | None:
     return name, image, question.removesuffix(" "), answered["value"], kind, dataset, manner
 
 
-def _row(path: Path, n: int, record: dict[str, Any]) -> Row:
-    if known := foreign.of_record(record):
-        form = f"the form is {known}, not the one of csv2json"
-        jsonstream.fail(path, n, record, form, foreign.HINT)
+def conversation_row(path: Path, n: int, record: dict[str, Any]) -> Row:
+    """The row of any record that `read_conversations` takes.
+
+    Raises:
+        DataError: as `read_conversations`.
+    """
     asked, answer = _turns(path, n, record)
     if "image" in record:
         image = jsonstream.field(path, n, record, "image", str)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..config import Config, ImageRule, load_config
+from ..datasets.base import Dataset as Questions
 from ..errors import RunError
 from ..questions.class_sets import Dataset, of_predictions
 from ..run import TRAIN_FILE, NoQuestions, Run, listed, read_metrics, runs_below
 from ..scoring.comparison import Comparison, compare_runs, match
-from ..scoring.predictions import read_predictions, read_training
+from ..scoring.predictions import read_predictions, read_questions, read_training
 from ..scoring.results import Gain, Results, results, unreadable
 from ..system.files import read_json
 from ..types import Prediction
@@ -137,6 +138,7 @@ def from_files(
     shuffled: Path | None = None,
     train_questions: Path | None = None,
     dataset: str | None = None,
+    questions: Path | None = None,
 ) -> Evidence:
     """The evidence of predictions of any model.
 
@@ -147,11 +149,14 @@ def from_files(
         train_questions: for the controls that see no image.
         dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None for what the predictions
             say, or what they were scored by.
+        questions: the test set, for predictions that do not name the questions.
 
     Raises:
         DataError: a file cannot be used, or the runs have no question in common.
     """
-    new, old, comparison = _sides(after, before, shuffled, train_questions, dataset, stored=False)
+    asked = read_questions(questions)
+    given = (after, before, shuffled, train_questions, dataset)
+    new, old, comparison = _sides(*given, stored=False, questions=asked)
     return Evidence(name=place(after), after=new, before=old, comparison=comparison)
 
 
@@ -203,23 +208,25 @@ def _sides(
     *,
     stored: bool,
     old: bool = False,
+    questions: Questions | None = None,
 ) -> tuple[Side, Side | None, Comparison | None]:
     """Both evaluations and their comparison, on the same questions and in the same classes.
 
     What was ``stored`` beside the files is used where it was scored so.
     """
-    new, other = read_predictions(after), read_predictions(shuffled) if shuffled else None
+    new = read_predictions(after, questions)
+    other = read_predictions(shuffled, questions) if shuffled else None
     known = of_predictions(after, new, dataset, old=old)
 
     def side(file: Path, asked: list[Prediction], wrong: list[Prediction] | None) -> Side:
         if stored and (found := _stored(file.with_name("results.json"), asked, known)):
             return Side(file, asked, found)
-        questions = read_training(train, dataset) if train else None
-        return Side(file, asked, results(asked, train=questions, shuffled=wrong, dataset=known))
+        fitted_on = read_training(train, dataset) if train else None
+        return Side(file, asked, results(asked, train=fitted_on, shuffled=wrong, dataset=known))
 
     if before is None:
         return side(after, new, other), None, None
-    was = read_predictions(before)
+    was = read_predictions(before, questions)
     comparison = compare_runs(was, new, dataset=known.name)
     if comparison["n"] < max(len(was), len(new)):
         # figures of all questions of a run would not be those that are compared

@@ -2,53 +2,74 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from ..datasets.base import Dataset
 from ..datasets.file_forms import form_of
 from ..datasets.file_opening import opening
+from ..datasets.json_lines import fail_line, json_lines
 from ..datasets.reading import read_samples
-from ..errors import UTF_8, DataError
+from ..errors import DataError
 from ..known_datasets import dataset_name
 from ..questions.grammar import question_type
 from ..questions.reply import CAUSES
 from ..system.files import atomic_write
 from ..system.jsonl import to_line
-from ..system.named import open_named
-from ..system.oserrors import ABSENT, unreadable
 from ..types import Prediction, Sample
+from .foreign_predictions import ours, records
+from .joining import Answer, joined
 
-_LONGEST_LINE = 1 << 20  # bytes
 _HINT = 'each line is an object like {"question": "…", "answer": "…", "prediction": "…"}'
 _ASKED_HINT = 'each line is an object like {"question": "…", "answer": "…"}'
 
 
-def read_predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path, questions: Dataset | None = None) -> list[Prediction]:
     """Read predictions; ``question``, ``answer`` and ``prediction`` are all a line needs.
 
     A missing ``type`` is derived from the question; ``dataset`` names the data set whose classes
     apply. ``id``, ``answer`` and ``prediction`` may
     be whole numbers, ``prediction`` null (no answer), and ``confidence`` is a probability or
-    null. Other keys are ignored, as are empty lines and a byte order mark.
+    null. Other keys are ignored, as are empty lines and a byte order mark. Results of other
+    programs, tables too, are read by `record_forms.PREDICTIONS`.
+
+    Args:
+        path: the file.
+        questions: the test set, from which questions, answers, types and images are taken; None:
+            from the file.
 
     Raises:
         DataError: the file cannot be read, holds no line, or a line (its number is named) is
-            not such an object, is longer than a MiB, or repeats an earlier id.
+            not such an object, is longer than a MiB, or repeats an earlier id; or it does not
+            fit the questions.
     """
-    found: list[Prediction] = []
+    found: list[Answer] = []
     seen: set[str] = set()
-    for number, record in _records(path, _HINT):
-        one = _prediction(record, path, number)
+    for number, record in records(path, _HINT):
+        fields, form = ours(record)
+        if form and questions is None and not fields.get("question"):
+            said = f"a line of {form.name} without its question"
+            fail_line(path, number, said, "name the test set: --questions FILE")
+        one = _prediction(fields, path, number, alone=questions is None)
         if one.id and one.id in seen:
-            _fail(path, number, f"id {one.id} stands on an earlier line too", _HINT)
+            fail_line(path, number, f"id {one.id} stands on an earlier line too", _HINT)
         seen.add(one.id)
-        found.append(one)
+        prompt, by_number = fields.get("prompt"), bool(form and form.by_number)
+        found.append(Answer(number, one, prompt if isinstance(prompt, str) else "", by_number))
     if not found:
         raise DataError(f"{path} holds no predictions", hint=_HINT)
-    return found
+    return [a.said for a in found] if questions is None else joined(path, found, questions)
+
+
+def read_questions(path: Path | None) -> Dataset | None:
+    """The test set that predictions are joined to; None where none is named.
+
+    Raises:
+        DataError: see `read_samples`.
+    """
+    return read_samples(path, with_images=False) if path else None
 
 
 def prediction_of(record: Mapping[str, Any], number: int) -> Prediction:
@@ -61,7 +82,8 @@ def prediction_of(record: Mapping[str, Any], number: int) -> Prediction:
     Raises:
         DataError: it is not such a record.
     """
-    return _prediction(dict(record), Path("the records"), number)
+    fields, _ = ours(dict(record))
+    return _prediction(fields, Path("the records"), number, alone=True)
 
 
 def read_training(path: Path, dataset: str | None = None) -> Iterator[Sample]:
@@ -77,7 +99,7 @@ def read_training(path: Path, dataset: str | None = None) -> Iterator[Sample]:
         yield from read_samples(path, with_images=False, dataset=dataset)
         return
     number = 0
-    for number, record in _records(path, _ASKED_HINT):
+    for number, record in json_lines(path, _ASKED_HINT):
         fields = _fields(record, _ASKED_KEYS, path, number, _ASKED_HINT)
         yield Sample(**fields)
     if not number:
@@ -104,85 +126,36 @@ _ASKED_KEYS = ("id", "image", "question", "type", "answer")
 _MAY_BE_NUMBERS = ("id", "answer", "prediction")
 
 
-def _fail(path: Path, number: int, what: str, hint: str) -> NoReturn:
-    raise DataError(f"{path}, line {number}: {what}", hint=hint)
-
-
-def _records(path: Path, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON Lines with their line numbers."""
-    try:
-        with open_named(path, "rb") as file:
-            number = 0
-            while line := file.readline(_LONGEST_LINE + 1):
-                number += 1
-                if len(line) > _LONGEST_LINE:
-                    _fail(path, number, "longer than a MiB", hint)
-                if line.removeprefix(b"\xef\xbb\xbf").strip():
-                    yield number, _record(line, path, number, hint)
-    except (*ABSENT, IsADirectoryError) as error:
-        hint = "give a file of JSON Lines, as eval/after/predictions.jsonl of a run"
-        raise DataError(f"cannot read {path}: {error.strerror}", hint=hint) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-def _record(line: bytes, path: Path, number: int, hint: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        _fail(path, number, (number == 1 and _other_file(line)) or "not UTF-8", UTF_8)
-    except (ValueError, RecursionError) as error:
-        other = _other_file(line) if number == 1 else ""
-        _fail(path, number, other or f"not JSON ({_reason(error)})", hint)
-    if not isinstance(record, dict):
-        _fail(path, number, f"an object is expected, not {record!r:.40}", hint)
-    return record
-
-
-def _other_file(line: bytes) -> str:
-    """What a file that is no JSON Lines looks like, by its first line; else empty."""
-    if line.startswith(b"\x1f\x8b"):
-        return "this is a gzip file; unpack it first: gunzip"
-    if line.startswith(b"PK"):
-        return "this is a zip file (or .xlsx, .npz); unpack it first"
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:64]:
-        return "this looks like UTF-16; save the file as UTF-8"
-    if line.lstrip().startswith(b"["):
-        return "this is one JSON list, not one object a line; with jq: jq -c '.[]' FILE"
-    if b"," in line and b"{" not in line:
-        return "this looks like CSV, not JSON Lines"
-    return ""
-
-
 def _fields(
     record: dict[str, Any], keys: Iterable[str], path: Path, number: int, hint: str
 ) -> dict[str, str]:
     """The texts of a record under some keys; question and answer must not be empty."""
     for key in ("question", "answer"):
         if key not in record:
-            _fail(path, number, f"{key} is missing", hint)
+            fail_line(path, number, f"{key} is missing", hint)
     fields = {key: _text(record.get(key), key, path, number, hint) for key in keys}
     if not fields["question"].strip() or not fields["answer"].strip():
-        _fail(path, number, "question and answer must not be empty", hint)
+        fail_line(path, number, "question and answer must not be empty", hint)
     return fields
 
 
-def _prediction(record: dict[str, Any], path: Path, number: int) -> Prediction:
+def _prediction(record: dict[str, Any], path: Path, number: int, *, alone: bool) -> Prediction:
+    """What a line says; where it does not stand ``alone``, its question comes from elsewhere."""
     if "prediction" not in record:
-        _fail(path, number, "prediction is missing", _HINT)
-    fields = _fields(record, (*_ASKED_KEYS, "prediction", "text"), path, number, _HINT)
-    fields["type"] = fields["type"] or question_type(fields["question"])
+        fail_line(path, number, "prediction is missing", _HINT)
+    keys = (*_ASKED_KEYS, "prediction", "text")
+    if alone:
+        fields = _fields(record, keys, path, number, _HINT)
+        fields["type"] = fields["type"] or question_type(fields["question"])
+    else:
+        there = [key for key in keys if record.get(key) is not None]
+        found = {key: _text(record[key], key, path, number, _HINT) for key in there}
+        fields = dict.fromkeys(keys, "") | found
     # other programs may use these names for something else
     cause = record.get("unreadable")
     fields["unreadable"] = cause if isinstance(cause, str) and cause in CAUSES else ""
     fields["dataset"] = dataset_name(record.get("dataset"))
     return Prediction(**fields, confidence=_confidence(record.get("confidence"), path, number))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at column {error.colno}"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error).lower()
 
 
 def _text(value: Any, key: str, path: Path, number: int, hint: str) -> str:
@@ -193,11 +166,11 @@ def _text(value: Any, key: str, path: Path, number: int, hint: str) -> str:
         return str(int(value))
     if not isinstance(value, str):
         whole = "text or a whole number" if key in _MAY_BE_NUMBERS else "text"
-        _fail(path, number, f"{key} must be {whole}, not {value!r:.40}", hint)
+        fail_line(path, number, f"{key} must be {whole}, not {value!r:.40}", hint)
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:  # a lone surrogate is valid JSON, but can never be written again
-        _fail(path, number, f"{key} holds half a character: {value!r:.40}", hint)
+        fail_line(path, number, f"{key} holds half a character: {value!r:.40}", hint)
     return value
 
 
@@ -206,5 +179,5 @@ def _confidence(value: Any, path: Path, number: int) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         why = f"confidence must lie between 0 and 1, or be null, not {value!r:.40}"
-        _fail(path, number, why, _HINT)
+        fail_line(path, number, why, _HINT)
     return float(value)

@@ -1,0 +1,170 @@
+"""Tables of any kind as records: CSV, TSV, Parquet, and spreadsheets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError
+from ..system.console import Progress
+from .file_opening import AGAIN, is_workbook, opened
+from .tables import csv_table
+
+PARQUET = b"PAR1"
+_AT_ONCE = {False: 1 << 12, True: 8}  # rows of Parquet, without and with what may be images
+_BUFFER = 1 << 20
+_HEAD = 1 << 16
+Records = Iterator[tuple[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        path: its file.
+        columns: their names.
+        unit: what a row is called: ``line`` or ``row``.
+        is_csv: whether it is text whose columns are separated by commas.
+        read: the records with their numbers, of which only the columns named are needed.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    unit: str
+    read: Callable[[frozenset[str]], Records]
+    is_csv: bool = False
+
+    def records(self, wanted: Iterable[str]) -> Records:
+        """The records with their numbers, from 1; of text the number of the line.
+
+        Args:
+            wanted: the columns that are needed.
+
+        Raises:
+            DataError: one of them stands twice, or a row cannot be read.
+        """
+        columns = frozenset(wanted)
+        if twice := sorted(name for name in columns if self.columns.count(name) > 1):
+            raise DataError(f"{self.path} has the column {twice[0]} twice", hint="rename one")
+        return self.read(columns)
+
+
+def table(path: Path) -> Table:
+    """The table in a file, of which kind is told by its content; any text is taken for CSV.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, or cannot be read.
+    """
+    if is_workbook(path):
+        return _workbook(path)
+    with opened(path) as file:
+        head = file.read(_HEAD)
+    if head.startswith(PARQUET):
+        return _parquet(path)
+    return _text(path, head)
+
+
+def _text(path: Path, head: bytes) -> Table:
+    line = head.partition(b"\n")[0]
+    separator = "\t" if line.count(b"\t") > line.count(b",") else ","
+    header, rows = csv_table(path, separator)
+
+    def read(wanted: frozenset[str]) -> Records:
+        places = [(name, k) for k, name in enumerate(header) if name in wanted]
+        return ((line, {name: row[k] for name, k in places}) for line, row in rows)
+
+    return Table(path, tuple(header), "line", read, separator == ",")
+
+
+def _parquet(path: Path) -> Table:
+    """A Parquet file, read some rows at a time however large its groups are."""
+    with _as_parquet(path):
+        schema = pq.read_schema(path)
+    names = _class_names(schema)
+
+    def read(wanted: frozenset[str]) -> Records:
+        columns = [name for name in schema.names if name in wanted]
+        at_once = _AT_ONCE[any(map(_may_be_images, schema.types))]
+        # no more is held than what its writer has put together: of images some 100
+        with (
+            _as_parquet(path),
+            pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file,
+            Progress(f"reading {path.name}", file.metadata.num_rows, "rows") as bar,
+        ):
+            number = 0
+            for batch in file.iter_batches(at_once, columns=columns, use_threads=False):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, {k: _named(v, names.get(k)) for k, v in record.items()}
+                bar.advance(len(batch))
+
+    return Table(path, tuple(schema.names), "row", read)
+
+
+def _may_be_images(kind: Any) -> bool:
+    return bool(
+        pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )
+
+
+def _class_names(schema: Any) -> dict[str, list[str]]:
+    """Of columns whose numbers stand for names (``ClassLabel`` of Hugging Face), the names."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {k: f["names"] for k, f in features.items() if f.get("_type") == "ClassLabel"}
+    return {}
+
+
+def _named(value: Any, names: list[str] | None) -> Any:
+    if names and isinstance(value, int):
+        return names[value] if 0 <= value < len(names) else None
+    return value
+
+
+@contextlib.contextmanager
+def _as_parquet(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:  # names that are no UTF-8
+        said = str(error).partition("\n")[0][:200]
+        raise DataError(f"{path} cannot be read as Parquet: {said}", hint=AGAIN) from error
+
+
+def _workbook(path: Path) -> Table:
+    """The first sheet of a spreadsheet."""
+    try:
+        from openpyxl import load_workbook  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError as error:
+        raise DataError(
+            f"{path} is a spreadsheet, and openpyxl, which reads it, is not installed",
+            hint="pip install openpyxl; or save it as CSV UTF-8",
+        ) from error
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        try:
+            book = load_workbook(path, read_only=True, data_only=True)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path} cannot be read as a spreadsheet: {error}", hint=AGAIN
+            ) from error
+        with contextlib.closing(book):
+            yield from book.worksheets[0].iter_rows(values_only=True)
+
+    found = rows()
+    header = ["" if name is None else str(name).strip() for name in next(found, ())]
+
+    def read(wanted: frozenset[str]) -> Records:
+        for number, row in enumerate(found, 2):
+            if any(value is not None for value in row):
+                yield number, {k: v for k, v in zip(header, row, strict=False) if k in wanted}
+
+    return Table(path, tuple(header), "row", read)
