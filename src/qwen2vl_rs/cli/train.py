@@ -22,6 +22,7 @@ from .common import (
     same_command,
 )
 from .early import require_model, require_questions, require_run, require_training
+from .output import show
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -85,11 +86,10 @@ def train(
         return
     from ..report.text import verdict
 
-    click.echo(
-        json_text(outcome.comparison, 2)
-        if as_json
-        else verdict(outcome.before, outcome.after, outcome.comparison)
-    )
+    if as_json:
+        click.echo(json_text(outcome.comparison, 2))
+    else:
+        show(verdict(outcome.before, outcome.after, outcome.comparison))
     place = shlex.quote(loaded.output)
     console.say(f"next: qwen2vl-rs report{'' if place == 'output/Qwen2-VL-2B' else f' {place}'}")
     again = option("--run", Path(loaded.output), "output/Qwen2-VL-2B")
@@ -187,7 +187,7 @@ def evaluate(
         with interruptible(same_command("all answers so far")):
             found = run(model, settings, values, base=base, output=output, **questions)
     if found:  # else another process prints
-        click.echo(json_text(found, 2) if as_json else results_table(found, protocols))
+        click.echo(json_text(found, 2)) if as_json else show(results_table(found, protocols))
 
 
 def _on_server(
@@ -259,10 +259,10 @@ def compare(
     with interruptible(same_command("all answers so far")):
         rows = pairs(run, model=model, checkpoint=checkpoint, test=test, images=images)
     chosen = [row for row in rows if row.is_(only)]
-    shown = chosen[:limit]
+    first = chosen[:limit]
     if as_json:
-        for row in shown:
+        for row in first:
             click.echo(json_text(row.as_dict()))
-    elif shown:
-        click.echo(pair_table(shown))
-    console.say(f"{len(shown):,} of {len(chosen):,} shown; {len(rows):,} questions in all")
+    elif first:
+        show(pair_table(first))
+    console.say(f"{len(first):,} of {len(chosen):,} shown; {len(rows):,} questions in all")
