@@ -17,6 +17,7 @@ more, as ``"image"``, so that it is read back exactly. ``"dataset"`` and ``"mann
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -28,6 +29,7 @@ from ..errors import DataError
 from ..known_datasets import dataset_name
 from ..system.console import say
 from ..system.files import atomic_write
+from ..system.scopes import Shared
 from ..types import Sample
 from . import foreign_prompts as foreign
 from . import json_records as jsonstream
@@ -156,18 +158,28 @@ def _separated(header: list[str]) -> str:
     return ""
 
 
+@Shared
+@contextlib.contextmanager
+def _long_fields() -> Iterator[None]:
+    before = csv.field_size_limit(FIELD_LIMIT)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank, each with the number of its first line."""
     with (
         opened(path) as binary,
         io.TextIOWrapper(binary, encoding="utf-8", newline="") as text,
     ):
-        csv.field_size_limit(FIELD_LIMIT)  # one for the whole process: others may have set it
         reader = csv.reader(text, strict=True)
         while True:
             line = reader.line_num + 1
             try:
-                row = next(reader)
+                with _long_fields:
+                    row = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:

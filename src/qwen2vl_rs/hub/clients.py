@@ -16,7 +16,6 @@ import os
 import socket
 import ssl
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from ..errors import HubError
 from ..system.install import missing
 from ..system.named import open_named
 from ..system.oserrors import explained, own_limit, root_cause
+from ..system.scopes import Shared, ignoring
 from .limits import HeadTimer, Limits
 from .messages import Interrupted, Listing, RemoteFile, Told, listed
 
@@ -58,7 +58,7 @@ class ModelScope(Told):
     def __init__(self, folder: Path) -> None:
         package = _import("modelscope_hub")
         self._errors = _import("modelscope_hub.errors")
-        with warnings.catch_warnings(action="ignore"):  # an older name of an environment variable
+        with ignoring(Warning):  # an older name of an environment variable
             config = package.HubConfig()
         super().__init__(folder, config.endpoint)
         self._limits = Limits(self)
@@ -124,7 +124,7 @@ class ModelScope(Told):
     @contextlib.contextmanager
     def _explained(self, repo_id: str, file: RemoteFile | None = None) -> Iterator[None]:
         try:
-            with _silent("modelscope_hub"), _without_bars("modelscope_hub._download"):
+            with _modelscope:
                 yield
         except self._errors.FileIntegrityError as error:
             raise HubError(
@@ -152,10 +152,6 @@ class HuggingFace(Told):
         self._package = _import("huggingface_hub")
         self._errors = _import("huggingface_hub.errors")
         self._transfer = _import("huggingface_hub.file_download").http_get
-        constants = _import("huggingface_hub.constants")
-        constants.HF_HUB_DISABLE_TELEMETRY = True
-        constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # of 10 MB pieces, a broken one would be lost
-        _import("huggingface_hub.utils").disable_progress_bars("huggingface_hub.http_get")
         self._api = self._package.HfApi(library_name="qwen2vl-rs", headers=_PLAIN)
         super().__init__(folder, self._api.endpoint)
         self._limits = Limits(self)
@@ -218,7 +214,7 @@ class HuggingFace(Told):
         self, repo_id: str, revision: str | None, partial: Path | None = None
     ) -> Iterator[None]:
         try:
-            with _silent("huggingface_hub"):
+            with _huggingface:
                 yield
         except self._errors.OfflineModeIsEnabled as error:
             raise Interrupted(
@@ -303,6 +299,17 @@ def _import(name: str) -> Any:
 
 
 @contextlib.contextmanager
+def _with(owner: Any, **values: Any) -> Iterator[None]:
+    """Attributes of a client's module, as they have to be in here."""
+    before = {name: getattr(owner, name) for name in values}
+    try:
+        vars(owner).update(values)
+        yield
+    finally:
+        vars(owner).update(before)
+
+
+@contextlib.contextmanager
 def _silent(logger_name: str) -> Iterator[None]:
     """Keep a client's own messages from the terminal: what matters is said by us."""
     logger = logging.getLogger(logger_name)
@@ -315,13 +322,30 @@ def _silent(logger_name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
+@Shared
 @contextlib.contextmanager
-def _without_bars(module_name: str) -> Iterator[None]:
-    """Switch off the bars that a client draws beside its progress callbacks."""
-    module = _import(module_name)
-    bar = module.tqdm
-    module.tqdm = functools.partial(bar, disable=True)
-    try:
+def _modelscope() -> Iterator[None]:
+    """The client says nothing, and draws no bars beside its progress callbacks."""
+    module = _import("modelscope_hub._download")
+    bar = functools.partial(module.tqdm, disable=True)
+    with _silent("modelscope_hub"), _with(module, tqdm=bar):
         yield
+
+
+@Shared
+@contextlib.contextmanager
+def _huggingface() -> Iterator[None]:
+    """The client says, draws and reports nothing, and fetches in small pieces."""
+    module, utils = _import("huggingface_hub.constants"), _import("huggingface_hub.utils")
+    bars, chunk = "huggingface_hub.http_get", 1 << 20  # a broken piece is lost
+    shown = not utils.are_progress_bars_disabled(bars)
+    utils.disable_progress_bars(bars)
+    try:
+        with (
+            _silent("huggingface_hub"),
+            _with(module, HF_HUB_DISABLE_TELEMETRY=True, DOWNLOAD_CHUNK_SIZE=chunk),
+        ):
+            yield
     finally:
-        module.tqdm = bar
+        if shown:
+            utils.enable_progress_bars(bars)

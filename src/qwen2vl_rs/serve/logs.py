@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ..system.scopes import Shared
 
 LOGGERS = ("uvicorn.error", "asyncio", "python_multipart.multipart")
 _CHARS = 300  # of a line
@@ -60,9 +63,15 @@ class Bounded(logging.Filter):
         return True
 
 
-def bound_logs() -> None:
+@Shared
+@contextmanager
+def bound_logs() -> Iterator[None]:
     """Bound what the libraries below the server write."""
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        if not any(isinstance(one, Bounded) for one in logger.filters):
-            logger.addFilter(Bounded())
+    bounds = [(logging.getLogger(name), Bounded()) for name in LOGGERS]
+    for logger, bound in bounds:
+        logger.addFilter(bound)
+    try:
+        yield
+    finally:
+        for logger, bound in bounds:
+            logger.removeFilter(bound)

@@ -158,12 +158,11 @@ class Server:
         Args:
             ready: called with the address once connections are accepted.
         """
-        bound_logs()
         self._sock.listen(_QUEUED)
         if ready is not None:
             ready(self.url)
         try:
-            with _survived(signal.SIGTERM):
+            with bound_logs, _survived(signal.SIGTERM):
                 self._server.run(sockets=[self._sock])
         finally:
             self.worker.close()
