@@ -34,7 +34,7 @@ def used(tmp_path_factory, small_base):
         places = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
         done = subprocess.run(
             [sys.executable, quiet_program.__file__, str(folder)],
-            env={**os.environ, **places, "ENDPOINT_UNDER_TEST": api.url, "OMP_NUM_THREADS": "2"},
+            env={**os.environ, **places, "ENDPOINT_UNDER_TEST": api.url, "OMP_NUM_THREADS": "1"},
             capture_output=True, text=True, check=False, timeout=240,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
