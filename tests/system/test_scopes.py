@@ -1,11 +1,11 @@
 import os
+import signal
 import threading
 import warnings
-from contextlib import contextmanager
 
 import pytest
 
-from qwen2vl_rs.system.scopes import Shared, ignoring, own_environment
+from qwen2vl_rs.system.scopes import KEPT, Shared, handlers, ignoring, own_environment
 
 
 @pytest.fixture
@@ -13,16 +13,7 @@ def setting():
     """What a whole process has one of; `changed` sets it to 1 and back to what it was."""
     found = {"value": 0}
 
-    @Shared
-    @contextmanager
-    def changed():
-        before, found["value"] = found["value"], 1
-        try:
-            yield
-        finally:
-            found["value"] = before
-
-    return found, changed
+    return found, Shared((lambda: found["value"], lambda to: found.update(value=to), 1))
 
 
 def test_a_change_holds_inside_only(setting):
@@ -68,15 +59,18 @@ def test_threads_that_overlap_put_back_what_was_before_both(setting):
 
 
 def test_a_change_that_fails_is_none():
-    @Shared
-    @contextmanager
-    def changed():
-        raise OSError("no")
-        yield
+    found = {"value": 0, "other": 0}
 
+    def refuse(to):
+        if to:
+            raise OSError("no")
+
+    setting = (lambda: found["value"], lambda to: found.update(value=to), 1)
+    changed = Shared(setting, (lambda: 0, refuse, 1))
     for _ in range(2):
         with pytest.raises(OSError, match="no"), changed:
             pass
+        assert found["value"] == 0
 
 
 def test_warnings_of_one_category_are_ignored_inside_only():
@@ -90,6 +84,28 @@ def test_warnings_of_one_category_are_ignored_inside_only():
         with pytest.raises(UserWarning):
             warnings.warn("odd", UserWarning, stacklevel=1)
     assert warnings.filters == filters
+
+
+@pytest.mark.parametrize("handler", [KEPT, signal.SIG_IGN])
+def test_handlers_of_signals_are_as_they_were(handler):
+    before = signal.getsignal(signal.SIGTERM)
+    with handlers(["SIGTERM", "SIGNOTHING"], handler):
+        assert signal.getsignal(signal.SIGTERM) == (before if handler is KEPT else handler)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_another_thread_cannot_change_them_and_does_not_fail():
+    done = []
+
+    def other():
+        with handlers(["SIGTERM"], signal.SIG_IGN):
+            done.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert done == [signal.getsignal(signal.SIGTERM)]
 
 
 def test_the_environment_is_as_it_was(monkeypatch):

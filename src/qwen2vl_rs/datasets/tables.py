@@ -17,7 +17,6 @@ more, as ``"image"``, so that it is read back exactly. ``"dataset"`` and ``"mann
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -158,14 +157,7 @@ def _separated(header: list[str]) -> str:
     return ""
 
 
-@Shared
-@contextlib.contextmanager
-def _long_fields() -> Iterator[None]:
-    before = csv.field_size_limit(FIELD_LIMIT)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
+_long_fields = Shared((csv.field_size_limit, csv.field_size_limit, FIELD_LIMIT))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:

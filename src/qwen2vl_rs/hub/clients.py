@@ -17,6 +17,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from ..errors import HubError
 from ..system.install import missing
 from ..system.named import open_named
 from ..system.oserrors import explained, own_limit, root_cause
-from ..system.scopes import Shared, ignoring
+from ..system.scopes import Setting, Shared, attribute, ignoring
 from .limits import HeadTimer, Limits
 from .messages import Interrupted, Listing, RemoteFile, Told, listed
 
@@ -124,7 +125,7 @@ class ModelScope(Told):
     @contextlib.contextmanager
     def _explained(self, repo_id: str, file: RemoteFile | None = None) -> Iterator[None]:
         try:
-            with _modelscope:
+            with _modelscope():
                 yield
         except self._errors.FileIntegrityError as error:
             raise HubError(
@@ -214,7 +215,7 @@ class HuggingFace(Told):
         self, repo_id: str, revision: str | None, partial: Path | None = None
     ) -> Iterator[None]:
         try:
-            with _huggingface:
+            with _huggingface():
                 yield
         except self._errors.OfflineModeIsEnabled as error:
             raise Interrupted(
@@ -298,54 +299,33 @@ def _import(name: str) -> Any:
         raise HubError(f"{module} is not installed", hint=missing(module).hint) from error
 
 
-@contextlib.contextmanager
-def _with(owner: Any, **values: Any) -> Iterator[None]:
-    """Attributes of a client's module, as they have to be in here."""
-    before = {name: getattr(owner, name) for name in values}
-    try:
-        vars(owner).update(values)
-        yield
-    finally:
-        vars(owner).update(before)
-
-
-@contextlib.contextmanager
-def _silent(logger_name: str) -> Iterator[None]:
+def _silent(logger_name: str, *settings: Setting) -> Shared:
     """Keep a client's own messages from the terminal: what matters is said by us."""
     logger = logging.getLogger(logger_name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        logger.setLevel(level)
+    level = (partial(getattr, logger, "level"), logger.setLevel, logging.CRITICAL)
+    stdout = (lambda: sys.stdout, lambda to: setattr(sys, "stdout", to or sys.stderr), None)
+    return Shared(level, stdout, *settings)
 
 
-@Shared
-@contextlib.contextmanager
-def _modelscope() -> Iterator[None]:
+@functools.cache
+def _modelscope() -> Shared:
     """The client says nothing, and draws no bars beside its progress callbacks."""
     module = _import("modelscope_hub._download")
-    bar = functools.partial(module.tqdm, disable=True)
-    with _silent("modelscope_hub"), _with(module, tqdm=bar):
-        yield
+    return _silent("modelscope_hub", attribute(module, "tqdm", partial(module.tqdm, disable=True)))
 
 
-@Shared
-@contextlib.contextmanager
-def _huggingface() -> Iterator[None]:
-    """The client says, draws and reports nothing, and fetches in small pieces."""
+@functools.cache
+def _huggingface() -> Shared:
+    """The client says, draws and reports nothing; the piece that breaks is a small one."""
     module, utils = _import("huggingface_hub.constants"), _import("huggingface_hub.utils")
-    bars, chunk = "huggingface_hub.http_get", 1 << 20  # a broken piece is lost
-    shown = not utils.are_progress_bars_disabled(bars)
-    utils.disable_progress_bars(bars)
-    try:
-        with (
-            _silent("huggingface_hub"),
-            _with(module, HF_HUB_DISABLE_TELEMETRY=True, DOWNLOAD_CHUNK_SIZE=chunk),
-        ):
-            yield
-    finally:
-        if shown:
-            utils.enable_progress_bars(bars)
+    bars = "huggingface_hub.http_get"
+
+    def set_bars(disabled: bool) -> None:
+        (utils.disable_progress_bars if disabled else utils.enable_progress_bars)(bars)
+
+    return _silent(
+        "huggingface_hub",
+        attribute(module, "HF_HUB_DISABLE_TELEMETRY", True),
+        attribute(module, "DOWNLOAD_CHUNK_SIZE", 1 << 20),
+        (partial(utils.are_progress_bars_disabled, bars), set_bars, True),
+    )

@@ -18,10 +18,9 @@ from ..config import LoraSettings
 from ..errors import ConfigError
 from ..system.console import counted, say
 from .family import family_of
-from .loader import quiet_libraries
+from .loader import quiet_peft
 
 
-@quiet_libraries
 def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
     """Put a fresh adapter on the language model, ready for training; say what it is on.
 
@@ -38,7 +37,8 @@ def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     try:
-        adapted = get_peft_model(model, config)
+        with quiet_peft():
+            adapted = get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(
             f"lora.target_modules: {str(error).splitlines()[0]}",

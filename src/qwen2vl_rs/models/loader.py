@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from ..run import Run
 from ..system.console import warn_once
 from ..system.files import HUB_MANIFEST, atomic_write, read_json, write_json
 from ..system.oserrors import is_file, is_folder, libraries_write
-from ..system.scopes import Shared, ignoring
+from ..system.scopes import Shared, attribute, ignoring
 from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_layers, read_adapter, tensor_name
 from .family import FAMILIES, family_of
 from .fingerprint import fingerprint, same_base
@@ -40,19 +39,12 @@ from .shapes import check_depth, check_shapes, linear_layers
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
 
-@Shared
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Transformers reports errors only and draws no bar; PEFT uses an old name of it unwarned."""
-    level, bars = hf_logging.get_verbosity(), hf_logging._tqdm_active
-    hf_logging.set_verbosity_error()
-    hf_logging._tqdm_active = False  # its function for that also changes settings of the hub
-    try:
-        with ignoring(FutureWarning, "`is_gradient_checkpointing`"):
-            yield
-    finally:
-        hf_logging.set_verbosity(level)
-        hf_logging._tqdm_active = bars
+# transformers reports errors only and draws no bar; its function for bars also sets the hub's
+quiet_libraries = Shared(
+    (hf_logging.get_verbosity, hf_logging.set_verbosity, hf_logging.ERROR),
+    attribute(hf_logging, "_tqdm_active", False),
+)
+quiet_peft = partial(ignoring, FutureWarning, "`is_gradient_checkpointing`")  # an old name
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +236,7 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
     )
     problem, hint = f"the adapter in {checkpoint} cannot be read", UNUSABLE
-    with usable(problem, checkpoint / ADAPTER, hint=hint), own_random_state():
+    with usable(problem, checkpoint / ADAPTER, hint=hint), quiet_peft(), own_random_state:
         model = PeftModel.from_pretrained(
             base.model, checkpoint, config=plain, local_files_only=True
         )

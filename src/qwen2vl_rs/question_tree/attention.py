@@ -25,7 +25,6 @@ key, d values a head; N blocks of `MASK_BLOCK` tokens that FlexAttention cuts T 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -49,21 +48,10 @@ _BLOCK = 32  # most tokens of a subtree that is not cut further
 _ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones make a new group
 
 
-@Shared
-@contextmanager
-def _without_cudnn() -> Iterator[None]:
-    """Attention by other kernels than cuDNN's.
-
-    With torch's own choice of kernels, gradients of `branches` were wrong by more than their own
-    size at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's is suspected,
-    which is reported to be wrong elsewhere (pytorch issues 193893, 196678); the others do the same.
-    """
-    before = cuda.cudnn_sdp_enabled()
-    cuda.enable_cudnn_sdp(False)
-    try:
-        yield
-    finally:
-        cuda.enable_cudnn_sdp(before)
+# With torch's own choice of kernels, gradients of `branches` were wrong by more than their own
+# size at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's is suspected, which
+# is reported to be wrong elsewhere (pytorch issues 193893, 196678); the others do the same work.
+_without_cudnn = Shared((cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False))
 
 
 class Group(NamedTuple):

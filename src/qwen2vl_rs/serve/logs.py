@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from ..system.scopes import Shared
+from contextlib import ExitStack, contextmanager
 
 LOGGERS = ("uvicorn.error", "asyncio", "python_multipart.multipart")
 _CHARS = 300  # of a line
@@ -63,15 +61,11 @@ class Bounded(logging.Filter):
         return True
 
 
-@Shared
 @contextmanager
 def bound_logs() -> Iterator[None]:
     """Bound what the libraries below the server write."""
-    bounds = [(logging.getLogger(name), Bounded()) for name in LOGGERS]
-    for logger, bound in bounds:
-        logger.addFilter(bound)
-    try:
+    with ExitStack() as stack:
+        for logger in map(logging.getLogger, LOGGERS):
+            logger.addFilter(bound := Bounded())
+            stack.callback(logger.removeFilter, bound)
         yield
-    finally:
-        for logger, bound in bounds:
-            logger.removeFilter(bound)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ROOT = logging.getLogger("qwen2vl_rs")
 _mute = False  # another process says it
 _bar: Progress | None = None  # drawn on a terminal and not finished
+_said: set[str] = set()  # keys, by `say_once` and `warn_once`
 _WAIT = {True: (2.0, 0.2), False: (10.0, 30.0)}  # seconds to the first line, then between lines
 
 
@@ -41,21 +42,14 @@ def warn(text: str, hint: str | None = None) -> None:
     _log(_calling(), logging.WARNING, text, hint)
 
 
-_said: set[str] = set()  # by `say_once` and `warn_once`
-
-
 def say_once(key: str, text: str) -> None:
     """Log a line of conversation, and none by the same key again in this process."""
-    if key not in _said:
-        _said.add(key)
-        _log(_calling(), logging.INFO, text)
+    _log(_calling(), logging.INFO, text, key=key)
 
 
 def warn_once(key: str, text: str) -> None:
     """Log a warning, and none by the same key again in this process."""
-    if key not in _said:
-        _said.add(key)
-        _log(_calling(), logging.WARNING, text)
+    _log(_calling(), logging.WARNING, text, key=key)
 
 
 def _calling() -> logging.Logger:
@@ -64,9 +58,12 @@ def _calling() -> logging.Logger:
     return logging.getLogger(name) if name.startswith(f"{ROOT.name}.") else ROOT
 
 
-def _log(logger: logging.Logger, level: int, text: str, hint: str | None = None) -> None:
-    if _mute or not logger.isEnabledFor(level):
+def _log(
+    logger: logging.Logger, level: int, text: str, hint: str | None = None, key: str = ""
+) -> None:
+    if _mute or key in _said or not logger.isEnabledFor(level):
         return
+    _said.update([key] if key else [])
     _hide_bar()
     line = shown(text) + (f" (hint: {shown(hint)})" if hint else "")
     logger.log(level, "%s", line, extra={"text": text, "hint": hint}, stacklevel=3)

@@ -3,10 +3,53 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ContextDecorator, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+KEPT = object()  # a value that is whatever it is, and that afterwards
+
+#: How a setting is read, how it is written, and what it has to be, or `KEPT`.
+Setting = tuple[Callable[[], Any], Callable[[Any], Any], Any]
+
+
+def attribute(owner: object, name: str, value: Any) -> Setting:
+    """The setting that is an attribute, as of a module."""
+    return partial(getattr, owner, name), partial(setattr, owner, name), value
+
+
+@contextmanager
+def changed(*settings: Setting) -> Iterator[None]:
+    """Settings are in here what they have to be, and afterwards what they were."""
+    before = [read() for read, _, _ in settings]
+    try:
+        for _, write, value in settings:
+            if value is not KEPT:
+                write(value)
+        yield
+    finally:
+        for (_, write, _), value in zip(settings, before, strict=True):
+            write(value)
+
+
+def handlers(names: Iterable[str], handler: Any = KEPT) -> AbstractContextManager[None]:
+    """Signals are handled as they were afterwards; in other threads than the main one, always."""
+    if threading.current_thread() is not threading.main_thread():
+        return nullcontext()  # where Python changes none
+    numbers = [
+        getattr(signal, name) for name in names if hasattr(signal, name)
+    ]  # Windows lacks some
+    return changed(
+        *(
+            (partial(signal.getsignal, number), partial(signal.signal, number), handler)
+            for number in numbers
+            if signal.getsignal(number) is not None  # else it is not one of Python's
+        )
+    )
 
 
 class Shared(ContextDecorator):
@@ -15,11 +58,15 @@ class Shared(ContextDecorator):
     Each for itself, two at once would put back what the other has set.
 
     Args:
-        change: gives a context manager that makes the change, and undoes it.
+        settings: see `changed`.
+        change: gives a context manager that makes another change.
     """
 
-    def __init__(self, change: Callable[[], AbstractContextManager[object]]) -> None:
-        self._change, self._lock, self._users = change, threading.Lock(), 0
+    def __init__(
+        self, *settings: Setting, change: Callable[[], AbstractContextManager[Any]] | None = None
+    ) -> None:
+        self._change = change or partial(changed, *settings)
+        self._lock, self._users = threading.Lock(), 0
 
     def __enter__(self) -> None:
         with self._lock:
@@ -35,7 +82,7 @@ class Shared(ContextDecorator):
                 self._made.__exit__(None, None, None)
 
 
-_filters = Shared(warnings.catch_warnings)
+_filters = Shared(change=warnings.catch_warnings)
 
 
 @contextmanager
@@ -46,14 +93,11 @@ def ignoring(category: type[Warning], message: str = "") -> Iterator[None]:
         yield
 
 
-@Shared
-@contextmanager
-def own_environment() -> Iterator[None]:
-    """Environment variables that are set in here are gone afterwards, or as they were."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        for name in os.environ.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+def _set_environment(values: dict[str, str]) -> None:
+    for name in os.environ.keys() - values.keys():
+        del os.environ[name]
+    os.environ.update(values)
+
+
+#: Environment variables that are set in here are gone afterwards, or as they were.
+own_environment = Shared((os.environ.copy, _set_environment, KEPT))

@@ -108,7 +108,7 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         return outcome if team.is_main_process else None
 
 
-@own_random_state()
+@own_random_state
 def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
     checkpoint = next(reversed(run.checkpoints()), None) if resume else None
