@@ -314,6 +314,15 @@ def test_who_sets_up_nothing_sees_warnings_only():
     assert (done.stdout, done.stderr) == ("", "b\\x1b (hint: c)\n")
 
 
+@pytest.mark.parametrize("lost", ["sys.stderr.close()", "sys.stderr = None"])
+def test_who_has_no_stderr_loses_messages_only(lost):
+    code = f"import sys; {lost}; {SAY}\n"
+    code += "from qwen2vl_rs.system import console; console._WAIT = {False: (0, 0)}\n"
+    code += "with console.Progress('reading', 2, 'rows') as bar: bar.advance()\n"
+    code += "sys.stderr = sys.__stderr__ = None; print('done')"
+    assert python(code).stdout == "done\n"
+
+
 def test_logging_alone_silences_and_redirects():
     silent = "import logging; logging.getLogger('qwen2vl_rs').setLevel('ERROR');"
     assert not python(silent + SAY).stderr

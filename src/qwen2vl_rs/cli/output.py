@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from ..system.console import ROOT
+from ..system.console import ROOT, is_terminal
 from ..system.terminal import shown, traceback_shown
 
 
@@ -49,7 +49,7 @@ def labelled(kind: str, colour: str, text: object, hint: object = None) -> str:
 
 def is_looked_at(stream: IO[str] | None) -> bool:
     """Whether a stream is a terminal that can do more than print lines."""
-    return bool(stream and stream.isatty()) and os.environ.get("TERM") not in ("dumb", "unknown")
+    return is_terminal(stream) and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def talk(quiet: bool) -> None:

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from .terminal import shown
 
@@ -23,6 +23,7 @@ ROOT = logging.getLogger("qwen2vl_rs")
 _mute = False  # another process says it
 _bar: Progress | None = None  # drawn on a terminal and not finished
 _said: set[str] = set()  # keys, by `say_once` and `warn_once`
+_LOST = (OSError, ValueError)  # a terminal that is gone, or closed: that ends no work
 _WAIT = {True: (2.0, 0.2), False: (10.0, 30.0)}  # seconds to the first line, then between lines
 
 
@@ -66,7 +67,8 @@ def _log(
     _said.update([key] if key else [])
     _hide_bar()
     line = shown(text) + (f" (hint: {shown(hint)})" if hint else "")
-    logger.log(level, "%s", line, extra={"text": text, "hint": hint}, stacklevel=3)
+    with contextlib.suppress(*_LOST):  # logging itself reports errors of handlers on stderr
+        logger.log(level, "%s", line, extra={"text": text, "hint": hint}, stacklevel=3)
 
 
 def counted(number: int, noun: str) -> str:
@@ -142,7 +144,7 @@ class Progress:
         global _bar
         if _bar is not self:
             _hide_bar()
-        with _lost():
+        with contextlib.suppress(*_LOST):
             bar.update(
                 bar.task_ids[0], total=self.total or None, completed=self.done, line=shown(line)
             )
@@ -154,7 +156,7 @@ class Progress:
 def _rich_bar(what: str) -> progress.Progress | None:
     """A bar that is not drawn yet; None where nobody looks. Drawn by whoever calls, no thread."""
     notebook = "ipykernel" in sys.modules and find_spec("ipywidgets")  # rich draws by these
-    if not notebook and not (sys.stderr and sys.stderr.isatty()):
+    if not notebook and not is_terminal(sys.stderr):
         return None
     from rich import console, progress
 
@@ -179,11 +181,14 @@ def _hide_bar(keep: bool = False) -> None:
     global _bar
     if _bar is not None and _bar._bar is not None:
         drawn, _bar = _bar._bar, None
-        with _lost():
+        with contextlib.suppress(*_LOST):
             drawn.live.transient = not keep and not drawn.console.is_jupyter
             drawn.stop()
 
 
-def _lost() -> contextlib.AbstractContextManager[None]:
-    """A terminal that is gone ends no work."""
-    return contextlib.suppress(OSError, ValueError)
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether a stream is there, open, and a terminal."""
+    try:
+        return bool(stream and stream.isatty())
+    except _LOST:
+        return False
