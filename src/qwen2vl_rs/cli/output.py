@@ -40,7 +40,7 @@ class _Line(logging.Formatter):
 def labelled(kind: str, colour: str, text: object, hint: object = None) -> str:
     """``warning: …`` or ``error: …`` and ``hint: …`` on lines of their own, for stderr."""
     lines = [(kind, colour, text), *([("hint", "cyan", hint)] if hint else [])]
-    looked_at = is_looked_at(sys.stderr) and "NO_COLOR" not in os.environ
+    looked_at = is_looked_at(sys.stderr) and not os.environ.get("NO_COLOR")
     return "\n".join(
         f"{click.style(f'{word}:', fg=fg) if looked_at else f'{word}:'} {shown(text)}"
         for word, fg, text in lines
