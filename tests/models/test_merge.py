@@ -18,7 +18,7 @@ from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.models.family import FAMILIES
-from qwen2vl_rs.models.loader import attach_adapter, load_base, quiet_libraries, write_card
+from qwen2vl_rs.models.loader import attach_adapter, load_base, quiet_peft, write_card
 from qwen2vl_rs.models.merge import merge
 from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.system.files import read_json, write_json
@@ -34,7 +34,7 @@ def write_adapter(base_folder, folder):
     layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     config = LoraConfig(r=4, lora_alpha=6, target_modules=layers, init_lora_weights=False,
                         exclude_modules=r".*visual\..*", task_type="CAUSAL_LM")  # fmt: skip
-    with quiet_libraries:
+    with quiet_peft():
         get_peft_model(base.model, config).save_pretrained(folder)
     write_card(folder, base, VIEW, (None, 56))
     base.images.processor.save_pretrained(folder)
@@ -98,7 +98,7 @@ def test_weights_keep_their_type_and_are_rounded_once(small_base, tmp_path):
     (tmp_path / "out").mkdir()
     merge(checkpoint, tmp_path / "out")
     base = load_base(folder, VIEW, CPU, torch.float32)
-    with quiet_libraries:
+    with quiet_peft():
         exact = attach_adapter(base, checkpoint).merge_and_unload().state_dict()
     merged = {}
     for path in (tmp_path / "out").glob("*.safetensors"):

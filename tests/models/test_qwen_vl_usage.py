@@ -18,7 +18,7 @@ from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import ImageRule, ViewConfig
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.models.loader import load_base, quiet_libraries, write_card
+from qwen2vl_rs.models.loader import load_base, quiet_peft, write_card
 from qwen2vl_rs.models.qwen_vl_usage import Usage, python, usage
 from qwen2vl_rs.system.files import HUB_MANIFEST, read_json, write_json
 
@@ -55,7 +55,7 @@ def write_checkpoint(base_folder, folder):
     config = LoraConfig(r=4, lora_alpha=6, target_modules=["q_proj", "v_proj", "down_proj"],
                         init_lora_weights=False, exclude_modules=r".*visual\..*",
                         task_type="CAUSAL_LM")  # fmt: skip
-    with quiet_libraries:
+    with quiet_peft():
         get_peft_model(base.model, config).save_pretrained(folder)
     write_card(folder, base, VIEW, (None, 56))
     base.images.processor.save_pretrained(folder)

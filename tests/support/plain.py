@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import Ask, pack
-from qwen2vl_rs.models.loader import quiet_libraries
+from qwen2vl_rs.models.loader import quiet_peft
 from qwen2vl_rs.training.trainer import pack_loss
 
 
@@ -17,7 +17,7 @@ def with_adapter(base):
     torch.manual_seed(1)
     config = LoraConfig(r=4, lora_dropout=0.0, target_modules=["q_proj", "v_proj", "down_proj"],
                         exclude_modules=r".*visual\..*", init_lora_weights=False)  # fmt: skip
-    with quiet_libraries:
+    with quiet_peft():
         return get_peft_model(base.model, config)
 
 
