@@ -60,6 +60,8 @@ def test_tables_have_colours_on_a_terminal_and_the_same_text(
     assert re.sub(r"\x1b\[[\d;]*m", "", drawn) == plain
     assert re.search(r"\x1b\[32m\+16\.7", drawn)  # better, in green
     assert re.search(r"\x1b\[1m +n  ", drawn)  # the head of a table, in bold
+    assert drawn.count("\x1b[32m") == 4  # the differences, and not the ends of their intervals
+    assert not re.search(r"\x1b\[1m(left out|p:)", drawn)
 
 
 @pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("NO_COLOR", "1")])

@@ -98,9 +98,9 @@ def show(table: str) -> None:
     Console(highlight=False).print(text, soft_wrap=True)
 
 
-_COLOURS = {
-    "bold": r"(?m)^(?: +n  .*|(?:AA|OA)  .*|\S.* questions\b.*:?|After training|Change)$",
-    "green": r"(?<=\s)\+(?!0\.0\b)[\d.,]+|\(right\)",
-    "red": r"(?<=\s)-(?!0\.0\b)[\d.,]+|\(wrong\)",
+_COLOURS = {  # heads and sums; differences, not the ends of their intervals; names of rows
+    "bold": r"(?m)^(?: +n  .*|(?:AA|OA)  .*|\w+ \(.*\): [\d,]+ questions.*|After training|Change)$",
+    "green": r"(?<!to )(?<=\s)\+(?!0\.0\b)[\d.,]+(?=  | points)|\(right\)",
+    "red": r"(?<!to )(?<=\s)-(?!0\.0\b)[\d.,]+(?=  | points)|\(wrong\)",
     "cyan": r"(?m)^  (?:image|question|truth|before|after)(?=  )",
 }
