@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from qwen2vl_rs.cli import output
 from qwen2vl_rs.system import console
 
 pytest_plugins = ["bases", "browsing"]
@@ -105,6 +106,8 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(autouse=True)
 def _not_quiet():
+    """What is said is printed, as on the command line; nothing stays quiet for the next test."""
+    output.set_up()
     yield
-    console.set_quiet(False)
+    console._mute = False
     console._said.clear()

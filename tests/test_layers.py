@@ -36,7 +36,7 @@ LAYERS = [
     {"library"},
     {"cli", "__main__", ""},  # "" is the package itself, which shows the library
 ]
-GROUND = set().union(*LAYERS[:3])  # the standard library and pydantic alone
+GROUND = set().union(*LAYERS[:3])  # the standard library, pydantic and rich alone
 TORCH = {"question_tree", "hardware", "models", "engine", "predict", "training"}
 MODEL_ONLY = {"torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors"}
 HEAVY = {*MODEL_ONLY, "numpy", "rasterio", "pydantic"}
@@ -112,7 +112,7 @@ def complaints(module: Module, known: set[str]) -> list[str]:
                 layer(target) == layer(module.name) and not beside
             ):
                 found.append(f"{module.name} imports {target}, which does not lie below it")
-        elif own in GROUND and top != "pydantic":
+        elif own in GROUND and top not in {"pydantic", "rich"}:
             if top not in sys.stdlib_module_names:
                 found.append(f"{module.name}, at the bottom, imports {target}")
         elif top in MODEL_ONLY and own not in TORCH:

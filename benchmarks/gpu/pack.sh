@@ -21,11 +21,12 @@ done
 python="${PYTHON:-$root/$(make -s -C "$root" --no-print-directory bin)/python}"
 wanted=(transformers pydantic pydantic_core annotated-types typing-inspection typing_extensions
   click jinja2 markupsafe httpx httpcore anyio h11 idna certifi rasterio affine attrs cligj
-  click-plugins pyparsing shapely peft pytest pytest-timeout iniconfig pluggy packaging Pygments)
+  click-plugins pyparsing shapely peft pytest pytest-timeout iniconfig pluggy packaging Pygments
+  rich markdown-it-py mdurl)
 if [ -n "$everything" ]; then
   wanted+=(accelerate safetensors tokenizers huggingface_hub numpy pillow pyarrow psutil PyYAML regex
-    tqdm filelock fsspec httpx2 httpcore2 truststore sniffio typer shellingham rich
-    markdown-it-py mdurl annotated-doc requests urllib3 charset-normalizer)
+    tqdm filelock fsspec httpx2 httpcore2 truststore sniffio typer shellingham
+    annotated-doc requests urllib3 charset-normalizer)
 fi
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT

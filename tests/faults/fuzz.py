@@ -309,7 +309,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", type=Path)
     asked = parser.parse_args()
-    console.set_quiet(True, also_warnings=True)
+    console.mute()
     found = {}
     with tempfile.TemporaryDirectory() as made:
         for name, form in formats(Path(made)).items():

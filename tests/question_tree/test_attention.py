@@ -14,6 +14,7 @@ from factory import make_samples
 from plain import gradients, tree_loss, with_adapter
 from qwen2vl_rs.config import ViewConfig
 from qwen2vl_rs.models.loader import load_base
+from qwen2vl_rs.question_tree import attention
 from qwen2vl_rs.question_tree.attention import MASK_BLOCK, block_mask, branches
 from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share
 
@@ -153,7 +154,28 @@ def test_a_base_works_in_plain_transformers_whatever_its_attention(small_base, a
     torch.testing.assert_close(found[mask.bool()], expected[mask.bool()])
 
 
-def test_the_attention_of_cudnn_is_never_chosen():
-    assert not torch.backends.cuda.cudnn_sdp_enabled()
-    assert torch.backends.cuda.flash_sdp_enabled()
-    assert torch.backends.cuda.mem_efficient_sdp_enabled()
+@pytest.mark.parametrize("before", [True, False])
+def test_the_attention_of_cudnn_is_never_chosen_here_and_the_choice_of_others_stays(
+    small_base, asked, monkeypatch, before
+):
+    cuda, seen = torch.backends.cuda, []
+    work = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*args, **more):
+        kernels = (cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled())
+        seen.append((cuda.cudnn_sdp_enabled(), *kernels))
+        return work(*args, **more)
+
+    for place in (torch.nn.functional, attention):
+        monkeypatch.setattr(place, "scaled_dot_product_attention", watched)
+    allowed = cuda.cudnn_sdp_enabled()
+    cuda.enable_cudnn_sdp(before)
+    try:
+        base = load_base(small_base, ViewConfig(), CPU)  # text and image alike
+        tree_loss(base, base.model, asked, budget=1000)
+        assert cuda.cudnn_sdp_enabled() is before
+    finally:
+        cuda.enable_cudnn_sdp(allowed)
+    layers = base.model.config.text_config.num_hidden_layers
+    assert len(seen) > layers
+    assert set(seen) == {(False, True, True)}

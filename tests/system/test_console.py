@@ -1,15 +1,26 @@
+import contextlib
 import os
 import pty
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from qwen2vl_rs.cli import output
 from qwen2vl_rs.system import console
-from qwen2vl_rs.system.console import Progress, clock, say, set_quiet, warn
+from qwen2vl_rs.system.console import Progress, clock, say, warn
+from qwen2vl_rs.training.trackers import usable
 
-ERASE = "\r\x1b[K"
+ERASE = "\r\x1b[2K"
+CURSOR = "\x1b[?25h"  # shown again
+SAVED = {"saved\n", "warning: saved\n", "\x1b[33mwarning:\x1b[0m saved\n"}
+
+
+def words(text: str) -> str:
+    """What is drawn, without the bar and its colours."""
+    return " ".join(re.sub(r"\x1b\[[?\d;]*[a-zA-Z]|[━╸╺]", "", text).split())
 
 
 class Time:
@@ -33,7 +44,12 @@ def terminal(monkeypatch):
     """stderr on a terminal; ``read`` gives what has appeared on it."""
     screen, end = pty.openpty()
     with os.fdopen(end, "w", encoding="utf-8") as stream:
-        monkeypatch.setattr(console, "sys", SimpleNamespace(stderr=stream))
+        for module in (console, output):
+            monkeypatch.setattr(module, "sys", SimpleNamespace(**vars(sys) | {"stderr": stream}))
+        for name, value in {"TERM": "xterm-256color", "COLUMNS": "100"}.items():
+            monkeypatch.setenv(name, value)
+        for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+            monkeypatch.delenv(name, raising=False)
 
         def read() -> str:
             stream.write("\x04")  # so that there is always something to read, and its end is known
@@ -43,8 +59,9 @@ def terminal(monkeypatch):
                 found += os.read(screen, 4096)
             return found[:-1].decode().replace("\r\n", "\n")
 
-        yield SimpleNamespace(read=read)
-    os.close(screen)
+        yield SimpleNamespace(read=read, close=lambda: os.close(screen))
+    with contextlib.suppress(OSError):
+        os.close(screen)
 
 
 def test_talk_goes_to_stderr(capsys):
@@ -55,7 +72,7 @@ def test_talk_goes_to_stderr(capsys):
 
 
 def test_quiet_leaves_warnings(capsys, time):
-    set_quiet(True)
+    output.talk(quiet=True)
     say("one")
     warn("two")
     with Progress("training", 10, "steps") as bar:
@@ -64,14 +81,15 @@ def test_quiet_leaves_warnings(capsys, time):
         time.now += 100
         bar.advance()
     assert capsys.readouterr() == ("", "warning: two\n")
-    set_quiet(False)
+    output.talk(quiet=False)
     say("three")
     assert capsys.readouterr().err == "three\n"
 
 
 def test_talk_is_not_held_back():
     code = "import os; from qwen2vl_rs.system.console import say, warn\n"
-    code += "say('a'); warn('b'); os._exit(0)"
+    code += "from qwen2vl_rs.cli.output import set_up\n"
+    code += "set_up(); say('a'); warn('b'); os._exit(0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"a\nwarning: b\n")
 
@@ -164,7 +182,7 @@ def test_an_exception_goes_through_and_leaves_whole_lines(capsys, time):
 # Progress on a terminal
 
 
-def test_a_terminal_line_is_redrawn_in_place(terminal, time):
+def test_a_bar_with_rate_and_time_left_is_redrawn_in_place(terminal, time):
     with Progress("training", 30, "steps") as bar:
         for _ in range(19):
             time.now += 0.1
@@ -172,19 +190,22 @@ def test_a_terminal_line_is_redrawn_in_place(terminal, time):
         assert terminal.read() == ""  # silent under two seconds
         time.now += 0.101
         bar.advance(note="loss 0.1")
-        assert terminal.read() == (
-            f"{ERASE}training: 20 of 30 steps, 10.0/s, 0:02, 0:01 left, loss 0.1"
-        )
+        first = terminal.read()
+        assert words(first) == "training 20 of 30 steps, 10.0/s, 0:02, 0:01 left, loss 0.1"
+        assert "━" in first
+        assert "\x1b[" in first  # colours
         time.now += 0.1
         bar.advance()
         assert terminal.read() == ""  # not more often than five times a second
         time.now += 0.101
         bar.advance()
-        assert terminal.read().startswith(f"{ERASE}training: 22 of 30 steps")
+        again = terminal.read()
+        assert again.startswith(ERASE)
+        assert words(again).startswith("training 22 of 30 steps")
         bar.advance(8)
     last = terminal.read()
-    assert last.startswith(f"{ERASE}training: 30 of 30 steps")
-    assert last.endswith("\n")
+    assert "training 30 of 30 steps" in words(last)
+    assert last.endswith(f"\n{CURSOR}")
     assert last.count("\n") == 1
 
 
@@ -200,19 +221,28 @@ def test_talk_does_not_stand_behind_the_bar(terminal, time, talk):
     with Progress("training", 10, "steps") as bar:
         time.now += 5
         bar.advance()
-        bar_line = terminal.read()
-        assert bar_line.startswith(ERASE)
+        assert "training 1 of 10 steps" in words(terminal.read())
         talk("saved")
-        assert terminal.read() in {"\nsaved\n", "\nwarning: saved\n"}
+        assert terminal.read().rpartition("\x1b[2K")[2] in SAVED  # the bar's line was erased
         time.now += 1
         bar.advance()
-        assert terminal.read().startswith(f"{ERASE}training: 2 of 10 steps")
-    assert terminal.read() == "\n"
-    talk("done")
-    assert terminal.read() in {"done\n", "warning: done\n"}
+        assert "training 2 of 10 steps" in words(terminal.read())
+    assert terminal.read().endswith(f"\n{CURSOR}")
+    talk("saved")
+    assert terminal.read() in SAVED
 
 
-def test_a_terminal_line_is_ended_by_an_exception(terminal, time):
+def test_a_bar_makes_way_for_another(terminal, time):
+    with Progress("training", 10, "steps") as outer, Progress("reading", 10, "files") as inner:
+        for bar in (outer, inner, outer):
+            time.now += 5
+            bar.advance()
+            terminal.read()
+        assert console._bar is outer
+    assert console._bar is None
+
+
+def test_a_bar_is_ended_by_an_exception(terminal, time):
     def fail():
         with Progress("training", 10, "steps") as bar:
             time.now += 5
@@ -221,4 +251,94 @@ def test_a_terminal_line_is_ended_by_an_exception(terminal, time):
 
     with pytest.raises(ValueError, match="broken"):
         fail()
-    assert terminal.read().endswith("left\n")
+    assert terminal.read().endswith(f"left\n{CURSOR}")
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("TERM", "unknown")])
+def test_a_terminal_that_cannot_erase_gets_lines(terminal, time, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with Progress("training", 10, "steps") as bar:
+        time.now += 10
+        bar.advance(9)
+    assert terminal.read() == "training: 9 of 10 steps, 0.9/s, 0:10, 0:01 left\n"
+
+
+def test_no_color_leaves_the_bar(terminal, time, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    with Progress("training", 2, "steps") as bar:
+        time.now += 10
+        bar.advance()
+        warn("saved")
+    found = terminal.read()
+    assert "━" in found
+    assert not re.search(r"\x1b\[[\d;]*m", found)
+
+
+@pytest.mark.parametrize("silence", [lambda: output.talk(quiet=True), console.mute])
+def test_a_bar_is_silenced_with_the_rest(terminal, time, silence):
+    silence()
+    with Progress("training", 2, "steps") as bar:
+        time.now += 10
+        bar.advance()
+    assert terminal.read() == ""
+
+
+def test_a_terminal_that_goes_away_ends_no_work(terminal, time):
+    with contextlib.suppress(OSError), console.sys.stderr:  # what it still holds is lost
+        with Progress("training", 10, "steps") as bar:
+            time.now += 10
+            bar.advance()
+            terminal.close()
+            for _ in range(3):
+                time.now += 10
+                bar.advance()
+        assert bar.done == 4
+        assert console._bar is None
+
+
+# As a library
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+SAY = "from qwen2vl_rs.system.console import say, warn; say('a'); warn('b\\x1b', 'c');"
+
+
+def test_who_sets_up_nothing_sees_warnings_only():
+    done = python(SAY)
+    assert (done.stdout, done.stderr) == ("", "b\\x1b (hint: c)\n")
+
+
+@pytest.mark.parametrize("lost", ["sys.stderr.close()", "sys.stderr = None"])
+def test_who_has_no_stderr_loses_messages_only(lost):
+    code = f"import sys; {lost}; {SAY}\n"
+    code += "from qwen2vl_rs.system import console; console._WAIT = {False: (0, 0)}\n"
+    code += "with console.Progress('reading', 2, 'rows') as bar: bar.advance()\n"
+    code += "sys.stderr = sys.__stderr__ = None; print('done')"
+    assert python(code).stdout == "done\n"
+
+
+def test_logging_alone_silences_and_redirects():
+    silent = "import logging; logging.getLogger('qwen2vl_rs').setLevel('ERROR');"
+    assert not python(silent + SAY).stderr
+    all_of_it = "import logging, sys; logging.basicConfig(level='INFO', stream=sys.stdout);"
+    done = python(all_of_it + SAY)
+    assert done.stdout == "INFO:qwen2vl_rs:a\nWARNING:qwen2vl_rs:b\\x1b (hint: c)\n"
+    assert not done.stderr
+
+
+def test_a_record_tells_its_module_its_place_and_its_hint(caplog, tmp_path):
+    assert usable(["no_such_tracker"]) == []
+    (record,) = caplog.records
+    assert (record.name, record.funcName) == ("qwen2vl_rs.training.trackers", "usable")
+    assert record.getMessage().startswith("no_such_tracker is not installed")
+    warn("two\nlines", "a hint")
+    hinted = caplog.records[-1]
+    assert (hinted.text, hinted.hint) == ("two\nlines", "a hint")
+    assert hinted.getMessage() == r"two\nlines (hint: a hint)"
+    assert hinted.module == "test_console"

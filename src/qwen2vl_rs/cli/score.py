@@ -13,6 +13,7 @@ from ..system import console
 from ..system.oserrors import is_folder
 from ..system.terminal import shown
 from .common import FILE, DatasetName, json_text
+from .output import show
 
 _DATASET = click.option(
     "--dataset", type=DatasetName(),
@@ -89,9 +90,9 @@ def score(
         whole = {**found, **({"against": change} if change else {})}
         click.echo(json_text(whole, 2))
         return
-    click.echo(render_results(found))
+    show(render_results(found))
     if change:
-        click.echo(f"\nAgainst {shown(against)}\n{render_comparison(change)}")
+        show(f"\nAgainst {shown(against)}\n{render_comparison(change)}")
 
 
 @click.command()

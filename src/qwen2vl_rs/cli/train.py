@@ -23,6 +23,7 @@ from .common import (
     same_command,
     whose_option,
 )
+from .output import show
 
 if TYPE_CHECKING:
     from ..scoring.results import Results
@@ -88,11 +89,10 @@ def train(
         return
     from ..reporting.text import verdict
 
-    click.echo(
-        json_text(outcome.comparison, 2)
-        if as_json
-        else verdict(outcome.before, outcome.after, outcome.comparison)
-    )
+    if as_json:
+        click.echo(json_text(outcome.comparison, 2))
+    else:
+        show(verdict(outcome.before, outcome.after, outcome.comparison))
     place = shlex.quote(loaded.output)
     console.say(f"next: qwen2vl-rs report{'' if place == 'output/Qwen2-VL-2B' else f' {place}'}")
     again = option("--run", Path(loaded.output), "output/Qwen2-VL-2B")
@@ -191,7 +191,7 @@ def evaluate(
         with interruptible(same_command("all answers so far")):
             found, _ = run(locate(model, base), settings, values, output=output, **questions)
     if found:  # else another process prints
-        click.echo(json_text(found, 2) if as_json else results_table(found, protocols))
+        click.echo(json_text(found, 2)) if as_json else show(results_table(found, protocols))
 
 
 @click.command()
@@ -250,10 +250,10 @@ def compare(
             run, model=model, checkpoint=checkpoint, test=test, images=images, dataset=dataset
         )
     chosen = [row for row in rows if row.is_(only)]
-    shown = chosen[:limit]
+    first = chosen[:limit]
     if as_json:
-        for row in shown:
+        for row in first:
             click.echo(json_text(row.as_dict()))
-    elif shown:
-        click.echo(pair_table(shown))
-    console.say(f"{len(shown):,} of {len(chosen):,} shown; {len(rows):,} questions in all")
+    elif first:
+        show(pair_table(first))
+    console.say(f"{len(first):,} of {len(chosen):,} shown; {len(rows):,} questions in all")

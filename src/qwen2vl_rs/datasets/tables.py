@@ -28,6 +28,7 @@ from ..errors import DataError
 from ..known_datasets import dataset_name
 from ..system.console import say
 from ..system.files import atomic_write
+from ..system.scopes import Shared
 from ..types import Sample
 from . import json_records as jsonstream
 from .base import Row, no_text, rows_of
@@ -177,18 +178,21 @@ def _whole_rows(path: Path, rows: Lines, size: int, padded: bool) -> Lines:
         yield line, [field.strip() for field in row] if padded else row  # as the header is
 
 
+_long_fields = Shared((csv.field_size_limit, csv.field_size_limit, FIELD_LIMIT))
+
+
 def _rows(path: Path, separator: str) -> Lines:
     """Rows that are not blank, each with the number of its first line."""
     with (
         opened(path) as binary,
         io.TextIOWrapper(binary, encoding="utf-8", newline="") as text,
     ):
-        csv.field_size_limit(FIELD_LIMIT)  # one for the whole process: others may have set it
         reader = csv.reader(text, strict=True, delimiter=separator)
         while True:
             line = reader.line_num + 1
             try:
-                row = next(reader)
+                with _long_fields:
+                    row = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:

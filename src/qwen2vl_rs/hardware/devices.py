@@ -10,7 +10,7 @@ import torch
 from accelerate import PartialState
 
 from ..errors import ConfigError
-from ..system.console import set_quiet
+from ..system.console import mute
 from .launch import check_environment
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -28,7 +28,7 @@ def processes() -> PartialState:
     # the others wait while one process encodes all images, or asks the last questions
     team = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=12))
     if not team.is_main_process:
-        set_quiet(True, also_warnings=True)
+        mute()
     return team
 
 

@@ -16,8 +16,8 @@ import os
 import socket
 import ssl
 import sys
-import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from ..errors import HubError
 from ..system.install import missing
 from ..system.named import open_named
 from ..system.oserrors import explained, own_limit, root_cause
+from ..system.scopes import Setting, Shared, attribute, ignoring
 from .limits import HeadTimer, Limits
 from .messages import Interrupted, Listing, RemoteFile, Told, listed
 
@@ -58,7 +59,7 @@ class ModelScope(Told):
     def __init__(self, folder: Path) -> None:
         package = _import("modelscope_hub")
         self._errors = _import("modelscope_hub.errors")
-        with warnings.catch_warnings(action="ignore"):  # an older name of an environment variable
+        with ignoring(Warning):  # an older name of an environment variable
             config = package.HubConfig()
         super().__init__(folder, config.endpoint)
         self._limits = Limits(self)
@@ -124,7 +125,7 @@ class ModelScope(Told):
     @contextlib.contextmanager
     def _explained(self, repo_id: str, file: RemoteFile | None = None) -> Iterator[None]:
         try:
-            with _silent("modelscope_hub"), _without_bars("modelscope_hub._download"):
+            with _modelscope():
                 yield
         except self._errors.FileIntegrityError as error:
             raise HubError(
@@ -152,10 +153,6 @@ class HuggingFace(Told):
         self._package = _import("huggingface_hub")
         self._errors = _import("huggingface_hub.errors")
         self._transfer = _import("huggingface_hub.file_download").http_get
-        constants = _import("huggingface_hub.constants")
-        constants.HF_HUB_DISABLE_TELEMETRY = True
-        constants.DOWNLOAD_CHUNK_SIZE = 1 << 20  # of 10 MB pieces, a broken one would be lost
-        _import("huggingface_hub.utils").disable_progress_bars("huggingface_hub.http_get")
         self._api = self._package.HfApi(library_name="qwen2vl-rs", headers=_PLAIN)
         super().__init__(folder, self._api.endpoint)
         self._limits = Limits(self)
@@ -218,7 +215,7 @@ class HuggingFace(Told):
         self, repo_id: str, revision: str | None, partial: Path | None = None
     ) -> Iterator[None]:
         try:
-            with _silent("huggingface_hub"):
+            with _huggingface():
                 yield
         except self._errors.OfflineModeIsEnabled as error:
             raise Interrupted(
@@ -302,26 +299,33 @@ def _import(name: str) -> Any:
         raise HubError(f"{module} is not installed", hint=missing(module).hint) from error
 
 
-@contextlib.contextmanager
-def _silent(logger_name: str) -> Iterator[None]:
+def _silent(logger_name: str, *settings: Setting) -> Shared:
     """Keep a client's own messages from the terminal: what matters is said by us."""
     logger = logging.getLogger(logger_name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        logger.setLevel(level)
+    level = (partial(getattr, logger, "level"), logger.setLevel, logging.CRITICAL)
+    stdout = (lambda: sys.stdout, lambda to: setattr(sys, "stdout", to or sys.stderr), None)
+    return Shared(level, stdout, *settings)
 
 
-@contextlib.contextmanager
-def _without_bars(module_name: str) -> Iterator[None]:
-    """Switch off the bars that a client draws beside its progress callbacks."""
-    module = _import(module_name)
-    bar = module.tqdm
-    module.tqdm = functools.partial(bar, disable=True)
-    try:
-        yield
-    finally:
-        module.tqdm = bar
+@functools.cache
+def _modelscope() -> Shared:
+    """The client says nothing, and draws no bars beside its progress callbacks."""
+    module = _import("modelscope_hub._download")
+    return _silent("modelscope_hub", attribute(module, "tqdm", partial(module.tqdm, disable=True)))
+
+
+@functools.cache
+def _huggingface() -> Shared:
+    """The client says, draws and reports nothing; the piece that breaks is a small one."""
+    module, utils = _import("huggingface_hub.constants"), _import("huggingface_hub.utils")
+    bars = "huggingface_hub.http_get"
+
+    def set_bars(disabled: bool) -> None:
+        (utils.disable_progress_bars if disabled else utils.enable_progress_bars)(bars)
+
+    return _silent(
+        "huggingface_hub",
+        attribute(module, "HF_HUB_DISABLE_TELEMETRY", True),
+        attribute(module, "DOWNLOAD_CHUNK_SIZE", 1 << 20),
+        (partial(utils.are_progress_bars_disabled, bars), set_bars, True),
+    )

@@ -7,8 +7,8 @@ import errno
 import io
 import shutil
 import sqlite3
-import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..errors import RunError
 from ..raster import write_cog
 from ..system.disk import room_hint
 from ..system.files import atomic_write, discard
+from ..system.scopes import Shared, ignoring
 from .values import Band, band
 from .windows import Grid
 
@@ -123,7 +124,7 @@ def write_windows(
         aliases |= {f"{name}_{end}": f"{one.question} | {end}" for end in ("answer", "confidence")}
     made = io.BytesIO()  # GDAL does not tell of all that fails on a disk: we write there
     try:
-        with _always_the_same_date():
+        with _same_date:
             pyogrio.raw.write(
                 made,
                 np.array(shapely.to_wkb(shapes), dtype=object),
@@ -144,14 +145,15 @@ def write_windows(
         raise _unwritten(path, error) from error
 
 
-@contextlib.contextmanager
-def _always_the_same_date() -> Iterator[None]:
-    """Let GDAL write one date into all files, so that the same windows are the same bytes."""
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2000-01-01T00:00:00Z"})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+def _set_date(date: str | None) -> None:
+    pyogrio.set_gdal_config_options({_DATE: date})
+
+
+_DATE = "OGR_CURRENT_DATE"
+# GDAL writes one date into all files, so that the same windows are the same bytes
+_same_date = Shared(
+    (partial(pyogrio.get_gdal_config_option, _DATE), _set_date, "2000-01-01T00:00:00Z")
+)
 
 
 def _with_names(data: bytes, aliases: dict[str, str]) -> bytes:
@@ -188,7 +190,7 @@ def _verify(
     Raises:
         OSError: something is missing or damaged.
     """
-    with warnings.catch_warnings(action="ignore"):  # of a file without a name
+    with ignoring(Warning):  # of a file without a name
         layers = pyogrio.list_layers(data)[:, 0].tolist()
         found = pyogrio.read_info(data, layer=_LAYER)
     index = f"rtree_{_LAYER}_geom"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,13 @@ from ..config import ViewConfig
 from ..errors import ModelError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
+from ..hardware.randomness import own_random_state
 from ..question_tree.attention import Kind, implementation
 from ..run import Run
 from ..system.console import warn_once
 from ..system.files import HUB_MANIFEST, atomic_write, read_json, write_json
 from ..system.oserrors import is_file, is_folder, libraries_write
+from ..system.scopes import Shared, attribute, ignoring
 from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_layers, read_adapter, tensor_name
 from .family import FAMILIES, family_of
 from .fingerprint import fingerprint, same_base
@@ -38,8 +38,13 @@ from .shapes import check_depth, check_shapes, linear_layers
 
 CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
-hf_logging.set_verbosity_error()
-hf_logging.disable_progress_bar()
+
+# transformers reports errors only and draws no bar; its function for bars also sets the hub's
+quiet_libraries = Shared(
+    (hf_logging.get_verbosity, hf_logging.set_verbosity, hf_logging.ERROR),
+    attribute(hf_logging, "_tqdm_active", False),
+)
+quiet_peft = partial(ignoring, FutureWarning, "`is_gradient_checkpointing`")  # an old name
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ def read_config(folder: Path) -> Any:
     return read_base(folder)[1]
 
 
+@quiet_libraries
 def read_base(folder: Path) -> tuple[Files, Any]:
     """Find the files of a base that are in force, and check its configuration against them.
 
@@ -113,6 +119,7 @@ def read_base(folder: Path) -> tuple[Files, Any]:
     return files, config
 
 
+@quiet_libraries
 def load_base(
     folder: Path,
     view: ViewConfig,
@@ -212,6 +219,7 @@ def _holds(folder: Path, known: str) -> bool:
         return False
 
 
+@quiet_libraries
 def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     """Put a checkpoint's adapter on a base; ``unload()`` gives the base back.
 
@@ -228,7 +236,7 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
     )
     problem, hint = f"the adapter in {checkpoint} cannot be read", UNUSABLE
-    with usable(problem, checkpoint / ADAPTER, hint=hint), quiet_peft():
+    with usable(problem, checkpoint / ADAPTER, hint=hint), quiet_peft(), own_random_state:
         model = PeftModel.from_pretrained(
             base.model, checkpoint, config=plain, local_files_only=True
         )
@@ -247,14 +255,6 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
                 hint="this version of PEFT names layers otherwise: install another",
             )
     return model.eval()
-
-
-@contextlib.contextmanager
-def quiet_peft() -> Iterator[None]:
-    """Hide the warning that PEFT's use of an old transformers name draws."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        yield
 
 
 def write_card(

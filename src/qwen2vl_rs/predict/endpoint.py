@@ -7,9 +7,12 @@ import base64
 import contextlib
 import io
 import re
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
 
 from PIL import Image
 
@@ -116,11 +119,11 @@ class EndpointPredictor:
             )
 
         client = EndpointClient(self._endpoint)
-        with asyncio.Runner() as runner:  # on leaving it, ends what is still running
+        with _loop() as run:
             coming = client.ask([request(s) for s in asked.values()])
 
             def replies() -> Replies:
-                while (one := runner.run(_next(coming))) is not None:
+                while (one := run(_next(coming))) is not None:
                     yield [(asked[one[0]], one[1])]
 
             try:
@@ -128,6 +131,29 @@ class EndpointPredictor:
             finally:
                 for why, times in client.again.items():
                     say(f"asked again {counted(times, 'time')}: {why}")
+
+
+@contextlib.contextmanager
+def _loop() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Runs coroutines in a thread of its own: the caller's, as in a notebook, may have a loop.
+
+    On leaving, what is still running is ended.
+    """
+    loops: SimpleQueue[asyncio.AbstractEventLoop] = SimpleQueue()
+    over = asyncio.Event()
+
+    async def until_over() -> None:
+        loops.put(asyncio.get_running_loop())
+        await over.wait()
+
+    thread = Thread(target=lambda: asyncio.run(until_over()), daemon=True)
+    thread.start()
+    loop = loops.get()
+    try:
+        yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result()
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 async def _next(coming: AsyncGenerator[tuple[str, Reply]]) -> tuple[str, Reply] | None:

@@ -30,6 +30,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.backends import cuda
 from torch.nn.attention.flex_attention import BlockMask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -37,6 +38,7 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from ..system.scopes import Shared
 from .tree import Ints, Layout
 
 Kind = Literal["branches", "flex"]
@@ -44,6 +46,12 @@ _PREFIX = "qwen2vl_rs_"  # of the names under which transformers knows the kinds
 MASK_BLOCK = 128  # of FlexAttention's sparse masks; its own default
 _BLOCK = 32  # most tokens of a subtree that is not cut further
 _ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones make a new group
+
+
+# With torch's own choice of kernels, gradients of `branches` were wrong by more than their own
+# size at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's is suspected, which
+# is reported to be wrong elsewhere (pytorch issues 193893, 196678); the others do the same work.
+_without_cudnn = Shared((cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False))
 
 
 class Group(NamedTuple):
@@ -71,6 +79,7 @@ class Branches(NamedTuple):
     trees: list[tuple[int, int, list[Group]]]
     order: torch.Tensor
 
+    @_without_cudnn
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
@@ -256,10 +265,12 @@ def in_force(rule: Rule) -> dict[str, Any]:
 
 
 def implementation(kind: Kind) -> dict[str, str]:
-    """The name of a kind for transformers' ``attn_implementation``; the eye keeps ``sdpa``."""
-    return {"": "sdpa", "text_config": _PREFIX + kind, "vision_config": "sdpa"}
+    """A kind's name for ``attn_implementation``; without a tree it is ``sdpa``."""
+    name = _PREFIX + kind
+    return {"": name, "text_config": name, "vision_config": name}
 
 
+@_without_cudnn
 def tree_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -278,11 +289,6 @@ def tree_attention(
     mask = attention_mask if tree is None else tree
     return work(module, query, key, value, mask, scaling=scaling, **more)[0], None
 
-
-# With torch's own choice of kernels, gradients of `branches` were wrong by more than their own
-# size at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's is suspected, which
-# is reported to be wrong elsewhere (pytorch issues 193893, 196678); the others do the same work.
-torch.backends.cuda.enable_cudnn_sdp(False)
 
 for _kind in get_args(Kind):
     AttentionInterface.register(_PREFIX + _kind, tree_attention)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NodataShadowWarning
 
-from .opening import without
+from ..system.scopes import ignoring
 
 Mask = NDArray[np.bool_]
 
@@ -51,7 +51,7 @@ def declared(source: Any, bands: Sequence[int], **piece: Any) -> Mask | None:
         return None
     valid: Mask | None = None
     if masked:
-        with without(NodataShadowWarning) if alpha else nullcontext():
+        with ignoring(NodataShadowWarning) if alpha else nullcontext():
             valid = source.read_masks(list(bands), **piece) != 0
     for band in alpha:  # GDAL's own masks leave out alpha in floats, or before another band
         if "out_shape" in piece:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from ..errors import ImageError
 from ..system.named import open_named
 from ..system.oserrors import reading_hint, why_unread
+from ..system.scopes import ignoring
 from .decoder_memory import check_units
 from .image_errors import animated, broken, foreign_format, too_large_for_memory, unread
 from .orientation import may_be_turned, turn_of
@@ -62,7 +61,6 @@ GDAL_OPTIONS = {
     # whatever was in memory for the missing rows.
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
-_quiet = threading.Lock()
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -74,17 +72,6 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     with open_image(path) as source:
         turn = turn_of(source)
         return turn.width, turn.height
-
-
-@contextmanager
-def without(category: type[Warning]) -> Iterator[None]:
-    """Nothing is warned of by a category in here.
-
-    Filters belong to the whole process: two threads in here at once would put back each other's.
-    """
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
-        yield
 
 
 @contextmanager
@@ -108,7 +95,7 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
                 settings["GDAL_GEOREF_SOURCES"] = f"{settings['GDAL_GEOREF_SOURCES']},PAM"
             with rasterio.Env(**settings):
                 # without georeferencing rasterio warns at each file
-                with without(NotGeoreferencedWarning):
+                with ignoring(NotGeoreferencedWarning):
                     source = rasterio.open(opened, driver=driver)
                 with source:
                     _check_header(source, path, in_pieces=bool(options))
@@ -174,7 +161,7 @@ def _check_mask(source: Any, file: Path, opened: Path) -> None:
     if mask_beside(file) is None:
         return
     mask = opened.with_name(f"{file.name}.msk")
-    with without(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
+    with ignoring(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
         if found.shape != source.shape:
             raise wrong_mask(file, f"is of another size: {found.width} × {found.height} pixels")
 

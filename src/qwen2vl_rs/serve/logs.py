@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 LOGGERS = ("uvicorn.error", "asyncio", "python_multipart.multipart")
 _CHARS = 300  # of a line
@@ -60,9 +61,11 @@ class Bounded(logging.Filter):
         return True
 
 
-def bound_logs() -> None:
+@contextmanager
+def bound_logs() -> Iterator[None]:
     """Bound what the libraries below the server write."""
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        if not any(isinstance(one, Bounded) for one in logger.filters):
-            logger.addFilter(Bounded())
+    with ExitStack() as stack:
+        for logger in map(logging.getLogger, LOGGERS):
+            logger.addFilter(bound := Bounded())
+            stack.callback(logger.removeFilter, bound)
+        yield

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
 import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ import uvicorn
 
 from ..errors import ConfigError, RunError
 from ..system.console import say
+from ..system.scopes import handlers
 from .app import Service, make_app
 from .connections import protocol
 from .guard import Guard, is_loopback
@@ -158,12 +156,12 @@ class Server:
         Args:
             ready: called with the address once connections are accepted.
         """
-        bound_logs()
         self._sock.listen(_QUEUED)
         if ready is not None:
             ready(self.url)
         try:
-            with _survived(signal.SIGTERM):
+            # a signal that uvicorn has obeyed, and raises again afterwards, ends nothing more
+            with bound_logs(), handlers(["SIGTERM"], lambda *_: None):
                 self._server.run(sockets=[self._sock])
         finally:
             self.worker.close()
@@ -172,19 +170,6 @@ class Server:
     def stop(self) -> None:
         """Ask it to finish; any thread may call this."""
         self._server.should_exit = True
-
-
-@contextmanager
-def _survived(number: signal.Signals) -> Iterator[None]:
-    """A signal that uvicorn has obeyed, and raises again afterwards, ends nothing more."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, lambda *_: None)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def serve(

@@ -1,69 +1,74 @@
-"""What is said to the person at the terminal: all of it on stderr, so that stdout is data."""
+"""What is said to people: logged under the name of the module that says it; and progress.
+
+Nothing here prints. What is logged appears where whoever runs the program wants it: the command
+line has a handler (`cli.output`), a library's user has the settings of `logging`, by which
+warnings alone appear where nothing was set.
+"""
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import logging
 import sys
 import time
-from typing import Self
+from importlib.util import find_spec
+from typing import IO, TYPE_CHECKING, Self
 
-from .terminal import shown, shown_lines
+from .terminal import shown
 
-_quiet = False
-_mute = False  # not even warnings
+if TYPE_CHECKING:
+    from rich import progress
+
+ROOT = logging.getLogger("qwen2vl_rs")
+_mute = False  # another process says it
 _bar: Progress | None = None  # drawn on a terminal and not finished
+_said: set[str] = set()  # keys, by `say_once` and `warn_once`
+_LOST = (OSError, ValueError)  # a terminal that is gone, or closed: that ends no work
 _WAIT = {True: (2.0, 0.2), False: (10.0, 30.0)}  # seconds to the first line, then between lines
 
 
-def set_quiet(quiet: bool, *, also_warnings: bool = False) -> None:
-    """Silence `say` and progress bars; errors are still printed.
-
-    Args:
-        quiet: whether to be silent.
-        also_warnings: whether warnings are kept back too (another process prints them).
-    """
-    global _quiet, _mute
-    _quiet, _mute = quiet, also_warnings
+def mute() -> None:
+    """Say nothing in this process, not even warnings: another one does."""
+    global _mute
+    _mute = True
 
 
 def say(text: str = "") -> None:
-    """Print a line of conversation."""
-    if not _quiet:
-        _end_bar()
-        print(shown(text), file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+    """Log a line of conversation."""
+    _log(_calling(), logging.INFO, text)
 
 
 def warn(text: str, hint: str | None = None) -> None:
-    """Print a warning, and what to do about it, also when quiet."""
-    if not _mute:
-        _end_bar()
-        lines = [f"warning: {text}", *([f"hint: {hint}"] if hint else [])]
-        print(shown_lines(lines), file=sys.stderr, flush=True)  # noqa: T201
-
-
-_said: set[str] = set()  # by `say_once` and `warn_once`
+    """Log a warning, and what to do about it: the record has both as ``text`` and ``hint``."""
+    _log(_calling(), logging.WARNING, text, hint)
 
 
 def say_once(key: str, text: str) -> None:
-    """Print a line of conversation, and none by the same key again in this process."""
-    if key not in _said:
-        _said.add(key)
-        say(text)
+    """Log a line of conversation, and none by the same key again in this process."""
+    _log(_calling(), logging.INFO, text, key=key)
 
 
 def warn_once(key: str, text: str) -> None:
-    """Print a warning, and none by the same key again in this process."""
-    if key not in _said:
-        _said.add(key)
-        warn(text)
+    """Log a warning, and none by the same key again in this process."""
+    _log(_calling(), logging.WARNING, text, key=key)
 
 
-def _end_bar() -> None:
-    """Leave the line of a progress bar that is being drawn, so that text starts on its own."""
-    global _bar
-    if _bar is not None:
-        _bar = None
-        print(file=sys.stderr, flush=True)  # noqa: T201 - the one place that prints
+def _calling() -> logging.Logger:
+    """The logger of the module that calls a function of this one."""
+    name = str(sys._getframe(2).f_globals.get("__name__"))
+    return logging.getLogger(name) if name.startswith(f"{ROOT.name}.") else ROOT
+
+
+def _log(
+    logger: logging.Logger, level: int, text: str, hint: str | None = None, key: str = ""
+) -> None:
+    if _mute or key in _said or not logger.isEnabledFor(level):
+        return
+    _said.update([key] if key else [])
+    _hide_bar()
+    line = shown(text) + (f" (hint: {shown(hint)})" if hint else "")
+    with contextlib.suppress(*_LOST):  # logging itself reports errors of handlers on stderr
+        logger.log(level, "%s", line, extra={"text": text, "hint": hint}, stacklevel=3)
 
 
 def counted(number: int, noun: str) -> str:
@@ -79,10 +84,10 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """A progress line with rate and time left; silent for work of under two seconds.
+    """Progress with rate and time left; silent for work of under two seconds.
 
-    On a terminal the line is redrawn in place; elsewhere (a log file, a batch job) a new line
-    is printed every 30 seconds.
+    A bar where a person looks (a terminal, a notebook); elsewhere (a log file, a batch job) a
+    line is logged every 30 seconds. No bar is drawn where `ROOT` is set to warnings only.
 
     Args:
         what: the work, e.g. ``training``.
@@ -95,7 +100,8 @@ class Progress:
         self.what, self.total, self.unit = what, total, unit
         self.done = self._before = done
         self._start = self._shown = time.monotonic()
-        self._tty = sys.stderr.isatty()
+        self._logger = _calling()
+        self._bar = _rich_bar(what)
         self._drawn: int | None = None  # units done when the line was last drawn
 
     def __enter__(self) -> Self:
@@ -104,35 +110,85 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._drawn not in (None, self.done):
             self._draw("")
-        _end_bar()
+        if _bar is self:
+            _hide_bar(keep=True)
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """Count ``n`` more units as done; ``note`` (e.g. the loss) is shown behind the line."""
         self.done += n
         now = time.monotonic()
-        wait = _WAIT[self._tty][self._drawn is not None]
+        wait = _WAIT[self._bar is not None][self._drawn is not None]
         if now - self._shown >= wait:
             self._shown = now
             self._draw(note)
 
     def _draw(self, note: str) -> None:
-        if _quiet:
-            return
+        if self._bar is None:
+            _log(self._logger, logging.INFO, f"{self.what}: {self._line(note)}")
+        elif not _mute and ROOT.level <= logging.INFO > ROOT.manager.disable:
+            self._draw_bar(self._bar, self._line(note))
+        self._drawn = self.done
+
+    def _line(self, note: str) -> str:
         elapsed = time.monotonic() - self._start
         rate = (self.done - self._before) / elapsed if elapsed > 0 else 0.0
-        line = f"{self.what}: {self.done:,}"
+        line = f"{self.done:,}"
         if self.total:
             line += f" of {self.total:,}"
         line += f" {self.unit}, {rate:,.1f}/s, {clock(elapsed)}"
         if self.total and rate > 0 and self.done < self.total:
             line += f", {clock((self.total - self.done) / rate)} left"
-        if note:
-            line += f", {note}"
-        line = shown(line)
-        if self._tty:
-            line = line[: shutil.get_terminal_size().columns - 1]  # a wrapped line stays behind
-        end, start = ("", "\r\x1b[K") if self._tty else ("\n", "")
-        print(f"{start}{line}", end=end, file=sys.stderr, flush=True)  # noqa: T201
-        self._drawn = self.done
+        return f"{line}, {note}" if note else line
+
+    def _draw_bar(self, bar: progress.Progress, line: str) -> None:
         global _bar
-        _bar = self if self._tty else None
+        if _bar is not self:
+            _hide_bar()
+        with contextlib.suppress(*_LOST):
+            bar.update(
+                bar.task_ids[0], total=self.total or None, completed=self.done, line=shown(line)
+            )
+            bar.live.transient = False
+            bar.start() if _bar is not self else bar.refresh()
+            _bar = self
+
+
+def _rich_bar(what: str) -> progress.Progress | None:
+    """A bar that is not drawn yet; None where nobody looks. Drawn by whoever calls, no thread."""
+    notebook = "ipykernel" in sys.modules and find_spec("ipywidgets")  # rich draws by these
+    if not notebook and not is_terminal(sys.stderr):
+        return None
+    from rich import console, progress
+
+    screen = console.Console(file=sys.stderr)
+    if not screen.is_interactive and not screen.is_jupyter:
+        return None
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(20),
+        progress.TextColumn("{task.fields[line]}", markup=False),
+        console=screen,
+        auto_refresh=False,
+        redirect_stdout=False,  # which is data
+        redirect_stderr=False,
+    )
+    bar.add_task(shown(what), line="")
+    return bar
+
+
+def _hide_bar(keep: bool = False) -> None:
+    """End a bar that is being drawn, so that text starts on a line of its own."""
+    global _bar
+    if _bar is not None and _bar._bar is not None:
+        drawn, _bar = _bar._bar, None
+        with contextlib.suppress(*_LOST):
+            drawn.live.transient = not keep and not drawn.console.is_jupyter
+            drawn.stop()
+
+
+def is_terminal(stream: IO[str] | None) -> bool:
+    """Whether a stream is there, open, and a terminal."""
+    try:
+        return bool(stream and stream.isatty())
+    except _LOST:
+        return False

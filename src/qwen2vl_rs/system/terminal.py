@@ -7,13 +7,9 @@ line break cannot begin one with ``hint:``.
 
 from __future__ import annotations
 
-import logging
 import re
-import sys
 import traceback
-import warnings
 from collections.abc import Iterable
-from typing import Any
 
 # C0 and C1 (escape sequences begin there), line and paragraph separators, all that turns the
 # direction of writing, marks that are drawn as nothing, and halves of characters. What joins
@@ -40,13 +36,6 @@ def json_shown(text: str) -> str:
     return _BEYOND.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-class _Line(logging.Formatter):
-    """What a library logs, as one line."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return shown(super().formatMessage(record))
-
-
 def traceback_shown(error: BaseException) -> str:
     """A traceback, whose messages may quote a file as well."""
     lines = []
@@ -54,22 +43,3 @@ def traceback_shown(error: BaseException) -> str:
         text = part.strip("\n")
         lines += text.split("\n") if text.startswith("  ") else [text]  # places, or what it says
     return shown_lines(lines)
-
-
-def of_libraries() -> None:
-    """Print what libraries warn of, and errors that nobody foresaw, in the same way."""
-    sys.excepthook = _uncaught
-    if logging.lastResort:
-        logging.lastResort.setFormatter(_Line())
-    warnings.formatwarning = _warning
-
-
-def _uncaught(_kind: object, error: BaseException, _trace: object) -> None:
-    sys.stderr.write(traceback_shown(error) + "\n")
-
-
-_formatted = warnings.formatwarning
-
-
-def _warning(message: Warning | str, *where: Any, **more: Any) -> str:
-    return _formatted(shown(message), *where, **more)

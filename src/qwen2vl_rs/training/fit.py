@@ -22,8 +22,9 @@ from ..errors import RunError
 from ..hardware.devices import choose_device, processes
 from ..hardware.launch import check_precision, check_strategy
 from ..hardware.precision import Precision, choose_precision
+from ..hardware.randomness import own_random_state
 from ..models.adapter import add_adapter, check_targets, without_casts
-from ..models.loader import Base, load_base, read_config
+from ..models.loader import Base, load_base, quiet_libraries, read_config
 from ..models.shapes import outline
 from ..predict.evaluation import Outcome, before_and_after
 from ..question_tree.attention import Kind
@@ -33,6 +34,7 @@ from ..raster.scenes import usual_ground
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics, step_of
 from ..system.console import say, warn
 from ..system.files import discard, read_json, run_lock, sha256, write_json
+from ..system.scopes import own_environment
 from .circumstances import circumstances, differences
 from .preparation import (
     IMAGES,
@@ -55,6 +57,8 @@ class Split:
     test: Dataset
 
 
+@quiet_libraries
+@own_environment
 def train(config: Config, *, resume: bool = False) -> Outcome | None:
     """Fine-tune a base and evaluate it before and after.
 
@@ -104,6 +108,7 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         return outcome if team.is_main_process else None
 
 
+@own_random_state
 def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
     checkpoint = next(reversed(run.checkpoints()), None) if resume else None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..system.console import say, warn
+from ..system.scopes import handlers
 
 
 def usable(trackers: Sequence[str]) -> list[str]:
@@ -102,7 +102,9 @@ def _started(run: Path, folder: Path, mode: str, *others: str) -> str:
 
     place = {"project": "qwen2vl-rs", "name": run.name, "log_dir": str(folder)}
     try:
-        with _hushed(mode), _own_signals():
+        # SwanLab's handlers close its run at an interrupt, also at one that is ignored, as by what
+        # a script started with ``&``; the next figures then have nowhere to go
+        with _hushed(mode), handlers(("SIGINT", "SIGTERM", "SIGHUP")):
             swanlab.init(mode=mode, reinit=True, **place)
         return mode
     except Exception as error:  # a refused key, no network: whatever its client raises
@@ -112,32 +114,6 @@ def _started(run: Path, folder: Path, mode: str, *others: str) -> str:
     return _started(run, folder, *others)
 
 
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep this process's handlers of signals.
-
-    SwanLab's closes its run at an interrupt, also at one that is ignored, as by what a script
-    started with ``&``; the next figures then have nowhere to go.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    handlers = {number: signal.getsignal(number) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            if handler is not None:  # else it is not one of Python's
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _hushed(mode: str) -> Iterator[None]:
+def _hushed(mode: str) -> contextlib.AbstractContextManager[Any]:
     """Keep SwanLab off stdout; online its address is worth reading, else it is silent."""
-    with (
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stdout(sys.stderr if mode == "online" else nowhere),
-    ):
-        yield
+    return contextlib.redirect_stdout(sys.stderr if mode == "online" else io.StringIO())

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +40,7 @@ from ..raster import reproject
 from ..raster.scenes import Georeference, LargeImage
 from ..system.console import warn
 from ..system.oserrors import is_file, mode_of, unreadable, why_unread
+from ..system.scopes import ignoring
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
 from .misplaced import around, system_of, why_elsewhere
 from .relations import relations
@@ -147,9 +147,8 @@ def read_vectors(
     if mode_of(path) is None:
         raise DataError(f"no file {path}", hint="name a vector file: --vectors FILE")
     file = Path(os.path.abspath(path))  # never a name that GDAL would fetch
-    with warnings.catch_warnings():
-        # said of each outline that GDAL cannot close; they are counted
-        warnings.filterwarnings("ignore", "Non closed ring", RuntimeWarning)
+    # said of each outline that GDAL cannot close; they are counted
+    with ignoring(RuntimeWarning, "Non closed ring"):
         return _read(path, file, image, legacy)
 
 

@@ -1,0 +1,28 @@
+"""Random numbers of the whole process: whoever draws from them leaves them as they were."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..system.scopes import KEPT, Shared
+
+
+def _states() -> tuple[Any, ...]:
+    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def _set_states(states: tuple[Any, ...]) -> None:
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    torch.set_rng_state(states[2])
+    if states[3] is not None:
+        torch.cuda.set_rng_state(states[3])
+
+
+#: Seeds that are set in here, and numbers that are drawn, change nothing outside.
+own_random_state = Shared((_states, _set_states, KEPT))

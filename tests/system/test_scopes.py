@@ -1,0 +1,119 @@
+import os
+import signal
+import threading
+import warnings
+
+import pytest
+
+from qwen2vl_rs.system.scopes import KEPT, Shared, handlers, ignoring, own_environment
+
+
+@pytest.fixture
+def setting():
+    """What a whole process has one of; `changed` sets it to 1 and back to what it was."""
+    found = {"value": 0}
+
+    return found, Shared((lambda: found["value"], lambda to: found.update(value=to), 1))
+
+
+def test_a_change_holds_inside_only(setting):
+    found, changed = setting
+    with changed, changed:
+        assert found["value"] == 1
+    assert found["value"] == 0
+
+    @changed
+    def inside():
+        return found["value"]
+
+    assert inside() == 1
+    assert found["value"] == 0
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_change_is_undone_whatever_ends_it(setting, error):
+    found, changed = setting
+    for _ in range(2):
+        with pytest.raises(error), changed:
+            raise error
+        assert found["value"] == 0
+
+
+def test_threads_that_overlap_put_back_what_was_before_both(setting):
+    found, changed = setting
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with changed:
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with changed:
+        thread.start()
+        assert inside.wait(10)
+    assert found["value"] == 1  # the other is still in there
+    leave.set()
+    thread.join()
+    assert found["value"] == 0
+
+
+def test_a_change_that_fails_is_none():
+    found = {"value": 0, "other": 0}
+
+    def refuse(to):
+        if to:
+            raise OSError("no")
+
+    setting = (lambda: found["value"], lambda to: found.update(value=to), 1)
+    changed = Shared(setting, (lambda: 0, refuse, 1))
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"), changed:
+            pass
+        assert found["value"] == 0
+
+
+def test_warnings_of_one_category_are_ignored_inside_only():
+    filters = list(warnings.filters)
+    with ignoring(FutureWarning, "old"):
+        warnings.warn("old name", FutureWarning, stacklevel=1)
+        with pytest.raises(FutureWarning):
+            warnings.warn("new name", FutureWarning, stacklevel=1)
+        with ignoring(RuntimeWarning):
+            warnings.warn("odd", RuntimeWarning, stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn("odd", UserWarning, stacklevel=1)
+    assert warnings.filters == filters
+
+
+@pytest.mark.parametrize("handler", [KEPT, signal.SIG_IGN])
+def test_handlers_of_signals_are_as_they_were(handler):
+    before = signal.getsignal(signal.SIGTERM)
+    with handlers(["SIGTERM", "SIGNOTHING"], handler):
+        assert signal.getsignal(signal.SIGTERM) == (before if handler is KEPT else handler)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_another_thread_cannot_change_them_and_does_not_fail():
+    done = []
+
+    def other():
+        with handlers(["SIGTERM"], signal.SIG_IGN):
+            done.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert done == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_the_environment_is_as_it_was(monkeypatch):
+    monkeypatch.setenv("A_TEST_HAS", "1")
+    monkeypatch.setenv("A_TEST_LOSES", "1")
+    before = dict(os.environ)
+    with own_environment:
+        os.environ["A_TEST_HAS"] = "2"
+        os.environ["A_TEST_GETS"] = "3"
+        del os.environ["A_TEST_LOSES"]
+    assert dict(os.environ) == before
