@@ -45,6 +45,9 @@ def _section(context: click.Context) -> Iterator[str]:
     options = list(_options(context))
     if options:
         yield "\n".join(options) + "\n"
+    if examples := getattr(command, "examples", ()):
+        lines = (f"$ {context.command_path} {line}".rstrip() for line in examples)
+        yield "```console\n" + "\n".join(lines) + "\n```\n"
 
 
 def _options(context: click.Context) -> Iterator[str]:

@@ -20,10 +20,11 @@ from ..system.oserrors import explained, folder_is_gone, no_thread, said_by_libr
 from ..system.terminal import shown, shown_lines, traceback_shown
 from ..version import VERSION
 from .ask import ask
-from .common import Commands, Stopped
+from .common import Stopped
 from .demo import demo
 from .export import export
 from .generate import generate
+from .help import Commands
 from .map import map_
 from .output import labelled, set_up, talk
 from .prepare import csv2json, data2csv, load
@@ -32,22 +33,30 @@ from .serve import serve
 from .train import compare, evaluate, train
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    titles={
+        "The five steps": "load data2csv csv2json train compare",
+        "Use a model": "eval ask map serve export",
+        "Scores": "score report",
+        "Without data of your own": "generate demo",
+    },
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(VERSION, "-V", "--version")
 @click.option("-q", "--quiet", is_flag=True, help="Only results, warnings and errors.")
 def cli(quiet: bool) -> None:
     """Teach Qwen2-VL to answer questions about satellite and aerial images.
 
-    The five steps: load, data2csv, csv2json, train, compare. Then: eval, ask, map, serve,
-    score, report, export. Without data of your own: generate; all of it at once: demo.
+    Each command shows its options and examples with --help.
     """
     talk(quiet)
 
 
 # in the order of the work
 COMMANDS = (
-    load, data2csv, csv2json, train, compare, evaluate, ask, map_, serve, score, report,
-    export, generate, demo,
+    load, data2csv, csv2json, train, compare, evaluate, ask, map_, serve, export, score, report,
+    generate, demo,
 )  # fmt: skip
 for command in COMMANDS:
     cli.add_command(command)

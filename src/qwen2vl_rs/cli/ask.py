@@ -19,6 +19,7 @@ from ..system.oserrors import ABSENT, unreadable
 from ..system.streams import unread
 from ..system.terminal import shown
 from .common import FILE, device_option, json_text, needs_training
+from .help import Command
 
 if TYPE_CHECKING:
     from ..predict.session import ModelAnswer, Session
@@ -35,7 +36,17 @@ class _ImageQuestion:
     id: Any = None
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Images and questions": "more batch",
+        "Model": "answers before base device",
+    },
+    examples=[
+        'output/demo tile.tif "Is there a road?" "How many buildings are there?"',
+        'output/demo tiles/ "Is it a rural or an urban area?" --answers closed --json',
+    ],
+)
 @click.argument("model", type=FILE)
 @click.argument("words", nargs=-1, metavar="[IMAGE... QUESTION...]")
 @click.option("-i", "--image", "more", type=FILE, multiple=True, help="A further image file.")

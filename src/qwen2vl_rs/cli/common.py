@@ -55,14 +55,6 @@ class DatasetName(click.ParamType[str]):
         return f"[{'|'.join(known())}]"
 
 
-class Commands(click.Group):
-    """A group that lists its commands in the order of the work."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order in which they were added."""
-        return list(self.commands)
-
-
 def option(name: str, value: Path, default: str) -> str:
     """The option to type in the next command, where the value is not its default."""
     return "" if str(value) == default else f" {name} {shlex.quote(str(value))}"

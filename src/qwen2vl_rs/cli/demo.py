@@ -18,6 +18,7 @@ from ..system.named import copy_file, write_text
 from ..system.oserrors import FORBIDDEN, explained, folder_is_gone
 from ..system.terminal import shown
 from .common import FILE, device_option, needs_training
+from .help import Command
 
 MARK = ".qwen2vl-rs-demo"
 SETTINGS = """\
@@ -55,7 +56,13 @@ STEPS = (
 )
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        "",
+        "--folder /tmp/demo",
+    ],
+)
 @click.option(
     "--folder", type=FILE, default=Path("demo"), show_default=True,
     help="Where everything is put; the last demo there is replaced.",

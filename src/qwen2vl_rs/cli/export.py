@@ -9,11 +9,23 @@ import click
 
 from ..system.terminal import shown
 from .common import FILE, needs_training, whose_option
+from .help import Command
 
 _FORMATS = click.Choice(["llamafactory", "ms-swift", "trl", "llava", "imagefolder"])
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Model": "base_model merge base",
+        "Data": "data dataset form old_form",
+    },
+    examples=[
+        "output/demo -o adapter --base-model Qwen/Qwen2-VL-2B-Instruct",
+        "output/demo -o merged --merge",
+        "--data data_vl.json --format llamafactory -o for-llamafactory",
+    ],
+)
 @click.argument("run", type=FILE, required=False)
 @click.option("-o", "--output", type=FILE, required=True, help="A new folder.")
 @click.option(

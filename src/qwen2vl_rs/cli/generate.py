@@ -11,9 +11,21 @@ import click
 
 from ..system import console
 from .common import FILE, Number, interruptible, option, same_command
+from .help import Command
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Images": "synthetic image vectors tile resolution",
+        "Questions": "legacy balanced like questions split seed",
+        "Output": "output workers",
+    },
+    examples=[
+        "--synthetic 400 --balanced -o world",
+        "--image scene.tif --vectors region.osm.pbf -o my-region",
+    ],
+)
 @click.option("--synthetic", type=click.IntRange(min=1), help="Number of scenes to draw.")
 @click.option("--image", type=FILE, help="Georeferenced image, or a folder of them.")
 @click.option(

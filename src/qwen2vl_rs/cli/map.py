@@ -23,12 +23,25 @@ from .common import (
     needs_training,
     same_command,
 )
+from .help import Command
 
 if TYPE_CHECKING:
     from ..maps.mapper import Mapped
 
 
-@click.command("map")
+@click.command(
+    "map",
+    cls=Command,
+    groups={
+        "Windows": "tile resolution overlap",
+        "Model": "base device",
+        "Output": "output lang as_json",
+    },
+    examples=[
+        'output/demo scene.tif "Is there a building?" "How many roads are there?"',
+        'output/demo scenes/*.tif "Is there water?" --tile 256 --resolution 0.3 -o maps',
+    ],
+)
 @click.argument("model", type=FILE)
 @click.argument("words", nargs=-1, required=True, metavar="SCENE... QUESTION...")
 @click.option(

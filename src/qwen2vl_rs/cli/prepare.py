@@ -10,9 +10,16 @@ import click
 from ..errors import DataError
 from ..system import console
 from .common import FILE, interruptible, option, same_command, whose_option
+from .help import Command
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=[
+        "",
+        "Qwen/Qwen2.5-VL-3B-Instruct --hub hf",
+    ],
+)
 @click.argument("repo", default="Qwen/Qwen2-VL-2B-Instruct")
 @click.option(
     "--hub", type=click.Choice(["modelscope", "hf"]), default="modelscope", show_default=True,
@@ -36,7 +43,18 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
     console.say("next: qwen2vl-rs data2csv")
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Input": "questions answers images folder split dataset",
+        "Output": "output with_type",
+    },
+    examples=[
+        "",
+        "--folder RSVQA_LR --split train -o train.csv",
+        "--questions VRSBench_EVAL_vqa.json -o vrsbench.csv",
+    ],
+)
 @click.option("--questions", type=FILE, help="[default: rsvqa_questions.json]")
 @click.option("--answers", type=FILE, help="[default: the file beside the questions]")
 @click.option("--images", type=FILE, help="Image folder.  [default: beside the questions]")
@@ -139,7 +157,18 @@ class Columns(click.ParamType[dict[str, str]]):
         return {key.strip(): name.strip() for key, name in found.items()}
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Input": "table images dataset columns",
+        "Output": "output",
+    },
+    examples=[
+        "",
+        "-i train.csv -o train.json",
+        "-i table.parquet --columns image=picture,question=q,answer=a",
+    ],
+)
 @click.option(
     "-i", "--input", "table", type=FILE, default=Path("rsvqa-dataset.csv"), show_default=True,
     help="The table.",

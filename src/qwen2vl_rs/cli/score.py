@@ -13,6 +13,7 @@ from ..system import console
 from ..system.oserrors import is_folder
 from ..system.terminal import shown
 from .common import FILE, DatasetName, json_text
+from .help import Command
 from .output import show
 
 _DATASET = click.option(
@@ -28,7 +29,17 @@ _QUESTIONS = click.option(
 )  # fmt: skip
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Predictions": "questions against shuffled",
+        "Scores": "train protocols dataset",
+    },
+    examples=[
+        "predictions.jsonl --train-questions train.csv",
+        "generated_predictions.jsonl --questions test.json --against before.jsonl",
+    ],
+)
 @click.argument("file", type=FILE)
 @_QUESTIONS
 @click.option(
@@ -95,7 +106,18 @@ def score(
         show(f"\nAgainst {shown(against)}\n{render_comparison(change)}")
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Predictions of any model": "questions after before shuffled",
+        "Scores": "train dataset",
+        "Output": "images output lang",
+    },
+    examples=[
+        "output/demo",
+        "--after predictions.jsonl --before baseline.jsonl --lang zh -o report",
+    ],
+)
 @click.argument("run", type=FILE, required=False)
 @click.option("--after", type=FILE, help="Predictions of any model, instead of a run.")
 @click.option("--before", type=FILE, help="Predictions that --after is compared with.")

@@ -11,9 +11,20 @@ import click
 
 from ..library.early import require_model
 from .common import FILE, device_option, needs_training
+from .help import Command
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Model": "base device",
+        "Server": "host port token plain",
+    },
+    examples=[
+        "output/demo",
+        "output/demo --host 0.0.0.0 --port 8080",
+    ],
+)
 @click.argument("model", type=FILE)
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
 @device_option

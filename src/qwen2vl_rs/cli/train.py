@@ -23,6 +23,7 @@ from .common import (
     same_command,
     whose_option,
 )
+from .help import Command
 from .output import show
 
 if TYPE_CHECKING:
@@ -35,7 +36,20 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
     return click.option(name, type=click.IntRange(min=1), help=told)
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Data": "data train_file test_file split_by dataset images max_train max_eval",
+        "Training": "model settings device",
+        "Run": "output resume as_json",
+    },
+    examples=[
+        "",
+        "--train train.csv --test test.csv -o output/lr",
+        "config.toml --set lora.r=16 --set training.learning_rate=2e-4",
+        "output/lr/config.toml --resume",
+    ],
+)
 @click.argument("config", type=FILE, required=False)
 @click.option("--model", help="Folder of the base.  [default: Qwen/Qwen2-VL-2B-Instruct]")
 @click.option("--data", help="Conversations to split.  [default: data_vl.json]")
@@ -99,7 +113,21 @@ def train(
     console.say(f"next: qwen2vl-rs compare{again} --only broken")
 
 
-@click.command("eval")
+@click.command(
+    "eval",
+    cls=Command,
+    groups={
+        "Questions": "test train_questions dataset images max_eval",
+        "Model": "answers base device settings",
+        "Server": "endpoint name concurrency rate",
+        "Output": "output protocols as_json",
+    },
+    examples=[
+        "output/demo --answers closed",
+        "output/demo --test vrsbench.csv --max-eval 1000",
+        "--endpoint http://127.0.0.1:8000/v1 --model qwen2-vl --test data_vl_test.json",
+    ],
+)
 @click.argument("model", type=FILE, required=False)
 @click.option("--test", type=FILE, help="Questions.  [default: the test questions of the run]")
 @click.option(
@@ -194,7 +222,18 @@ def evaluate(
         click.echo(json_text(found, 2)) if as_json else show(results_table(found, protocols))
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    groups={
+        "Questions": "test dataset images",
+        "Model": "named model checkpoint device",
+        "Output": "only limit as_json",
+    },
+    examples=[
+        "output/demo --only broken",
+        "output/demo --json > pairs.jsonl",
+    ],
+)
 @click.argument("place", type=FILE, required=False, metavar="[RUN]")
 @click.option("--run", "named", type=FILE, help="The same as RUN.")
 @click.option(
