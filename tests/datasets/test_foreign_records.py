@@ -1,5 +1,6 @@
 """Questions as other programs write them, in files made here by their published formats."""
 
+import base64
 import io
 import json
 import os
@@ -183,6 +184,8 @@ def test_what_is_no_question_about_one_image_is_counted(here, capsys, record, wh
 
 
 WRONG = [
+    ({"image": "data:image/png;base64,AAAA", "question": Q, "answer": A}, "not of a known format"),
+    ({"question": Q, "answer": A}, "no question with an answer and an image; it has id, question"),
     ({"images": ["images/a.png"], "conversations": human(Q, A)}, "but <image> stands 0 times"),
     ({"images": ["images/a.png"], "messages": user(f"<image><image>{Q}", A)}, "stands 2 times"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A, "<image>?", A)}, "2 times"),
@@ -395,6 +398,21 @@ def test_images_of_parquet_may_be_lists_bytes_or_paths(here):
     assert len(read_samples(parquet(here / "l.parquet", listed)).distinct("image")) == 2
     assert len(read_samples(parquet(here / "b.parquet", bare)).distinct("image")) == 2
     assert read_samples(parquet(here / "p.parquet", paths))[0].image == str(here / "images/a.png")
+
+
+def test_images_in_base64_are_images_too(here):
+    """Those of VLMEvalKit's data, with choices; ms-swift takes them in lists."""
+    content = png(5)
+    coded = base64.b64encode(content).decode()
+    (here / "t.tsv").write_text(
+        f"index\timage\tquestion\tA\tB\tC\tanswer\tcategory\n7\t{coded}\tWhat?\troad\t2\t\tB\tscene\n"
+    )
+    (found,) = read_samples(here / "t.tsv")
+    assert found == Sample("7", found.image, "What?\nA. road\nB. 2", "B", "scene")
+    assert Path(found.image).read_bytes() == content
+    records = [{**ONE["query"], "images": [f"data:image/png;base64,{coded}"]}]
+    (other,) = read_samples(written(here, records, "lines"))
+    assert Path(other.image).read_bytes() == content
 
 
 def test_conversations_in_parquet(here):
