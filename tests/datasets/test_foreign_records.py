@@ -121,6 +121,24 @@ def test_images_are_looked_for_beside_the_file_then_from_the_current_folder(here
     assert read_samples(path)[1].image == str(here / "own.png")
 
 
+def test_what_is_found_beside_a_file_is_found_from_everywhere(here, tmp_path, monkeypatch):
+    path = written(here, [ONE["plain"]]).relative_to(tmp_path)
+    csv2json(path, Path("out/data_vl.json"))
+    monkeypatch.chdir(tmp_path / "out")
+    assert read_samples(Path("data_vl.json"))[0].image == str(here / "images/a.png")
+    monkeypatch.chdir(here)
+    assert read_samples(Path("data.json"))[0].image == "images/a.png"
+
+
+def test_a_list_of_something_else_is_told_how_to_name_its_fields(here):
+    path = written(here, [{"image": "images/a.png", "q": Q, "a": A}])
+    with pytest.raises(DataError, match="JSON list, not a CSV") as caught:
+        csv2json(path, here / "out.json")
+    assert "--columns image=A" in caught.value.hint
+    named = {"question": "q", "answer": "a"}
+    assert csv2json(path, here / "out.json", columns=named).written == 1
+
+
 def test_several_turns_are_questions_of_their_own(here, capsys):
     talk = {"id": "t", "image": "images/a.png", "system": "Be brief.", "conversations": [
         {"from": "developer", "value": "You see maps."},
