@@ -1,5 +1,6 @@
 """Questions as other programs write them, in files made here by their published formats."""
 
+import base64
 import io
 import json
 import os
@@ -120,6 +121,24 @@ def test_images_are_looked_for_beside_the_file_then_from_the_current_folder(here
     assert read_samples(path)[1].image == str(here / "own.png")
 
 
+def test_what_is_found_beside_a_file_is_found_from_everywhere(here, tmp_path, monkeypatch):
+    path = written(here, [ONE["plain"]]).relative_to(tmp_path)
+    csv2json(path, Path("out/data_vl.json"))
+    monkeypatch.chdir(tmp_path / "out")
+    assert read_samples(Path("data_vl.json"))[0].image == str(here / "images/a.png")
+    monkeypatch.chdir(here)
+    assert read_samples(Path("data.json"))[0].image == "images/a.png"
+
+
+def test_a_list_of_something_else_is_told_how_to_name_its_fields(here):
+    path = written(here, [{"image": "images/a.png", "q": Q, "a": A}])
+    with pytest.raises(DataError, match="JSON list, not a CSV") as caught:
+        csv2json(path, here / "out.json")
+    assert "--columns image=A" in caught.value.hint
+    named = {"question": "q", "answer": "a"}
+    assert csv2json(path, here / "out.json", columns=named).written == 1
+
+
 def test_several_turns_are_questions_of_their_own(here, capsys):
     talk = {"id": "t", "image": "images/a.png", "system": "Be brief.", "conversations": [
         {"from": "developer", "value": "You see maps."},
@@ -183,6 +202,8 @@ def test_what_is_no_question_about_one_image_is_counted(here, capsys, record, wh
 
 
 WRONG = [
+    ({"image": "data:image/png;base64,AAAA", "question": Q, "answer": A}, "not of a known format"),
+    ({"question": Q, "answer": A}, "no question with an answer and an image; it has id, question"),
     ({"images": ["images/a.png"], "conversations": human(Q, A)}, "but <image> stands 0 times"),
     ({"images": ["images/a.png"], "messages": user(f"<image><image>{Q}", A)}, "stands 2 times"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A, "<image>?", A)}, "2 times"),
@@ -395,6 +416,21 @@ def test_images_of_parquet_may_be_lists_bytes_or_paths(here):
     assert len(read_samples(parquet(here / "l.parquet", listed)).distinct("image")) == 2
     assert len(read_samples(parquet(here / "b.parquet", bare)).distinct("image")) == 2
     assert read_samples(parquet(here / "p.parquet", paths))[0].image == str(here / "images/a.png")
+
+
+def test_images_in_base64_are_images_too(here):
+    """Those of VLMEvalKit's data, with choices; ms-swift takes them in lists."""
+    content = png(5)
+    coded = base64.b64encode(content).decode()
+    (here / "t.tsv").write_text(
+        f"index\timage\tquestion\tA\tB\tC\tanswer\tcategory\n7\t{coded}\tWhat?\troad\t2\t\tB\tscene\n"
+    )
+    (found,) = read_samples(here / "t.tsv")
+    assert found == Sample("7", found.image, "What?\nA. road\nB. 2", "B", "scene")
+    assert Path(found.image).read_bytes() == content
+    records = [{**ONE["query"], "images": [f"data:image/png;base64,{coded}"]}]
+    (other,) = read_samples(written(here, records, "lines"))
+    assert Path(other.image).read_bytes() == content
 
 
 def test_conversations_in_parquet(here):

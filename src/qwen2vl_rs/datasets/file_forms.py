@@ -198,7 +198,7 @@ def _of_record(read: Records, n: int, record: dict[str, Any], name: str) -> Iter
         return (row,)
     if read.takes(record):
         return read.rows(n, record, name)
-    if "conversations" in record or read.unit == "record":
+    if "conversations" in record:
         return (tables.conversation_row(read.path, n, record),)
     return read.rows(n, record, name)  # which says what is wrong
 

@@ -5,6 +5,8 @@ Which key holds what is said in `record_forms`; here it becomes rows of question
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ EXPORT_NOTE = "export.json"
 
 MARK = "<image>"
 _PATH = re.compile(r"(?:Picture \d+: ?)?<img>([^<>]*)</img>\n?")  # of Qwen-VL, old ms-swift
+# an image in base64, as a data: URL or alone: no path is as long
+_CODED = re.compile(r"data:image/[\w.+-]+;base64,(.*)|([A-Za-z0-9+/]{1000,}=*)", re.DOTALL)
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _NO_TURNS = "without any question"
 _NO_IMAGE, _SEVERAL = "without any image", "with several images"
@@ -86,7 +90,10 @@ class Records:
         """
         form = forms.question_form(record, self.columns)
         if form is None:
-            self.fail(n, record, "it holds no question with its answer")
+            said = (
+                f"it holds no question with an answer and an image; it has {forms.listed(record)}"
+            )
+            self.fail(n, record, said, forms.NAMED_HINT)
         name = self._field(n, record, "id") or name
         turns = list(self._turns(n, record, form))
         if all(turn.kind == "leads" for turn in turns):
@@ -142,7 +149,8 @@ class Records:
 
     def _turns(self, n: int, record: dict[str, Any], form: forms.QuestionForm) -> Iterator[_Turn]:
         if form.plain:
-            yield _Turn("asks", self._field(n, record, "question"))
+            question = forms.with_options(self._field(n, record, "question") or "", record)
+            yield _Turn("asks", self._text(n, record, "question", question))
             yield _Turn("answers", self._field(n, record, "answer"))
             return
         if record.get("system"):
@@ -219,6 +227,9 @@ class Records:
         content, path = image, image
         if isinstance(image, dict):
             content, path = image.get("bytes"), image.get("path")
+        if isinstance(path, str) and (coded := _CODED.fullmatch(path)):
+            with contextlib.suppress(ValueError):
+                content = base64.b64decode(coded[1] or coded[2], validate=True)
         if isinstance(content, bytes):
             if place := self._images.place(content):
                 return place

@@ -63,9 +63,9 @@ def located(questions: Path, image: str) -> str:
         questions: the file.
         image: as it is named there.
     """
-    if os.path.isabs(image):
+    if os.path.isabs(image) or questions.parent == Path():
         return image
-    near_file = str(questions.parent / image)
+    near_file = str(questions.parent.absolute() / image)  # what is made of it may lie elsewhere
     return near_file if is_file(near_file) else image
 
 

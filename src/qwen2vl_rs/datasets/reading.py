@@ -23,6 +23,7 @@ from .file_opening import opening
 from .foreign_records import Records
 from .image_paths import moved
 from .left_out import LeftOut
+from .record_forms import NAMED_HINT
 from .table_notes import named_note, official_note, published_note, read_note, write_note
 
 _LOOKED_AT = 10_000  # conversations of a file that is to be replaced
@@ -279,11 +280,11 @@ def _require_table(path: Path) -> None:
     if read.takes(start.record) or (kind == "list" and start.first is None):  # too long to be told
         return
     if kind == "list":
-        name = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
-        raise DataError(
-            f"{path} is a JSON list, not a CSV table",
-            hint=f"where it holds conversations already: {name}",
-        )
+        ready = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
+        hint = f"where it holds conversations already: {ready}"
+        if start.record and "conversations" not in start.record:
+            hint = NAMED_HINT
+        raise DataError(f"{path} is a JSON list, not a CSV table", hint=hint)
     if kind == "object":
         asked = key == "questions"
         raise DataError(

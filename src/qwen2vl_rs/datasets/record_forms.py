@@ -28,6 +28,8 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "id": ("id", "question_id", "index"),
 }
 """What a question has, and the names under which it is looked for, the likeliest first."""
+OPTIONS: Final = tuple("ABCDEFGH")
+"""Columns of the choices that go with a question (VLMEvalKit)."""
 OTHER_MEDIA: Final = ("videos", "video", "audios", "audio")
 NAMED_HINT: Final = "say which they are: qwen2vl-rs csv2json --columns image=A,question=B,answer=C"
 
@@ -71,7 +73,7 @@ QUESTIONS: Final = (
 PLAIN: Final = QuestionForm(frozenset(), asked=("question",), answered="answer", plain=True)
 
 
-KNOWN: Final = frozenset({"dataset", "system", "history", *OTHER_MEDIA}).union(
+KNOWN: Final = frozenset({"dataset", "system", "history", *OTHER_MEDIA, *OPTIONS}).union(
     *COLUMNS.values(), *(form.keys.union(form.asked) for form in QUESTIONS)
 )
 """All keys that are read of a record."""
@@ -215,6 +217,14 @@ def plain_text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
         raise TypeError(f"{value!r:.40}")
     return str(int(value)) if value % 1 == 0 else repr(value)
+
+
+def with_options(question: str, record: Mapping[str, Any]) -> str:
+    """A question with the choices that stand in columns of their own, where there are two."""
+    texts = {k: record[k] for k in OPTIONS if isinstance(record.get(k), str | int | float)}
+    found = {k: str(text) for k, text in texts.items() if not is_nothing(text)}
+    shown = [f"{k}. {text}" for k, text in found.items() if text.strip()]
+    return "\n".join([question, *shown]) if len(shown) > 1 else question
 
 
 def missing_column(names: Mapping[str, str], there: Iterable[str]) -> str:

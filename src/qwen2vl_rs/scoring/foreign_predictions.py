@@ -10,7 +10,14 @@ from typing import Any
 from ..config import ViewConfig
 from ..datasets.file_opening import is_workbook
 from ..datasets.json_lines import json_lines
-from ..datasets.record_forms import ASKING, PredictionForm, at, is_nothing, prediction_form
+from ..datasets.record_forms import (
+    ASKING,
+    PredictionForm,
+    at,
+    is_nothing,
+    prediction_form,
+    with_options,
+)
 from ..datasets.tabular import PARQUET, table
 from ..instruction import bare_question
 from ..system.named import open_named
@@ -23,7 +30,6 @@ _ASKED = re.compile(
     r"(?:<\|im_start\|>)?assistant\n?\Z",
     re.DOTALL,
 )
-_OPTIONS = "ABCDEFGH"
 
 
 def records(path: Path, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -70,8 +76,8 @@ def ours(record: dict[str, Any]) -> tuple[dict[str, Any], PredictionForm | None]
     question = found.get("question")
     if not question and (question := asked_in(found.get("prompt"))):
         del found["prompt"]  # the question is known, and nothing else is compared
-    if question:
-        found["question"] = _with_options(question, record)
+    if isinstance(question, str):
+        found["question"] = with_options(question, record)
     if found.get("image") is not None and not isinstance(found["image"], str):
         found["image"] = None  # some name it by a number, or not at all
     return found, form
@@ -104,10 +110,3 @@ def asked_in(prompt: Any) -> str:
 
 def _bare(question: str) -> str:
     return bare_question(_MARKS.sub("", question), ViewConfig().instruction)
-
-
-def _with_options(question: str, record: Mapping[str, Any]) -> str:
-    """A question with the choices that stand in columns of their own."""
-    options = [f"{k}. {record[k]}" for k in _OPTIONS if not is_nothing(record.get(k))]
-    shown = [option for option in options if option[3:].strip()]
-    return "\n".join([str(question), *shown])
