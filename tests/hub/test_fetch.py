@@ -585,7 +585,6 @@ def test_a_client_that_is_not_installed(monkeypatch, fetch):
     assert re.search(r"pip install -e '?\S+\[train\]'?$", caught.value.hint)
 
 
-@by_modelscope
 def test_nothing_is_told_about_the_user(server, fetch):
     fetch()
     assert not any("torch" in agent or "agent/" in agent for agent in server.agents)

@@ -180,7 +180,8 @@ class HuggingFace(Told):
         url = self._package.hf_hub_url(
             listing.repo_id, file.name, revision=listing.revision, endpoint=self._url
         )
-        headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs") | _PLAIN
+        with _huggingface():  # they would tell about this machine
+            headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs") | _PLAIN
         self._limits.for_file(file.size)
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
