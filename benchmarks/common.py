@@ -20,9 +20,9 @@ import rasterio
 import torch
 from torch.nn.functional import cross_entropy
 
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.hardware.devices import choose_device
-from qwen2vl_rs.models.images import Pixels
+from qwen2vl_rs.models.images import ImageInput
 from qwen2vl_rs.models.loader import Base, load_base, read_config
 from qwen2vl_rs.question_tree.attention_check import Heads, choose_attention
 from qwen2vl_rs.types import Sample
@@ -86,7 +86,7 @@ def make_base(model: str, dtype: torch.dtype) -> Base:
     """The same, loaded on the best device."""
     folder, device = base_folder(model, dtype), choose_device()
     kind = choose_attention(device, dtype, Heads.of(read_config(folder)))[0]
-    return load_base(folder, ViewConfig(), device, dtype, kind)
+    return load_base(folder, InputConfig(), device, dtype, kind)
 
 
 def make_samples(images: int, questions: int, side: int) -> list[Sample]:
@@ -117,7 +117,9 @@ def make_samples(images: int, questions: int, side: int) -> list[Sample]:
     return samples
 
 
-def plain_batch(base: Base, samples: Sequence[Sample], images: Sequence[Pixels]) -> dict[str, Any]:
+def plain_batch(
+    base: Base, samples: Sequence[Sample], images: Sequence[ImageInput]
+) -> dict[str, Any]:
     """What a Hugging Face collator makes of questions: one padded sequence each, labels masked."""
     rows, labels = [], []
     for sample, pixels in zip(samples, images, strict=True):

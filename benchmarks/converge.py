@@ -22,7 +22,7 @@ import torch
 from common import arguments, plain_batch, plain_loss, show
 from drawn import write_samples
 
-from qwen2vl_rs.config import LoraSettings, TrainingSettings, ViewConfig
+from qwen2vl_rs.config import InputConfig, LoraSettings, TrainingSettings
 from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.engine.memory import token_budget
@@ -120,7 +120,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-converge-"))
     train_set, test = write_samples(folder, 300, 0), write_samples(folder, 40, 1)
     size = Size(hidden=128, layers=3, vision_hidden=96, vision_layers=2)
-    base = load_base(write_random_base(folder / "base", size), ViewConfig(), torch.device("cpu"))
+    base = load_base(write_random_base(folder / "base", size), InputConfig(), torch.device("cpu"))
     network = base.model
     marks = [chosen.seconds * part for part in (0.125, 0.25, 0.5, 1)]
     rows: list[dict[str, Any]] = []

@@ -33,7 +33,7 @@ from eval import one_by_one
 from PIL import Image
 from rasterio.transform import from_origin
 
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.maps.mapper import MapRequest, make_map
 from qwen2vl_rs.maps.windows import lay_grid
 from qwen2vl_rs.predict.session import Session
@@ -65,14 +65,14 @@ def write_scene(path: Path, pixels: np.ndarray) -> Path:
 def speed(folder: Path, side: int) -> dict[str, Any]:
     """Windows per second of `map`, and of `generate` on each question."""
     base = make_base("small", torch.float32)
-    session = Session(base, base.model, ViewConfig(), None, "small", base.fingerprint)
+    session = Session(base, base.model, InputConfig(), None, "small", base.fingerprint)
     noise = np.random.default_rng(0).integers(0, 255, (4 * side, 5 * side, 3), dtype=np.uint8)
     scene = write_scene(folder / f"noise-{side}.tif", noise)
     make_map(session, MapRequest(scene, QUESTIONS[:2], folder / f"warm-{side}", side))
     start = time.perf_counter()
     done = make_map(session, MapRequest(scene, QUESTIONS, folder / f"timed-{side}", side))
     ours = len(done.grid) / (time.perf_counter() - start)
-    with open_scene(scene, ViewConfig().image) as opened:
+    with open_scene(scene, InputConfig().image) as opened:
         grid = lay_grid(opened, side, None, 0.0)
         samples = []
         for i in range(4):

@@ -55,7 +55,7 @@ def work(model: str) -> list[tuple[Callable[[], Any], int]]:
     from common import make_base, make_samples
     from train import ours
 
-    from qwen2vl_rs.config import Config, ViewConfig
+    from qwen2vl_rs.config import Config, InputConfig
     from qwen2vl_rs.models.adapter import add_adapter
     from qwen2vl_rs.models.base import FOLDER
     from qwen2vl_rs.predict.session import Session
@@ -64,7 +64,7 @@ def work(model: str) -> list[tuple[Callable[[], Any], int]]:
         if model == "embedded":
             return Session.open(FOLDER)
         base = make_base(model, torch.float32)
-        return Session(base, base.model, ViewConfig(), None, model, base.fingerprint)
+        return Session(base, base.model, InputConfig(), None, model, base.fingerprint)
 
     engine = session()
     engine.max_new_tokens = 2

@@ -56,7 +56,7 @@ def main() -> None:
     }
     blind = {
         manner: {k: round(v, 3) for k, v in question_only(manner, SCENES, 50).items()}
-        for manner in ("legacy", "sane", "balanced")
+        for manner in ("legacy", "corrected", "balanced")
     }
     record = {
         "machine": {"cores": os.cpu_count(), "python": platform.python_version()},

@@ -56,7 +56,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
    `raster/decoder_memory.py`), data are told from no data (`raster/nodata.py`), values become
    colours by the run's rule (`raster/rgb.py`, `raster/to_bytes.py`), north is turned up
    (`raster/orientation.py`).
-4. `models/images.py` has the family resize and cut it: `Pixels`, a grid of patches.
+4. `models/images.py` has the family resize and cut it: `ImageInput`, a grid of patches.
 5. The vision tower runs on it. Training does so once for all epochs (`engine/vision.py`,
    `encode_all`) and keeps the features in the run, in `vision-cache`, until it is finished, by the
    digest of the image, of the base and of the pixel settings; where they would not fit on the disk,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from qwen2vl_rs.known_datasets import known
+from qwen2vl_rs.known_datasets import all_datasets
 
 PAGE = Path(__file__).with_name("scoring.md")
 MARKS = "<!-- {}, by docs/make_scoring.py -->\n", "<!-- end of {} -->\n"
@@ -42,7 +42,7 @@ def datasets() -> str:
         "| name | data set | licence | splits | question types | in buckets |",
         "|" + "---|" * 6,
     ]
-    for one in known().values():
+    for one in all_datasets().values():
         buckets = [kind for kind in one.types if kind in one.bucketed]
         lists = [
             ", ".join(f"`{name}`" for name in names) for names in (one.splits, one.types, buckets)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qwen2vl_rs.config import Config, ViewConfig, check_config, load_config, write_config
+from qwen2vl_rs.config import Config, InputConfig, check_config, load_config, write_config
 from qwen2vl_rs.errors import ConfigError, RunError
 from qwen2vl_rs.system.toml import to_toml
 
@@ -322,12 +322,12 @@ LEAD = "Answer in one word."
     ],
 )
 def test_the_instruction_is_taken_off_at_either_end(question, bare):
-    assert ViewConfig(instruction=LEAD).bare(question) == bare
-    assert ViewConfig(instruction="").bare(question) == question.strip()
+    assert InputConfig(instruction=LEAD).bare(question) == bare
+    assert InputConfig(instruction="").bare(question) == question.strip()
 
 
 def test_an_instruction_in_chinese_is_taken_off_without_blanks_between():
-    view = ViewConfig(instruction="请用一个词回答。")
+    view = InputConfig(instruction="请用一个词回答。")
     assert view.bare("图中有路吗？请用一个词回答") == "图中有路吗？"
     assert view.bare("图中有路请用一个词回答。") == "图中有路"
     assert view.bare("请用一个词回答。图中有路吗？") == "图中有路吗？"

@@ -36,6 +36,7 @@ TESTED_BY = {
     "datasets/table_notes.py": "raster/test_lists_of_files.py",
     "datasets/tabular.py": "datasets/test_foreign_records.py",
     "engine/inputs.py": "engine/test_decoding.py",
+    "engine/forward.py": "engine/test_decoding.py",
     "errors.py": "cli/test_cli.py",
     "foreign_settings.py": "test_settings.py",
     "hub/clients.py": "hub/test_fetch.py",

@@ -18,14 +18,14 @@ from qwen2vl_rs.run import Run
 from qwen2vl_rs.system.files import (
     CHECKSUMS,
     atomic_write,
-    damage,
     read_json,
     remove_folder,
     run_lock,
-    seal,
     set_aside,
     sha256,
     staged_folder,
+    verify_checksums,
+    write_checksums,
     write_json,
 )
 
@@ -290,17 +290,17 @@ def sealed(tmp_path):
     (folder / "weights.bin").write_bytes(bytes(range(256)) * 1000)
     (folder / "deep 图" / "card.json").write_text("{}")
     (folder / "empty").write_text("")
-    seal(folder)
+    write_checksums(folder)
     return folder
 
 
 def test_a_sealed_folder_is_sound(sealed):
-    assert damage(sealed) is None
+    assert verify_checksums(sealed) is None
     names = json.loads((sealed / CHECKSUMS).read_text(encoding="utf-8"))
     assert set(names) == {"weights.bin", "deep 图/card.json", "empty"}
-    seal(sealed)
+    write_checksums(sealed)
     assert set(json.loads((sealed / CHECKSUMS).read_text(encoding="utf-8"))) == set(names)
-    assert damage(sealed) is None
+    assert verify_checksums(sealed) is None
 
 
 def test_a_flipped_bit_is_damage(sealed):
@@ -308,17 +308,17 @@ def test_a_flipped_bit_is_damage(sealed):
     content = bytearray(path.read_bytes())
     content[100_000] ^= 1
     path.write_bytes(content)
-    assert damage(sealed) == "weights.bin has changed since it was written"
+    assert verify_checksums(sealed) == "weights.bin has changed since it was written"
 
 
 def test_a_file_cut_short_or_missing_is_damage(sealed):
     path = sealed / "deep 图" / "card.json"
     path.write_text("")
-    assert damage(sealed) == "deep 图/card.json has changed since it was written"
+    assert verify_checksums(sealed) == "deep 图/card.json has changed since it was written"
     path.unlink()
-    assert damage(sealed) == "deep 图/card.json is missing"
+    assert verify_checksums(sealed) == "deep 图/card.json is missing"
     path.mkdir()
-    assert damage(sealed) == "deep 图/card.json is missing"
+    assert verify_checksums(sealed) == "deep 图/card.json is missing"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b"[]", b"null"])
@@ -327,30 +327,32 @@ def test_without_checksums_a_folder_is_damaged(sealed, content):
         (sealed / CHECKSUMS).unlink()
     else:
         (sealed / CHECKSUMS).write_bytes(content)
-    assert damage(sealed) == f"{CHECKSUMS} is {'missing' if content is None else 'damaged'}"
+    assert (
+        verify_checksums(sealed) == f"{CHECKSUMS} is {'missing' if content is None else 'damaged'}"
+    )
 
 
 def test_a_missing_folder_is_damaged(tmp_path):
-    assert damage(tmp_path / "missing") == f"{CHECKSUMS} is missing"
+    assert verify_checksums(tmp_path / "missing") == f"{CHECKSUMS} is missing"
 
 
 @pytest.mark.parametrize("name", [CHECKSUMS, "weights.bin"])
 def test_what_cannot_be_read_is_not_damaged(sealed, name):
     broken(sealed / name)
     with pytest.raises(RunError, match=f"cannot read .*{name}: Input/output error") as caught:
-        damage(sealed)
+        verify_checksums(sealed)
     assert "check the disk" in caught.value.hint
 
 
 def test_pages_for_people_may_be_edited(sealed):
     (sealed / "README.md").write_text("old")
-    seal(sealed)
+    write_checksums(sealed)
     assert "README.md" not in json.loads((sealed / CHECKSUMS).read_bytes())
     listed = json.loads((sealed / CHECKSUMS).read_bytes()) | {"README.md": "as older versions did"}
     write_json(sealed / CHECKSUMS, listed)
-    assert damage(sealed) is None
+    assert verify_checksums(sealed) is None
     (sealed / "README.md").unlink()
-    assert damage(sealed) is None
+    assert verify_checksums(sealed) is None
 
 
 def test_damaged_folders_are_set_aside(tmp_path):
@@ -382,7 +384,7 @@ def test_a_staged_folder_appears_sealed(tmp_path):
         (folder / "a").write_text("new")
         assert not final.exists()
         assert not Run(tmp_path / "run").checkpoints()
-    assert damage(final) is None
+    assert verify_checksums(final) is None
     assert (final / "a").read_text() == "new"
     assert os.listdir(tmp_path / "run") == ["checkpoint-1"]
 
@@ -416,7 +418,7 @@ def test_a_staged_folder_that_fails_leaves_the_old_one(tmp_path, error, seen):
     with pytest.raises(seen):
         fail()
     assert (final / "a").read_text() == "old"
-    assert damage(final) is None
+    assert verify_checksums(final) is None
     assert os.listdir(tmp_path) == ["checkpoint-1"]
 
 
@@ -445,7 +447,7 @@ def test_what_stood_there_is_put_back_when_the_new_one_cannot_be_named(tmp_path,
         replace_with_new(final)
     assert "check the disk" in caught.value.hint
     assert (final / "a").read_text() == "old"
-    assert damage(final) is None
+    assert verify_checksums(final) is None
     assert os.listdir(tmp_path) == ["checkpoint-1"]
 
 
@@ -473,7 +475,7 @@ def test_what_stood_there_is_kept_until_the_new_one_is_on_disk(tmp_path, monkeyp
     final = tmp_path / "checkpoint-1"
     replace_with_new(final)
     (final / "a").chmod(0o600)
-    seal(final)
+    write_checksums(final)
     old = (final / "a").stat().st_ino
     with monkeypatch.context() as patch:
         parent = tmp_path.stat().st_ino
@@ -603,7 +605,7 @@ def test_a_file_system_that_cannot_flush_folders_is_worked_on_and_named_once(
         write(tmp_path / name)
         with staged_folder(tmp_path / f"folder-{name}") as folder:
             (folder / "a").write_text("")
-    assert damage(tmp_path / "folder-two") is None
+    assert verify_checksums(tmp_path / "folder-two") is None
     assert capsys.readouterr().err.count("cannot flush a folder") == 1
 
 

@@ -6,6 +6,7 @@ classes, nothing is answered by a bare word), so that fine-tuning has to teach t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -229,7 +230,7 @@ def corpus(elements: list[tuple[float, tuple[Element, ...]]]) -> Iterator[str]:
         rng = np.random.default_rng([7, n])
         for _, question, answer in Talk(rng, things, side).pairs(40):
             yield f"{question}\n{answer}"
-        for manner, hr in (("sane", False), ("sane", True), ("legacy", False), ("legacy", True)):
+        for manner, hr in itertools.product(("corrected", "legacy"), (False, True)):
             asker = Asker(manner, hr, LAND)  # type: ignore[arg-type]
             view = View(things, side, side, side / 256, 48.0)
             yield from (q.text for q in asker.questions(rng, view, 12))

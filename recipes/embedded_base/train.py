@@ -28,7 +28,7 @@ from sentences import corpus
 from steps import train
 from words import Lessons, encode, sentence_scores
 
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.models.loader import Base, load_base
 from qwen2vl_rs.system.console import say
 
@@ -63,7 +63,7 @@ def start(folder: Path, known: Scenes, seed: int) -> Base:
     path = folder / "base"
     if not (path / "config.json").exists():
         write_random_base(path, SIZE, corpus=corpus(known.elements(0)), seed=seed)
-    return load_base(path, ViewConfig(instruction=""), dtype=torch.float32)
+    return load_base(path, InputConfig(instruction=""), dtype=torch.float32)
 
 
 def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int) -> GridHead:

@@ -17,11 +17,12 @@ from scenes import CELLS, Scenes
 from sentences import INSTRUCTIONS, Talk
 from torch.nn.functional import cross_entropy
 
-from qwen2vl_rs.engine.decoding import answer, forward
+from qwen2vl_rs.engine.decoding import answer
+from qwen2vl_rs.engine.forward import forward
 from qwen2vl_rs.engine.inputs import make_inputs
-from qwen2vl_rs.engine.packing import Ask, pack, sharing_order
+from qwen2vl_rs.engine.packing import ImageQuery, pack, prefix_order
 from qwen2vl_rs.models.folder import files_in_force
-from qwen2vl_rs.models.images import Pixels
+from qwen2vl_rs.models.images import ImageInput
 from qwen2vl_rs.models.loader import Base
 from qwen2vl_rs.models.prompt import PromptFormat, load_prompt_format
 from qwen2vl_rs.system.console import Progress
@@ -50,10 +51,10 @@ def encode(base: Base, scenes: Scenes) -> Any:
     return np.memmap(path, np.float16, "r", shape=shape)
 
 
-def shown(features: Any) -> Pixels:
+def shown(features: Any) -> ImageInput:
     """One scene's visual tokens (CELLS², H) as the engine takes them."""
     seen = torch.from_numpy(features.astype(np.float32))
-    return Pixels(GRID, CELLS**2, features=seen[:, None])
+    return ImageInput(GRID, CELLS**2, features=seen[:, None])
 
 
 class Lessons:
@@ -86,17 +87,17 @@ class Lessons:
         prompts = self.prompts[int(rng.integers(len(self.prompts)))]
         chosen = rng.choice(len(self.scenes), self.images, replace=False)
         asks = [self._ask(rng, int(n), prompts) for n in chosen]
-        asks, _ = sharing_order(asks)
+        asks, _ = prefix_order(asks)
         (batch,) = pack(asks, prompts, 2, 1 << 20)
         inputs = make_inputs(batch, self.base.model)
         logits = forward(self.base.model, inputs)
         return cross_entropy(logits, inputs.targets.to(logits.device))
 
-    def _ask(self, rng: np.random.Generator, n: int, prompts: PromptFormat) -> Ask:
+    def _ask(self, rng: np.random.Generator, n: int, prompts: PromptFormat) -> ImageQuery:
         side, elements = self.elements[n]
         pairs = Talk(rng, elements, side).pairs(self.questions)
         branches = [prompts.branch(p.question, p.answer) for p in pairs]
-        return Ask(shown(self.features[n]), branches)
+        return ImageQuery(shown(self.features[n]), branches)
 
 
 def sentence_scores(

@@ -45,7 +45,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class ImageRule(Section):
+class RasterToRGB(Section):
     """How image files become 8-bit RGB pixels; part of the configuration, kept with checkpoints.
 
     Attributes:
@@ -70,7 +70,7 @@ class ImageRule(Section):
         return pair
 
 
-class ViewConfig(Section):
+class InputConfig(Section):
     """What the model is shown with every question; the same in training and in use.
 
     Attributes:
@@ -80,7 +80,7 @@ class ViewConfig(Section):
         instruction: text between image and question; shared by all questions of an image.
     """
 
-    image: ImageRule = ImageRule()
+    image: RasterToRGB = RasterToRGB()
     # a visual token of Qwen2-VL has 784 pixels: 4 and 1,280 of them, as published
     min_pixels: int = Field(3_136, ge=784)
     max_pixels: int = Field(1_003_520, ge=784)
@@ -91,7 +91,7 @@ class ViewConfig(Section):
         return bare_question(question, self.instruction)
 
     @model_validator(mode="after")
-    def _ordered(self) -> ViewConfig:
+    def _ordered(self) -> InputConfig:
         if self.min_pixels > self.max_pixels:
             raise ValueError("min_pixels is larger than max_pixels")
         return self
@@ -266,7 +266,7 @@ class Config(Section):
     model: str = "Qwen/Qwen2-VL-2B-Instruct"
     output: str = "output/Qwen2-VL-2B"
     data: DataConfig = DataConfig()
-    view: ViewConfig = ViewConfig()
+    view: InputConfig = InputConfig()
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings = TrainingSettings()
     eval: EvalConfig = EvalConfig()

@@ -68,7 +68,7 @@ def register(dataset: KnownDataset) -> KnownDataset:
     return dataset
 
 
-def known() -> dict[str, KnownDataset]:
+def all_datasets() -> dict[str, KnownDataset]:
     """All data sets by name."""
     _built_in()
     return _known
@@ -85,7 +85,7 @@ def _built_in() -> None:
 
 def bucketed(name: str) -> frozenset[str]:
     """The types of a data set whose numbers are compared in buckets; none of an unknown one."""
-    found = known().get(name)
+    found = all_datasets().get(name)
     return found.bucketed if found else frozenset()
 
 
@@ -93,7 +93,7 @@ def dataset_name(value: object) -> str:
     """The name of a data set however it is spelt (``RSVQA-LR``, ``hr``); empty for others."""
     if not isinstance(value, str):
         return ""
-    return value if value in known() else _by_spelling(value)
+    return value if value in all_datasets() else _by_spelling(value)
 
 
 def known_name(value: str) -> str:
@@ -104,12 +104,12 @@ def known_name(value: str) -> str:
     """
     if name := dataset_name(value):
         return name
-    raise ValueError(f"{value!r} is none of {', '.join(known())}")
+    raise ValueError(f"{value!r} is none of {', '.join(all_datasets())}")
 
 
 def _by_spelling(text: str) -> str:
     plain = _letters(text)
-    return {_letters(name): name for name in known()}.get(plain, "")
+    return {_letters(name): name for name in all_datasets()}.get(plain, "")
 
 
 def _letters(text: str) -> str:

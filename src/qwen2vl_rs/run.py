@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RunError
 from .system.console import say, warn
-from .system.files import CHECKSUMS, damage, folders, is_there, read_json, sha256
+from .system.files import CHECKSUMS, folders, is_there, read_json, sha256, verify_checksums
 from .system.jsonl import read_jsonl
 from .system.oserrors import unreadable
 
@@ -168,7 +168,9 @@ class Run:
         last = next(reversed(self.checkpoints()), None)
         if last is None or step_of(last) < int(done.get("train_steps", 0)):
             return False
-        return not is_there(last / CHECKSUMS) or damage(last) is None  # old ones are not sealed
+        return (
+            not is_there(last / CHECKSUMS) or verify_checksums(last) is None
+        )  # old ones are not sealed
 
     def holds_run(self) -> bool:
         """Whether a folder is that of a run, which begins with its questions or their images."""

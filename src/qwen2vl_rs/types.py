@@ -10,6 +10,11 @@ UNKNOWN = "unknown"
 """The data set of questions of which nobody says it."""
 
 
+def manner_named(value: str) -> str:
+    """A manner of asking as it is called now; ``sane`` was the name of ``corrected`` in files."""
+    return "corrected" if value == "sane" else value
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question about one image, with its true answer.
@@ -22,7 +27,8 @@ class Sample:
         type: ``presence``, ``count``, … as stored; empty where the source does not say.
         dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; empty where the source does not
             say.
-        manner: of asking, where `generate` made the question: ``sane``, ``legacy``, ``balanced``.
+        manner: of asking, where `generate` made the question: ``corrected``, ``legacy`` or
+            ``balanced``.
     """
 
     id: str

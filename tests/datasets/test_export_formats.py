@@ -10,14 +10,14 @@ import rasterio
 
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ImageRule, ViewConfig
+from qwen2vl_rs.config import InputConfig, RasterToRGB
 from qwen2vl_rs.datasets.export_formats import FORMS, write_form
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import DataError, RunError
 from qwen2vl_rs.raster import read_rgb
 
-RULE = ImageRule(bands=(3, 1, 2), stretch=(5.0, 90.0))  # other colours than by default
-VIEW = ViewConfig(instruction="In one word.", image=RULE)
+RULE = RasterToRGB(bands=(3, 1, 2), stretch=(5.0, 90.0))  # other colours than by default
+VIEW = InputConfig(instruction="In one word.", image=RULE)
 ODD = "Is <image> of <|im_end|> a\u2028road, or a < b > c?"
 # of Qwen2-VL, InternVL, LLaVA, and what ms-swift and LLaMA-Factory put into texts
 TOKENS = ["<image>", "<img>", "</img>", "<IMG_CONTEXT>", "<bbox>", "<box>", "</box>",
@@ -68,7 +68,7 @@ def test_imagefolder_as_the_hub_loads_it(asked, tmp_path):
 
 def test_the_rule_of_the_run_makes_the_pixels(asked):
     for sample in (asked[0][0], asked[0][-1]):
-        own, usual = (read_rgb(sample.image, rule) for rule in (RULE, ImageRule()))
+        own, usual = (read_rgb(sample.image, rule) for rule in (RULE, RasterToRGB()))
         assert not np.array_equal(own, usual)  # so that `same` can tell them apart
 
 
@@ -136,7 +136,7 @@ def test_at_the_command_line(asked, tmp_path, capsys):
     assert main(["export", "--data", str(asked[1]), "--format", "trl", "-o", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}\n"
     first = lines(out / "metadata.jsonl")[0]["prompt"][0]["content"]
-    assert first.startswith(ViewConfig().instruction + "\n")
+    assert first.startswith(InputConfig().instruction + "\n")
     assert main(["export", "--data", str(asked[1]), "-o", str(tmp_path / "x")]) == 2
     assert main(["export", "--format", "trl", "-o", str(tmp_path / "x")]) == 2
 

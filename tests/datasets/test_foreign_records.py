@@ -16,7 +16,7 @@ from PIL import Image
 from bases import configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.datasets.export_formats import FORMS, write_form
 from qwen2vl_rs.datasets.reading import csv2json, first_sample, read_samples
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations, write_csv
@@ -91,7 +91,7 @@ ONE = {
     "plain": {"image": "images/a.png", "question": Q, "answer": A, "type": "presence"},
     "nulls": {"messages": user(f"<image>{Q}", A), "images": ["images/a.png"], "videos": None,
               "system": None, "tools": None, "id": None, "type": None, "history": None},
-    "with the instruction": {"messages": user(f"<image>{ViewConfig().instruction}\n{Q}", A),
+    "with the instruction": {"messages": user(f"<image>{InputConfig().instruction}\n{Q}", A),
                              "images": ["images/a.png"]},
 }  # fmt: skip
 
@@ -565,13 +565,13 @@ def test_a_spreadsheet_without_openpyxl(here, monkeypatch):
 # both ways
 
 
-@pytest.mark.parametrize("instruction", [ViewConfig().instruction, "In one word.", ""])
+@pytest.mark.parametrize("instruction", [InputConfig().instruction, "In one word.", ""])
 @pytest.mark.parametrize("form", FORMS)
 def test_what_export_writes_is_read_back(tmp_path, form, instruction):
     samples = make_samples(tmp_path / "tif", images=2)
     write_csv(tmp_path / "t.csv", samples, True)
     write_conversations(tmp_path / "t.json", samples)
-    write_form(tmp_path / "t.json", form, tmp_path / "out", ViewConfig(instruction=instruction))
+    write_form(tmp_path / "t.json", form, tmp_path / "out", InputConfig(instruction=instruction))
     found = list(read_samples(tmp_path / "out" / FORMS[form].file))
     carried = form in ("imagefolder", "llava")  # ids and types
     pictures = {}
@@ -586,7 +586,7 @@ def test_what_export_writes_is_read_back(tmp_path, form, instruction):
 def test_llava_s_file_is_one_list_with_its_three_keys(tmp_path):
     samples = make_samples(tmp_path / "tif", images=1)
     write_conversations(tmp_path / "t.json", samples)
-    write_form(tmp_path / "t.json", "llava", tmp_path / "out", ViewConfig(instruction=""))
+    write_form(tmp_path / "t.json", "llava", tmp_path / "out", InputConfig(instruction=""))
     first = json.loads((tmp_path / "out/train.json").read_text())[0]
     assert first["image"] == "images/000000.png"
     assert first["conversations"] == human(f"<image>\n{samples[0].question}", samples[0].answer)
@@ -597,7 +597,7 @@ def test_a_run_keeps_what_it_was_given(tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)
     samples = make_samples(tmp_path / "tif", images=4)
     write_conversations(Path("t.json"), samples)
-    write_form(Path("t.json"), "llamafactory", Path("out"), ViewConfig())
+    write_form(Path("t.json"), "llamafactory", Path("out"), InputConfig())
     given = "out/train.jsonl"
     if form == "parquet":
         images = {s.image: {"bytes": Path(s.image).read_bytes(), "path": None} for s in samples}

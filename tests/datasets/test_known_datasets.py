@@ -13,7 +13,7 @@ from qwen2vl_rs.datasets.file_forms import FileForm, register_form
 from qwen2vl_rs.datasets.left_out import NO_ANSWER
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.known_datasets import KnownDataset, dataset_name, known, register
+from qwen2vl_rs.known_datasets import KnownDataset, all_datasets, dataset_name, register
 from qwen2vl_rs.questions.answer_sets import answer_sets
 from qwen2vl_rs.questions.protocols import protocol
 from qwen2vl_rs.reporting.evidence import from_run
@@ -34,7 +34,7 @@ def pond_rows(path, with_images, counts):
 
 @pytest.fixture
 def pond(monkeypatch):
-    monkeypatch.setattr(known_datasets, "_known", dict(known()))
+    monkeypatch.setattr(known_datasets, "_known", dict(all_datasets()))
     monkeypatch.setattr(file_forms, "_registered", [])
     register_form(FileForm(lambda start: start.key == "ponds", pond_rows))
     return register(
@@ -51,7 +51,7 @@ def pond(monkeypatch):
 
 
 def test_those_of_rsvqa_are_known_by_every_spelling():
-    assert list(known())[:3] == ["LR", "HR", "xBEN"]
+    assert list(all_datasets())[:3] == ["LR", "HR", "xBEN"]
     for text, name in {
         "LR": "LR", "rsvqa-lr": "LR", "RSVQA_HR": "HR", "xben": "xBEN", "RSVQAxBEN": "xBEN",
         "FloodNot": "", "": "", "Pond7": "", "LR2": "",

@@ -5,7 +5,7 @@ import torch
 
 from factory import make_samples
 from plain import log_likelihood, with_adapter
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.engine.candidates import Choice, choose_candidates, pick_class
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.questions.answer_sets import AnswerSet, answer_sets
@@ -25,7 +25,7 @@ SETS = {
 @pytest.mark.parametrize("vocabulary", ["small", pytest.param("real", marks=pytest.mark.slow)])
 def test_probabilities_are_those_of_every_answer_alone(vocabulary, request, tmp_path):
     folder = request.getfixturevalue(f"{vocabulary}_base")
-    base = load_base(folder, ViewConfig(), torch.device("cpu"), torch.float32)
+    base = load_base(folder, InputConfig(), torch.device("cpu"), torch.float32)
     model = with_adapter(base)
     pixels = [base.images.read(s.image) for s in make_samples(tmp_path, images=2)[::8]]
     questions = [(f"What is the {name} of roads?", SETS[name]) for name in SETS]
@@ -42,7 +42,7 @@ def test_probabilities_are_those_of_every_answer_alone(vocabulary, request, tmp_
 
 
 def test_a_class_has_the_probability_of_all_its_numbers(small_base, tmp_path):
-    base = load_base(small_base, ViewConfig(), torch.device("cpu"), torch.float32)
+    base = load_base(small_base, InputConfig(), torch.device("cpu"), torch.float32)
     model = with_adapter(base)
     numbers = [str(n) for n in (0, *range(3, 30, 2), 100, 101, 117, 2000)]
     question = "How many roads are there?"

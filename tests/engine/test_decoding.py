@@ -6,18 +6,19 @@ import torch
 from factory import make_samples
 from family import few
 from plain import gradients, plain_inputs, plain_loss, tree_loss, with_adapter
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.datasets.split import group_by_image
-from qwen2vl_rs.engine.decoding import answer, forward
+from qwen2vl_rs.engine.decoding import answer
+from qwen2vl_rs.engine.forward import forward
 from qwen2vl_rs.engine.inputs import make_inputs
-from qwen2vl_rs.engine.packing import Ask, pack, put_back, sharing_order
+from qwen2vl_rs.engine.packing import ImageQuery, pack, prefix_order, unsort
 from qwen2vl_rs.engine.vision import encode_all
 from qwen2vl_rs.models.loader import load_base
 
 
 @pytest.fixture
 def base(family_base):
-    return load_base(family_base, ViewConfig(), torch.device("cpu"), torch.float32)
+    return load_base(family_base, InputConfig(), torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture
@@ -62,9 +63,9 @@ def test_encoded_images_change_nothing(base, samples, tmp_path):
 @torch.no_grad()
 def test_logits_of_the_first_token_equal_one_question_alone(base, samples, budget):
     model = with_adapter(base)
-    asks, orders = sharing_order(
+    asks, orders = prefix_order(
         [
-            Ask(base.images.read(g[0].image), [base.prompts.branch(s.question) for s in g])
+            ImageQuery(base.images.read(g[0].image), [base.prompts.branch(s.question) for s in g])
             for g in group_by_image(samples)
         ]
     )
@@ -73,7 +74,7 @@ def test_logits_of_the_first_token_equal_one_question_alone(base, samples, budge
         for batch in pack(asks, base.prompts, 2, budget)
         for row in forward(model, make_inputs(batch, model, batch.layout.leaves))
     )
-    for group, found in zip(group_by_image(samples), put_back(rows, orders), strict=True):
+    for group, found in zip(group_by_image(samples), unsort(rows, orders), strict=True):
         pixels = base.images.read(group[0].image)
         for sample, logits in zip(group, found, strict=True):
             ids = [*base.prompts.root_ids(pixels.tokens),

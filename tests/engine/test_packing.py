@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen2vl_rs.engine.packing import Ask, pack, plan_epoch, put_back, sharing_order
-from qwen2vl_rs.models.images import Pixels
+from qwen2vl_rs.engine.packing import ImageQuery, pack, plan_epoch, prefix_order, unsort
+from qwen2vl_rs.models.images import ImageInput
 from qwen2vl_rs.models.prompt import PromptFormat
 from qwen2vl_rs.models.qwen_vl import QWEN2_VL
 from qwen2vl_rs.question_tree.tree import Node
@@ -47,8 +47,8 @@ FORMAT = PromptFormat(QWEN2_VL, None, (1, 2), (3,), (4,), 99, 5, frozenset({5}))
 
 
 def asks(draws):
-    pixels = Pixels((1, 4, 4), 4, patches=torch.zeros(16, 6))
-    return [Ask(pixels, [Node([n] * n) for n in lengths]) for lengths in draws]
+    pixels = ImageInput((1, 4, 4), 4, patches=torch.zeros(16, 6))
+    return [ImageQuery(pixels, [Node([n] * n) for n in lengths]) for lengths in draws]
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=8), min_size=1, max_size=5),
@@ -76,20 +76,20 @@ def test_images_share_a_pack_when_they_fit():
 
 
 def test_questions_that_begin_alike_are_packed_by_what_they_take_together():
-    pixels = Pixels((1, 4, 4), 4, patches=torch.zeros(16, 6))
+    pixels = ImageInput((1, 4, 4), 4, patches=torch.zeros(16, 6))
     branches = [Node([8, 8, 8, n]) for n in range(6)]
-    (one,) = pack([Ask(pixels, branches)], FORMAT, 2, 7 + 3 + 6)
+    (one,) = pack([ImageQuery(pixels, branches)], FORMAT, 2, 7 + 3 + 6)
     assert one.layout.size == 7 + 3 + 6
     assert [int(one.layout.ids[leaf]) for leaf in one.layout.leaves] == [*range(6)]
 
 
 @given(st.lists(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), max_size=8)))
 def test_what_was_found_goes_back_to_where_it_was_asked(draws):
-    pixels = Pixels((1, 4, 4), 4, patches=torch.zeros(16, 6))
-    ordered, orders = sharing_order([Ask(pixels, [Node(i) for i in ids]) for ids in draws])
+    pixels = ImageInput((1, 4, 4), 4, patches=torch.zeros(16, 6))
+    ordered, orders = prefix_order([ImageQuery(pixels, [Node(i) for i in ids]) for ids in draws])
     for ask in ordered:
         assert [*ask.branches] == sorted(ask.branches, key=lambda b: b.ids)
-    assert put_back((b.ids for ask in ordered for b in ask.branches), orders) == draws
+    assert unsort((b.ids for ask in ordered for b in ask.branches), orders) == draws
 
 
 @pytest.mark.parametrize("budget", [1, 7, 8])

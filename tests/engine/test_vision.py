@@ -9,7 +9,7 @@ import torch
 
 from factory import make_samples
 from family import few
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.engine import vision
 from qwen2vl_rs.engine.vision import encoded, in_passes
 from qwen2vl_rs.models.loader import load_base
@@ -36,7 +36,7 @@ def test_a_cpu_takes_one_at_a_time():
 
 
 def test_images_in_one_pass_have_the_features_of_each_alone(family_base, tmp_path, monkeypatch):
-    base = load_base(family_base, ViewConfig(), CPU, torch.float32)
+    base = load_base(family_base, InputConfig(), CPU, torch.float32)
     names = dict.fromkeys(s.image for s in make_samples(tmp_path / "a", images=2, side=150))
     names |= dict.fromkeys(s.image for s in make_samples(tmp_path / "b", images=1, side=90))
     images = [base.images.read(name) for name in names]
@@ -56,7 +56,7 @@ def test_images_in_one_pass_have_the_features_of_each_alone(family_base, tmp_pat
 @pytest.fixture
 def cached(small_base, tmp_path):
     """A base, five images, and where their features were written."""
-    base = load_base(small_base, ViewConfig(), CPU, torch.float32)
+    base = load_base(small_base, InputConfig(), CPU, torch.float32)
     names = dict.fromkeys(s.image for s in make_samples(tmp_path / "images", images=5))
     return base, list(names), tmp_path / "cache"
 
@@ -244,7 +244,7 @@ def test_features_of_other_pixels_are_others(small_base, tmp_path):
     names = list(dict.fromkeys(s.image for s in make_samples(tmp_path / "images", 1, side=90)))
     found = {}
     for most in (90 * 90, 28 * 28 * 9, 28 * 28 * 4):
-        base = load_base(small_base, ViewConfig(max_pixels=most), CPU, torch.float32)
+        base = load_base(small_base, InputConfig(max_pixels=most), CPU, torch.float32)
         expected = encoded(base.model, [base.images.read(names[0])])[0].features
         (features,), n = fill((base, names, tmp_path / "cache"))
         assert n == 1

@@ -40,7 +40,7 @@ import pyarrow.parquet as pq  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from factory import make_samples, write_image, write_rsvqa  # noqa: E402
-from qwen2vl_rs.config import ImageRule, ViewConfig, load_config  # noqa: E402
+from qwen2vl_rs.config import InputConfig, RasterToRGB, load_config  # noqa: E402
 from qwen2vl_rs.datasets.export_formats import FORMS, write_form  # noqa: E402
 from qwen2vl_rs.datasets.reading import read_samples  # noqa: E402
 from qwen2vl_rs.datasets.tables import write_conversations, write_csv  # noqa: E402
@@ -89,7 +89,7 @@ class Format:
 def _as_others_write_them(place: Path) -> list[str]:
     """Files of other programs, made of ``a.json``; returns those of JSON."""
     for name in FORMS:
-        write_form(place / "a.json", name, place / name, ViewConfig())
+        write_form(place / "a.json", name, place / name, InputConfig())
     rows = [{"image": {"bytes": b"BM", "path": None}, "question": "Is it?", "answer": "yes"}] * 3
     pq.write_table(pa.Table.from_pylist(rows), place / "a.parquet")
     return [f"{name}/{form.file}" for name, form in FORMS.items()]
@@ -134,10 +134,10 @@ def formats(place: Path) -> dict[str, Format]:
         results(read_predictions(path), train=read_training(path))
 
     def picture(path: Path) -> None:
-        read_rgb(path, ImageRule())
+        read_rgb(path, RasterToRGB())
 
     def large(path: Path) -> None:
-        with open_scene(path, ImageRule()) as scene:
+        with open_scene(path, RasterToRGB()) as scene:
             scene.resampled(0, 0, scene.width, scene.height, 28)
 
     def read(*names: str) -> list[bytes]:

@@ -7,7 +7,7 @@ from PIL import Image
 import qwen2vl_rs as rs
 from endpoints import running, said
 from factory import write_image
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ConfigError, ImageError, Qwen2VLRSError
 from qwen2vl_rs.raster import read_rgb
 
@@ -58,7 +58,7 @@ def test_the_base_is_asked_through_the_same_weights(model, small_base, tile):
 def test_a_server_is_asked_like_a_model_at_hand(tile):
     with running(lambda body, _: said("yes")) as api:
         there = rs.load(endpoint=api.url, model="name")
-        for image in (tile, read_rgb(tile, ImageRule())):
+        for image in (tile, read_rgb(tile, RasterToRGB())):
             found = there.ask(image, ASKED[:2])
             assert [(one.text, one.confidence) for one in found] == [("yes", None)] * 2
         with pytest.raises(ConfigError, match="generates its answers"):

@@ -27,7 +27,7 @@ from rasterio.transform import Affine, from_origin
 
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.maps.files import write_map, write_windows
 from qwen2vl_rs.maps.mapper import Mapped
 from qwen2vl_rs.maps.values import OTHER, Band, band
@@ -86,7 +86,7 @@ def test_each_window_has_the_answers_of_its_picture_alone(made, scene, small_bas
         assert line["data"] == pytest.approx((rgb.any(axis=2)).mean(), abs=1e-3)
         assert ("replies" in line) == (line["data"] >= 0.5)
         if "replies" in line:
-            ((*wanted,),) = session.ask([(session.cut(rgb), ASKED)], closed=True)
+            ((*wanted,),) = session.ask([(session.preprocess(rgb), ASKED)], closed=True)
             assert [r["text"] for r in line["replies"]] == [r.text for r in wanted]
             assert line["replies"][0]["shares"]["yes"] == pytest.approx(
                 wanted[0].shares["yes"], abs=1e-4
@@ -340,7 +340,7 @@ def test_windows_leave_nothing_out_and_pixels_lie_in_theirs(
 )
 def test_whatever_way_a_scene_lies_the_map_lies_the_same(tmp_path, transform):
     path = write_scene(tmp_path / "s.tif", width=150, transform=transform)
-    with open_scene(path, ImageRule()) as scene:
+    with open_scene(path, RasterToRGB()) as scene:
         a, b, _, d, e, _ = scene.reference.transform
         assert (b == d == 0) != (transform.is_rectilinear is False)  # askew stays askew
         assert b or (a > 0 > e)  # along the axes: north up

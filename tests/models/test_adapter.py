@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qwen2vl_rs.config import LoraSettings, ViewConfig
+from qwen2vl_rs.config import InputConfig, LoraSettings
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.models.adapter import add_adapter
 from qwen2vl_rs.models.loader import load_base
@@ -9,7 +9,7 @@ from qwen2vl_rs.models.loader import load_base
 
 def test_the_adapter_sits_on_the_language_model(family_base):
     """Vision towers, too, have layers named ``up_proj``, or ``qkv`` and ``proj``."""
-    base = load_base(family_base, ViewConfig(), torch.device("cpu"))
+    base = load_base(family_base, InputConfig(), torch.device("cpu"))
     model = add_adapter(base.model, LoraSettings(r=2))
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
     assert len(trained) == 2 * 7 * 3  # A and B of seven layers in three blocks
@@ -46,7 +46,7 @@ def test_names_that_match_nothing_are_refused(bare, targets, said):
 
 @pytest.fixture(scope="module")
 def bare(small_base):
-    return load_base(small_base, ViewConfig(), torch.device("cpu")).model
+    return load_base(small_base, InputConfig(), torch.device("cpu")).model
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,6 @@ def bare(small_base):
     ],
 )
 def test_what_was_matched_is_said(small_base, capsys, targets, said):
-    base = load_base(small_base, ViewConfig(), torch.device("cpu"))
+    base = load_base(small_base, InputConfig(), torch.device("cpu"))
     add_adapter(base.model, LoraSettings(r=2, target_modules=targets))
     assert capsys.readouterr().err == f"{said}\n"

@@ -17,14 +17,14 @@ from bases import configured
 from factory import make_samples
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.datasets.tables import write_csv
 from qwen2vl_rs.errors import ImageError, RunError
 from qwen2vl_rs.models.base import FOLDER
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.raster import read_rgb
-from qwen2vl_rs.system.files import seal
+from qwen2vl_rs.system.files import write_checksums
 from qwen2vl_rs.training.fit import train
 from worlds import write_layer as write_vectors
 
@@ -61,7 +61,7 @@ def test_a_pickle_beside_a_checkpoint_runs_nothing(
     fired = tmp_path / "fired"
     checkpoint = run / "checkpoint-4"
     (checkpoint / name).write_bytes(pickle.dumps(_Bomb(str(fired)), protocol=2))
-    seal(checkpoint)  # as an attacker would
+    write_checksums(checkpoint)  # as an attacker would
     with pytest.raises(RunError, match="checkpoint-4 cannot be read"):
         train(configured(small_base), resume=True)
     assert not fired.exists()
@@ -74,7 +74,7 @@ def test_a_pickle_beside_a_checkpoint_runs_nothing(
 )  # fmt: skip
 def test_image_paths_are_never_fetched(path):
     with pytest.raises(ImageError, match=r"no such file|not an image"):
-        read_rgb(path, ImageRule())
+        read_rgb(path, RasterToRGB())
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_control_tokens_in_questions_are_plain_text(text):
     assert asked == tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     assert not special & set(asked)
     rgb = np.zeros((56, 56, 3), np.uint8)
-    assert session.ask([(session.cut(rgb), [text])])[0][0].text is not None
+    assert session.ask([(session.preprocess(rgb), [text])])[0][0].text is not None
 
 
 def test_formulas_in_a_table_are_said(tmp_path, capsys):

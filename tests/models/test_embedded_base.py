@@ -7,7 +7,7 @@ from PIL import Image
 
 from qwen2vl_rs.cli import cli
 from qwen2vl_rs.cli.demo import STEPS, prepare
-from qwen2vl_rs.config import ViewConfig, load_config
+from qwen2vl_rs.config import InputConfig, load_config
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.base import FOLDER
@@ -23,7 +23,7 @@ NOUNS = {
 
 @pytest.fixture(scope="module")
 def base():
-    return load_base(FOLDER, ViewConfig(instruction=""), torch.device("cpu"))
+    return load_base(FOLDER, InputConfig(instruction=""), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

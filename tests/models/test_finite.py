@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from factory import make_samples
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.models import finite, loader
@@ -111,7 +111,7 @@ def test_a_server_says_so_and_goes_on(small_base, tmp_path, pictured, monkeypatc
 def test_overflow_in_a_narrow_type_is_said(small_base, tmp_path):
     folder, name, _ = damaged(small_base, tmp_path / "base", 1e38)
     with pytest.raises(ModelError, match=r"overflow in torch\.float16") as caught:
-        loader.load_base(folder, ViewConfig(), torch.device("cpu"), torch.float16)
+        loader.load_base(folder, InputConfig(), torch.device("cpu"), torch.float16)
     assert name.rpartition(".")[0].rpartition(".")[2] in str(caught.value)
 
 

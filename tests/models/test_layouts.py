@@ -22,7 +22,7 @@ from factory import make_samples
 from family import few
 from published import LAYOUTS, MODELS, WITH_IMAGES, template_of, write_published
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.models.fingerprint import fingerprint
@@ -33,7 +33,7 @@ from qwen2vl_rs.system.terminal import shown
 
 # PEFT's use of an old name of transformers
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
-VIEW = ViewConfig()
+VIEW = InputConfig()
 QUESTION = "Is there a road?"
 SHORT = ["training.num_train_epochs=1", "training.save_steps=99", "eval.max_new_tokens=12"]
 

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.errors import ModelError, RunError
 from qwen2vl_rs.models.loader import find_checkpoint, fingerprint, load_base, read_card, read_config
 from random_base import Size, write_random_base
@@ -25,7 +25,7 @@ def edit(folder, **changes):
 
 def refuse(folder, words):
     with pytest.raises(ModelError, match=words) as caught:
-        load_base(folder, ViewConfig(), CPU)
+        load_base(folder, InputConfig(), CPU)
     assert "\n" not in caught.value.message
     return caught.value
 
@@ -44,7 +44,7 @@ def test_the_layout_is_the_published_one(base):
 
 
 def test_a_base_loads_frozen_and_quiet(base, capfd):
-    loaded = load_base(base, ViewConfig(), CPU)
+    loaded = load_base(base, InputConfig(), CPU)
     assert not any(p.requires_grad for p in loaded.model.parameters())
     assert loaded.model.dtype is torch.float32
     assert capfd.readouterr() == ("", "")
@@ -130,7 +130,7 @@ def test_the_view_bounds_the_pixels(base, tmp_path):
 
     write_image(tmp_path / "large.tif", 600, 0)
     write_image(tmp_path / "small.tif", 40, 0)
-    view = ViewConfig(min_pixels=28 * 28 * 9, max_pixels=28 * 28 * 17)
+    view = InputConfig(min_pixels=28 * 28 * 9, max_pixels=28 * 28 * 17)
     images = load_base(base, view, CPU).images
     large, small = (images.read(tmp_path / f"{n}.tif") for n in ("large", "small"))
     assert (large.tokens, small.tokens) == (16, 9)

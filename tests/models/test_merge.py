@@ -14,7 +14,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from factory import make_samples
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.models.family import FAMILIES
@@ -24,7 +24,7 @@ from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.system.files import read_json, write_json
 
 CPU = torch.device("cpu")
-VIEW = ViewConfig(max_pixels=28 * 28 * 9, min_pixels=28 * 28 * 4)
+VIEW = InputConfig(max_pixels=28 * 28 * 9, min_pixels=28 * 28 * 4)
 
 
 def write_adapter(base_folder, folder):

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.models import template
 from qwen2vl_rs.models.loader import read_base
 from qwen2vl_rs.models.prompt import load_prompt_format
 
-INSTRUCTION = ViewConfig().instruction
+INSTRUCTION = InputConfig().instruction
 
 
 @pytest.fixture(scope="module", params=["small", "real"])

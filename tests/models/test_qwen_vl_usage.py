@@ -16,13 +16,13 @@ from PIL import Image
 
 from factory import write_run
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ImageRule, ViewConfig
+from qwen2vl_rs.config import InputConfig, RasterToRGB
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.loader import load_base, quiet_peft, write_card
 from qwen2vl_rs.models.qwen_vl_usage import Usage, python, usage
 from qwen2vl_rs.system.files import HUB_MANIFEST, read_json, write_json
 
-VIEW = ViewConfig(
+VIEW = InputConfig(
     max_pixels=28 * 28 * 30, min_pixels=28 * 28 * 9, instruction='In "one" word, `please`.'
 )
 QUESTIONS = [
@@ -118,7 +118,7 @@ def test_what_else_a_card_says():
     assert "max_new_tokens=7," in closed
     assert "answer of an answer set" in closed
     assert "adapter" not in closed
-    rule = ImageRule(bands=(4, 3, 2), value_range=(0, 4096))
+    rule = RasterToRGB(bands=(4, 3, 2), value_range=(0, 4096))
     shown = usage(Usage(VIEW.model_copy(update={"image": rule}), adapter=True))
     assert "bands 4, 3, 2 of a file; in data that are not 8-bit, the values 0 and 4096" in shown
     assert "taken as they are" not in shown

@@ -24,7 +24,7 @@ from endpoints import running, said, truth
 from factory import make_samples
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import HubError, ImageError, Qwen2VLRSError
 from qwen2vl_rs.predict.endpoint_replies import Failure, message, read_reply, refusal
@@ -434,7 +434,7 @@ def test_a_palette_with_a_nodata_index_is_its_colours(tmp_path):
     index = np.random.default_rng(1).integers(0, 4, (1, 40, 60), dtype=np.uint8)
     table = {0: (0, 0, 0), 1: (200, 30, 10), 2: (20, 180, 40), 3: (240, 240, 250)}
     path = write(tmp_path / "p.tif", index, colours=table, nodata=0, photometric="palette")
-    assert_array_equal(read_rgb(path, ImageRule()), np.array(list(table.values()))[index[0]])
+    assert_array_equal(read_rgb(path, RasterToRGB()), np.array(list(table.values()))[index[0]])
 
 
 @pytest.mark.parametrize("form", ["1.tif", "1.png", "white.tif", "4.tif"])
@@ -450,9 +450,9 @@ def test_few_bits_are_the_same_picture_or_refused_and_never_black(tmp_path, form
         write(path, on * (2**bits - 1), nbits=bits)
     if form == "white.tif":
         with contextlib.suppress(ImageError):
-            assert_array_equal(read_rgb(path, ImageRule()), expected)
+            assert_array_equal(read_rgb(path, RasterToRGB()), expected)
     else:
-        assert_array_equal(read_rgb(path, ImageRule()), expected)
+        assert_array_equal(read_rgb(path, RasterToRGB()), expected)
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint32", "int64", "uint64", "complex64", "complex128"])
@@ -462,9 +462,9 @@ def test_any_type_of_numbers_is_stretched_or_refused_by_name(tmp_path, dtype):
     write(path, values.astype(dtype))
     if dtype.startswith("complex"):
         with pytest.raises(ImageError, match="complex"):
-            read_rgb(path, ImageRule())
+            read_rgb(path, RasterToRGB())
     else:
-        found = read_rgb(path, ImageRule())
+        found = read_rgb(path, RasterToRGB())
         assert found.shape == (40, 40, 3)
         assert found.max() > found.min()
 

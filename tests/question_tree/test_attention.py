@@ -12,11 +12,11 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 from factory import make_samples
 from plain import gradients, tree_loss, with_adapter
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.question_tree import attention
 from qwen2vl_rs.question_tree.attention import MASK_BLOCK, block_mask, branches
-from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share
+from qwen2vl_rs.question_tree.tree import Node, Tree, flatten, merge_prefixes
 
 CPU = torch.device("cpu")
 
@@ -50,7 +50,7 @@ def close(layout):
 @settings(max_examples=50)
 @given(st.lists(trees(), min_size=1, max_size=3))
 def test_branches_equal_a_dense_mask_on_any_forest(forest):
-    close(lay_out(forest))
+    close(flatten(forest))
 
 
 def test_branches_equal_a_dense_mask_on_trees_too_large_for_a_block():
@@ -60,7 +60,7 @@ def test_branches_equal_a_dense_mask_on_trees_too_large_for_a_block():
                  for n in random.integers(1, 20, 60)]  # fmt: skip
     questions.sort(key=lambda q: q.ids)
     long = Node(range(100), (Node(range(50)), Node([1], (Node(range(40)),) * 3)))
-    layout = lay_out([Tree(*root, share(questions)), Tree(*root, [long, Node([3])])])
+    layout = flatten([Tree(*root, merge_prefixes(questions)), Tree(*root, [long, Node([3])])])
     blocks = branches(layout, torch.float64).trees[0][2]
     rows = sum(g.rows.numel() for g in blocks)
     columns = sum(g.rows.numel() * g.columns.shape[1] for g in blocks)
@@ -78,7 +78,7 @@ def test_large_scores_keep_their_differences_in_half_precision(dtype, autocast):
     """Scores of some hundreds: rounded to bfloat16, these would be off by one and more."""
     zeros = np.zeros((3, 20), dtype=np.int64)
     questions = [Node([n] * 5, (Node([n, 7]),)) for n in range(12)]
-    layout = lay_out([Tree(np.arange(20), zeros, questions)])
+    layout = flatten([Tree(np.arange(20), zeros, questions)])
     query, key, value = (x.detach().to(dtype) for x in states(layout.size))
     query = query * 64
     exact = [x.double() for x in (query, key, value)]
@@ -110,7 +110,7 @@ def assert_same_mask(layout):
 @settings(max_examples=20)
 @given(st.lists(trees(), min_size=1, max_size=3))
 def test_a_block_mask_is_the_rule_written_out_on_any_forest(forest):
-    assert_same_mask(lay_out(forest))
+    assert_same_mask(flatten(forest))
 
 
 @pytest.mark.parametrize("root", [1, 127, 128, 129, 400])
@@ -119,7 +119,7 @@ def test_a_block_mask_is_the_rule_written_out_over_many_blocks(root, long):
     zeros = np.zeros((3, root), dtype=np.int64)
     few = [Node([n, 7], (Node([1, 2]), Node(range(long), (Node([3]),) * 60))) for n in range(4)]
     trees = [Tree(np.arange(root), zeros, few), Tree(np.arange(root), zeros, few[:1])]
-    layout = lay_out(trees)
+    layout = flatten(trees)
     assert layout.size > 2 * MASK_BLOCK
     assert_same_mask(layout)
 
@@ -132,7 +132,7 @@ def asked(tmp_path):
 def test_both_kinds_give_the_same_loss_and_gradients(family_base, asked, uncompiled):
     found = {}
     for kind in ("branches", "flex"):
-        base = load_base(family_base, ViewConfig(), CPU, torch.float32, kind)
+        base = load_base(family_base, InputConfig(), CPU, torch.float32, kind)
         model = with_adapter(base)
         loss, _ = tree_loss(base, model, asked, 300)
         loss.backward()
@@ -144,8 +144,8 @@ def test_both_kinds_give_the_same_loss_and_gradients(family_base, asked, uncompi
 
 
 def test_a_base_works_in_plain_transformers_whatever_its_attention(small_base, asked):
-    plain = type(load_base(small_base, ViewConfig(), CPU).model).from_pretrained(small_base).eval()
-    ours = load_base(small_base, ViewConfig(), CPU).model
+    plain = type(load_base(small_base, InputConfig(), CPU).model).from_pretrained(small_base).eval()
+    ours = load_base(small_base, InputConfig(), CPU).model
     ids = torch.tensor([[5, 6, 7, 8], [9, 9, 10, 11]])
     mask = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])  # padded batches
     with torch.no_grad():
@@ -171,7 +171,7 @@ def test_the_attention_of_cudnn_is_never_chosen_here_and_the_choice_of_others_st
     allowed = cuda.cudnn_sdp_enabled()
     cuda.enable_cudnn_sdp(before)
     try:
-        base = load_base(small_base, ViewConfig(), CPU)  # text and image alike
+        base = load_base(small_base, InputConfig(), CPU)  # text and image alike
         tree_loss(base, base.model, asked, budget=1000)
         assert cuda.cudnn_sdp_enabled() is before
     finally:

@@ -9,7 +9,7 @@ from qwen2vl_rs.models.loader import read_config
 from qwen2vl_rs.question_tree import attention, attention_check
 from qwen2vl_rs.question_tree.attention import block_mask
 from qwen2vl_rs.question_tree.attention_check import Heads, choose_attention, flex_problem
-from qwen2vl_rs.question_tree.tree import Tree, lay_out
+from qwen2vl_rs.question_tree.tree import Tree, flatten
 
 CPU, HEADS = torch.device("cpu"), Heads(4, 2, 16)
 
@@ -37,7 +37,7 @@ def plain_causal(kind, layout, dtype):
     if kind == "branches":
         return attention.branches(layout, dtype)
     root = Tree(np.arange(layout.size), np.zeros((3, layout.size), dtype=np.int64), ())
-    return block_mask(lay_out([root]))
+    return block_mask(flatten([root]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -15,14 +15,14 @@ from accelerate.utils import send_to_device
 
 from factory import make_samples
 from plain import gradients, plain_loss, tree_loss, with_adapter
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.models.adapter import without_casts
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.question_tree.attention import block_mask, in_force, rule_of, tree_attention
 from qwen2vl_rs.question_tree.attention_check import Heads, choose_attention, flex_problem
-from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share
+from qwen2vl_rs.question_tree.tree import Node, Tree, flatten, merge_prefixes
 from random_base import Size, write_random_base
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -46,8 +46,8 @@ def layout(tokens, seed):
             questions.append(Node(ids, (Node([7] * int(random.integers(1, 4))),)))
             left -= n + 2
         questions.sort(key=lambda q: q.ids)
-        trees.append(Tree(np.arange(root), zeros, share(questions)))
-    return lay_out(trees)
+        trees.append(Tree(np.arange(root), zeros, merge_prefixes(questions)))
+    return flatten(trees)
 
 
 def attend(kind, one, states, upstream):
@@ -203,7 +203,7 @@ def against_plain(base, folder, device, checkpointing):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_flex_gives_the_loss_of_plain_transformers(uncompiled, small_base, tmp_path, checkpointing):
-    base = load_base(small_base, ViewConfig(), CPU, torch.float32, "flex")
+    base = load_base(small_base, InputConfig(), CPU, torch.float32, "flex")
     loss, gradient = against_plain(base, tmp_path, CPU, checkpointing)
     assert loss < 1e-5
     assert gradient < 1e-5
@@ -223,7 +223,7 @@ def wide_base(tmp_path_factory) -> Path:
 def test_on_a_gpu_the_loss_is_that_of_plain_transformers(
     wide_base, tmp_path, dtype, kind, checkpointing, record_property
 ):
-    base = load_base(wide_base, ViewConfig(), CUDA, dtype, kind)
+    base = load_base(wide_base, InputConfig(), CUDA, dtype, kind)
     loss, gradient = against_plain(base, tmp_path, CUDA, checkpointing)
     record_property("loss", json.dumps(loss))
     record_property("gradient", json.dumps(gradient))
@@ -236,7 +236,7 @@ def test_on_a_gpu_both_kinds_answer_alike_in_inference_mode(wide_base, tmp_path,
     samples = make_samples(tmp_path, images=2, side=150)
     said = {}
     for kind in ("flex", "branches"):
-        base = load_base(wide_base, ViewConfig(), CUDA, torch.float32, kind)
+        base = load_base(wide_base, InputConfig(), CUDA, torch.float32, kind)
         groups = [
             (base.images.read(g[0].image), [s.question for s in g]) for g in group_by_image(samples)
         ]
@@ -249,7 +249,7 @@ def test_on_a_gpu_both_kinds_answer_alike_in_inference_mode(wide_base, tmp_path,
 
 @pytest.mark.gpu
 def test_on_a_gpu_the_copies_that_are_left_out_change_nothing(wide_base, tmp_path, record_property):
-    base = load_base(wide_base, ViewConfig(), CUDA, torch.bfloat16, "flex")
+    base = load_base(wide_base, InputConfig(), CUDA, torch.bfloat16, "flex")
     samples = make_samples(tmp_path, images=2, side=150)[::2]
     model = with_adapter(base).train()
     found = []

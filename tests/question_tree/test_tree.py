@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen2vl_rs.question_tree.tree import Node, Tree, lay_out, share, shared
+from qwen2vl_rs.question_tree.tree import Node, Tree, flatten, merge_prefixes, shared
 
 IDS = st.lists(st.integers(0, 999), min_size=1, max_size=4)
 LEAVES = st.builds(Node, IDS, st.just(()), st.booleans())
@@ -39,7 +39,7 @@ def paths(tree):
 
 @given(st.lists(trees(), min_size=1, max_size=3))
 def test_every_path_is_an_ordinary_sequence(forest):
-    layout = lay_out(forest)
+    layout = flatten(forest)
     visible = layout.visible(np.arange(layout.size))
     expected = [(tree, path) for tree in forest for path in paths(tree)]
     assert len(layout.leaves) == len(expected)
@@ -58,7 +58,7 @@ def test_every_path_is_an_ordinary_sequence(forest):
 
 @given(st.lists(trees(), min_size=1, max_size=3))
 def test_loss_tokens_are_predicted_from_the_token_before(forest):
-    layout = lay_out(forest)
+    layout = flatten(forest)
     visible = layout.visible(np.arange(layout.size))
     losses = []
     for tree in forest:
@@ -82,10 +82,10 @@ def test_layout_of_a_small_tree_by_hand():
         np.array([[0, 1], [0, 1], [0, 4]]),
         [Node([3], [Node([4, 5], loss=True)]), Node([6], [Node([7], loss=True)])],
     )
-    layout = lay_out([tree])
+    layout = flatten([tree])
     assert layout.ids.tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert layout.positions[2].tolist() == [0, 4, 5, 6, 7, 5, 6]
-    assert layout.end.tolist() == [7, 7, 5, 5, 5, 7, 7]
+    assert layout.subtree_end.tolist() == [7, 7, 5, 5, 5, 7, 7]
     assert layout.predictors.tolist() == [2, 3, 5]
     assert layout.targets.tolist() == [4, 5, 7]
     assert layout.leaves.tolist() == [4, 6]
@@ -101,21 +101,21 @@ QUESTIONS = st.lists(
 @given(QUESTIONS)
 def test_sharing_changes_no_path_and_no_order(branches):
     root = (np.array([7]), np.zeros((3, 1), dtype=int))
-    apart, together = Tree(*root, branches), Tree(*root, share(branches))
+    apart, together = Tree(*root, branches), Tree(*root, merge_prefixes(branches))
 
     def words(tree):
         return [[i for node in path for i in node.ids] for path in paths(tree)]
 
     assert words(together) == words(apart)
-    one, other = lay_out([apart]), lay_out([together])
+    one, other = flatten([apart]), flatten([together])
     assert other.targets.tolist() == one.targets.tolist()
     saved = sum(shared(a.ids, b.ids) for a, b in pairwise(branches))
     assert one.size - other.size == saved
 
 
 def test_questions_share_their_beginning_but_never_their_end():
-    alike, other = share([Node([1, 2, 3, 9]), Node([1, 2, 4, 9]), Node([5, 9])])
+    alike, other = merge_prefixes([Node([1, 2, 3, 9]), Node([1, 2, 4, 9]), Node([5, 9])])
     assert (alike.ids, [n.ids for n in alike.children]) == ((1, 2), [(3, 9), (4, 9)])
     assert (other.ids, other.children) == ((5, 9), ())
-    twice = share([Node([1, 2]), Node([1, 2])])
+    twice = merge_prefixes([Node([1, 2]), Node([1, 2])])
     assert (twice[0].ids, [n.ids for n in twice[0].children]) == ((1,), [(2,), (2,)])

@@ -374,9 +374,7 @@ def test_names_of_settings_elsewhere(names, said):
     [
         ("info", "COCO or VQA v2"), ("licenses", "COCO or VQA v2"), ("license", "VQA v2"),
         ("images", "list of images"), ("annotations", "annotations"), ("categories", "COCO"),
-        ("type", "GeoJSON"), ("messages", "ms-swift or TRL"), ("conversations", "LLaVA"),
-        ("query", "ms-swift"), ("instruction", "Alpaca"), ("id", "JSON Lines"),
-        ("question", "JSON Lines"), ("image", "JSON Lines"), ("answers", "answers of RSVQA"),
+        ("type", "GeoJSON"), ("answers", "answers of RSVQA"),
     ],
 )  # fmt: skip
 def test_files_of_other_programs(tmp_path, key, said):
@@ -388,28 +386,6 @@ def test_files_of_other_programs(tmp_path, key, said):
     with pytest.raises(DataError, match="not a CSV table") as caught:
         csv2json(path, tmp_path / "b.json")
     assert said in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("record", "said"),
-    [
-        ({"conversations": [{"role": "user", "value": "a"}]}, "LLaMA-Factory's"),
-        ({"conversations": [{"from": "human", "value": "a"}], "images": ["a"]}, "LLaMA-Factory's"),
-        ({"conversations": [{"from": "human", "value": "<image>\na"}], "image": "a"}, "LLaVA's"),
-        ({"messages": [], "images": []}, "LLaMA-Factory's"),
-        ({"messages": []}, "ms-swift, TRL or OpenAI"),
-        ({"instruction": "a", "output": "b"}, "Alpaca's"),
-        ({"query": "a", "response": "b"}, "ms-swift's"),
-        ({"question": "a", "answer": "b"}, "plain records"),
-    ],
-)  # fmt: skip
-def test_records_of_other_programs(tmp_path, record, said):
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps([record]))
-    with pytest.raises(DataError) as caught:
-        list(read_samples(path))
-    assert said in caught.value.message
-    assert "qwen2vl-rs csv2json" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["official", "geochat", "raw", "original"])

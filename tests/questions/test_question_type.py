@@ -15,7 +15,7 @@ from qwen2vl_rs.questions.answer_sets import answer_sets
 from qwen2vl_rs.questions.grammar import question_type, template
 from qwen2vl_rs.questions.normal_forms import normalise
 from qwen2vl_rs.questions.question_type import QuestionType
-from qwen2vl_rs.questions.registry import OFFICIAL, known, official_type, registered, type_named
+from qwen2vl_rs.questions.registry import OFFICIAL, all_types, official_type, registered, type_named
 from qwen2vl_rs.scoring.metrics import type_order
 from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
 from qwen2vl_rs.types import Prediction
@@ -52,13 +52,13 @@ def made_up():
 
 
 def test_before_and_after_it_is_unknown():
-    before = known()
+    before = all_types()
     assert question_type(ASKED) == "other"
     with registered(Roofs()):
         assert question_type(ASKED) == "roofs"
-        assert known()[-1] == "roofs"
+        assert all_types()[-1] == "roofs"
     assert question_type(ASKED) == "other"
-    assert known() == before
+    assert all_types() == before
     assert [one.name for one in OFFICIAL] == list(before)[: len(OFFICIAL)]
 
 
@@ -88,11 +88,11 @@ def test_a_type_of_two_words_is_chosen_from_and_drawn(small_base, tmp_path):
 
 
 def test_an_official_type_that_is_replaced_for_a_while_comes_back():
-    before = known()
+    before = all_types()
     with registered(replace(type_named("presence"), shown="no")):
         assert type_named("presence").shown == "no"
         assert question_type("Is there a road?") == "presence"
-    assert known() == before
+    assert all_types() == before
     assert type_named("presence").shown == "yes"
 
 
@@ -163,7 +163,7 @@ def test_scores_between_0_and_1_reach_results_comparison_and_report(made_up, tmp
     assert "50.0" in page
 
 
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", all_types())
 def test_each_type_in_its_words(name):
     one = type_named(name)
     for text in (*one.words, *one.candidates("LR"), *one.candidates("HR")):

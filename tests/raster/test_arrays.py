@@ -6,7 +6,7 @@ import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
 
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ImageError
 from qwen2vl_rs.raster import read_rgb, rgb_of
 
@@ -31,8 +31,8 @@ def written(path, array):
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
 @pytest.mark.parametrize("bands", [1, 3, 13])
 @pytest.mark.parametrize(
-    "rule", [ImageRule(), ImageRule(bands=(1, 1, 1), stretch=(0, 100)),
-             ImageRule(value_range=(0, 4096))],
+    "rule", [RasterToRGB(), RasterToRGB(bands=(1, 1, 1), stretch=(0, 100)),
+             RasterToRGB(value_range=(0, 4096))],
 )  # fmt: skip
 def test_an_array_looks_as_its_file_does(tmp_path, dtype, bands, rule):
     array = values(dtype, 20, 30, bands)
@@ -45,7 +45,7 @@ def test_values_that_are_no_numbers_are_black(tmp_path):
     array = values("float32", 12, 12, 3)
     array[3, 4], array[5, 6, 1], array[7, 7] = np.nan, np.inf, -3.4e38
     assert np.array_equal(
-        rgb_of(array, ImageRule()), read_rgb(written(tmp_path / "a.tif", array), ImageRule())
+        rgb_of(array, RasterToRGB()), read_rgb(written(tmp_path / "a.tif", array), RasterToRGB())
     )
 
 
@@ -60,14 +60,14 @@ def test_a_pil_image_looks_as_its_png_does(tmp_path, mode):
     image.save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as opened:
         assert np.array_equal(
-            rgb_of(opened, ImageRule()), read_rgb(tmp_path / "a.png", ImageRule())
+            rgb_of(opened, RasterToRGB()), read_rgb(tmp_path / "a.png", RasterToRGB())
         )
 
 
 def test_a_grey_array_needs_no_third_axis():
     grey = values("uint8", 10, 12)
-    assert np.array_equal(rgb_of(grey, ImageRule()), np.stack([grey] * 3, -1))
-    assert rgb_of(grey > 100, ImageRule()).max() == 255
+    assert np.array_equal(rgb_of(grey, RasterToRGB()), np.stack([grey] * 3, -1))
+    assert rgb_of(grey > 100, RasterToRGB()).max() == 255
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_a_grey_array_needs_no_third_axis():
 )
 def test_what_is_not_an_image_is_refused(image, said):
     with pytest.raises(ImageError) as caught:
-        rgb_of(image, ImageRule())
+        rgb_of(image, RasterToRGB())
     assert said in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_bands_that_are_not_there_are_refused():
     with pytest.raises(ImageError, match="the array has 3"):
-        rgb_of(np.zeros((20, 20, 3), np.uint8), ImageRule(bands=(8, 4, 3)))
+        rgb_of(np.zeros((20, 20, 3), np.uint8), RasterToRGB(bands=(8, 4, 3)))

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ImageError
 from qwen2vl_rs.raster import image_size, read_rgb
 from qwen2vl_rs.raster.scenes import open_scene
@@ -78,8 +78,8 @@ def refuse(path, content):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for read in (
         image_size,
-        lambda p: read_rgb(p, ImageRule()),
-        lambda p: open_scene(p, ImageRule()).__enter__(),
+        lambda p: read_rgb(p, RasterToRGB()),
+        lambda p: open_scene(p, RasterToRGB()).__enter__(),
     ):
         with pytest.raises(ImageError, match="too large") as caught:
             read(path)
@@ -206,7 +206,7 @@ def test_some_tiles_may_be_stored_once(tmp_path):
     at = len(sound)
     shared = put(put(sound + bytes(4096), 324, 4, [at] * 256), 325, 4, [4096] * 256)
     (tmp_path / "b.tif").write_bytes(shared)
-    assert read_rgb(tmp_path / "b.tif", ImageRule()).shape == (1024, 1024, 3)
+    assert read_rgb(tmp_path / "b.tif", RasterToRGB()).shape == (1024, 1024, 3)
 
 
 def test_lengths_of_strips_in_a_large_file_may_be_short_numbers(tmp_path):
@@ -238,11 +238,11 @@ def test_sound_files_are_read(tmp_path, driver, options):
             **options,
         ) as file:  # fmt: skip
             file.write(values)
-    assert read_rgb(tmp_path / "a", ImageRule()).shape == (400, 300, 3)
+    assert read_rgb(tmp_path / "a", RasterToRGB()).shape == (400, 300, 3)
 
 
 def test_a_directory_beyond_what_a_file_can_have(tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(b"II+\0" + struct.pack("<HHQ", 8, 0, 2**64 - 1) + bytes(100))
     with pytest.raises(ImageError, match="broken or incomplete TIFF"):
-        read_rgb(path, ImageRule())
+        read_rgb(path, RasterToRGB())

@@ -12,7 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
 from rasterio.transform import Affine, from_origin
 
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ImageError
 from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.raster.scenes import open_scene
@@ -47,7 +47,7 @@ def open_and_close(path, rule):
 
 def refused(path, use=None):
     with pytest.raises(ImageError) as caught:
-        (use or open_and_close)(path, ImageRule())
+        (use or open_and_close)(path, RasterToRGB())
     return caught.value.message, caught.value.hint
 
 
@@ -87,7 +87,7 @@ def test_what_does_not_say_where_it_lies(tmp_path, options, said, hint):
     message, helps = refused(path)
     assert said in message
     assert hint in helps
-    assert read_rgb(path, ImageRule()).shape == (32, 40, 3)  # as a picture it is sound
+    assert read_rgb(path, RasterToRGB()).shape == (32, 40, 3)  # as a picture it is sound
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_lies_beside_it_is_named(tmp_path, name, options, hint):
 )
 def test_places_that_are_taken(tmp_path, options):
     path = write(tmp_path / "a.tif", **options)
-    with open_scene(path, ImageRule()) as scene:
+    with open_scene(path, RasterToRGB()) as scene:
         stored = options.get("transform", from_origin(5e5, 5.6e6, 1, 1))
         if stored.b == 0 and stored.e > 0:  # south up: shown with north up
             stored = stored * Affine(1, 0, 0, 0, -1, scene.height)
@@ -171,7 +171,7 @@ def test_webp_that_moves_and_webp_that_does_not(tmp_path):
     assert "animated WebP" in message
     assert "webpmux" in hint
     first.convert("RGBA").save(tmp_path / "b.webp", lossless=True, exif=b"Exif\0\0II*\0\x08\0\0\0")
-    assert (read_rgb(tmp_path / "b.webp", ImageRule()) == np.moveaxis(PIXELS, 0, 2)).all()
+    assert (read_rgb(tmp_path / "b.webp", RasterToRGB()) == np.moveaxis(PIXELS, 0, 2)).all()
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jpg"])
@@ -180,7 +180,7 @@ def test_of_several_images_in_a_file_the_first_is_read(tmp_path, name):
     options = {"format": "MPO"} if name == "a.jpg" else {}
     second = Image.new("RGB", first.size, (255, 255, 255))
     first.save(tmp_path / name, save_all=True, append_images=[second], **options)
-    found = read_rgb(tmp_path / name, ImageRule())
+    found = read_rgb(tmp_path / name, RasterToRGB())
     assert np.abs(found.astype(int) - np.asarray(first)).max() <= (4 if name == "a.jpg" else 0)
 
 

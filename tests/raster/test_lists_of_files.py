@@ -12,7 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from factory import write_rsvqa
 from qwen2vl_rs.cli.arguments import images_and_questions
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.datasets.left_out import LeftOut
 from qwen2vl_rs.datasets.rsvqa import answers_beside, read_split
 from qwen2vl_rs.datasets.table_notes import is_held_out, official_note
@@ -23,7 +23,7 @@ from qwen2vl_rs.raster.rgb import choose_bands
 from qwen2vl_rs.raster.scenes import open_scene
 
 PIXELS = np.random.default_rng(4).integers(1, 255, (3, 24, 40)).astype(np.uint8)
-RULE = ImageRule()
+RULE = RasterToRGB()
 GDAL_NAMES = {"Y": "YCbCr_Y", "Cb": "YCbCr_Cb", "Cr": "YCbCr_Cr"}
 
 
@@ -190,10 +190,10 @@ def test_names_of_official_files(tmp_path, name, images, dataset, split):
     note = official_note(tmp_path / name, folder)
     assert (note.dataset, note.manner, note.split) == (dataset, "", split)
     # where `generate` made the files, its plan says how; the split stays that of the name
-    plan = {"plan": {"like": "LR", "manner": "sane"}}
+    plan = {"plan": {"like": "LR", "manner": "corrected"}}
     (tmp_path / "generate.json").write_text(json.dumps(plan))
     note = official_note(tmp_path / name, folder)
-    assert (note.dataset, note.manner, note.split) == ("LR", "sane", split)
+    assert (note.dataset, note.manner, note.split) == ("LR", "corrected", split)
 
 
 @pytest.mark.parametrize(

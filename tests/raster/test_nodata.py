@@ -18,7 +18,7 @@ from rasterio.transform import from_origin
 
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.predict.job import Job
 from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.raster.nodata import collar, whole
@@ -51,7 +51,7 @@ def picture(dtype="uint16", side=64, count=3):
     return np.random.default_rng(0).integers(20, 120, (count, side, side)).astype(dtype)
 
 
-def share(path, rule=ImageRule()):  # noqa: B008
+def share(path, rule=RasterToRGB()):  # noqa: B008
     with open_scene(path, rule) as scene:
         return scene.read(0, 0, scene.width, scene.height)[1]
 
@@ -109,9 +109,9 @@ def test_an_undeclared_collar_is_no_data_in_every_type(tmp_path, dtype):
     values[:, :, :32] = 0
     plain = write(tmp_path / "plain.tif", values)
     declared = write(tmp_path / "declared.tif", values, nodata=0)
-    assert_array_equal(read_rgb(plain, ImageRule()), read_rgb(declared, ImageRule()))
+    assert_array_equal(read_rgb(plain, RasterToRGB()), read_rgb(declared, RasterToRGB()))
     assert share(plain) == share(declared) == 0.5
-    with open_scene(plain, ImageRule()) as one, open_scene(declared, ImageRule()) as other:
+    with open_scene(plain, RasterToRGB()) as one, open_scene(declared, RasterToRGB()) as other:
         for piece in ((0, 0, 40, 20), (30, 5, 30, 30)):
             assert_array_equal(one.read(*piece)[0], other.read(*piece)[0])
             assert one.read(*piece)[1] == other.read(*piece)[1]
@@ -159,7 +159,7 @@ def test_what_a_file_declares_wins(tmp_path, dtype):
         "alpha": write(tmp_path / "d.tif", alpha, tags=[*RGB, ColorInterp.alpha]),
     }.items():
         assert share(path) == 1.0, name
-        rgb = read_rgb(path, ImageRule())
+        rgb = read_rgb(path, RasterToRGB())
         assert not rgb[:, :40].any(), name
     if dtype != "uint8":  # zeros take part in the stretch
         limit = np.percentile(values[0], 98)
@@ -177,16 +177,16 @@ def test_alpha_counts_in_every_type_and_place(tmp_path, dtype, bands, opaque):
     tags = [*RGB, *([ColorInterp.undefined] * (bands - 4)), ColorInterp.alpha]
     path = write(tmp_path / "a.tif", values, tags=tags)
     assert share(path) == 0.5
-    rgb = read_rgb(path, ImageRule())
+    rgb = read_rgb(path, RasterToRGB())
     assert not rgb[:, :32].any()
     band = values[0, :, 32:].astype(float)
     if dtype != "uint8":
         low, high = np.percentile(band, (2, 98))
         assert np.abs(rgb[:, 32:, 0] - np.clip((band - low) / (high - low) * 255, 0, 255)).max() < 1
-    with open_scene(path, ImageRule()) as scene:
+    with open_scene(path, RasterToRGB()) as scene:
         assert scene.resampled(0, 0, 64, 64, 32)[1] == pytest.approx(0.5, abs=0.04)
     # asked for by number, it is data
-    assert share(path, ImageRule(bands=(bands, 1, 2))) == 1.0
+    assert share(path, RasterToRGB(bands=(bands, 1, 2))) == 1.0
 
 
 def test_alpha_and_nodata_both_count(tmp_path):
@@ -206,14 +206,14 @@ def test_fill_values_of_floats_need_no_declaration(tmp_path, dtype, fill, nodata
     values[:, 40, 40] = fill
     path = write(tmp_path / "a.tif", values, nodata=nodata)
     assert share(path) == pytest.approx(0.5 - 1 / 4096)
-    rgb = read_rgb(path, ImageRule())
+    rgb = read_rgb(path, RasterToRGB())
     assert not rgb[:, :32].any()
     assert rgb[40, 40].tolist() == [0, 0, 0]
     band = clean[0, :, 32:].astype(float)
     low, high = np.percentile(np.delete(band.ravel(), 40 * 32 + 8), (2, 98))
     wanted = np.clip((clean[0, 10, 40:50] - low) / (high - low) * 255, 0, 255)
     assert np.abs(rgb[10, 40:50, 0] - wanted).max() < 1
-    with open_scene(path, ImageRule()) as scene:  # means of fill and data are no data either
+    with open_scene(path, RasterToRGB()) as scene:  # means of fill and data are no data either
         reduced, part = scene.resampled(0, 0, 64, 64, 21)
     assert part == pytest.approx(0.5, abs=0.06)
     assert reduced[:, 12:].mean() > 80
@@ -227,7 +227,7 @@ def test_large_scenes_have_their_collar_too(tmp_path):
     values[:, 100:200, 2000:2100] = 0
     path = write(tmp_path / "a.tif", values, tiled=True)
     assert share(path) == pytest.approx(1 - 1003 / 4500)
-    with open_scene(path, ImageRule()) as scene:
+    with open_scene(path, RasterToRGB()) as scene:
         assert scene.read(2000, 100, 100, 100)[1] == 1.0
         assert scene.read(0, 0, 1003, 300)[1] == 0.0
         assert scene.read(1003, 0, 50, 300)[1] == 1.0
@@ -241,7 +241,7 @@ def test_one_band_and_no_position(tmp_path):
         path = write(tmp_path / "a.tif", values, crs=None, transform=None)
     low, high = np.percentile(values[0, 16:], (2, 98))
     wanted = np.clip((values[0, 16:].astype(float) - low) / (high - low) * 255, 0, 255)
-    assert np.abs(read_rgb(path, ImageRule())[16:, :, 0] - wanted).max() <= 0.51
+    assert np.abs(read_rgb(path, RasterToRGB())[16:, :, 0] - wanted).max() <= 0.51
 
 
 # --- tiles of data sets ------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def digest(pixels):
 def same_as_stored(tile):
     with rasterio.open(tile) as file:
         stored = np.moveaxis(file.read([1, 2, 3]), 0, 2)
-    return digest(read_rgb(tile, ImageRule())) == digest(stored)
+    return digest(read_rgb(tile, RasterToRGB())) == digest(stored)
 
 
 def test_tiles_of_a_made_data_set_keep_their_pixels(tmp_path):
@@ -286,9 +286,9 @@ def test_a_large_image_read_whole_looks_like_the_scene_read_in_pieces(tmp_path, 
     values[:, :, :500] = 0
     values[:, 20:30, 2000:2020] = 0
     path = write(tmp_path / "a.tif", values)
-    whole = read_rgb(path, ImageRule())
+    whole = read_rgb(path, RasterToRGB())
     assert not whole[:, :500].any()
-    with open_scene(path, ImageRule()) as scene:
+    with open_scene(path, RasterToRGB()) as scene:
         pieces = [scene.read(x, 0, 820, 64) for x in range(0, 4100, 820)]
     assert [part for _, part in pieces] == pytest.approx([1 - 500 / 820, 1, 1, 1, 1])
     joined = np.concatenate([pixels for pixels, _ in pieces], axis=1)
@@ -316,12 +316,12 @@ def test_the_nodata_value_of_one_band_is_of_that_band(tmp_path):
     values = picture("uint16")
     values[2, :8] = values[0, 40:48] = 60_000
     path = write(tmp_path / "a.tif", values)
-    plain = read_rgb(path, ImageRule())
+    plain = read_rgb(path, RasterToRGB())
     path.with_name("a.tif.aux.xml").write_text(
         '<PAMDataset><PAMRasterBand band="2"></PAMRasterBand><PAMRasterBand band="3">'
         "<NoDataValue>60000</NoDataValue></PAMRasterBand></PAMDataset>"
     )
-    found = read_rgb(path, ImageRule())
+    found = read_rgb(path, RasterToRGB())
     assert_array_equal(found[:, :, :2], plain[:, :, :2])
     assert (found[:8, :, 2] == 0).all()  # a hole
     assert found[8:, :, 2].max() == 255  # the rest has all shades

@@ -23,12 +23,12 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from family import few
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ImageError
 from qwen2vl_rs.raster import image_size, read_rgb
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-RULE = ImageRule()
+RULE = RasterToRGB()
 
 
 def write(path, values, *, driver="GTiff", mask=None, tags=None, colors=None, **options):
@@ -91,9 +91,9 @@ def refuse(path, *parts, rule=RULE):
 
 
 def test_rule_is_checked_frozen_and_survives_json():
-    rule = ImageRule(bands=[4, 3, 2], stretch=(1, 99), value_range=(0, 4096))
-    assert ImageRule.model_validate_json(rule.model_dump_json()) == rule
-    assert hash(rule) == hash(ImageRule(bands=(4, 3, 2), stretch=(1, 99), value_range=(0, 4096)))
+    rule = RasterToRGB(bands=[4, 3, 2], stretch=(1, 99), value_range=(0, 4096))
+    assert RasterToRGB.model_validate_json(rule.model_dump_json()) == rule
+    assert hash(rule) == hash(RasterToRGB(bands=(4, 3, 2), stretch=(1, 99), value_range=(0, 4096)))
     with pytest.raises(ValidationError):
         rule.bands = None
     for wrong in (
@@ -109,7 +109,7 @@ def test_rule_is_checked_frozen_and_survives_json():
         {"gamma": 2},
     ):
         with pytest.raises(ValidationError):
-            ImageRule(**wrong)
+            RasterToRGB(**wrong)
 
 
 # --- 8-bit: as it is ---------------------------------------------------------------------------
@@ -173,7 +173,9 @@ def test_alpha_asked_for_by_number_is_data(tmp_path):
     values = noise(4)
     values[3, :5] = 0
     path = write(tmp_path / "rgbn.tif", values)
-    assert_array_equal(read_rgb(path, ImageRule(bands=(4, 1, 2))), channels_last(values[[3, 0, 1]]))
+    assert_array_equal(
+        read_rgb(path, RasterToRGB(bands=(4, 1, 2))), channels_last(values[[3, 0, 1]])
+    )
 
 
 def test_nodata_in_eight_bit_is_a_gap_only_in_all_bands(tmp_path):
@@ -219,7 +221,7 @@ def test_palette_is_expanded(tmp_path, driver):
     path = write(tmp_path / "a", values, driver=driver, colors=colors)
     expected = np.array([colors[i][:3] for i in range(3)], np.uint8)[values[0]]
     assert_array_equal(read_rgb(path, RULE), expected)
-    assert_array_equal(read_rgb(path, ImageRule(bands=(1, 1, 1))), expected)
+    assert_array_equal(read_rgb(path, RasterToRGB(bands=(1, 1, 1))), expected)
 
 
 def test_transparent_palette_entry_is_black(tmp_path):
@@ -252,9 +254,9 @@ def test_bands_in_the_order_asked_for(tmp_path):
     path = write(tmp_path / "a.tif", values, photometric="minisblack")
     assert_array_equal(read_rgb(path, RULE), channels_last(values[:3]))
     for bands in ((4, 3, 2), (5, 5, 1), (2, 2, 2)):
-        rgb = read_rgb(path, ImageRule(bands=bands))
+        rgb = read_rgb(path, RasterToRGB(bands=bands))
         assert_array_equal(rgb, channels_last(values[[b - 1 for b in bands]]))
-    refuse(path, "the file has 5", rule=ImageRule(bands=(1, 2, 6)))
+    refuse(path, "the file has 5", rule=RasterToRGB(bands=(1, 2, 6)))
 
 
 def test_tagged_colours_go_before_position(tmp_path):
@@ -275,7 +277,7 @@ def test_tagged_colours_go_before_position(tmp_path):
 def test_pixels_that_are_no_rgb_are_refused(tmp_path, photometric, count, dtype, words):
     path = write(tmp_path / "a.tif", noise(count, dtype=dtype), photometric=photometric)
     refuse(path, words)
-    refuse(path, words, rule=ImageRule(bands=(1, 2, 3)))
+    refuse(path, words, rule=RasterToRGB(bands=(1, 2, 3)))
 
 
 def test_palette_band_without_palette_is_refused(tmp_path):
@@ -323,7 +325,9 @@ def test_percentiles_ignore_what_is_invalid(tmp_path):
 def test_one_band_may_be_invalid_alone(tmp_path):
     values = noise(3, dtype=np.int16).astype(np.int16)
     values[1, 0, 0] = -9999
-    rgb = read_rgb(write(tmp_path / "a.tif", values, nodata=-9999), ImageRule(value_range=(0, 100)))
+    rgb = read_rgb(
+        write(tmp_path / "a.tif", values, nodata=-9999), RasterToRGB(value_range=(0, 100))
+    )
     assert rgb[0, 0, 1] == 0
     assert rgb[0, 1, 1] == min(255, round(int(values[1, 0, 1]) * 2.55))
 
@@ -356,11 +360,11 @@ def test_other_integers(tmp_path, dtype):
 def test_value_range_replaces_percentiles(tmp_path):
     values = np.full((3, 8, 8), 2048, np.uint16)
     values[0, 0, 0], values[0, 0, 1] = 0, 9000
-    rgb = read_rgb(write(tmp_path / "a.tif", values), ImageRule(value_range=(0, 4096)))
+    rgb = read_rgb(write(tmp_path / "a.tif", values), RasterToRGB(value_range=(0, 4096)))
     assert rgb[0, :3, 0].tolist() == [0, 255, 128]
     eight = noise()
     path = write(tmp_path / "b.tif", eight)
-    assert_array_equal(read_rgb(path, ImageRule(value_range=(0, 10))), channels_last(eight))
+    assert_array_equal(read_rgb(path, RasterToRGB(value_range=(0, 10))), channels_last(eight))
 
 
 def test_constant_empty_and_extreme_bands_do_not_warn(tmp_path):
@@ -377,7 +381,7 @@ def test_constant_empty_and_extreme_bands_do_not_warn(tmp_path):
     tiny = np.zeros((1, 8, 8))
     tiny[0, 4:] = 5e-324
     read_rgb(write(tmp_path / "tiny.tif", tiny), RULE)
-    read_rgb(tmp_path / "nan.tif", ImageRule(value_range=(-1e300, 1e300)))
+    read_rgb(tmp_path / "nan.tif", RasterToRGB(value_range=(-1e300, 1e300)))
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])

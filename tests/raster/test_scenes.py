@@ -10,10 +10,10 @@ from rasterio.enums import Resampling
 from rasterio.transform import Affine, from_origin
 from rasterio.windows import Window
 
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ImageError, RunError
 from qwen2vl_rs.raster import Layer, read_rgb, reproject, write_cog, write_geotiff, writing
-from qwen2vl_rs.raster.scenes import Georeference, open_scene, usual_ground
+from qwen2vl_rs.raster.scenes import Georeference, open_scene, typical_resolution
 
 UTM = from_origin(500_000, 5_700_000, 2, 2)
 
@@ -35,8 +35,8 @@ def noise(dtype="uint8", high=255, shape=(3, 40, 60)):
 
 def test_pieces_are_the_pixels_of_the_whole(tmp_path):
     path = write(tmp_path / "a.tif", noise())
-    whole = read_rgb(path, ImageRule())
-    with open_scene(path, ImageRule()) as scene:
+    whole = read_rgb(path, RasterToRGB())
+    with open_scene(path, RasterToRGB()) as scene:
         assert (scene.width, scene.height) == (60, 40)
         assert scene.reference == Georeference("EPSG:32631", tuple(UTM)[:6])
         pixels, share = scene.read(10, 5, 20, 30)
@@ -52,7 +52,7 @@ def test_a_piece_is_averaged_where_it_has_more_rows_than_are_wanted(tmp_path, wi
     with rasterio.open(path) as file:
         window, out = Window(7, 5, width, height), (3, 24, 24)
         want = file.read(window=window, out_shape=out, resampling=way)
-    with open_scene(path, ImageRule()) as scene:
+    with open_scene(path, RasterToRGB()) as scene:
         found, _ = scene.resampled(7, 5, width, height, 24)
     assert (found == np.moveaxis(want, 0, 2)).all()
 
@@ -64,7 +64,7 @@ def test_where_nearly_all_of_a_scene_is_one_value_a_unit_more_is_white(tmp_path,
     """A range of nothing would make every other value black or white."""
     values = np.full((3, 40, 60), 5.0, np.float32)
     values[:, 20, 30] = rare
-    with open_scene(write(tmp_path / "a.tif", values), ImageRule()) as scene:
+    with open_scene(write(tmp_path / "a.tif", values), RasterToRGB()) as scene:
         pixels, share = scene.read(0, 0, 60, 40)
     assert share == 1.0
     assert pixels[20, 30].tolist() == [shown] * 3
@@ -76,23 +76,23 @@ def test_other_types_are_stretched_alike_in_all_pieces(tmp_path):
     values = noise("uint16", 4000)
     values[:, :, 30:] //= 2
     path = write(tmp_path / "a.tif", values)
-    with open_scene(path, ImageRule()) as scene:
+    with open_scene(path, RasterToRGB()) as scene:
         bright, _ = scene.read(0, 0, 30, 40)
         dark, _ = scene.read(30, 0, 30, 40)
     assert bright.mean() > 1.5 * dark.mean()
-    with open_scene(path, ImageRule(value_range=(0, 4000))) as scene:
+    with open_scene(path, RasterToRGB(value_range=(0, 4000))) as scene:
         assert scene.read(0, 0, 30, 40)[0].mean() == pytest.approx(127, abs=5)
 
 
 def test_the_share_of_data_is_told(tmp_path):
     values = noise()
     values[:, :, :15] = 0
-    with open_scene(write(tmp_path / "a.tif", values, nodata=0), ImageRule()) as scene:
+    with open_scene(write(tmp_path / "a.tif", values, nodata=0), RasterToRGB()) as scene:
         assert scene.read(0, 0, 60, 40)[1] == pytest.approx(0.75)
         assert scene.read(0, 0, 15, 40)[1] == 0
     real = noise("float32", 9)
     real[:, :20] = np.nan
-    with open_scene(write(tmp_path / "b.tif", real), ImageRule()) as scene:
+    with open_scene(write(tmp_path / "b.tif", real), RasterToRGB()) as scene:
         assert scene.read(0, 0, 60, 40)[1] == pytest.approx(0.5)
 
 
@@ -103,7 +103,7 @@ def test_the_share_of_data_is_told(tmp_path):
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_an_image_that_lies_nowhere_is_refused_with_the_remedy(tmp_path, options, said):
     path = write(tmp_path / "a.tif", noise(), **options)
-    with pytest.raises(ImageError, match=said) as caught, open_scene(path, ImageRule()):
+    with pytest.raises(ImageError, match=said) as caught, open_scene(path, RasterToRGB()):
         pass
     assert f"gdal_translate -a_{'srs' if options.get('crs', 1) is None else 'ullr'}" in (
         caught.value.hint
@@ -114,7 +114,7 @@ def test_a_palette_is_refused_with_the_remedy(tmp_path):
     path = write(tmp_path / "a.tif", noise(shape=(1, 40, 60)), photometric="palette")
     with rasterio.open(path, "r+") as file:
         file.write_colormap(1, {k: (k, 0, 0, 255) for k in range(256)})
-    with pytest.raises(ImageError, match="palette") as caught, open_scene(path, ImageRule()):
+    with pytest.raises(ImageError, match="palette") as caught, open_scene(path, RasterToRGB()):
         pass
     assert "-expand rgb" in caught.value.hint
 
@@ -127,7 +127,7 @@ def test_what_is_written_is_read_again(tmp_path):
     again = (tmp_path / "a.tif").read_bytes()
     write_geotiff(tmp_path / "b.tif", pixels, there.crs, there.transform)
     assert (tmp_path / "b.tif").read_bytes() == again
-    with open_scene(tmp_path / "a.tif", ImageRule()) as scene:
+    with open_scene(tmp_path / "a.tif", RasterToRGB()) as scene:
         assert scene.reference == there
         assert (scene.read(0, 0, 60, 40)[0] == pixels).all()
 
@@ -209,9 +209,9 @@ def test_the_usual_ground_is_that_of_a_sample_of_all_images(tmp_path):
         else:
             paths.append(tmp_path / f"{k}.png")
             Image.fromarray(values[0]).save(paths[-1])
-    assert usual_ground(list(map(str, paths))) == (0.5, 30)
-    assert usual_ground(list(map(str, paths[:35]))) == (10.0, 20)
-    assert usual_ground([str(paths[4])]) == (None, 20)
+    assert typical_resolution(list(map(str, paths))) == (0.5, 30)
+    assert typical_resolution(list(map(str, paths[:35]))) == (10.0, 20)
+    assert typical_resolution([str(paths[4])]) == (None, 20)
 
 
 TURNED = {  # how it is stored, and where it says that it lies: by a matrix, or by negative pixels
@@ -235,4 +235,4 @@ def test_a_turned_image_is_seen_behind_many_tags(tmp_path, way, order, big):
              "MAXSAMPLEVALUE")  # fmt: skip
     with rasterio.open(path, "r+") as file:
         file.update_tags(**{f"TIFFTAG_{name}": "2" for name in names})
-    assert (read_rgb(path, ImageRule()) == np.moveaxis(north, 0, 2)).all()
+    assert (read_rgb(path, RasterToRGB()) == np.moveaxis(north, 0, 2)).all()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory import write_run
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.models.qwen_vl_usage import Usage
 from qwen2vl_rs.reporting.cards import data_card, front_matter, model_card
 from qwen2vl_rs.reporting.evidence import from_run
@@ -20,7 +20,7 @@ BASE = "Qwen/Qwen2-VL-2B-Instruct"
 
 
 def of(base):
-    return Usage(ViewConfig(), adapter=True, base=base)
+    return Usage(InputConfig(), adapter=True, base=base)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from factory import write_image, write_run
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.reporting.evidence import from_files, from_run
 from qwen2vl_rs.reporting.examples import Pictures, cases, choose_examples, templates
 from qwen2vl_rs.reporting.i18n import Words
@@ -44,7 +44,7 @@ def test_nobody_can_pick_by_the_order_of_lines():
 
 def test_pictures_are_small_jpegs(tmp_path):
     write_image(tmp_path / "large.tif", 900, 1)
-    pictures = Pictures(ImageRule())
+    pictures = Pictures(RasterToRGB())
     head, _, data = pictures.of(str(tmp_path / "large.tif")).partition(",")
     assert head == "data:image/jpeg;base64"
     with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
@@ -59,7 +59,7 @@ def test_images_are_found_in_a_folder_by_the_end_of_their_path(tmp_path):
     sides = {"here/1.tif": 40, "here/b/1.tif": 60}
     for name, side in sides.items():
         write_image(tmp_path / name, side, 1)
-    pictures = Pictures(ImageRule(), tmp_path / "here")
+    pictures = Pictures(RasterToRGB(), tmp_path / "here")
     for path, side in (("a/1.tif", 40), ("/x/b/1.tif", 60), ("b/1.tif", 60), ("1.tif", 40)):
         data = pictures.of(path).partition(",")[2]
         with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
@@ -72,7 +72,7 @@ def test_images_are_found_in_a_folder_by_the_end_of_their_path(tmp_path):
 
 
 def test_fixed_and_broken(tmp_path):
-    found, pictures = from_run(write_run(tmp_path)), Pictures(ImageRule())
+    found, pictures = from_run(write_run(tmp_path)), Pictures(RasterToRGB())
     fixed, broken = cases(found, pictures, Words("en")).galleries
     assert len(fixed.cases) == 12
     assert all(not c.before.right and c.after.right for c in fixed.cases)
@@ -118,6 +118,6 @@ def test_templates_of_ten_questions_are_ranked_and_those_of_nine_counted(tmp_pat
 def test_one_run_alone_has_templates_and_no_cases(tmp_path):
     run = write_run(tmp_path, images=12)
     found = from_files(run / "eval" / "after" / "predictions.jsonl")
-    assert cases(found, Pictures(ImageRule()), Words("en")) is None
+    assert cases(found, Pictures(RasterToRGB()), Words("en")) is None
     (table,) = templates(found, Words("en")).tables
     assert "Before" not in table.head

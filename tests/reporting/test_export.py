@@ -9,7 +9,7 @@ from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.reporting.export import export
-from qwen2vl_rs.system.files import damage, write_json
+from qwen2vl_rs.system.files import verify_checksums, write_json
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_the_adapter_without_its_training_state(run, tmp_path, capsys):
         "qwen2vl_rs.json", "checksums.json",
     }  # fmt: skip
     assert (tmp_path / "out" / "adapter_model.safetensors").read_bytes() == b"weights"
-    assert damage(tmp_path / "out") is None
+    assert verify_checksums(tmp_path / "out") is None
     assert 'base_model: "Qwen/Qwen2-VL-2B-Instruct"' in (tmp_path / "out/README.md").read_text()
 
 

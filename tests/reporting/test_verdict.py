@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen2vl_rs.reporting.evidence import Evidence, Side
+from qwen2vl_rs.reporting.evidence import ReportInputs, Side
 from qwen2vl_rs.reporting.i18n import LANGUAGES, Words
 from qwen2vl_rs.reporting.verdict import direction, sentence, tiles
 
@@ -28,7 +28,7 @@ def evidence(change=None, gain=None, cost=None, run=Path("run"), n=100):
         }
     }  # fmt: skip
     side = Side(Path("p"), [], found)
-    return Evidence("x", side, before=side if change else None, comparison=compared, run=run)
+    return ReportInputs("x", side, before=side if change else None, comparison=compared, run=run)
 
 
 def told(*args, language="en", **more):

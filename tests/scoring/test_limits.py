@@ -9,7 +9,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.datasets.split import limit_by_image
 from qwen2vl_rs.errors import DataError, ImageError
 from qwen2vl_rs.questions.answer_sets import answer_sets
@@ -75,12 +75,12 @@ def scene(path, values, **options):
 def test_a_collar_is_a_hundredth_of_the_image(tmp_path, zeros, share):
     values = np.full((3, 40, 50), 90, np.uint8)
     values[:, 0, :zeros] = 0
-    with open_scene(scene(tmp_path / "a.tif", values), ImageRule()) as image:
+    with open_scene(scene(tmp_path / "a.tif", values), RasterToRGB()) as image:
         assert image.read(0, 0, 50, 40)[1] == pytest.approx(share)
     inside = np.full((3, 40, 50), 90, np.uint8)  # as many, but one of them is not at the edge
     inside[:, 0, : zeros - 1] = 0
     inside[:, 20, 20] = 0
-    with open_scene(scene(tmp_path / "b.tif", inside), ImageRule()) as image:
+    with open_scene(scene(tmp_path / "b.tif", inside), RasterToRGB()) as image:
         wanted = 1.0 if zeros - 1 < 20 else 0.99
         assert image.read(0, 0, 50, 40)[1] == pytest.approx(wanted)
 
@@ -89,7 +89,7 @@ def test_a_collar_is_a_hundredth_of_the_image(tmp_path, zeros, share):
 def test_values_beyond_anything_measured(tmp_path, value, seen):
     values = np.full((3, 16, 20), 5.0, np.float64)
     values[:, 3, 4] = value
-    with open_scene(scene(tmp_path / "a.tif", values), ImageRule()) as image:
+    with open_scene(scene(tmp_path / "a.tif", values), RasterToRGB()) as image:
         assert image.read(0, 0, 20, 16)[1] == (1.0 if seen else 1 - 1 / 320)
 
 
@@ -99,7 +99,7 @@ def test_shrinking_averages(tmp_path, nodata, left, top):
     board = np.indices((48, 96)).sum(axis=0) % 2 * 200 + 20
     noise = np.random.default_rng(7).integers(1, 255, (48, 96))
     values = np.stack([board, noise, noise[::-1]]).astype(np.uint8)
-    with open_scene(scene(tmp_path / "a.tif", values, nodata=nodata), ImageRule()) as image:
+    with open_scene(scene(tmp_path / "a.tif", values, nodata=nodata), RasterToRGB()) as image:
         for width, height in ((32, 32), (64, 32), (32, 40), (8, 32), (8, 16)):
             rgb, share = image.resampled(left, top, width, height, 8)
             piece = values[:, top : top + height, left : left + width]

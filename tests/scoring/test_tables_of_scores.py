@@ -1,6 +1,6 @@
 """Tables for the terminal."""
 
-from qwen2vl_rs.questions.class_sets import Dataset
+from qwen2vl_rs.questions.class_sets import DatasetName
 from qwen2vl_rs.scoring.comparison import compare_runs
 from qwen2vl_rs.scoring.results import results
 from qwen2vl_rs.scoring.tables import render_comparison, render_results
@@ -28,7 +28,9 @@ def cells(text, label):
 
 
 def test_results_stand_beside_their_controls():
-    found = results(run({}), train=TRAIN, protocols=["official"], dataset=Dataset("LR", "setting"))
+    found = results(
+        run({}), train=TRAIN, protocols=["official"], dataset=DatasetName("LR", "setting")
+    )
     text = render_results(found)
     assert text.startswith("official (LR): 8 questions, 95 % intervals clustered by image (4)")
     assert cells(text, "presence")[1:] == ["4", "100.0", "39.8", "–", "100.0", "50.0", "50.0"]

@@ -17,7 +17,7 @@ from PIL import Image
 from factory import make_samples, write_image
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.engine.candidates import choose_candidates
 from qwen2vl_rs.engine.decoding import answer
@@ -112,7 +112,7 @@ def test_page_has_both_answers_closed_where_the_type_is_known(server, run, image
 
 def test_a_box_asks_about_a_piece(server, run, images, tmp_path):
     path = tmp_path / "piece.png"
-    Image.fromarray(read_rgb(images[2], ImageRule())[4:44, 8:52]).save(path)
+    Image.fromarray(read_rgb(images[2], RasterToRGB())[4:44, 8:52]).save(path)
     whole = ask(server, images[2].read_bytes(), FREE)
     boxed = ask(server, images[2].read_bytes(), FREE, box="8,4,52,44")
     assert boxed == ask(server, path.read_bytes(), FREE)

@@ -506,7 +506,7 @@ def test_a_request_of_many_tokens_is_answered_in_parts_and_others_between(
     questions = [f"{n} " + "qzxj" * 110 for n in range(12)]
     (tmp_path / "a.tif").write_bytes(image)
     asked = [(engine.read(tmp_path / "a.tif"), questions)]
-    (whole,) = engine.ask(asked, closed=True, untouched=True)
+    (whole,) = engine.ask(asked, closed=True, use_adapter=False)
     with engine.shut() as passes, ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask, server, image, questions)
         assert engine.entered.wait(20)

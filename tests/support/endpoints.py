@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from PIL import Image
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.raster import read_rgb
 
-LEAD = ViewConfig().instruction + "\n"
+LEAD = InputConfig().instruction + "\n"
 
 
 class Patient(http.server.ThreadingHTTPServer):
@@ -103,7 +103,7 @@ def truth(samples):
 
     for s in samples:
         memory = io.BytesIO()
-        Image.fromarray(read_rgb(s.image, ViewConfig().image)).save(memory, "PNG")
+        Image.fromarray(read_rgb(s.image, InputConfig().image)).save(memory, "PNG")
         url = f"data:image/png;base64,{base64.b64encode(memory.getvalue()).decode()}"
         known[url, s.question] = s.answer
     return answer

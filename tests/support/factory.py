@@ -14,7 +14,7 @@ from qwen2vl_rs.config import Config, write_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.scoring.results import results
-from qwen2vl_rs.system.files import seal, sha256, write_json
+from qwen2vl_rs.system.files import sha256, write_checksums, write_json
 from qwen2vl_rs.types import Prediction, Sample
 
 QUESTIONS = {
@@ -146,7 +146,7 @@ def write_run(folder: Path, images: int = 6) -> Path:
     name = {"base_model_name_or_path": "Qwen/Qwen2-VL-2B-Instruct", "r": 64}
     write_json(checkpoint / "adapter_config.json", name)
     write_json(checkpoint / "qwen2vl_rs.json", {"base": "x"})
-    seal(checkpoint)
+    write_checksums(checkpoint)
     write_json(run / "compare.json", {"checkpoint": checkpoint.name})
     return run
 

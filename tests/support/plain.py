@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.inputs import make_inputs
-from qwen2vl_rs.engine.packing import Ask, pack
+from qwen2vl_rs.engine.packing import ImageQuery, pack
 from qwen2vl_rs.models.loader import quiet_peft
 from qwen2vl_rs.training.trainer import pack_loss
 
@@ -52,7 +52,7 @@ def plain_loss(base, model, samples):
 
 def tree_loss(base, model, samples, budget, images=None):
     asks = [
-        Ask(
+        ImageQuery(
             (images or base.images).read(group[0].image),
             [base.prompts.branch(s.question, s.answer) for s in group],
         )

@@ -91,10 +91,10 @@ def ask_what_was_trained():
 
 
 def export():
-    from qwen2vl_rs.config import ViewConfig
+    from qwen2vl_rs.config import InputConfig
     from qwen2vl_rs.datasets.export_formats import write_form
 
-    write_form(Path("test.json"), "trl", Path("trl"), ViewConfig())
+    write_form(Path("test.json"), "trl", Path("trl"), InputConfig())
     rs.export("run", "merged", merge=True)
 
 

@@ -42,11 +42,11 @@ class Held:
     def __getattr__(self, name):
         return getattr(self._session, name)
 
-    def ask(self, groups, *, closed, untouched):
-        self.passes.append(([list(questions) for _, questions in groups], not untouched))
+    def ask(self, groups, *, closed, use_adapter):
+        self.passes.append(([list(questions) for _, questions in groups], use_adapter))
         self.entered.set()
         assert self.gate.wait(60)
-        return self._session.ask(groups, closed=closed, untouched=untouched)
+        return self._session.ask(groups, closed=closed, use_adapter=use_adapter)
 
     @contextlib.contextmanager
     def shut(self):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.questions.elements import Element
 from qwen2vl_rs.raster.scenes import open_scene
@@ -34,7 +34,7 @@ def test_files_hold_the_same_scene(tmp_path, resolution):
     for number in range(4):
         scene = make_place(3, number, side=128, resolution=resolution)
         image, vectors = write_scene(scene, tmp_path, str(number))
-        with open_scene(image, ImageRule()) as opened:
+        with open_scene(image, RasterToRGB()) as opened:
             pixels, share = opened.read(0, 0, 128, 128)
             found = read_vectors(vectors, opened)
         assert (pixels == scene.draw()).all()

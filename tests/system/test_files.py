@@ -21,12 +21,12 @@ from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.system.disk import flush, make_folder
 from qwen2vl_rs.system.files import (
     atomic_write,
-    damage,
     put_in_place,
     remove_folder,
-    seal,
     set_aside,
     staged_folder,
+    verify_checksums,
+    write_checksums,
     write_json,
 )
 from qwen2vl_rs.types import Sample
@@ -59,7 +59,7 @@ def folder(place, content="new"):
 def sealed(place):
     for name in ("a", "sub/b", "page.md"):
         (place / "folder" / name).write_text("x")
-    seal(place / "folder")
+    write_checksums(place / "folder")
 
 
 def fetched(place):
@@ -157,7 +157,7 @@ def test_whichever_call_fails_the_old_or_the_new_is_there(tmp_path, monkeypatch,
             final = place / "runs/final"
             if not final.exists():  # put back by whoever writes it next, and not deleted
                 final = place / "runs/.final.old"
-            assert damage(final) is None
+            assert verify_checksums(final) is None
             return (final / "sub/a").read_text()
         name = "deep/er/file" if write is text else "file"
         return (place / name).read_text()[:3]

@@ -17,11 +17,11 @@ from transformers import AutoModelForImageTextToText
 from bases import SETTINGS, configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ViewConfig, load_config
+from qwen2vl_rs.config import InputConfig, load_config
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
-from qwen2vl_rs.engine.decoding import forward
+from qwen2vl_rs.engine.forward import forward
 from qwen2vl_rs.engine.inputs import make_inputs
-from qwen2vl_rs.engine.packing import Ask, pack
+from qwen2vl_rs.engine.packing import ImageQuery, pack
 from qwen2vl_rs.errors import ConfigError, DataError, ImageError, ModelError, RunError
 from qwen2vl_rs.models.loader import attach_adapter, load_base
 from qwen2vl_rs.predict import job as asking
@@ -29,7 +29,7 @@ from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.predict.side_by_side import compare
 from qwen2vl_rs.run import Run
 from qwen2vl_rs.scoring.predictions import read_predictions
-from qwen2vl_rs.system.files import damage
+from qwen2vl_rs.system.files import verify_checksums
 from qwen2vl_rs.system.terminal import shown
 from qwen2vl_rs.training.fit import train
 from qwen2vl_rs.training.trainer import Steps
@@ -67,7 +67,7 @@ def test_the_files_of_a_run(trained):
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["versions"]["torch"].startswith("2.")
     assert manifest["data"]["data_vl_train.json"]["questions"] == 32
-    assert all(damage(c) is None for c in Run(run).checkpoints())
+    assert all(verify_checksums(c) is None for c in Run(run).checkpoints())
 
 
 def test_the_split_shares_no_image(trained):
@@ -94,11 +94,11 @@ def test_training_helps_and_results_never_stand_alone(trained):
 def test_checkpoints_load_in_plain_peft_and_give_the_same_logits(trained, small_base):
     folder, _ = trained
     checkpoint = folder / "output/Qwen2-VL-2B/checkpoint-8"
-    base = load_base(small_base, ViewConfig(), torch.device("cpu"))
+    base = load_base(small_base, InputConfig(), torch.device("cpu"))
     plain = AutoModelForImageTextToText.from_pretrained(small_base, dtype=torch.float32)
     plain = PeftModel.from_pretrained(plain, checkpoint).eval()
     pixels = base.images.read(folder / "images" / "0.tif")
-    (batch,) = pack([Ask(pixels, [base.prompts.branch("Is there a road?", "yes")])],
+    (batch,) = pack([ImageQuery(pixels, [base.prompts.branch("Is there a road?", "yes")])],
                     base.prompts, 2, 999)  # fmt: skip
     ids = torch.from_numpy(batch.layout.ids)[None]
     theirs = plain(
@@ -142,7 +142,7 @@ def test_compare_reuses_predictions_and_ask_answers(trained, monkeypatch, small_
     session = Session.open(run)
     group = [(session.read(image), [r.question for r in asked])]
     assert [a.text for a in session.ask(group)[0]] == [r.after for r in asked]
-    assert [a.text for a in session.ask(group, untouched=True)[0]] == [r.before for r in asked]
+    assert [a.text for a in session.ask(group, use_adapter=False)[0]] == [r.before for r in asked]
     assert [a.text for a in session.ask(group)[0]] == [r.after for r in asked]  # it is put back
     (plain,) = Session.open(small_base).ask(group)
     assert [a.text for a in plain] == [r.before for r in asked]
@@ -254,7 +254,7 @@ def test_an_image_that_rots_stops_the_training(here, small_base, monkeypatch):
 def test_a_checkpoint_of_another_base_is_refused(trained, tmp_path):
     size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
     other = write_random_base(tmp_path / "other", size, seed=5)
-    base = load_base(other, ViewConfig(), torch.device("cpu"))
+    base = load_base(other, InputConfig(), torch.device("cpu"))
     with pytest.raises(ModelError, match="was trained on another base"):
         attach_adapter(base, trained[0] / "output/Qwen2-VL-2B/checkpoint-8")
 
@@ -397,7 +397,7 @@ def test_resuming_needs_the_same_questions_and_base(trained, tmp_path, monkeypat
 
 def test_damaged_checkpoints_are_not_asked(trained, tmp_path, small_base):
     checkpoint = shutil.copytree(trained[0] / "output/Qwen2-VL-2B/checkpoint-8", tmp_path / "c")
-    assert Session.open(checkpoint, small_base).tuned
+    assert Session.open(checkpoint, small_base).has_adapter
     weights = checkpoint / "adapter_model.safetensors"
     tensors = load_file(weights)
     next(iter(tensors.values())).fill_(float("nan"))

@@ -14,11 +14,11 @@ from bases import SETTINGS
 from factory import make_samples
 from plain import gradients, with_adapter
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import TrainingSettings, ViewConfig
+from qwen2vl_rs.config import InputConfig, TrainingSettings
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.run import Run
-from qwen2vl_rs.system.files import seal, write_json
+from qwen2vl_rs.system.files import write_checksums, write_json
 from qwen2vl_rs.training.trainer import Steps, TreeTrainer
 
 RUN = Path("output/Qwen2-VL-2B")
@@ -48,7 +48,7 @@ def shown(base, steps, index):
     return frozenset(
         base.prompts.decode([one[k] for k in path])
         for layout, one in zip(share.layouts, ids, strict=True)
-        for path in (tuple(range(start, layout.end[start])) for start in tops(layout))
+        for path in (tuple(range(start, layout.subtree_end[start])) for start in tops(layout))
     )
 
 
@@ -56,13 +56,13 @@ def tops(layout):
     """Where the subtrees directly below the roots begin."""
     for start, stop in layout.roots.tolist():
         at = stop
-        while at < layout.end[start]:
+        while at < layout.subtree_end[start]:
             yield at
-            at = int(layout.end[at])
+            at = int(layout.subtree_end[at])
 
 
 def test_every_epoch_groups_the_questions_anew(small_base, tmp_path):
-    base = load_base(small_base, ViewConfig(), torch.device("cpu"), torch.float32)
+    base = load_base(small_base, InputConfig(), torch.device("cpu"), torch.float32)
     samples = make_samples(tmp_path, images=1)
     each = {"images_per_step": 1, "questions_per_image": 4}
     steps = steps_of(base, samples, num_train_epochs=4, **each)
@@ -77,7 +77,7 @@ def test_the_shares_of_several_processes_add_up_to_the_step_of_one(
     small_base, tmp_path, monkeypatch
 ):
     """Their gradients are averaged, as DDP does; also where one of them has nothing to do."""
-    base = load_base(small_base, ViewConfig(), torch.device("cpu"), torch.float32)
+    base = load_base(small_base, InputConfig(), torch.device("cpu"), torch.float32)
     model = with_adapter(base)
     samples = make_samples(tmp_path, images=4)
     made = {"images_per_step": 3, "questions_per_image": 9, "gradient_checkpointing": False}
@@ -86,7 +86,7 @@ def test_the_shares_of_several_processes_add_up_to_the_step_of_one(
         found = {}
         for world in (1, 2):
             steps = steps_of(base, samples, world, **made)
-            trainer = TreeTrainer(base, ViewConfig(), (None, 56), steps, 0, model, arguments)
+            trainer = TreeTrainer(base, InputConfig(), (None, 56), steps, 0, model, arguments)
             shares = [steps[step * world + rank] for rank in range(world)]
             with monkeypatch.context() as patch:
                 patch.setattr(TrainingArguments, "world_size", world)
@@ -187,7 +187,7 @@ def test_the_figures_of_a_step_count_its_own_questions(uneven, monkeypatch):
     for line in known["log_history"]:
         del line["questions"]
     write_json(state, known)
-    seal(state.parent)
+    write_checksums(state.parent)
     for name in ("metrics.jsonl", "train_results.json"):
         (RUN / name).unlink()
     assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0

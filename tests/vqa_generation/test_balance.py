@@ -51,7 +51,7 @@ def test_a_table_that_never_sees_the_image_knows_nothing():
     found = question_only("balanced", 80, 30)
     assert found["OA"] <= 0.6
     assert found["per image"] > 15
-    assert question_only("sane", 40, 30)["OA"] > found["OA"] + 0.08
+    assert question_only("corrected", 40, 30)["OA"] > found["OA"] + 0.08
 
 
 @pytest.mark.slow

@@ -153,7 +153,8 @@ def asked(out, split="train"):
 
 
 @pytest.mark.parametrize(
-    ("name", "manner"), few([("a.osm", "sane"), ("a.osm.pbf", "sane"), ("a.osm.pbf", "legacy")], 0)
+    ("name", "manner"),
+    few([("a.osm", "corrected"), ("a.osm.pbf", "corrected"), ("a.osm.pbf", "legacy")], 0),
 )
 def test_incomplete_relations_are_counted(scene, tmp_path, capsys, name, manner):
     osm = Osm()
@@ -242,9 +243,9 @@ def test_tunnels_and_cellars_are_not_asked_about_but_in_the_published_manner(
     osm.box(140, 20, {"amenity": "parking", "parking": "underground"})
     osm.way([(0, 200), (250, 200)], {"highway": "primary", "tunnel": "yes"}, closed=False)
     path = osm.write(tmp_path / "a.osm.pbf")
-    assert make(scene, path, tmp_path / "sane", questions=40) == 0
+    assert make(scene, path, tmp_path / "corrected", questions=40) == 0
     assert "left out: 3 features that cannot be seen from above" in capsys.readouterr().err
-    found = asked(tmp_path / "sane")
+    found = asked(tmp_path / "corrected")
     said = {a for q, a in found.items() if q in ("Is there a road?", "Is a road present?")}
     assert said <= {"no"}
     assert {a for q, a in found.items() if "number of buildings" in q.lower()} <= {"1"}

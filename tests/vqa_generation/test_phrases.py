@@ -8,11 +8,11 @@ from qwen2vl_rs.questions.grammar import question_type
 from qwen2vl_rs.vqa_generation.phrases import COMPARATORS, TEMPLATES, Wording, ask
 from qwen2vl_rs.vqa_generation.referring import Phrase
 
-LEGACY, LR, SANE = Wording(True), Wording(True, bare=True), Wording(False)
+LEGACY, LR, CORRECTED = Wording(True), Wording(True, bare=True), Wording(False)
 
 
 @pytest.mark.parametrize(
-    ("value", "legacy", "sane"),
+    ("value", "legacy", "corrected"),
     [
         ("cemetery", "cemeterys", "cemeteries"), ("pitch", "pitchs", "pitches"),
         ("allotments", "allotmentss", "allotments"), ("grass", "grass areas", "grass areas"),
@@ -21,16 +21,16 @@ LEGACY, LR, SANE = Wording(True), Wording(True, bare=True), Wording(False)
         ("university", "universitys", "universities"), ("barracks", "barrackss", "barracks"),
     ],
 )  # fmt: skip
-def test_plurals(value, legacy, sane):
+def test_plurals(value, legacy, corrected):
     phrase = Phrase("land", value)
     assert LEGACY.things(phrase, False) == legacy
-    assert SANE.things(phrase, False) == sane
+    assert CORRECTED.things(phrase, False) == corrected
 
 
 def test_articles():
-    assert SANE.thing(Phrase("land", "orchard"), False) == "an orchard"
-    assert SANE.thing(Phrase("land", "university"), False) == "a university"
-    assert SANE.thing(Phrase("land", "orchard", "large"), False) == "a large orchard"
+    assert CORRECTED.thing(Phrase("land", "orchard"), False) == "an orchard"
+    assert CORRECTED.thing(Phrase("land", "university"), False) == "a university"
+    assert CORRECTED.thing(Phrase("land", "orchard", "large"), False) == "a large orchard"
     assert LEGACY.thing(Phrase("land", "industrial"), False) == "a industrial area"
     assert LR.thing(Phrase("land", "industrial"), False) == "a industrial"
 
@@ -39,15 +39,15 @@ def test_relations():
     phrase = Phrase("building", "building", "", "next to", Phrase("land", "orchard", "small"))
     assert LEGACY.things(phrase, True) == "buildings next to the  small orchard"
     assert LEGACY.things(phrase, False) == "buildings next to a  small orchard"
-    assert SANE.thing(phrase, True) == "a building next to the small orchard"
-    assert SANE.thing(phrase, False) == "a building next to a small orchard"
+    assert CORRECTED.thing(phrase, True) == "a building next to the small orchard"
+    assert CORRECTED.thing(phrase, False) == "a building next to a small orchard"
 
 
 def test_every_noun_in_every_template_is_recognised():
     rng = np.random.default_rng(0)
     values = sorted(value for values in _LAND.values() for value in values)
     phrases = [Phrase("land", v) for v in values] + [Phrase("road", "road")]
-    for wording in (LEGACY, LR, SANE):
+    for wording in (LEGACY, LR, CORRECTED):
         for phrase in phrases:
             words = {"a": wording.thing(phrase, False), "things": wording.things(phrase, False)}
             for kind in TEMPLATES:

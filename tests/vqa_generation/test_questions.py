@@ -11,10 +11,10 @@ from qwen2vl_rs.questions.grammar import question_type
 from qwen2vl_rs.vqa_generation.questions import FALLBACK, Asker, View
 from worlds import PUBLISHED, legacy, published_view, statistics, view_of
 
-MANNERS = ("sane", "legacy", "balanced")
+MANNERS = ("corrected", "legacy", "balanced")
 
 
-def ask(view, manner="sane", hr=False, number=100, seed=0):
+def ask(view, manner="corrected", hr=False, number=100, seed=0):
     return Asker(manner, hr).questions(np.random.default_rng(seed), view, number)
 
 
@@ -78,7 +78,7 @@ def test_the_first_question_is_rural_or_urban_where_that_is_clear():
 
 
 def test_areas_are_square_metres_and_in_legacy_those_of_web_mercator():
-    for manner, factor in (("sane", 1.0), ("legacy", 1 / np.cos(np.radians(52.0)) ** 2)):
+    for manner, factor in (("corrected", 1.0), ("legacy", 1 / np.cos(np.radians(52.0)) ** 2)):
         for seed in range(20):
             for q in ask(TOWN, manner, hr=True, seed=seed):
                 if re.match(r"What is the area covered by commercial buildings( in|\?)", q.text):
@@ -96,7 +96,7 @@ def test_legacy_without_land_use_asks_about_what_is_never_there():
 
 def test_sane_questions_ask_also_about_land_that_is_not_there():
     view = view_of(1, 3)
-    asker = Asker("sane", vocabulary=("quarry", "zoo"))
+    asker = Asker("corrected", vocabulary=("quarry", "zoo"))
     asked = asker.questions(np.random.default_rng(0), view)
     absent = [q for q in asked if q.type == "presence" and q.key[1].label in ("quarry", "zoo")]
     assert absent

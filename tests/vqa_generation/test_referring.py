@@ -1,4 +1,4 @@
-"""Which elements a phrase means, by the published rules and by sane ones."""
+"""Which elements a phrase means, by the published rules and by corrected ones."""
 
 import numpy as np
 import pytest
@@ -83,19 +83,19 @@ def test_next_to_is_near_and_in_legacy_everywhere():
 
 
 @pytest.mark.parametrize(
-    ("attribute", "sane", "legacy"),
+    ("attribute", "corrected", "legacy"),
     [
         ("small", [0], [0, 5]), ("medium", [1, 2, 3], [1, 2, 3]), ("large", [4], [4]),
         ("circular", [3], [3]), ("rectangular", [0, 1, 4], [0, 1, 3, 4]), ("square", [1], [3]),
     ],
 )  # fmt: skip
-def test_attributes(attribute, sane, legacy):
+def test_attributes(attribute, corrected, legacy):
     shapes = [box(0, 0, 5, 9), box(0, 0, 12, 12), Polygon([(0, 0), (30, 0), (30, 5), (10, 5),
               (10, 14), (5, 14), (5, 9), (0, 9)]), Point(0, 0).buffer(8, quad_segs=16),
               box(0, 0, 40, 20)]  # fmt: skip
     elements = [*map(building, shapes), ROAD]
     everything = np.arange(6)
-    for is_legacy, expected in ((False, sane), (True, legacy)):
+    for is_legacy, expected in ((False, corrected), (True, legacy)):
         found = things(*elements, legacy=is_legacy)
         mask = found._has(attribute)
         assert everything[mask].tolist() == expected

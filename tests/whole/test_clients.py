@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from factory import write_image
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.raster import read_rgb
 from serving import chat, serving
@@ -132,7 +132,7 @@ def server(small_base):
 def image(tmp_path):
     write_image(tmp_path / "a.tif", 56, 0)
     path = tmp_path / "a.png"
-    Image.fromarray(read_rgb(tmp_path / "a.tif", ImageRule())).save(path)
+    Image.fromarray(read_rgb(tmp_path / "a.tif", RasterToRGB())).save(path)
     return path
 
 

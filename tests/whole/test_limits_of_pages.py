@@ -10,7 +10,7 @@ import rasterio
 from shapely import Point, box
 
 from factory import write_run
-from qwen2vl_rs.config import ImageRule
+from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.datasets.left_out import NO_IMAGE, LeftOut
 from qwen2vl_rs.datasets.tables import read_csv, write_csv
 from qwen2vl_rs.errors import DataError, ImageError
@@ -39,7 +39,7 @@ def scene(tmp_path):
             dtype=values.dtype, **PLACE | options,
         ) as file:  # fmt: skip
             file.write(values)
-        return open_scene(tmp_path / "a.tif", ImageRule())
+        return open_scene(tmp_path / "a.tif", RasterToRGB())
 
     return scene
 

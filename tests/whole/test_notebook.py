@@ -16,6 +16,7 @@ from qwen2vl_rs.config import load_config
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.maps.mapper import MapRequest, make_map
+from qwen2vl_rs.models.located import locate
 from qwen2vl_rs.predict.endpoint import Endpoint, evaluate_endpoint
 from qwen2vl_rs.predict.evaluation import evaluate
 from qwen2vl_rs.predict.session import Session
@@ -64,19 +65,19 @@ def calls(images, session, small_base, server, tmp_path):
     """What can be called, by name; each gives what can be compared."""
     places = iter(range(100))
 
-    def ask(untouched=False):
+    def ask(use_adapter=True):
         groups = [(session.read(images / "images" / f"{n}.tif"), QUESTIONS) for n in range(3)]
         return [
             (r.text, round(r.confidence, 6))
             for closed in (True, False)
-            for some in session.ask(groups, closed=closed, untouched=untouched)
+            for some in session.ask(groups, closed=closed, use_adapter=use_adapter)
             for r in some
         ]
 
     def evaluated(place=None):
         output = tmp_path / f"eval-{next(places) if place is None else place}"
         values = {"eval.max_eval": 12, "eval.max_new_tokens": 4}
-        found = evaluate(small_base, [], values, test=images / "test.json", output=output)
+        found, _ = evaluate(locate(small_base), (), values, test=images / "test.json", output=output)
         return json.loads(json.dumps(found)), (output / "predictions.jsonl").read_text()
 
     def served(place=None):
@@ -131,15 +132,15 @@ def test_after_an_interrupt_the_same_call_works(calls, monkeypatch, name):
 
 
 def test_an_interrupt_without_the_adapter_leaves_it_on(calls, monkeypatch):
-    expected = calls["ask"](), calls["ask"](untouched=True)
+    expected = calls["ask"](), calls["ask"](use_adapter=False)
     assert expected[0] != expected[1]
     with monkeypatch.context() as patch:
         patch.setattr(Branches, "attend", lambda *_: signal.raise_signal(signal.SIGINT))
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         with pytest.raises(KeyboardInterrupt):
-            calls["ask"](untouched=True)
+            calls["ask"](use_adapter=False)
         signal.signal(signal.SIGINT, before)
-    assert (calls["ask"](), calls["ask"](untouched=True)) == expected
+    assert (calls["ask"](), calls["ask"](use_adapter=False)) == expected
 
 
 @pytest.mark.parametrize("where", [lambda work: work(), in_a_loop])

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.types import Sample
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 HERE = Path(__file__).parents[1]
 ENVIRONMENTS = Path(os.environ.get("PEERS", HERE.parent / ".peers")).resolve()
 NOT_TRAINED = -100
-INSTRUCTION = ViewConfig().instruction
+INSTRUCTION = InputConfig().instruction
 # question and answer as they are asked of us, and what of them is written for others
 ASKED = {
     ("Is there a road?", "yes"): None,
@@ -112,7 +112,7 @@ def test_labels_are_the_answer_and_its_end(name, base, questions, tmp_path):
     made = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
 
     prompts = load_prompt_format(files, config, INSTRUCTION)
-    reader = load_image_reader(files, config, ViewConfig())
+    reader = load_image_reader(files, config, InputConfig())
     expected = [
         (prompts.root_ids(reader.tokens(questions.parent / f"{number}.png")), written or asked)
         for number in range(len(SIZES))

@@ -39,6 +39,8 @@ def test_every_command_on_the_page_exists_with_its_options(page):
             top = click.Context(cli, **cli.context_settings)
             command = cli.get_command(top, words[0])
             assert command, words
+            if ">" in words:
+                words = words[: words.index(">")]
             command.make_context(words[0], words[1:], parent=top)  # fails for unknown options
         elif program == "make":
             assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.M)

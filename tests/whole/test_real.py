@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from plain import log_likelihood, plain_inputs, with_adapter
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.datasets.rsvqa import find_split
 from qwen2vl_rs.datasets.split import group_by_image
@@ -71,7 +71,7 @@ def test_answers_to_all_real_questions_equal_generate(family_base, name):
     """Greedy answers of every val question, and closed probabilities of every 20th."""
     if not (DATA / name).is_dir():
         pytest.skip(f"no real RSVQA data in {DATA}")
-    base = load_base(family_base, ViewConfig(), torch.device("cpu"), torch.float32)
+    base = load_base(family_base, InputConfig(), torch.device("cpu"), torch.float32)
     model = with_adapter(base)
     files = find_split(DATA / name, "val")
     groups = group_by_image(list(read_samples(files.questions)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qwen2vl_rs.config import ViewConfig
+from qwen2vl_rs.config import InputConfig
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes/embedded_base"))
 
@@ -25,7 +25,7 @@ def test_a_step_of_each_phase(tmp_path):
     known = scenes.load(tmp_path / "scenes")
     size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1, head=32)
     folder = write_random_base(tmp_path / "base", size, corpus=corpus(known.elements(0)))
-    base = load_base(folder, ViewConfig(instruction=""), dtype=torch.float32)
+    base = load_base(folder, InputConfig(instruction=""), dtype=torch.float32)
 
     visual, head = base.model.model.visual.requires_grad_(True), GridHead(size.hidden)
     told = head(see(visual, known.pixels[:2]))

@@ -101,7 +101,7 @@ def ask(
     with needs_training(device):
         from ..predict.session import Session
     session = Session.open(model, base)
-    if before and not session.tuned:
+    if before and not session.has_adapter:
         raise click.UsageError(f"--before: {model} is a base; there is nothing before it")
     rows = takewhile(lambda _: not unread(), _answer(session, asked, answers == "closed", before))
     if batch:
@@ -135,7 +135,7 @@ def _answer(
         pixels = [(session.read(group[0].image), [a.question for a in group]) for group in some]
         shown = [(session.encode(px), questions) for px, questions in pixels]
         after = session.ask(shown, closed=closed)
-        base = session.ask(shown, closed=closed, untouched=True) if before else None
+        base = session.ask(shown, closed=closed, use_adapter=False) if before else None
         for g, group in enumerate(some):
             for q, one in enumerate(group):
                 row = {} if one.id is None else {"id": one.id}

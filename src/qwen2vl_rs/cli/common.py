@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from ..errors import Qwen2VLRSError, RunError
-from ..known_datasets import known, known_name
+from ..known_datasets import all_datasets, known_name
 from ..system.jsonl import to_json
 from ..system.oserrors import Unwritable, folder_is_gone
 from ..system.scopes import handlers
@@ -38,7 +38,7 @@ class Number(click.FloatRange):
         return number
 
 
-class DatasetName(click.ParamType[str]):
+class DatasetParam(click.ParamType[str]):
     """The name of a data set; which there are is looked up when it is asked for."""
 
     name = "dataset"
@@ -52,7 +52,7 @@ class DatasetName(click.ParamType[str]):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """The names."""
-        return f"[{'|'.join(known())}]"
+        return f"[{'|'.join(all_datasets())}]"
 
 
 def option(name: str, value: Path, default: str) -> str:
@@ -149,7 +149,7 @@ device_option = click.option(
 
 
 whose_option = click.option(
-    "--dataset", type=DatasetName(), metavar="NAME",
+    "--dataset", type=DatasetParam(), metavar="NAME",
     help="Whose questions they are, e.g. VRSBench.  [default: what their files say]",
 )  # fmt: skip
 

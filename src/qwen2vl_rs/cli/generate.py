@@ -96,7 +96,7 @@ def generate(
     plan = Plan(
         synthetic=synthetic or 0,
         sources=sources,
-        manner="legacy" if legacy else "balanced" if balanced else "sane",
+        manner="legacy" if legacy else "balanced" if balanced else "corrected",
         split=parse_split(split),
         resolution=resolution,
         **asked,

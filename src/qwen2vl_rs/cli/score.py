@@ -12,12 +12,12 @@ from ..errors import RunError
 from ..system import console
 from ..system.oserrors import is_folder
 from ..system.terminal import shown
-from .common import FILE, DatasetName, json_text
+from .common import FILE, DatasetParam, json_text
 from .help import Command
 from .output import show
 
 _DATASET = click.option(
-    "--dataset", type=DatasetName(),
+    "--dataset", type=DatasetParam(),
     help="Whose classes apply.  [default: what the predictions say, or how they were scored; "
     "unknown: counts and areas are compared exactly]",
 )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from ..config import ViewConfig
+from ..config import InputConfig
 from ..errors import DataError, RunError
 from ..instruction import bare_question
 from ..raster import read_rgb
@@ -114,7 +114,7 @@ _DATASET_INFO: Final = {
 
 
 def write_form(
-    path: Path, name: str, folder: Path, view: ViewConfig, dataset: str | None = None
+    path: Path, name: str, folder: Path, view: InputConfig, dataset: str | None = None
 ) -> None:
     """Write the questions of a file, and their images, in a form of `FORMS`.
 
@@ -149,7 +149,7 @@ def write_form(
 
 
 def _write_images(
-    images: Iterable[str], folder: Path, view: ViewConfig
+    images: Iterable[str], folder: Path, view: InputConfig
 ) -> tuple[dict[str, str], int]:
     """Where in the folder each image is, and their size in bytes."""
     (folder / "images").mkdir()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..known_datasets import known
+from ..known_datasets import all_datasets
 from ..types import Sample
 from . import foreign_prompts as foreign
 from . import json_records, record_forms, rsvqa, tables
@@ -72,7 +72,7 @@ class Given:
 
 def form_of(start: Opening) -> FileForm | None:
     """The form of a file that begins so; None where it is of none."""
-    known()  # their files register forms
+    all_datasets()  # their files register forms
     return next((one for one in (*_registered, *_GENERAL) if one.recognises(start)), None)
 
 

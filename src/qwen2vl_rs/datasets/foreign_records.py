@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..config import ViewConfig
+from ..config import InputConfig
 from ..instruction import bare_question
 from ..known_datasets import dataset_name
 from ..system.files import read_json
@@ -68,7 +68,7 @@ class Records:
         self._images = ImageFolder(place, hint, self.with_images)
         note = read_json(self.path.with_name(EXPORT_NOTE), damaged=None)
         written = note.get("instruction") if isinstance(note, dict) else None
-        usual = ViewConfig().instruction
+        usual = InputConfig().instruction
         self._instructions = (written, usual) if isinstance(written, str) else (usual,)
 
     def takes(self, record: dict[str, Any]) -> bool:

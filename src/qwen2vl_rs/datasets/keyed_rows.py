@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..questions.registry import known, official_type
+from ..questions.registry import all_types, official_type
 from ..system.console import counted, say
 from .base import Row
 from .file_opening import short
@@ -60,7 +60,7 @@ class Keys:
                 counts.add(NO_ANSWER, own)
                 continue
             kind = field(path, n, record, self.type, str)
-            if official_type(kind) not in known():
+            if official_type(kind) not in all_types():
                 unknown[kind] = unknown.get(kind, 0) + 1
             yield (
                 f"{self.dataset.lower()}_{own}",

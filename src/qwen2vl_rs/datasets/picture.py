@@ -9,7 +9,7 @@ from functools import cached_property
 from markupsafe import escape
 from PIL import Image
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from ..raster import read_rgb
 from ..types import Sample
 
@@ -27,8 +27,8 @@ class SampleFigure:
         image: the PIL image.
     """
 
-    def __init__(self, sample: Sample, rule: ImageRule | None = None) -> None:
-        self.sample, self._rule = sample, rule or ImageRule()
+    def __init__(self, sample: Sample, rule: RasterToRGB | None = None) -> None:
+        self.sample, self._rule = sample, rule or RasterToRGB()
 
     @cached_property
     def image(self) -> Image.Image:

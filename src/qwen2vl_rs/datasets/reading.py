@@ -30,7 +30,7 @@ _LOOKED_AT = 10_000  # conversations of a file that is to be replaced
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Conversion:
     """What a conversion did.
 
     Attributes:
@@ -125,7 +125,7 @@ def data2csv(
     out: Path,
     with_type: bool = False,
     dataset: str | None = None,
-) -> Report:
+) -> Conversion:
     """Join RSVQA's questions, answers and images into a CSV table.
 
     Args:
@@ -151,12 +151,12 @@ def data2csv(
     samples = rsvqa.read_split(questions, answers, images, counts=counts)
     written = tables.write_csv(out, _noting(samples, seen), with_type)
     write_note(out, note)
-    return _told(Report(out, written, len(seen), counts))
+    return _told(Conversion(out, written, len(seen), counts))
 
 
 def published2csv(
     questions: Path, out: Path, images: Path | None = None, dataset: str | None = None
-) -> Report:
+) -> Conversion:
     """Turn the file of a data set that is not RSVQA into a CSV table, with its types.
 
     Args:
@@ -206,7 +206,7 @@ def csv2json(
     images: Path | None = None,
     dataset: str | None = None,
     columns: Mapping[str, str] | None = None,
-) -> Report:
+) -> Conversion:
     """Turn a table, conversations of another program, or a published file into conversations.
 
     Args:
@@ -245,9 +245,9 @@ def csv2json(
 
 def _report(
     out: Path, written: int, images: Collection[str], split: str, counts: LeftOut | None = None
-) -> Report:
+) -> Conversion:
     absent = tuple(image for image in images if mode_of(image) is None)
-    return Report(out, written, len(images), counts or LeftOut(), absent, split)
+    return Conversion(out, written, len(images), counts or LeftOut(), absent, split)
 
 
 def _repeated(path: Path, name: str) -> DataError:
@@ -321,7 +321,7 @@ def _noting(samples: Iterable[Sample], seen: dict[str, None]) -> Iterator[Sample
         yield sample
 
 
-def _told(report: Report) -> Report:
+def _told(report: Conversion) -> Conversion:
     questions, images = counted(report.written, "question"), counted(report.images, "image")
     say(f"wrote {questions} about {images} to {report.path}")
     _say_left_out(report.left_out)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import DataError
-from ..known_datasets import known
+from ..known_datasets import all_datasets
 from ..system.oserrors import reading_hint
 from ..types import Sample
 from . import json_records as jsonstream
@@ -145,7 +145,7 @@ def images_beside(questions: Path) -> Path:
 
 def _image_folder(folder: Path, prefix: str) -> Path:
     hint = "name the image folder: --images FOLDER"
-    places = [{"rsvqa": ("rsvqa_images",)}, *(one.image_folders for one in known().values())]
+    places = [{"rsvqa": ("rsvqa_images",)}, *(one.image_folders for one in all_datasets().values())]
     own = ChainMap(*map(dict, places)).get(prefix.rstrip("_"), ())
     for name in own:
         if (folder / name).is_dir():

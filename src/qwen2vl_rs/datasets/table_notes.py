@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..known_datasets import KnownDataset, dataset_name, known
+from ..known_datasets import KnownDataset, all_datasets, dataset_name
 from ..system.console import say
 from ..system.files import read_json, sha256, write_json
+from ..types import manner_named
 from . import json_records as jsonstream
 from .rsvqa import SPLIT_NAME, WHOLE, WHOLE_NAME
 
@@ -50,7 +51,7 @@ def official_note(questions: Path, images: Path | None) -> Note:
     prefix, split = str(parts.get("prefix", "")).rstrip("_"), str(parts.get("split", ""))
     plan = (_object(questions.with_name(PLAN_FILE))).get("plan")
     if isinstance(plan, dict) and isinstance(plan.get("manner"), str):
-        return Note(dataset_name(plan.get("like")), plan["manner"], split)
+        return Note(dataset_name(plan.get("like")), manner_named(plan["manner"]), split)
     return Note(_named_by(questions, prefix, images), split=split)
 
 
@@ -76,7 +77,7 @@ def published_note(questions: Path, datasets: Sequence[str]) -> Note:
         datasets: that its questions name.
     """
     name = datasets[0] if len(datasets) == 1 else ""
-    splits = known()[name].splits if name in known() else ()
+    splits = all_datasets()[name].splits if name in all_datasets() else ()
     words = re.findall("[a-z]+", questions.stem.lower())
     found = [s for s in splits if any(word.startswith(s) for word in words)]
     return Note(name, split=next(iter(found or splits[:1] * (len(splits) == 1)), ""))
@@ -86,7 +87,7 @@ def _named_by(questions: Path, prefix: str, images: Path | None) -> str:
     """The data set that a file's name, its image list or its folder tells, the surest first."""
 
     def found(says: Callable[[KnownDataset], bool]) -> str:
-        return next((one.name for one in known().values() if says(one)), "")
+        return next((one.name for one in all_datasets().values() if says(one)), "")
 
     if by_prefix := found(lambda one: prefix in one.prefixes):
         return by_prefix
@@ -141,6 +142,7 @@ def read_note(table: Path) -> Note:
         say(f"{_place(table)} is about another content of {table}, and not used")
         return Note()
     texts = {key: str(value) for key, value in known.items()}
+    texts["manner"] = manner_named(texts["manner"])
     return Note(**texts | {"dataset": dataset_name(known["dataset"])})
 
 

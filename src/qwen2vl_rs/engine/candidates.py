@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from ..models.finite import require_numbers
-from ..models.images import Pixels
+from ..models.images import ImageInput
 from ..models.loader import Base
 from ..models.prompt import PromptFormat
 from ..question_tree.tree import Node
 from ..questions.answer_sets import AnswerSet
-from .decoding import forward
+from .forward import forward
 from .inputs import make_inputs
-from .packing import Ask, Pack, pack, put_back, sharing_order
+from .packing import ImageQuery, Pack, pack, prefix_order, unsort
 from .vision import encoded
 
 Rests = list[tuple[int, Sequence[int]]]  # candidates by number, with the tokens still to come
@@ -55,7 +55,7 @@ class Choice:
 def choose_candidates(
     base: Base,
     model: Any,
-    groups: Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...]]]]],
+    groups: Sequence[tuple[ImageInput, Sequence[tuple[str, tuple[str, ...]]]]],
     *,
     budget: int = 4096,
 ) -> list[list[Choice]]:
@@ -75,9 +75,9 @@ def choose_candidates(
     """
     tries = {c: _trie(base.prompts, c) for _, questions in groups for _, c in questions}
     images = encoded(model, [pixels for pixels, _ in groups])
-    asks, orders = sharing_order(
+    asks, orders = prefix_order(
         [
-            Ask(pixels, [_question(base.prompts, q, tries[c]) for q, c in questions])
+            ImageQuery(pixels, [_question(base.prompts, q, tries[c]) for q, c in questions])
             for pixels, (_, questions) in zip(images, groups, strict=True)
         ]
     )
@@ -89,7 +89,7 @@ def choose_candidates(
         for (pixels, questions), order in zip(groups, orders, strict=True)
         for i in order
     )
-    return put_back(choices, orders)
+    return unsort(choices, orders)
 
 
 def pick_class(choice: Choice, answers: AnswerSet) -> tuple[str, float]:
@@ -136,7 +136,7 @@ def _trie(prompts: PromptFormat, candidates: Sequence[str]) -> _Trie:
         for first, below in by_first.items():
             ends, children = grow(below, (*above, next(number)))
             then = (prompts.end_id,) if ends else ()
-            nodes.append(Node((first,), children, loss=True, then=then))
+            nodes.append(Node((first,), children, loss=True, extra_targets=then))
         return bool(ending), tuple(nodes)
 
     empty, nodes = grow([(i, prompts.answer_ids(c)) for i, c in enumerate(candidates)], ())
@@ -145,7 +145,7 @@ def _trie(prompts: PromptFormat, candidates: Sequence[str]) -> _Trie:
 
 def _question(prompts: PromptFormat, question: str, trie: _Trie) -> Node:
     then = (prompts.end_id,) if trie.empty else ()
-    return Node(prompts.question_ids(question), trie.nodes, then=then)
+    return Node(prompts.question_ids(question), trie.nodes, extra_targets=then)
 
 
 def _score(model: Any, batch: Pack) -> list[float]:

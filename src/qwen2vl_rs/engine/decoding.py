@@ -1,4 +1,4 @@
-"""Answers: the forward pass over packs, and greedy decoding of all questions of an image at once.
+"""Greedy decoding of all questions of an image at once.
 
 Shapes: T tokens of a pack, B branches still being decoded, C tokens in the cache, V words.
 """
@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from transformers import DynamicCache
 
 from ..models.family import family_of
 from ..models.finite import require_numbers
-from ..models.images import Pixels
+from ..models.images import ImageInput
 from ..models.loader import Base
-from ..question_tree.attention import in_force
-from .inputs import Inputs, make_inputs
-from .packing import Ask, Pack, pack, put_back, sharing_order
-from .vision import encode, encoded
+from .forward import forward
+from .inputs import make_inputs
+from .packing import ImageQuery, Pack, pack, prefix_order, unsort
+from .vision import encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,42 +37,11 @@ class Answer:
     confidence: float
 
 
-def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> torch.Tensor:
-    """Run a pack through the model.
-
-    Args:
-        model: a base, with or without adapter.
-        inputs: the pack.
-        cache: filled with the keys and values of all tokens.
-
-    Returns:
-        (K, V) logits.
-    """
-    inner = getattr(model, "module", model)  # behind DDP
-    inputs = send_to_device(inputs, inner.device, non_blocking=True)
-    family = family_of(inner.config)
-    features: Sequence[torch.Tensor] = inputs.features
-    if inputs.patches is not None:
-        features = encode(inner, inputs.patches, inputs.grids)
-    out = model(
-        input_ids=inputs.ids,
-        position_ids=inputs.positions,
-        logits_to_keep=inputs.keep,
-        **family.image_inputs(features),
-        **family.cache_inputs(cache),
-        use_cache=cache is not None,
-        **in_force(inputs.rule),
-    )
-    # not [0], whose backward fills a zero for every logit
-    logits: torch.Tensor = out.logits.squeeze(0)
-    return logits
-
-
 @torch.inference_mode()
 def answer(
     base: Base,
     model: Any,
-    groups: Sequence[tuple[Pixels, Sequence[str]]],
+    groups: Sequence[tuple[ImageInput, Sequence[str]]],
     *,
     max_new_tokens: int = 32,
     budget: int = 4096,
@@ -96,9 +64,9 @@ def answer(
         ModelError: the model's output is not numbers.
     """
     images = encoded(model, [px for px, _ in groups])
-    asks, orders = sharing_order(
+    asks, orders = prefix_order(
         [
-            Ask(px, [base.prompts.branch(q) for q in qs])
+            ImageQuery(px, [base.prompts.branch(q) for q in qs])
             for px, (_, qs) in zip(images, groups, strict=True)
         ]
     )
@@ -107,7 +75,7 @@ def answer(
         for batch in pack(asks, base.prompts, base.images.merge, budget)
         for one in _decode(base, model, batch, max_new_tokens)
     )
-    found = put_back(answers, orders)
+    found = unsort(answers, orders)
     for (pixels, questions), row in zip(groups, found, strict=True):
         for question, one in zip(questions, row, strict=True):
             require_numbers([one.confidence], question, pixels.name)

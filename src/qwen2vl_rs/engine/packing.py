@@ -15,19 +15,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..models.images import Pixels
+from ..models.images import ImageInput
 from ..models.prompt import PromptFormat
-from ..question_tree.tree import Ints, Layout, Node, Tree, lay_out, share, shared
+from ..question_tree.tree import Ints, Layout, Node, Tree, flatten, merge_prefixes, shared
 
 T = TypeVar("T")
 Turn = tuple[int, Ints]  # an image and the questions asked of it, both by index
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ImageQuery:
     """One image with the branches to hang below it."""
 
-    pixels: Pixels
+    pixels: ImageInput
     branches: Sequence[Node]
 
 
@@ -41,7 +41,7 @@ class Pack:
     """
 
     layout: Layout
-    images: Sequence[Pixels]
+    images: Sequence[ImageInput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +110,17 @@ def plan_epoch(
     return Plan(image, starts, starts + least + (round_ < more), order, images_per_step)
 
 
-def sharing_order(asks: Sequence[Ask]) -> tuple[list[Ask], list[list[int]]]:
+def prefix_order(asks: Sequence[ImageQuery]) -> tuple[list[ImageQuery], list[list[int]]]:
     """Asks with their branches in the order in which they share most, and that order."""
     orders = [sorted(range(len(a.branches)), key=lambda i: tuple(a.branches[i].ids)) for a in asks]
     ordered = [
-        Ask(a.pixels, [a.branches[i] for i in order]) for a, order in zip(asks, orders, strict=True)
+        ImageQuery(a.pixels, [a.branches[i] for i in order])
+        for a, order in zip(asks, orders, strict=True)
     ]
     return ordered, orders
 
 
-def put_back(found: Iterator[T], orders: Sequence[Sequence[int]]) -> list[list[T]]:
+def unsort(found: Iterator[T], orders: Sequence[Sequence[int]]) -> list[list[T]]:
     """What was found for every branch, in the order from which `sharing_order` took them."""
     rows = []
     for order in orders:
@@ -128,7 +129,9 @@ def put_back(found: Iterator[T], orders: Sequence[Sequence[int]]) -> list[list[T
     return rows
 
 
-def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) -> Iterator[Pack]:
+def pack(
+    asks: Sequence[ImageQuery], prompts: PromptFormat, merge: int, budget: int
+) -> Iterator[Pack]:
     """Lay asks out in packs of at most ``budget`` tokens.
 
     Neighbouring branches share what they begin with alike (`tree.share`). An image whose branches
@@ -137,7 +140,7 @@ def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) ->
     of its own: nothing is cut off.
     """
     trees: list[Tree] = []
-    shown: list[Pixels] = []
+    shown: list[ImageInput] = []
     used = 0
     for ask in asks:
         ids = prompts.root_ids(ask.pixels.tokens)
@@ -148,15 +151,15 @@ def pack(asks: Sequence[Ask], prompts: PromptFormat, merge: int, budget: int) ->
             room = budget - used - len(ids) if trees else max(budget - len(ids), budget // 4)
             taken, size = _fit(waiting, room, at_least=0 if trees else 1)
             if not taken:
-                yield Pack(lay_out(trees), shown)
+                yield Pack(flatten(trees), shown)
                 trees, shown, used = [], [], 0
                 continue
-            trees.append(Tree(ids, positions, share(waiting[:taken])))
+            trees.append(Tree(ids, positions, merge_prefixes(waiting[:taken])))
             shown.append(ask.pixels)
             used += len(ids) + size
             del waiting[:taken]
     if trees:
-        yield Pack(lay_out(trees), shown)
+        yield Pack(flatten(trees), shown)
 
 
 def _size(node: Node) -> int:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..models.family import family_of
 from ..models.finite import require_finite_features
-from ..models.images import Pixels
+from ..models.images import ImageInput
 from ..models.loader import Base
 from ..raster import image_digest
 from ..system.console import Progress, counted, say, warn
@@ -56,7 +56,7 @@ def encode(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch
     return family_of(model.config).encode(model, patches, grids)
 
 
-def encoded(model: Any, images: Sequence[Pixels]) -> list[Pixels]:
+def encoded(model: Any, images: Sequence[ImageInput]) -> list[ImageInput]:
     """The images with their features, several in a pass; those that have them stay."""
     found = list(images)
     bare = [i for i, image in enumerate(found) if image.features is None]
@@ -106,12 +106,12 @@ class EncodedImages:
         """Number of visual tokens of an image."""
         return self.places[path][2][0]
 
-    def read(self, path: str) -> Pixels:
+    def read(self, path: str) -> ImageInput:
         """The features of one image."""
         grid, start, shape = self.places[path]
         words = np.array(self.values[start : start + math.prod(shape)])
         features = torch.from_numpy(words).view(self.dtype).reshape(shape)
-        return Pixels(grid, shape[0], features=features)
+        return ImageInput(grid, shape[0], features=features)
 
 
 def encode_all(

@@ -131,9 +131,8 @@ def generate(
     left_out: Counter[str] = Counter()
     own = Path(vectors) if vectors else None
     sources = pair(Path(image), own, left_out) if image is not None else ()
-    manner = "sane" if style == "corrected" else style
     shares = parse_split(",".join(map(str, split)))
-    plan = Plan(synthetic or 0, sources, manner, like, questions, seed, shares, tile, resolution)
+    plan = Plan(synthetic or 0, sources, style, like, questions, seed, shares, tile, resolution)
     summary = make(plan, Path(output), workers or os.cpu_count() or 1, left_out)
     return GeneratedDataset(Path(output), summary)
 

@@ -180,8 +180,8 @@ class LocalModel(Model):
         if _is_path(image):
             pixels = session.read(image)
         else:
-            pixels = session.cut(rgb_of(image, session.view.image))
-        (found,) = session.ask([(pixels, asked)], closed=closed, untouched=not use_adapter)
+            pixels = session.preprocess(rgb_of(image, session.view.image))
+        (found,) = session.ask([(pixels, asked)], closed=closed, use_adapter=use_adapter)
         return [
             QuestionAnswer(q, r.text, r.type, r.confidence, dict(r.shares) if r.shares else None)
             for q, r in zip(asked, found, strict=True)
@@ -341,8 +341,8 @@ def _file_of(image: Any, folder: Path) -> str:
         return str(os.fspath(image))
     from PIL import Image
 
-    from ..config import ImageRule
+    from ..config import RasterToRGB
     from ..raster import rgb_of
 
-    Image.fromarray(rgb_of(image, ImageRule())).save(folder / "image.png")
+    Image.fromarray(rgb_of(image, RasterToRGB())).save(folder / "image.png")
     return str(folder / "image.png")

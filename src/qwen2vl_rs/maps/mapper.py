@@ -208,7 +208,7 @@ def _answer(
     shown: Sequence[tuple[int, NDArray[np.uint8], float]],
 ) -> list[Line]:
     full = [(i, rgb) for i, rgb, share in shown if share >= LEAST_DATA]
-    groups = [(session.cut(rgb), questions) for _, rgb in full]
+    groups = [(session.preprocess(rgb), questions) for _, rgb in full]
     replies = iter(session.ask(groups, closed=True)) if groups else iter(())
     lines: list[Line] = []
     for i, _, share in shown:

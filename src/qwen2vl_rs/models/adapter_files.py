@@ -15,7 +15,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from safetensors import safe_open
 
 from ..errors import ModelError
-from ..system.files import CHECKSUMS, damage
+from ..system.files import CHECKSUMS, verify_checksums
 from .folder import read_object, usable
 from .shapes import Shapes, plain_name
 
@@ -56,7 +56,7 @@ def read_adapter(folder: Path) -> AdapterFiles:
     Raises:
         ModelError: a file is missing or broken, or this is no plain LoRA.
     """
-    if (folder / CHECKSUMS).exists() and (problem := damage(folder)):
+    if (folder / CHECKSUMS).exists() and (problem := verify_checksums(folder)):
         raise ModelError(f"{folder} is damaged: {problem}", hint="use an older checkpoint")
     settings = read_object(folder / SETTINGS)
     if not settings:

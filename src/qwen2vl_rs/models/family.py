@@ -66,7 +66,7 @@ class Family(Protocol):
     def bounded(self, settings: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
         """Image settings with these bounds, in each form in which programs read them."""
 
-    def cut(self, processor: Any, image: Image.Image) -> tuple[Grid, torch.Tensor]:
+    def preprocess(self, processor: Any, image: Image.Image) -> tuple[Grid, torch.Tensor]:
         """An image resized, normalised and cut: its grid, and (N, D) patches."""
 
     def grid(self, processor: Any, width: int, height: int) -> Grid:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import ImageRule, ViewConfig
+from ..config import InputConfig, RasterToRGB
 from ..errors import ImageError, ModelError
 from ..raster import image_digest, image_size, read_rgb
 from .family import Family, family_of
@@ -27,7 +27,7 @@ from .folder import FETCH, PREPROCESSOR, Files, usable
 
 
 @dataclass(frozen=True, slots=True)
-class Pixels:
+class ImageInput:
     """One image, cut into patches or already encoded.
 
     Attributes:
@@ -60,7 +60,7 @@ class ImageReader:
 
     family: Family
     processor: Any
-    rule: ImageRule
+    rule: RasterToRGB
     digests: Mapping[str, str] | None = None
 
     @property
@@ -68,21 +68,21 @@ class ImageReader:
         """Patches along one side of a visual token."""
         return self.family.merge(self.processor)
 
-    def read(self, path: str | Path) -> Pixels:
+    def read(self, path: str | Path) -> ImageInput:
         """Read, resize, normalise and cut one image.
 
         Raises:
             ImageError: the file cannot be used, or is another by now; see `raster.read_rgb`.
         """
-        pixels = self.cut(read_rgb(path, self.rule))
+        pixels = self.preprocess(read_rgb(path, self.rule))
         if self.digests is not None and image_digest(path) != self.digests[str(path)]:
             raise changed([str(path)])
         return replace(pixels, name=str(path))
 
-    def cut(self, rgb: NDArray[np.uint8]) -> Pixels:
+    def preprocess(self, rgb: NDArray[np.uint8]) -> ImageInput:
         """Resize, normalise and cut an image of shape (height, width, 3)."""
-        grid, patches = self.family.cut(self.processor, Image.fromarray(rgb))
-        return Pixels(grid, math.prod(grid) // self.merge**2, patches=patches)
+        grid, patches = self.family.preprocess(self.processor, Image.fromarray(rgb))
+        return ImageInput(grid, math.prod(grid) // self.merge**2, patches=patches)
 
     def grid(self, path: str | Path) -> tuple[int, int, int]:
         """Patches of an image by its header alone.
@@ -111,7 +111,7 @@ def changed(paths: Sequence[str]) -> ImageError:
     )
 
 
-def load_image_reader(files: Files, config: Any, view: ViewConfig) -> ImageReader:
+def load_image_reader(files: Files, config: Any, view: InputConfig) -> ImageReader:
     """Take a base's image settings and put the view's pixel bounds in force.
 
     Raises:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
 
-from ..config import ViewConfig
+from ..config import InputConfig
 from ..errors import ModelError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
@@ -66,7 +66,7 @@ class Base:
     fingerprint: str
 
 
-class CheckpointCard(BaseModel):
+class CheckpointMetadata(BaseModel):
     """What stands beside an adapter: its base and what it was trained with.
 
     Attributes:
@@ -79,7 +79,7 @@ class CheckpointCard(BaseModel):
 
     base: str
     fingerprint: str
-    view: ViewConfig
+    view: InputConfig
     metres_per_pixel: float | None = None
     side: int | None = None
 
@@ -122,7 +122,7 @@ def read_base(folder: Path) -> tuple[Files, Any]:
 @quiet_libraries
 def load_base(
     folder: Path,
-    view: ViewConfig,
+    view: InputConfig,
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
     attention: Kind = "branches",
@@ -163,7 +163,7 @@ def load_base(
     )
 
 
-def find_base(checkpoint: Path, card: CheckpointCard, given: Path | None) -> Path:
+def find_base(checkpoint: Path, card: CheckpointMetadata, given: Path | None) -> Path:
     """The folder of a checkpoint's base.
 
     Args:
@@ -183,7 +183,7 @@ def find_base(checkpoint: Path, card: CheckpointCard, given: Path | None) -> Pat
     raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
 
 
-def require_base(folder: Path, checkpoint: Path, card: CheckpointCard) -> None:
+def require_base(folder: Path, checkpoint: Path, card: CheckpointMetadata) -> None:
     """Make sure that a folder holds the base a checkpoint was trained on.
 
     Args:
@@ -258,10 +258,10 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
 
 
 def write_card(
-    checkpoint: Path, base: Base, view: ViewConfig, ground: tuple[float | None, int | None]
+    checkpoint: Path, base: Base, view: InputConfig, ground: tuple[float | None, int | None]
 ) -> None:
-    """Write down which base, view and images a checkpoint belongs to; see `CheckpointCard`."""
-    card = CheckpointCard(
+    """Write down which base, view and images a checkpoint belongs to; see `CheckpointMetadata`."""
+    card = CheckpointMetadata(
         base=str(base.folder.resolve()),
         fingerprint=base.fingerprint,
         view=view,
@@ -280,7 +280,7 @@ def write_card(
         file.write(checkpoint_readme(view, name))
 
 
-def read_card(checkpoint: Path) -> CheckpointCard:
+def read_card(checkpoint: Path) -> CheckpointMetadata:
     """Read what stands beside an adapter.
 
     Raises:
@@ -290,7 +290,7 @@ def read_card(checkpoint: Path) -> CheckpointCard:
     names = (CARD, SETTINGS, ADAPTER)
     refuse_pointers(checkpoint, [checkpoint / name for name in names])
     try:
-        return CheckpointCard.model_validate(read_json(checkpoint / CARD, damaged=None))
+        return CheckpointMetadata.model_validate(read_json(checkpoint / CARD, damaged=None))
     except ValidationError as error:
         raise ModelError(
             f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or damaged)",

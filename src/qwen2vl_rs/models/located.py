@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import ViewConfig
+from ..config import InputConfig
 from ..errors import RunError
 from ..run import Run
-from .loader import CheckpointCard, find_base, find_checkpoint, read_card, require_base
+from .loader import CheckpointMetadata, find_base, find_checkpoint, read_card, require_base
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Located:
     base: Path
     run: Run
     checkpoint: Path | None = None
-    card: CheckpointCard | None = None
+    card: CheckpointMetadata | None = None
 
     @property
     def name(self) -> str:
@@ -33,9 +33,9 @@ class Located:
         return self.run.folder.resolve().name
 
     @property
-    def view(self) -> ViewConfig:
+    def view(self) -> InputConfig:
         """What a checkpoint was shown with every question; of a base, the default."""
-        return self.card.view if self.card else ViewConfig()
+        return self.card.view if self.card else InputConfig()
 
     def require_own_base(self) -> None:
         """Make sure that the base is the one the checkpoint was trained on; see `require_base`."""

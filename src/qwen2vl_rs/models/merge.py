@@ -14,7 +14,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ..config import ViewConfig
+from ..config import InputConfig
 from ..errors import ModelError
 from ..system.console import Progress
 from ..system.files import write_json
@@ -69,7 +69,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
         )
 
 
-def _write_settings(files: Files, folder: Path, view: ViewConfig, family: Family) -> None:
+def _write_settings(files: Files, folder: Path, view: InputConfig, family: Family) -> None:
     """Pixel bounds as in training, wherever they stand."""
     settings = files.image_settings or {}
     images = family.bounded(settings, view.min_pixels, view.max_pixels)

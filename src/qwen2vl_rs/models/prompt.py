@@ -93,8 +93,8 @@ class PromptFormat:
             return Node(ids)
         words = self.text_ids(answer)
         if not words:
-            return Node(ids, then=(self.end_id,))
-        return Node(ids, (Node(words, loss=True, then=(self.end_id,)),))
+            return Node(ids, extra_targets=(self.end_id,))
+        return Node(ids, (Node(words, loss=True, extra_targets=(self.end_id,)),))
 
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids, without control tokens."""

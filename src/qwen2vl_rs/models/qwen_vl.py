@@ -108,7 +108,9 @@ class QwenVL:
         size = {"shortest_edge": low, "longest_edge": high}
         return {**settings, "min_pixels": low, "max_pixels": high, "size": size}
 
-    def cut(self, processor: Any, image: Image.Image) -> tuple[tuple[int, int, int], torch.Tensor]:
+    def preprocess(
+        self, processor: Any, image: Image.Image
+    ) -> tuple[tuple[int, int, int], torch.Tensor]:
         out = processor(images=[image], return_tensors="pt")
         time, rows, columns = out["image_grid_thw"][0].tolist()
         return (time, rows, columns), out["pixel_values"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import Final
 
-from ..config import ImageRule, ViewConfig
+from ..config import InputConfig, RasterToRGB
 from .folder import TEMPLATE
 
 # the tokenizer of the base with the chat template in force, in a checkpoint and what is exported
@@ -95,7 +95,7 @@ class Usage:
         exported: whether it is a folder of its own, and no checkpoint of a run.
     """
 
-    view: ViewConfig
+    view: InputConfig
     adapter: bool
     base: str | None = None
     own_tokenizer: bool = True
@@ -166,7 +166,7 @@ def _notes(how: Usage) -> list[str]:
     return notes
 
 
-def _images(rule: ImageRule) -> str:
+def _images(rule: RasterToRGB) -> str:
     """How files became colours, in words."""
     low, high = rule.value_range or rule.stretch
     ends = f"the values {low:g} and {high:g}"
@@ -205,7 +205,7 @@ LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and sa
 {usage}"""
 
 
-def checkpoint_readme(view: ViewConfig, base: str | None) -> str:
+def checkpoint_readme(view: InputConfig, base: str | None) -> str:
     """``README.md`` of a checkpoint; see `Usage`."""
     return _CHECKPOINT.format(
         front=f"base_model: {base}\n" if base else "",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, ViewConfig, load_config
+from ..config import Config, InputConfig, load_config
 from ..datasets.base import Dataset
 from ..datasets.reading import read_samples
 from ..datasets.split import limit_by_image
@@ -126,7 +126,7 @@ def evaluate(
     return evaluate_into(predictor, questions, output, config.eval.max_new_tokens), output
 
 
-def _answers_alike(found: Located, config: Config, view: ViewConfig) -> bool:
+def _answers_alike(found: Located, config: Config, view: InputConfig) -> bool:
     """Whether a model as it is opened sees and computes as it would by some settings."""
     own, wanted = answer_settings(found.run.config()), answer_settings(config)
     return found.view == view and (own.bf16, own.fp16) == (wanted.bf16, wanted.fp16)
@@ -148,7 +148,7 @@ def _name(test: Path | Dataset | None, found: Located, config: Config) -> str:
 
 
 def _training_questions(
-    given: Path | Dataset | None, run: Run, view: ViewConfig, dataset: str | None
+    given: Path | Dataset | None, run: Run, view: InputConfig, dataset: str | None
 ) -> Sequence[Sample] | None:
     """The training questions that are named, or the run's; None, and said, where there are none."""
     try:

@@ -22,7 +22,7 @@ from ..errors import DataError
 from ..raster import image_digest, image_facts
 from ..scoring.predictions import as_record, read_predictions, write_predictions
 from ..system.console import Progress, say
-from ..system.files import appending, atomic_write, read_json, sha256, sweep, write_json
+from ..system.files import appending, atomic_write, read_json, remove_stale, sha256, write_json
 from ..system.jsonl import read_jsonl, to_line
 from ..system.named import read_bytes
 from ..system.oserrors import unreadable
@@ -300,7 +300,7 @@ class Job:
         """Remove what a complete evaluation needs no more."""
         for path in self.folder.glob(_PARTIAL):
             path.unlink(missing_ok=True)  # several processes may do so
-        sweep(self.folder / "timing.json")
+        remove_stale(self.folder / "timing.json")
 
 
 def _prediction(line: dict[str, Any]) -> Prediction:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from ..config import Config, ViewConfig
+from ..config import Config, InputConfig
 from ..datasets.split import group_by_image
 from ..engine.candidates import Choice, pick_class
 from ..engine.prefetch import ahead
@@ -16,10 +16,10 @@ from ..hardware.devices import processes, share_out
 from ..models.adapter_files import ADAPTER
 from ..models.family import family_of
 from ..models.fingerprint import fingerprint
-from ..models.images import Pixels
+from ..models.images import ImageInput
 from ..models.loader import Base, attach_adapter, read_config
 from ..questions.answer_sets import AnswerSet, answer_sets, own_set
-from ..questions.class_sets import Dataset
+from ..questions.class_sets import DatasetName
 from ..questions.grammar import type_of
 from ..raster import image_size
 from ..system.console import say
@@ -51,16 +51,16 @@ class LocalBase:
     def __init__(
         self,
         folder: Path,
-        view: ViewConfig,
+        view: InputConfig,
         config: Config,
         taught: Iterable[Sample] | None = None,
-        dataset: Dataset | None = None,
+        dataset: DatasetName | None = None,
         opened: Callable[[], Session] | None = None,
     ) -> None:
         self.folder, self.view, self.settings = folder, view, answer_settings(config)
         self.sets: Mapping[str, AnswerSet] = {}
         if self.settings.answers == "closed":
-            self.sets = answer_sets(list(taught or ()), (dataset or Dataset()).name)
+            self.sets = answer_sets(list(taught or ()), (dataset or DatasetName()).name)
         network = read_config(folder)
         self.token_side = family_of(network).token_side(network)
         self.fingerprint = fingerprint(folder)
@@ -131,7 +131,7 @@ class LocalPredictor:
             yield (self._ask(session, *one) for one in zip(groups, pixels, strict=True))
 
     def _ask(
-        self, session: Session, groups: Sequence[Batch], images: Sequence[Pixels]
+        self, session: Session, groups: Sequence[Batch], images: Sequence[ImageInput]
     ) -> list[tuple[Sample, Reply]]:
         """Replies to a batch: chosen where the type has an answer set, else written."""
         sets = [list(map(self._set, group)) for group in groups]

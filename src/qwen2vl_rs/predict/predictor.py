@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ..config import Config, ViewConfig
+from ..config import Config, InputConfig
 from ..datasets.base import Dataset as Table
 from ..datasets.image_paths import moved
 from ..datasets.split import limit_by_image
-from ..questions.class_sets import Dataset
+from ..questions.class_sets import DatasetName
 from ..questions.grammar import type_of
 from ..questions.normal_forms import understood
 from ..questions.reply import CUT_OFF
@@ -103,7 +103,7 @@ def predictions(
     predictor: Predictor,
     samples: Sequence[Sample],
     folder: Path,
-    dataset: Dataset,
+    dataset: DatasetName,
     *,
     shuffled: bool = False,
 ) -> list[Prediction]:
@@ -152,7 +152,7 @@ class EvaluationSet:
 
     test: Sequence[Sample]
     train: Sequence[Sample] | None
-    dataset: Dataset
+    dataset: DatasetName
     seed: int
 
 
@@ -210,14 +210,14 @@ def evaluate_into(
 
 
 def asked_samples(
-    samples: Sequence[Sample], view: ViewConfig, config: Config, images: str | Path | None = None
+    samples: Sequence[Sample], view: InputConfig, config: Config, images: str | Path | None = None
 ) -> Table:
     """Test questions as they are asked: as many as wanted, their images where they are now."""
     samples = limit_by_image(samples, config.eval.max_eval)
     return bare_samples(moved(samples, images or config.data.images), view)
 
 
-def bare_samples(samples: Iterable[Sample], view: ViewConfig) -> Table:
+def bare_samples(samples: Iterable[Sample], view: InputConfig) -> Table:
     """The questions without the run's own instruction, as they are asked and scored."""
     return Table.of(samples).changed("question", view.bare)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..config import Config, EvalConfig, ViewConfig
+from ..config import Config, EvalConfig, InputConfig
 from ..engine.candidates import Choice, choose_candidates
 from ..engine.decoding import Answer, answer
 from ..engine.memory import explained_shortage, token_budget
@@ -22,8 +22,8 @@ from ..errors import ConfigError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
 from ..models.adapter_files import ADAPTER
-from ..models.images import Pixels
-from ..models.loader import Base, CheckpointCard, attach_adapter, load_base, read_config
+from ..models.images import ImageInput
+from ..models.loader import Base, CheckpointMetadata, attach_adapter, load_base, read_config
 from ..models.located import Located, locate
 from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.grammar import question_type
@@ -36,11 +36,11 @@ _REMEDY = "ask about a smaller image, or fewer questions at once"
 _DEFAULT = answer_settings(Config())
 
 # images with their questions; each with the texts it is answered from, None to write the answer
-Groups = Sequence[tuple[Pixels, Sequence[tuple[str, tuple[str, ...] | None]]]]
+Groups = Sequence[tuple[ImageInput, Sequence[tuple[str, tuple[str, ...] | None]]]]
 
 
 def load_to_answer(
-    folder: Path, view: ViewConfig, settings: EvalConfig, name: str | None = None
+    folder: Path, view: InputConfig, settings: EvalConfig, name: str | None = None
 ) -> tuple[Base, str]:
     """A base in the precision and with the attention of some settings, and which that is.
 
@@ -104,8 +104,8 @@ class Session:
 
     base: Base
     model: Any
-    view: ViewConfig
-    card: CheckpointCard | None
+    view: InputConfig
+    card: CheckpointMetadata | None
     name: str
     digest: str
     settings: EvalConfig = _DEFAULT
@@ -115,7 +115,7 @@ class Session:
         self.max_new_tokens = self.settings.max_new_tokens
 
     @property
-    def tuned(self) -> bool:
+    def has_adapter(self) -> bool:
         """Whether there is an adapter that can be taken off."""
         return self.card is not None
 
@@ -153,11 +153,11 @@ class Session:
     @contextlib.contextmanager
     def shared(self, settings: EvalConfig, *, adapted: bool) -> Iterator[Self]:
         """The same model with other settings, with or without its adapter."""
-        bare = self.model.disable_adapter() if self.tuned and not adapted else None
+        bare = self.model.disable_adapter() if self.has_adapter and not adapted else None
         with bare or contextlib.nullcontext():
             yield replace(self, settings=settings)
 
-    def read(self, path: str | Path) -> Pixels:
+    def read(self, path: str | Path) -> ImageInput:
         """Read an image file.
 
         Raises:
@@ -165,9 +165,9 @@ class Session:
         """
         return self.base.images.read(path)
 
-    def cut(self, rgb: NDArray[np.uint8]) -> Pixels:
+    def preprocess(self, rgb: NDArray[np.uint8]) -> ImageInput:
         """An image of shape (height, width, 3), ready to be encoded; any thread may call this."""
-        return self.base.images.cut(rgb)
+        return self.base.images.preprocess(rgb)
 
     def shortened(self, reply: ModelAnswer, most: int) -> ModelAnswer:
         """An answer as it is where only so many tokens may be written: decoding is greedy."""
@@ -177,17 +177,17 @@ class Session:
         return replace(reply, text=self.base.prompts.decode(list(ids)), ids=ids, whole=False)
 
     @torch.inference_mode()
-    def encode(self, pixels: Pixels) -> Pixels:
+    def encode(self, pixels: ImageInput) -> ImageInput:
         """The image as the vision tower sees it, to be asked about again without its cost."""
         with explained_shortage(self.budget, _REMEDY):
             return encoded(self.model, [pixels])[0]
 
     def ask(
         self,
-        groups: Sequence[tuple[Pixels, Sequence[str]]],
+        groups: Sequence[tuple[ImageInput, Sequence[str]]],
         *,
         closed: bool = False,
-        untouched: bool = False,
+        use_adapter: bool = True,
     ) -> list[list[ModelAnswer]]:
         """Ask questions about some images.
 
@@ -195,12 +195,12 @@ class Session:
             groups: images with their questions.
             closed: choose between yes and no, rural and urban, or the letters of a question's
                 options, where the question asks for that, with exact probabilities.
-            untouched: ask the base without its adapter.
+            use_adapter: whether the fine-tuned model answers, or its base.
 
         Returns:
             For each image the replies in the order of its questions.
         """
-        bare = self.model.disable_adapter() if untouched and self.tuned else None
+        bare = self.model.disable_adapter() if self.has_adapter and not use_adapter else None
         kinds = [[question_type(self.view.bare(q)) for q in row] for _, row in groups]
         words = [
             [words_of(kind, q) if closed else None for kind, q in zip(row, qs, strict=True)]
@@ -233,7 +233,9 @@ class Session:
             written = chain(*given)
             return [[next(written) if t is None else next(chosen) for _, t in r] for _, r in rows]
 
-    def _told(self, pixels: Pixels, question: str, kind: str, said: Answer | Choice) -> ModelAnswer:
+    def _told(
+        self, pixels: ImageInput, question: str, kind: str, said: Answer | Choice
+    ) -> ModelAnswer:
         fed = self._fed(pixels, question)
         if isinstance(said, Answer):
             whole = len(said.ids) < self.max_new_tokens
@@ -241,7 +243,7 @@ class Session:
         by_word = dict(zip(words_of(kind, question) or (), said.shares.tolist(), strict=True))
         return ModelAnswer(said.text, kind, max(by_word.values()), fed, shares=by_word)
 
-    def _fed(self, pixels: Pixels, question: str) -> int:
+    def _fed(self, pixels: ImageInput, question: str) -> int:
         """Tokens of a prompt."""
         prompts = self.base.prompts
         text = len(prompts.head) + len(prompts.tail) + len(prompts.question_ids(question))

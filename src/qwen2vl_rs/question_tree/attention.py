@@ -135,13 +135,14 @@ def branches(layout: Layout, dtype: torch.dtype) -> Branches:
         order[start:stop] = done + np.arange(stop - start)
         done += stop - start
         groups = []
-        for blocks in _alike(list(_blocks(layout.end, stop, int(layout.end[start]), ()))):
+        end = layout.subtree_end
+        for blocks in _alike(list(_blocks(end, stop, int(end[start]), ()))):
             rows, real = _padded([np.arange(lo, hi) for _, lo, hi in blocks])
             order[rows[real]] = done + np.flatnonzero(real)
             done += rows.size
             columns, there = _padded([np.array([*up, *range(lo, hi)]) for up, lo, hi in blocks])
             q, k = rows[:, :, None], columns[:, None, :]
-            seen = (k <= q) & (q < layout.end[k]) & there[:, None, :]  # (B, b, c)
+            seen = (k <= q) & (q < layout.subtree_end[k]) & there[:, None, :]  # (B, b, c)
             bias = torch.from_numpy(np.where(seen, 0.0, -np.inf)[:, None])
             places = torch.from_numpy(rows), torch.from_numpy(columns)
             groups.append(Group(*places, bias.to(dtype)))
@@ -227,13 +228,13 @@ def block_mask(layout: Layout) -> Blocks:
     """
     size = layout.size
     starts = np.arange(0, size, MASK_BLOCK)
-    longest, shortest = (f.reduceat(layout.end, starts) for f in (np.maximum, np.minimum))
+    longest, shortest = (f.reduceat(layout.subtree_end, starts) for f in (np.maximum, np.minimum))
     q, k = np.indices((len(starts), len(starts)))
     seen = (k == q) | ((k < q) & (longest[k] > starts[q]))
     stops = starts + MASK_BLOCK  # a last block that the layout does not fill is never whole
     whole = (k < q) & (shortest[k] >= stops[q]) & (stops[q] <= size)
     partial, full = (_ordered(some) for some in (seen & ~whole, whole))
-    return Blocks(torch.from_numpy(layout.end), *partial, *full)
+    return Blocks(torch.from_numpy(layout.subtree_end), *partial, *full)
 
 
 def _ordered(chosen: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from accelerate.utils import send_to_device
 
 from ..errors import ConfigError
 from .attention import Kind, in_force, rule_of, tree_attention
-from .tree import Layout, Node, Tree, lay_out, share
+from .tree import Layout, Node, Tree, flatten, merge_prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _layouts() -> Iterator[Layout]:
     root, zeros = np.arange(90), np.zeros((3, 90), dtype=np.int64)
     for trees, questions in ((1, 2), (2, 40), (2, 97)):
         nodes = [Node([1, 2, n], (Node([3, 4]),)) for n in range(questions)]
-        yield lay_out([Tree(root, zeros, share(nodes))] * trees)
+        yield flatten([Tree(root, zeros, merge_prefixes(nodes))] * trees)
 
 
 def _disagreement(device: torch.device, dtype: torch.dtype, heads: Heads, layout: Layout) -> float:

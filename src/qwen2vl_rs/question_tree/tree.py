@@ -13,8 +13,8 @@ an ordinary sequence, and the loss of a tree is the loss of its paths.
 
 Trees are laid out in preorder, where the subtree of a node is a stretch of neighbours. The
 whole attention rule is then one integer per token: token k is seen by the tokens q with
-``k <= q < end[k]``, `end` being where the subtree of k's node ends. Trees laid one after another
-(a pack) need no further rule.
+``k <= q < subtree_end[k]``, the place where the subtree of k's node ends. Trees laid one after
+another (a pack) need no further rule.
 
 The idea of branches over a shared image is Molmo's multi-annotated images and Molmo 2's message
 trees; here branches are not reweighted, so that the loss stays the plain mean over tokens.
@@ -43,14 +43,14 @@ class Node:
         ids: token ids, at least one.
         children: the nodes that continue this one.
         loss: whether these tokens are to be predicted (from the token before each).
-        then: tokens to be predicted from the last of ``ids`` that nothing continues, such as
-            the end of an answer; they are never fed, so they cost nothing.
+        extra_targets: tokens to be predicted from the last of ``ids`` that nothing continues, such
+            as the end of an answer; they are never fed, so they cost nothing.
     """
 
     ids: Sequence[int]
     children: Sequence[Node] = ()
     loss: bool = False
-    then: Sequence[int] = ()
+    extra_targets: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Layout:
     Attributes:
         ids: (T,) token ids.
         positions: (A, T) rotary positions.
-        end: (T,) token k is seen by tokens q with ``k <= q < end[k]``.
+        subtree_end: (T,) token k is seen by tokens q with ``k <= q < subtree_end[k]``.
         predictors: (L,) index of the token from whose output each loss token is predicted.
         targets: (L,) id of each loss token.
         leaves: index of the last token of every leaf, in order of the leaves.
@@ -84,7 +84,7 @@ class Layout:
 
     ids: Ints
     positions: Ints
-    end: Ints
+    subtree_end: Ints
     predictors: Ints
     targets: Ints
     leaves: Ints
@@ -98,7 +98,7 @@ class Layout:
     def visible(self, rows: Ints) -> NDArray[np.bool_]:
         """(R, T) the attention rule written out: which tokens are seen by those of ``rows``."""
         q = rows[:, None]
-        return (np.arange(self.size) <= q) & (q < self.end)
+        return (np.arange(self.size) <= q) & (q < self.subtree_end)
 
 
 @dataclass
@@ -107,7 +107,7 @@ class _Builder:
 
     ids: list[int] = field(default_factory=list)
     positions: list[Ints] = field(default_factory=list)
-    end: list[int] = field(default_factory=list)
+    subtree_end: list[int] = field(default_factory=list)
     predictors: list[int] = field(default_factory=list)
     targets: list[int] = field(default_factory=list)
     leaves: list[int] = field(default_factory=list)
@@ -117,10 +117,10 @@ class _Builder:
         start = len(self.ids)
         self.roots.append((start, start + len(tree.ids)))
         self.ids += tree.ids.tolist()
-        self.end += [0] * len(tree.ids)
+        self.subtree_end += [0] * len(tree.ids)
         self.positions.append(tree.positions)
         self._add_children(tree.children, int(tree.positions.max()) + 1)
-        self.end[start : start + len(tree.ids)] = [len(self.ids)] * len(tree.ids)
+        self.subtree_end[start : start + len(tree.ids)] = [len(self.ids)] * len(tree.ids)
 
     def _add_children(self, children: Sequence[Node], position: int) -> None:
         parent_last = len(self.ids) - 1
@@ -132,13 +132,13 @@ class _Builder:
                 self.predictors += [parent_last, *range(start, start + length - 1)]
                 self.targets += node.ids
             self.ids += node.ids
-            self.end += [0] * length
+            self.subtree_end += [0] * length
             run = np.arange(position, position + length)
             self.positions.append(np.broadcast_to(run, (len(self.positions[0]), length)))
-            self.predictors += [start + length - 1] * len(node.then)
-            self.targets += node.then
+            self.predictors += [start + length - 1] * len(node.extra_targets)
+            self.targets += node.extra_targets
             self._add_children(node.children, position + length)
-            self.end[start : start + length] = [len(self.ids)] * length
+            self.subtree_end[start : start + length] = [len(self.ids)] * length
 
 
 def shared(left: Sequence[int], right: Sequence[int]) -> int:
@@ -150,7 +150,7 @@ def shared(left: Sequence[int], right: Sequence[int]) -> int:
     return next((i for i in range(most) if left[i] != right[i]), max(most, 0))
 
 
-def share(branches: Sequence[Node]) -> tuple[Node, ...]:
+def merge_prefixes(branches: Sequence[Node]) -> tuple[Node, ...]:
     """Let neighbours that begin alike share their beginning, so that it is fed once.
 
     ``Is there a road?`` and ``Is there a lake?`` become one node with two children. Paths and
@@ -185,7 +185,7 @@ def _share(
     return tuple(found)
 
 
-def lay_out(trees: Sequence[Tree]) -> Layout:
+def flatten(trees: Sequence[Tree]) -> Layout:
     """Lay trees out as one sequence, in preorder, one tree after another."""
     builder = _Builder()
     for tree in trees:

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..known_datasets import known as known_datasets
+from ..known_datasets import all_datasets
 from ..types import Sample
 from .grammar import KIND, counted
 from .protocols import class_order, protocol
-from .registry import OFFICIAL, known, type_named
+from .registry import OFFICIAL, all_types, type_named
 
 # Candidates of a type taught with raw numbers; 1,000 is also the size of xBEN's vocabulary. Rarer
 # answers are left out.
@@ -55,10 +55,10 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
     for (kind, answer), n in counted(train, KIND, "answer").items():
         taught.setdefault(kind, Counter())[" ".join(answer.split())] += n
     # those of another data set would be part of the key of every answer
-    others = {n for one in known_datasets().values() if one.name != dataset for n in one.types}
-    own = known_datasets()[dataset].types if dataset in known_datasets() else ()
+    others = {n for one in all_datasets().values() if one.name != dataset for n in one.types}
+    own = all_datasets()[dataset].types if dataset in all_datasets() else ()
     left_out = others - {one.name for one in OFFICIAL} - set(own)
-    types = [name for name in known() if name not in left_out]
+    types = [name for name in all_types() if name not in left_out]
     untaught = {name: type_named(name).candidates(dataset) for name in types}
     found = {
         name: _set(name, dict.fromkeys(texts, 1), dataset)

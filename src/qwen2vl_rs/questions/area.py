@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..known_datasets import bucketed, known
+from ..known_datasets import all_datasets, bucketed
 from .numbers import AREA_BUCKETS, bucket
 from .question_type import Quantity
 
@@ -27,5 +27,5 @@ class Area(Quantity):
 
     def candidates(self, dataset: str) -> Sequence[str]:
         """What the data set says, else the buckets."""
-        found = known().get(dataset)
+        found = all_datasets().get(dataset)
         return found.answers.get(self.name, AREA_BUCKETS) if found else ()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import DataError
-from ..known_datasets import known
+from ..known_datasets import all_datasets
 from ..system.files import read_json
 from ..types import UNKNOWN, Prediction, Sample
 from .grammar import KIND, counted
@@ -19,7 +19,7 @@ How = Literal["setting", "files", "inferred", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class DatasetName:
     """A data set.
 
     Attributes:
@@ -43,7 +43,7 @@ def settle(
     *,
     otherwise: str | None = None,
     old: bool = False,
-) -> Dataset:
+) -> DatasetName:
     """The data set of some questions.
 
     Args:
@@ -54,19 +54,19 @@ def settle(
         old: whether they are those of a run that was made before it was recorded.
     """
     if given:
-        return Dataset(given, "setting")
+        return DatasetName(given, "setting")
     said = counted(rows, "dataset", KIND)
     names = {name for name, _ in said}
-    if len(names) == 1 and (name := names.pop()) in known():
-        return Dataset(name, "files")
+    if len(names) == 1 and (name := names.pop()) in all_datasets():
+        return DatasetName(name, "files")
     if otherwise:
-        return Dataset(otherwise, "setting")
-    return Dataset(_inferred(kind for _, kind in said), "inferred") if old else Dataset()
+        return DatasetName(otherwise, "setting")
+    return DatasetName(_inferred(kind for _, kind in said), "inferred") if old else DatasetName()
 
 
 def of_predictions(
     file: Path, rows: Sequence[Prediction], given: str | None = None, *, old: bool = False
-) -> Dataset:
+) -> DatasetName:
     """The data set of a file of predictions: as `settle`, else as the file was scored before.
 
     Args:
@@ -86,8 +86,8 @@ def of_predictions(
     scored = read_json(file.with_name("results.json"))
     if isinstance(scored, dict) and scored.get("n") == len(rows):
         name, how = scored.get("dataset"), scored.get("dataset_from", "inferred")
-        if name in known() and how in ("setting", "files", "inferred"):
-            return Dataset(name, how)
+        if name in all_datasets() and how in ("setting", "files", "inferred"):
+            return DatasetName(name, how)
     return found
 
 
@@ -128,4 +128,4 @@ def is_scored_by(types: Iterable[str]) -> bool:
 def _inferred(types: Iterable[str]) -> str:
     """By a type that only one has (HR's areas, xBEN's land cover); else it was taken for LR."""
     present = set(types)
-    return next((one.name for one in known().values() if one.own_type in present), _FIRST)
+    return next((one.name for one in all_datasets().values() if one.own_type in present), _FIRST)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..known_datasets import bucketed, known
+from ..known_datasets import all_datasets, bucketed
 from .numbers import BUCKETS, bucket
 from .question_type import Quantity
 
@@ -30,5 +30,5 @@ class Count(Quantity):
 
     def candidates(self, dataset: str) -> Sequence[str]:
         """What the data set says (RSVQA-HR: 0 to 89), else the buckets."""
-        found = known().get(dataset)
+        found = all_datasets().get(dataset)
         return found.answers.get(self.name, BUCKETS) if found else ()

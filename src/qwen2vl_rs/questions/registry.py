@@ -60,7 +60,7 @@ def add(*types: QuestionType) -> None:
 
 def _types() -> dict[str, QuestionType]:
     """All types; the files of data sets add theirs."""
-    known_datasets.known()
+    known_datasets.all_datasets()
     return _known
 
 
@@ -71,7 +71,7 @@ def _know(types: dict[str, QuestionType]) -> None:
         cached.cache_clear()
 
 
-def known() -> tuple[str, ...]:
+def all_types() -> tuple[str, ...]:
     """The names of all types, in the order of the published tables, others behind."""
     return tuple(_types())
 

@@ -1,6 +1,6 @@
 """Image files in, 8-bit RGB pixels out, by a rule that is stated and kept with the run.
 
-Training, evaluation and serving call the same `read_rgb` with the same `ImageRule`, so that the
+Training, evaluation and serving call the same `read_rgb` with the same `RasterToRGB`, so that the
 model never sees one picture in training and another one in use.
 
 What happens to a file, in this order:
@@ -12,7 +12,7 @@ What happens to a file, in this order:
    An image whose transform lies along the axes of its reference system is turned to have north up,
    see `orientation`. All others are shown as stored; an EXIF orientation is ignored.
 2. Size limits are checked on the header, before any pixel is decoded.
-3. Three bands are chosen: `ImageRule.bands`, else the bands tagged red, green and blue, else the
+3. Three bands are chosen: `RasterToRGB.bands`, else the bands tagged red, green and blue, else the
    first three that are not alpha; a file of one or two such bands gives its first as grey. A
    colour palette is expanded. CMYK, CIELAB and other such pixels, and greys with white as zero, are
    refused.
@@ -22,8 +22,8 @@ What happens to a file, in this order:
 5. 8-bit values are taken as they are (those stored in fewer bits are spread over 0..255).
    All other types are stretched, each band by itself, over its valid values:
    ``round(255 * (value - low) / (high - low))``, held within 0..255, where low and high are
-   `ImageRule.value_range` or else the `ImageRule.stretch` percentiles of this image. Where low and
-   high coincide, what lies above them becomes 255 and the rest 0: a constant band is black.
+   `RasterToRGB.value_range` or else the `RasterToRGB.stretch` percentiles of this image. Where low
+   and high coincide, what lies above them becomes 255 and the rest 0: a constant band is black.
 6. Invalid values become 0. In 8-bit data nodata counts only where every chosen band holds it: a
    single saturated 255 is a colour, not a gap.
 

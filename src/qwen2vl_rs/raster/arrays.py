@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from ..errors import ImageError
 from .image_errors import not_colours
 from .opening import check_size
@@ -19,7 +19,7 @@ _MOST_BANDS = 16
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
 
 
-def rgb_of(image: Any, rule: ImageRule) -> NDArray[np.uint8]:
+def rgb_of(image: Any, rule: RasterToRGB) -> NDArray[np.uint8]:
     """An image in memory as 8-bit RGB pixels, as `read_rgb` would read it from a file.
 
     Args:
@@ -71,7 +71,7 @@ def _of_pil(image: Image.Image) -> NDArray[Any]:
     return np.asarray(image)
 
 
-def _bands(count: int, rule: ImageRule) -> tuple[int, int, int]:
+def _bands(count: int, rule: RasterToRGB) -> tuple[int, int, int]:
     """The bands that are red, green and blue, from 0."""
     if rule.bands is None:
         return (0, 1, 2) if count > 2 else (0, 0, 0)

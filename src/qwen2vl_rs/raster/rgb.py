@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from ..errors import ImageError
 from .image_errors import AGAIN, not_colours
 from .nodata import declared, empty, whole
@@ -29,7 +29,7 @@ _NOT_RGB_BANDS = {
 _NOT_RGB_FILES = {"CMYK", "YCCK", "CIELAB"}
 
 
-def read_rgb(path: str | os.PathLike[str], rule: ImageRule) -> NDArray[np.uint8]:
+def read_rgb(path: str | os.PathLike[str], rule: RasterToRGB) -> NDArray[np.uint8]:
     """Read an image file as 8-bit RGB pixels, by the steps at the head of this package.
 
     Args:
@@ -64,7 +64,7 @@ def as_rgb(
     values: NDArray[Any],
     valid: NDArray[np.bool_] | None,
     order: Sequence[int],
-    rule: ImageRule,
+    rule: RasterToRGB,
     bits: int = 8,
 ) -> NDArray[np.uint8]:
     """Values (band, row, column) as 8-bit RGB (row, column, channel).
@@ -86,7 +86,7 @@ def as_rgb(
 
 
 def choose_bands(
-    source: Any, path: str | os.PathLike[str], rule: ImageRule
+    source: Any, path: str | os.PathLike[str], rule: RasterToRGB
 ) -> tuple[int, int, int]:
     """Numbers, from 1, of the bands shown as red, green and blue."""
     tagged = list(source.colorinterp)

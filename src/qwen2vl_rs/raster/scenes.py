@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from ..errors import ImageError
 from .crs import crs_name, crs_title, reproject, utm_zone
 from .nodata import Piece, declared, empty, frame, in_small, within
@@ -85,7 +85,7 @@ class LargeImage:
     """
 
     def __init__(
-        self, source: Any, path: str | os.PathLike[str], rule: ImageRule, reference: Georeference
+        self, source: Any, path: str | os.PathLike[str], rule: RasterToRGB, reference: Georeference
     ) -> None:
         self._turn = turn_of(source)
         self.width, self.height = self._turn.width, self._turn.height
@@ -115,7 +115,7 @@ class LargeImage:
         return frame(empty(values), *self._source.shape) if valid is None else None
 
     @cached_property
-    def _look(self) -> ImageRule:
+    def _look(self) -> RasterToRGB:
         """The rule with limits of the whole scene: equal values look equal in all pieces."""
         if self._source.dtypes[0] == "uint8" or self._rule.value_range is not None:
             return self._rule
@@ -193,7 +193,7 @@ class LargeImage:
 
 
 @contextmanager
-def open_scene(path: str | os.PathLike[str], rule: ImageRule) -> Iterator[LargeImage]:
+def open_scene(path: str | os.PathLike[str], rule: RasterToRGB) -> Iterator[LargeImage]:
     """Open a georeferenced image of any size, to be read in pieces.
 
     The steps are those of `raster`, but for the size limits, and that values that
@@ -231,7 +231,7 @@ def _reference(source: Any, path: str | os.PathLike[str]) -> Georeference:
     return reference
 
 
-def usual_ground(paths: Sequence[str]) -> tuple[float | None, int]:
+def typical_resolution(paths: Sequence[str]) -> tuple[float | None, int]:
     """What a set of images usually shows: metres per pixel, and pixels on a side; both medians.
 
     A sample of the images is looked at; those that do not say where they lie have no ground
@@ -243,6 +243,6 @@ def usual_ground(paths: Sequence[str]) -> tuple[float | None, int]:
     sizes, sides = [], []
     for path in paths[:: max(1, len(paths) // 32)]:
         sides.append(sum(image_size(path)) / 2)
-        with contextlib.suppress(ImageError), open_scene(path, ImageRule()) as scene:
+        with contextlib.suppress(ImageError), open_scene(path, RasterToRGB()) as scene:
             sizes.append(sum(scene.reference.pixel_size(scene.width / 2, scene.height / 2)) / 2)
     return float(np.median(sizes)) if sizes else None, round(float(np.median(sides)))

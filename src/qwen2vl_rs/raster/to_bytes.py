@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 
 #: Floats from here on, of either sign, are fill values, such as −3.4e38 where nothing is declared.
 #: Far below it, because averages of it with true values have to be known too.
@@ -53,7 +53,7 @@ def measured(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def stretch(
-    values: NDArray[Any], valid: NDArray[np.bool_] | None, rule: ImageRule
+    values: NDArray[Any], valid: NDArray[np.bool_] | None, rule: RasterToRGB
 ) -> NDArray[np.uint8]:
     """Values of any real type brought to 0..255 band by band; all (band, row, column)."""
     planes = np.zeros(values.shape, dtype=np.uint8)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..datasets.reading import read_samples
 from ..datasets.split import leak
-from ..known_datasets import known
+from ..known_datasets import all_datasets
 from ..models.qwen_vl_usage import Usage, usage
 from ..questions.grammar import type_of
 from ..run import TEST_FILE, TRAIN_FILE
@@ -17,7 +17,7 @@ from ..scoring import baselines
 from ..scoring.metrics import type_order
 from ..types import UNKNOWN, Sample
 from . import provenance, scores
-from .evidence import Evidence, own_questions
+from .evidence import ReportInputs, own_questions
 from .i18n import Words
 from .page import render
 from .verdict import OFFICIAL, sentence
@@ -27,7 +27,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _APACHE = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct")
 
 
-def model_card(found: Evidence, how: Usage) -> str:
+def model_card(found: ReportInputs, how: Usage) -> str:
     """The model card of a run's adapter, or of the base with the adapter merged into it.
 
     It names a licence where that of the base is known, and no data set: the files of a run do
@@ -67,7 +67,7 @@ def model_card(found: Evidence, how: Usage) -> str:
     )
 
 
-def _results(found: Evidence) -> Iterator[dict[str, Any]]:
+def _results(found: ReportInputs) -> Iterator[dict[str, Any]]:
     """One entry of the model index per protocol: a figure never stands without its controls."""
     results = found.after.results
     digest = found.manifest.get("data", {}).get(TEST_FILE, {}).get("sha256", "unknown")
@@ -107,11 +107,11 @@ def _results(found: Evidence) -> Iterator[dict[str, Any]]:
 def _classes(dataset: str) -> str:
     if dataset == UNKNOWN:
         return "exact counts and areas, since the data set is not known"
-    return f"the classes of {known()[dataset].title}"
+    return f"the classes of {all_datasets()[dataset].title}"
 
 
 def _is_rsvqa(dataset: str) -> bool:
-    return dataset == UNKNOWN or known()[dataset].title.startswith("RSVQA")
+    return dataset == UNKNOWN or all_datasets()[dataset].title.startswith("RSVQA")
 
 
 def _metric(name: str, value: float, ci: list[float], n: int, cluster: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _metric(name: str, value: float, ci: list[float], n: int, cluster: str) -> d
     return {"type": "accuracy", "name": f"{name} {more}", "value": round(100 * value, 2)}
 
 
-def data_card(found: Evidence) -> str:
+def data_card(found: ReportInputs) -> str:
     """The card of the questions a run was trained and tested on.
 
     What the questions are like is told where the run still has them.
@@ -159,7 +159,7 @@ def data_card(found: Evidence) -> str:
     )
 
 
-def _own(found: Evidence, name: str) -> list[Sample]:
+def _own(found: ReportInputs, name: str) -> list[Sample]:
     """The samples of one side of the run's split; none where they are not there any more."""
     path = own_questions(found.run, name) if found.run else None
     return list(read_samples(path)) if path else []

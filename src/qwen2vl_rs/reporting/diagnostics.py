@@ -12,7 +12,7 @@ from ..questions.normal_forms import normalise
 from ..questions.registry import type_named
 from ..scoring.metrics import Calibration, Counts
 from .charts import Dots, Line, count_axis, even_axis, key, percent_axis, plot
-from .evidence import Evidence, Side
+from .evidence import ReportInputs, Side
 from .i18n import Words
 from .page_model import Cell, Figure, Section, Table
 from .scores import short
@@ -22,7 +22,7 @@ _POINTS = 500  # of a curve; more cannot be seen
 _CELLS_PER_DECADE = 24  # dots of counts nearer than this are one
 
 
-def loss(found: Evidence, w: Words) -> Section | None:
+def loss(found: ReportInputs, w: Words) -> Section | None:
     """The loss of every step; None where none was recorded."""
     steps = [m for m in found.metrics if _finite(m.get("loss")) and _finite(m.get("step"))]
     if len(steps) < 2:
@@ -51,7 +51,7 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def counting(found: Evidence, w: Words) -> Section | None:
+def counting(found: ReportInputs, w: Words) -> Section | None:
     """Predicted counts against true ones; None where no count is asked for."""
     counted = found.after.results.get("counts")
     if counted is None:
@@ -111,7 +111,7 @@ def _range(one: Mapping[str, Any], key: str, w: Words) -> str:
     return w.range(one[key]) if key in one else ""
 
 
-def confidence(found: Evidence, w: Words) -> Section | None:
+def confidence(found: ReportInputs, w: Words) -> Section | None:
     """Calibration and risk–coverage of both sides; None where no confidence is known."""
     sides = {
         style: side.results["protocols"][OFFICIAL]["calibration"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ..config import Config, ImageRule, load_config
+from ..config import Config, RasterToRGB, load_config
 from ..datasets.base import Dataset as Questions
 from ..errors import RunError
-from ..questions.class_sets import Dataset, of_predictions
+from ..questions.class_sets import DatasetName, of_predictions
 from ..run import TRAIN_FILE, NoQuestions, Run, listed, read_metrics, runs_below
 from ..scoring.comparison import Comparison, compare_runs, match
 from ..scoring.predictions import read_predictions, read_questions, read_training
@@ -39,7 +39,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ReportInputs:
     """All that is known; what a report has no file for is None or empty.
 
     Attributes:
@@ -72,9 +72,9 @@ class Evidence:
     images: Path | None = None
 
     @property
-    def image_rule(self) -> ImageRule:
+    def image_rule(self) -> RasterToRGB:
         """How the model was shown the images."""
-        return self.config.view.image if self.config else ImageRule()
+        return self.config.view.image if self.config else RasterToRGB()
 
     @property
     def both(self) -> tuple[list[Prediction], list[Prediction]] | None:
@@ -87,7 +87,7 @@ class Evidence:
 
 def from_run(
     run: Path, train_questions: Path | None = None, dataset: str | None = None
-) -> Evidence:
+) -> ReportInputs:
     """The evidence of a run folder.
 
     Args:
@@ -108,7 +108,7 @@ def from_run(
     stored, old = train_questions is None, owner.records_no_dataset()
     after, before, comparison = _sides(asked, *others, train, dataset, stored=stored, old=old)
     settings = run / "config.toml"
-    return Evidence(
+    return ReportInputs(
         name=run.resolve().name,
         after=_timed(after),
         before=before and _timed(before),
@@ -139,7 +139,7 @@ def from_files(
     train_questions: Path | None = None,
     dataset: str | None = None,
     questions: Path | None = None,
-) -> Evidence:
+) -> ReportInputs:
     """The evidence of predictions of any model.
 
     Args:
@@ -157,7 +157,7 @@ def from_files(
     asked = read_questions(questions)
     given = (after, before, shuffled, train_questions, dataset)
     new, old, comparison = _sides(*given, stored=False, questions=asked)
-    return Evidence(name=place(after), after=new, before=old, comparison=comparison)
+    return ReportInputs(name=place(after), after=new, before=old, comparison=comparison)
 
 
 def place(file: Path) -> str:
@@ -237,7 +237,7 @@ def _sides(
     return side(after, new, other), side(before, was, None), comparison
 
 
-def _stored(file: Path, predictions: list[Prediction], dataset: Dataset) -> Results | None:
+def _stored(file: Path, predictions: list[Prediction], dataset: DatasetName) -> Results | None:
     """What was scored before; None where that is missing, incomplete or of something else."""
     found = read_json(file, damaged=None)  # scored again then
     if not isinstance(found, dict):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from ..datasets.image_paths import place
 from ..errors import ImageError
 from ..questions.grammar import template, type_of
@@ -26,7 +26,7 @@ from ..scoring.pairs import Pair, pairs
 from ..scoring.statistics import overall
 from ..types import Prediction
 from .charts import Mark, percent_axis, strip
-from .evidence import Evidence
+from .evidence import ReportInputs
 from .i18n import Words
 from .page_model import Case, Cell, Gallery, Said, Section, Table
 from .verdict import OFFICIAL
@@ -51,7 +51,7 @@ class Pictures:
         unnamed: cases that name no image.
     """
 
-    rule: ImageRule
+    rule: RasterToRGB
     folder: Path | None = None
     gone: dict[str, list[str]] = field(default_factory=dict)
     unnamed: int = 0
@@ -105,7 +105,7 @@ def _digest(pair: Pair) -> bytes:
     return hashlib.sha256(name.encode("utf-8", "replace")).digest()
 
 
-def cases(found: Evidence, pictures: Pictures, w: Words) -> Section | None:
+def cases(found: ReportInputs, pictures: Pictures, w: Words) -> Section | None:
     """Fixed and broken answers; None where there is nothing to compare with."""
     if found.both is None:
         return None
@@ -154,7 +154,7 @@ def _cut(text: str) -> str:
     return flat if len(flat) <= _LONGEST else flat[: _LONGEST - 1] + "…"
 
 
-def templates(found: Evidence, w: Words) -> Section | None:
+def templates(found: ReportInputs, w: Words) -> Section | None:
     """The templates with the lowest accuracy after; None where none has enough questions."""
     after = found.after.predictions
     right = _right(after, found)
@@ -195,5 +195,5 @@ def templates(found: Evidence, w: Words) -> Section | None:
     )
 
 
-def _right(run: Sequence[Prediction], found: Evidence) -> np.ndarray:
+def _right(run: Sequence[Prediction], found: ReportInputs) -> np.ndarray:
     return judge(run, protocol(OFFICIAL), found.after.results["dataset"]).scores

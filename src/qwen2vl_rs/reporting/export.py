@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..config import Config, ViewConfig
+from ..config import Config, InputConfig
 from ..errors import RunError
 from ..models.folder import files_in_force
 from ..models.qwen_vl_usage import TOKENIZER, Usage
 from ..run import Run
 from ..system.console import warn
-from ..system.files import CHECKSUMS, HUB_MANIFEST, damage, read_json, staged_folder, write_json
+from ..system.files import (
+    CHECKSUMS,
+    HUB_MANIFEST,
+    read_json,
+    staged_folder,
+    verify_checksums,
+    write_json,
+)
 from ..system.named import copy_file, write_text
 from .cards import data_card, model_card
-from .evidence import Evidence, from_run
+from .evidence import ReportInputs, from_run
 
 _VIEW = "qwen2vl_rs.json"  # of a checkpoint: how images and questions were shown
 _FILES = (
@@ -61,7 +68,7 @@ def export(
             f"the figures in {run} are {whose}, its newest is {checkpoint.name}",
             hint=f"evaluate it first: {resume}",
         )
-    if (checkpoint / CHECKSUMS).exists() and (problem := damage(checkpoint)):
+    if (checkpoint / CHECKSUMS).exists() and (problem := verify_checksums(checkpoint)):
         raise RunError(f"{checkpoint} is damaged: {problem}", hint=f"train on: {resume}")
     adapter = read_json(checkpoint / "adapter_config.json") or {}
     _refuse_quantised(checkpoint)
@@ -92,12 +99,12 @@ def _refuse_quantised(checkpoint: Path) -> None:
         files_in_force(base)
 
 
-def _usage(found: Evidence, checkpoint: Path, base: str | None, adapter: bool) -> Usage:
+def _usage(found: ReportInputs, checkpoint: Path, base: str | None, adapter: bool) -> Usage:
     """How the export is run: as the checkpoint says, for settings of a run can be edited."""
     config = found.config or Config()
     shown = (read_json(checkpoint / _VIEW) or {}).get("view")
     return Usage(
-        view=ViewConfig.model_validate(shown) if shown else config.view,
+        view=InputConfig.model_validate(shown) if shown else config.view,
         adapter=adapter,
         base=base,
         own_tokenizer=all((checkpoint / name).is_file() for name in TOKENIZER),

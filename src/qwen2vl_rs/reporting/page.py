@@ -14,7 +14,7 @@ from ..system.files import atomic_write
 from ..system.toml import to_toml
 from ..version import VERSION
 from . import diagnostics, examples, provenance, scores
-from .evidence import Evidence
+from .evidence import ReportInputs
 from .i18n import Words
 from .page_model import Page, Section
 from .verdict import OFFICIAL, sentence, tiles
@@ -44,7 +44,7 @@ class Written:
     gone: tuple[str, ...] = ()
 
 
-def write_report(found: Evidence, folder: Path, language: str = "en") -> Written:
+def write_report(found: ReportInputs, folder: Path, language: str = "en") -> Written:
     """Write ``report.html`` and ``report.md``.
 
     Args:
@@ -67,7 +67,7 @@ def write_report(found: Evidence, folder: Path, language: str = "en") -> Written
     return written
 
 
-def build(found: Evidence, w: Words, pictures: examples.Pictures | None = None) -> Page:
+def build(found: ReportInputs, w: Words, pictures: examples.Pictures | None = None) -> Page:
     """All parts of the report in one language; ``pictures`` remembers what cannot be shown."""
     pictures = pictures or examples.Pictures(found.image_rule, found.images)
     results = found.after.results
@@ -95,7 +95,7 @@ def build(found: Evidence, w: Words, pictures: examples.Pictures | None = None) 
     )
 
 
-def remark(found: Evidence, w: Words) -> str:
+def remark(found: ReportInputs, w: Words) -> str:
     """What is said above the figures of a checkpoint that is not the last; else empty."""
     if found.planned is not None:
         last = found.checkpoint or found.newest
@@ -105,7 +105,7 @@ def remark(found: Evidence, w: Words) -> str:
     return ""
 
 
-def _sections(found: Evidence, pictures: examples.Pictures, w: Words) -> Iterator[Section]:
+def _sections(found: ReportInputs, pictures: examples.Pictures, w: Words) -> Iterator[Section]:
     settings = to_toml(_shown(found)) if found.config else ""
     parts = (
         scores.by_type(found, w),
@@ -121,7 +121,7 @@ def _sections(found: Evidence, pictures: examples.Pictures, w: Words) -> Iterato
     yield from (part for part in parts if part is not None)
 
 
-def _shown(found: Evidence) -> dict[str, Any]:
+def _shown(found: ReportInputs) -> dict[str, Any]:
     """The settings, files by their names alone: where they lie is nobody's business."""
     assert found.config is not None
     tree = found.config.model_dump(exclude_none=True)

@@ -18,7 +18,7 @@ from ..scoring.results import (
 )
 from ..system.console import clock
 from . import scores
-from .evidence import Evidence, place
+from .evidence import ReportInputs, place
 from .examples import LEAST, NO_FILE, Pictures
 from .i18n import Words
 from .page_model import Cell, Section, Table
@@ -34,7 +34,7 @@ _REASONS = {
 }
 
 
-def what(found: Evidence, settings: str, w: Words) -> Section:
+def what(found: ReportInputs, settings: str, w: Words) -> Section:
     """Model, training, cost, device, data and versions, as far as they are known."""
     manifest = found.manifest
     facts = [*_model(found, w), *_training(found, w)]
@@ -58,7 +58,7 @@ def what(found: Evidence, settings: str, w: Words) -> Section:
     )
 
 
-def _model(found: Evidence, w: Words) -> list[tuple[str, str]]:
+def _model(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
     facts = []
     if base := found.manifest.get("base"):
         # the last two parts of its path are its name; where it lies is nobody's business
@@ -74,7 +74,7 @@ def _model(found: Evidence, w: Words) -> list[tuple[str, str]]:
     return facts
 
 
-def _training(found: Evidence, w: Words) -> list[tuple[str, str]]:
+def _training(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
     done = found.training
     if not done:
         return []
@@ -82,7 +82,7 @@ def _training(found: Evidence, w: Words) -> list[tuple[str, str]]:
     return [(w("ran.training"), w("ran.training_text", **{**done, "time": time}))]
 
 
-def _cost(found: Evidence, w: Words) -> list[str]:
+def _cost(found: ReportInputs, w: Words) -> list[str]:
     """What a question costs, in milliseconds."""
 
     def each(seconds: float) -> str:
@@ -98,7 +98,7 @@ def _cost(found: Evidence, w: Words) -> list[str]:
     return parts
 
 
-def _scored(found: Evidence, w: Words) -> list[tuple[str, str]]:
+def _scored(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
     results = found.after.results
     files = [side.file for side in (found.before, found.after) if side]
     names = [str(f.relative_to(found.run)) if found.run else place(f) for f in files]
@@ -116,7 +116,7 @@ def _scored(found: Evidence, w: Words) -> list[tuple[str, str]]:
     return facts
 
 
-def _classes(found: Evidence, w: Words) -> str:
+def _classes(found: ReportInputs, w: Words) -> str:
     """Whose classes apply, and how the questions were asked where they were generated."""
     text = w.known("dataset", found.after.results["dataset"])
     if manner := found.manifest.get("dataset", {}).get("manner"):
@@ -134,7 +134,7 @@ def _data(manifest: dict[str, Any], w: Words) -> list[Table]:
     return [Table(head, rows, w("ran.data"))] if rows else []
 
 
-def missing(found: Evidence, shown: set[str], pictures: Pictures, w: Words) -> Section | None:
+def missing(found: ReportInputs, shown: set[str], pictures: Pictures, w: Words) -> Section | None:
     """What a complete report has and this one lacks, with the reasons.
 
     Args:
@@ -195,7 +195,7 @@ def _reason(why: str, w: Words) -> str:
     return w(f"reason.{_REASONS[why]}")
 
 
-def terms(found: Evidence, w: Words) -> Section:
+def terms(found: ReportInputs, w: Words) -> Section:
     """What the words mean."""
     facts = [(w(f"terms.{k}"), w(f"terms.{k}_text")) for k in ("averages", "interval", "clear")]
     if found.after.results["clustered_by"] == "question":

@@ -15,7 +15,7 @@ from ..scoring.metrics import NO_ANSWER, OTHERS, Confusion, Score
 from ..scoring.results import Results
 from ..types import UNKNOWN
 from .charts import Axis, Mark, key, percent_axis, strip
-from .evidence import Evidence
+from .evidence import ReportInputs
 from .i18n import Words
 from .page_model import Cell, Figure, Section, Table
 from .verdict import OFFICIAL
@@ -24,7 +24,7 @@ _COMPARED = ("before", "after", "difference", "fixed", "broken", "p")
 Interval = tuple[float, Sequence[float]]
 
 
-def by_type(found: Evidence, w: Words) -> Section:
+def by_type(found: ReportInputs, w: Words) -> Section:
     """Accuracies by type with intervals and controls, as a chart and in figures."""
     results = found.after.results
     after = results["protocols"][OFFICIAL]
@@ -42,7 +42,7 @@ def by_type(found: Evidence, w: Words) -> Section:
     )
 
 
-def _notes(found: Evidence, w: Words) -> list[str]:
+def _notes(found: ReportInputs, w: Words) -> list[str]:
     notes = [w("types.pairs")] if found.comparison else []
     notes += lists(found, w)
     types = found.after.results["protocols"][OFFICIAL]["types"]
@@ -56,7 +56,7 @@ def _notes(found: Evidence, w: Words) -> list[str]:
     return notes
 
 
-def lists(found: Evidence, w: Words) -> list[str]:
+def lists(found: ReportInputs, w: Words) -> list[str]:
     """F1 of the types whose answers are lists, beside the accuracies, which take them whole."""
     notes = []
     for name, side in (("before", found.before), ("after", found.after)):
@@ -88,7 +88,7 @@ def dataset(results: Results, w: Words) -> list[str]:
     return [w("dataset.exact")] if results["dataset"] == UNKNOWN else []
 
 
-def partial(found: Evidence, w: Words) -> list[tuple[str, str]]:
+def partial(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
     """Questions that figures leave out, as facts: those of one run only, those not shuffled."""
     facts = []
     if found.comparison:
@@ -145,7 +145,7 @@ def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w:
 
 
 def _figures(
-    found: Evidence, before: Score | None, after: Score, controls: Mapping[str, Score], w: Words
+    found: ReportInputs, before: Score | None, after: Score, controls: Mapping[str, Score], w: Words
 ) -> Table:
     compared = found.comparison["protocols"][OFFICIAL] if found.comparison else None
     paired: dict[str, Paired] = {**compared["types"], "OA": compared["OA"]} if compared else {}
@@ -202,7 +202,7 @@ def _changed(change: Change | None, pairs: Paired | None, axis: Axis, w: Words) 
     return [*cells, Cell(f"{pairs['wins']:,}"), Cell(f"{pairs['losses']:,}"), Cell(w.p(pairs["p"]))]
 
 
-def by_protocol(found: Evidence, w: Words) -> Section:
+def by_protocol(found: ReportInputs, w: Words) -> Section:
     """The same answers under every protocol that has questions."""
     results = found.after.results
     gains = {"gain": results["visual_gain"], "cost": results["shuffled_cost"]}
@@ -233,7 +233,7 @@ def by_protocol(found: Evidence, w: Words) -> Section:
     )
 
 
-def answers(found: Evidence, w: Words) -> Section:
+def answers(found: ReportInputs, w: Words) -> Section:
     """Confusion matrices."""
     types = found.after.results["protocols"][OFFICIAL]["types"]
     tables = [_matrix(w.known("type", t), one["confusion"], w) for t, one in types.items()]

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from ..scoring.results import Gain
 from .charts import Axis, Mark, strip
-from .evidence import Evidence
+from .evidence import ReportInputs
 from .i18n import Words
 from .page_model import Tile
 
@@ -25,7 +25,7 @@ def direction(ci: Sequence[float]) -> str:
     return "up" if ci[0] > 0 else "down" if ci[1] < 0 else "level"
 
 
-def sentence(found: Evidence, w: Words) -> tuple[str, str]:
+def sentence(found: ReportInputs, w: Words) -> tuple[str, str]:
     """What is claimed, and what follows from it: together one sentence."""
     score = found.after.results["protocols"][OFFICIAL]
     gain = found.after.results["visual_gain"].get(OFFICIAL)
@@ -76,7 +76,7 @@ def _conclusion(gain: Gain | None, cost: Gain | None) -> str:
     return {"": "looks_only", "up": "uses"}.get(beats, "looks")
 
 
-def tiles(found: Evidence, w: Words) -> list[Tile]:
+def tiles(found: ReportInputs, w: Words) -> list[Tile]:
     """The key figures: accuracy, change, gain over the table, cost of a wrong image."""
     results = found.after.results
     score = results["protocols"][OFFICIAL]

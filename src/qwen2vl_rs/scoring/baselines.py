@@ -42,7 +42,7 @@ class Questions:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class LookupClassifier:
     """Most frequent class per key; asked with the most specific key first.
 
     Attributes:
@@ -96,12 +96,12 @@ def gather(train: Iterable[Sample], scored: Sequence[Prediction]) -> Questions:
     return Questions(kept.counts("question", KIND, "answer"), len(data) - len(kept))
 
 
-def constant(train: Questions, by: Protocol, dataset: str) -> Table:
+def constant(train: Questions, by: Protocol, dataset: str) -> LookupClassifier:
     """The most frequent class of each question type, in the classes of a protocol."""
     return _fit(train, by, dataset, lambda question, type: [type])
 
 
-def question_only(train: Questions, by: Protocol, dataset: str) -> Table:
+def question_only(train: Questions, by: Protocol, dataset: str) -> LookupClassifier:
     """The most frequent class of each question, in the classes of a protocol.
 
     A question never seen, or with a tie, is looked up by ever less of its wording, in the end
@@ -126,7 +126,7 @@ class Control:
     label: str
     metric: str
     text: str = ""
-    fit: Callable[[Questions, Protocol, str], Table] | None = None
+    fit: Callable[[Questions, Protocol, str], LookupClassifier] | None = None
 
 
 CONTROLS = (
@@ -149,7 +149,7 @@ CONTROLS = (
 """In the order in which they are shown; the report has more texts for each in ``i18n.toml``."""
 
 
-def _fit(train: Questions, by: Protocol, dataset: str, keys: Keys) -> Table:
+def _fit(train: Questions, by: Protocol, dataset: str, keys: Keys) -> LookupClassifier:
     classes: dict[Hashable, Counter[str]] = {}
     for (question, type, answer), n in train.counted.items():
         label = by.to_class(answer, type, dataset, question) if by.counts(type) else None
@@ -161,7 +161,7 @@ def _fit(train: Questions, by: Protocol, dataset: str, keys: Keys) -> Table:
     last = {keys(question, type)[-1] for question, type, _ in train.counted}
     for key in last & classes.keys():
         majority[key] = min(classes[key], key=lambda label: (-classes[key][label], label))
-    return Table(keys, {key: label for key, label in majority.items() if label})
+    return LookupClassifier(keys, {key: label for key, label in majority.items() if label})
 
 
 def _most_frequent(found: Counter[str]) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import ViewConfig
+from ..config import InputConfig
 from ..datasets.file_opening import is_workbook
 from ..datasets.json_lines import json_lines
 from ..datasets.record_forms import (
@@ -109,4 +109,4 @@ def asked_in(prompt: Any) -> str:
 
 
 def _bare(question: str) -> str:
-    return bare_question(_MARKS.sub("", question), ViewConfig().instruction)
+    return bare_question(_MARKS.sub("", question), InputConfig().instruction)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import ViewConfig
+from ..config import InputConfig
 from ..datasets.base import Dataset
 from ..errors import DataError
 from ..instruction import bare_question
@@ -112,7 +112,7 @@ def _texts(answer: Answer, sample: Sample) -> list[tuple[str, bool, str]]:
 
 def _asks(answer: Answer, question: str) -> bool:
     """Whether a line asks a question: an instruction or choices may stand before or behind it."""
-    asked = bare_question(question, ViewConfig().instruction)
+    asked = bare_question(question, InputConfig().instruction)
     if answer.prompt and _plain(asked) in _plain(answer.prompt):
         return True
     said = answer.said.question

@@ -13,7 +13,7 @@ from ..questions.grammar import type_of
 from ..questions.normal_forms import normalise
 from ..questions.numbers import bucket
 from ..questions.protocols import Judged, class_order
-from ..questions.registry import known, type_named
+from ..questions.registry import all_types, type_named
 from ..types import Prediction
 from .statistics import Codes, Floats, estimate, overall
 
@@ -102,7 +102,7 @@ class Counts(TypedDict):
 
 def type_order(types: Iterable[str]) -> list[str]:
     """The distinct types in the order of the published tables, others behind by name."""
-    rank = {name: i for i, name in enumerate(known())}
+    rank = {name: i for i, name in enumerate(all_types())}
     return sorted(set(types), key=lambda name: (rank.get(name, len(rank)), name))
 
 

@@ -9,7 +9,7 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from ..errors import DataError
-from ..questions.class_sets import Dataset, settle
+from ..questions.class_sets import DatasetName, settle
 from ..questions.protocols import PROTOCOLS, Judged, Protocol, f1_of, judge, protocol, scores_of
 from ..questions.reply import CAUSES, UNCLEAR, spoken
 from ..types import Prediction, Sample
@@ -57,7 +57,7 @@ class Results(TypedDict):
     """``results.json``; accuracies are fractions.
 
     ``dataset`` is ``LR``, ``HR``, ``xBEN`` or ``unknown``; ``dataset_from`` says who says so, see
-    `questions.class_sets.Dataset`.
+    `questions.class_sets.DatasetName`.
     ``visual_gain``: OA minus that of the question-only table; ``shuffled_cost``: OA minus that of
     the same model shown another image. ``clustered_by`` says what a cluster is;
     ``unreadable_truth`` counts true answers that have no normal form for their type, which nobody
@@ -85,7 +85,7 @@ def results(
     train: Iterable[Sample] | None = None,
     shuffled: Sequence[Prediction] | None = None,
     protocols: Sequence[str] = tuple(PROTOCOLS),
-    dataset: Dataset | None = None,
+    dataset: DatasetName | None = None,
 ) -> Results:
     """Score predictions.
 

@@ -27,7 +27,7 @@ from .metrics import Metrics
 from .worker import Worker, WorkItem
 
 if TYPE_CHECKING:
-    from ..models.images import Pixels
+    from ..models.images import ImageInput
     from ..predict.session import ModelAnswer
 
 T = TypeVar("T")
@@ -52,8 +52,8 @@ class Service:
         self._worker, self._metrics, self._limits = worker, metrics, limits
         self._plain = plain
         session = worker.session
-        self._name = name if name != BASE or not session.tuned else "fine-tuned"
-        self._models = (self._name, BASE) if session.tuned else (self._name,)
+        self._name = name if name != BASE or not session.has_adapter else "fine-tuned"
+        self._models = (self._name, BASE) if session.has_adapter else (self._name,)
         self._bodies = Bodies(limits)
         self._decoders = Decoders(session.view.image, limits)
         self._over = asyncio.Event()
@@ -107,7 +107,7 @@ class Service:
     async def info(self, request: Request) -> openapi.Info:
         """What the page has to know."""
         limits = openapi.Bounds.model_validate(self._limits)
-        return openapi.Info(model=self._name, tuned=self._worker.session.tuned, limits=limits)
+        return openapi.Info(model=self._name, tuned=self._worker.session.has_adapter, limits=limits)
 
     async def completions(self, request: Request) -> Response:
         """OpenAI's chat completions."""
@@ -178,18 +178,18 @@ class Service:
                 404, "model_not_found", f"no model {name[:80]!r} here", param="model",
                 hint=f"served: {', '.join(self._models)}",
             )  # fmt: skip
-        return self._worker.session.tuned and name != BASE
+        return self._worker.session.has_adapter and name != BASE
 
     async def _see(
         self, request: Request, image: requests.Upload, box: requests.Box | None
-    ) -> tuple[str, Pixels]:
+    ) -> tuple[str, ImageInput]:
         """An image for the model, decoded only where it is not known already."""
         key = await asyncio.to_thread(key_of, image, box)
         known = self._worker.cached(key)
         if known is not None:
             return key, known
-        cut = self._worker.session.cut
-        decoded = self._decoders.read(image, box, peer_of(request), cut)
+        preprocess = self._worker.session.preprocess
+        decoded = self._decoders.read(image, box, peer_of(request), preprocess)
         return key, await self._while_there(request, decoded)
 
     async def _answers(self, request: Request, jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
@@ -204,7 +204,7 @@ class Service:
             answers = [asyncio.wrap_future(job.answers) for job in jobs]
             return await self._while_there(request, asyncio.gather(*answers))
         except BaseException:
-            self._worker.withdraw(jobs)
+            self._worker.cancel(jobs)
             raise
 
     async def _while_there(self, request: Request, work: Awaitable[T]) -> T:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 from .turns import Turns
@@ -139,7 +139,7 @@ class Decoders:
         limits: of the server.
     """
 
-    def __init__(self, rule: ImageRule, limits: Limits) -> None:
+    def __init__(self, rule: RasterToRGB, limits: Limits) -> None:
         self._rule, self._limits = rule, limits
         self._small = Turns(limits.decoders, limits.images_waiting)
         self._large = Turns(1, limits.images_waiting)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from ..errors import ImageError
 from ..raster import MAX_ASPECT, MIN_SIDE, open_image, read_rgb
 from .api_errors import Refusal, too_large
@@ -64,7 +64,7 @@ def measure(path: Path, limits: Limits) -> int:
     return unpacked
 
 
-def read(path: Path, box: list[int] | None, rule: ImageRule) -> NDArray[np.uint8]:
+def read(path: Path, box: list[int] | None, rule: RasterToRGB) -> NDArray[np.uint8]:
     """An image, or a piece of it, as RGB pixels of shape (height, width, 3).
 
     A piece is cut from what the whole image looks like.
@@ -109,10 +109,10 @@ def _do(job: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
         case "measure":
             return {"unpacked": measure(path, Limits(**job["limits"]))}, b""
         case "read":
-            rgb = np.ascontiguousarray(read(path, job["box"], ImageRule(**job["rule"])))
+            rgb = np.ascontiguousarray(read(path, job["box"], RasterToRGB(**job["rule"])))
             return {"shape": rgb.shape}, rgb.data.cast("B")
         case _:
-            rgb = read(path, None, ImageRule(**job["rule"]))
+            rgb = read(path, None, RasterToRGB(**job["rule"]))
             return {"shape": rgb.shape, "preview": preview(rgb)}, b""
 
 

@@ -16,7 +16,7 @@ from .api_errors import Refusal
 from .metrics import Metrics
 
 if TYPE_CHECKING:
-    from ..models.images import Pixels
+    from ..models.images import ImageInput
     from ..predict.session import ModelAnswer, Session
 
 WAITING = 64  # jobs in the queue
@@ -33,7 +33,7 @@ class WorkItem:
         key: digest of the image's content and of the piece of it that is meant.
         pixels: the image, encoded or not.
         questions: in plain words.
-        tuned: whether the fine-tuned model is asked.
+        use_adapter: whether the fine-tuned model is asked, or its base.
         closed: whether answers are chosen where the question type has an answer set.
         most: longest written answer in tokens; None for the usual bound.
         peer: the address that asks.
@@ -44,9 +44,9 @@ class WorkItem:
     """
 
     key: str
-    pixels: Pixels
+    pixels: ImageInput
     questions: Sequence[str]
-    tuned: bool
+    use_adapter: bool
     closed: bool
     most: int | None = None
     peer: str = ""
@@ -82,7 +82,7 @@ class Worker:
         self._pace = 0.0  # seconds a job took of late
         self._pass = 0  # number of the next pass
         self._turns: dict[str, int] = {}  # the last turn of each address
-        self._cache: OrderedDict[str, Pixels] = OrderedDict()
+        self._cache: OrderedDict[str, ImageInput] = OrderedDict()
         self._held = 0  # visual tokens in the cache
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
@@ -92,7 +92,7 @@ class Worker:
         """Whether jobs are still answered."""
         return self._thread.is_alive() and not self._closed
 
-    def cached(self, key: str) -> Pixels | None:
+    def cached(self, key: str) -> ImageInput | None:
         """An image that was encoded before, where it is still kept."""
         with self._ready:
             found = self._cache.get(key)
@@ -118,7 +118,7 @@ class Worker:
             self._metrics.waiting.set(len(self._queue))
             self._ready.notify()
 
-    def withdraw(self, jobs: Sequence[WorkItem]) -> None:
+    def cancel(self, jobs: Sequence[WorkItem]) -> None:
         """Take back jobs whose client has left; of one being answered the pass runs to its end."""
         with self._ready:
             for job in jobs:
@@ -191,7 +191,7 @@ class Worker:
             room = self.session.budget
             first, *others = sorted(self._queue, key=lambda job: job.turn)
             for job in (first, *others):
-                if (job.tuned, job.closed) != (first.tuned, first.closed):
+                if (job.use_adapter, job.closed) != (first.use_adapter, first.closed):
                     continue
                 image = 0 if job.key in images else job.pixels.tokens
                 number = job.fitting(room - image)
@@ -230,7 +230,7 @@ class Worker:
     def _answer(self, batch: _Batch) -> None:
         """One pass: each image once, each of its questions once."""
         asked: dict[str, dict[str, None]] = {}
-        images: dict[str, Pixels] = {}
+        images: dict[str, ImageInput] = {}
         for job, questions in batch:
             asked.setdefault(job.key, {}).update(dict.fromkeys(questions))
             images.setdefault(job.key, job.pixels)
@@ -240,7 +240,7 @@ class Worker:
         found = self.session.ask(
             [(images[key], list(of_it)) for key, of_it in asked.items()],
             closed=first.closed,
-            untouched=not first.tuned,
+            use_adapter=first.use_adapter,
         )
         said = {
             (key, question): answer
@@ -248,7 +248,7 @@ class Worker:
             for question, answer in zip(of_it, answers, strict=True)
         }
         self._metrics.passes.inc()
-        self._metrics.questions.labels("tuned" if first.tuned else "base").inc(len(said))
+        self._metrics.questions.labels("tuned" if first.use_adapter else "base").inc(len(said))
         for job, questions in batch:
             job.said += [said[job.key, question] for question in questions]
             if len(job.said) < len(job.questions):
@@ -258,7 +258,7 @@ class Worker:
                 answers = [self.session.shortened(answer, job.most) for answer in answers]
             job.answers.set_result(answers)
 
-    def _encoded(self, key: str, pixels: Pixels) -> Pixels:
+    def _encoded(self, key: str, pixels: ImageInput) -> ImageInput:
         """The image with its features, which are kept as long as there is room."""
         known = self._cache.get(key)
         if known is not None:

@@ -14,7 +14,7 @@ from . import palette
 from .canvas import Sheet
 from .features import Feature
 from .layout import Map
-from .palette import Air
+from .palette import ImagingConditions
 
 #: Trees per square metre, by look.
 _TREES = {"gardens": 1 / 130, "park": 1 / 110, "yard": 1 / 300, "graves": 1 / 250,
@@ -71,7 +71,7 @@ def _clearance(map_: Map, side: int) -> NDArray[np.bool_]:
     return np.asarray(image)
 
 
-def shadows(sheet: Sheet, map_: Map, trees: NDArray[Any], air: Air) -> None:
+def shadows(sheet: Sheet, map_: Map, trees: NDArray[Any], air: ImagingConditions) -> None:
     """Paint where the sun does not reach."""
     away = -air.sun * air.reach
     for feature in map_.features:
@@ -88,7 +88,7 @@ def shadows(sheet: Sheet, map_: Map, trees: NDArray[Any], air: Air) -> None:
         sheet.disc(x + dx / 2, y + dy / 2, radius * 0.9, 255)
 
 
-def crowns(sheet: Sheet, trees: NDArray[Any], air: Air, rng: Generator) -> None:
+def crowns(sheet: Sheet, trees: NDArray[Any], air: ImagingConditions, rng: Generator) -> None:
     """Paint tree crowns, lit from the side of the sun."""
     colours = np.array(palette.colours("crown", air.season), np.float64)
     for x, y, radius, tint in trees.tolist():
@@ -99,7 +99,7 @@ def crowns(sheet: Sheet, trees: NDArray[Any], air: Air, rng: Generator) -> None:
             sheet.disc(x + dx, y + dy, radius * size, (*tone.tolist(), 255))
 
 
-def tops(sheet: Sheet, map_: Map, rng: Generator, air: Air) -> None:
+def tops(sheet: Sheet, map_: Map, rng: Generator, air: ImagingConditions) -> None:
     """Paint the roofs."""
     for feature in map_.features:
         if feature.layer != "building":
@@ -124,7 +124,7 @@ def _long_first(feature: Feature) -> NDArray[Any]:
     return ring if first @ first >= second @ second else np.roll(ring, -1, axis=0)
 
 
-def _ridged(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: Air) -> None:
+def _ridged(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: ImagingConditions) -> None:
     """A roof with a ridge along its middle; with sloping ends for some."""
     a, b, c, d = _long_first(feature)
     hip = 0.28 if feature.look == "gable" and (feature.tint * 31) % 1 > 0.5 else 0.0
@@ -141,7 +141,9 @@ def _ridged(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: Air) -> N
         sheet.line([start, end], 0.35, _solid(colour, 1.25))
 
 
-def _flat(sheet: Sheet, feature: Feature, colour: NDArray[Any], rng: Generator, air: Air) -> None:
+def _flat(
+    sheet: Sheet, feature: Feature, colour: NDArray[Any], rng: Generator, air: ImagingConditions
+) -> None:
     """A flat roof with a parapet, and what stands on it."""
     corners = _long_first(feature)
     a, b, _, d = corners
@@ -164,7 +166,7 @@ def _flat(sheet: Sheet, feature: Feature, colour: NDArray[Any], rng: Generator, 
         sheet.ring(box, _solid(colour, 1.15))
 
 
-def _tank(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: Air) -> None:
+def _tank(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: ImagingConditions) -> None:
     """A round roof, bright towards the sun."""
     centre = feature.whole.centroid
     radius = float(np.sqrt(feature.whole.area / np.pi))

@@ -126,7 +126,7 @@ def surface(look: str, season: str, tint: float) -> NDArray[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Air:
+class ImagingConditions:
     """When and through what a picture was taken.
 
     Attributes:
@@ -152,10 +152,10 @@ class Air:
     pale: float
 
 
-def draw_air(rng: Generator) -> Air:
+def draw_conditions(rng: Generator) -> ImagingConditions:
     """A day at random."""
     bearing = rng.uniform(np.pi * 0.7, np.pi * 1.3)  # from south-east to south-west
-    return Air(
+    return ImagingConditions(
         season=SEASONS[int(rng.integers(4))],
         sun=np.array([np.sin(bearing), np.cos(bearing)]),
         reach=float(rng.uniform(0.4, 1.1)),

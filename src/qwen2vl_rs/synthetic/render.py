@@ -21,16 +21,16 @@ from . import objects, palette, textures
 from .canvas import Sheet
 from .features import Feature
 from .layout import Map
-from .palette import GRAIN, PLAIN, Air
+from .palette import GRAIN, PLAIN, ImagingConditions
 from .urban import COARSE
 
-Pixels = NDArray[np.uint8]
+ImageInput = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 
 _FACTOR = 2  # sheet pixels per picture pixel
 
 
-def draw(map_: Map, rng: Generator, side: int) -> Pixels:
+def draw(map_: Map, rng: Generator, side: int) -> ImageInput:
     """Draw a map.
 
     Args:
@@ -41,7 +41,7 @@ def draw(map_: Map, rng: Generator, side: int) -> Pixels:
     Returns:
         Shape (side, side, 3): row 0 is the north, channels red, green, blue.
     """
-    air = palette.draw_air(rng)
+    air = palette.draw_conditions(rng)
     trees = objects.trees(map_, rng, side)
     ground = _paint_ground(map_, rng, air, side)
     index = _index(map_, side)
@@ -74,7 +74,7 @@ def _index(map_: Map, side: int) -> NDArray[Any]:
     return np.asarray(sheet.image)
 
 
-def _paint_ground(map_: Map, rng: Generator, air: Air, side: int) -> Sheet:
+def _paint_ground(map_: Map, rng: Generator, air: ImagingConditions, side: int) -> Sheet:
     """Land, water, roads and what is flat on them."""
     base = _colour("none", air, 0.5)
     sheet = Sheet.new(map_, side, _FACTOR, "RGB", base)
@@ -91,7 +91,7 @@ def _paint_ground(map_: Map, rng: Generator, air: Air, side: int) -> Sheet:
     return sheet
 
 
-def _colour(look: str, air: Air, tint: float) -> tuple[int, ...]:
+def _colour(look: str, air: ImagingConditions, tint: float) -> tuple[int, ...]:
     return tuple(int(c) for c in palette.surface(look, air.season, tint))
 
 
@@ -109,7 +109,7 @@ def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: 
             sheet.fill(part, colour, base)
 
 
-def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: Air) -> None:
+def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: ImagingConditions) -> None:
     """All edges first, then all surfaces: roads run into each other at crossings."""
     resolution = sheet.map.resolution
     lines = [(r, shapely.get_coordinates(r.whole)) for r in roads]
@@ -131,7 +131,9 @@ def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: Air) -> None:
                 sheet.line(shapely.get_coordinates(dash), 0.25, (220, 218, 206))
 
 
-def _grain(map_: Map, rng: Generator, air: Air, side: int, index: NDArray[Any]) -> Plane:
+def _grain(
+    map_: Map, rng: Generator, air: ImagingConditions, side: int, index: NDArray[Any]
+) -> Plane:
     """What the flat colours are multiplied by, shape (H, W, 3)."""
     resolution = map_.resolution
     grains = [GRAIN["meadow"], *(GRAIN.get(f.look, PLAIN) for f in map_.features)]
@@ -201,7 +203,7 @@ def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread:
     return np.asarray(1 - amount[..., None] * dot * tone, np.float32)
 
 
-def _photograph(light: Plane, rng: Generator, air: Air) -> Pixels:
+def _photograph(light: Plane, rng: Generator, air: ImagingConditions) -> ImageInput:
     """Haze, lens and sensor; shape (H, W, 3)."""
     # one matrix does it all: mixing channels takes colour out, then brightness, then haze
     mix = np.eye(3) * (1 - air.pale) + air.pale / 3

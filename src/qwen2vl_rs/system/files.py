@@ -71,7 +71,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{short}.tmp")
 
 
-def sweep(path: Path) -> None:
+def remove_stale(path: Path) -> None:
     """Remove what a killed `atomic_write` left beside a file that is not written again."""
     if is_there(_temporary(path)):  # a read-only file system refuses also where nothing is there
         _temporary(path).unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Write ``checksums.json``, last of all files: its presence says the folder is complete.
 
     Pages for people (``*.md``) are left out: they may be edited.
@@ -208,7 +208,7 @@ def _is_page(name: str) -> bool:
     return name.endswith(".md")
 
 
-def damage(folder: Path) -> str | None:
+def verify_checksums(folder: Path) -> str | None:
     """What is wrong with a sealed folder, or None when every file is as it was written.
 
     Raises:
@@ -347,7 +347,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
         make_folder(staging.parent)
         staging.mkdir()
         yield staging
-        seal(staging)
+        write_checksums(staging)
         if is_there(final):
             shutil.rmtree(old, ignore_errors=True)  # older than the sealed one at `final`
             final.rename(old)

@@ -30,7 +30,7 @@ from ..predict.evaluation import Outcome, before_and_after
 from ..question_tree.attention import Kind
 from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.class_sets import settle
-from ..raster.scenes import usual_ground
+from ..raster.scenes import typical_resolution
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics, step_of
 from ..system.console import say, warn
 from ..system.files import discard, read_json, run_lock, sha256, write_json
@@ -142,7 +142,7 @@ def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     _describe(base, model, steps, settings, device, precision)
     trackers = usable(settings.report_to)
     args = _arguments(config, run, trackers, precision)
-    ground = usual_ground(paths)
+    ground = typical_resolution(paths)
     trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
     if team.is_main_process:
         now = circumstances(precision, kind, budget)

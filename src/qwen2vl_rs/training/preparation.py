@@ -21,7 +21,15 @@ from ..models.images import changed
 from ..raster import image_digest, image_size
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics
 from ..system.console import Progress, counted, say, warn
-from ..system.files import atomic_write, damage, folders, is_there, read_json, set_aside, write_json
+from ..system.files import (
+    atomic_write,
+    folders,
+    is_there,
+    read_json,
+    set_aside,
+    verify_checksums,
+    write_json,
+)
 from ..system.named import open_named
 
 IMAGES = "images.json"
@@ -118,7 +126,7 @@ def choose_checkpoint(run: Run, save_steps: int) -> None:
     for _, hidden in folders(run.folder, r"\.checkpoint-\d+\.tmp"):  # of a process that was killed
         shutil.rmtree(hidden, ignore_errors=True)
     for checkpoint in reversed(run.checkpoints()):
-        if (problem := damage(checkpoint)) is None:
+        if (problem := verify_checksums(checkpoint)) is None:
             if last := run.trained_steps():
                 warn(
                     f"the last checkpoint, checkpoint-{last}, is gone or damaged: its steps are "

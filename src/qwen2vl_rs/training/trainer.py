@@ -21,11 +21,11 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset, Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from ..config import TrainingSettings, ViewConfig
+from ..config import InputConfig, TrainingSettings
 from ..datasets.base import Dataset as Table
-from ..engine.decoding import forward
+from ..engine.forward import forward
 from ..engine.inputs import Inputs, make_inputs
-from ..engine.packing import Ask, Plan, pack, plan_epoch, sharing_order
+from ..engine.packing import ImageQuery, Plan, pack, plan_epoch, prefix_order
 from ..engine.prefetch import Ahead
 from ..engine.vision import EncodedImages
 from ..errors import RunError
@@ -127,7 +127,7 @@ class Steps(Dataset[dict[str, Step]]):
         turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
         asked = [list(self._samples.take(self._groups[image][chosen])) for image, chosen in turns]
         mine = share_out(list(map(self._size, asked)), self._world)[rank]
-        asks, _ = sharing_order([self._ask(asked[i]) for i in mine or [0]])
+        asks, _ = prefix_order([self._ask(asked[i]) for i in mine or [0]])
         packs = list(pack(asks, self._prompts, self._images.merge, self.budget))
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in chain(*asked))
         inputs = [make_inputs(one, self._model) for one in packs]
@@ -138,9 +138,9 @@ class Steps(Dataset[dict[str, Step]]):
         text = sum(len(self._prompts.question_ids(s.question)) for s in samples)
         return self._images.tokens(samples[0].image) + text
 
-    def _ask(self, samples: list[Sample]) -> Ask:
+    def _ask(self, samples: list[Sample]) -> ImageQuery:
         branches = [self._prompts.branch(s.question, s.answer) for s in samples]
-        return Ask(self._images.read(samples[0].image), branches)
+        return ImageQuery(self._images.read(samples[0].image), branches)
 
     def _planned(self, epoch: int) -> Plan:
         s, sizes = self._settings, self._groups.sizes
@@ -153,7 +153,7 @@ class TreeTrainer(Trainer):
     Args:
         base: what is fine-tuned; goes into every checkpoint's card.
         view: likewise.
-        ground: likewise, see `models.loader.CheckpointCard`.
+        ground: likewise, see `models.loader.CheckpointMetadata`.
         steps: the data.
         keep: checkpoints kept, 0 for all.
         model, args: as for `Trainer`.
@@ -162,7 +162,7 @@ class TreeTrainer(Trainer):
     def __init__(
         self,
         base: Base,
-        view: ViewConfig,
+        view: InputConfig,
         ground: tuple[float | None, int],
         steps: Steps,
         keep: int,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from ..known_datasets import dataset_name, known
+from ..known_datasets import all_datasets, dataset_name
 from ..system.files import atomic_write
 from ..system.jsonl import to_json
 from .questions import Question
@@ -31,7 +31,7 @@ Region = tuple[int, int, int]  # (source, row, column) of a tile
 
 def layout(like: str) -> tuple[str, str]:
     """The prefix of a data set's lists and the folder of its images, as they are published."""
-    prefix, folders = next(iter(known()[dataset_name(like)].image_folders.items()))
+    prefix, folders = next(iter(all_datasets()[dataset_name(like)].image_folders.items()))
     return prefix, folders[0]
 
 

@@ -23,6 +23,7 @@ from ..system.console import Progress, say, warn
 from ..system.disk import make_folder
 from ..system.files import read_json, run_lock, write_json
 from ..system.oserrors import unwritable
+from ..types import manner_named
 from ..version import VERSION
 from . import summary
 from .balance import SURPLUS, balance
@@ -42,7 +43,7 @@ class Plan:
     Attributes:
         synthetic: number of scenes, or 0 where there are sources.
         sources: images with their vectors.
-        manner: ``sane``, ``legacy`` or ``balanced``.
+        manner: ``corrected``, ``legacy`` or ``balanced``.
         like: ``lr`` or ``hr``: whose types of questions, and whose names of files.
         questions: of each image.
         seed: of all that is random.
@@ -53,7 +54,7 @@ class Plan:
 
     synthetic: int = 0
     sources: tuple[Source, ...] = ()
-    manner: Manner = "sane"
+    manner: Manner = "corrected"
     like: str = "lr"
     questions: int = 100
     seed: int = 0
@@ -160,6 +161,8 @@ def _is_done(plan: Plan, folder: Path) -> bool:
             )
         write_json(folder / PLAN_FILE, new)
         return False
+    if isinstance(own := old.get("plan"), dict) and "manner" in own:
+        own["manner"] = manner_named(own["manner"])
     if {key: old.get(key) for key in new} != new:
         raise RunError(
             f"{folder} holds a data set of another plan ({PLAN_FILE} says which)",

@@ -5,9 +5,9 @@ After the facts of Lobry et al., "RSVQA: Visual Question Answering for Remote Se
 another; in each, every type is asked with a probability of its own; what has been asked is not
 asked again, in other words neither. So the common types run out, and comparisons become many.
 
-Three manners: ``legacy`` has the habits of the published data. The sane one (default) mends them:
-metres instead of Web Mercator's units, square is not circular, roads have no size, areas do not
-count twice, ``next to`` means near, questions are asked also about what is not there. And
+Three manners: ``legacy`` has the habits of the published data. The corrected one (default) mends
+them: metres instead of Web Mercator's units, square is not circular, roads have no size, areas do
+not count twice, ``next to`` means near, questions are asked also about what is not there. And
 balanced, see `balance`, has no answer that the question alone gives away.
 """
 
@@ -46,7 +46,7 @@ FALLBACK = (
     "vineyard",
 )  # fmt: skip
 
-Manner = Literal["sane", "legacy", "balanced"]
+Manner = Literal["corrected", "legacy", "balanced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,12 @@ class Asker:
     """Asks questions.
 
     Attributes:
-        manner: ``sane``, ``legacy`` or ``balanced``.
+        manner: ``corrected``, ``legacy`` or ``balanced``.
         hr: ask as RSVQA-HR does: areas, and not whether a place is rural or urban.
         vocabulary: land uses that may be asked about where they are not; legacy needs none.
     """
 
-    manner: Manner = "sane"
+    manner: Manner = "corrected"
     hr: bool = False
     vocabulary: tuple[str, ...] = ()
 

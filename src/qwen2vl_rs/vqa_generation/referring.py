@@ -1,6 +1,6 @@
 """Which of an image's elements a phrase such as "small buildings next to a road" means.
 
-Two sets of rules: those under which RSVQA was published, with their habits, and sane ones
+Two sets of rules: those under which RSVQA was published, with their habits, and corrected ones
 (`Rules.legacy`). What they decide on is worked out once per image, in arrays of shape (n,).
 """
 
@@ -172,7 +172,7 @@ class Things:
         if self.rules.legacy:
             shape = self._legacy_shape
             return np.asarray(shape >= 1 if attribute == "rectangular" else shape == 1)
-        shape = self._sane_shape
+        shape = self._corrected_shape
         if attribute == "rectangular":
             return np.asarray(shape >= 2)
         return np.asarray(shape == (1 if attribute == "circular" else 3))
@@ -192,7 +192,7 @@ class Things:
         return np.where(round_, 1, np.where(corners, 2, 0))
 
     @cached_property
-    def _sane_shape(self) -> NDArray[Any]:
+    def _corrected_shape(self) -> NDArray[Any]:
         """1 where circular, 2 where rectangular, 3 where square too, else 0."""
         area, perimeter = shapely.area(self.shapes), shapely.length(self.shapes)
         with np.errstate(divide="ignore", invalid="ignore"):

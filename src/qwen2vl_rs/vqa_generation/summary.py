@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from ..questions.protocols import class_order, protocol
 from ..raster import read_rgb
 from ..system.files import atomic_write
@@ -23,7 +23,7 @@ _EXAMPLES = 12
 _QUESTIONS = 4  # shown of each example
 _THUMBNAIL = 256
 _MANNERS = {
-    "sane": "Questions are those of RSVQA with its mistakes mended.",
+    "corrected": "Questions are those of RSVQA with its mistakes mended.",
     "legacy": "Questions have the habits of the published RSVQA.",
     "balanced": "Each question has its answers equally often, so that none is given away.",
 }
@@ -98,7 +98,7 @@ def _examples(images: Path, made: Result) -> Iterator[dict[str, Any]]:
     asked_about = [k for k, asked in enumerate(made.questions) if asked]
     step = max(1, len(asked_about) // _EXAMPLES)
     for k in asked_about[::step][:_EXAMPLES]:
-        pixels = Image.fromarray(read_rgb(images / f"{k}.tif", ImageRule()))
+        pixels = Image.fromarray(read_rgb(images / f"{k}.tif", RasterToRGB()))
         pixels.thumbnail((_THUMBNAIL, _THUMBNAIL))
         png = io.BytesIO()
         pixels.save(png, "PNG")

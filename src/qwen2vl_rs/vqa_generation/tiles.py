@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import ImageRule
+from ..config import RasterToRGB
 from ..errors import DataError
 from ..raster import write_geotiff
 from ..raster.scenes import Georeference, LargeImage, open_scene
@@ -119,7 +119,7 @@ def tiles(source: Source, side: int, legacy: bool, counts: Counter[str]) -> Iter
     Raises:
         DataError: the image or the vectors cannot be used.
     """
-    with open_scene(source.image, ImageRule()) as image:
+    with open_scene(source.image, RasterToRGB()) as image:
         vectors = read_vectors(source.vectors, image, legacy=legacy)
         say(f"{source.vectors}: {len(vectors.kinds):,} features in {source.image}")
         if repaired := vectors.counts.pop(REPAIRED, 0):

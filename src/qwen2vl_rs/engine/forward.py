@@ -1,0 +1,49 @@
+"""The forward pass of a model over a pack.
+
+Shapes: K positions whose logits are kept, V words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from transformers import DynamicCache
+
+from ..models.family import family_of
+from ..question_tree.attention import in_force
+from .inputs import Inputs
+from .vision import encode
+
+
+def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> torch.Tensor:
+    """Run a pack through the model.
+
+    Args:
+        model: a base, with or without adapter.
+        inputs: the pack.
+        cache: filled with the keys and values of all tokens.
+
+    Returns:
+        (K, V) logits.
+    """
+    inner = getattr(model, "module", model)  # behind DDP
+    inputs = send_to_device(inputs, inner.device, non_blocking=True)
+    family = family_of(inner.config)
+    features: Sequence[torch.Tensor] = inputs.features
+    if inputs.patches is not None:
+        features = encode(inner, inputs.patches, inputs.grids)
+    out = model(
+        input_ids=inputs.ids,
+        position_ids=inputs.positions,
+        logits_to_keep=inputs.keep,
+        **family.image_inputs(features),
+        **family.cache_inputs(cache),
+        use_cache=cache is not None,
+        **in_force(inputs.rule),
+    )
+    # not [0], whose backward fills a zero for every logit
+    logits: torch.Tensor = out.logits.squeeze(0)
+    return logits
