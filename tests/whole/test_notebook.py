@@ -77,7 +77,8 @@ def calls(images, session, small_base, server, tmp_path):
     def evaluated(place=None):
         output = tmp_path / f"eval-{next(places) if place is None else place}"
         values = {"eval.max_eval": 12, "eval.max_new_tokens": 4}
-        found, _ = evaluate(locate(small_base), (), values, test=images / "test.json", output=output)
+        test = images / "test.json"
+        found, _ = evaluate(locate(small_base), (), values, test=test, output=output)
         return json.loads(json.dumps(found)), (output / "predictions.jsonl").read_text()
 
     def served(place=None):
