@@ -48,6 +48,17 @@ _MODULES = {
 __version__ = VERSION
 __getattr__, __dir__ = lazily(__name__, _MODULES)
 __all__ = [
-    "Model", "Qwen2VLRSError", "compare", "datasets", "download", "evaluate", "export", "generate",
-    "load", "map_scene", "report", "score", "train",
-]  # fmt: skip
+    "Model",
+    "Qwen2VLRSError",
+    "compare",
+    "datasets",
+    "download",
+    "evaluate",
+    "export",
+    "generate",
+    "load",
+    "map_scene",
+    "report",
+    "score",
+    "train",
+]

@@ -55,9 +55,21 @@ def cli(quiet: bool) -> None:
 
 # in the order of the work
 COMMANDS = (
-    load, data2csv, csv2json, train, compare, evaluate, ask, map_, serve, export, score, report,
-    generate, demo,
-)  # fmt: skip
+    load,
+    data2csv,
+    csv2json,
+    train,
+    compare,
+    evaluate,
+    ask,
+    map_,
+    serve,
+    export,
+    score,
+    report,
+    generate,
+    demo,
+)
 for command in COMMANDS:
     cli.add_command(command)
 

@@ -51,14 +51,19 @@ class _ImageQuestion:
 @click.argument("words", nargs=-1, metavar="[IMAGE... QUESTION...]")
 @click.option("-i", "--image", "more", type=FILE, multiple=True, help="A further image file.")
 @click.option(
-    "--batch", type=click.Path(dir_okay=False, allow_dash=True), metavar="FILE",
+    "--batch",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
     help="Lines of JSON with image and question instead; - for standard input.",
-)  # fmt: skip
+)
 @click.option(
-    "--answers", type=click.Choice(["free", "closed"]), default="free", show_default=True,
+    "--answers",
+    type=click.Choice(["free", "closed"]),
+    default="free",
+    show_default=True,
     help="closed: choose between yes and no, rural and urban, or a question's own options, where "
     "these are the answers.",
-)  # fmt: skip
+)
 @click.option("--before", is_flag=True, help="Show the answers of the untouched base as well.")
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
 @device_option

@@ -143,15 +143,18 @@ class _Device(click.ParamType[str]):
 
 
 device_option = click.option(
-    "--device", type=_Device(),
+    "--device",
+    type=_Device(),
     help="cpu, or a GPU by its number: cuda:1.  [default: the first GPU, else the CPU]",
-)  # fmt: skip
+)
 
 
 whose_option = click.option(
-    "--dataset", type=DatasetParam(), metavar="NAME",
+    "--dataset",
+    type=DatasetParam(),
+    metavar="NAME",
     help="Whose questions they are, e.g. VRSBench.  [default: what their files say]",
-)  # fmt: skip
+)
 
 
 @contextlib.contextmanager

@@ -64,9 +64,12 @@ STEPS = (
     ],
 )
 @click.option(
-    "--folder", type=FILE, default=Path("demo"), show_default=True,
+    "--folder",
+    type=FILE,
+    default=Path("demo"),
+    show_default=True,
     help="Where everything is put; the last demo there is replaced.",
-)  # fmt: skip
+)
 @device_option
 def demo(folder: Path, device: str | None) -> None:
     """Run the main job on drawn scenes and a small embedded base.

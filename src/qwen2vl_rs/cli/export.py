@@ -29,9 +29,10 @@ _FORMATS = click.Choice(["llamafactory", "ms-swift", "trl", "llava", "imagefolde
 @click.argument("run", type=FILE, required=False)
 @click.option("-o", "--output", type=FILE, required=True, help="A new folder.")
 @click.option(
-    "--base-model", metavar="NAME",
+    "--base-model",
+    metavar="NAME",
     help="Name of the base on the hub.  [default: where load fetched it from]",
-)  # fmt: skip
+)
 @click.option("--merge", is_flag=True, help="Write the base with the adapter merged into it.")
 @click.option(
     "--base", type=FILE, help="Folder of the base to merge into.  [default: where it was]"

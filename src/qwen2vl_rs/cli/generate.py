@@ -29,27 +29,37 @@ from .help import Command
 @click.option("--synthetic", type=click.IntRange(min=1), help="Number of scenes to draw.")
 @click.option("--image", type=FILE, help="Georeferenced image, or a folder of them.")
 @click.option(
-    "--vectors", type=FILE,
+    "--vectors",
+    type=FILE,
     help="OpenStreetMap's features over it.  [default: the file of the same name]",
-)  # fmt: skip
+)
 @click.option("--legacy", is_flag=True, help="Ask with the habits of the published data.")
 @click.option("--balanced", is_flag=True, help="Ask so that no question gives its answer away.")
 @click.option(
-    "--like", type=click.Choice(["lr", "hr"]), default="lr", show_default=True,
+    "--like",
+    type=click.Choice(["lr", "hr"]),
+    default="lr",
+    show_default=True,
     help="Types of questions and names of files: RSVQA-LR's or -HR's.",
-)  # fmt: skip
+)
 @click.option(
-    "--questions", type=click.IntRange(min=1), default=100, show_default=True,
+    "--questions",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
     help="Questions about each image, at most.",
-)  # fmt: skip
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--split", default="0.8,0.1,0.1", show_default=True, help="Shares of train, val and test."
 )
 @click.option(
-    "--tile", type=click.IntRange(min=64, max=2048), default=256, show_default=True,
+    "--tile",
+    type=click.IntRange(min=64, max=2048),
+    default=256,
+    show_default=True,
     help="Side of the images in pixels.",
-)  # fmt: skip
+)
 @click.option(
     "--resolution",
     type=Number(0, min_open=True),
@@ -57,9 +67,13 @@ from .help import Command
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
 @click.option(
-    "-o", "--output", type=FILE, default=Path("rsvqa-world"), show_default=True,
+    "-o",
+    "--output",
+    type=FILE,
+    default=Path("rsvqa-world"),
+    show_default=True,
     help="Folder of the data set.",
-)  # fmt: skip
+)
 def generate(
     synthetic: int | None,
     image: Path | None,

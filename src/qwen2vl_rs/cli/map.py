@@ -45,21 +45,32 @@ if TYPE_CHECKING:
 @click.argument("model", type=FILE)
 @click.argument("words", nargs=-1, required=True, metavar="SCENE... QUESTION...")
 @click.option(
-    "-o", "--output", type=FILE, default=Path("map"), show_default=True,
+    "-o",
+    "--output",
+    type=FILE,
+    default=Path("map"),
+    show_default=True,
     help="Folder of the map; of several scenes, each has a folder in it.",
-)  # fmt: skip
+)
 @click.option(
-    "--tile", type=click.IntRange(28, 4096), metavar="PIXELS",
+    "--tile",
+    type=click.IntRange(28, 4096),
+    metavar="PIXELS",
     help="Side of a window.  [default: of the images the model was trained on, else 256]",
-)  # fmt: skip
+)
 @click.option(
-    "--resolution", type=Number(0, min_open=True), metavar="METRES",
+    "--resolution",
+    type=Number(0, min_open=True),
+    metavar="METRES",
     help="Ground under a pixel of a window.  [default: likewise, else the scene's own]",
-)  # fmt: skip
+)
 @click.option(
-    "--overlap", type=Number(0, 0.95), default=0.0, show_default=True,
+    "--overlap",
+    type=Number(0, 0.95),
+    default=0.0,
+    show_default=True,
     help="Share of a window that the next one shows too.",
-)  # fmt: skip
+)
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
 @device_option
 @click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)

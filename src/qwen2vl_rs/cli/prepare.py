@@ -22,9 +22,12 @@ from .help import Command
 )
 @click.argument("repo", default="Qwen/Qwen2-VL-2B-Instruct")
 @click.option(
-    "--hub", type=click.Choice(["modelscope", "hf"]), default="modelscope", show_default=True,
+    "--hub",
+    type=click.Choice(["modelscope", "hf"]),
+    default="modelscope",
+    show_default=True,
     help="Where to fetch from.",
-)  # fmt: skip
+)
 @click.option("--folder", type=FILE, help="Where to put it.  [default: the name of the model]")
 @click.option("--revision", help="Branch, tag or commit.  [default: the hub's own]")
 @click.option("--verify", is_flag=True, help="Check every file of a complete folder again.")
@@ -61,10 +64,12 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
 @click.option("--folder", type=FILE, help="A folder in the official layout, instead of the three.")
 @click.option("--split", help="Split of --folder, e.g. train, val, test.")
 @click.option(
-    "-o", "--output", type=FILE,
+    "-o",
+    "--output",
+    type=FILE,
     help="The table.  [default: rsvqa-dataset.csv; of a split that is not trained on "
     "rsvqa-dataset-SPLIT.csv]",
-)  # fmt: skip
+)
 @click.option("--type", "with_type", is_flag=True, help="Also write the question type.")
 @whose_option
 def data2csv(
@@ -170,19 +175,31 @@ class Columns(click.ParamType[dict[str, str]]):
     ],
 )
 @click.option(
-    "-i", "--input", "table", type=FILE, default=Path("rsvqa-dataset.csv"), show_default=True,
+    "-i",
+    "--input",
+    "table",
+    type=FILE,
+    default=Path("rsvqa-dataset.csv"),
+    show_default=True,
     help="The table.",
-)  # fmt: skip
+)
 @click.option(
-    "-o", "--output", type=FILE, default=Path("data_vl.json"), show_default=True,
+    "-o",
+    "--output",
+    type=FILE,
+    default=Path("data_vl.json"),
+    show_default=True,
     help="The conversations.",
-)  # fmt: skip
+)
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 @whose_option
 @click.option(
-    "--columns", type=Columns(), multiple=True, metavar="NAME=COLUMN,…",
+    "--columns",
+    type=Columns(),
+    multiple=True,
+    metavar="NAME=COLUMN,…",
     help="What the table calls image, question, answer, type and id, where it is not so.",
-)  # fmt: skip
+)
 def csv2json(
     table: Path,
     output: Path,

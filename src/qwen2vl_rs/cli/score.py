@@ -17,16 +17,19 @@ from .help import Command
 from .output import show
 
 _DATASET = click.option(
-    "--dataset", type=DatasetParam(),
+    "--dataset",
+    type=DatasetParam(),
     help="Whose classes apply.  [default: what the predictions say, or how they were scored; "
     "unknown: counts and areas are compared exactly]",
-)  # fmt: skip
+)
 
 
 _QUESTIONS = click.option(
-    "--questions", type=FILE, help="The test set: questions, answers, types and images of "
+    "--questions",
+    type=FILE,
+    help="The test set: questions, answers, types and images of "
     "predictions that do not name them all.",
-)  # fmt: skip
+)
 
 
 @click.command(
@@ -43,21 +46,27 @@ _QUESTIONS = click.option(
 @click.argument("file", type=FILE)
 @_QUESTIONS
 @click.option(
-    "--train-questions", "train", type=FILE,
+    "--train-questions",
+    "train",
+    type=FILE,
     help="Training questions with answers, for the controls that see no image: conversations, "
     "CSV, official question files, or JSON Lines.",
-)  # fmt: skip
+)
 @click.option(
     "--against", type=FILE, help="Predictions of the run before, for a paired comparison."
 )
 @click.option(
-    "--shuffled", type=FILE, help="The same model's answers to the same questions, shown other "
-    "images.",
-)  # fmt: skip
+    "--shuffled",
+    type=FILE,
+    help="The same model's answers to the same questions, shown other images.",
+)
 @click.option(
-    "--protocol", "protocols", multiple=True, metavar="NAME",
+    "--protocol",
+    "protocols",
+    multiple=True,
+    metavar="NAME",
     help="official, geochat, raw or original; may be repeated.  [default: all]",
-)  # fmt: skip
+)
 @_DATASET
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def score(
@@ -124,9 +133,11 @@ def score(
 @click.option("--shuffled", type=FILE, help="Answers of --after's model, shown other images.")
 @_QUESTIONS
 @click.option(
-    "--train-questions", "train", type=FILE,
+    "--train-questions",
+    "train",
+    type=FILE,
     help="Training questions for the controls.  [default: as computed by the run]",
-)  # fmt: skip
+)
 @_DATASET
 @click.option("--images", type=FILE, help="Folder of the images.  [default: where their paths say]")
 @click.option("-o", "--output", type=FILE, help="Folder of the report.  [default: the run's]")

@@ -30,13 +30,18 @@ from .help import Command
 @device_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
     help="0 takes a free one.",
-)  # fmt: skip
+)
 @click.option(
-    "--token", envvar="QWEN2VL_RS_TOKEN", show_envvar=True,
+    "--token",
+    envvar="QWEN2VL_RS_TOKEN",
+    show_envvar=True,
     help="What clients have to send; needed beyond this machine.",
-)  # fmt: skip
+)
 @click.option(
     "--plain",
     is_flag=True,

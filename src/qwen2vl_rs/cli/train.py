@@ -82,11 +82,17 @@ def train(
     if options["split_by"] and options["train_file"]:
         raise click.UsageError("--split-by is for --data: --train and --test are split already")
     names = {
-        "model": "model", "data": "data.conversations", "train_file": "data.train",
-        "test_file": "data.test", "split_by": "data.split_by", "output": "output",
-        "max_eval": "eval.max_eval", "images": "data.images", "max_train": "data.max_train",
+        "model": "model",
+        "data": "data.conversations",
+        "train_file": "data.train",
+        "test_file": "data.test",
+        "split_by": "data.split_by",
+        "output": "output",
+        "max_eval": "eval.max_eval",
+        "images": "data.images",
+        "max_train": "data.max_train",
         "dataset": "data.dataset",
-    }  # fmt: skip
+    }
     given = {names[k]: v for k, v in options.items() if k in names and v is not None}
     if resume and config and "output" not in given and Run(config.parent).holds_run():
         # from whichever folder: the run is the one whose settings these are
@@ -131,13 +137,15 @@ def train(
 @click.argument("model", type=FILE, required=False)
 @click.option("--test", type=FILE, help="Questions.  [default: the test questions of the run]")
 @click.option(
-    "--train-questions", type=FILE,
+    "--train-questions",
+    type=FILE,
     help="For the controls and answer sets.  [default: those of the run]",
-)  # fmt: skip
+)
 @click.option(
-    "--answers", type=click.Choice(["free", "closed"]),
+    "--answers",
+    type=click.Choice(["free", "closed"]),
     help="free: written by the model; closed: the most probable official class.  [default: free]",
-)  # fmt: skip
+)
 @click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
 @whose_option
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
@@ -145,22 +153,33 @@ def train(
 @click.option("-o", "--output", type=FILE, help="Folder.  [default: below the run]")
 @_at_most("--max-eval", "questions")
 @click.option(
-    "--protocol", "protocols", multiple=True, default=["official"], show_default=True,
+    "--protocol",
+    "protocols",
+    multiple=True,
+    default=["official"],
+    show_default=True,
     help="Printed; results.json has all.",
-)  # fmt: skip
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. eval.samples=0")
 @click.option(
-    "--endpoint", metavar="URL", help="Ask an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1."
-)  # fmt: skip
+    "--endpoint",
+    metavar="URL",
+    help="Ask an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.",
+)
 @click.option("--model", "name", metavar="NAME", help="Of --endpoint: the model's name there.")
 @click.option(
-    "--concurrency", type=click.IntRange(1, 256), default=8, show_default=True,
+    "--concurrency",
+    type=click.IntRange(1, 256),
+    default=8,
+    show_default=True,
     help="Of --endpoint: requests at a time.",
-)  # fmt: skip
+)
 @click.option(
-    "--rate", type=Number(0, min_open=True), metavar="N",
+    "--rate",
+    type=Number(0, min_open=True),
+    metavar="N",
     help="Of --endpoint: most requests a second.",
-)  # fmt: skip
+)
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
 def evaluate(
     model: Path | None,
@@ -237,19 +256,24 @@ def evaluate(
 @click.argument("place", type=FILE, required=False, metavar="[RUN]")
 @click.option("--run", "named", type=FILE, help="The same as RUN.")
 @click.option(
-    "--base", "--model", "model", type=FILE,
+    "--base",
+    "--model",
+    "model",
+    type=FILE,
     help="Folder of the base.  [default: the checkpoint's own]",
-)  # fmt: skip
+)
 @click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
 @click.option("--test", type=FILE, help="Test questions.  [default: those of the run]")
 @whose_option
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 @device_option
 @click.option(
-    "--only", type=click.Choice(["all", "fixed", "broken", "wrong"]), default="all",
-    show_default=True, help="fixed: wrong before, right after; broken: the reverse; "
-    "wrong: wrong after.",
-)  # fmt: skip
+    "--only",
+    type=click.Choice(["all", "fixed", "broken", "wrong"]),
+    default="all",
+    show_default=True,
+    help="fixed: wrong before, right after; broken: the reverse; wrong: wrong after.",
+)
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="Print at most so many.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def compare(

@@ -144,8 +144,10 @@ def write_form(
     say(f"wrote {len(samples):,} questions about {len(places):,} images to {folder}")
     say(f"images: {size / 1e6:.1f} MB of 8-bit PNG in {folder / 'images'}")
     if defused:
-        say(f"changed: a space was put behind the < of what {name} would take for a token, such as "
-            f"<image>, in the texts of {defused:,} samples")  # fmt: skip
+        say(
+            f"changed: a space was put behind the < of what {name} would take for a token, such as "
+            f"<image>, in the texts of {defused:,} samples"
+        )
 
 
 def _write_images(

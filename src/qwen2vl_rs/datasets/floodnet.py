@@ -37,9 +37,13 @@ registry.add(
     Quantity("Complex_Counting", by_dataset=False, exact_numbers=True),
 )
 _KEYS = Keys(
-    FLOODNET.name, "Image_ID", "Question", "Ground_Truth", "Question_Type",
+    FLOODNET.name,
+    "Image_ID",
+    "Question",
+    "Ground_Truth",
+    "Question_Type",
     ("Images", "images", "Train_Image", "Valid_Image", "Test_Image"),
-)  # fmt: skip
+)
 
 
 def _recognises(start: Opening) -> bool:

@@ -194,9 +194,13 @@ class Records:
         return _Turn(kind, None if nothing else "".join(texts), tuple(images))
 
     def _why_not(
-        self, n: int, record: dict[str, Any], form: forms.QuestionForm, turns: list[_Turn],
+        self,
+        n: int,
+        record: dict[str, Any],
+        form: forms.QuestionForm,
+        turns: list[_Turn],
         images: list[Any],
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Why a record is no question about one image; empty where it is.
 
         Raises:

@@ -18,8 +18,14 @@ ASKING: Final = frozenset({"user", "human"})
 ANSWERING: Final = frozenset({"assistant", "gpt"})
 LEADING: Final = frozenset({"system", "developer"})
 IMAGES: Final = (
-    "image_path", "images", "image", "file_name", "images_file_names", "img_path", "image_file",
-)  # fmt: skip
+    "image_path",
+    "images",
+    "image",
+    "file_name",
+    "images_file_names",
+    "img_path",
+    "image_file",
+)
 COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "image": IMAGES,
     "question": ("question",),
@@ -67,9 +73,11 @@ QUESTIONS: Final = (
     # LLaMA-Factory's alpaca
     QuestionForm(
         frozenset({"instruction", "output"}),
-        asked=("instruction", "input"), answered="output", marked=True,
+        asked=("instruction", "input"),
+        answered="output",
+        marked=True,
     ),
-)  # fmt: skip
+)
 PLAIN: Final = QuestionForm(frozenset(), asked=("question",), answered="answer", plain=True)
 
 

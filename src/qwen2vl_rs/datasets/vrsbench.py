@@ -21,9 +21,17 @@ from .keyed_rows import Keys
 from .left_out import LeftOut
 
 TYPES = (
-    "object category", "object existence", "object quantity", "object color", "object shape",
-    "object size", "object position", "object direction", "scene type", "reasoning",
-)  # fmt: skip
+    "object category",
+    "object existence",
+    "object quantity",
+    "object color",
+    "object shape",
+    "object size",
+    "object position",
+    "object direction",
+    "scene type",
+    "reasoning",
+)
 VRSBENCH = register(
     KnownDataset(
         name="VRSBench",
@@ -39,9 +47,13 @@ registry.add(
     OpenAnswer("reasoning"),
 )
 _KEYS = Keys(
-    VRSBENCH.name, "image_id", "question", "ground_truth", "type",
+    VRSBENCH.name,
+    "image_id",
+    "question",
+    "ground_truth",
+    "type",
     ("Images_val", "Images_train", "Images", "images"),
-)  # fmt: skip
+)
 
 
 def _recognises(start: Opening) -> bool:

@@ -355,5 +355,11 @@ def _pair(interval: Sequence[float]) -> tuple[float, float]:
 
 
 def _row(protocol: str, kind: str, n: int, value: float, ci: Sequence[float]) -> dict[str, Any]:
-    return {"protocol": protocol, "type": kind, "n": n, "accuracy": value,
-            "low": ci[0], "high": ci[1]}  # fmt: skip
+    return {
+        "protocol": protocol,
+        "type": kind,
+        "n": n,
+        "accuracy": value,
+        "low": ci[0],
+        "high": ci[1],
+    }

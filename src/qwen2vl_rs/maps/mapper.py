@@ -143,10 +143,12 @@ def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
     resolution = request.resolution or (card.metres_per_pixel if card else None)
     grid = lay_grid(scene, side, resolution, request.overlap)
     whose = (
-        "as asked for" if request.resolution
-        else "as the model was trained on" if resolution
+        "as asked for"
+        if request.resolution
+        else "as the model was trained on"
+        if resolution
         else "the scene's own"
-    )  # fmt: skip
+    )
     say(
         f"{len(grid):,} windows ({grid.rows} × {grid.columns}) of {side} pixels, "
         f"{grid.resolution:.3g} m each ({whose})"

@@ -51,9 +51,11 @@ class Grid:
         shares = [
             1 - (size - span) / (n - 1) / span
             for size, span, n in (
-                (self.width, self.across, self.columns), (self.height, self.down, self.rows),
-            ) if n > 1
-        ]  # fmt: skip
+                (self.width, self.across, self.columns),
+                (self.height, self.down, self.rows),
+            )
+            if n > 1
+        ]
         return max([0.0, *shares])
 
     def corner(self, index: int) -> tuple[float, float]:
@@ -128,9 +130,17 @@ def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: fl
         for size, span in ((scene.width, across), (scene.height, down))
     )
     return Grid(
-        side, resolution, across, down, overlap, rows, columns, scene.width, scene.height,
+        side,
+        resolution,
+        across,
+        down,
+        overlap,
+        rows,
+        columns,
+        scene.width,
+        scene.height,
         scene.reference,
-    )  # fmt: skip
+    )
 
 
 def pieces(grid: Grid, questions: int, most: int = QUESTIONS_AT_ONCE) -> Iterator[range]:

@@ -25,10 +25,23 @@ UNUSABLE = "use an older checkpoint, or train again"
 _LONGEST, _REPEATS = 1000, 4  # letters and repeats of a pattern
 # What does not change the answers of a plain LoRA adapter, or is looked at one by one.
 _FREE = {
-    "auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode",
-    "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout",
-    "parent_library", "peft_type", "peft_version", "r", "revision", "target_modules", "task_type",
-}  # fmt: skip
+    "auto_mapping",
+    "base_model_name_or_path",
+    "exclude_modules",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "parent_library",
+    "peft_type",
+    "peft_version",
+    "r",
+    "revision",
+    "target_modules",
+    "task_type",
+}
 
 
 @dataclass(frozen=True, slots=True)

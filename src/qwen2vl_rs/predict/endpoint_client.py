@@ -160,9 +160,11 @@ class EndpointClient:
             {"type": "text", "text": question.text},
         ]
         body = {
-            "model": self._endpoint.model, "temperature": 0, "max_tokens": question.most,
+            "model": self._endpoint.model,
+            "temperature": 0,
+            "max_tokens": question.most,
             "messages": [{"role": "user", "content": content}],
-        }  # fmt: skip
+        }
         await self._turn()
         attempt = 1
         while isinstance(reply := await self._try(http, body), Failure) and attempt < _ATTEMPTS:

@@ -120,9 +120,11 @@ def _failed(value: dict[str, Any], address: str) -> Failure | None:
         return None
     said, status = _words(error), _status(error)
     if status is None:
-        kind = " ".join(str(error.get(k) or "") for k in ("type", "code", "status")) if isinstance(
-            error, dict
-        ) else str(error)  # fmt: skip
+        kind = (
+            " ".join(str(error.get(k) or "") for k in ("type", "code", "status"))
+            if isinstance(error, dict)
+            else str(error)
+        )
         if reason in _BROKEN_OFF or _PASSING.search(kind):
             return Failure("error in a reply", said)
         raise HubError(f"{address} answers with an error: {said[:300]}", hint=_SERVER)

@@ -89,10 +89,14 @@ class Branches(NamedTuple):
             root = slice(start, stop)
             parts.append(
                 scaled_dot_product_attention(
-                    query[:, :, root], key[:, :, root], value[:, :, root],
-                    is_causal=True, scale=scale, enable_gqa=True,
+                    query[:, :, root],
+                    key[:, :, root],
+                    value[:, :, root],
+                    is_causal=True,
+                    scale=scale,
+                    enable_gqa=True,
                 )
-            )  # fmt: skip
+            )
             known = key[0, :, root], value[0, :, root]  # (K, P, d)
             parts += [_attend(g, query[0], key[0], value[0], known, scale) for g in groups]
         return torch.cat(parts, dim=2)[:, :, self.order]

@@ -26,8 +26,13 @@ OTHER = "other"
 
 #: RSVQA's, in the order of the published tables.
 OFFICIAL: tuple[QuestionType, ...] = (
-    Presence(), Count(), Comparison(), RuralUrban(), Area(), LandCover(),
-)  # fmt: skip
+    Presence(),
+    Count(),
+    Comparison(),
+    RuralUrban(),
+    Area(),
+    LandCover(),
+)
 _known: dict[str, QuestionType] = {one.name: one for one in OFFICIAL}
 _caches: list[Any] = []
 

@@ -168,8 +168,18 @@ def _directories(
             yield tags
 
 
-_WANTED = {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS, _PLANAR, _TILE_WIDTH,
-           _TILE_HEIGHT, _SUB}  # fmt: skip
+_WANTED = {
+    _WIDTH,
+    _HEIGHT,
+    _BITS,
+    _COMPRESSION,
+    _SAMPLES,
+    _ROWS,
+    _PLANAR,
+    _TILE_WIDTH,
+    _TILE_HEIGHT,
+    _SUB,
+}
 
 # JPEG 2000: markers
 _SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9

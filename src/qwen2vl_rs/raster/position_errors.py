@@ -14,8 +14,20 @@ from ..system.named import read_bytes
 from .crs import reproject, utm_zone
 
 #: Files beside an image that say where it lies, by what is added to or replaces its ending.
-_WORLD = (".tfw", ".tifw", ".tiffw", ".wld", ".jgw", ".jpgw", ".pgw", ".pngw", ".j2w", ".jp2w",
-          ".bpw", ".bmpw")  # fmt: skip
+_WORLD = (
+    ".tfw",
+    ".tifw",
+    ".tiffw",
+    ".wld",
+    ".jgw",
+    ".jpgw",
+    ".pgw",
+    ".pngw",
+    ".j2w",
+    ".jp2w",
+    ".bpw",
+    ".bmpw",
+)
 #: What RPC files (text, RPB, XML) say of their middle.
 _LONGITUDE, _LATITUDE = (
     re.compile(rf"(?i)\b{name}_?off(?:set)?\b[^\d+-]*([+-]?\d+(?:\.\d+)?)")

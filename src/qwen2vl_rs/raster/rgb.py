@@ -22,10 +22,17 @@ from .to_bytes import eight_bit, expand_palette, stretch
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 #: Colour spaces of bands, and of files that GDAL converts to RGB without their colour profile.
 _NOT_RGB_BANDS = {
-    ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black,
-    ColorInterp.hue, ColorInterp.saturation, ColorInterp.lightness,
-    ColorInterp.Y, ColorInterp.Cb, ColorInterp.Cr,
-}  # fmt: skip
+    ColorInterp.cyan,
+    ColorInterp.magenta,
+    ColorInterp.yellow,
+    ColorInterp.black,
+    ColorInterp.hue,
+    ColorInterp.saturation,
+    ColorInterp.lightness,
+    ColorInterp.Y,
+    ColorInterp.Cb,
+    ColorInterp.Cr,
+}
 _NOT_RGB_FILES = {"CMYK", "YCCK", "CIELAB"}
 
 
@@ -116,9 +123,11 @@ def choose_bands(
 
 
 def read_resampled(
-    source: Any, bands: Sequence[int], piece: tuple[float, float, float, float],
+    source: Any,
+    bands: Sequence[int],
+    piece: tuple[float, float, float, float],
     shape: tuple[int, int],
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:  # fmt: skip
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """A piece (column, row, width, height) of an open image at another size (rows, columns).
 
     Returns:

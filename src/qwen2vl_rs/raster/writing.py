@@ -101,9 +101,13 @@ def write_cog(path: Path, layers: Sequence[Layer], crs: str, transform: Sequence
         whole = stack.enter_context(MemoryFile(ext=".tif"))
         try:
             rasterio.shutil.copy(
-                virtual.name, whole.name, driver="COG", compress="deflate", blocksize=_BLOCK,
+                virtual.name,
+                whole.name,
+                driver="COG",
+                compress="deflate",
+                blocksize=_BLOCK,
                 overviews="FORCE_USE_EXISTING",
-            )  # fmt: skip
+            )
         except (RasterioError, CPLE_BaseError) as error:
             raise RunError(f"cannot make {path}: {error}") from error
         data = bytes(whole.getbuffer())
@@ -137,9 +141,15 @@ def _fill(
     """Write (band, row, column) values as a GeoTIFF in memory."""
     count, height, width = values.shape
     with memory.open(
-        driver="GTiff", width=width, height=height, count=count, dtype=values.dtype, crs=crs,
-        transform=rasterio.Affine(*transform), **how,
-    ) as file:  # fmt: skip
+        driver="GTiff",
+        width=width,
+        height=height,
+        count=count,
+        dtype=values.dtype,
+        crs=crs,
+        transform=rasterio.Affine(*transform),
+        **how,
+    ) as file:
         file.write(values)
 
 
@@ -154,9 +164,11 @@ def _reduce(memory: MemoryFile, shape: tuple[int, ...], way: Resampling) -> None
 
 
 def _side_by_side(
-    layers: Sequence[Layer], places: Mapping[int, tuple[str, int]], crs: str,
+    layers: Sequence[Layer],
+    places: Mapping[int, tuple[str, int]],
+    crs: str,
     transform: Sequence[float],
-) -> bytes:  # fmt: skip
+) -> bytes:
     """A virtual file (GDAL's VRT) of bands, each with what it says, that lie elsewhere."""
     height, width = layers[0].values.shape
     a, b, c, d, e, f = (repr(float(number)) for number in transform)

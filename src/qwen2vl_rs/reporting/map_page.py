@@ -87,9 +87,12 @@ def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
         "none": w("map.none"),
     }
     facts = w(
-        "map.facts", asked=done.asked, windows=len(grid), side=grid.side,
+        "map.facts",
+        asked=done.asked,
+        windows=len(grid),
+        side=grid.side,
         metres=f"{grid.resolution:.3g}",
-    )  # fmt: skip
+    )
     if grid.shared > 0:
         facts += w("map.shared", share=w.percent(grid.shared))
     if done.left_out:
@@ -130,12 +133,18 @@ def _layer(one: Band, w: Words) -> Layer:
     picture = _picture(_ramp(scaled), good)
     if one.kind == "probability":
         ends = (w.percent(0), w.percent(1))
-        told = w("map.likely", word=one.of, share=w.percent(float((inside > 0.5).mean()))
-                 ) if inside.size else ""  # fmt: skip
+        told = (
+            w("map.likely", word=one.of, share=w.percent(float((inside > 0.5).mean())))
+            if inside.size
+            else ""
+        )
         return Layer(one.question, picture, [], ends, told, values, [f"P({one.of})"])
     ends = (f"{low:,.0f}", f"{high:,.0f}")
-    told = w("map.mean", mean=f"{inside.mean():,.1f}", most=f"{inside.max():,.0f}"
-             ) if inside.size else ""  # fmt: skip
+    told = (
+        w("map.mean", mean=f"{inside.mean():,.1f}", most=f"{inside.max():,.0f}")
+        if inside.size
+        else ""
+    )
     return Layer(one.question, picture, [], ends, told, values, [""])
 
 

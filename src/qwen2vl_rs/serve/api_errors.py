@@ -50,8 +50,12 @@ class Refusal(Exception):
 
     def body(self) -> dict[str, Any]:
         """The error as OpenAI's clients read it, with the hint beside."""
-        kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-                 429: "rate_limit_error"}  # fmt: skip
+        kinds = {
+            401: "authentication_error",
+            403: "permission_error",
+            404: "not_found_error",
+            429: "rate_limit_error",
+        }
         kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
         text = f"{self.message} ({self.hint})" if self.hint else self.message
         named = {"param": self.param, "code": self.code, "hint": self.hint}

@@ -175,9 +175,12 @@ class Service:
         """
         if name not in (*self._models, BASE):
             raise Refusal(
-                404, "model_not_found", f"no model {name[:80]!r} here", param="model",
+                404,
+                "model_not_found",
+                f"no model {name[:80]!r} here",
+                param="model",
                 hint=f"served: {', '.join(self._models)}",
-            )  # fmt: skip
+            )
         return self._worker.session.has_adapter and name != BASE
 
     async def _see(

@@ -155,9 +155,11 @@ class Connection(H11Protocol):
             self._deadline = None
         limits = self._limits
         seconds = {
-            _HEAD: limits.head_seconds, _SENDS_ON: limits.head_seconds,
-            _TAKES_NOTHING: limits.wait_seconds, _WAITS: limits.wait_seconds,
-        }.get(state)  # fmt: skip
+            _HEAD: limits.head_seconds,
+            _SENDS_ON: limits.head_seconds,
+            _TAKES_NOTHING: limits.wait_seconds,
+            _WAITS: limits.wait_seconds,
+        }.get(state)
         if seconds is not None:
             self._deadline = self.loop.call_later(seconds, self._expire)
 

@@ -174,9 +174,11 @@ def read_conversation(messages: Sequence[Message], instruction: str) -> ChatQues
     images = next((found for t in reversed(turns) for found in reversed(t.images) if found), [])
     if len(images) > 1:
         raise Refusal(
-            400, "no_image", f"{len(images)} images in the message, one is needed",
+            400,
+            "no_image",
+            f"{len(images)} images in the message, one is needed",
             param="messages",
-        )  # fmt: skip
+        )
     unused = unused or any(text and not text.isspace() for text in said)
     return ChatQuestion(
         images=images,

@@ -200,9 +200,11 @@ class Decoders:
                 return finish(*process.do(job))
 
             async with self._small.of(peer):
-                unpacked = await self._run(lambda process: process.do(
-                    job | {"what": "measure", "limits": bounds}
-                )[0]["unpacked"])  # fmt: skip
+                unpacked = await self._run(
+                    lambda process: process.do(job | {"what": "measure", "limits": bounds})[0][
+                        "unpacked"
+                    ]
+                )
                 if unpacked <= self._limits.small_bytes:
                     return await self._run(do)
             async with self._large.of(peer):

@@ -81,15 +81,18 @@ def read(path: Path, box: list[int] | None, rule: RasterToRGB) -> NDArray[np.uin
     sides = (right - left, bottom - top)
     if right > width or bottom > height:
         raise Refusal(
-            400, "invalid_box", f"the box leaves the image of {width} × {height} pixels",
+            400,
+            "invalid_box",
+            f"the box leaves the image of {width} × {height} pixels",
             param="box",
-        )  # fmt: skip
+        )
     if min(sides) < MIN_SIDE or max(sides) > MAX_ASPECT * min(sides):
         raise Refusal(
-            400, "invalid_box",
+            400,
+            "invalid_box",
             f"the box of {sides[0]} × {sides[1]} pixels is too small: at least {MIN_SIDE} a side",
             param="box",
-        )  # fmt: skip
+        )
     return rgb[top:bottom, left:right]
 
 

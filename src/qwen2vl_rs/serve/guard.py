@@ -94,9 +94,11 @@ class Guard:
         host = headers.get("host", "")
         if self._host is not None and not _is_local(_name(host), self._host):
             raise Refusal(
-                403, "wrong_host", "this server answers on this machine only",
+                403,
+                "wrong_host",
+                "this server answers on this machine only",
                 hint=f"open it as http://{self._host}, or start it with --host and a token",
-            )  # fmt: skip
+            )
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         if any(_netloc(origin) != host.lower() for origin in headers.getlist("origin")):
             foreign = True
@@ -107,9 +109,11 @@ class Guard:
             right = hmac.compare_digest(given.strip().encode("latin-1"), self._token.encode())
             if not right or scheme.lower() != "bearer":
                 raise Refusal(
-                    401, "invalid_api_key", "a token is needed, and this is not it",
+                    401,
+                    "invalid_api_key",
+                    "a token is needed, and this is not it",
                     hint="send it as Authorization: Bearer TOKEN",
-                )  # fmt: skip
+                )
 
 
 def _by_path(scope: Scope) -> Scope:
@@ -121,8 +125,12 @@ def _by_path(scope: Scope) -> Scope:
     host, slash, path = rest.partition(b"/")
     headers = [(k, v) for k, v in scope["headers"] if k != b"host"]
     raw = slash + path or b"/"
-    return {**scope, "raw_path": raw, "path": unquote(raw.decode("latin-1")),
-            "headers": [*headers, (b"host", host)]}  # fmt: skip
+    return {
+        **scope,
+        "raw_path": raw,
+        "path": unquote(raw.decode("latin-1")),
+        "headers": [*headers, (b"host", host)],
+    }
 
 
 def _check_framing(scope: Scope) -> None:
@@ -135,9 +143,11 @@ def _check_framing(scope: Scope) -> None:
     coded = b"transfer-encoding" in names
     if coded and (b"content-length" in names or scope["http_version"] != "1.1"):
         raise Refusal(
-            400, "ambiguous_length", "a body has Content-Length or Transfer-Encoding, not both",
+            400,
+            "ambiguous_length",
+            "a body has Content-Length or Transfer-Encoding, not both",
             closes=True,
-        )  # fmt: skip
+        )
     if scope["http_version"] not in ("1.0", "1.1"):
         raise Refusal(505, "http_version", "this is an HTTP/1.1 server", closes=True)
 

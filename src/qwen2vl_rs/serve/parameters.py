@@ -62,9 +62,12 @@ def check_parameters(value: Mapping[str, Any], used: Iterable[str]) -> None:
             near = difflib.get_close_matches(name, [*used, *UNUSED, *NEUTRAL], 1)
             hint = f"did you mean {near[0]}?" if near else "leave it out"
             raise Refusal(
-                400, "unknown_parameter", f"there is no parameter {name[:80]!r}", param=name[:80],
+                400,
+                "unknown_parameter",
+                f"there is no parameter {name[:80]!r}",
+                param=name[:80],
                 hint=hint,
-            )  # fmt: skip
+            )
         if not any(type(one) is type(each) and one == each for each in _spelt(NEUTRAL[name])):
             raise Refusal(400, "unsupported_parameter", f"{name} is not supported", param=name)
 

@@ -83,10 +83,11 @@ def _lifted(body: Content, limits: Limits) -> tuple[Content, dict[str, bytes]]:
     text = body if crowded else _DATA.sub(lift, body)
     if len(text) > limits.json_text_bytes:
         raise Refusal(
-            400, "json_too_large",
+            400,
+            "json_too_large",
             f"the JSON has more than {limits.json_text_bytes // MIB} MiB beside its images",
             hint="an image is a data: URL in base64 without line breaks",
-        )  # fmt: skip
+        )
     return text, images
 
 
@@ -111,9 +112,12 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
         return url  # of a form
     if not isinstance(url, str) or url[:5].lower() != "data:":
         raise Refusal(
-            400, "image_url_not_supported", "an image has to be a data: URL", param=param,
+            400,
+            "image_url_not_supported",
+            "an image has to be a data: URL",
+            param=param,
             hint="URLs and paths are not opened; send data:image/png;base64,…",
-        )  # fmt: skip
+        )
     comma = url.find(",", 0, _HEAD)
     if comma < 0 or not url[:comma].lower().endswith(";base64"):
         raise Refusal(400, "invalid_image", "the data: URL is not in base64", param=param)
@@ -139,10 +143,11 @@ def checked_question(text: object, limits: Limits, param: str) -> str:
         raise Refusal(400, "empty_question", "a question is empty", param=param)
     if len(question) > limits.question_chars:
         raise Refusal(
-            400, "question_too_long",
+            400,
+            "question_too_long",
             f"a question has {len(question):,} characters, at most {limits.question_chars:,}",
             param=param,
-        )  # fmt: skip
+        )
     try:
         question.encode()
     except UnicodeEncodeError as error:
@@ -156,16 +161,20 @@ def checked_questions(values: Sequence[object], limits: Limits) -> list[str]:
         raise Refusal(400, "no_question", "there is no question", param="questions")
     if len(values) > limits.questions:
         raise Refusal(
-            400, "too_many_questions",
-            f"{len(values):,} questions, at most {limits.questions}", param="questions",
-        )  # fmt: skip
+            400,
+            "too_many_questions",
+            f"{len(values):,} questions, at most {limits.questions}",
+            param="questions",
+        )
     questions = [checked_question(v, limits, "questions") for v in values]
     if sum(len(question.encode()) for question in questions) > limits.questions_bytes:
         raise Refusal(
-            400, "questions_too_long",
+            400,
+            "questions_too_long",
             f"the questions have more than {limits.questions_bytes // 2**10} KiB together",
-            hint="ask them in several requests", param="questions",
-        )  # fmt: skip
+            hint="ask them in several requests",
+            param="questions",
+        )
     return questions
 
 
@@ -288,9 +297,12 @@ async def _form(
     if not body[:8].lstrip(b"\r\n").startswith(b"--"):
         raise Refusal(400, "invalid_form", "the form does not begin with its boundary")
     parser = MultiPartParser(
-        headers, pieces(), max_files=1, max_fields=limits.questions + 10,
+        headers,
+        pieces(),
+        max_files=1,
+        max_fields=limits.questions + 10,
         max_part_size=limits.text_bytes,
-    )  # fmt: skip
+    )
     try:
         parsed = await parser.parse()
     except (MultiPartException, LookupError, ValueError) as error:

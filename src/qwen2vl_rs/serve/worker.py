@@ -133,9 +133,12 @@ class Worker:
         """Make room for jobs of an address, at the cost of one that has more of them."""
         wait = min(60, max(1, round(self._pace * len(self._queue))))
         full = Refusal(
-            429, "queue_full", f"{len(self._queue)} requests are waiting already",
-            hint=f"try again in {wait} s", retry_after=wait,
-        )  # fmt: skip
+            429,
+            "queue_full",
+            f"{len(self._queue)} requests are waiting already",
+            hint=f"try again in {wait} s",
+            retry_after=wait,
+        )
         while (over := len(self._queue) + len(jobs) - self._most) > 0:
             held = Counter(job.peer for job in self._queue)
             peer, most = held.most_common(1)[0] if held else ("", 0)

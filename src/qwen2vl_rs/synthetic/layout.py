@@ -163,8 +163,10 @@ def _main_roads(
     dry = [(r, r.shape.difference(sea[0].buffer(12 + r.width))) for r in roads]
     return [
         replace(r, shape=piece, whole=None)
-        for r, rest in dry for piece in parts(rest, 1) if piece.length > 0.2 * side
-    ]  # fmt: skip
+        for r, rest in dry
+        for piece in parts(rest, 1)
+        if piece.length > 0.2 * side
+    ]
 
 
 def _runs_along(line: LineString, roads: Iterable[Feature], gap: float) -> bool:

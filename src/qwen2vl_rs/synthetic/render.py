@@ -101,8 +101,11 @@ def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: 
     ring = shapely.get_coordinates(feature.whole.exterior)
     bank = (172, 160, 128) if feature.tint > 0.5 else (96, 104, 68)
     sheet.line(ring, max(2.4 * resolution, 2.5), bank)
-    sheet.fill(feature.shape, tuple(int(c * 0.75 + g * 0.25) for c, g in
-                                     zip(colour, (112, 118, 96), strict=True)), base)  # fmt: skip
+    sheet.fill(
+        feature.shape,
+        tuple(int(c * 0.75 + g * 0.25) for c, g in zip(colour, (112, 118, 96), strict=True)),
+        base,
+    )
     deep = feature.whole.buffer(-max(2.0 * resolution, 2.0))
     for part in shapely.get_parts(deep):
         if not part.is_empty:

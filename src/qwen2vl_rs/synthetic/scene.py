@@ -31,11 +31,32 @@ _USUAL_EMPTY = (0.5, 2.0)  # where there are no houses to be seen
 
 #: Labels of the elements of scenes; land uses behind the first five.
 CLASSES = (
-    "residential building", "commercial building", "building", "road", "water area",
-    "residential", "commercial", "industrial", "retail", "parking", "farmyard", "farmland",
-    "meadow", "grass", "forest", "orchard", "vineyard", "scrub", "heath", "wetland", "park",
-    "pitch", "playground", "cemetery", "allotments",
-)  # fmt: skip
+    "residential building",
+    "commercial building",
+    "building",
+    "road",
+    "water area",
+    "residential",
+    "commercial",
+    "industrial",
+    "retail",
+    "parking",
+    "farmyard",
+    "farmland",
+    "meadow",
+    "grass",
+    "forest",
+    "orchard",
+    "vineyard",
+    "scrub",
+    "heath",
+    "wetland",
+    "park",
+    "pitch",
+    "playground",
+    "cemetery",
+    "allotments",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +103,13 @@ class Place:
 
 
 def make_place(
-    seed: int, number: int = 0, *, side: int = 256, resolution: float | None = None,
+    seed: int,
+    number: int = 0,
+    *,
+    side: int = 256,
+    resolution: float | None = None,
     setting: str | None = None,
-) -> Place:  # fmt: skip
+) -> Place:
     """Lay out one scene without drawing it.
 
     Args:

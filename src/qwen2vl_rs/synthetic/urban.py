@@ -185,8 +185,10 @@ def halls(site: Site, block: Any) -> None:
     rng = site.rng
     site.add("concrete", "landuse", "industrial", block)
     wide = max(1.0, site.resolution / 1.5)
-    wanted = [(rng.uniform(26, 70) * wide, rng.uniform(20, 40) * wide, "hall")
-              for _ in range(int(rng.integers(1, 5)))]  # fmt: skip
+    wanted = [
+        (rng.uniform(26, 70) * wide, rng.uniform(20, 40) * wide, "hall")
+        for _ in range(int(rng.integers(1, 5)))
+    ]
     wanted += [(rng.uniform(26, 50), rng.uniform(18, 32), "lot")] * int(rng.random() < 0.6)
     if rng.random() < 0.35:
         wanted += [(d := rng.uniform(9, 16), d, "tank")] * int(rng.integers(1, 6))
@@ -237,8 +239,9 @@ def green(site: Site, block: Any) -> None:
     for shape, angle, what in pack(site, block.buffer(-2), wanted):
         if what == "pond":
             round_ = bool(rng.random() < 0.4)
-            pond = blob(rng, shape.centroid.x, shape.centroid.y, np.sqrt(shape.area) * 0.42,
-                        round_=round_)  # fmt: skip
+            pond = blob(
+                rng, shape.centroid.x, shape.centroid.y, np.sqrt(shape.area) * 0.42, round_=round_
+            )
             site.add("water", "natural", "water", pond.intersection(shape))
         else:
             site.put(what, shape, angle)
@@ -262,9 +265,13 @@ FILLERS: dict[str, Callable[[Site, Any], None]] = {one.__name__: one for one in 
 
 
 def _along_edge(
-    site: Site, block: Any, depth: tuple[float, float], length: tuple[float, float],
-    share: float, setback: float,
-) -> Iterator[tuple[Any, float]]:  # fmt: skip
+    site: Site,
+    block: Any,
+    depth: tuple[float, float],
+    length: tuple[float, float],
+    share: float,
+    setback: float,
+) -> Iterator[tuple[Any, float]]:
     """Rectangles in rows along the inner edge of a block, none touching another."""
     rng = site.rng
     found: list[tuple[NDArray[Any], ...]] = []

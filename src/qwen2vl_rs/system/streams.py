@@ -78,9 +78,11 @@ def hold() -> None:
 def _text(raw: _Stream, stream: io.TextIOWrapper) -> io.TextIOWrapper:
     """A stream of text like the one given, which never fails on a character either."""
     return io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, "backslashreplace",
+        io.BufferedWriter(raw),
+        stream.encoding,
+        "backslashreplace",
         line_buffering=stream.line_buffering or stream.write_through,  # as with python -u
-    )  # fmt: skip
+    )
 
 
 def unread() -> bool:

@@ -95,7 +95,7 @@ def assign(
     shares: Sequence[float],
     seed: int,
     counts: Counter[str],
-) -> list[str | None]:  # fmt: skip
+) -> list[str | None]:
     """The split of each picture, so that no two splits meet.
 
     Tiles of one source are taken in square blocks. Where blocks of two splits touch, the tiles
@@ -114,14 +114,17 @@ def assign(
     sides = [(4, 8), (3, 8), (2, 8), (4, 3), (3, 3), (2, 3)]  # of blocks, and fewest blocks
     block = next((side for side, least in sides if len(_blocks(regions, side)) >= least), 1)
     # those of the largest share first: a split that comes too late gets nothing
-    wanted = sorted((s for s, share in zip(SPLITS, shares, strict=True) if share),
-                    key=lambda s: -shares[SPLITS.index(s)])  # fmt: skip
+    wanted = sorted(
+        (s for s, share in zip(SPLITS, shares, strict=True) if share),
+        key=lambda s: -shares[SPLITS.index(s)],
+    )
     best: list[str | None] = _choose(regions, shares, wanted, block, [seed, 7])
     if not set(wanted) <= set(best) and len(regions) <= _FEW:
         tries = [
             _choose(regions, shares, wanted, side, [seed, 7, n])
-            for side in range(block, 0, -1) for n in range(_TRIES)
-        ]  # fmt: skip
+            for side in range(block, 0, -1)
+            for n in range(_TRIES)
+        ]
         best = max([best, *tries], key=lambda found: _worth(found, shares, wanted))
     if left_out := best.count(None):
         counts[BESIDE] += left_out
@@ -143,7 +146,7 @@ def _choose(
     wanted: Sequence[str],
     block: int,
     seed: Sequence[int],
-) -> list[str | None]:  # fmt: skip
+) -> list[str | None]:
     """One choice as `assign` describes, in blocks of a side; ``wanted`` by share."""
     blocks = _blocks(regions, block)
     order = np.random.default_rng(seed).permutation(len(blocks)).tolist()
@@ -152,9 +155,11 @@ def _choose(
     where: dict[Region, str] = {}
     for n, k in enumerate(order):
         # each split gets a block; then always the one that lacks most
-        split = wanted[n] if n < len(wanted) else max(
-            wanted, key=lambda s: shares[SPLITS.index(s)] * total - taken[s]
-        )  # fmt: skip
+        split = (
+            wanted[n]
+            if n < len(wanted)
+            else max(wanted, key=lambda s: shares[SPLITS.index(s)] * total - taken[s])
+        )
         taken[split] += len(blocks[names[k]])
         where |= dict.fromkeys(blocks[names[k]], split)
     rank = {split: shares[k] for k, split in enumerate(SPLITS)}
@@ -229,22 +234,41 @@ def _stub(number: int) -> dict[str, Any]:
 
 def _question(number: int, image: int, question: Question) -> dict[str, Any]:
     return {
-        "id": number, "date_added": 0.0, "img_id": image, "people_id": 0, "type": question.type,
-        "question": question.text, "answers_ids": [number], "active": True,
-    }  # fmt: skip
+        "id": number,
+        "date_added": 0.0,
+        "img_id": image,
+        "people_id": 0,
+        "type": question.type,
+        "question": question.text,
+        "answers_ids": [number],
+        "active": True,
+    }
 
 
 def _answer(number: int, question: Question) -> dict[str, Any]:
     return {
-        "id": number, "date_added": 0.0, "question_id": number, "people_id": 0,
-        "answer": question.answer, "active": True,
-    }  # fmt: skip
+        "id": number,
+        "date_added": 0.0,
+        "question_id": number,
+        "people_id": 0,
+        "answer": question.answer,
+        "active": True,
+    }
 
 
 def _image(number: int, picture: Picture, questions: range) -> dict[str, Any]:
     size = f"{picture.resolution:g}m"
     return {
-        "id": number, "date_added": 0.0, "original_name": picture.name, "sensor": picture.sensor,
-        "upperleft_map_x": picture.x, "upperleft_map_y": picture.y, "res_x": size, "res_y": size,
-        "people_id": 0, "type": "RGB", "questions_ids": list(questions), "active": True,
-    }  # fmt: skip
+        "id": number,
+        "date_added": 0.0,
+        "original_name": picture.name,
+        "sensor": picture.sensor,
+        "upperleft_map_x": picture.x,
+        "upperleft_map_y": picture.y,
+        "res_x": size,
+        "res_y": size,
+        "people_id": 0,
+        "type": "RGB",
+        "questions_ids": list(questions),
+        "active": True,
+    }

@@ -215,8 +215,13 @@ def _tiles(plan: Plan, images: Path, result: Result) -> Iterator[tuple[Picture, 
         for tile in tiles(source, plan.tile, legacy, result.left_out):
             asker = replace(plan.asker, vocabulary=tile.vocabulary or LAND)
             rng = np.random.default_rng([plan.seed, number, 2])
-            picture = Picture(tile.name, "unknown", *tile.corner(legacy), tile.resolution,
-                              (k, tile.row, tile.column))  # fmt: skip
+            picture = Picture(
+                tile.name,
+                "unknown",
+                *tile.corner(legacy),
+                tile.resolution,
+                (k, tile.row, tile.column),
+            )
             path = images / f"{number}.tif"
             if not path.is_file():
                 tile.write(path)

@@ -35,16 +35,39 @@ MOST_TRIES = 10_000
 _MOST_PAIRS = 2_000
 
 _CATEGORIES: tuple[tuple[Layer, str], ...] = (
-    ("building", "building"), ("building", "residential building"),
-    ("building", "commercial building"), ("road", "road"), ("water", "water area"), ("land", ""),
-)  # fmt: skip
+    ("building", "building"),
+    ("building", "residential building"),
+    ("building", "commercial building"),
+    ("road", "road"),
+    ("water", "water area"),
+    ("land", ""),
+)
 #: Asked about in legacy where an image has no land use at all: the answer is then always no.
 FALLBACK = (
-    "residential", "grass", "commercial", "construction", "industrial", "allotment", "cemetery",
-    "depot", "farmland", "farmyard", "forest", "garage", "greenfield", "landfill", "meadow",
-    "military area", "orchard", "port", "railway", "recreation_ground", "religious", "salt_pond",
+    "residential",
+    "grass",
+    "commercial",
+    "construction",
+    "industrial",
+    "allotment",
+    "cemetery",
+    "depot",
+    "farmland",
+    "farmyard",
+    "forest",
+    "garage",
+    "greenfield",
+    "landfill",
+    "meadow",
+    "military area",
+    "orchard",
+    "port",
+    "railway",
+    "recreation_ground",
+    "religious",
+    "salt_pond",
     "vineyard",
-)  # fmt: skip
+)
 
 Manner = Literal["corrected", "legacy", "balanced"]
 

@@ -46,9 +46,11 @@ def write(page: Path, images: Path, manner: Manner, like: str, made: Result) -> 
     asked = {split for mine, split in zip(made.questions, made.splits, strict=True) if mine}
     types = sorted({question.type for question in every})
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True,
-        undefined=StrictUndefined, trim_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
     text = environment.get_template("summary.html").render(
         title=f"{len(every):,} questions about {sum(map(bool, made.splits)):,} images",
         intro=_MANNERS[manner],
@@ -69,9 +71,11 @@ def _splits(made: Result, types: Sequence[str]) -> Iterator[dict[str, Any]]:
         mine = [asked for asked, s in zip(made.questions, made.splits, strict=True) if s == split]
         count = Counter(q.type for asked in mine for q in asked)
         yield {
-            "name": split, "images": f"{len(mine):,}", "questions": f"{count.total():,}",
+            "name": split,
+            "images": f"{len(mine):,}",
+            "questions": f"{count.total():,}",
             "types": [f"{count[t]:,}" for t in types],
-        }  # fmt: skip
+        }
 
 
 def _answers(
@@ -86,11 +90,15 @@ def _answers(
         yield {
             "type": type_,
             "rows": [
-                {"label": label, "n": f"{n:,}", "percent": f"{100 * n / total:.1f}",
-                 "width": f"{20 * n / total:.2f}"}
+                {
+                    "label": label,
+                    "n": f"{n:,}",
+                    "percent": f"{100 * n / total:.1f}",
+                    "width": f"{20 * n / total:.2f}",
+                }
                 for label, n in sorted(count[type_].items(), key=lambda row: class_order(row[0]))
             ],
-        }  # fmt: skip
+        }
 
 
 def _examples(images: Path, made: Result) -> Iterator[dict[str, Any]]:
@@ -104,7 +112,9 @@ def _examples(images: Path, made: Result) -> Iterator[dict[str, Any]]:
         pixels.save(png, "PNG")
         asked = made.questions[k]
         yield {
-            "id": k, "png": base64.b64encode(png.getvalue()).decode(), "split": made.splits[k],
+            "id": k,
+            "png": base64.b64encode(png.getvalue()).decode(),
+            "split": made.splits[k],
             "size": f"{made.pictures[k].resolution:g} m per pixel",
             "questions": asked[:: max(1, len(asked) // _QUESTIONS)][:_QUESTIONS],
-        }  # fmt: skip
+        }

@@ -100,8 +100,11 @@ def pair(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Sourc
         else:
             found.append(Source(path, beside))
     if not found:
-        what = f"no vector file of the same name for {counts[UNPAIRED]:,} images" if images else \
-            f"no images ({', '.join(IMAGES)})"  # fmt: skip
+        what = (
+            f"no vector file of the same name for {counts[UNPAIRED]:,} images"
+            if images
+            else f"no images ({', '.join(IMAGES)})"
+        )
         raise DataError(f"{image}: {what}", hint="name both: --image FILE --vectors FILE")
     return tuple(found)
 
@@ -143,9 +146,13 @@ def tiles(source: Source, side: int, legacy: bool, counts: Counter[str]) -> Iter
 
 
 def _cut(
-    source: Source, image: LargeImage, vectors: Vectors, tile: Tile, legacy: bool,
+    source: Source,
+    image: LargeImage,
+    vectors: Vectors,
+    tile: Tile,
+    legacy: bool,
     counts: Counter[str],
-) -> Cut | None:  # fmt: skip
+) -> Cut | None:
     """One tile, or None where there is nothing to see or to ask."""
     pixels, share = image.read(tile.column, tile.row, tile.width, tile.height)
     if share < 0.5:

@@ -291,10 +291,11 @@ def _incomplete(file: Path, legacy: bool) -> int:
     """Number of relations of an OpenStreetMap file that GDAL could not make areas of."""
     try:
         wanted = {
-            number for number, tags in relations(file)
+            number
+            for number, tags in relations(file)
             if (kind := classify(tags, 2, legacy=legacy))
             and (legacy or not (is_absent(tags) or unseen(tags, kind[0])))
-        }  # fmt: skip
+        }
     except (ValueError, OSError) as error:
         warn(f"{file}: incomplete relations, if any, are not counted: {error}")
         return 0
@@ -305,9 +306,13 @@ def _incomplete(file: Path, legacy: bool) -> int:
 
 
 def _elements(
-    wkb: NDArray[Any], tags: Sequence[Mapping[str, str]], crs: str, reference: Georeference,
-    legacy: bool, counts: Counter[str],
-) -> tuple[NDArray[Any], list[tuple[Layer, str, float]]]:  # fmt: skip
+    wkb: NDArray[Any],
+    tags: Sequence[Mapping[str, str]],
+    crs: str,
+    reference: Georeference,
+    legacy: bool,
+    counts: Counter[str],
+) -> tuple[NDArray[Any], list[tuple[Layer, str, float]]]:
     """Shapes in pixels of the image, and what they are."""
     raw = shapely.from_wkb(wkb, on_invalid="ignore")
     dimensions = shapely.get_dimensions(raw).tolist()
