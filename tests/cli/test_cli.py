@@ -74,7 +74,7 @@ def test_every_command_says_what_it_does(capsys, name, option):
     assert main([name, option]) == 0
     out, err = capsys.readouterr()
     assert f"Usage: qwen2vl-rs {name}" in out
-    assert text.splitlines()[0] in out
+    assert text.splitlines()[0] in " ".join(out.split())
     assert not err
 
 
@@ -130,13 +130,13 @@ def test_version(capsys):
         (["compare", "--chekpoint", "x"], "--checkpoint"),
         (["load", "--hub", "github"], "'modelscope', 'hf'"),
         (["train", "--split-by", "luck"], "'image', 'question'"),
-        (["train", "--split-by", "image", "--train", "a", "--test", "b"], "--split-by is for"),
+        (["train", "--split-by", "image", "--train", "a", "--test", "b"], "--split-by goes with"),
         (["train", "--max-eval", "many"], "'many' is not a valid integer"),
         (["train", "a.toml", "b.toml"], "b.toml"),
         (["compare", "--only", "best"], "'fixed', 'broken', 'wrong'"),
         (["ask", "run"], "give an image and a question, or --batch FILE"),
         (["ask", "run", "image.tif"], "give an image and a question"),
-        (["ask", "run", "image.tif", "Q?", "--batch", "-"], "--batch takes the place"),
+        (["ask", "run", "image.tif", "Q?", "--batch", "-"], "give --batch, or images"),
         (["ask", "run", "image.tif", " "], "a question is empty"),
         (["data2csv", "--split", "test"], "--split needs --folder"),
         (["data2csv", "--folder", "x", "--questions", "y"], "not both"),

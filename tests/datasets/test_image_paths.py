@@ -154,20 +154,20 @@ WRONG = [
     ("train x.toml", "no configuration file x.toml", "defaults"),
     ("train --set lora.rr=1", "unknown key lora.rr", ""),
     ("train --resume", f"nothing to resume in {RUN}", "without --resume"),
-    ("train --data sound.json", "Qwen/Qwen2-VL-2B-Instruct is no model", "load Qwen/Qwen2-VL"),
+    ("train --data sound.json", "Qwen/Qwen2-VL-2B-Instruct is not a model", "load Qwen/Qwen2-VL"),
     ("train --data gone.json", "no such file", "--images"),
     ("train --data sound.json --images no", "no folder", "--images"),
-    ("eval output/none", "output/none is no model", "train first"),
-    ("eval outptu", "outptu is no model", "did you mean output?"),
+    ("eval output/none", "output/none is not a model", "train first"),
+    ("eval outptu", "outptu is not a model", "did you mean output?"),
     ("eval . --test no.json", "no file no.json", ""),
-    ("eval . --base no", "no is no model", "--base"),
+    ("eval . --base no", "no is not a model", "--base"),
     ("eval sound.json", "it is a file, not a folder", ""),
     ("compare", f"no run folder {RUN}", "train first"),
     ("compare --run . --test no.json", "no file no.json", ""),
-    ("ask org/model rsvqa_images/0.tif Is?", "org/model is no model", "load org/model"),
+    ("ask org/model rsvqa_images/0.tif Is?", "org/model is not a model", "load org/model"),
     ("ask . no.tif Is?", "no.tif: no such file", ""),
-    ("map none rsvqa_images/0.tif Is?", "none is no model", "qwen2vl-rs load"),
-    ("serve none", "none is no model", "qwen2vl-rs load"),
+    ("map none rsvqa_images/0.tif Is?", "none is not a model", "qwen2vl-rs load"),
+    ("serve none", "none is not a model", "qwen2vl-rs load"),
 ]
 ALL_OF_THEM = """
 import contextlib, io, json, sys
@@ -220,7 +220,7 @@ def test_each_step_names_the_one_before_it(here, capsys, tmp_path):
     code, err = told(capsys, "train")
     assert (code, err.splitlines()[-1]) == (
         1,
-        "hint: fetch it: qwen2vl-rs load Qwen/Qwen2-VL-2B-Instruct; without a network, "
+        "hint: download it: qwen2vl-rs load Qwen/Qwen2-VL-2B-Instruct; without a network, "
         "qwen2vl-rs demo writes a small one: demo/base",
     )
 

@@ -352,7 +352,7 @@ def test_compare_counts_what_it_shows(trained, tmp_path, monkeypatch, capsys):
     assert 1 < counts["wrong"] < counts["all"]
     assert main(["compare", "--only", "wrong", "-n", "1"]) == 0
     said = capsys.readouterr().err
-    assert f"1 of {counts['wrong']} shown; {counts['all']} questions in all" in said
+    assert f"1 of {counts['wrong']} shown; {counts['all']} questions in total" in said
 
 
 def test_answers_are_printed_before_and_after(here, small_base, capsys):

@@ -1,7 +1,7 @@
-"""The command line: one command per stage. Parses, calls, prints; knows nothing else.
+"""The command line: one command per stage; parses arguments, calls the library, prints.
 
-stdout carries results, stderr the conversation. Exit codes: 0 ok, 1 an expected failure (with a
-hint), 2 wrong usage, 130 interrupted by Ctrl-C, 128 + n by signal n. ``QWEN2VL_RS_DEBUG=1`` shows
+Results go to stdout, messages to stderr. Exit codes: 0 success, 1 an expected error (with a hint),
+2 a usage error, 130 interrupted by Ctrl-C, 128 + n by signal n. ``QWEN2VL_RS_DEBUG=1`` shows
 tracebacks.
 """
 
@@ -98,7 +98,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _expected(error: BaseException) -> Qwen2VLRSError | None:
-    """An error that is made for people; None where it is a bug."""
+    """The error to show to the user; None for a bug."""
     if isinstance(error, SystemExit):  # click's answer to a broken pipe, which is not stdout
         context = error.__context__
         return explained(context) if isinstance(context, OSError) else None
@@ -115,18 +115,18 @@ def _expected(error: BaseException) -> Qwen2VLRSError | None:
 
 
 def _failed(error: Qwen2VLRSError) -> int:
-    """Print an expected failure; returns the exit code."""
+    """Print an expected error; returns the exit code."""
     if os.environ.get("QWEN2VL_RS_DEBUG"):
         click.echo(traceback_shown(error), err=True)
     hint = error.hint
     if folder_is_gone():
-        hint = "the current folder was removed or moved: change to one that is there (cd)"
+        hint = "the current folder was removed or moved: change to an existing one (cd)"
     click.echo(labelled("error", "red", error.message, hint), err=True)
     return 1
 
 
 def _interrupted(error: BaseException) -> int:
-    """Say so, and what the command has to say about it; returns the exit code."""
+    """Print what is kept and how to resume; returns the exit code."""
     number = error.number if isinstance(error, Stopped) else signal.SIGINT
     click.echo(shown_lines(["interrupted", *getattr(error, "__notes__", ())]), err=True)
     return 128 + number

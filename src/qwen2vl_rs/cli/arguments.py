@@ -1,7 +1,7 @@
-"""Images and questions as they are typed in one row at a terminal.
+"""Tell images from questions in the arguments of a command.
 
-Shells put all files of a pattern into the row, so what is a file has to be an image: taken for a
-question it would be answered without a word.
+A shell expands a pattern to all matching files, so every file must be an image: a file that was
+taken for a question would be answered silently.
 """
 
 from __future__ import annotations
@@ -18,33 +18,32 @@ from ..raster import image_size
 from ..system.oserrors import is_folder, mode_of, reading_hint
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp")
-"""Endings of image files that are read: those taken from a folder."""
+"""Extensions of the image files that are taken from a folder."""
 
-# Endings that no question has; of formats that are not read too, which is then said.
+# Extensions of image files, also of formats that are not supported.
 _ENDINGS = (*SUFFIXES, ".gif", ".vrt", ".img", ".hdf", ".h5", ".nc", ".heic", ".avif", ".jxl")
 
-# What no question looks like: /a/b, ./a, ~/a, a/*, a/
+# Patterns of paths: /a/b, ./a, ~/a, a/*, a/
 _PATH = re.compile(r"(?:/|\.{1,2}/|~/)\S*|\S*/\S*\*\S*|[!-~]+/|[A-Za-z]:[\\/]\S*")
 _PARTS = re.compile(r"\S*[\\/]\S*")
-_ASKS = ("?", "\uff1f", "\u061f")  # how a question ends: also in Chinese and in Arabic
+_ASKS = ("?", "\uff1f", "\u061f")  # question marks, also Chinese and Arabic
 
 
 def images_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Tell images from questions.
+    """Separate images and questions.
 
-    Files and folders are images (of a folder, all image files in it, by name), patterns that the
-    shell left alone are the files they match, and everything else is a question: but for what can
-    only be a path, or is nearly one that is there, and does not end in a question mark.
+    Files are images, and folders stand for the image files in them, by name. Patterns that the
+    shell did not expand stand for the matching files. Everything else is a question, unless it can
+    only be a path or nearly is an existing one, and does not end in a question mark.
 
     Args:
-        words: as typed, in any order.
+        words: the arguments, in any order.
 
     Returns:
-        Images, each once, and questions, in their order.
+        Images without duplicates, and questions, in their order.
 
     Raises:
-        DataError: a file is no image, a folder holds none, or what can only be a path is not
-            there.
+        DataError: a file is not an image, a folder holds no images, or a path does not exist.
     """
     images: list[str] = []
     questions: list[str] = []
@@ -57,7 +56,7 @@ def images_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def _images(word: str) -> Sequence[str] | None:
-    """The images a word stands for; None for a question."""
+    """The images that an argument stands for; None for a question."""
     if is_folder(word):
         return _of_folder(Path(word))
     if mode_of(word) is not None:

@@ -1,4 +1,4 @@
-"""``ask``: questions about images, answered by a model."""
+"""``ask``: ask a model questions about images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HINT = 'each line is an object like {"image": "scene.tif", "question": "Is ther
 
 @dataclass(frozen=True, slots=True)
 class _ImageQuestion:
-    """One question of one image; ``id`` as it came with it, if it did."""
+    """One question about one image; ``id`` is kept as it was given."""
 
     image: str
     question: str
@@ -49,23 +49,23 @@ class _ImageQuestion:
 )
 @click.argument("model", type=FILE)
 @click.argument("words", nargs=-1, metavar="[IMAGE... QUESTION...]")
-@click.option("-i", "--image", "more", type=FILE, multiple=True, help="A further image file.")
+@click.option("-i", "--image", "more", type=FILE, multiple=True, help="Another image file.")
 @click.option(
     "--batch",
     type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Lines of JSON with image and question instead; - for standard input.",
+    help="JSON Lines with image and question; - for standard input.",
 )
 @click.option(
     "--answers",
     type=click.Choice(["free", "closed"]),
     default="free",
     show_default=True,
-    help="closed: choose between yes and no, rural and urban, or a question's own options, where "
-    "these are the answers.",
+    help="closed: rank yes and no, rural and urban, or the options of the question by their exact "
+    "probability.",
 )
-@click.option("--before", is_flag=True, help="Show the answers of the untouched base as well.")
-@click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@click.option("--before", is_flag=True, help="Also show the answers of the base model.")
+@click.option("--base", type=FILE, help="Base model of a checkpoint.  [default: as in training]")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def ask(
@@ -81,15 +81,15 @@ def ask(
 ) -> None:
     """Ask questions about one or more images; each image is encoded once.
 
-    MODEL is a run folder, a checkpoint or a base. Files and folders are images, all else are
-    questions; every question is asked of every image. The answers to --batch are lines of JSON,
-    in its order.
+    MODEL is a run folder, a checkpoint or a base model. Files and folders are images, everything
+    else is a question; every question is asked about every image. Answers to --batch are JSON
+    Lines in the same order.
     """
     from ..datasets.image_paths import require_image
     from .arguments import images_and_questions
 
     if batch is not None and (words or more):
-        raise click.UsageError("--batch takes the place of images and questions")
+        raise click.UsageError("give --batch, or images and questions, not both")
     if not all(word.strip() for word in words):
         raise click.UsageError("a question is empty")
     few = len(words) + len(more) < 2
@@ -107,7 +107,7 @@ def ask(
         from ..predict.session import Session
     session = Session.open(model, base)
     if before and not session.has_adapter:
-        raise click.UsageError(f"--before: {model} is a base; there is nothing before it")
+        raise click.UsageError(f"--before needs a fine-tuned model, and {model} is a base model")
     rows = takewhile(lambda _: not unread(), _answer(session, asked, answers == "closed", before))
     if batch:
         for row in rows:
@@ -133,7 +133,7 @@ def _columns(row: dict[str, Any], several_images: bool, several_questions: bool)
 def _answer(
     session: Session, asked: Sequence[_ImageQuestion], closed: bool, before: bool
 ) -> Iterator[dict[str, Any]]:
-    """The answers in order; neighbours about one image are asked together."""
+    """Yield the answers in order; consecutive questions about one image are asked together."""
     from ..predict.job import batched
 
     for some in batched(list(g) for _, g in groupby(asked, key=lambda one: one.image)):

@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Shared parameter types and helpers of the commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE = click.Path(path_type=Path)
 
 
 class Number(click.FloatRange):
-    """A number within limits; ``nan`` and ``inf``, which Python reads as numbers, are none."""
+    """A finite number within limits: ``nan`` and ``inf`` are refused."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -39,12 +39,12 @@ class Number(click.FloatRange):
 
 
 class DatasetParam(click.ParamType[str]):
-    """The name of a data set; which there are is looked up when it is asked for."""
+    """The name of a data set; the names are looked up lazily."""
 
     name = "dataset"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """A name however it is spelt."""
+        """The name, from any spelling."""
         try:
             return known_name(value)
         except ValueError as error:
@@ -56,17 +56,17 @@ class DatasetParam(click.ParamType[str]):
 
 
 def option(name: str, value: Path, default: str) -> str:
-    """The option to type in the next command, where the value is not its default."""
+    """The option for the next command; empty where the value is the default."""
     return "" if str(value) == default else f" {name} {shlex.quote(str(value))}"
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """JSON to print: exact, and without a character that steers a terminal."""
+    """JSON to print, without terminal control characters."""
     return json_shown(to_json(value, indent))
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was told to end, as by a batch system or a closed terminal.
+    """The process was stopped by a signal, as by a batch system or a closed terminal.
 
     Attributes:
         number: of the signal.
@@ -79,13 +79,13 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
-    """Say something when a command is interrupted: by Ctrl-C, SIGTERM or SIGHUP.
+    """Explain an interruption by Ctrl-C, SIGTERM or SIGHUP.
 
-    A signal that is ignored (``&`` in a script, ``nohup``) stays so. Of several processes it is
-    their launcher that stops them.
+    Signals that are ignored (``&`` in a script, ``nohup``) stay ignored. With several processes
+    the launcher stops them.
 
     Args:
-        told: gives the lines, which `main` prints; asked only then.
+        told: returns the lines that `main` prints; called only on an interruption.
     """
     names = [] if "TORCHELASTIC_RUN_ID" in os.environ else ["SIGTERM", "SIGHUP"]
     ends = {name: getattr(signal, name) for name in names if hasattr(signal, name)}  # Windows
@@ -106,7 +106,7 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
 
 
 def _resuming(told: Callable[[], list[str]]) -> str:
-    """How a command goes on, by what is told of one that is interrupted."""
+    """How a command resumes, from the lines of `interruptible`."""
     lines: list[str] = []
     with contextlib.suppress(Qwen2VLRSError, OSError):  # the disk may fail here as well
         lines = told()
@@ -116,10 +116,10 @@ def _resuming(told: Callable[[], list[str]]) -> str:
 
 
 def same_command(kept: str) -> Callable[[], list[str]]:
-    """What is told of a command that resumes where it is typed again.
+    """The lines for a command that resumes when it is run again.
 
     Args:
-        kept: what is there, e.g. ``all answers so far``.
+        kept: what is already done, e.g. ``all answers so far``.
     """
     return lambda: [f"kept: {kept}", "hint: the same command resumes"]
 
@@ -153,21 +153,21 @@ whose_option = click.option(
     "--dataset",
     type=DatasetParam(),
     metavar="NAME",
-    help="Whose questions they are, e.g. VRSBench.  [default: what their files say]",
+    help="Data set of the questions, e.g. VRSBench.  [default: as the files say]",
 )
 
 
 @contextlib.contextmanager
 def needs_training(device: str | None = None) -> Iterator[None]:
-    """Import what computes: what libraries print meanwhile goes to stderr, as stdout is data.
+    """Import torch and its libraries; what they print goes to stderr, because stdout is data.
 
-    (transformers prints where ``WANDB_MODE=offline``.)
+    (transformers prints a line where ``WANDB_MODE=offline``.)
 
     Args:
-        device: what is to be computed on; see `hardware.devices.use_device`.
+        device: see `hardware.devices.use_device`.
     """
-    if folder_is_gone():  # some of them would end the process
-        raise RunError("the current folder is not there any more")
+    if folder_is_gone():  # some libraries would end the process
+        raise RunError("the current folder no longer exists")
     with contextlib.redirect_stdout(sys.stderr):
         if device:
             from ..hardware.devices import use_device

@@ -1,4 +1,4 @@
-"""``demo``: the whole story on a laptop, the commands a user types one after another."""
+"""``demo``: the whole workflow on a laptop, as the commands that a user types."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .help import Command
 
 MARK = ".qwen2vl-rs-demo"
 SETTINGS = """\
-# Fine-tuning of the embedded base on drawn scenes: see its model card in base/README.md.
+# Fine-tuning of the bundled base model on synthetic scenes: see base/README.md.
 # Some three minutes on two CPU cores.
 model = "base"
 output = "output/demo"
@@ -41,8 +41,8 @@ lr_scheduler_type = "cosine"
 gradient_checkpointing = false
 save_steps = 200
 """
-#: What is run, in the folder of the demo. Answers are levelled within each split: levelled over
-#: both, what a table has too much of in training it would have too little of in the test.
+#: The commands, run in the folder of the demo. Answers are balanced within each split: balanced
+#: over both, what is frequent in training would be rare in the test.
 STEPS = (
     "generate --synthetic 480 --balanced --questions 40 --split 0.875,0,0.125 --output data",
     "data2csv --folder data --split train",
@@ -68,15 +68,15 @@ STEPS = (
     type=FILE,
     default=Path("demo"),
     show_default=True,
-    help="Where everything is put; the last demo there is replaced.",
+    help="Folder of the demo; an earlier demo there is replaced.",
 )
 @device_option
 def demo(folder: Path, device: str | None) -> None:
-    """Run the main job on drawn scenes and a small embedded base.
+    """Run the whole workflow on synthetic scenes and a small bundled base model.
 
-    Generates questions about scenes, prepares them, fine-tunes with LoRA, evaluates before and
-    after with all controls, and writes the report. No GPU, no download; some four minutes on two
-    CPU cores.
+    Generate questions about scenes, prepare them, fine-tune with LoRA, evaluate before and after
+    with all baselines, and write the report. No GPU, no download; about four minutes on two CPU
+    cores.
     """
     with needs_training(device):
         from ..models.base import FOLDER
@@ -90,18 +90,18 @@ def demo(folder: Path, device: str | None) -> None:
         if done.returncode:
             raise RunError(
                 f"qwen2vl-rs {step} ended with {done.returncode}",
-                hint=f"it said why above; the files so far are in {folder}",
+                hint=f"see the error above; the files are in {folder}",
             )
     click.echo(f"\nThe report: {shown(folder / 'output/demo/report.html')}")
-    click.echo("Now with the real model: qwen2vl-rs load, then the same commands on your own data.")
+    click.echo("Next, with the real model: qwen2vl-rs load, then the same commands on your data.")
 
 
 def prepare(folder: Path, base: Path) -> None:
-    """Empty the folder of the last demo, and put base and settings there.
+    """Clear the folder of an earlier demo, and copy base model and settings into it.
 
     Args:
         folder: of the demo.
-        base: the embedded base.
+        base: the bundled base model.
 
     Raises:
         RunError: the folder holds something else, or cannot be written to.
@@ -112,7 +112,7 @@ def prepare(folder: Path, base: Path) -> None:
             shutil.rmtree(folder)
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(
-                f"{folder} holds something that is no demo", hint="choose another: --folder"
+                f"{folder} holds other files than a demo", hint="choose another: --folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
         mark.touch()
@@ -122,17 +122,17 @@ def prepare(folder: Path, base: Path) -> None:
                 copy_file(path, folder / "base" / path.name)
         write_text(folder / "demo.toml", SETTINGS)
     except FileExistsError as error:
-        hint = "a link that leads nowhere: remove it, or choose another: --folder"
+        hint = "it is a broken link: remove it, or choose another: --folder"
         raise RunError(f"{folder} is in the way", hint=hint) from error
     except OSError as error:
         raise _unprepared(folder, error) from error
 
 
 def _unprepared(folder: Path, error: OSError) -> Qwen2VLRSError:
-    """The error for a folder that cannot be emptied or filled."""
+    """The error for a folder that cannot be cleared or written."""
     if error.errno in FORBIDDEN:
         hint = "choose a folder you may write to: --folder"
         return RunError(f"cannot write to {folder}: {error.strerror}", hint=hint)
     if folder_is_gone() and not folder.is_absolute():
-        return RunError(f"there is no place for {folder}")
+        return RunError(f"{folder} cannot be created: the current folder no longer exists")
     return explained(error)

@@ -1,8 +1,7 @@
-"""``export``: from a run to something others can use."""
+"""``export``: adapters, merged models and data for other programs."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -31,15 +30,15 @@ _FORMATS = click.Choice(["llamafactory", "ms-swift", "trl", "llava", "imagefolde
 @click.option(
     "--base-model",
     metavar="NAME",
-    help="Name of the base on the hub.  [default: where load fetched it from]",
+    help="Name of the base model on the hub.  [default: where load downloaded it from]",
 )
-@click.option("--merge", is_flag=True, help="Write the base with the adapter merged into it.")
+@click.option("--merge", is_flag=True, help="Merge the adapter into the base model.")
 @click.option(
-    "--base", type=FILE, help="Folder of the base to merge into.  [default: where it was]"
+    "--base", type=FILE, help="Folder of the base model to merge into.  [default: as in training]"
 )
-@click.option("--data", type=FILE, help="Write these questions and their images, not a model.")
+@click.option("--data", type=FILE, help="Export these questions with their images, not a model.")
 @whose_option
-@click.option("--format", "form", type=_FORMATS, help="Of --data: the program that is to read it.")
+@click.option("--format", "form", type=_FORMATS, help="With --data: the program that will read it.")
 @click.option("--form", "old_form", type=_FORMATS, hidden=True)  # as it was called before
 def export(
     run: Path | None,
@@ -52,11 +51,11 @@ def export(
     form: str | None,
     old_form: str | None,
 ) -> None:
-    """Copy a run's adapter with its cards into a folder, or data for others.
+    """Export a run's adapter with its model card, a merged model, or data for other programs.
 
     RUN is output/Qwen2-VL-2B by default. The adapter loads in plain PEFT, the merged model in
-    plain transformers and vLLM. With --data, RUN only says how its model was shown the images
-    and which instruction stands before a question.
+    plain transformers and vLLM. With --data, RUN only gives the image settings and the instruction
+    before each question.
     """
     if base and not merge:
         raise click.UsageError("--base goes with --merge")
@@ -75,12 +74,9 @@ def export(
         write_form(data, form, output, view, dataset)
         click.echo(shown(output))
         return
-    from ..reporting.export import export as copy
+    with needs_training():
+        from ..library.runs import export as copy
 
-    write = None
-    if merge:
-        with needs_training():
-            from ..models.merge import merge as into
-        write = partial(into, base=base)
-    copy(run or Path("output/Qwen2-VL-2B"), output, base_model, write)
+        run = run or Path("output/Qwen2-VL-2B")
+        copy(run, output, merge=merge, base=base, base_model=base_model)
     click.echo(shown(output))

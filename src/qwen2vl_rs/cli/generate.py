@@ -1,9 +1,7 @@
-"""``generate``: data sets of drawn scenes, or of an image and vectors."""
+"""``generate``: data sets of synthetic scenes, or of images and vectors."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +24,30 @@ from .help import Command
         "--image scene.tif --vectors region.osm.pbf -o my-region",
     ],
 )
-@click.option("--synthetic", type=click.IntRange(min=1), help="Number of scenes to draw.")
+@click.option("--synthetic", type=click.IntRange(min=1), help="Number of synthetic scenes to draw.")
 @click.option("--image", type=FILE, help="Georeferenced image, or a folder of them.")
 @click.option(
     "--vectors",
     type=FILE,
-    help="OpenStreetMap's features over it.  [default: the file of the same name]",
+    help="OpenStreetMap features of its area.  [default: the file of the same name]",
 )
-@click.option("--legacy", is_flag=True, help="Ask with the habits of the published data.")
-@click.option("--balanced", is_flag=True, help="Ask so that no question gives its answer away.")
+@click.option("--legacy", is_flag=True, help="Keep the habits of the published data.")
+@click.option(
+    "--balanced", is_flag=True, help="Balance answers, so that no wording gives its answer away."
+)
 @click.option(
     "--like",
     type=click.Choice(["lr", "hr"]),
     default="lr",
     show_default=True,
-    help="Types of questions and names of files: RSVQA-LR's or -HR's.",
+    help="Question types and file names of RSVQA-LR or -HR.",
 )
 @click.option(
     "--questions",
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Questions about each image, at most.",
+    help="Maximum questions per image.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
@@ -58,14 +58,16 @@ from .help import Command
     type=click.IntRange(min=64, max=2048),
     default=256,
     show_default=True,
-    help="Side of the images in pixels.",
+    help="Width and height of the images in pixels.",
 )
 @click.option(
     "--resolution",
     type=Number(0, min_open=True),
-    help="Of scenes, metres per pixel.  [default: varied]",
+    help="Metres per pixel of synthetic scenes.  [default: varied]",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Number of processes.  [default: one per core]"
+)
 @click.option(
     "-o",
     "--output",
@@ -75,49 +77,36 @@ from .help import Command
     help="Folder of the data set.",
 )
 def generate(
-    synthetic: int | None,
-    image: Path | None,
-    vectors: Path | None,
     legacy: bool,
     balanced: bool,
     split: str,
-    resolution: float | None,
-    workers: int | None,
     output: Path,
     **asked: Any,
 ) -> None:
-    """Make an RSVQA of drawn scenes, or of your own images and vectors.
+    """Make an RSVQA-style data set of synthetic scenes, or of your own images and vectors.
 
-    Writes the official layout, split by region, and a summary page. Vectors are whatever GDAL
-    reads, with OpenStreetMap's tags. Run again, it goes on where it was interrupted.
+    Write the official layout, split by region, and a summary page. Vectors are any format that
+    GDAL reads, with OpenStreetMap tags. The same command resumes.
     """
+    synthetic, image = asked["synthetic"], asked["image"]
     if bool(synthetic) == bool(image):
         raise click.UsageError("give --synthetic N, or --image FILE")
     if legacy and balanced:
         raise click.UsageError("give --legacy or --balanced, not both")
-    if vectors and synthetic:
+    if asked["vectors"] and synthetic:
         raise click.UsageError("--vectors needs --image")
-    if resolution and image:
+    if asked["resolution"] and image:
         raise click.UsageError("--resolution is for --synthetic; images have their own")
 
+    from ..library.imagery import Style
+    from ..library.imagery import generate as make
     from ..vqa_generation.dataset import parse_split
-    from ..vqa_generation.generate import Plan, first_split
-    from ..vqa_generation.generate import generate as make
-    from ..vqa_generation.tiles import pair
+    from ..vqa_generation.generate import first_split
 
-    left_out: Counter[str] = Counter()
-    sources = pair(image, vectors, left_out) if image else ()
-    plan = Plan(
-        synthetic=synthetic or 0,
-        sources=sources,
-        manner="legacy" if legacy else "balanced" if balanced else "corrected",
-        split=parse_split(split),
-        resolution=resolution,
-        **asked,
-    )
+    style: Style = "legacy" if legacy else "balanced" if balanced else "corrected"
     with interruptible(same_command(f"the images and questions so far, in {output}")):
-        page = make(plan, output, workers or os.cpu_count() or 1, left_out)
-    console.say(f"look at {page}")
+        made = make(output=output, style=style, split=parse_split(split), **asked)
+    console.say(f"summary: {made.page}")
     folder = option("--folder", output, "")
     if first := first_split(output):
         console.say(f"next: qwen2vl-rs data2csv{folder} --split {first} -o {first}.csv")

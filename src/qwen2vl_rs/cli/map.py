@@ -6,7 +6,7 @@ import itertools
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -24,9 +24,6 @@ from .common import (
     same_command,
 )
 from .help import Command
-
-if TYPE_CHECKING:
-    from ..maps.mapper import Mapped
 
 
 @click.command(
@@ -50,48 +47,46 @@ if TYPE_CHECKING:
     type=FILE,
     default=Path("map"),
     show_default=True,
-    help="Folder of the map; of several scenes, each has a folder in it.",
+    help="Folder of the map; of several scenes, one folder each in it.",
 )
 @click.option(
     "--tile",
     type=click.IntRange(28, 4096),
     metavar="PIXELS",
-    help="Side of a window.  [default: of the images the model was trained on, else 256]",
+    help="Width and height of a window.  [default: as the training images, else 256]",
 )
 @click.option(
     "--resolution",
     type=Number(0, min_open=True),
     metavar="METRES",
-    help="Ground under a pixel of a window.  [default: likewise, else the scene's own]",
+    help="Metres per pixel of a window.  [default: as the training images, else as the scene]",
 )
 @click.option(
     "--overlap",
     type=Number(0, 0.95),
     default=0.0,
     show_default=True,
-    help="Share of a window that the next one shows too.",
+    help="Share of a window that overlaps with the next one.",
 )
-@click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@click.option("--base", type=FILE, help="Base model of a checkpoint.  [default: as in training]")
 @device_option
 @click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
 def map_(
     model: Path,
     words: Sequence[str],
     output: Path,
     base: Path | None,
     device: str | None,
-    lang: str,
     as_json: bool,
     **windows: Any,
 ) -> None:
-    """Ask questions of every window of large georeferenced images.
+    """Map the answers to questions over large georeferenced images, window by window.
 
-    Files and folders are scenes, all else are questions.
+    Files and folders are scenes, everything else is a question.
 
-    Writes map.tif (a band for each question: the probability of yes or urban, a number, or a
-    class), windows.gpkg (answers and confidences) and map.html. Run it again to go on where it
-    was interrupted.
+    Write map.tif (one band per question: the probability of yes or urban, a number, or a class),
+    windows.gpkg (answers and confidences) and map.html. The same command resumes.
     """
     from .arguments import images_and_questions
 
@@ -105,22 +100,19 @@ def map_(
         raise click.UsageError("a question holds control characters, or is not valid UTF-8")
     require_model(model, base)
     with needs_training(device):
-        from ..maps.mapper import MapRequest, make_map
-        from ..predict.session import Session
-    from ..reporting.map_page import write_page
+        from ..library.imagery import map_scene
+        from ..library.model import load
 
-    session = Session.open(model, base)
+        opened = load(model, base=base)
     made: list[dict[str, Any]] = []
     for scene, folder in _folders(scenes, output).items():
-        request = MapRequest(Path(scene), questions, folder, **windows)
         try:
             with interruptible(same_command(f"the answers so far, in {folder}")):
-                done = make_map(session, request)
+                done = map_scene(opened, scene, questions, output=folder, **windows)
         except (ImageError, RunError) as error:
             made.append(_without(scene, error, alone=len(scenes) == 1))
             continue
-        write_page(folder / "map.html", done, Path(scene).name, lang)
-        made.append({"scene": scene, **_facts(done, folder)})
+        made.append({"scene": scene, **done.to_dict()})
         if not as_json:
             click.echo(shown_lines(made[-1]["files"]))
     if as_json:
@@ -128,23 +120,8 @@ def map_(
     _refuse_without(made)
 
 
-def _facts(done: Mapped, folder: Path) -> dict[str, Any]:
-    """What was done with a scene, as JSON."""
-    return {
-        "windows": len(done.grid),
-        "asked": done.asked,
-        "left_out": done.left_out,
-        "rows": done.grid.rows,
-        "columns": done.grid.columns,
-        "metres_per_pixel": done.grid.resolution,
-        "shared": round(done.grid.shared, 4),
-        "questions": done.questions,
-        "files": [str(folder / name) for name in ("map.tif", "windows.gpkg", "map.html")],
-    }
-
-
 def _without(scene: str, error: Qwen2VLRSError, *, alone: bool) -> dict[str, Any]:
-    """Say why a scene has no map; one of several does not keep the others from theirs.
+    """Warn that a scene has no map; the other scenes are mapped all the same.
 
     Raises:
         Qwen2VLRSError: the scene is the only one.
@@ -167,7 +144,7 @@ def _refuse_without(made: Sequence[dict[str, Any]]) -> None:
 
 
 def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:
-    """The folder of each scene's map: of one the output itself, of several one each in it."""
+    """The folder of each scene's map: the output itself for one scene, else one folder each."""
     if len(scenes) == 1:
         return {scenes[0]: output}
     folders: dict[str, Path] = {}
@@ -182,5 +159,5 @@ def _folders(scenes: Sequence[str], output: Path) -> dict[str, Path]:
 
 
 def _alike(name: str) -> str:
-    """The same for names that some systems take for one: upper and lower case, parts of letters."""
+    """A key that is the same for names that some file systems do not tell apart."""
     return unicodedata.normalize("NFC", name).casefold()

@@ -1,4 +1,4 @@
-"""What the command line prints: messages on stderr, results on stdout; and what libraries say."""
+"""Output of the command line: messages on stderr, results on stdout, and warnings of libraries."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..system.terminal import shown, traceback_shown
 
 
 class _Stderr(logging.StreamHandler[Any]):
-    """Prints on what is stderr when something is said."""
+    """Writes to the current ``sys.stderr``."""
 
     stream = property(lambda self: sys.stderr, lambda self, _: None)
 
 
 class _Said(logging.Formatter):
-    """Our own messages: a line, or a warning with its hint."""
+    """Formats our messages: a line, or a warning with its hint."""
 
     def format(self, record: logging.LogRecord) -> str:
         text, hint = getattr(record, "text", record.getMessage()), getattr(record, "hint", None)
@@ -31,14 +31,14 @@ class _Said(logging.Formatter):
 
 
 class _Line(logging.Formatter):
-    """What a library logs, as one line."""
+    """Formats log records of libraries as one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return shown(super().formatMessage(record))
 
 
 def labelled(kind: str, colour: str, text: object, hint: object = None) -> str:
-    """``warning: …`` or ``error: …`` and ``hint: …`` on lines of their own, for stderr."""
+    """``warning: …`` or ``error: …``, and ``hint: …`` on the next line."""
     lines = [(kind, colour, text), *([("hint", "cyan", hint)] if hint else [])]
     looked_at = is_looked_at(sys.stderr) and not os.environ.get("NO_COLOR")
     return "\n".join(
@@ -48,19 +48,19 @@ def labelled(kind: str, colour: str, text: object, hint: object = None) -> str:
 
 
 def is_looked_at(stream: IO[str] | None) -> bool:
-    """Whether a stream is a terminal that can do more than print lines."""
+    """Whether a stream is a terminal with colours and cursor movement."""
     return is_terminal(stream) and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def talk(quiet: bool) -> None:
-    """Print what is logged here: all of it, or, when quiet, warnings only."""
+    """Set the log level: everything, or only warnings."""
     ROOT.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def set_up() -> None:
-    """Print what is said here, what libraries warn of, and errors that nobody foresaw.
+    """Print our messages, warnings of libraries and unexpected errors.
 
-    For programs: these settings belong to the whole process.
+    For programs only: these settings apply to the whole process.
     """
     talk(quiet=False)
     if not any(isinstance(one, _Stderr) for one in ROOT.handlers):
@@ -85,7 +85,7 @@ def _warning(message: Warning | str, *where: Any, **more: Any) -> str:
 
 
 def show(table: str) -> None:
-    """Print tables of results: as they are, and in colours where a person looks."""
+    """Print a table; with colours on a terminal."""
     if not is_looked_at(sys.stdout):
         click.echo(table)
         return
@@ -98,7 +98,7 @@ def show(table: str) -> None:
     Console(highlight=False).print(text, soft_wrap=True)
 
 
-_COLOURS = {  # heads and sums; differences, not the ends of their intervals; names of rows
+_COLOURS = {  # headings and sums; differences, but not their intervals; row labels
     "bold": r"(?m)^(?: +n  .*|(?:AA|OA)  .*|\w+ \(.*\): [\d,]+ questions.*|After training|Change)$",
     "green": r"(?<!to )(?<=\s)\+(?!0\.0\b)[\d.,]+(?=  | points)|\(right\)",
     "red": r"(?<!to )(?<=\s)-(?!0\.0\b)[\d.,]+(?=  | points)|\(wrong\)",

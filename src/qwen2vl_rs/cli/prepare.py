@@ -1,4 +1,4 @@
-"""``load``, ``data2csv``, ``csv2json``: the model and the data, before training."""
+"""``load``, ``data2csv`` and ``csv2json``: base model and data."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from .help import Command
     type=click.Choice(["modelscope", "hf"]),
     default="modelscope",
     show_default=True,
-    help="Where to fetch from.",
+    help="Hub to download from.",
 )
-@click.option("--folder", type=FILE, help="Where to put it.  [default: the name of the model]")
-@click.option("--revision", help="Branch, tag or commit.  [default: the hub's own]")
-@click.option("--verify", is_flag=True, help="Check every file of a complete folder again.")
+@click.option("--folder", type=FILE, help="Target folder.  [default: the name of the model]")
+@click.option("--revision", help="Branch, tag or commit.  [default: the hub's default]")
+@click.option("--verify", is_flag=True, help="Verify every file of a complete folder again.")
 def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify: bool) -> None:
-    """Fetch a base model; goes on where it was interrupted.
+    """Download a base model; the same command resumes.
 
-    Every file is checked against the hub's own checksum. A complete folder is left alone, also
-    without a network; one that was copied from elsewhere is compared with the checksums where a
-    hub can be reached. Without any hub: demo writes a small base, demo/base.
+    Every file is verified against the hub's checksum. A complete folder is left as it is, also
+    without a network; a folder copied from elsewhere is verified if a hub can be reached. Without
+    any hub: demo writes a small base model, demo/base.
     """
     from ..hub.fetch import load as fetch
 
     place = folder or Path(repo)
-    with interruptible(same_command(f"what was fetched so far, in {place}")):
+    with interruptible(same_command(f"the downloaded files, in {place}")):
         fetch(repo, hub=hub, folder=place, revision=revision, verify=verify)  # type: ignore[arg-type]
     console.say("next: qwen2vl-rs data2csv")
 
@@ -61,13 +61,13 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
 @click.option("--questions", type=FILE, help="[default: rsvqa_questions.json]")
 @click.option("--answers", type=FILE, help="[default: the file beside the questions]")
 @click.option("--images", type=FILE, help="Image folder.  [default: beside the questions]")
-@click.option("--folder", type=FILE, help="A folder in the official layout, instead of the three.")
+@click.option("--folder", type=FILE, help="Folder in the official layout, instead of these three.")
 @click.option("--split", help="Split of --folder, e.g. train, val, test.")
 @click.option(
     "-o",
     "--output",
     type=FILE,
-    help="The table.  [default: rsvqa-dataset.csv; of a split that is not trained on "
+    help="The table.  [default: rsvqa-dataset.csv; for val and test splits "
     "rsvqa-dataset-SPLIT.csv]",
 )
 @click.option("--type", "with_type", is_flag=True, help="Also write the question type.")
@@ -84,8 +84,8 @@ def data2csv(
 ) -> None:
     """Join questions, answers and images into a table.
 
-    Reads every official file of RSVQA-LR, -HR and xBEN, by id, and the files of the other data sets
-    that are known (docs/scoring.md), with their types; says what is left out and why.
+    Read the official files of RSVQA-LR, -HR and xBEN, joined by id, and the published files of
+    other data sets (docs/data.md), with their question types. Report what is skipped and why.
     """
     from ..datasets import reading as sources
     from ..datasets import rsvqa
@@ -101,11 +101,11 @@ def data2csv(
     if folder:
         questions, answers, images = _in_folder(folder, split, images, dataset)
     questions = questions or Path("rsvqa_questions.json")
-    if not questions.is_file():  # before its folder is searched for images
+    if not questions.is_file():
         require(questions, "questions")
     if is_published(questions, dataset):
         if answers:
-            raise click.UsageError("--answers is for RSVQA: these questions hold their answers")
+            raise click.UsageError("--answers is for RSVQA: this file holds its own answers")
         own = sources.first_sample(questions, dataset).distinct("dataset")
         note = published_note(questions, own)
     else:
@@ -128,7 +128,7 @@ def data2csv(
 def _in_folder(
     folder: Path, split: str | None, images: Path | None, dataset: str | None
 ) -> tuple[Path, Path | None, Path | None]:
-    """Questions in a folder, and for RSVQA's answers and images."""
+    """The question file in a folder, and for RSVQA also answers and images."""
     from ..datasets import rsvqa
     from ..datasets.reading import published_in
 
@@ -142,14 +142,14 @@ def _in_folder(
 
 
 class Columns(click.ParamType[dict[str, str]]):
-    """Names of columns, as ``image=picture,question=q``."""
+    """Column names, such as ``image=picture,question=q``."""
 
     name = "columns"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> dict[str, str]:
-        """What is called how."""
+        """Our names → names of the columns."""
         from ..datasets.record_forms import COLUMNS
 
         if isinstance(value, dict):
@@ -181,7 +181,7 @@ class Columns(click.ParamType[dict[str, str]]):
     type=FILE,
     default=Path("rsvqa-dataset.csv"),
     show_default=True,
-    help="The table.",
+    help="Table or conversations to read.",
 )
 @click.option(
     "-o",
@@ -189,7 +189,7 @@ class Columns(click.ParamType[dict[str, str]]):
     type=FILE,
     default=Path("data_vl.json"),
     show_default=True,
-    help="The conversations.",
+    help="Conversations to write.",
 )
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 @whose_option
@@ -198,7 +198,7 @@ class Columns(click.ParamType[dict[str, str]]):
     type=Columns(),
     multiple=True,
     metavar="NAME=COLUMN,…",
-    help="What the table calls image, question, answer, type and id, where it is not so.",
+    help="Names of the columns for image, question, answer, type and id.",
 )
 def csv2json(
     table: Path,
@@ -207,13 +207,13 @@ def csv2json(
     dataset: str | None,
     columns: tuple[dict[str, str], ...],
 ) -> None:
-    """Turn a table, or the conversations of another program, into conversations.
+    """Convert a table, or the conversations of another program, into conversations.
 
-    A table has the columns image_path, question and answer; type may follow. It is CSV or TSV in
-    UTF-8, Parquet, JSON Lines, or .xlsx where openpyxl is installed; images in a Parquet file are
-    written into a folder beside the output. Conversations are those of LLaMA-Factory, ms-swift,
-    LLaVA and TRL. Relative paths count from the folder of the file, else from the current one. The
-    file of a data set that is not RSVQA's may be named as well.
+    A table has the columns image_path, question and answer, and optionally type. Formats: CSV or
+    TSV in UTF-8, Parquet, JSON Lines, and .xlsx if openpyxl is installed. Images inside a Parquet
+    file are written into a folder beside the output. Conversations: LLaMA-Factory, ms-swift, LLaVA
+    and TRL. Published files of other data sets are read too. Relative paths are relative to the
+    folder of the file, else to the current folder.
     """
     from ..datasets import reading as sources
     from ..datasets.image_paths import warn_of_absent
@@ -227,7 +227,7 @@ def csv2json(
 
 
 def _after(output: Path, held_out: bool) -> str:
-    """The command that uses some conversations."""
+    """The next command for these conversations."""
     default = Path("data_vl.json")
     if not held_out:
         return f"train{option('--data', output, str(default))}"

@@ -1,10 +1,10 @@
-"""``score``, ``report``: of answers that are there already; nothing here needs torch."""
+"""``score`` and ``report``: work on existing predictions, without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -19,7 +19,7 @@ from .output import show
 _DATASET = click.option(
     "--dataset",
     type=DatasetParam(),
-    help="Whose classes apply.  [default: what the predictions say, or how they were scored; "
+    help="Data set whose classes apply.  [default: as the predictions say, or as they were scored; "
     "unknown: counts and areas are compared exactly]",
 )
 
@@ -27,8 +27,7 @@ _DATASET = click.option(
 _QUESTIONS = click.option(
     "--questions",
     type=FILE,
-    help="The test set: questions, answers, types and images of "
-    "predictions that do not name them all.",
+    help="The test set, where the predictions do not hold their questions.",
 )
 
 
@@ -49,23 +48,20 @@ _QUESTIONS = click.option(
     "--train-questions",
     "train",
     type=FILE,
-    help="Training questions with answers, for the controls that see no image: conversations, "
-    "CSV, official question files, or JSON Lines.",
+    help="Training questions with answers, for the majority and question-only baselines.",
 )
-@click.option(
-    "--against", type=FILE, help="Predictions of the run before, for a paired comparison."
-)
+@click.option("--against", type=FILE, help="Earlier predictions, for a paired comparison.")
 @click.option(
     "--shuffled",
     type=FILE,
-    help="The same model's answers to the same questions, shown other images.",
+    help="Predictions of the same model with shuffled images.",
 )
 @click.option(
     "--protocol",
     "protocols",
     multiple=True,
     metavar="NAME",
-    help="official, geochat, raw or original; may be repeated.  [default: all]",
+    help="official, geochat, raw or original; can be repeated.  [default: all]",
 )
 @_DATASET
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
@@ -81,38 +77,25 @@ def score(
 ) -> None:
     """Score the predictions of any model.
 
-    FILE holds one JSON object a line, with question, answer and prediction; where known also
-    id, image, type, text, confidence and dataset. The results of LLaMA-Factory, ms-swift,
-    lmms-eval and VLMEvalKit are read as these programs write them, tables too; --questions names
-    the test set where they do not hold the questions.
+    FILE holds one JSON object per line with question, answer and prediction, and where known id,
+    image, type, text, confidence and dataset. Results of LLaMA-Factory, ms-swift, lmms-eval and
+    VLMEvalKit are read as these programs write them; --questions names the test set where they do
+    not hold the questions.
     """
-    from ..questions.class_sets import of_predictions
-    from ..questions.protocols import PROTOCOLS
-    from ..scoring.comparison import compare_runs
-    from ..scoring.predictions import read_predictions, read_questions, read_training
-    from ..scoring.results import results
-    from ..scoring.tables import render_comparison, render_results
+    from ..library import scores
 
-    asked = read_questions(questions)
-    run = read_predictions(file, asked)
-    names = list(dict.fromkeys(protocols or PROTOCOLS))
-    found = results(
-        run,
-        train=read_training(train, dataset) if train else None,
-        shuffled=read_predictions(shuffled, asked) if shuffled else None,
-        protocols=names,
-        dataset=of_predictions(file, run, dataset),
+    test, names = scores.test_set(questions), protocols or None
+    found = scores.score(
+        file, questions=test, train=train, shuffled=shuffled, protocols=names, dataset=dataset
     )
-    change = against and compare_runs(
-        read_predictions(against, asked), run, protocols=names, dataset=found["dataset"]
-    )
+    change = against and scores.compare(against, found, questions=test, protocols=names)
     if as_json:
-        whole = {**found, **({"against": change} if change else {})}
+        whole = {**found.to_dict(), **({"against": change.to_dict()} if change else {})}
         click.echo(json_text(whole, 2))
         return
-    show(render_results(found))
+    show(repr(found))
     if change:
-        show(f"\nAgainst {shown(against)}\n{render_comparison(change)}")
+        show(f"\nAgainst {shown(against)}\n{change!r}")
 
 
 @click.command(
@@ -129,14 +112,14 @@ def score(
 )
 @click.argument("run", type=FILE, required=False)
 @click.option("--after", type=FILE, help="Predictions of any model, instead of a run.")
-@click.option("--before", type=FILE, help="Predictions that --after is compared with.")
-@click.option("--shuffled", type=FILE, help="Answers of --after's model, shown other images.")
+@click.option("--before", type=FILE, help="Predictions to compare --after with.")
+@click.option("--shuffled", type=FILE, help="Predictions of the same model with shuffled images.")
 @_QUESTIONS
 @click.option(
     "--train-questions",
     "train",
     type=FILE,
-    help="Training questions for the controls.  [default: as computed by the run]",
+    help="Training questions for the baselines.  [default: as computed by the run]",
 )
 @_DATASET
 @click.option("--images", type=FILE, help="Folder of the images.  [default: where their paths say]")
@@ -154,12 +137,12 @@ def report(
     dataset: str | None,
     images: Path | None,
     output: Path | None,
-    lang: str,
+    lang: Literal["en", "zh"],
 ) -> None:
-    """Write report.html and report.md: what changed, and whether it looks.
+    """Write report.html and report.md: what changed, and whether the model uses the image.
 
     RUN is the folder of a run, output/Qwen2-VL-2B unless --after is given. The page is one file
-    that opens from disk. In --images an image is the file with the longest end of its path.
+    that opens from disk. In --images, an image is found by the longest matching end of its path.
     """
     if after is None and (before or shuffled or questions):
         raise click.UsageError("--before, --shuffled and --questions need --after")
@@ -167,24 +150,27 @@ def report(
         raise click.UsageError("give RUN or --after, not both")
     if images and not is_folder(images):
         raise RunError(f"no folder {images}", hint="--images names the folder of the images")
-    from ..reporting.evidence import from_files, from_run
-    from ..reporting.page import write_report
-    from ..run import Run
+    from ..library import runs
 
-    if after:
-        found = from_files(after, before, shuffled, train, dataset, questions)
-        folder = output or Path()
-    else:
+    if not after:
         run = run or Path("output/Qwen2-VL-2B")
-        Run(run).say_unfinished()
-        found = from_run(run, train, dataset)
-        folder = output or run
-    written = write_report(replace(found, images=images), folder, lang)
+    written = runs.report(
+        run,
+        after=after,
+        before=before,
+        shuffled=shuffled,
+        questions=questions,
+        train=train,
+        dataset=dataset,
+        images=images,
+        output=output,
+        lang=lang,
+    )
     if gone := written.gone:
         console.warn(
-            f"{console.counted(len(gone), 'case')} without a picture: the file is not there, e.g. "
+            f"{console.counted(len(gone), 'case')} without a picture: the file is missing, e.g. "
             f"{gone[0]}",
-            "where the images were moved to: --images FOLDER",
+            "if the images were moved: --images FOLDER",
         )
-    console.say(f"the same figures as text: {written.markdown}")
+    console.say(f"the same results as text: {written.markdown}")
     click.echo(shown(written.html))

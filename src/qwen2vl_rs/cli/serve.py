@@ -1,4 +1,4 @@
-"""``serve``: a model for others, as an API and a page."""
+"""``serve``: a web page and an OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .help import Command
     ],
 )
 @click.argument("model", type=FILE)
-@click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@click.option("--base", type=FILE, help="Base model of a checkpoint.  [default: as in training]")
 @device_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
@@ -34,18 +34,18 @@ from .help import Command
     type=click.IntRange(0, 65535),
     default=8000,
     show_default=True,
-    help="0 takes a free one.",
+    help="0: any free port.",
 )
 @click.option(
     "--token",
     envvar="QWEN2VL_RS_TOKEN",
     show_envvar=True,
-    help="What clients have to send; needed beyond this machine.",
+    help="Bearer token of the clients; required unless the host is this machine.",
 )
 @click.option(
     "--plain",
     is_flag=True,
-    help="Chat answers are the model's words alone: none says that earlier text is not used.",
+    help="Chat answers hold only the model's text, without the note that earlier text is not used.",
 )
 def serve(
     model: Path,
@@ -54,10 +54,10 @@ def serve(
     token: str | None,
     **how: Any,
 ) -> None:
-    """Serve a model: a page to ask from, and OpenAI's API.
+    """Serve a model: a web page and an OpenAI-compatible API.
 
-    MODEL is a run folder, a checkpoint or a base. The address is printed once it can be used;
-    Ctrl-C or SIGTERM ends it after what is being answered.
+    MODEL is a run folder, a checkpoint or a base model. The address is printed when the server is
+    ready. Ctrl-C or SIGTERM stops it after the requests in progress.
     """
     if token is not None and not token.strip():
         raise click.UsageError("the token is empty")
@@ -65,6 +65,6 @@ def serve(
     with needs_training(device):
         from ..serve.run import serve as run
 
-    tell = partial(click.echo, file=sys.stdout)  # before libraries are kept off it
+    tell = partial(click.echo, file=sys.stdout)
     with needs_training():
         run(model, base, token=token, ready=tell, **how)

@@ -1,4 +1,4 @@
-"""``train``, ``eval``, ``compare``: training, and what it changed."""
+"""``train``, ``eval`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def _at_most(name: str, what: str) -> Callable[[Any], Any]:
-    """The option that limits how many questions are taken."""
-    told = f"At most so many {what}: whole images, or a part of the first.  [default: all]"
-    return click.option(name, type=click.IntRange(min=1), help=told)
+    """An option that limits the number of questions."""
+    text = f"Maximum number of {what}, as whole images where possible.  [default: all]"
+    return click.option(name, type=click.IntRange(min=1), help=text)
 
 
 @click.command(
@@ -51,28 +51,28 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
     ],
 )
 @click.argument("config", type=FILE, required=False)
-@click.option("--model", help="Folder of the base.  [default: Qwen/Qwen2-VL-2B-Instruct]")
-@click.option("--data", help="Conversations to split.  [default: data_vl.json]")
-@click.option("--train", "train_file", help="Ready training questions, instead of --data.")
-@click.option("--test", "test_file", help="Ready test questions, instead of --data.")
+@click.option("--model", help="Base model.  [default: Qwen/Qwen2-VL-2B-Instruct]")
+@click.option("--data", help="Questions to split.  [default: data_vl.json]")
+@click.option("--train", "train_file", help="Training questions, instead of --data.")
+@click.option("--test", "test_file", help="Test questions, instead of --data.")
 @click.option("--split-by", type=click.Choice(["image", "question"]), help="[default: image]")
 @whose_option
 @click.option("--images", help="Folder to which the images were moved.")
 @click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
-@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@click.option("--resume", is_flag=True, help="Resume the run in the output folder.")
 @_at_most("--max-eval", "test questions")
 @_at_most("--max-train", "training questions")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def train(
     config: Path | None, resume: bool, as_json: bool, device: str | None, **options: Any
 ) -> None:
-    """Fine-tune with LoRA, then evaluate before and after.
+    """Fine-tune with LoRA, and evaluate the model before and after.
 
-    CONFIG is a TOML file that holds what differs from the defaults. Questions may come as
-    conversations, tables, official question files, or as LLaMA-Factory, ms-swift, LLaVA and
-    Hugging Face (Parquet) write them.
+    CONFIG is a TOML file with the settings that differ from the defaults. Questions are read from
+    conversations, tables, official question files, and the formats of LLaMA-Factory, ms-swift,
+    LLaVA and Hugging Face (Parquet).
     """
     from ..config import load_config
     from ..run import Run
@@ -80,7 +80,7 @@ def train(
     if options["data"] and options["train_file"]:
         raise click.UsageError("give --data, or --train and --test, not both")
     if options["split_by"] and options["train_file"]:
-        raise click.UsageError("--split-by is for --data: --train and --test are split already")
+        raise click.UsageError("--split-by goes with --data: --train and --test are already split")
     names = {
         "model": "model",
         "data": "data.conversations",
@@ -139,18 +139,18 @@ def train(
 @click.option(
     "--train-questions",
     type=FILE,
-    help="For the controls and answer sets.  [default: those of the run]",
+    help="For the baselines and candidate answers.  [default: those of the run]",
 )
 @click.option(
     "--answers",
     type=click.Choice(["free", "closed"]),
-    help="free: written by the model; closed: the most probable official class.  [default: free]",
+    help="free: generate the answer; closed: rank the candidate answers.  [default: free]",
 )
-@click.option("--base", type=FILE, help="Base of a checkpoint.  [default: where it was]")
+@click.option("--base", type=FILE, help="Base model of a checkpoint.  [default: as in training]")
 @whose_option
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
 @device_option
-@click.option("-o", "--output", type=FILE, help="Folder.  [default: below the run]")
+@click.option("-o", "--output", type=FILE, help="Folder of the evaluation.  [default: in the run]")
 @_at_most("--max-eval", "questions")
 @click.option(
     "--protocol",
@@ -158,27 +158,27 @@ def train(
     multiple=True,
     default=["official"],
     show_default=True,
-    help="Printed; results.json has all.",
+    help="Protocol to print; results.json has all.",
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. eval.samples=0")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. eval.samples=0.")
 @click.option(
     "--endpoint",
     metavar="URL",
-    help="Ask an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.",
+    help="OpenAI-compatible server to evaluate, e.g. http://127.0.0.1:8000/v1.",
 )
-@click.option("--model", "name", metavar="NAME", help="Of --endpoint: the model's name there.")
+@click.option("--model", "name", metavar="NAME", help="With --endpoint: name of the model.")
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 256),
     default=8,
     show_default=True,
-    help="Of --endpoint: requests at a time.",
+    help="With --endpoint: concurrent requests.",
 )
 @click.option(
     "--rate",
     type=Number(0, min_open=True),
     metavar="N",
-    help="Of --endpoint: most requests a second.",
+    help="With --endpoint: maximum requests per second.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
 def evaluate(
@@ -200,11 +200,10 @@ def evaluate(
     rate: float | None,
     as_json: bool,
 ) -> None:
-    """Ask a model all questions and score it, with all controls.
+    """Evaluate a model on a set of questions, with all baselines.
 
-    MODEL is a run folder, a checkpoint or a base; with --endpoint the model is a server's, and
-    its key is read from OPENAI_API_KEY. What was answered before an interruption is not asked
-    again.
+    MODEL is a run folder, a checkpoint or a base model; with --endpoint, the model is behind a
+    server, and its key is read from OPENAI_API_KEY. The same command resumes.
     """
     from ..questions.protocols import protocol
     from ..reporting.text import results_table
@@ -221,7 +220,7 @@ def evaluate(
         if model or base or device or not (name and test):
             raise click.UsageError("--endpoint goes with --model NAME and --test FILE alone")
         if answers == "closed":
-            raise click.UsageError("a server writes its answers: --answers free")
+            raise click.UsageError("a server generates its answers: --answers free")
         from ..library.model import load
 
         there = load(endpoint=endpoint, model=name, concurrency=concurrency, rate=rate)
@@ -260,7 +259,7 @@ def evaluate(
     "--model",
     "model",
     type=FILE,
-    help="Folder of the base.  [default: the checkpoint's own]",
+    help="Base model.  [default: as in training]",
 )
 @click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
 @click.option("--test", type=FILE, help="Test questions.  [default: those of the run]")
@@ -274,8 +273,8 @@ def evaluate(
     show_default=True,
     help="fixed: wrong before, right after; broken: the reverse; wrong: wrong after.",
 )
-@click.option("-n", "--limit", type=click.IntRange(min=1), help="Print at most so many.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Maximum questions to print.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON Lines.")
 def compare(
     place: Path | None,
     named: Path | None,
@@ -289,13 +288,13 @@ def compare(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Show every test question with the answers before and after.
+    """Show every test question with the answers before and after training.
 
-    RUN is output/Qwen2-VL-2B by default. Predictions that training has left in the run are used
-    again; what is missing is asked.
+    RUN is output/Qwen2-VL-2B by default. Existing predictions of the run are reused; missing ones
+    are computed.
     """
     if place and named:
-        raise click.UsageError("give the run once")
+        raise click.UsageError("give RUN or --run, not both")
     if dataset and not test:
         raise click.UsageError("--dataset goes with --test")
     run = place or named or Path("output/Qwen2-VL-2B")
@@ -319,4 +318,4 @@ def compare(
             click.echo(json_text(row.as_dict()))
     elif first:
         show(pair_table(first))
-    console.say(f"{len(first):,} of {len(chosen):,} shown; {len(rows):,} questions in all")
+    console.say(f"{len(first):,} of {len(chosen):,} shown; {len(rows):,} questions in total")

@@ -1,4 +1,4 @@
-"""Wrong names, found before the seconds that torch and transformers take to be imported."""
+"""Checks of names and files before torch and transformers are imported, which takes seconds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from ..config import Config
 
 _SMALL = "; without a network, qwen2vl-rs demo writes a small one: demo/base"
-_FETCH = f"fetch one: qwen2vl-rs load{_SMALL}"
+_FETCH = f"download one: qwen2vl-rs load{_SMALL}"
 _OWN = ("config.json", "config.toml", "adapter_config.json", "qwen2vl_rs.json")
 
 
 def require_model(folder: Path, base: Path | None = None) -> None:
-    """Make sure that a model's folder is there, and its base's where one is named.
+    """Check that the folder of a model exists, and that of its base model.
 
     Raises:
         ModelError: it is not.
@@ -39,18 +39,18 @@ def require_model(folder: Path, base: Path | None = None) -> None:
         elif path.parts[:1] == ("output",):
             hint = f"train first: qwen2vl-rs train --output {shlex.quote(str(path))}"
         elif what == "base":
-            hint = "say where the base is: --base FOLDER"
+            hint = "name the folder of the base model: --base FOLDER"
         elif path.name == "base":  # no hub has one of this name
-            hint = "qwen2vl-rs demo writes demo/base; name it as it lies from the current folder"
+            hint = "qwen2vl-rs demo writes demo/base; give its path relative to the current folder"
         elif len(path.parts) == 2 and not path.is_absolute() and ".." not in path.parts:
-            what_it_is = "fetch it" if path.parts[0] == "Qwen" else "if that is its name on a hub"
+            what_it_is = "download it" if path.parts[0] == "Qwen" else "if it is a name on a hub"
             hint = f"{what_it_is}: qwen2vl-rs load {shlex.quote(str(path))}{_SMALL}"
         problem = "it is a file, not a folder" if is_there(path) else "it does not exist"
-        raise ModelError(f"{path} is no model: {problem}", hint=hint)
+        raise ModelError(f"{path} is not a model: {problem}", hint=hint)
 
 
 def _refuse_above(folder: Path) -> None:
-    """Refuse a folder that only holds models in folders of their own.
+    """Refuse a folder that only holds other folders with models.
 
     Raises:
         ModelError: naming them.
@@ -63,12 +63,12 @@ def _refuse_above(folder: Path) -> None:
     if found := [*runs, *bases]:
         what = "runs in it" if runs and not bases else "models in it"
         raise ModelError(
-            f"{folder} is not a model, but a folder above", hint=f"{what}: {listed(found)}"
+            f"{folder} is not a model, but holds some", hint=f"{what}: {listed(found)}"
         )
 
 
 def require_run(run: Path) -> None:
-    """Make sure that a run's folder is there.
+    """Check that the folder of a run exists.
 
     Raises:
         RunError: it is not.
@@ -85,7 +85,7 @@ def require_run(run: Path) -> None:
 def require_questions(
     path: Path | None, images: str | Path | None = None, dataset: str | None = None
 ) -> None:
-    """Make sure that a file begins with a question about an image that is there.
+    """Check that the first question of a file can be read and its image exists.
 
     Args:
         path: the file; None for none.
@@ -106,7 +106,7 @@ def require_questions(
 
 
 def require_training(config: Config, resume: bool) -> None:
-    """Make sure that what a training reads is there, and its output free.
+    """Check that the inputs of a training exist and its output folder is free.
 
     Raises:
         Qwen2VLRSError: it is not.
@@ -119,7 +119,7 @@ def require_training(config: Config, resume: bool) -> None:
     if Run(run).holds_run() and Run(run).checkpoints():
         raise RunError(
             f"{run} already holds a run",
-            hint="go on with it: --resume; or choose another folder: --output",
+            hint="resume it: --resume; or choose another folder: --output",
         )
     ready = [Path(name) for name in (data.train, data.test) if name is not None]
     for path in ready or [Path(data.conversations)]:

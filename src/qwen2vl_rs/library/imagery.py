@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ..datasets.base import Dataset
     from ..maps.mapper import Mapped
 
+Style = Literal["corrected", "legacy", "balanced"]
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratedDataset:
@@ -87,7 +89,7 @@ def generate(
     synthetic: int | None = None,
     image: Source | None = None,
     vectors: Source | None = None,
-    style: Literal["corrected", "legacy", "balanced"] = "corrected",
+    style: Style = "corrected",
     like: Literal["lr", "hr"] = "lr",
     questions: int = 100,
     seed: int = 0,

@@ -137,6 +137,7 @@ def report(
     after: Source | None = None,
     before: Source | None = None,
     shuffled: Source | None = None,
+    questions: Source | None = None,
     train: Source | None = None,
     dataset: str | None = None,
     images: Source | None = None,
@@ -150,6 +151,7 @@ def report(
         after: a file of predictions of any model, instead of a run.
         before: predictions that ``after`` is compared with.
         shuffled: answers of the same model, shown other images.
+        questions: the test set, where the predictions do not hold their questions.
         train: training questions for the baselines; None: as computed by the run.
         dataset: whose classes apply; None for what the predictions say.
         images: folder of the images; None: where their paths say.
@@ -176,7 +178,8 @@ def report(
             hint='rs.report("output/demo"), or rs.report(after="predictions.jsonl")',
         )
     if run is None:
-        found = from_files(Path(after or ""), path(before), path(shuffled), path(train), dataset)
+        others = path(before), path(shuffled), path(train)
+        found = from_files(Path(after or ""), *others, dataset, path(questions))
     else:
         Run(Path(run)).say_unfinished()
         found = from_run(Path(run), path(train), dataset)

@@ -239,6 +239,7 @@ def evaluate(
 def score(
     predictions: Source | Iterable[Prediction | Mapping[str, Any]],
     *,
+    questions: Source | Dataset | None = None,
     train: Source | Iterable[Any] | None = None,
     shuffled: Source | Iterable[Prediction | Mapping[str, Any]] | None = None,
     protocols: Sequence[str] | None = None,
@@ -247,8 +248,10 @@ def score(
     """Score the answers of any model.
 
     Args:
-        predictions: a file of JSON Lines, or records with ``question``, ``answer`` and
-            ``prediction``; where known also ``id``, ``image``, ``type``, ``confidence``.
+        predictions: a file of JSON Lines or of another program (docs/other_tools.md), or records
+            with ``question``, ``answer`` and ``prediction``; where known also ``id``, ``image``,
+            ``type``, ``confidence``.
+        questions: the test set, where the file of predictions does not hold its questions.
         train: training questions, for the baselines; None for none.
         shuffled: the same model's answers to the same questions, shown other images.
         protocols: their names; None for all.
@@ -269,13 +272,14 @@ def score(
     from ..scoring.predictions import read_training
     from ..scoring.results import results
 
-    run, named = _predictions(predictions), dataset and known_name(dataset)
+    asked = test_set(questions)
+    run, named = _predictions(predictions, asked), dataset and known_name(dataset)
     whose = of_predictions(p, run, named) if (p := _file(predictions)) else settle(run, named)
     file = _file(train)
     found = results(
         run,
-        train=read_training(file) if file else cast("Any", train),
-        shuffled=None if shuffled is None else _predictions(shuffled),
+        train=read_training(file, named) if file else cast("Any", train),
+        shuffled=None if shuffled is None else _predictions(shuffled, asked),
         protocols=list(dict.fromkeys(protocols or PROTOCOLS)),
         dataset=whose,
     )
@@ -286,6 +290,7 @@ def compare(
     before: Evaluation | Source | Iterable[Prediction | Mapping[str, Any]],
     after: Evaluation | Source | Iterable[Prediction | Mapping[str, Any]],
     *,
+    questions: Source | Dataset | None = None,
     protocols: Sequence[str] | None = None,
     dataset: str | None = None,
 ) -> PairedComparison:
@@ -294,6 +299,7 @@ def compare(
     Args:
         before: an evaluation, a file of predictions, or records as `score` takes them.
         after: the other one, on the same questions.
+        questions: see `score`.
         protocols: their names; None for all.
         dataset: whose classes apply; None for that of ``after``.
 
@@ -309,11 +315,12 @@ def compare(
     from ..questions.protocols import PROTOCOLS
     from ..scoring.comparison import compare_runs
 
+    asked = test_set(questions)
     if dataset is None and isinstance(after, Evaluation):
         dataset = after.results["dataset"]
     found = compare_runs(
-        _predictions(before),
-        _predictions(after),
+        _predictions(before, asked),
+        _predictions(after, asked),
         protocols=list(dict.fromkeys(protocols or PROTOCOLS)),
         dataset=dataset,
     )
@@ -322,13 +329,14 @@ def compare(
 
 def _predictions(
     given: Evaluation | Source | Iterable[Prediction | Mapping[str, Any]],
+    questions: Dataset | None,
 ) -> list[Prediction]:
     from ..scoring.predictions import prediction_of, read_predictions
 
     if isinstance(given, Evaluation):
         return given.predictions
     if file := _file(given):
-        return read_predictions(file)
+        return read_predictions(file, questions)
     rows = cast("Iterable[Any]", given)
     if not isinstance(rows, Iterable) or isinstance(rows, Mapping):
         raise DataError(
@@ -338,6 +346,14 @@ def _predictions(
         one if isinstance(one, Prediction) else prediction_of(one, number)
         for number, one in enumerate(rows, 1)
     ]
+
+
+def test_set(given: Source | Dataset | None) -> Dataset | None:
+    """The questions of a test set, or of its file."""
+    from ..scoring.predictions import read_questions
+
+    file = _file(given)
+    return read_questions(file) if file else cast("Dataset | None", given)
 
 
 def _questions(given: Source | Dataset | None) -> Path | Dataset | None:
