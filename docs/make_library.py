@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import qwen2vl_rs as rs
-from qwen2vl_rs.library import imagery, model, runs, scores
+from qwen2vl_rs.library import imagery, model, results, runs
 
 PAGE = Path(__file__).with_name("library.md")
 
@@ -31,8 +31,8 @@ _ORDER = (
 )  # fmt: skip
 
 _RESULTS = (
-    model.Answers, model.QuestionAnswer, scores.Evaluation, scores.ProtocolScore, scores.Accuracy,
-    scores.PairedComparison, runs.Training, runs.Report, imagery.GeneratedDataset, imagery.SceneMap,
+    model.Answers, model.QuestionAnswer, results.Evaluation, results.ProtocolScore, results.Accuracy,
+    results.PairedComparison, runs.Training, runs.Report, imagery.GeneratedDataset, imagery.SceneMap,
 )  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def complaints(module: Module, known: set[str]) -> list[str]:
                 layer(target) == layer(module.name) and not beside
             ):
                 found.append(f"{module.name} imports {target}, which does not lie below it")
-        elif own in GROUND and top not in {"pydantic", "rich"}:
+        elif own in GROUND and top not in {"pydantic", "rich", "pandas"}:
             if top not in sys.stdlib_module_names:
                 found.append(f"{module.name}, at the bottom, imports {target}")
         elif top in MODEL_ONLY and own not in TORCH:

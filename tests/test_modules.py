@@ -114,6 +114,8 @@ TESTED_BY = {
     "system/install.py": "cli/test_first_hour.py",
     "system/locks.py": "test_run.py",
     "system/named.py": "system/test_oserrors.py",
+    "library/results.py": "library/test_scores.py",
+    "system/notebook.py": "system/test_notebook_html.py",
     "system/toml.py": "test_config.py",
     "version.py": "cli/test_cli.py",
     "training/circumstances.py": "system/test_power.py",

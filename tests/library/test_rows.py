@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.library.rows import Rows, page
+from qwen2vl_rs.library.rows import Rows
 
 
 class Two(Rows):
@@ -28,7 +28,3 @@ def test_without_pandas_it_is_said_how_to_install_it(monkeypatch):
     with pytest.raises(ConfigError, match="pandas") as caught:
         Two().to_pandas()
     assert "notebook" in caught.value.hint
-
-
-def test_a_page_inside_another_is_text():
-    assert "<script>" not in page("<script>1</script>", 10)

@@ -20,6 +20,7 @@ from ..errors import DataError
 from ..questions.grammar import KIND, question_type
 from ..questions.registry import official_type
 from ..system.jsonl import to_line
+from ..system.notebook import data_frame, html_table
 from ..types import Sample
 
 if TYPE_CHECKING:
@@ -112,12 +113,18 @@ class Dataset(Sequence[Sample]):
         return self.distinct("image")
 
     def to_pandas(self) -> Any:
-        """The questions as a pandas DataFrame, with the columns of `types.Sample`."""
-        return self.table.to_pandas()
+        """The questions as a pandas DataFrame, with the columns of `types.Sample`.
+
+        Raises:
+            ConfigError: pandas is not installed.
+        """
+        return data_frame({name: _texts(column) for name, column in self._columns.items()})
 
     def _repr_html_(self) -> str:
-        first = f"<p>{len(self):,} questions about {len(self.images):,} images</p>"
-        return first + str(self[:_SHOWN].to_pandas()._repr_html_())
+        caption = f"{len(self):,} questions about {len(self.images):,} images"
+        names = COLUMNS[1:5]
+        first = [dict(zip(names, row[1:5], strict=True)) for row in self[:_SHOWN].rows()]
+        return html_table(first, caption)
 
     def plot(self, index: int) -> SampleFigure:
         """A question with its image, to be shown in a notebook.

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError
+from ..system.notebook import html_page
 from .model import LocalModel, Model
-from .rows import Rows, page
+from .rows import Rows
 from .scores import Source
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class SceneMap(Rows):
                 yield {**named, "text": reply["text"], "confidence": reply["confidence"]}
 
     def _repr_html_(self) -> str:
-        return page(self.files[-1].read_text(encoding="utf-8"), 700)
+        return html_page(self.files[-1].read_text(encoding="utf-8"), 700)
 
 
 def generate(

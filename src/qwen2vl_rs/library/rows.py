@@ -1,26 +1,30 @@
-"""Results that show themselves as a table, in a notebook and elsewhere."""
+"""Results with a table: in a notebook, as a DataFrame and as plain values."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from markupsafe import escape
+from ..system.notebook import data_frame, html_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class Rows:
-    """Something made of rows: a table in a notebook, a DataFrame, plain values."""
+    """A result that is made of rows."""
 
     @abstractmethod
     def to_dict(self) -> list[dict[str, Any]] | dict[str, Any]:
-        """Plain values, as JSON has them."""
+        """Plain values, as in JSON."""
 
     @abstractmethod
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of the table: name of a column → value."""
+        """The rows of the table: name of the column → value."""
+
+    def shown(self) -> tuple[str, list[dict[str, Any]]]:
+        """What a notebook shows: a caption and the most important rows."""
+        return "", self.rows()
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows as a pandas DataFrame.
@@ -28,36 +32,8 @@ class Rows:
         Raises:
             ConfigError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError as error:
-            from ..system.install import missing
-
-            raise missing("pandas") from error
-        return pd.DataFrame(self.rows())
+        return cast("pd.DataFrame", data_frame(self.rows()))
 
     def _repr_html_(self) -> str:
-        rows = self.rows()
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        head = "".join(f"<th>{escape(name)}</th>" for name in names)
-        body = "".join(
-            f"<tr>{''.join(f'<td>{escape(_shown(row.get(name)))}</td>' for name in names)}</tr>"
-            for row in rows
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_shown(one)}" for key, one in value.items())
-    return str(value)
-
-
-def page(html: str, height: int) -> str:
-    """A whole page of HTML inside another, cut off from it."""
-    style = f"width:100%;height:{height}px;border:0"
-    return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{escape(html)}"></iframe>'
+        caption, rows = self.shown()
+        return html_table(rows, caption)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ConfigError, RunError
-from .rows import page
-from .scores import Evaluation, PairedComparison, Source
+from ..system.notebook import html_page
+from .results import Evaluation, PairedComparison
+from .scores import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Report:
     gone: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
-        return page(self.html.read_text(encoding="utf-8"), 800)
+        return html_page(self.html.read_text(encoding="utf-8"), 800)
 
 
 def download(
