@@ -31,8 +31,9 @@ _ORDER = (
 )  # fmt: skip
 
 _RESULTS = (
-    model.Answers, model.QuestionAnswer, results.Evaluation, results.ProtocolScore, results.Accuracy,
-    results.PairedComparison, runs.Training, runs.Report, imagery.GeneratedDataset, imagery.SceneMap,
+    model.Answers, model.QuestionAnswer,
+    results.Evaluation, results.ProtocolScore, results.Accuracy, results.PairedComparison,
+    runs.Training, runs.Report, imagery.GeneratedDataset, imagery.SceneMap,
 )  # fmt: skip
 
 
