@@ -102,8 +102,13 @@ def train(config: Source | None = None, *, resume: bool = False, **settings: Any
         Qwen2VLRSError: settings, questions, images or base cannot be used.
 
     Examples:
-        >>> done = rs.train(model="base", output="output/mine", data={"conversations": "data.json"},
-        ...                 training={"num_train_epochs": 1}, lora={"r": 4})
+        >>> done = rs.train(
+        ...     model="base",
+        ...     output="output/mine",
+        ...     data={"conversations": "data.json"},
+        ...     training={"num_train_epochs": 1},
+        ...     lora={"r": 4},
+        ... )
         >>> done.after.official.n == done.before.official.n
         True
         >>> sorted(p.name for p in done.run.iterdir() if p.name.startswith("checkpoint-"))

@@ -90,8 +90,10 @@ def score(
         DataError: predictions or training questions cannot be used.
 
     Examples:
-        >>> said = [{"question": "Is there a road?", "answer": "yes", "prediction": "Yes."},
-        ...         {"question": "Is there a farm?", "answer": "no", "prediction": "yes"}]
+        >>> said = [
+        ...     {"question": "Is there a road?", "answer": "yes", "prediction": "Yes."},
+        ...     {"question": "Is there a farm?", "answer": "no", "prediction": "yes"},
+        ... ]
         >>> rs.score(said).official.OA
         0.5
     """
