@@ -11,7 +11,13 @@ from packaging.requirements import Requirement
 
 PAGE = Path(__file__).with_name("dependencies.md")
 GPU = ("nvidia-", "cuda-", "triton")  # what torch needs on a GPU; its CPU build does not
-PARTS = {"the light part": "", "`[train]`": "train", "`[serve]`": "serve"}
+PARTS = {
+    "the light part": "",
+    "`[train]`": "train",
+    "`[serve]`": "serve",
+    "`[notebook]`": "notebook",
+    "`[tables]`": "tables",
+}
 
 TEXT = """\
 # Dependencies
@@ -36,7 +42,7 @@ pyarrow holds the questions of a data set as columns, and maps those of a run fr
 
 ## Licences
 
-All that `pip install '.[train,serve]'` installs on Linux without a GPU, by what the packages say of
+All that `pip install '.[train,serve,notebook,tables]'` installs on Linux without a GPU, by what the packages say of
 themselves. For a GPU torch brings Triton (MIT) and NVIDIA's libraries, under NVIDIA's own terms.
 
 | package | licence | needed by |
