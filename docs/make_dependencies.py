@@ -42,7 +42,8 @@ pyarrow holds the questions of a data set as columns, and maps those of a run fr
 
 ## Licences
 
-All that `pip install '.[train,serve,notebook,tables]'` installs on Linux without a GPU, by what the packages say of
+What `pip install '.[train,serve,notebook,tables]'` installs on Linux without a GPU, by what the
+packages say of
 themselves. For a GPU torch brings Triton (MIT) and NVIDIA's libraries, under NVIDIA's own terms.
 
 | package | licence | needed by |

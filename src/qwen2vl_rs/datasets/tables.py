@@ -178,6 +178,7 @@ def _whole_rows(path: Path, rows: Lines, size: int, padded: bool) -> Lines:
         yield line, [field.strip() for field in row] if padded else row  # as the header is
 
 
+_AT_ONCE = 64  # rows that are read under our limit of their fields
 _long_fields = Shared((csv.field_size_limit, csv.field_size_limit, FIELD_LIMIT))
 
 
@@ -188,27 +189,37 @@ def _rows(path: Path, separator: str) -> Lines:
         io.TextIOWrapper(binary, encoding="utf-8", newline="") as text,
     ):
         reader = csv.reader(text, strict=True, delimiter=separator)
-        while True:
-            line = reader.line_num + 1
+        line, stopped = 1, None
+        while stopped is None:
+            some: list[tuple[int, list[str]]] = []
             try:
                 with _long_fields:
-                    row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                problem, hint = str(error), "is a quotation mark left open?"
-                if problem.startswith("field larger than"):
-                    problem, hint = f"a field {_TOO_LONG}", f"{_TOO_LONG_HINT}; or {hint}"
-                raise DataError(f"{path}, line {line}: {problem}", hint=hint) from error
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path} is not UTF-8" + (f" after line {line - 1:,}" if line > 1 else ""),
-                    hint="save it as UTF-8 (in a spreadsheet: CSV UTF-8)",
-                ) from error
-            if "\0" in "".join(row):
-                raise DataError(f"{path}, line {line}: there is a NUL in the text", hint=_NUL_HINT)
-            if row:
-                yield line, row
+                    for _ in range(_AT_ONCE):
+                        line = reader.line_num + 1
+                        some.append((line, next(reader)))
+            except (StopIteration, csv.Error, UnicodeDecodeError) as error:
+                stopped = error
+            for number, row in some:
+                if "\0" in "".join(row):
+                    said = f"{path}, line {number}: there is a NUL in the text"
+                    raise DataError(said, hint=_NUL_HINT)
+                if row:
+                    yield number, row
+        if not isinstance(stopped, StopIteration):
+            raise _unread(path, line, stopped) from stopped
+
+
+def _unread(path: Path, line: int, error: Exception) -> DataError:
+    """The error for a row that cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return DataError(
+            f"{path} is not UTF-8" + (f" after line {line - 1:,}" if line > 1 else ""),
+            hint="save it as UTF-8 (in a spreadsheet: CSV UTF-8)",
+        )
+    problem, hint = str(error), "is a quotation mark left open?"
+    if problem.startswith("field larger than"):
+        problem, hint = f"a field {_TOO_LONG}", f"{_TOO_LONG_HINT}; or {hint}"
+    return DataError(f"{path}, line {line}: {problem}", hint=hint)
 
 
 def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
