@@ -27,7 +27,8 @@ hint. The examples are run by a test.
 """
 _ORDER = (
     "load", "Model", "datasets.RSVQA", "datasets.read", "datasets.Dataset", "evaluate", "score",
-    "compare", "train", "report", "generate", "map_scene", "download", "export", "Qwen2VLRSError",
+    "compare", "train", "settings", "report", "generate", "map_scene", "download", "export",
+    "Qwen2VLRSError",
 )  # fmt: skip
 
 _RESULTS = (

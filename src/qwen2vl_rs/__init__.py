@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .library.runs import download as download
     from .library.runs import export as export
     from .library.runs import report as report
+    from .library.runs import settings as settings
     from .library.runs import train as train
     from .library.scores import compare as compare
     from .library.scores import evaluate as evaluate
@@ -43,6 +44,7 @@ _MODULES = {
     "generate": "library.imagery",
     "map_scene": "library.imagery",
     "report": "library.runs",
+    "settings": "library.runs",
     "train": "library.runs",
 }
 __version__ = VERSION
@@ -60,5 +62,6 @@ __all__ = [
     "map_scene",
     "report",
     "score",
+    "settings",
     "train",
 ]

@@ -38,7 +38,12 @@ class Qwen2VLRSError(Exception):
         self.message = message
         self.hint = hint
         if hint:
-            self.add_note(f"hint: {hint}")  # what a traceback shows
+            self.rephrase(hint)
+
+    def rephrase(self, hint: str) -> None:
+        """Replace the hint, also where a traceback shows it."""
+        self.hint = hint
+        self.__notes__ = [f"hint: {hint}"]
 
 
 class ConfigError(Qwen2VLRSError):

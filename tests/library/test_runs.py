@@ -5,7 +5,7 @@ import pytest
 import qwen2vl_rs as rs
 from factory import write_run
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.library.runs import _flat
+from qwen2vl_rs.library.runs import Training, _flat
 
 
 def test_settings_are_named_by_their_sections():
@@ -33,3 +33,14 @@ def test_a_report_shows_itself(tmp_path):
 def test_a_report_is_about_one_thing(named):
     with pytest.raises(ConfigError, match="a run, or about predictions"):
         rs.report(**named)
+
+
+def test_a_report_of_an_evaluation(tmp_path, monkeypatch):
+    run = write_run(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    training = Training(run, *[rs.score(run / "eval/after/predictions.jsonl")] * 2, None)
+    assert rs.report(training).html == run / "report.html"
+    with pytest.raises(ConfigError, match="have no file"):
+        rs.report(after=training.after)
+    with pytest.raises(ConfigError, match="lang="):
+        rs.report(run, lang="de")

@@ -1,6 +1,7 @@
 """Evaluations as a notebook has them: the same figures as the commands."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from factory import make_samples, write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.base import Dataset
 from qwen2vl_rs.datasets.tables import write_conversations
-from qwen2vl_rs.errors import ConfigError, DataError
+from qwen2vl_rs.errors import ConfigError, DataError, RunError
 from qwen2vl_rs.models import loader
 from qwen2vl_rs.system.jsonl import to_json
 
@@ -116,3 +117,42 @@ def test_a_server_is_evaluated_likewise(tmp_path, monkeypatch):
             rs.evaluate(there)
     assert {p.text for p in found.predictions} == {"yes"}
     assert 0 < found.official.OA < 1
+
+
+def test_answers_to_other_questions_are_not_replaced(small_base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = Dataset.of(make_samples(tmp_path / "images", 2))
+    model = rs.load(small_base)
+    rs.evaluate(model, data, output="kept")
+    with pytest.raises(RunError, match="holds answers to") as caught:
+        rs.evaluate(model, data[:4], output="kept")
+    assert "output=" in caught.value.hint
+    assert len(Path("kept/predictions.jsonl").read_text().splitlines()) == len(data)
+    rs.evaluate(model, data, output="kept")
+
+
+def test_records_and_frames_are_questions(small_base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = Dataset.of(make_samples(tmp_path / "images", 2))
+    model = rs.load(small_base)
+    wanted = rs.evaluate(model, data, train=data, output="a").to_dict()
+    for n, given in enumerate((list(data), data.to_pandas())):
+        assert rs.evaluate(model, given, train=given, output=f"b{n}").to_dict() == wanted
+    for wrong in ([1, 2], 7):
+        with pytest.raises(DataError, match="not questions"):
+            rs.evaluate(model, wrong)
+    with pytest.raises(ConfigError, match="not a model"):
+        rs.evaluate("base", data)
+
+
+def test_one_image_is_said_to_give_no_interval(small_base, tmp_path, caplog):
+    data = Dataset.of(make_samples(tmp_path / "images", 1))
+    rs.evaluate(rs.load(small_base), data, output=tmp_path / "one")
+    assert "about one image" in caplog.text
+
+
+def test_values_that_are_not_possible_are_named(files):
+    with pytest.raises(ConfigError, match="dataset="):
+        rs.score(files / "after/predictions.jsonl", dataset="rsvqa")
+    found = rs.score(files / "after/predictions.jsonl", protocols="official")
+    assert list(found.to_dict()["protocols"]) == ["official"]

@@ -9,6 +9,7 @@ from bases import SETTINGS, configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
+from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.run import Run
 from qwen2vl_rs.training.preparation import make_split, prepare_questions
 
@@ -186,3 +187,24 @@ def test_a_start_that_was_killed_between_its_questions_splits_again(begun, small
     write_conversations(Path("data_vl.json"), make_samples(begun / "images", images=3))
     prepare_questions(configured(small_base), Run(RUN), resume=True)  # it has its own by now
     assert (RUN / "data/train.json").read_bytes() == whole
+
+
+def test_the_split_never_replaces_the_questions_it_is_made_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    samples = make_samples(tmp_path / "images", 6)
+    write_conversations(Path("data_vl_train.json"), samples)
+    before = Path("data_vl_train.json").read_bytes()
+    with pytest.raises(DataError, match="replaced by a part of itself"):
+        make_split(configured("base", "data.conversations=data_vl_train.json"), Run(Path("run")))
+    write_conversations(Path("data_vl_test.json"), samples[:8])
+    ready = ("data.train=data_vl_train.json", "data.test=data_vl_test.json", "data.max_train=8")
+    make_split(configured("base", *ready), Run(Path("run")))
+    assert Path("data_vl_train.json").read_bytes() == before
+
+
+def test_no_copies_are_made_where_none_are_wanted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_conversations(Path("mine.json"), make_samples(tmp_path / "images", 6))
+    config = configured("base", "data.conversations=mine.json")
+    make_split(config, Run(Path("run")), copies=None)
+    assert sorted(path.name for path in Path().iterdir()) == ["images", "mine.json", "run"]

@@ -82,9 +82,9 @@ class Dataset(Sequence[Sample]):
     @overload
     def __getitem__(self, index: int) -> Sample: ...
     @overload
-    def __getitem__(self, index: slice) -> Dataset: ...
-    def __getitem__(self, index: int | slice) -> Sample | Dataset:
-        if isinstance(index, slice):
+    def __getitem__(self, index: slice | list[int] | Codes) -> Dataset: ...
+    def __getitem__(self, index: Any) -> Sample | Dataset:
+        if isinstance(index, slice | list | np.ndarray):
             return self.take(np.arange(len(self))[index])
         place = range(len(self))[index]
         return Sample(*(column[place].as_py() for column in self._columns.values()))

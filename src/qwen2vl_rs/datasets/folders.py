@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..system.calls import public
 from .base import Dataset
 from .image_paths import moved
 from .reading import read_official, read_samples
@@ -13,6 +14,7 @@ from .rsvqa import find_split
 Source = str | os.PathLike[str]
 
 
+@public
 def read(path: Source, *, images: Source | None = None) -> Dataset:
     """The questions of a file of any known form.
 
@@ -49,6 +51,7 @@ class RSVQA(Dataset):
         True
     """
 
+    @public
     def __init__(
         self, folder: Source, split: str | None = None, images: Source | None = None
     ) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SMALL = "; without a network, qwen2vl-rs demo writes a small one: demo/base"
 _FETCH = f"download one: qwen2vl-rs load{_SMALL}"
-_OWN = ("config.json", "config.toml", "adapter_config.json", "qwen2vl_rs.json")
+MODEL_FILES = ("config.json", "config.toml", "adapter_config.json", "qwen2vl_rs.json")
 
 
 def require_model(folder: Path, base: Path | None = None) -> None:
@@ -55,7 +55,7 @@ def _refuse_above(folder: Path) -> None:
     Raises:
         ModelError: naming them.
     """
-    if any(is_there(folder / name) for name in _OWN):
+    if any(is_there(folder / name) for name in MODEL_FILES):
         return
     bases = sorted(file.parent for file in folder.glob("*/config.json"))
     bases += sorted(file.parent for file in folder.glob("*/*/config.json"))

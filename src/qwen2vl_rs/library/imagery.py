@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError
+from ..system.calls import public, require_one_of
 from ..system.notebook import html_page
 from .model import LocalModel, Model
 from .rows import Rows
@@ -84,6 +85,7 @@ class SceneMap(Rows):
         return html_page(self.files[-1].read_text(encoding="utf-8"), 700)
 
 
+@public
 def generate(
     *,
     output: Source,
@@ -129,6 +131,8 @@ def generate(
     from ..vqa_generation.generate import generate as make
     from ..vqa_generation.tiles import pair
 
+    require_one_of("style", style, "corrected", "legacy", "balanced")
+    require_one_of("like", like, "lr", "hr")
     if bool(synthetic) == (image is not None):
         raise ConfigError("name synthetic, a number of scenes, or an image")
     left_out: Counter[str] = Counter()
@@ -140,6 +144,7 @@ def generate(
     return GeneratedDataset(Path(output), summary)
 
 
+@public
 def map_scene(
     model: Model,
     scene: Source,
@@ -178,7 +183,11 @@ def map_scene(
 
     if not isinstance(model, LocalModel):
         raise ConfigError("a map needs a model on this machine", hint='rs.load("output/demo")')
+    require_one_of("lang", lang, "en", "zh")
     asked = (questions,) if isinstance(questions, str) else tuple(questions)
+    if not asked or not 0 <= overlap < 1:
+        what = "there is no question" if not asked else f"overlap={overlap} is not possible"
+        raise ConfigError(what, hint="give at least one question, and an overlap from 0 to below 1")
     folder = Path(output)
     request = MapRequest(Path(scene), asked, folder, tile, resolution, overlap)
     done = make_map(model.session, request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError
+from ..system.calls import public, require_one_of
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -64,7 +66,11 @@ class Answers(Rows, Sequence[QuestionAnswer]):
         return iter(self._answers)
 
     def __repr__(self) -> str:
-        return "\n".join(f"{one.question}  {one.text}" for one in self)
+        return "\n".join(
+            f"{one.question}  {one.text}"
+            + ("" if one.confidence is None else f"  ({one.confidence:.2f})")
+            for one in self
+        )
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each question."""
@@ -87,6 +93,7 @@ class Model(ABC):
     def name(self) -> str:
         """For people."""
 
+    @public
     def ask(
         self,
         image: Any,
@@ -99,10 +106,12 @@ class Model(ABC):
 
         Args:
             image: path of an image file, PIL image, or array of shape (height, width) or (height,
-                width, bands) of any real type.
+                width, bands). 8-bit values are used as they are, other types are stretched to their
+                2nd and 98th percentile, as in files (docs/settings.md, view.image).
             questions: one or more.
-            answers: ``free``: generated; ``closed``: the more probable of yes and no, rural and
-                urban, where the question asks for that, with exact probabilities.
+            answers: ``free``: generated; ``closed``: the most probable of yes and no, of rural and
+                urban, or of the options in the question, with exact probabilities; other questions
+                get generated answers.
             use_adapter: whether a fine-tuned model answers, or its base.
 
         Raises:
@@ -118,12 +127,11 @@ class Model(ABC):
             >>> sorted(closed.probabilities)
             ['no', 'yes']
         """
-        asked = [questions] if isinstance(questions, str) else list(questions)
+        asked = [questions] if isinstance(questions, str) else list(questions or ())
         if not asked or not all(isinstance(q, str) and q.strip() for q in asked):
             hint = 'ask(image, "Is there a road?")'
-            raise ConfigError("a question is missing or empty", hint=hint)
-        if answers not in ("free", "closed"):
-            raise ConfigError(f"answers is {answers!r}", hint="free or closed")
+            raise ConfigError("a question is missing, empty or not text", hint=hint)
+        require_one_of("answers", answers, "free", "closed")
         return Answers(self._answers(image, asked, answers == "closed", use_adapter))
 
     @abstractmethod
@@ -277,6 +285,7 @@ class RemoteModel(Model):
         return evaluate_endpoint(self.endpoint, asked, train, config, folder), folder
 
 
+@public
 def load(
     path: str | Path | None = None,
     *,
@@ -313,7 +322,7 @@ def load(
     if endpoint is not None:
         if path or base or device or not model:
             raise ConfigError(
-                "a server is named by endpoint and model",
+                "a server is named by endpoint and model alone, without path, base and device",
                 hint='rs.load(endpoint="http://127.0.0.1:8000/v1", model="name")',
             )
         from ..predict.endpoint_client import Endpoint
@@ -322,10 +331,18 @@ def load(
         return RemoteModel(Endpoint(endpoint, model, key, concurrency, rate))
     if path is None or model:
         raise ConfigError("no model is named", hint='rs.load("output/demo")')
-    from .early import require_model
+    from .early import MODEL_FILES, require_model
 
     folder, of = Path(path), Path(base) if base else None
+    if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ConfigError(
+            f"device={device!r} is not possible", hint='use "cpu", "cuda" or "cuda:1"'
+        )
     require_model(folder, of)  # before torch is imported
+    if not any((folder / name).exists() for name in MODEL_FILES):
+        raise ModelError(
+            f"{folder} is not a model", hint="a model has config.json; a run, config.toml"
+        )
     from ..models.located import locate
 
     return LocalModel(locate(folder, of), device)

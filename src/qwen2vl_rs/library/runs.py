@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError, RunError
+from ..system.calls import public, require_one_of
 from ..system.notebook import html_page
 from .results import Evaluation, PairedComparison
 from .scores import Source
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..datasets.base import Dataset
+    from ..predict.evaluation import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class Training:
         return verdict(self.before.results, self.after.results, self.comparison.comparison)
 
     def _repr_html_(self) -> str:
-        return self.comparison._repr_html_()
+        return self.after._repr_html_() + self.comparison._repr_html_()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ class Report:
         return html_page(self.html.read_text(encoding="utf-8"), 800)
 
 
+@public
 def download(
     repo: str = "Qwen/Qwen2-VL-2B-Instruct",
     *,
@@ -89,23 +97,39 @@ def download(
     return place
 
 
-def train(config: Source | None = None, *, resume: bool = False, **settings: Any) -> Training:
-    """Fine-tune a base with LoRA, and evaluate it before and after.
+@public
+def train(
+    config: Source | None = None,
+    *,
+    train: Source | Dataset | None = None,
+    test: Source | Dataset | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> Training:
+    """Fine-tune a base model with LoRA, and evaluate it before and after.
 
     Args:
-        config: a TOML file that holds what differs from the defaults; None for none.
+        config: a TOML file with the settings that differ from the defaults; None for none. To
+            resume a run, its config.toml.
+        train: training questions, or their file.
+        test: test questions, or their file.
         resume: whether the run in the output folder is resumed.
-        settings: others over it, by section: ``lora={"r": 16}``, ``output="output/mine"``; all of
-            them: docs/settings.md.
+        settings: others, by section and name: ``model="base"``, ``output="output/mine"``,
+            ``data={"conversations": ...}`` (a file to split, instead of train and test),
+            ``training={"learning_rate": ..., "num_train_epochs": ..., "max_steps": ...}``,
+            ``lora={"r": 16}``, ``eval={"max_eval": 200}``, ``view={"max_pixels": ...}``.
+            `rs.settings()` lists all with their defaults.
 
     Raises:
         Qwen2VLRSError: settings, questions, images or base cannot be used.
 
     Examples:
+        >>> data = rs.datasets.read("data.json")
         >>> done = rs.train(
         ...     model="base",
         ...     output="output/mine",
-        ...     data={"conversations": "data.json"},
+        ...     train=data[:16],
+        ...     test=data[16:],
         ...     training={"num_train_epochs": 1},
         ...     lora={"r": 4},
         ... )
@@ -114,34 +138,25 @@ def train(config: Source | None = None, *, resume: bool = False, **settings: Any
         >>> sorted(p.name for p in done.run.iterdir() if p.name.startswith("checkpoint-"))
         ['checkpoint-...']
     """
-    from ..config import load_config
     from ..run import Run
-    from .early import require_training
 
-    loaded = load_config(Path(config) if config else None, (), dict(_flat(settings)))
-    require_training(loaded, resume)
-    from ..training.fit import train as run
-
-    outcome = run(loaded, resume=resume)
-    if outcome is None:
-        raise RunError(
-            "only the first of several processes has the results",
-            hint="start several processes with the command: torchrun … -m qwen2vl_rs train",
-        )
-    folder = Run(Path(loaded.output))
+    loaded = _config(config, train, test, settings)
+    outcome = _trained(loaded, resume)
+    done = Run(Path(loaded.output))
     return Training(
-        folder.folder,
-        Evaluation(outcome.before, folder.evaluation("before")),
-        Evaluation(outcome.after, folder.evaluation("after")),
+        done.folder,
+        Evaluation(outcome.before, done.evaluation("before")),
+        Evaluation(outcome.after, done.evaluation("after")),
         PairedComparison(outcome.comparison),
     )
 
 
+@public
 def report(
-    run: Source | None = None,
+    run: Source | Training | None = None,
     *,
-    after: Source | None = None,
-    before: Source | None = None,
+    after: Source | Evaluation | None = None,
+    before: Source | Evaluation | None = None,
     shuffled: Source | None = None,
     questions: Source | None = None,
     train: Source | None = None,
@@ -153,8 +168,8 @@ def report(
     """Write the report of a run, or of the answers of any model.
 
     Args:
-        run: folder of a run.
-        after: a file of predictions of any model, instead of a run.
+        run: folder of a run, or what `train` returned.
+        after: predictions of any model, their file or evaluation, instead of a run.
         before: predictions that ``after`` is compared with.
         shuffled: answers of the same model, shown other images.
         questions: the test set, where the predictions do not hold their questions.
@@ -175,8 +190,7 @@ def report(
     from ..reporting.page import write_report
     from ..run import Run
 
-    def path(given: Source | None) -> Path | None:
-        return None if given is None else Path(given)
+    require_one_of("lang", lang, "en", "zh")
 
     if (run is None) == (after is None) or (run is not None and (before or shuffled)):
         raise ConfigError(
@@ -184,16 +198,18 @@ def report(
             hint='rs.report("output/demo"), or rs.report(after="predictions.jsonl")',
         )
     if run is None:
-        others = path(before), path(shuffled), path(train)
-        found = from_files(Path(after or ""), *others, dataset, path(questions))
+        others = _path(before), _path(shuffled), _path(train)
+        found = from_files(_path(after) or Path(), *others, dataset, _path(questions))
     else:
-        Run(Path(run)).say_unfinished()
-        found = from_run(Path(run), path(train), dataset)
-    folder = path(output) or path(run) or Path()
-    written = write_report(replace(found, images=path(images)), folder, lang)
+        own = _path(run) or Path()
+        Run(own).say_unfinished()
+        found = from_run(own, _path(train), dataset)
+    folder = _path(output) or _path(run) or Path()
+    written = write_report(replace(found, images=_path(images)), folder, lang)
     return Report(written.html, written.markdown, written.gone)
 
 
+@public
 def export(
     run: Source,
     output: Source,
@@ -231,6 +247,69 @@ def export(
         write = partial(into, base=Path(base) if base else None)
     copy(Path(run), Path(output), base_model, write)
     return Path(output)
+
+
+def _path(given: Source | Evaluation | Training | None) -> Path | None:
+    if isinstance(given, Training):
+        return given.run
+    if isinstance(given, Evaluation):
+        if given.folder is None:
+            raise ConfigError("these scores have no file", hint="write the predictions first")
+        return given.folder / "predictions.jsonl"
+    return None if given is None else Path(given)
+
+
+def _config(
+    config: Source | None,
+    train: Source | Dataset | None,
+    test: Source | Dataset | None,
+    settings: Mapping[str, Any],
+) -> Config:
+    from ..config import load_config
+
+    values = dict(_flat(settings))
+    folder = Path(str(values.get("output", "output/Qwen2-VL-2B"))) / "given"
+    for name, given in (("train", train), ("test", test)):
+        if given is not None:
+            values[f"data.{name}"] = _file_of(given, folder / f"{name}.json")
+    return load_config(Path(config) if config else None, (), values)
+
+
+def _trained(config: Config, resume: bool) -> Outcome:
+    from .early import require_training
+
+    require_training(config, resume)
+    from ..training.fit import train
+
+    outcome = train(config, resume=resume, copies=None)
+    if outcome is None:
+        raise RunError(
+            "only the first of several processes has the results",
+            hint="start several processes with the command: torchrun … -m qwen2vl_rs train",
+        )
+    return outcome
+
+
+def settings() -> dict[str, Any]:
+    """All settings of a run with their defaults, by section; docs/settings.md explains them.
+
+    Examples:
+        >>> rs.settings()["lora"]["r"]
+        64
+    """
+    from ..config import Config
+
+    return Config().model_dump()
+
+
+def _file_of(given: Source | Dataset, path: Path) -> str:
+    """The file of some questions; those in memory are written to a file of the run."""
+    if isinstance(given, str | os.PathLike):
+        return str(os.fspath(given))
+    from ..datasets.tables import write_conversations
+
+    write_conversations(path, given)
+    return str(path)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import DataError
-from ..types import Prediction
+from ..errors import ConfigError, DataError, RunError
+from ..system.calls import public, require_one_of
+from ..types import Columnar, Prediction, Sample
 from .model import AnswerMode, Model
 from .results import Evaluation, PairedComparison
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 Source = str | os.PathLike[str]
 
 
+@public
 def evaluate(
     model: Model,
     data: Source | Dataset | None = None,
@@ -39,7 +42,8 @@ def evaluate(
         train: training questions, for the baselines and for the candidates of closed answers;
             None for those of the run.
         answers: ``free``: generated; ``closed``: the most probable class.
-        max_eval: most questions, as whole images; None for all.
+        max_eval: maximum number of questions, image by image: the first images, and a part of the
+            last; ``data[::10]`` samples over all images. None for all.
         settings: others by their keys, as in docs/settings.md: ``{"eval.max_new_tokens": 8}``.
         output: folder of the answers; None for one in the model's run, or in ``output/``.
 
@@ -58,13 +62,23 @@ def evaluate(
         >>> list(result.to_pandas().columns)[:4]
         ['protocol', 'type', 'n', 'accuracy']
     """
+    from ..datasets.reading import read_samples
+
+    if not isinstance(model, Model):
+        raise ConfigError(f"{model!r:.60} is not a model", hint='rs.load("output/demo")')
+    require_one_of("answers", answers, "free", "closed")
     values = {"eval.answers": answers, **(settings or {})}
     if max_eval is not None:
         values["eval.max_eval"] = max_eval
-    found, folder = model.evaluated(_questions(data), _questions(train), values, _file(output))
+    asked, place = _questions(data), _file(output)
+    if place is not None and asked is not None:
+        asked = asked if not isinstance(asked, Path) else read_samples(asked)
+        _refuse_other_questions(place, asked)
+    found, folder = model.evaluated(asked, _questions(train), values, place)
     return Evaluation(found, folder)
 
 
+@public
 def score(
     predictions: Source | Iterable[Prediction | Mapping[str, Any]],
     *,
@@ -99,24 +113,28 @@ def score(
     """
     from ..known_datasets import known_name
     from ..questions.class_sets import of_predictions, settle
-    from ..questions.protocols import PROTOCOLS
     from ..scoring.predictions import read_training
     from ..scoring.results import results
 
     asked = test_set(questions)
-    run, named = _predictions(predictions, asked), dataset and known_name(dataset)
+    try:
+        named = dataset and known_name(dataset)
+    except ValueError as error:
+        raise ConfigError(f"dataset={error}", hint="name one of these") from error
+    run = _predictions(predictions, asked)
     whose = of_predictions(p, run, named) if (p := _file(predictions)) else settle(run, named)
     file = _file(train)
     found = results(
         run,
-        train=read_training(file, named) if file else cast("Any", train),
+        train=read_training(file, named) if file else _samples(train),
         shuffled=None if shuffled is None else _predictions(shuffled, asked),
-        protocols=list(dict.fromkeys(protocols or PROTOCOLS)),
+        protocols=_names(protocols),
         dataset=whose,
     )
     return Evaluation(found, None, run)
 
 
+@public
 def compare(
     before: Evaluation | Source | Iterable[Prediction | Mapping[str, Any]],
     after: Evaluation | Source | Iterable[Prediction | Mapping[str, Any]],
@@ -143,7 +161,6 @@ def compare(
         >>> rs.compare(result, result).rows()[0]["difference"]
         0.0
     """
-    from ..questions.protocols import PROTOCOLS
     from ..scoring.comparison import compare_runs
 
     asked = test_set(questions)
@@ -152,10 +169,18 @@ def compare(
     found = compare_runs(
         _predictions(before, asked),
         _predictions(after, asked),
-        protocols=list(dict.fromkeys(protocols or PROTOCOLS)),
+        protocols=_names(protocols),
         dataset=dataset,
     )
     return PairedComparison(found)
+
+
+def _names(protocols: str | Sequence[str] | None) -> list[str]:
+    from ..questions.protocols import PROTOCOLS
+
+    return list(
+        dict.fromkeys([protocols] if isinstance(protocols, str) else protocols or PROTOCOLS)
+    )
 
 
 def _predictions(
@@ -168,7 +193,7 @@ def _predictions(
         return given.predictions
     if file := _file(given):
         return read_predictions(file, questions)
-    rows = cast("Iterable[Any]", given)
+    rows = _records(given)
     if not isinstance(rows, Iterable) or isinstance(rows, Mapping):
         raise DataError(
             f"{given!r:.80} are not predictions", hint="give a file or a list of records"
@@ -179,6 +204,25 @@ def _predictions(
     ]
 
 
+def _refuse_other_questions(folder: Path, asked: Dataset) -> None:
+    """Keep the answers in a folder from being replaced by those to other questions.
+
+    Raises:
+        RunError: the folder holds an evaluation of other questions.
+    """
+    from ..scoring.predictions import read_predictions
+
+    file = folder / "predictions.jsonl"
+    known: set[str] = set()
+    with contextlib.suppress(DataError, RunError):  # damaged: evaluated again
+        known = {one.id for one in read_predictions(file)} if file.is_file() else known
+    if lost := known - {row[0] for row in asked.rows()}:
+        raise RunError(
+            f"{folder} holds answers to {len(lost):,} other questions",
+            hint="choose another folder: output=...",
+        )
+
+
 def test_set(given: Source | Dataset | None) -> Dataset | None:
     """The questions of a test set, or of its file."""
     from ..scoring.predictions import read_questions
@@ -187,8 +231,35 @@ def test_set(given: Source | Dataset | None) -> Dataset | None:
     return read_questions(file) if file else cast("Dataset | None", given)
 
 
-def _questions(given: Source | Dataset | None) -> Path | Dataset | None:
-    return _file(given) or cast("Dataset | None", given)
+def _questions(given: Any) -> Path | Dataset | None:
+    """The file or the data set of some questions; of records a data set is made."""
+    if given is None or (file := _file(given)):
+        return None if given is None else file
+    from ..datasets.base import Dataset
+
+    return given if isinstance(given, Dataset) else Dataset.of(_samples(given) or ())
+
+
+def _samples(given: Any) -> list[Sample] | Any:
+    """Questions from records: samples, mappings or the rows of a DataFrame."""
+    if given is None or isinstance(given, Columnar):
+        return given
+    names = Sample.__slots__
+    try:
+        return [
+            one
+            if isinstance(one, Sample)
+            else Sample(**{"id": f"row_{n}"} | {k: str(v) for k, v in one.items() if k in names})
+            for n, one in enumerate(_records(given), 1)
+        ]
+    except (TypeError, AttributeError) as error:
+        hint = "give a file, a data set, or records with image, question and answer"
+        raise DataError(f"{given!r:.60} are not questions", hint=hint) from error
+
+
+def _records(given: Any) -> Any:
+    """The rows of a DataFrame; anything else as it is."""
+    return given.to_dict("records") if hasattr(given, "iterrows") else given
 
 
 def _file(given: Any) -> Path | None:

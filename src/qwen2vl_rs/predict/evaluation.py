@@ -22,7 +22,13 @@ from ..system.console import say
 from ..system.files import sha256, write_json
 from ..types import Prediction, Sample
 from .local import LocalBase, LocalPredictor
-from .predictor import EvaluationSet, asked_samples, bare_samples, evaluate_into, evaluated
+from .predictor import (
+    EvaluationSet,
+    asked_samples,
+    bare_samples,
+    evaluate_into,
+    evaluated,
+)
 from .session import Session
 from .settings import answer_settings, control_seed
 

@@ -19,7 +19,7 @@ from ..questions.normal_forms import understood
 from ..questions.reply import CUT_OFF
 from ..scoring.baselines import shuffle_images
 from ..scoring.results import Results, results
-from ..system.console import say
+from ..system.console import say, warn
 from ..system.files import run_lock, write_json
 from ..types import Prediction, Sample
 from .job import Job
@@ -200,6 +200,11 @@ def evaluate_into(
         Qwen2VLRSError: model, images or folder cannot be used.
     """
     main = predictor.team.is_main_process
+    if len({one.image for one in questions.test}) == 1:
+        warn(
+            "all questions are about one image: no interval between images and no shuffled image",
+            "take questions about several images",
+        )
     lock = run_lock(output, read_only="choose another folder: --output")
     with lock if main else contextlib.nullcontext():
         _, found = evaluated(predictor, questions, output, output / "shuffled")

@@ -59,14 +59,14 @@ class Split:
 
 @quiet_libraries
 @own_environment
-def train(config: Config, *, resume: bool = False) -> Outcome | None:
+def train(config: Config, *, resume: bool = False, copies: Path | None = Path()) -> Outcome | None:
     """Fine-tune a base and evaluate it before and after.
 
-    Writes the two split files in the current folder and everything else, with copies of them, in
-    ``config.output``.
+    Writes everything into ``config.output``, and copies of the split into a folder.
 
     Args:
         config: all settings.
+        copies: folder of ``data_vl_train.json`` and ``data_vl_test.json``; None for none.
         resume: go on from the newest sound checkpoint of ``config.output``.
 
     Returns:
@@ -87,7 +87,7 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
             check_targets(outline(base), config.lora.target_modules)
             check_run(run, config, resume)
             record_settings(run, config, resume)
-            prepare_questions(config, run, resume)
+            prepare_questions(config, run, resume, copies)
         finished = resume and run.is_finished()  # asked before anything is set aside
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples

@@ -152,15 +152,21 @@ def choose_checkpoint(run: Run, save_steps: int) -> None:
     say("no checkpoint yet: starting from the beginning")
 
 
-def prepare_questions(config: Config, run: Run, resume: bool) -> None:
+def prepare_questions(config: Config, run: Run, resume: bool, copies: Path | None = Path()) -> None:
     """See to it that the run has its own copies of its questions.
+
+    Args:
+        config: its settings.
+        run: the run.
+        resume: whether it is resumed.
+        copies: folder of ``data_vl_train.json`` and ``data_vl_test.json``; None for none.
 
     Raises:
         NoQuestions: it is resumed, and they are not those it was started with.
         DataError: see `make_split`.
     """
     if not (resume and _has_questions(run)):
-        make_split(config, run)
+        make_split(config, run, copies)
 
 
 def _has_questions(run: Run) -> bool:
@@ -184,8 +190,10 @@ def _copy(source: Path, path: Path) -> None:
         shutil.copyfileobj(read, file, 1 << 20)
 
 
-def make_split(config: Config, run: Run) -> None:
-    """Read the questions, split them, and write them into the run and the current folder.
+def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
+    """Read the questions, split them, and write them into the run, and copies into a folder.
+
+    A copy never replaces a file that the questions were read from.
 
     Image paths become absolute: the run may be used from elsewhere.
 
@@ -193,6 +201,17 @@ def make_split(config: Config, run: Run) -> None:
         DataError: a file is missing or malformed, or too small to split.
     """
     data, seed = config.data, config.training.seed
+    given = [Path(path) for path in (data.train, data.test) if path]
+    inputs = given or [Path(data.conversations)]
+    kept = [
+        name for name in (TRAIN_FILE, TEST_FILE) if copies and _is_one_of(copies / name, inputs)
+    ]
+    if kept and not given:
+        raise DataError(
+            f"{inputs[0]} would be replaced by a part of itself",
+            hint=f"rename it; a split that exists is used by: --train {TRAIN_FILE} "
+            f"--test {TEST_FILE}",
+        )
     train_set: Dataset
     if data.train and data.test:
         train_set, test_set = (
@@ -218,11 +237,16 @@ def make_split(config: Config, run: Run) -> None:
         own = run.own_file(name)
         placed = part.changed("image", os.path.abspath)
         write_conversations(own, placed)
-        _copy(own, Path(name))
+        if copies is not None and name not in kept:
+            _copy(own, copies / name)
         store(own, placed)
         images = counted(len(part.distinct("image")), "image")
         say(f"{name}: {counted(len(part), 'question')} about {images}")
     say(f"split {how}")
+
+
+def _is_one_of(path: Path, others: Sequence[Path]) -> bool:
+    return is_there(path) and any(is_there(one) and path.samefile(one) for one in others)
 
 
 def check_images(
