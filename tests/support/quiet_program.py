@@ -64,13 +64,13 @@ def ask():
 
 
 def evaluate():
-    assert rs.evaluate(rs.load(BASE), "test.json", max_eval=4, output="eval").official.n
+    assert rs.evaluate(rs.load(BASE), "test.json", max_eval=12, output="eval").official.n
 
 
 def ask_a_server():
     there = rs.load(endpoint=os.environ["ENDPOINT_UNDER_TEST"], model="m")
     assert there.ask("rsvqa_images/1.tif", "Is there a road?")
-    assert rs.evaluate(there, "test.json", max_eval=4, output="eval-m").official.n
+    assert rs.evaluate(there, "test.json", max_eval=12, output="eval-m").official.n
 
 
 def map_a_scene():

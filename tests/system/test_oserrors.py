@@ -58,10 +58,12 @@ def limited(what, most):
     """A limit of this process, as ``ulimit`` sets it."""
     soft, hard = resource.getrlimit(what)
     resource.setrlimit(what, (most, hard))
+    sys.dont_write_bytecode = True  # it would be cut, and others would read it
     try:
         yield
     finally:
         resource.setrlimit(what, (soft, hard))
+        sys.dont_write_bytecode = False
 
 
 def without_open_files():
