@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwen2vl_rs import foreign_settings
-from qwen2vl_rs.config import Config, check_config, keys, load_config
+from qwen2vl_rs.config import Config, check_config, load_config, setting_names
 from qwen2vl_rs.datasets.split import limit_by_image
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.types import Sample
@@ -45,7 +45,7 @@ def rows():
 
 def test_every_setting_has_a_meaning_its_default_and_its_values():
     found = rows()
-    assert set(found) == set(keys())
+    assert set(found) == set(setting_names())
     assert all(len(cells) == 3 and all(cells) for cells in found.values())
     assert not [name for name, cells in found.items() if "None" in cells[0]]
     for name, (_, default, _) in found.items():
@@ -115,7 +115,7 @@ def test_names_of_other_programs_are_answered(setting, said):
 
 
 def test_what_the_answers_name_is_there():
-    own = set(keys())
+    own = set(setting_names())
     for place in foreign_settings._PLACES.values():
         named = place.partition(" (")[0].split(" or ")
         assert place.startswith("the option --") or set(named) <= own, place

@@ -28,7 +28,7 @@ from .instruction import bare_question
 from .known_datasets import known_name
 from .setting_errors import explain, sorted_by_source
 from .system.files import atomic_write
-from .system.named import read_text
+from .system.named_files import read_text
 from .system.oserrors import unreadable
 from .system.toml import to_toml
 
@@ -272,11 +272,11 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
 
 
-def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
+def setting_names(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
     """The name of every setting, with its sections: ``training.learning_rate``."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from keys(field.annotation, f"{prefix}{name}.")
+            yield from setting_names(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name
 
@@ -345,7 +345,7 @@ def check_config(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        every = list(keys())
+        every = list(setting_names())
         found = sorted_by_source(map(dict, error.errors()), where, dict(typed or {}))
         lines = {
             place: "; ".join(explain(one, Config, every) for one in some)

@@ -87,7 +87,7 @@ _PLACES = {name: place for place, names in _HERE.items() for name in names.split
 _REASONS = {name: reason for reason, names in _INSTEAD.items() for name in names.split()}
 
 
-def answer(name: str) -> str | None:
+def advice(name: str) -> str | None:
     """What to write in place of a setting; None where the name is not known.
 
     Args:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RunError
 from .system.console import say, warn
-from .system.files import CHECKSUMS, folders, is_there, read_json, sha256, verify_checksums
+from .system.files import CHECKSUMS, is_there, matching_folders, read_json, sha256, verify_checksums
 from .system.jsonl import read_jsonl
 from .system.oserrors import unreadable
 
@@ -61,7 +61,7 @@ class Run:
             say(f"{file} is not that of a run, and not used")
         return load_config(file if own else None, settings, values)
 
-    def with_own_base(self, config: Config) -> Config:
+    def with_recorded_base(self, config: Config) -> Config:
         """Settings with which it is resumed from a folder in which its base is not found.
 
         Raises:
@@ -87,7 +87,7 @@ class Run:
         Raises:
             RunError: the folder cannot be listed.
         """
-        found = folders(self.folder, r"checkpoint-(\d+)")
+        found = matching_folders(self.folder, r"checkpoint-(\d+)")
         return [path for _, path in sorted((int(step[1]), path) for step, path in found)]
 
     def damaged_checkpoints(self) -> list[Path]:
@@ -96,7 +96,9 @@ class Run:
         Raises:
             RunError: the folder cannot be listed.
         """
-        return sorted(path for _, path in folders(self.folder, r"checkpoint-\d+\.damaged(-\d+)?"))
+        return sorted(
+            path for _, path in matching_folders(self.folder, r"checkpoint-\d+\.damaged(-\d+)?")
+        )
 
     def newest_checkpoint(self) -> Path:
         """The newest checkpoint of a run.
@@ -143,7 +145,7 @@ class Run:
         steps = state.get("max_steps") if isinstance(state, dict) else None
         return steps if isinstance(steps, int) and steps > 0 else None
 
-    def say_unfinished(self) -> None:
+    def warn_unfinished(self) -> None:
         """Say where the newest checkpoint of a run is not the last that training was to write.
 
         Raises:
@@ -186,7 +188,7 @@ class Run:
         """What to type in order to go on with a run."""
         return f"qwen2vl-rs train {shlex.quote(f'{self}/config.toml')} --resume"
 
-    def own_file(self, name: str) -> Path:
+    def questions_copy(self, name: str) -> Path:
         """Where a run keeps its own copy of its questions.
 
         Args:
@@ -208,7 +210,7 @@ class Run:
         """
         facts = self.manifest().get("data", {}).get(name, {})
         known: str | None = facts.get("sha256")
-        own = self.own_file(name)
+        own = self.questions_copy(name)
         if is_there(own):
             if known and sha256(own) != known:
                 raise NoQuestions(
@@ -225,7 +227,7 @@ class Run:
         hint = "go to the folder the run was started in"
         raise NoQuestions(f"{self}: {name} {problem}", hint=hint)
 
-    def what_is_kept(self) -> list[str]:
+    def interruption_summary(self) -> list[str]:
         """What training leaves when it is interrupted, and how to go on; lines for people."""
         if not is_there(self.folder / "config.toml"):
             return ["nothing is kept yet: it had not begun to train"]
@@ -268,7 +270,7 @@ def runs_below(folder: Path) -> list[Path]:
     return found
 
 
-def listed(found: Sequence[Path]) -> str:
+def join_names(found: Sequence[Path]) -> str:
     """Some names of runs, for a hint."""
     more = ", …" if len(found) > _NAMED else ""
     return ", ".join(shlex.quote(str(path)) for path in found[:_NAMED]) + more

@@ -72,7 +72,7 @@ def _unknown(path: list[str], root: type[BaseModel], settings: Sequence[str]) ->
     for part in path[:-1]:
         section = section.model_fields[part].annotation
     key, name = ".".join(path), path[-1]
-    if known := foreign_settings.answer(name):
+    if known := foreign_settings.advice(name):
         return f"unknown key {key}: {known}"
     elsewhere = [place for place in settings if place.rpartition(".")[2] == name]
     if elsewhere:

@@ -29,7 +29,7 @@ from qwen2vl_rs.models.fingerprint import fingerprint
 from qwen2vl_rs.models.folder import is_whole_file
 from qwen2vl_rs.models.merge import merge
 from qwen2vl_rs.raster import read_rgb
-from qwen2vl_rs.system.terminal import shown
+from qwen2vl_rs.system.terminal import printable
 
 # PEFT's use of an old name of transformers
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -215,7 +215,7 @@ def test_a_stray_file_of_weights_is_neither_read_nor_merged(tmp_path, capsys, sm
     save_file(other_weights(base), base / stray, {"format": "pt"})
     assert main(["ask", str(base), str(image), QUESTION]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{shown(said)}\n"
+    assert out == f"{printable(said)}\n"
     assert f"not used: {stray}" in err
     compare_merge(base, tmp_path)
     assert not (tmp_path / "merged" / stray).exists()

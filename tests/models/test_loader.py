@@ -6,7 +6,13 @@ import torch
 
 from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.errors import ModelError, RunError
-from qwen2vl_rs.models.loader import find_checkpoint, fingerprint, load_base, read_card, read_config
+from qwen2vl_rs.models.loader import (
+    find_checkpoint,
+    fingerprint,
+    load_base,
+    read_config,
+    read_metadata,
+)
 from random_base import Size, write_random_base
 
 CPU = torch.device("cpu")
@@ -111,7 +117,7 @@ def test_what_a_folder_means(base, tmp_path):
         (run / f"checkpoint-{step}").mkdir(parents=True)
     assert find_checkpoint(run) == run / "checkpoint-10"
     with pytest.raises(ModelError, match="no checkpoint of this tool"):
-        read_card(run / "checkpoint-9")
+        read_metadata(run / "checkpoint-9")
 
 
 def test_config_is_read_without_weights(base):

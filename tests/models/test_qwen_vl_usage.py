@@ -18,7 +18,7 @@ from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig, RasterToRGB
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.models.loader import load_base, quiet_peft, write_card
+from qwen2vl_rs.models.loader import load_base, quiet_peft, write_metadata
 from qwen2vl_rs.models.qwen_vl_usage import Usage, python, usage
 from qwen2vl_rs.system.files import HUB_MANIFEST, read_json, write_json
 
@@ -57,7 +57,7 @@ def write_checkpoint(base_folder, folder):
                         task_type="CAUSAL_LM")  # fmt: skip
     with quiet_peft():
         get_peft_model(base.model, config).save_pretrained(folder)
-    write_card(folder, base, VIEW, (None, 56))
+    write_metadata(folder, base, VIEW, (None, 56))
     base.images.processor.save_pretrained(folder)
 
 

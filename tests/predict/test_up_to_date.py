@@ -20,7 +20,7 @@ from qwen2vl_rs.config import Config, load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.fingerprint import fingerprint
-from qwen2vl_rs.models.located import locate
+from qwen2vl_rs.models.location import locate
 from qwen2vl_rs.predict.job import digest_of
 from qwen2vl_rs.predict.predictor import with_other_images
 from qwen2vl_rs.predict.session import Session

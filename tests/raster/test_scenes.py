@@ -53,7 +53,7 @@ def test_a_piece_is_averaged_where_it_has_more_rows_than_are_wanted(tmp_path, wi
         window, out = Window(7, 5, width, height), (3, 24, 24)
         want = file.read(window=window, out_shape=out, resampling=way)
     with open_scene(path, RasterToRGB()) as scene:
-        found, _ = scene.resampled(7, 5, width, height, 24)
+        found, _ = scene.read_resized(7, 5, width, height, 24)
     assert (found == np.moveaxis(want, 0, 2)).all()
 
 
@@ -121,7 +121,7 @@ def test_a_palette_is_refused_with_the_remedy(tmp_path):
 
 def test_what_is_written_is_read_again(tmp_path):
     pixels = np.moveaxis(noise(), 0, 2)
-    there = Georeference("EPSG:32631", tuple(UTM)[:6]).moved(7, 3)
+    there = Georeference("EPSG:32631", tuple(UTM)[:6]).shifted(7, 3)
     assert there.transform[2::3] == (500_014, 5_699_994)
     write_geotiff(tmp_path / "a.tif", pixels, there.crs, there.transform)
     again = (tmp_path / "a.tif").read_bytes()

@@ -30,7 +30,7 @@ from qwen2vl_rs.predict.side_by_side import compare
 from qwen2vl_rs.run import Run
 from qwen2vl_rs.scoring.predictions import read_predictions
 from qwen2vl_rs.system.files import verify_checksums
-from qwen2vl_rs.system.terminal import shown
+from qwen2vl_rs.system.terminal import printable
 from qwen2vl_rs.training.fit import train
 from qwen2vl_rs.training.trainer import Steps
 from random_base import Size, write_random_base
@@ -369,7 +369,7 @@ def test_answers_are_printed_before_and_after(here, small_base, capsys):
     }
     lines = [line.strip() for line in printed.splitlines()[:3]]
     assert len(lines) == 3
-    assert set(lines) <= {shown(row) for row in rows}
+    assert set(lines) <= {printable(row) for row in rows}
 
 
 def test_a_failed_start_does_not_occupy_the_run(here, small_base):

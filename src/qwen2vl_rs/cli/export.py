@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..system.terminal import shown
+from ..system.terminal import printable
 from .common import FILE, needs_training, whose_option
 from .help import Command
 
@@ -73,7 +73,7 @@ def export(
 
         view = load_config(run / "config.toml" if run else None).view
         write_form(data, form, output, view, dataset)
-        click.echo(shown(output))
+        click.echo(printable(output))
         return
     from ..reporting.export import export as copy
 
@@ -83,4 +83,4 @@ def export(
             from ..models.merge import merge as into
         write = partial(into, base=base)
     copy(run or Path("output/Qwen2-VL-2B"), output, base_model, write)
-    click.echo(shown(output))
+    click.echo(printable(output))

@@ -11,7 +11,7 @@ import click
 from ..errors import RunError
 from ..system import console
 from ..system.oserrors import is_folder
-from ..system.terminal import shown
+from ..system.terminal import printable
 from .common import FILE, DatasetParam, json_text
 from .help import Command
 from .output import show
@@ -112,7 +112,7 @@ def score(
         return
     show(render_results(found))
     if change:
-        show(f"\nAgainst {shown(against)}\n{render_comparison(change)}")
+        show(f"\nAgainst {printable(against)}\n{render_comparison(change)}")
 
 
 @click.command(
@@ -176,7 +176,7 @@ def report(
         folder = output or Path()
     else:
         run = run or Path("output/Qwen2-VL-2B")
-        Run(run).say_unfinished()
+        Run(run).warn_unfinished()
         found = from_run(run, train, dataset)
         folder = output or run
     written = write_report(replace(found, images=images), folder, lang)
@@ -187,4 +187,4 @@ def report(
             "where the images were moved to: --images FOLDER",
         )
     console.say(f"the same figures as text: {written.markdown}")
-    click.echo(shown(written.html))
+    click.echo(printable(written.html))

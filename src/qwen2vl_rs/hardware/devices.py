@@ -32,7 +32,7 @@ def processes() -> PartialState:
     return team
 
 
-def share_out(sizes: Sequence[int], world: int) -> list[list[int]]:
+def split_work(sizes: Sequence[int], world: int) -> list[list[int]]:
     """Divide work among processes: the largest piece first, each to the one with least so far."""
     shares: list[list[int]] = [[] for _ in range(world)]
     loads = [0] * world

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..system.scopes import KEPT, Shared
+from ..system.scopes import UNCHANGED, SharedChange
 
 
 def _states() -> tuple[Any, ...]:
@@ -25,4 +25,4 @@ def _set_states(states: tuple[Any, ...]) -> None:
 
 
 #: Seeds that are set in here, and numbers that are drawn, change nothing outside.
-own_random_state = Shared((_states, _set_states, KEPT))
+preserve_random_state = SharedChange((_states, _set_states, UNCHANGED))

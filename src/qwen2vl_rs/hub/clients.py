@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import HubError
-from ..system.install import missing
-from ..system.named import open_named
-from ..system.oserrors import explained, own_limit, root_cause
-from ..system.scopes import Setting, Shared, attribute, ignoring
+from ..system.install import missing_package_error
+from ..system.named_files import open_named
+from ..system.oserrors import explain_os_error, process_limit, root_cause
+from ..system.scopes import Setting, SharedChange, attribute, ignore_warnings
 from .limits import HeadTimer, Limits
-from .messages import Interrupted, Listing, RemoteFile, Told, listed
+from .messages import HubMessages, Interrupted, Listing, RemoteFile, remote_file
 
-Moved = Callable[[int], None]  # told how many bytes of a file are here
+OnBytes = Callable[[int], None]  # told how many bytes of a file are here
 
 _LIST_TIMEOUT = 30  # seconds; the Hugging Face client would wait for ever
 _PLAIN = {"Accept-Encoding": "identity"}  # what is packed cannot be continued, or bounded
@@ -48,7 +48,7 @@ def connect(hub: Literal["modelscope", "hf"], folder: Path) -> Client:
     return ModelScope(folder) if hub == "modelscope" else HuggingFace(folder)
 
 
-class ModelScope(Told):
+class ModelScope(HubMessages):
     """ModelScope, by `modelscope_hub`, the part of `modelscope` that talks to the hub."""
 
     title = "ModelScope"
@@ -59,7 +59,7 @@ class ModelScope(Told):
     def __init__(self, folder: Path) -> None:
         package = _import("modelscope_hub")
         self._errors = _import("modelscope_hub.errors")
-        with ignoring(Warning):  # an older name of an environment variable
+        with ignore_warnings(Warning):  # an older name of an environment variable
             config = package.HubConfig()
         super().__init__(folder, config.endpoint)
         self._limits = Limits(self)
@@ -79,17 +79,17 @@ class ModelScope(Told):
         """
         asked = revision or "master"  # the client's own default
         self._limits.for_listing()
-        with self.sensible(), self._explained(repo_id):
+        with self.valid_listing(), self._explained(repo_id):
             entries = self._api.legacy.list_repo_files(repo_id, "model", revision=asked)
             if not entries:  # this is how the hub says that it does not know the revision
                 raise self._without_files(repo_id, asked)
             blobs = [entry for entry in entries if entry.get("Type") != "tree"]
             newest = max(blobs, key=lambda entry: int(entry.get("CommittedDate") or 0))
-            files = (listed(e["Path"], e["Size"], e.get("Sha256")) for e in blobs)
+            files = (remote_file(e["Path"], e["Size"], e.get("Sha256")) for e in blobs)
             commit = str(newest.get("Revision") or "") or None
             return Listing(repo_id, asked, commit, tuple(files))
 
-    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: OnBytes) -> None:
         """Bring a file to ``into / file.name``, from where ``<name>.incomplete`` there ends.
 
         Args:
@@ -133,7 +133,7 @@ class ModelScope(Told):
                 hint=f"try again later, or take the other hub: --hub {self.other}",
             ) from error
         except self._errors.APIError as error:
-            raise self.answered(repo_id, error.status_code) from error
+            raise self.http_error(repo_id, error.status_code) from error
         except (self._errors.HubError, OSError) as error:
             _raise_own(error)
             if isinstance(error, ValueError):
@@ -141,7 +141,7 @@ class ModelScope(Told):
             raise self.unreachable(midway=file is not None, cause=root_cause(error)) from error
 
 
-class HuggingFace(Told):
+class HuggingFace(HubMessages):
     """Hugging Face, by `huggingface_hub`."""
 
     title = "Hugging Face"
@@ -160,21 +160,21 @@ class HuggingFace(Told):
     def listing(self, repo_id: str, revision: str | None) -> Listing:
         """See `ModelScope.listing`."""
         self._limits.for_listing()
-        with self.sensible(), self._explained(repo_id, revision), self._limited():
+        with self.valid_listing(), self._explained(repo_id, revision), self._limited():
             info = self._api.model_info(
                 repo_id, revision=revision, files_metadata=True, timeout=_LIST_TIMEOUT
             )
             files = (
-                listed(entry.rfilename, entry.lfs.size, entry.lfs.sha256)
+                remote_file(entry.rfilename, entry.lfs.size, entry.lfs.sha256)
                 if entry.lfs
-                else listed(entry.rfilename, entry.size, blob=entry.blob_id)
+                else remote_file(entry.rfilename, entry.size, blob=entry.blob_id)
                 for entry in info.siblings
             )
             if not isinstance(info.sha, str):
                 raise ValueError("no commit")
             return Listing(repo_id, info.sha, info.sha, tuple(files))
 
-    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: OnBytes) -> None:
         """See `ModelScope.fetch`."""
         partial = into / f"{file.name}.incomplete"
         url = self._package.hf_hub_url(
@@ -185,8 +185,8 @@ class HuggingFace(Told):
         self._limits.for_file(file.size)
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
-        explained = self._explained(listing.repo_id, listing.revision, partial)
-        with explained, open_named(partial, "ab") as target, self._limited():
+        explain_os_error = self._explained(listing.repo_id, listing.revision, partial)
+        with explain_os_error, open_named(partial, "ab") as target, self._limited():
             self._transfer(
                 url,
                 _Watched(target, moved, file.size, self),
@@ -225,7 +225,7 @@ class HuggingFace(Told):
         except self._errors.RevisionNotFoundError as error:
             raise self.no_revision(repo_id, revision, []) from error
         except self._errors.GatedRepoError as error:
-            raise self.answered(repo_id, 403) from error
+            raise self.http_error(repo_id, 403) from error
         except self._errors.RepositoryNotFoundError as error:
             raise self.no_model(repo_id) from error
         except self._errors.HfHubHTTPError as error:
@@ -233,7 +233,7 @@ class HuggingFace(Told):
             if status == 416 and partial is not None:
                 partial.unlink(missing_ok=True)  # longer than the file there: no beginning of it
             # To people without a token, models that do not exist are private ones.
-            raise self.answered(repo_id, 404 if status == 401 else status) from error
+            raise self.http_error(repo_id, 404 if status == 401 else status) from error
         except (self._errors.HTTPError, OSError) as error:
             _raise_own(error)
             raise self.unreachable(midway=partial is not None, cause=root_cause(error)) from error
@@ -245,7 +245,7 @@ Client = ModelScope | HuggingFace
 class _Position:
     """ModelScope's progress callback: it is told steps, not positions."""
 
-    def __init__(self, moved: Moved) -> None:
+    def __init__(self, moved: OnBytes) -> None:
         self._moved, self._at = moved, 0
 
     def update(self, size: int) -> None:
@@ -259,12 +259,12 @@ class _Position:
 class _Watched:
     """A file that tells how long it has become, and refuses to become longer than it should."""
 
-    def __init__(self, file: Any, moved: Moved, size: int, told: Told) -> None:
-        self._file, self._moved, self._size, self._told = file, moved, size, told
+    def __init__(self, file: Any, moved: OnBytes, size: int, messages: HubMessages) -> None:
+        self._file, self._moved, self._size, self._messages = file, moved, size, messages
 
     def write(self, data: bytes) -> int:
         if self._file.tell() + len(data) > self._size:
-            raise self._told.endless(self._size)
+            raise self._messages.too_long(self._size)
         written = self._file.write(data)
         self._moved(self._file.tell())
         return written
@@ -279,8 +279,8 @@ _UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EAD
 
 def _raise_own(error: BaseException | None) -> None:
     """Raise what a client took for trouble with the network: a limit of ours, or the disk."""
-    if error and (limit := own_limit(error)):
-        raise explained(limit) from error
+    if error and (limit := process_limit(error)):
+        raise explain_os_error(limit) from error
     network = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
     while error is not None:
         if isinstance(error, HubError):
@@ -297,26 +297,28 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         module = (error.name or name).split(".")[0]
-        raise HubError(f"{module} is not installed", hint=missing(module).hint) from error
+        raise HubError(
+            f"{module} is not installed", hint=missing_package_error(module).hint
+        ) from error
 
 
-def _silent(logger_name: str, *settings: Setting) -> Shared:
+def _silent(logger_name: str, *settings: Setting) -> SharedChange:
     """Keep a client's own messages from the terminal: what matters is said by us."""
     logger = logging.getLogger(logger_name)
     level = (partial(getattr, logger, "level"), logger.setLevel, logging.CRITICAL)
     stdout = (lambda: sys.stdout, lambda to: setattr(sys, "stdout", to or sys.stderr), None)
-    return Shared(level, stdout, *settings)
+    return SharedChange(level, stdout, *settings)
 
 
 @functools.cache
-def _modelscope() -> Shared:
+def _modelscope() -> SharedChange:
     """The client says nothing, and draws no bars beside its progress callbacks."""
     module = _import("modelscope_hub._download")
     return _silent("modelscope_hub", attribute(module, "tqdm", partial(module.tqdm, disable=True)))
 
 
 @functools.cache
-def _huggingface() -> Shared:
+def _huggingface() -> SharedChange:
     """The client says, draws and reports nothing; the piece that breaks is a small one."""
     module, utils = _import("huggingface_hub.constants"), _import("huggingface_hub.utils")
     bars = "huggingface_hub.http_get"

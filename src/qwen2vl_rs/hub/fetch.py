@@ -29,10 +29,10 @@ from ..models.manifest import (
     write_manifest,
 )
 from ..system.console import Progress, counted, say, warn
-from ..system.disk import full, make_folder, room_hint
+from ..system.disk import is_disk_full, make_folder, room_hint
 from ..system.files import discard, put_in_place, sha256
 from ..system.locks import lock
-from ..system.named import ReadError, read_bytes
+from ..system.named_files import ReadError, read_bytes
 from ..system.oserrors import FORBIDDEN, unreadable, writing_hint
 from .clients import Client, connect
 from .copied import is_whole_copy
@@ -358,7 +358,7 @@ def _disk_trouble_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if full(error):
+        if is_disk_full(error):
             raise HubError(
                 f"the disk is full: {folder} cannot take the rest of the model",
                 hint=f"{room_hint(folder)} and start again: what has arrived is kept",

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .messages import Told
+from .messages import HubMessages
 
 LISTING = 32 << 20  # bytes
 _ERROR = 1 << 20  # bytes, of what comes in a file's place
@@ -29,8 +29,8 @@ class Limits:
         told: gives the errors that are raised while a response is read.
     """
 
-    def __init__(self, told: Told) -> None:
-        self._told, self._most = told, LISTING
+    def __init__(self, messages: HubMessages) -> None:
+        self._messages, self._most = messages, LISTING
 
     def for_file(self, size: int) -> None:
         """What comes from now on is a file of so many bytes."""
@@ -49,7 +49,7 @@ class Limits:
         self._require_plain(response)
         if not hasattr(response.raw, "read1"):  # urllib3 before 2.1
             return
-        read, pace = response.raw.read1, _Pace(self._told, self._most)
+        read, pace = response.raw.read1, _Pace(self._messages, self._most)
 
         def read1(*args: Any, **named: Any) -> bytes:
             data: bytes = read(*args, **named)
@@ -65,7 +65,7 @@ class Limits:
         """A hook for responses of `httpx`; raises as `on_requests`, and where it is put off."""
         self._require_plain(response)
         self._require_soon(response)
-        whole, pace = response.iter_raw, _Pace(self._told, self._most)
+        whole, pace = response.iter_raw, _Pace(self._messages, self._most)
 
         def iter_raw(chunk_size: int | None = None) -> Iterator[bytes]:
             for part in whole(chunk_size):
@@ -83,13 +83,13 @@ class Limits:
         longest = max((float(text) for text in (asked, *limited) if text.isdecimal()), default=0)
         if response.status_code in (408, 429) and longest > _LONGEST_PAUSE:
             response.close()
-            raise self._told.put_off(min(longest, 1e6))
+            raise self._messages.must_wait(min(longest, 1e6))
 
     def _require_plain(self, response: Any) -> None:
         encoding = str(response.headers.get("Content-Encoding") or "")
         if {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}:
             response.close()
-            raise self._told.packed(encoding[:100])
+            raise self._messages.compressed(encoding[:100])
 
 
 class HeadTimer:
@@ -117,8 +117,8 @@ class HeadTimer:
 class _Pace:
     """Counts what arrives."""
 
-    def __init__(self, told: Told, most: int) -> None:
-        self._told, self._most = told, most
+    def __init__(self, messages: HubMessages, most: int) -> None:
+        self._messages, self._most = messages, most
         self._all = self._lately = 0
         self._since = time.monotonic()
 
@@ -126,9 +126,9 @@ class _Pace:
         self._all += size
         self._lately += size
         if self._all > self._most:
-            raise self._told.endless(self._most)
+            raise self._messages.too_long(self._most)
         now = time.monotonic()
         if now - self._since >= _WINDOW:
             if self._lately < _RATE * (now - self._since):
-                raise self._told.slow()
+                raise self._messages.too_slow()
             self._since, self._lately = now, 0

@@ -48,7 +48,7 @@ class Listing:
     files: tuple[RemoteFile, ...]
 
 
-def listed(name: object, size: Any, sha256: object = None, blob: object = None) -> RemoteFile:
+def remote_file(name: object, size: Any, sha256: object = None, blob: object = None) -> RemoteFile:
     """A file as a hub lists it.
 
     Raises:
@@ -66,7 +66,7 @@ class Interrupted(HubError):
     """The hub cannot be reached, or the transfer broke: it may go better next time."""
 
 
-class Told:
+class HubMessages:
     """What goes wrong with a hub, in words for people."""
 
     title: str
@@ -90,11 +90,11 @@ class Told:
             "qwen2vl-rs demo",
         )
 
-    def packed(self, encoding: str) -> HubError:
+    def compressed(self, encoding: str) -> HubError:
         """A response is compressed."""
         return self._odd(f"sends what is compressed ({encoding}) though that was not asked for")
 
-    def endless(self, most: int) -> HubError:
+    def too_long(self, most: int) -> HubError:
         """A response has more than ``most`` bytes."""
         return self._odd(f"sends more than belongs to it: over {most:,} bytes")
 
@@ -102,12 +102,12 @@ class Told:
         hint = f"is there {between} between? is {self.endpoint} right?"
         return HubError(f"{self.title} {what}", hint=hint)
 
-    def slow(self) -> HubError:
+    def too_slow(self) -> HubError:
         """A response comes too slowly to wait for its end."""
         broken = self.unreachable(midway=True)
         return Interrupted(f"{self.title} hardly sends anything any more", hint=broken.hint)
 
-    def put_off(self, seconds: float) -> HubError:
+    def must_wait(self, seconds: float) -> HubError:
         """The hub asks to wait for long."""
         return Interrupted(
             f"{self.title} asks to wait {clock(seconds)} before the next request",
@@ -129,7 +129,7 @@ class Told:
         hint = f"there are: {', '.join(some)}" if known else "check the spelling of --revision"
         return HubError(f"{repo_id} has no revision {revision} on {self.title}", hint=hint)
 
-    def answered(self, repo_id: str, status: int | None) -> HubError:
+    def http_error(self, repo_id: str, status: int | None) -> HubError:
         """The hub answers with an HTTP status that is an error."""
         if status in (401, 403):
             return HubError(
@@ -145,7 +145,7 @@ class Told:
         )
 
     @contextlib.contextmanager
-    def sensible(self) -> Iterator[None]:
+    def valid_listing(self) -> Iterator[None]:
         """Explain what comes of reading an answer that is no list of files."""
         try:
             yield

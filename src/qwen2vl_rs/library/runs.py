@@ -178,7 +178,7 @@ def report(
     if run is None:
         found = from_files(Path(after or ""), path(before), path(shuffled), path(train), dataset)
     else:
-        Run(Path(run)).say_unfinished()
+        Run(Path(run)).warn_unfinished()
         found = from_run(Path(run), path(train), dataset)
     folder = path(output) or path(run) or Path()
     written = write_report(replace(found, images=path(images)), folder, lang)

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from ..errors import ModelError
 from ..system.files import CHECKSUMS, verify_checksums
-from .folder import read_object, usable
+from .folder import as_model_error, read_object
 from .shapes import Shapes, plain_name
 
 ADAPTER = "adapter_model.safetensors"
@@ -87,7 +87,7 @@ def read_adapter(folder: Path) -> AdapterFiles:
     shapes: Shapes = {}
     path = folder / ADAPTER
     with (
-        usable(f"the adapter in {folder} cannot be read", path, hint=UNUSABLE),
+        as_model_error(f"the adapter in {folder} cannot be read", path, hint=UNUSABLE),
         safe_open(path, framework="pt") as file,
     ):
         for name in file.keys():  # noqa: SIM118
@@ -197,5 +197,5 @@ def _repeats(parsed: Any) -> Iterator[bool]:
 def _config(adapter: AdapterFiles) -> LoraConfig:
     """What the settings say of the layers, for PEFT's own rule."""
     keys = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-    with usable(f"{adapter.folder / SETTINGS} cannot be used", hint=UNUSABLE):
+    with as_model_error(f"{adapter.folder / SETTINGS} cannot be used", hint=UNUSABLE):
         return LoraConfig(r=adapter.r, **{key: adapter.settings.get(key) for key in keys})

@@ -45,7 +45,7 @@ class Family(Protocol):
     def is_block(self, name: str) -> bool:
         """Whether a module lies in a decoder block of the language model."""
 
-    def wrong(self, config: Any) -> str:
+    def config_problem(self, config: Any) -> str:
         """What in a configuration would build a network that fails or answers nonsense."""
 
     def image_token(self, config: Any) -> int:
@@ -57,13 +57,15 @@ class Family(Protocol):
     def feature_shape(self, config: Any) -> tuple[int, int]:
         """(F, H)."""
 
-    def wrong_images(self, settings: Mapping[str, Any], config: Any) -> list[tuple[str, Any]]:
+    def image_setting_problems(
+        self, settings: Mapping[str, Any], config: Any
+    ) -> list[tuple[str, Any]]:
         """Image settings that are not those of the vision tower, with their values."""
 
     def processor(self, settings: Mapping[str, Any], low: int, high: int) -> Any:
         """The image processor, with bounds on the pixels of an image."""
 
-    def bounded(self, settings: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
+    def with_pixel_bounds(self, settings: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
         """Image settings with these bounds, in each form in which programs read them."""
 
     def preprocess(self, processor: Any, image: Image.Image) -> tuple[Grid, torch.Tensor]:
@@ -72,7 +74,7 @@ class Family(Protocol):
     def grid(self, processor: Any, width: int, height: int) -> Grid:
         """The grid of an image of so many pixels."""
 
-    def merge(self, processor: Any) -> int:
+    def merge_size(self, processor: Any) -> int:
         """Patches along one side of a visual token."""
 
     def root_positions(self, head: int, grid: Grid, merge: int, tail: int) -> Ints:

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import ModelError, RunError
 from ..system.console import Progress
 from ..system.files import HUB_MANIFEST, read_json, sha256, write_json
-from ..system.named import open_named, read_bytes
-from .folder import CONFIG, GENERATION, Files, files_in_force
+from ..system.named_files import open_named, read_bytes
+from .folder import CONFIG, GENERATION, ModelFiles, find_model_files
 from .manifest import read_manifest
 
 DIGESTS = ".qwen2vl-rs-digests.json"  # beside the weights: what they were when they were read
@@ -32,9 +32,9 @@ def fingerprint(folder: Path) -> str:
     """Digest of a base: all weights, configuration, tokenizer, template and image settings.
 
     Raises:
-        ModelError: see `folder.files_in_force`; or weights are not those that were fetched.
+        ModelError: see `folder.find_model_files`; or weights are not those that were fetched.
     """
-    files = files_in_force(folder)
+    files = find_model_files(folder)
     digest = hashlib.sha256()
     plain = [p for p in files.others if p.name in (CONFIG, GENERATION)]
     for path in (*plain, *files.tokenizer):
@@ -51,7 +51,7 @@ def same_base(folder: Path, known: str) -> bool:
     """Whether a folder holds the base of a fingerprint, which may be of an older version.
 
     Raises:
-        ModelError: see `folder.files_in_force`.
+        ModelError: see `folder.find_model_files`.
     """
     if known.startswith(_VERSION):
         return fingerprint(folder) == known
@@ -71,7 +71,7 @@ def _require_as_fetched(folder: Path, weights: dict[str, str]) -> None:
             )
 
 
-def _weights(files: Files) -> dict[str, str]:
+def _weights(files: ModelFiles) -> dict[str, str]:
     """SHA-256 of each file of weights; large ones are read once and remembered.
 
     A file is taken for unchanged while its size and its times of change are the same. The time

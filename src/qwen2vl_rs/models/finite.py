@@ -14,11 +14,11 @@ import torch
 from safetensors import safe_open
 
 from ..errors import ModelError
-from ..system.oserrors import libraries_read
-from .folder import Files
+from ..system.oserrors import explain_read_errors
+from .folder import ModelFiles
 
 
-def require_numbers(values: Iterable[float], question: str, image: str) -> None:
+def require_finite_scores(values: Iterable[float], question: str, image: str) -> None:
     """Refuse an answer that was picked from what is no number.
 
     Args:
@@ -51,7 +51,7 @@ def require_finite_features(features: torch.Tensor, path: str) -> None:
         )
 
 
-def require_finite_weights(model: Any, files: Files) -> None:
+def require_finite_weights(model: Any, files: ModelFiles) -> None:
     """Refuse weights that are not all numbers.
 
     Args:
@@ -66,7 +66,7 @@ def require_finite_weights(model: Any, files: Files) -> None:
     if broken is None:
         return
     for path in files.weights:
-        with libraries_read(path), safe_open(path, framework="pt") as file:
+        with explain_read_errors(path), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not _is_finite(tensor):

@@ -24,8 +24,8 @@ from typing import Any
 
 from ..errors import ModelError, Qwen2VLRSError
 from ..system.files import HUB_MANIFEST, read_json, write_json
-from ..system.named import read_text, write_text
-from ..system.oserrors import FORBIDDEN, libraries_read, unreadable, writing_hint
+from ..system.named_files import read_text, write_text
+from ..system.oserrors import FORBIDDEN, explain_read_errors, unreadable, writing_hint
 from .family import FAMILIES
 
 CONFIG = "config.json"
@@ -57,7 +57,7 @@ _ENDINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class ModelFiles:
     """The files of a base that are in force.
 
     Attributes:
@@ -96,7 +96,7 @@ class Files:
         return tuple(path for path in self.others if path.name in names)
 
 
-def files_in_force(folder: Path) -> Files:
+def find_model_files(folder: Path) -> ModelFiles:
     """Find the files of a base that are in force.
 
     Raises:
@@ -128,7 +128,7 @@ def files_in_force(folder: Path) -> Files:
     names = [*_tokenizer_names(folder), *_OTHERS, *source]
     others = {folder / name for name in names if (folder / name).is_file()}
     settings = _image_settings(folder)
-    return Files(folder, config, weights, index, tuple(sorted(others)), template, settings)
+    return ModelFiles(folder, config, weights, index, tuple(sorted(others)), template, settings)
 
 
 def refuse_pointers(folder: Path, paths: Iterable[Path]) -> None:
@@ -187,7 +187,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def linked(files: tuple[Path, ...]) -> Iterator[Path]:
+def linked_folder(files: tuple[Path, ...]) -> Iterator[Path]:
     """A temporary folder with links to some files, for loaders that take what they find.
 
     transformers attaches an adapter that lies beside the weights, for instance.
@@ -210,7 +210,7 @@ def linked(files: tuple[Path, ...]) -> Iterator[Path]:
         yield Path(name)
 
 
-def write_template(files: Files, folder: Path) -> None:
+def write_template(files: ModelFiles, folder: Path) -> None:
     """Put the chat template in force in every place from which a program may take it.
 
     A tokenizer takes ``chat_template.jinja`` or its own settings, a processor others first.
@@ -253,10 +253,10 @@ def _refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
     beside = [name for name in _QUANTISED_FILES if (folder / name).exists()]
     if found or beside:
         how = str(method) if method else beside[0] if beside else _QUANTISED[0]
-        raise quantised(folder, config, how)
+        raise quantised_error(folder, config, how)
 
 
-def quantised(folder: Path, config: dict[str, Any], how: str) -> ModelError:
+def quantised_error(folder: Path, config: dict[str, Any], how: str) -> ModelError:
     """The error of a base whose weights are not stored as plain numbers."""
     name = _name_on_hub(folder)
     while "-" in name and name.rpartition("-")[2].lower() in _ENDINGS:
@@ -339,7 +339,7 @@ def _image_settings(folder: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def usable(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
+def as_model_error(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
     """Where a library takes what it may refuse, by whatever exception it likes.
 
     Args:
@@ -352,7 +352,7 @@ def usable(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
         RunError: one of the files cannot be read.
     """
     try:
-        with libraries_read(*paths) if paths else contextlib.nullcontext():
+        with explain_read_errors(*paths) if paths else contextlib.nullcontext():
             yield
     except Qwen2VLRSError:
         raise

@@ -23,7 +23,7 @@ from ..config import InputConfig, RasterToRGB
 from ..errors import ImageError, ModelError
 from ..raster import image_digest, image_size, read_rgb
 from .family import Family, family_of
-from .folder import FETCH, PREPROCESSOR, Files, usable
+from .folder import FETCH, PREPROCESSOR, ModelFiles, as_model_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class ImageReader:
     digests: Mapping[str, str] | None = None
 
     @property
-    def merge(self) -> int:
+    def merge_size(self) -> int:
         """Patches along one side of a visual token."""
-        return self.family.merge(self.processor)
+        return self.family.merge_size(self.processor)
 
     def read(self, path: str | Path) -> ImageInput:
         """Read, resize, normalise and cut one image.
@@ -76,13 +76,13 @@ class ImageReader:
         """
         pixels = self.preprocess(read_rgb(path, self.rule))
         if self.digests is not None and image_digest(path) != self.digests[str(path)]:
-            raise changed([str(path)])
+            raise image_changed_error([str(path)])
         return replace(pixels, name=str(path))
 
     def preprocess(self, rgb: NDArray[np.uint8]) -> ImageInput:
         """Resize, normalise and cut an image of shape (height, width, 3)."""
         grid, patches = self.family.preprocess(self.processor, Image.fromarray(rgb))
-        return ImageInput(grid, math.prod(grid) // self.merge**2, patches=patches)
+        return ImageInput(grid, math.prod(grid) // self.merge_size**2, patches=patches)
 
     def grid(self, path: str | Path) -> tuple[int, int, int]:
         """Patches of an image by its header alone.
@@ -99,10 +99,10 @@ class ImageReader:
         Raises:
             ImageError: see `grid`.
         """
-        return math.prod(self.grid(path)) // self.merge**2
+        return math.prod(self.grid(path)) // self.merge_size**2
 
 
-def changed(paths: Sequence[str]) -> ImageError:
+def image_changed_error(paths: Sequence[str]) -> ImageError:
     """The error of images that are not what they were."""
     more = f" (and {len(paths) - 1:,} more)" if len(paths) > 1 else ""
     return ImageError(
@@ -111,7 +111,7 @@ def changed(paths: Sequence[str]) -> ImageError:
     )
 
 
-def load_image_reader(files: Files, config: Any, view: InputConfig) -> ImageReader:
+def load_image_reader(files: ModelFiles, config: Any, view: InputConfig) -> ImageReader:
     """Take a base's image settings and put the view's pixel bounds in force.
 
     Raises:
@@ -121,11 +121,11 @@ def load_image_reader(files: Files, config: Any, view: InputConfig) -> ImageRead
     if settings is None:
         raise ModelError(f"{files.folder} has no {PREPROCESSOR}", hint=FETCH)
     family = family_of(config)
-    if wrong := [*family.wrong_images(settings, config), *_wrong_values(settings)]:
+    if wrong := [*family.image_setting_problems(settings, config), *_wrong_values(settings)]:
         name, value = wrong[0]
         hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
         raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
-    with usable(f"the image settings in {files.folder} cannot be used"):
+    with as_model_error(f"the image settings in {files.folder} cannot be used"):
         processor = family.processor(settings, view.min_pixels, view.max_pixels)
     return ImageReader(family, processor, view.image)
 

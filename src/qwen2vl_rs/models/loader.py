@@ -19,32 +19,40 @@ from ..config import InputConfig
 from ..errors import ModelError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
-from ..hardware.randomness import own_random_state
+from ..hardware.randomness import preserve_random_state
 from ..question_tree.attention import Kind, implementation
 from ..run import Run
 from ..system.console import warn_once
 from ..system.files import HUB_MANIFEST, atomic_write, read_json, write_json
-from ..system.oserrors import is_file, is_folder, libraries_write
-from ..system.scopes import Shared, attribute, ignoring
+from ..system.oserrors import explain_write_errors, is_file, is_folder
+from ..system.scopes import SharedChange, attribute, ignore_warnings
 from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_layers, read_adapter, tensor_name
 from .family import FAMILIES, family_of
 from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
-from .folder import FETCH, Files, files_in_force, is_base, linked, refuse_pointers, usable
+from .folder import (
+    FETCH,
+    ModelFiles,
+    as_model_error,
+    find_model_files,
+    is_base,
+    linked_folder,
+    refuse_pointers,
+)
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 from .qwen_vl_usage import checkpoint_readme
 from .shapes import check_depth, check_shapes, linear_layers
 
-CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
+METADATA = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
 
 
 # transformers reports errors only and draws no bar; its function for bars also sets the hub's
-quiet_libraries = Shared(
+quiet_libraries = SharedChange(
     (hf_logging.get_verbosity, hf_logging.set_verbosity, hf_logging.ERROR),
     attribute(hf_logging, "_tqdm_active", False),
 )
-quiet_peft = partial(ignoring, FutureWarning, "`is_gradient_checkpointing`")  # an old name
+quiet_peft = partial(ignore_warnings, FutureWarning, "`is_gradient_checkpointing`")  # an old name
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +102,14 @@ def read_config(folder: Path) -> Any:
 
 
 @quiet_libraries
-def read_base(folder: Path) -> tuple[Files, Any]:
+def read_base(folder: Path) -> tuple[ModelFiles, Any]:
     """Find the files of a base that are in force, and check its configuration against them.
 
     Raises:
         ModelError: no such folder, no model in it, another architecture, remote code, quantised
             weights, or weights that are not those of the configuration.
     """
-    files = files_in_force(folder)
+    files = find_model_files(folder)
     family = files.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ModelError(
@@ -109,12 +117,12 @@ def read_base(folder: Path) -> tuple[Files, Any]:
             hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
     check_depth(files)
-    with usable(f"{folder}/config.json cannot be used", *files.others):
-        with linked(files.others) as place:
+    with as_model_error(f"{folder}/config.json cannot be used", *files.others):
+        with linked_folder(files.others) as place:
             config = AutoConfig.from_pretrained(place, local_files_only=True)
         config.name_or_path = str(folder)  # and not the links
         check_shapes(files, config)
-        if wrong := family_of(config).wrong(config):
+        if wrong := family_of(config).config_problem(config):
             raise ModelError(f"{folder}/config.json: {wrong}", hint=FETCH)
     return files, config
 
@@ -139,7 +147,10 @@ def load_base(
         warn_once(told, told)
     device = device or choose_device()
     network = family_of(config).network()
-    with usable(f"the weights in {folder} cannot be read", *files.all), linked(files.all) as place:
+    with (
+        as_model_error(f"the weights in {folder} cannot be read", *files.all),
+        linked_folder(files.all) as place,
+    ):
         model, info = network.from_pretrained(
             place,
             config=config,
@@ -163,51 +174,51 @@ def load_base(
     )
 
 
-def find_base(checkpoint: Path, card: CheckpointMetadata, given: Path | None) -> Path:
+def find_base(checkpoint: Path, metadata: CheckpointMetadata, given: Path | None) -> Path:
     """The folder of a checkpoint's base.
 
     Args:
         checkpoint: the checkpoint.
-        card: what stands beside it.
+        metadata: what stands beside it.
         given: the folder that was named; None for where it was when the checkpoint was trained.
 
     Raises:
         ModelError: it is not there.
     """
-    folder = given or Path(card.base)
+    folder = given or Path(metadata.base)
     if is_folder(folder):
         return folder
     hint = "say where it is: --base FOLDER"
     if given is None and not folder.is_absolute():  # an export names it as the hub does
-        hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(card.base)}"
+        hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(metadata.base)}"
     raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
 
 
-def require_base(folder: Path, checkpoint: Path, card: CheckpointMetadata) -> None:
+def require_base(folder: Path, checkpoint: Path, metadata: CheckpointMetadata) -> None:
     """Make sure that a folder holds the base a checkpoint was trained on.
 
     Args:
         folder: of the base.
         checkpoint: the checkpoint.
-        card: what stands beside it.
+        metadata: what stands beside it.
 
     Raises:
         ModelError: it holds another one, one that has changed since, or none.
     """
     read_config(folder)
-    if same_base(folder, card.fingerprint):
+    if same_base(folder, metadata.fingerprint):
         return
-    own = Path(card.base)
+    own = Path(metadata.base)
     if own.is_absolute() and own.resolve() == folder.resolve():
         raise ModelError(
             f"the base in {folder} has changed since {checkpoint} was trained on it",
             hint="put its files back as they were, or name a sound copy: --base FOLDER",
         )
-    hint = f"name a folder with its base ({card.base}): --base FOLDER"
-    if _holds(own, card.fingerprint):
-        hint = f"name its base: --base {shlex.quote(card.base)}"
+    hint = f"name a folder with its base ({metadata.base}): --base FOLDER"
+    if _holds(own, metadata.fingerprint):
+        hint = f"name its base: --base {shlex.quote(metadata.base)}"
     raise ModelError(
-        f"{checkpoint} was trained on another base ({card.base}), not on {folder}", hint=hint
+        f"{checkpoint} was trained on another base ({metadata.base}), not on {folder}", hint=hint
     )
 
 
@@ -226,17 +237,21 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     Raises:
         ModelError: the checkpoint was trained on another base, or is unreadable.
     """
-    card = read_card(checkpoint)
+    metadata = read_metadata(checkpoint)
     if not is_file(checkpoint / ADAPTER):
         raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
     adapter = read_adapter(checkpoint)
-    require_base(base.folder, checkpoint, card)
+    require_base(base.folder, checkpoint, metadata)
     names = adapted_layers(adapter, linear_layers(base.model.config))
     plain = LoraConfig(
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
     )
     problem, hint = f"the adapter in {checkpoint} cannot be read", UNUSABLE
-    with usable(problem, checkpoint / ADAPTER, hint=hint), quiet_peft(), own_random_state:
+    with (
+        as_model_error(problem, checkpoint / ADAPTER, hint=hint),
+        quiet_peft(),
+        preserve_random_state,
+    ):
         model = PeftModel.from_pretrained(
             base.model, checkpoint, config=plain, local_files_only=True
         )
@@ -257,43 +272,43 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     return model.eval()
 
 
-def write_card(
+def write_metadata(
     checkpoint: Path, base: Base, view: InputConfig, ground: tuple[float | None, int | None]
 ) -> None:
     """Write down which base, view and images a checkpoint belongs to; see `CheckpointMetadata`."""
-    card = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         base=str(base.folder.resolve()),
         fingerprint=base.fingerprint,
         view=view,
         metres_per_pixel=ground[0],
         side=ground[1],
     )
-    write_json(checkpoint / CARD, card.model_dump(mode="json"))
-    # PEFT writes the base as it was named on the command line, and an empty model card
+    write_json(checkpoint / METADATA, metadata.model_dump(mode="json"))
+    # PEFT writes the base as it was named on the command line, and an empty model metadata
     name = (read_json(base.folder / HUB_MANIFEST, damaged=None) or {}).get("repo_id")
     adapter = read_json(checkpoint / SETTINGS) or {}
-    adapter["base_model_name_or_path"] = name or card.base
+    adapter["base_model_name_or_path"] = name or metadata.base
     write_json(checkpoint / SETTINGS, adapter)
-    with libraries_write(checkpoint):
+    with explain_write_errors(checkpoint):
         base.prompts.tokenizer.save_pretrained(checkpoint)
     with atomic_write(checkpoint / "README.md") as file:
         file.write(checkpoint_readme(view, name))
 
 
-def read_card(checkpoint: Path) -> CheckpointMetadata:
+def read_metadata(checkpoint: Path) -> CheckpointMetadata:
     """Read what stands beside an adapter.
 
     Raises:
         ModelError: the folder is no checkpoint of ours, or one without content (Git LFS).
         RunError: the file is there and cannot be read.
     """
-    names = (CARD, SETTINGS, ADAPTER)
+    names = (METADATA, SETTINGS, ADAPTER)
     refuse_pointers(checkpoint, [checkpoint / name for name in names])
     try:
-        return CheckpointMetadata.model_validate(read_json(checkpoint / CARD, damaged=None))
+        return CheckpointMetadata.model_validate(read_json(checkpoint / METADATA, damaged=None))
     except ValidationError as error:
         raise ModelError(
-            f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or damaged)",
+            f"{checkpoint} is no checkpoint of this tool ({METADATA} is missing or damaged)",
             hint="give a run folder or one of its checkpoint-* folders",
         ) from error
 
@@ -305,15 +320,15 @@ def find_checkpoint(folder: Path) -> Path | None:
         ModelError: the folder holds a whole model and a checkpoint, and so could mean either.
     """
     whole = is_base(folder)
-    if whole and (folder / CARD).is_file():
+    if whole and (folder / METADATA).is_file():
         raise ModelError(
             f"{folder} holds both a whole model and an adapter trained here",
-            hint=f"move {ADAPTER}, {SETTINGS} and {CARD} into a folder of their own",
+            hint=f"move {ADAPTER}, {SETTINGS} and {METADATA} into a folder of their own",
         )
-    if (folder / CARD).is_file() or (not whole and (folder / SETTINGS).is_file()):
+    if (folder / METADATA).is_file() or (not whole and (folder / SETTINGS).is_file()):
         return folder
     if not Run(folder).checkpoints():
         return None
     newest = Run(folder).newest_checkpoint()
-    Run(folder).say_unfinished()
+    Run(folder).warn_unfinished()
     return newest

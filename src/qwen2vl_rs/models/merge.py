@@ -18,13 +18,13 @@ from ..config import InputConfig
 from ..errors import ModelError
 from ..system.console import Progress
 from ..system.files import write_json
-from ..system.named import copy_file
-from ..system.oserrors import libraries_read, libraries_write
+from ..system.named_files import copy_file
+from ..system.oserrors import explain_read_errors, explain_write_errors
 from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
 from .family import Family, family_of
-from .folder import GENERATION, PREPROCESSOR, PROCESSOR, Files, read_object, write_template
+from .folder import GENERATION, PREPROCESSOR, PROCESSOR, ModelFiles, read_object, write_template
 from .loader import read_base
-from .located import locate_checkpoint
+from .location import locate_checkpoint
 from .prompt import load_prompt_format
 from .shapes import linear_layers, plain_name
 
@@ -48,7 +48,7 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     """
     found = locate_checkpoint(checkpoint, base)
     files, config = read_base(found.base)
-    found.require_own_base()
+    found.require_matching_base()
     adapter = read_adapter(checkpoint)
     names = adapted_layers(adapter, linear_layers(config))
     pairs = _read_pairs(adapter)
@@ -69,17 +69,17 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
         )
 
 
-def _write_settings(files: Files, folder: Path, view: InputConfig, family: Family) -> None:
+def _write_settings(files: ModelFiles, folder: Path, view: InputConfig, family: Family) -> None:
     """Pixel bounds as in training, wherever they stand."""
     settings = files.image_settings or {}
-    images = family.bounded(settings, view.min_pixels, view.max_pixels)
+    images = family.with_pixel_bounds(settings, view.min_pixels, view.max_pixels)
     write_json(folder / PREPROCESSOR, images)
     processor = read_object(folder / PROCESSOR)
     if "image_processor" in processor:
         write_json(folder / PROCESSOR, {**processor, "image_processor": images})
 
 
-def _decoding(files: Files, config: Any) -> dict[str, Any]:
+def _decoding(files: ModelFiles, config: Any) -> dict[str, Any]:
     """Decoding as in our evaluations, written from nothing.
 
     Whatever else a base asks for (penalties, shortest lengths, words to suppress, beams) was not
@@ -102,7 +102,7 @@ def _merge_shard(
     source: Path, target: Path, pairs: dict[str, torch.Tensor], adapter: AdapterFiles
 ) -> set[str]:
     """Rewrite one file of weights; the plain names of the layers that were changed."""
-    with libraries_read(source):
+    with explain_read_errors(source):
         weights = load_file(source)
         with safe_open(source, framework="pt") as file:
             head = file.metadata()
@@ -115,14 +115,14 @@ def _merge_shard(
         change = adapter.alpha / adapter.r * (up @ down)
         weights[name] = (weight.float() + change).to(weight.dtype)
         changed.add(layer)
-    with libraries_write(target):
+    with explain_write_errors(target):
         save_file(weights, target, metadata=head)
     return changed
 
 
 def _read_pairs(adapter: AdapterFiles) -> dict[str, torch.Tensor]:
     """The tensors A (r, inputs) and B (outputs, r) of each adapted layer, by plain name."""
-    with libraries_read(adapter.folder / ADAPTER):
+    with explain_read_errors(adapter.folder / ADAPTER):
         weights = load_file(adapter.folder / ADAPTER)
     for weight in weights.values():
         if not torch.isfinite(weight).all():

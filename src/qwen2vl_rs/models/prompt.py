@@ -26,9 +26,18 @@ from transformers import AutoTokenizer
 from ..errors import ModelError, Qwen2VLRSError
 from ..instruction import bare_question
 from ..question_tree.tree import Ints, Node
-from ..system.oserrors import libraries_read
+from ..system.oserrors import explain_read_errors
 from .family import Family, Grid, family_of
-from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object, usable
+from .folder import (
+    CONFIG,
+    FETCH,
+    GENERATION,
+    ModelFiles,
+    as_model_error,
+    first_line,
+    linked_folder,
+    read_object,
+)
 from .template import try_template
 
 _MARK = "\N{SNOWMAN}question\N{SNOWMAN}"
@@ -102,7 +111,7 @@ class PromptFormat:
         return text.strip()
 
 
-def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFormat:
+def load_prompt_format(files: ModelFiles, config: Any, instruction: str) -> PromptFormat:
     """Read tokenizer and chat template of a base.
 
     Args:
@@ -151,12 +160,12 @@ def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFor
     )
 
 
-def _load_tokenizer(files: Files) -> Any:
+def _load_tokenizer(files: ModelFiles) -> Any:
     """The tokenizer, with the chat template in force."""
     folder = files.folder
     try:
         given = (folder / CONFIG, *files.tokenizer)
-        with libraries_read(*given), linked(given) as place:
+        with explain_read_errors(*given), linked_folder(given) as place:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
     except Qwen2VLRSError:
         raise
@@ -183,7 +192,7 @@ def _rendered(folder: Path, tokenizer: Any) -> tuple[str, str]:
     reply = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
     named = json.dumps({k: str(v) for k, v in tokenizer.special_tokens_map.items()})
     try_template(folder, tokenizer.chat_template, json.dumps([[user], [user, reply]]), named)
-    with usable(f"the chat template in {folder} is broken"):
+    with as_model_error(f"the chat template in {folder} is broken"):
         answered = tokenizer.apply_chat_template([user, reply], tokenize=False)
         asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
     return asked, answered

@@ -53,7 +53,7 @@ class QwenVL:
     def is_block(self, name: str) -> bool:
         return ".layers." in name and "visual." not in name
 
-    def wrong(self, config: Any) -> str:
+    def config_problem(self, config: Any) -> str:
         text = config.get_text_config()
         rope = text.rope_parameters or {}
         section, theta = rope.get("mrope_section"), rope.get("rope_theta")
@@ -80,7 +80,9 @@ class QwenVL:
         deeper = getattr(config.vision_config, "deepstack_visual_indexes", ())
         return 1 + len(deeper), config.get_text_config().hidden_size
 
-    def wrong_images(self, settings: Mapping[str, Any], config: Any) -> list[tuple[str, Any]]:
+    def image_setting_problems(
+        self, settings: Mapping[str, Any], config: Any
+    ) -> list[tuple[str, Any]]:
         vision = config.vision_config
         kind = str(settings.get("image_processor_type", "Qwen2VLImageProcessor"))
         own = kind.startswith("Qwen2VLImageProcessor")
@@ -104,7 +106,7 @@ class QwenVL:
         # by these names: those in the file would win over ``size``
         return Qwen2VLImageProcessorPil.from_dict(dict(settings), min_pixels=low, max_pixels=high)
 
-    def bounded(self, settings: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
+    def with_pixel_bounds(self, settings: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
         size = {"shortest_edge": low, "longest_edge": high}
         return {**settings, "min_pixels": low, "max_pixels": high, "size": size}
 
@@ -128,7 +130,7 @@ class QwenVL:
         )
         return 1, rows // patch, columns // patch
 
-    def merge(self, processor: Any) -> int:
+    def merge_size(self, processor: Any) -> int:
         return int(processor.merge_size)
 
     def root_positions(self, head: int, grid: tuple[int, int, int], merge: int, tail: int) -> Ints:

@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING
 
 from ..errors import ModelError
 from .family import FAMILIES, family_of
-from .folder import FETCH, Files, quantised, usable
+from .folder import FETCH, ModelFiles, as_model_error, quantised_error
 
 Shapes = dict[str, tuple[int, ...]]
 _PLAIN = ("F64", "F32", "F16", "BF16")
@@ -27,7 +27,7 @@ def plain_name(name: str) -> str:
     return name
 
 
-def check_depth(files: Files) -> None:
+def check_depth(files: ModelFiles) -> None:
     """Compare the depths of a configuration with its files, before it makes lists that long.
 
     Raises:
@@ -52,7 +52,7 @@ def check_depth(files: Files) -> None:
             )
 
 
-def check_shapes(files: Files, config: Any) -> None:
+def check_shapes(files: ModelFiles, config: Any) -> None:
     """Compare the weights in the files with those that the configuration asks for.
 
     Raises:
@@ -75,7 +75,7 @@ def check_shapes(files: Files, config: Any) -> None:
             )
 
 
-def read_shapes(files: Files) -> Shapes:
+def read_shapes(files: ModelFiles) -> Shapes:
     """Shape of each weight by its plain name, from the headers of the files.
 
     Raises:
@@ -84,11 +84,11 @@ def read_shapes(files: Files) -> Shapes:
     shapes: Shapes = {}
     for path in files.weights:
         broken = f"the weights in {files.folder} cannot be read: {path.name}"
-        with usable(broken, path), safe_open(path, framework="pt") as file:
+        with as_model_error(broken, path), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 part = file.get_slice(name)
                 if (kind := part.get_dtype()) not in _PLAIN:
-                    raise quantised(files.folder, files.config, f"{name} is of type {kind}")
+                    raise quantised_error(files.folder, files.config, f"{name} is of type {kind}")
                 if plain_name(name) in shapes:
                     twice = f"{files.folder} holds {name} twice, in {path.name} and before"
                     raise ModelError(twice, hint=FETCH)
@@ -101,7 +101,7 @@ def linear_layers(config: Any) -> Shapes:
     return _skeleton(config)[1]
 
 
-def outline(config: Any) -> Any:
+def meta_network(config: Any) -> Any:
     """The network of a base without its weights: which layers there are, in a moment."""
     with torch.device("meta"):
         return family_of(config).network()(config)
@@ -114,7 +114,7 @@ def _skeleton(config: Any) -> tuple[Shapes, Shapes]:
 
 @lru_cache(maxsize=4)
 def _built(family: str, text: str) -> tuple[Shapes, Shapes]:
-    network = outline(CONFIG_MAPPING[family](**json.loads(text)))
+    network = meta_network(CONFIG_MAPPING[family](**json.loads(text)))
     layers: Shapes = {
         name: (layer.out_features, layer.in_features)
         for name, layer in network.named_modules()

@@ -33,7 +33,7 @@ side and (row, column, channel) on ours; each crossing says so.
 
 from __future__ import annotations
 
-from .arrays import rgb_of
+from .arrays import image_to_rgb
 from .crs import reproject
 from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
 from .rgb import read_rgb
@@ -47,10 +47,10 @@ __all__ = [
     "image_digest",
     "image_facts",
     "image_size",
+    "image_to_rgb",
     "open_image",
     "read_rgb",
     "reproject",
-    "rgb_of",
     "write_cog",
     "write_geotiff",
 ]

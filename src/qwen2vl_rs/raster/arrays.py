@@ -19,7 +19,7 @@ _MOST_BANDS = 16
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
 
 
-def rgb_of(image: Any, rule: RasterToRGB) -> NDArray[np.uint8]:
+def image_to_rgb(image: Any, rule: RasterToRGB) -> NDArray[np.uint8]:
     """An image in memory as 8-bit RGB pixels, as `read_rgb` would read it from a file.
 
     Args:

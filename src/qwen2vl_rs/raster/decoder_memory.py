@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import ImageError
-from ..system.named import reading
+from ..system.named_files import reading
 
 #: Most bytes of one unit, unpacked; one that is larger than twice its image may have far less.
 MAX_UNIT = 2**30

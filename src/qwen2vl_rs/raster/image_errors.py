@@ -63,12 +63,12 @@ def foreign_format(path: str | os.PathLike[str], head: bytes, names: str) -> Ima
     return ImageError(f"{path}: not an image of a known format", hint=f"formats read: {names}")
 
 
-def animated(head: bytes) -> bool:
+def is_animated(head: bytes) -> bool:
     """Whether a WebP's header (RIFF container, chunk VP8X) says that it is an animation."""
     return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
-def broken(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
+def broken_image(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
     """The refusal of a file that GDAL gave up on, by what it said."""
     if codec := _CODEC.search(why):
         return ImageError(
@@ -85,7 +85,7 @@ def broken(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
     return ImageError(f"{path}: broken or incomplete {format} file: {why}", hint=AGAIN)
 
 
-def unread(path: str | os.PathLike[str], error: OSError, what: str = "") -> ImageError:
+def unreadable_image(path: str | os.PathLike[str], error: OSError, what: str = "") -> ImageError:
     """The refusal of a file that may be sound, but cannot be read now; ``what`` is a part of it."""
     return ImageError(
         f"{path}: {what}cannot be read: {error.strerror or error}", hint=reading_hint(error)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NodataShadowWarning
 
-from ..system.scopes import ignoring
+from ..system.scopes import ignore_warnings
 
 Mask = NDArray[np.bool_]
 
@@ -30,7 +30,7 @@ _SMALL = 1024  # pixels on the longer side of an image in small, at least
 Piece = tuple[float, float, float, float]  # column, row, width and height
 
 
-def declared(source: Any, bands: Sequence[int], **piece: Any) -> Mask | None:
+def declared_mask(source: Any, bands: Sequence[int], **piece: Any) -> Mask | None:
     """Which values count by nodata, mask or alpha, as (band, row, column).
 
     Args:
@@ -51,7 +51,7 @@ def declared(source: Any, bands: Sequence[int], **piece: Any) -> Mask | None:
         return None
     valid: Mask | None = None
     if masked:
-        with ignoring(NodataShadowWarning) if alpha else nullcontext():
+        with ignore_warnings(NodataShadowWarning) if alpha else nullcontext():
             valid = source.read_masks(list(bands), **piece) != 0
     for band in alpha:  # GDAL's own masks leave out alpha in floats, or before another band
         if "out_shape" in piece:
@@ -61,18 +61,18 @@ def declared(source: Any, bands: Sequence[int], **piece: Any) -> Mask | None:
     return valid
 
 
-def empty(values: NDArray[Any]) -> Mask:
+def zero_pixels(values: NDArray[Any]) -> Mask:
     """Pixels that are exactly 0 in all bands; (band, row, column) → (row, column)."""
     return np.asarray(~values.any(axis=0))
 
 
-def in_small(height: int, width: int) -> tuple[int, int]:
+def preview_size(height: int, width: int) -> tuple[int, int]:
     """Rows and columns of an image in small; all of them below 2,048."""
     step = max(1, max(width, height) // _SMALL)
     return height // step or 1, width // step or 1
 
 
-def frame(zeros: Mask, height: int, width: int) -> Mask | None:
+def collar_preview(zeros: Mask, height: int, width: int) -> Mask | None:
     """Where the collar of an image lies, in small.
 
     Args:
@@ -92,32 +92,32 @@ def frame(zeros: Mask, height: int, width: int) -> Mask | None:
     return np.asarray(wide[:, :-2] | wide[:, 1:-1] | wide[:, 2:])
 
 
-def within(frame: Mask, zeros: Mask, height: int, width: int, piece: Piece) -> Mask:
+def collar_within(preview: Mask, zeros: Mask, height: int, width: int, piece: Piece) -> Mask:
     """Which empty pixels of a piece of an image belong to its collar.
 
     Args:
-        frame: of the image, in small.
+        preview: collar of the whole image, reduced in size; see `collar_preview`.
         zeros: empty pixels of the piece, at whatever size it was read.
         height: of the image, in pixels.
         width: of the image, in pixels.
         piece: which piece of the image.
     """
     left, top, across, down = piece
-    rows = _places(top, down, zeros.shape[0], height, frame.shape[0])
-    columns = _places(left, across, zeros.shape[1], width, frame.shape[1])
-    return np.asarray(zeros & frame[np.ix_(rows, columns)])
+    rows = _places(top, down, zeros.shape[0], height, preview.shape[0])
+    columns = _places(left, across, zeros.shape[1], width, preview.shape[1])
+    return np.asarray(zeros & preview[np.ix_(rows, columns)])
 
 
-def whole(zeros: Mask) -> Mask | None:
+def image_collar(zeros: Mask) -> Mask | None:
     """The collar of an image by all its empty pixels, see `collar`."""
     height, width = zeros.shape
-    rows, columns = in_small(height, width)
+    rows, columns = preview_size(height, width)
     sample = np.ix_(
         _places(0, height, rows, height, height), _places(0, width, columns, width, width)
     )
-    found = frame(zeros[sample], height, width)
+    found = collar_preview(zeros[sample], height, width)
     every = (0, 0, width, height)
-    return None if found is None else within(found, zeros, height, width, every)
+    return None if found is None else collar_within(found, zeros, height, width, every)
 
 
 def _places(start: float, span: float, n: int, own: int, small: int) -> NDArray[np.intp]:
@@ -130,7 +130,7 @@ def collar(zeros: Mask) -> Mask | None:
     """The part of some empty pixels that frames the image, by the rule at the head.
 
     Args:
-        zeros: as `empty` gives them, of a whole image.
+        zeros: as `zero_pixels` gives them, of a whole image.
 
     Returns:
         Shape (row, column); None where the image has no collar.

@@ -15,11 +15,17 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from ..errors import ImageError
-from ..system.named import open_named
-from ..system.oserrors import reading_hint, why_unread
-from ..system.scopes import ignoring
+from ..system.named_files import open_named
+from ..system.oserrors import read_failure, reading_hint
+from ..system.scopes import ignore_warnings
 from .decoder_memory import check_units
-from .image_errors import animated, broken, foreign_format, too_large_for_memory, unread
+from .image_errors import (
+    broken_image,
+    foreign_format,
+    is_animated,
+    too_large_for_memory,
+    unreadable_image,
+)
 from .orientation import may_be_turned, turn_of
 from .sidecars import mask_beside, with_sidecars, wrong_mask
 
@@ -95,7 +101,7 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
                 settings["GDAL_GEOREF_SOURCES"] = f"{settings['GDAL_GEOREF_SOURCES']},PAM"
             with rasterio.Env(**settings):
                 # without georeferencing rasterio warns at each file
-                with ignoring(NotGeoreferencedWarning):
+                with ignore_warnings(NotGeoreferencedWarning):
                     source = rasterio.open(opened, driver=driver)
                 with source:
                     _check_header(source, path, in_pieces=bool(options))
@@ -107,9 +113,9 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
         why = why.replace(str(opened.parent), str(file.parent))
         if f"{file.name}.msk" in why:
             raise wrong_mask(file, f"cannot be read: {why}") from error
-        if cause := why_unread(file):
-            raise unread(path, cause) from error
-        raise broken(path, _NAMES[driver], why) from error
+        if cause := read_failure(file):
+            raise unreadable_image(path, cause) from error
+        raise broken_image(path, _NAMES[driver], why) from error
     except MemoryError as error:
         raise too_large_for_memory(path) from error
     except UnicodeError as error:
@@ -147,7 +153,7 @@ def _driver(path: str | os.PathLike[str]) -> str:
         raise ImageError(f"{path}: the file is empty", hint="copy or download it again")
     for signature, driver, _ in FORMATS:
         if head.startswith(signature) and (driver != "WEBP" or head[8:12] == b"WEBP"):
-            if driver == "WEBP" and animated(head):
+            if driver == "WEBP" and is_animated(head):
                 raise ImageError(
                     f"{path}: an animated WebP, not a single image",
                     hint="take one picture out of it: webpmux -get frame 1 IN -o OUT.webp",
@@ -161,7 +167,7 @@ def _check_mask(source: Any, file: Path, opened: Path) -> None:
     if mask_beside(file) is None:
         return
     mask = opened.with_name(f"{file.name}.msk")
-    with ignoring(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
+    with ignore_warnings(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
         if found.shape != source.shape:
             raise wrong_mask(file, f"is of another size: {found.width} × {found.height} pixels")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageError
-from ..system.named import read_bytes
+from ..system.named_files import read_bytes
 from .crs import reproject, utm_zone
 
 #: Files beside an image that say where it lies, by what is added to or replaces its ending.

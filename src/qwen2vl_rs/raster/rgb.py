@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from ..config import RasterToRGB
 from ..errors import ImageError
 from .image_errors import AGAIN, not_colours
-from .nodata import declared, empty, whole
+from .nodata import declared_mask, image_collar, zero_pixels
 from .opening import open_image
 from .orientation import turn_of
 from .to_bytes import eight_bit, expand_palette, stretch
@@ -55,7 +55,7 @@ def read_rgb(path: str | os.PathLike[str], rule: RasterToRGB) -> NDArray[np.uint
         bands = choose_bands(source, path, rule)
         distinct = sorted(set(bands))
         values: NDArray[Any] = source.read(distinct)  # (band, row, column)
-        valid = declared(source, distinct)
+        valid = declared_mask(source, distinct)
         if source.colorinterp[distinct[0] - 1] == ColorInterp.palette:
             try:
                 colors = source.colormap(distinct[0])
@@ -83,7 +83,7 @@ def as_rgb(
         rule: how values that are not 8-bit become 0..255.
         bits: of values that are stored in fewer than 8.
     """
-    if valid is None and (hidden := whole(empty(values))) is not None:
+    if valid is None and (hidden := image_collar(zero_pixels(values))) is not None:
         valid = np.broadcast_to(~hidden, values.shape)
     if values.dtype == np.uint8:
         planes = eight_bit(values, valid, bits)
@@ -131,11 +131,11 @@ def read_resampled(
     """A piece (column, row, width, height) of an open image at another size (rows, columns).
 
     Returns:
-        Values and their validity as `declared` gives it, (band, row, column).
+        Values and their validity as `declared_mask` gives it, (band, row, column).
     """
     window = Window(*piece)
     smaller = shape[0] < piece[3]
     way = Resampling.average if smaller else Resampling.bilinear
     out = (len(bands), *shape)
     values = source.read(list(bands), window=window, out_shape=out, resampling=way)
-    return values, declared(source, list(bands), window=window, out_shape=out)
+    return values, declared_mask(source, list(bands), window=window, out_shape=out)

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from ..config import RasterToRGB
 from ..errors import ImageError
 from .crs import crs_name, crs_title, reproject, utm_zone
-from .nodata import Piece, declared, empty, frame, in_small, within
+from .nodata import Piece, collar_preview, collar_within, declared_mask, preview_size, zero_pixels
 from .opening import image_size, open_image
 from .orientation import IDENTITY, Transform, turn_of
 from .position_errors import flat_position, no_position, not_of_the_earth, out_of_bounds
 from .rgb import choose_bands, read_resampled
-from .to_bytes import eight_bit, measured, stretch
+from .to_bytes import eight_bit, is_measured, stretch
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Georeference:
     crs: str
     transform: Transform
 
-    def moved(self, column: float, row: float) -> Georeference:
+    def shifted(self, column: float, row: float) -> Georeference:
         """That of a piece whose upper left corner lies at a column and a row of this image."""
         a, b, c, d, e, f = self.transform
         there = (a, b, c + a * column + b * row, d, e, f + d * column + e * row)
@@ -56,7 +56,7 @@ class Georeference:
         area = a * e - b * d
         return np.column_stack([(e * x - b * y) / area, (a * y - d * x) / area])
 
-    def place(self, column: float, row: float) -> tuple[float, float]:
+    def lonlat(self, column: float, row: float) -> tuple[float, float]:
         """Longitude and latitude of a pixel, in degrees."""
         at = self.to_map(np.array([[column, row]], dtype=float))
         ((longitude, latitude),) = reproject(self.crs, "EPSG:4326", at).tolist()
@@ -67,7 +67,7 @@ class Georeference:
 
         Measured in the UTM zone of the place.
         """
-        longitude, north = self.place(column, row)
+        longitude, north = self.lonlat(column, row)
         utm = utm_zone(longitude, north)
         pixels = np.array([[column, row], [column + 8, row], [column, row + 8]], dtype=float)
         origin, right, below = reproject(self.crs, utm, self.to_map(pixels))
@@ -104,15 +104,15 @@ class LargeImage:
     @cached_property
     def _in_small(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """The whole scene in small, and what it declares of it; (band, row, column)."""
-        shape = (3, *in_small(*self._source.shape))
+        shape = (3, *preview_size(*self._source.shape))
         values = self._source.read(self._bands, out_shape=shape)
-        return values, declared(self._source, self._bands, out_shape=shape)
+        return values, declared_mask(self._source, self._bands, out_shape=shape)
 
     @cached_property
     def _frame(self) -> NDArray[np.bool_] | None:
         """The collar of the scene in small, (row, column)."""
         values, valid = self._in_small
-        return frame(empty(values), *self._source.shape) if valid is None else None
+        return collar_preview(zero_pixels(values), *self._source.shape) if valid is None else None
 
     @cached_property
     def _look(self) -> RasterToRGB:
@@ -120,11 +120,11 @@ class LargeImage:
         if self._source.dtypes[0] == "uint8" or self._rule.value_range is not None:
             return self._rule
         values, valid = self._in_small
-        counts = measured(values)
+        counts = is_measured(values)
         if valid is not None:
             counts &= valid
         if self._frame is not None:
-            counts &= ~(self._frame & empty(values))
+            counts &= ~(self._frame & zero_pixels(values))
         good = values[counts].astype(np.float64)
         low, high = np.percentile(good, self._rule.stretch) if good.size else (0.0, 1.0)
         limits = (float(low), float(high) if high > low else float(low) + 1.0)
@@ -141,10 +141,10 @@ class LargeImage:
         left, top, across, down = map(int, self._turn.stored((column, row, width, height)))
         window = ((top, top + down), (left, left + across))
         values = self._source.read(self._bands, window=window)  # (band, row, column)
-        valid = declared(self._source, self._bands, window=window)
+        valid = declared_mask(self._source, self._bands, window=window)
         return self._colours(values, valid, (left, top, across, down))
 
-    def resampled(
+    def read_resized(
         self, column: float, row: float, width: float, height: float, side: int
     ) -> tuple[NDArray[np.uint8], float]:
         """A piece brought to ``side`` pixels on each side; what lies outside the image is black.
@@ -176,12 +176,12 @@ class LargeImage:
 
         ``piece`` is counted in the image as stored.
         """
-        filled = measured(values).all(axis=0)
+        filled = is_measured(values).all(axis=0)
         if valid is not None:
             filled &= valid.any(axis=0)
         elif self._frame is not None:
             height, width = self._source.shape
-            hidden = within(self._frame, empty(values), height, width, piece)
+            hidden = collar_within(self._frame, zero_pixels(values), height, width, piece)
             filled &= ~hidden
             valid = np.broadcast_to(~hidden, values.shape)
         if values.dtype == np.uint8:
@@ -223,7 +223,7 @@ def _reference(source: Any, path: str | os.PathLike[str]) -> Georeference:
     middle = np.array([[source.width / 2, source.height / 2]])
     x, y = reference.to_map(middle)[0].tolist()
     try:
-        longitude, latitude = reference.place(source.width / 2, source.height / 2)
+        longitude, latitude = reference.lonlat(source.width / 2, source.height / 2)
     except ImageError as error:
         raise out_of_bounds(path, name, x, y) from error
     if not (math.isfinite(longitude) and abs(latitude) <= 90):

@@ -19,9 +19,9 @@ from xml.etree import ElementTree
 
 from ..errors import ImageError
 from ..system.files import sha256
-from ..system.named import open_named, read_bytes
+from ..system.named_files import open_named, read_bytes
 from ..system.oserrors import is_file
-from .image_errors import unread
+from .image_errors import unreadable_image
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA = "NoDataValue"
@@ -104,7 +104,7 @@ def _masks(path: Path) -> list[Path]:
         with open_named(mask, "rb") as file:
             head = file.read(4)
     except OSError as error:
-        raise unread(path, error, f"its mask, {mask.name} beside it, ") from error
+        raise unreadable_image(path, error, f"its mask, {mask.name} beside it, ") from error
     if head not in _TIFF:
         raise wrong_mask(path, "is not the TIFF that GDAL makes")
     return [mask]
@@ -140,7 +140,9 @@ def _nodata(path: Path) -> str:
             kept = ElementTree.SubElement(clean, "PAMRasterBand", band=number)
             ElementTree.SubElement(kept, _NODATA, value.attrib).text = value.text
     except OSError as error:
-        raise unread(path, error, f"its nodata values, in {beside.name} beside it, ") from error
+        raise unreadable_image(
+            path, error, f"its nodata values, in {beside.name} beside it, "
+        ) from error
     except (ValueError, ElementTree.ParseError) as error:
         raise ImageError(
             f"{path}: its nodata values, in {beside.name} beside it, cannot be read: {error}",

@@ -44,7 +44,7 @@ def eight_bit(
     return values
 
 
-def measured(values: NDArray[Any]) -> NDArray[np.bool_]:
+def is_measured(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which values can have been measured: numbers, finite, and not above `FILL`."""
     if values.dtype.kind != "f":
         return np.ones(values.shape, dtype=bool)
@@ -61,7 +61,7 @@ def stretch(
     work = np.result_type(values.dtype, np.float32)
     for number, plane in enumerate(values):
         band = plane.astype(work)
-        good = measured(band)
+        good = is_measured(band)
         if valid is not None:
             good &= valid[number]
         inside = band[good]

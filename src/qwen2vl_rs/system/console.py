@@ -14,7 +14,7 @@ import time
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Self
 
-from .terminal import shown
+from .terminal import printable
 
 if TYPE_CHECKING:
     from rich import progress
@@ -66,7 +66,7 @@ def _log(
         return
     _said.update([key] if key else [])
     _hide_bar()
-    line = shown(text) + (f" (hint: {shown(hint)})" if hint else "")
+    line = printable(text) + (f" (hint: {printable(hint)})" if hint else "")
     with contextlib.suppress(*_LOST):  # logging itself reports errors of handlers on stderr
         logger.log(level, "%s", line, extra={"text": text, "hint": hint}, stacklevel=3)
 
@@ -146,7 +146,7 @@ class Progress:
             _hide_bar()
         with contextlib.suppress(*_LOST):
             bar.update(
-                bar.task_ids[0], total=self.total or None, completed=self.done, line=shown(line)
+                bar.task_ids[0], total=self.total or None, completed=self.done, line=printable(line)
             )
             bar.live.transient = False
             bar.start() if _bar is not self else bar.refresh()
@@ -172,7 +172,7 @@ def _rich_bar(what: str) -> progress.Progress | None:
         redirect_stdout=False,  # which is data
         redirect_stderr=False,
     )
-    bar.add_task(shown(what), line="")
+    bar.add_task(printable(what), line="")
     return bar
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .console import say_once
-from .named import writing
+from .named_files import writing
 
 UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
-def full(error: OSError) -> bool:
+def is_disk_full(error: OSError) -> bool:
     """Whether there was no room for a file, or none within the user's quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
@@ -37,7 +37,7 @@ def room_hint(path: Path) -> str:
     return "free some disk space"
 
 
-def open_up(folder: Path) -> None:
+def apply_umask(folder: Path) -> None:
     """Give the files in a folder the mode that the umask gives new ones.
 
     safetensors writes through temporary files that only their owner may read, and leaves them so;

@@ -16,10 +16,10 @@ from typing import IO, Any
 
 from ..errors import RunError
 from .console import say
-from .disk import flush, full, make_folder, open_up, sync_folder
+from .disk import apply_umask, flush, is_disk_full, make_folder, sync_folder
 from .jsonl import to_json
 from .locks import lock
-from .named import ReadError, open_named, read_bytes, writing
+from .named_files import ReadError, open_named, read_bytes, writing
 from .oserrors import (
     ABSENT,
     FORBIDDEN,
@@ -78,7 +78,7 @@ def remove_stale(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def appending(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
+def append_to(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
     """Open a file that grows while work proceeds, and from which it goes on.
 
     Raises:
@@ -163,7 +163,7 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
+def matching_folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
     """The folders in a folder whose whole names match; none where there is no such folder.
 
     Raises:
@@ -198,7 +198,7 @@ def write_checksums(folder: Path) -> None:
     """
     found = sorted(p for p in folder.rglob("*") if p.name != CHECKSUMS)
     files = [p for p in found if p.is_file()]
-    open_up(folder)
+    apply_umask(folder)
     flush(files, [path for path in found if path.is_dir()])
     names = {str(p.relative_to(folder)): p for p in files}
     write_json(folder / CHECKSUMS, {n: sha256(p) for n, p in names.items() if not _is_page(n)})
@@ -359,7 +359,9 @@ def staged_folder(final: Path) -> Iterator[Path]:
         raise
     except OSError as error:
         ours = (
-            full(error) if error.filename is None else _within(error.filename, final, staging, old)
+            is_disk_full(error)
+            if error.filename is None
+            else _within(error.filename, final, staging, old)
         )
         if isinstance(error, ReadError) or not ours:
             raise  # of something that was read for it

@@ -16,7 +16,7 @@ TREE = Path(__file__).resolve().parents[3]  # of a clone: where pyproject.toml l
 _PACKAGES = {"PIL": "pillow", "multipart": "python-multipart", "starlette": "fastapi"}
 
 
-def lacking(error: ImportError) -> ConfigError | None:
+def missing_module_error(error: ImportError) -> ConfigError | None:
     """The error for a package that is not installed; None where a module of ours is not there."""
     module = (error.name or "").partition(".")[0]
     if module in ("", "qwen2vl_rs"):
@@ -26,10 +26,10 @@ def lacking(error: ImportError) -> ConfigError | None:
             f"this Python was built without its module {module}",
             hint="use another, e.g. the one of conda or python.org",
         )
-    return missing(module)
+    return missing_package_error(module)
 
 
-def missing(module: str) -> ConfigError:
+def missing_package_error(module: str) -> ConfigError:
     """The error for a package that is not installed.
 
     Args:

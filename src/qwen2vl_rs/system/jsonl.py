@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .named import read_bytes
+from .named_files import read_bytes
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

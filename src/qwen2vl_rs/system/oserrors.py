@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import Qwen2VLRSError, RunError
-from .disk import full, room_hint
-from .named import ReadError, WriteError, open_named
+from .disk import is_disk_full, room_hint
+from .named_files import ReadError, WriteError, open_named
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -91,19 +91,19 @@ def unwritable(path: Path, error: OSError) -> Unwritable:
 
 def writing_hint(path: Path, error: OSError) -> str:
     """What helps where a file cannot be written."""
-    if full(error):
+    if is_disk_full(error):
         return room_hint(path)
     if error.errno in _IN_THE_WAY:
         return f"something is in the way: move {error.filename or path} away, or choose another"
     return _WRITING.get(error.errno or 0, _CHECK_DISK)
 
 
-def explained(error: OSError) -> Qwen2VLRSError:
+def explain_os_error(error: OSError) -> Qwen2VLRSError:
     """The error for a failure that nobody foresaw."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if not name:
         by_cause = _OF_THE_PROCESS.get(error.errno or 0)
-        if full(error):
+        if is_disk_full(error):
             by_cause = "free some disk space, also where temporary files lie (TMPDIR)"
         elif error.errno in _FAULTY:
             by_cause = "check the disks and network shares at hand"
@@ -113,7 +113,7 @@ def explained(error: OSError) -> Qwen2VLRSError:
         )
     if isinstance(error, ReadError):
         return unreadable(name, error)
-    if isinstance(error, WriteError) or full(error):
+    if isinstance(error, WriteError) or is_disk_full(error):
         return unwritable(Path(name), error)
     hint = reading_hint(error)
     if error.errno in FORBIDDEN:
@@ -169,7 +169,7 @@ def root_cause(error: BaseException) -> OSError | None:
     return None
 
 
-def own_limit(error: BaseException) -> OSError | None:
+def process_limit(error: BaseException) -> OSError | None:
     """A limit of this process (open files, memory) that looks like trouble with the network."""
     cause = root_cause(error)
     return cause if cause and cause.errno in _OF_THE_PROCESS else None
@@ -194,7 +194,7 @@ def no_thread(error: RuntimeError) -> Qwen2VLRSError | None:
     )
 
 
-def said_by_library(error: BaseException) -> OSError | None:
+def library_os_error(error: BaseException) -> OSError | None:
     """What the operating system told a library, as far as the library says so.
 
     safetensors and tokenizers (Rust) put the number behind their words; torch keeps it to itself,
@@ -212,7 +212,7 @@ def said_by_library(error: BaseException) -> OSError | None:
 
 
 @contextlib.contextmanager
-def libraries_write(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Where libraries write into a file or folder: that they cannot is told as we tell it.
 
     Raises:
@@ -223,7 +223,7 @@ def libraries_write(path: Path) -> Iterator[None]:
     except (ReadError, WriteError):
         raise  # these name their file
     except Exception as error:
-        found = said_by_library(error)
+        found = library_os_error(error)
         if found is None or found.filename:
             raise
         if isinstance(error, RuntimeError):
@@ -247,7 +247,7 @@ def _asked_again(path: Path) -> OSError | None:
     return None
 
 
-def why_unread(path: Path, error: BaseException | None = None) -> OSError | None:
+def read_failure(path: Path, error: BaseException | None = None) -> OSError | None:
     """Why a library could not read a file, as the operating system says; None if it is the content.
 
     safetensors calls every file absent that it cannot open, and image readers call one broken.
@@ -269,14 +269,14 @@ def why_unread(path: Path, error: BaseException | None = None) -> OSError | None
         return None
     if isinstance(error, FileNotFoundError) or "No such file or directory" in str(error):
         return ReadError(errno.EIO, "it is there, but could not be opened", str(path))
-    told = said_by_library(error)
+    told = library_os_error(error)
     if told is None or isinstance(error, RuntimeError):
         return None
     return ReadError(told.errno, told.strerror, str(path))
 
 
 @contextlib.contextmanager
-def libraries_read(*paths: Path) -> Iterator[None]:
+def explain_read_errors(*paths: Path) -> Iterator[None]:
     """Where libraries read files: what the operating system refused is told by its cause.
 
     Raises:
@@ -289,9 +289,9 @@ def libraries_read(*paths: Path) -> Iterator[None]:
     except Exception as error:
         for path in paths:
             named = path.name in str(error) or len(paths) == 1
-            if found := why_unread(path, error if named else None):
+            if found := read_failure(path, error if named else None):
                 raise unreadable(path, found) from error
-        told = said_by_library(error)
+        told = library_os_error(error)
         if told and not told.filename and not isinstance(error, RuntimeError):
             raise unreadable(os.path.commonpath(paths), told) from error
         raise

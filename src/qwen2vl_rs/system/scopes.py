@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, ContextDecorator, contextmanager,
 from functools import partial
 from typing import Any
 
-KEPT = object()  # a value that is whatever it is, and that afterwards
+UNCHANGED = object()  # a value that is whatever it is, and that afterwards
 
-#: How a setting is read, how it is written, and what it has to be, or `KEPT`.
+#: How a setting is read, how it is written, and what it has to be, or `UNCHANGED`.
 Setting = tuple[Callable[[], Any], Callable[[Any], Any], Any]
 
 
@@ -23,12 +23,12 @@ def attribute(owner: object, name: str, value: Any) -> Setting:
 
 
 @contextmanager
-def changed(*settings: Setting) -> Iterator[None]:
+def temporarily(*settings: Setting) -> Iterator[None]:
     """Settings are in here what they have to be, and afterwards what they were."""
     before = [read() for read, _, _ in settings]
     try:
         for _, write, value in settings:
-            if value is not KEPT:
+            if value is not UNCHANGED:
                 write(value)
         yield
     finally:
@@ -36,14 +36,16 @@ def changed(*settings: Setting) -> Iterator[None]:
             write(value)
 
 
-def handlers(names: Iterable[str], handler: Any = KEPT) -> AbstractContextManager[None]:
+def preserve_signals(
+    names: Iterable[str], handler: Any = UNCHANGED
+) -> AbstractContextManager[None]:
     """Signals are handled as they were afterwards; in other threads than the main one, always."""
     if threading.current_thread() is not threading.main_thread():
         return nullcontext()  # where Python changes none
     numbers = [
         getattr(signal, name) for name in names if hasattr(signal, name)
     ]  # Windows lacks some
-    return changed(
+    return temporarily(
         *(
             (partial(signal.getsignal, number), partial(signal.signal, number), handler)
             for number in numbers
@@ -52,20 +54,20 @@ def handlers(names: Iterable[str], handler: Any = KEPT) -> AbstractContextManage
     )
 
 
-class Shared(ContextDecorator):
+class SharedChange(ContextDecorator):
     """A change that holds while any thread needs it: the first makes it, the last undoes it.
 
     Each for itself, two at once would put back what the other has set.
 
     Args:
-        settings: see `changed`.
+        settings: see `temporarily`.
         change: gives a context manager that makes another change.
     """
 
     def __init__(
         self, *settings: Setting, change: Callable[[], AbstractContextManager[Any]] | None = None
     ) -> None:
-        self._change = change or partial(changed, *settings)
+        self._change = change or partial(temporarily, *settings)
         self._lock, self._users = threading.Lock(), 0
 
     def __enter__(self) -> None:
@@ -82,11 +84,11 @@ class Shared(ContextDecorator):
                 self._made.__exit__(None, None, None)
 
 
-_filters = Shared(change=warnings.catch_warnings)
+_filters = SharedChange(change=warnings.catch_warnings)
 
 
 @contextmanager
-def ignoring(category: type[Warning], message: str = "") -> Iterator[None]:
+def ignore_warnings(category: type[Warning], message: str = "") -> Iterator[None]:
     """Nothing is warned of by a category, where it begins like ``message`` (a pattern)."""
     with _filters:
         warnings.filterwarnings("ignore", message, category)
@@ -100,4 +102,4 @@ def _set_environment(values: dict[str, str]) -> None:
 
 
 #: Environment variables that are set in here are gone afterwards, or as they were.
-own_environment = Shared((os.environ.copy, _set_environment, KEPT))
+preserve_environment = SharedChange((os.environ.copy, _set_environment, UNCHANGED))

@@ -47,7 +47,7 @@ class _Stream(io.FileIO):
 _out: _Stream | None = None
 
 
-def hold() -> None:
+def guard() -> None:
     """Put streams in place that drop what cannot be written; missing ones read and write nothing.
 
     A file that is opened while a standard descriptor is closed would take its number, and get
@@ -85,12 +85,12 @@ def _text(raw: _Stream, stream: io.TextIOWrapper) -> io.TextIOWrapper:
     )
 
 
-def unread() -> bool:
+def output_is_lost() -> bool:
     """Whether what is printed as a result gets nowhere any more."""
     return _out is not None and _out.failure is not None
 
 
-def failure() -> str | None:
+def output_failure() -> str | None:
     """Why the result could not be printed; None where it was, or where its reader has gone."""
     if _out is None:
         return None

@@ -1,7 +1,7 @@
 """Text from outside at the terminal: what would steer it, or forge a line of ours, is spelled out.
 
 Servers, hubs, tables, rasters and file names bring texts that nobody here wrote. Whatever is
-printed goes through `shown`, a line at a time, so that a line stays a line: a text that holds a
+printed goes through `printable`, a line at a time, so that a line stays a line: a text that holds a
 line break cannot begin one with ``hint:``.
 """
 
@@ -19,27 +19,27 @@ _STEERS = re.compile(f"[\x00-\x1f{_BEYOND_C0}]")
 _BEYOND = re.compile(f"[{_BEYOND_C0}]")  # what JSON spells out by itself is C0
 
 
-def shown(text: object) -> str:
+def printable(text: object) -> str:
     """A text as one line for people, in which a line break reads as a backslash and an n."""
     return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
-def shown_lines(lines: Iterable[object]) -> str:
+def printable_lines(lines: Iterable[object]) -> str:
     """Lines, of which each stays one."""
-    return "\n".join(map(shown, lines))
+    return "\n".join(map(printable, lines))
 
 
-def json_shown(text: str) -> str:
+def printable_json(text: str) -> str:
     """JSON of the same value, without characters that steer a terminal."""
     if text.isascii() and "\x7f" not in text:
         return text
     return _BEYOND.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def traceback_shown(error: BaseException) -> str:
+def printable_traceback(error: BaseException) -> str:
     """A traceback, whose messages may quote a file as well."""
     lines = []
     for part in traceback.format_exception(error):
         text = part.strip("\n")
         lines += text.split("\n") if text.startswith("  ") else [text]  # places, or what it says
-    return shown_lines(lines)
+    return printable_lines(lines)

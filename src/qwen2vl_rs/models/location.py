@@ -8,24 +8,24 @@ from pathlib import Path
 from ..config import InputConfig
 from ..errors import RunError
 from ..run import Run
-from .loader import CheckpointMetadata, find_base, find_checkpoint, read_card, require_base
+from .loader import CheckpointMetadata, find_base, find_checkpoint, read_metadata, require_base
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class ModelLocation:
     """A model on disk.
 
     Attributes:
         base: folder of the base.
         run: the run it belongs to; of a base, its own folder.
         checkpoint: None for a base.
-        card: of the checkpoint.
+        metadata: of the checkpoint.
     """
 
     base: Path
     run: Run
     checkpoint: Path | None = None
-    card: CheckpointMetadata | None = None
+    metadata: CheckpointMetadata | None = None
 
     @property
     def name(self) -> str:
@@ -35,15 +35,15 @@ class Located:
     @property
     def view(self) -> InputConfig:
         """What a checkpoint was shown with every question; of a base, the default."""
-        return self.card.view if self.card else InputConfig()
+        return self.metadata.view if self.metadata else InputConfig()
 
-    def require_own_base(self) -> None:
+    def require_matching_base(self) -> None:
         """Make sure that the base is the one the checkpoint was trained on; see `require_base`."""
-        if self.checkpoint and self.card:
-            require_base(self.base, self.checkpoint, self.card)
+        if self.checkpoint and self.metadata:
+            require_base(self.base, self.checkpoint, self.metadata)
 
 
-def locate(folder: Path, base: Path | None = None) -> Located:
+def locate(folder: Path, base: Path | None = None) -> ModelLocation:
     """Find what a folder means: a run (its newest checkpoint), a checkpoint, or a base.
 
     Args:
@@ -61,18 +61,18 @@ def locate(folder: Path, base: Path | None = None) -> Located:
             if run.damaged_checkpoints():
                 run.newest_checkpoint()  # says so
             raise RunError(f"no checkpoint in {run} yet", hint="train first: qwen2vl-rs train")
-        return Located(folder, run)
+        return ModelLocation(folder, run)
     return locate_checkpoint(checkpoint, base)
 
 
-def locate_checkpoint(checkpoint: Path, base: Path | None = None) -> Located:
+def locate_checkpoint(checkpoint: Path, base: Path | None = None) -> ModelLocation:
     """Find what belongs to a checkpoint: nothing else will do.
 
     Raises:
         ModelError: it is none, or its base is not there.
     """
-    card = read_card(checkpoint)
+    metadata = read_metadata(checkpoint)
     run = Run(checkpoint.parent)
     if checkpoint.is_symlink() or not checkpoint.name:  # a link to it, or it from inside
         run = Run(checkpoint.resolve().parent)
-    return Located(find_base(checkpoint, card, base), run, checkpoint, card)
+    return ModelLocation(find_base(checkpoint, metadata, base), run, checkpoint, metadata)
