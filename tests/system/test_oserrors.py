@@ -92,8 +92,8 @@ def small_disk(folder, size):
     [
         (errno.EIO, CHECK_DISK, CHECK_DISK),
         (errno.ESTALE, CHECK_DISK, CHECK_DISK),
-        (errno.EACCES, "readable for you", "may write to"),
-        (errno.EROFS, "readable for you", "may write to"),
+        (errno.EACCES, "read permission", "may write to"),
+        (errno.EROFS, "read permission", "may write to"),
         (errno.EMFILE, "ulimit -n", "ulimit -n"),
         (errno.ENOMEM, "memory", "memory"),
         (errno.ENOSPC, CHECK_DISK, "free some disk space"),
@@ -397,7 +397,7 @@ def test_what_an_earlier_command_left_and_cannot_be_removed_is_named(here, monke
     assert "rm -r" in caught.value.hint
     capsys.readouterr()
     remove_folder(here / "old")
-    assert ".old.tmp is not needed, and could not be removed" in capsys.readouterr().err
+    assert ".old.tmp is not needed and could not be removed" in capsys.readouterr().err
 
 
 def test_threads_that_cannot_be_started_are_told(here, monkeypatch, capsys):

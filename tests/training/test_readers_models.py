@@ -107,7 +107,7 @@ def test_an_older_checkpoint_never_stands_for_the_last(copied, capsys, image):
         ["export", RUN, "-o", "out"],
     ):  # fmt: skip
         told = failed(capsys, *words)
-        assert "trained to step 8, and checkpoint-8 is gone: its newest is checkpoint-4" in told
+        assert "trained to step 8, but checkpoint-8 is missing: the newest is checkpoint-4" in told
         assert "--resume" in told
     assert said(capsys, "ask", RUN / "checkpoint-4", image, QUESTION)[0]
 
@@ -199,7 +199,7 @@ def test_an_export_with_a_name_holds_no_place_of_this_machine(copied, capsys, im
     assert said(capsys, "ask", "out", image, QUESTION)[0] == answer  # found by its name
     shutil.move(name, "elsewhere")
     told = failed(capsys, "ask", "out", image, QUESTION)
-    assert f"the base of out is not at {name}" in told
+    assert f"the base model of out is not at {name}" in told
     assert f"--base FOLDER; or fetch it: qwen2vl-rs load {name}" in told
     assert said(capsys, "ask", "out", image, QUESTION, "--base", "elsewhere")[0] == answer
 
@@ -265,7 +265,7 @@ def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
     assert "hint: say where it is: --base FOLDER" in failed(capsys, *merge)
     assert "hint: say where it is: --base FOLDER" in failed(capsys, "compare")
     told = failed(capsys, *resume())
-    assert f"the base of {RUN} is not at" in told
+    assert f"the base model of {RUN} is not at" in told
     assert "hint: say where it is: --model FOLDER" in told
     said(capsys, *resume("--model", "new"))
     told = failed(capsys, *merge, "--base", "other")

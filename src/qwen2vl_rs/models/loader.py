@@ -191,7 +191,7 @@ def find_base(checkpoint: Path, metadata: CheckpointMetadata, given: Path | None
     hint = "say where it is: --base FOLDER"
     if given is None and not folder.is_absolute():  # an export names it as the hub does
         hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(metadata.base)}"
-    raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
+    raise ModelError(f"the base model of {checkpoint} is not at {folder}", hint=hint)
 
 
 def require_base(folder: Path, checkpoint: Path, metadata: CheckpointMetadata) -> None:

@@ -1,4 +1,4 @@
-"""Settings that belong to a whole process: changed while they are needed, and put back."""
+"""Temporary changes of process-wide settings: signals, warnings, environment, attributes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from contextlib import AbstractContextManager, ContextDecorator, contextmanager,
 from functools import partial
 from typing import Any
 
-UNCHANGED = object()  # a value that is whatever it is, and that afterwards
+UNCHANGED = object()  # marker: keep the current value, and restore it afterwards
 
-#: How a setting is read, how it is written, and what it has to be, or `UNCHANGED`.
+#: Getter, setter and temporary value (or `UNCHANGED`) of a setting.
 Setting = tuple[Callable[[], Any], Callable[[Any], Any], Any]
 
 
 def attribute(owner: object, name: str, value: Any) -> Setting:
-    """The setting that is an attribute, as of a module."""
+    """Return the setting for an attribute, e.g. of a module."""
     return partial(getattr, owner, name), partial(setattr, owner, name), value
 
 
 @contextmanager
 def temporarily(*settings: Setting) -> Iterator[None]:
-    """Settings are in here what they have to be, and afterwards what they were."""
+    """Change settings inside the block and restore them afterwards."""
     before = [read() for read, _, _ in settings]
     try:
         for _, write, value in settings:
@@ -39,9 +39,9 @@ def temporarily(*settings: Setting) -> Iterator[None]:
 def preserve_signals(
     names: Iterable[str], handler: Any = UNCHANGED
 ) -> AbstractContextManager[None]:
-    """Signals are handled as they were afterwards; in other threads than the main one, always."""
+    """Restore signal handlers afterwards; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
-        return nullcontext()  # where Python changes none
+        return nullcontext()  # Python sets handlers in the main thread only
     numbers = [
         getattr(signal, name) for name in names if hasattr(signal, name)
     ]  # Windows lacks some
@@ -55,13 +55,13 @@ def preserve_signals(
 
 
 class SharedChange(ContextDecorator):
-    """A change that holds while any thread needs it: the first makes it, the last undoes it.
+    """A change shared by threads: the first to enter makes it, the last to leave undoes it.
 
-    Each for itself, two at once would put back what the other has set.
+    Two separate changes at the same time would restore each other's values.
 
     Args:
         settings: see `temporarily`.
-        change: gives a context manager that makes another change.
+        change: returns a context manager that makes the change instead.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ _filters = SharedChange(change=warnings.catch_warnings)
 
 @contextmanager
 def ignore_warnings(category: type[Warning], message: str = "") -> Iterator[None]:
-    """Nothing is warned of by a category, where it begins like ``message`` (a pattern)."""
+    """Ignore warnings of a category that match ``message`` (a pattern) at the start."""
     with _filters:
         warnings.filterwarnings("ignore", message, category)
         yield
@@ -101,5 +101,5 @@ def _set_environment(values: dict[str, str]) -> None:
     os.environ.update(values)
 
 
-#: Environment variables that are set in here are gone afterwards, or as they were.
+#: Restore all environment variables afterwards.
 preserve_environment = SharedChange((os.environ.copy, _set_environment, UNCHANGED))
