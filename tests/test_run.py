@@ -578,7 +578,7 @@ def test_a_file_system_without_locks_is_worked_on_and_named_once(
             write(tmp_path / name / "file")
     assert capsys.readouterr().err == (
         f"warning: the file system of {tmp_path}/one does not support locks: make sure that only "
-        "one process at a time works in a folder\n"
+        "one process at a time uses a folder\n"
     )
 
 

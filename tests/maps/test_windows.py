@@ -127,7 +127,7 @@ def test_sidecars_of_other_formats_and_overviews(tmp_path):
 @pytest.mark.parametrize(
     ("end", "content", "said"),
     [
-        (".msk", b"broken", "its mask, a.tif.msk beside it, is not the TIFF that GDAL makes"),
+        (".msk", b"broken", "its mask, a.tif.msk beside it, is not a TIFF as GDAL writes it"),
         (".msk", b"II*\0" + bytes(40), "its mask, a.tif.msk beside it,"),
         (".aux.xml", b"<PAMDataset><NoDataValue>", "nodata values, in a.tif.aux.xml beside it"),
         (".aux.xml", b"<PAMDataset><PAMRasterBand><NoDataValue>x</NoDataValue></PAMRasterBand>"

@@ -101,7 +101,7 @@ def small_disk(folder, size):
         (errno.EFBIG, CHECK_DISK, "ulimit -f"),
         (errno.EEXIST, "its name", "in the way"),
         (errno.EXDEV, CHECK_DISK, "one file system"),
-        (errno.ENOENT, "its name", "not there any more"),
+        (errno.ENOENT, "its name", "was removed"),
     ],
 )
 def test_the_hint_fits_the_cause(number, reading, writing):
@@ -219,7 +219,7 @@ def test_weights_that_cannot_be_opened_are_not_called_absent(here):
         safe_open(here / "x.safetensors", framework="pt")
     assert "ulimit -n" in caught.value.hint
     with (  # it can be opened again by the time that it is asked why
-        pytest.raises(Qwen2VLRSError, match="it is there") as caught,
+        pytest.raises(Qwen2VLRSError, match="it exists") as caught,
         explain_read_errors(here / "x.safetensors"),
     ):
         raise FileNotFoundError("No such file or directory: x.safetensors")
@@ -491,7 +491,7 @@ def test_faults_in_the_middle_of_commands(here, small_base):
 @pytest.mark.parametrize(
     ("files", "entries", "room", "hint"),
     [
-        (9, 0, 9, "no inodes left"),
+        (9, 0, 9, "no free inodes"),
         (9, 0, 0, "free some disk space"),
         (9, 9, 0, "free some disk space"),
         (0, 0, 9, "free some disk space"),

@@ -20,14 +20,7 @@ from .disk import apply_umask, flush, is_disk_full, make_folder, sync_folder
 from .jsonl import to_json
 from .locks import lock
 from .named_files import ReadError, open_named, read_bytes, writing
-from .oserrors import (
-    ABSENT,
-    FORBIDDEN,
-    Unwritable,
-    unreadable,
-    unwritable,
-    writing_hint,
-)
+from .oserrors import ABSENT, FORBIDDEN, Unwritable, unreadable, unwritable, writing_hint
 
 HUB_MANIFEST = ".qwen2vl-rs.json"  # origin of a downloaded model
 CHECKSUMS = "checksums.json"
@@ -358,11 +351,8 @@ def staged_folder(final: Path) -> Iterator[Path]:
         error.message = error.message.replace(str(staging), str(final))
         raise
     except OSError as error:
-        ours = (
-            is_disk_full(error)
-            if error.filename is None
-            else _within(error.filename, final, staging, old)
-        )
+        name = error.filename
+        ours = is_disk_full(error) if name is None else _within(name, final, staging, old)
         if isinstance(error, ReadError) or not ours:
             raise  # an error of a file that was read for it
         raise unwritable(final, error) from error
