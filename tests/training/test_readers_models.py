@@ -290,7 +290,7 @@ def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
         ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}, "MASTER_PORT is not set"),
         (
             {"WORLD_SIZE": "two", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
-            "WORLD_SIZE is no number",
+            "WORLD_SIZE is not a number",
         ),
     ],
 )

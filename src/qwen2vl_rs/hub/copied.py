@@ -1,4 +1,4 @@
-"""Model folders that `load` has not filled: whether one that was copied here is whole."""
+"""Check whether a manually copied model folder is complete."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
 
 
 def is_whole_copy(folder: Path) -> bool:
-    """Whether a folder holds all files of a model, and its weights are as long as they say.
+    """Whether a folder has all files of a model, with weights of the length in their headers.
 
-    What the weights hold cannot be told without the hub's checksums.
+    The content of the weights cannot be checked without the hub's checksums.
     """
     try:
         if not (folder / CONFIG).is_file():

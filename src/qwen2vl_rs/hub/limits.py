@@ -1,8 +1,8 @@
-"""What a hub may send: not packed, no more than was asked for, and not too slowly.
+"""Limits for hub responses: uncompressed, bounded size, minimum speed.
 
-The hubs' clients bound each read, not the whole: a byte a second keeps them waiting for ever, and
-1.8 kB of ``gzip, gzip`` unpack to gigabytes. Both let a caller see a response before its body is
-read; there it gets these limits.
+The hubs' clients limit each read, not the whole response: one byte per second keeps them waiting
+forever, and 1.8 kB of ``gzip, gzip`` unpack to gigabytes. Both clients have hooks that see a
+response before its body is read; these apply the limits.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from typing import Any
 from .messages import HubMessages
 
 LISTING = 32 << 20  # bytes
-_ERROR = 1 << 20  # bytes, of what comes in a file's place
-_LONGEST_PAUSE = 60.0  # seconds, where a hub asks for it; its client would sleep for days
-_WINDOW = 60.0  # seconds in which ...
-_RATE = 1024  # ... so many bytes a second must arrive
+_ERROR = 1 << 20  # bytes of an error response in place of a file
+_LONGEST_PAUSE = 60.0  # seconds of ``Retry-After``; the client itself would sleep for days
+_WINDOW = 60.0  # seconds over which the speed is measured
+_RATE = 1024  # minimum bytes per second
 
 
 class Limits:
     """Limits for the responses of a hub.
 
     Args:
-        told: gives the errors that are raised while a response is read.
+        messages: creates the errors.
     """
 
     def __init__(self, messages: HubMessages) -> None:
         self._messages, self._most = messages, LISTING
 
     def for_file(self, size: int) -> None:
-        """What comes from now on is a file of so many bytes."""
+        """Expect a file of ``size`` bytes from now on."""
         self._most = size + _ERROR
 
     def for_listing(self) -> None:
-        """What comes from now on is a listing."""
+        """Expect a listing from now on."""
         self._most = LISTING
 
     def on_requests(self, response: Any, *, stream: bool = False, **_: Any) -> None:
-        """A hook for responses of `requests`.
+        """Response hook for `requests`.
 
         Raises:
             HubError: the response is compressed, or (while it is read) too long or too slow.
@@ -57,12 +57,12 @@ class Limits:
             return data
 
         response.raw.read1 = read1
-        if not stream or response.is_redirect:  # here `requests` would read all there is
+        if not stream or response.is_redirect:  # `requests` would read the whole body
             response._content = b"".join(iter(lambda: read1(1 << 16), b""))
             response._content_consumed = True
 
     def on_httpx(self, response: Any) -> None:
-        """A hook for responses of `httpx`; raises as `on_requests`, and where it is put off."""
+        """Response hook for `httpx`; raises like `on_requests`, and for long ``Retry-After``."""
         self._require_plain(response)
         self._require_soon(response)
         whole, pace = response.iter_raw, _Pace(self._messages, self._most)
@@ -75,7 +75,7 @@ class Limits:
         response.iter_raw = iter_raw
 
     def _require_soon(self, response: Any) -> None:
-        """`requests` bounds pauses itself."""
+        """Refuse long pauses; ModelScope's client limits them itself."""
         asked = response.headers.get("Retry-After", "").strip()
         if not asked.isdecimal():
             response.headers.pop("Retry-After", None)
@@ -93,7 +93,7 @@ class Limits:
 
 
 class HeadTimer:
-    """Ends the wait for a response whose head never ends: hooks for `httpx`.
+    """Closes the connection if a response head does not arrive in time: hooks for `httpx`.
 
     Args:
         end: closes the connections.
@@ -103,19 +103,19 @@ class HeadTimer:
         self._end, self._timer = end, threading.Timer(_WINDOW, end)
 
     def start(self, _request: object) -> None:
-        """A request leaves."""
+        """Start the timer with a request."""
         self.stop()
         self._timer = threading.Timer(_WINDOW, self._end)
         self._timer.daemon = True
         self._timer.start()
 
     def stop(self, _response: object = None) -> None:
-        """The head is there, or nobody waits any more."""
+        """Stop the timer."""
         self._timer.cancel()
 
 
 class _Pace:
-    """Counts what arrives."""
+    """Checks size and speed of a response."""
 
     def __init__(self, messages: HubMessages, most: int) -> None:
         self._messages, self._most = messages, most

@@ -37,8 +37,8 @@ _FOREIGN = (
     (b"7z\xbc\xaf", 0, "7z", _UNPACK),
     (b"Rar!", 0, "RAR", _UNPACK),
     (b"version https:/", 0, "Git LFS pointer", "fetch what it points to: git lfs pull"),
-    (b"<!doctype html", 0, "web page", "the download failed: download the image again"),
-    (b"<html", 0, "web page", "the download failed: download the image again"),
+    (b"<!doctype html", 0, "web page", "the download failed: download it again"),
+    (b"<html", 0, "web page", "the download failed: download it again"),
 )
 
 #: GDAL's messages for intact files that it cannot read.
