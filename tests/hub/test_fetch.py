@@ -416,7 +416,7 @@ def test_a_whole_model_that_was_copied_here_does_without_a_network(
         assert main(told) == 1
         err = capsys.readouterr().err
         assert "cannot reach" in err
-        assert err.rstrip().endswith("without a model from a hub: qwen2vl-rs demo")
+        assert err.rstrip().endswith("all steps offline: qwen2vl-rs demo")
     weights.write_bytes(content)
     (copied / "preprocessor_config.json").unlink()
     assert main(told) == 1
@@ -801,7 +801,7 @@ def test_a_hub_that_puts_off_for_days(server, monkeypatch, tight, tmp_path, what
     server.faults.instead[what] = later
     with pytest.raises(HubError, match="asks to wait") as caught:
         load(REPO, hub="hf", folder=tmp_path / "model")
-    assert "is kept" in caught.value.hint
+    assert "are kept" in caught.value.hint
 
 
 LISTS = {

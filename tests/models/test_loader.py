@@ -66,7 +66,7 @@ def test_folders_that_are_no_base(base, tmp_path):
 
 def test_another_architecture_is_named(base):
     edit(base, model_type="llama")
-    assert "llama" in refuse(base, "llama model; this works with qwen2_vl").message
+    assert "llama" in refuse(base, "llama model; supported are qwen2_vl").message
 
 
 def test_remote_code_is_refused(base):
@@ -87,7 +87,7 @@ def test_damaged_weights(base):
     path.write_bytes(whole[: len(whole) // 2])
     refuse(base, "cannot be read")
     path.unlink()
-    refuse(base, "lacks the weights")
+    refuse(base, "lacks the weights files")
 
 
 def test_missing_weights_are_not_invented(base):
@@ -116,7 +116,7 @@ def test_what_a_folder_means(base, tmp_path):
     for step in (9, 10):
         (run / f"checkpoint-{step}").mkdir(parents=True)
     assert find_checkpoint(run) == run / "checkpoint-10"
-    with pytest.raises(ModelError, match="no checkpoint of this tool"):
+    with pytest.raises(ModelError, match="not a checkpoint of this tool"):
         read_metadata(run / "checkpoint-9")
 
 

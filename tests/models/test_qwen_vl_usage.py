@@ -78,7 +78,7 @@ def test_a_base_known_by_its_name_is_named(small_base, tmp_path, capsys):
     card = (tmp_path / "checkpoint-1/README.md").read_text()
     assert 'BASE = "owner/name"' in card
     assert card.startswith("---\nbase_model: owner/name\n")
-    assert "where the base lay" in card
+    assert "the path of the base model" in card
     assert read_json(tmp_path / "checkpoint-1/adapter_config.json")[NAME] == "owner/name"
 
 
@@ -116,12 +116,12 @@ def test_any_instruction_and_base_make_python_within_one_block(instruction, adap
 def test_what_else_a_card_says():
     closed = usage(Usage(VIEW, adapter=False, closed=True, max_new_tokens=7))
     assert "max_new_tokens=7," in closed
-    assert "answer of an answer set" in closed
+    assert "probable of the candidate" in closed
     assert "adapter" not in closed
     rule = RasterToRGB(bands=(4, 3, 2), value_range=(0, 4096))
     shown = usage(Usage(VIEW.model_copy(update={"image": rule}), adapter=True))
     assert "bands 4, 3, 2 of a file; in data that are not 8-bit, the values 0 and 4096" in shown
-    assert "taken as they are" not in shown
+    assert "used unchanged" not in shown
     load = "AutoTokenizer.from_pretrained"
     assert f"{load}(BASE)" in python(Usage(VIEW, adapter=True, own_tokenizer=False))
     assert f"{load}(FOLDER)" in python(Usage(VIEW, adapter=True))

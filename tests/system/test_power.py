@@ -113,7 +113,7 @@ def test_what_an_older_version_called_complete_is_not_believed_by_size(
         write_image(Path("a.tif"), 56, 1)
         assert main(["ask", str(model), "a.tif", "x?"]) == 1
         told = capsys.readouterr().err
-        assert f"{weights} was changed: kept as" in told
+        assert f"{weights} differs from the download" in told
         assert "load --verify" in told
         weights.write_bytes(bytes(len(whole)))
         assert main(["load"]) == 0

@@ -255,7 +255,7 @@ def test_a_checkpoint_of_another_base_is_refused(trained, tmp_path):
     size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
     other = write_random_base(tmp_path / "other", size, seed=5)
     base = load_base(other, InputConfig(), torch.device("cpu"))
-    with pytest.raises(ModelError, match="was trained on another base"):
+    with pytest.raises(ModelError, match="was trained on another base model"):
         attach_adapter(base, trained[0] / "output/Qwen2-VL-2B/checkpoint-8")
 
 

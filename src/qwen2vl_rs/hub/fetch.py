@@ -85,12 +85,10 @@ def load(
         hub: hub to download from.
         folder: target folder.
         revision: branch, tag or commit; None: the hub's default branch.
-        verify: hash the files of a complete folder again instead of comparing sizes; damaged
-            ones are downloaded again.
+        verify: hash the files of a complete folder, instead of comparing sizes.
 
     Raises:
-        HubError: no network, no such model or revision, no access, damaged downloads, a full
-            disk, or an unusable folder.
+        HubError: no network, model, revision or access; a damaged download; a full disk.
         RunError: the manifest cannot be written.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
@@ -185,9 +183,7 @@ def _is_whole(manifest: Manifest, folder: Path, *, verify: bool) -> bool:
                 path.unlink()
             else:
                 aside = path.with_name(f"{path.name}.changed")
-                warn(
-                    f"{path} was changed: kept as {aside.name}, downloading it again"
-                )
+                warn(f"{path} was changed: kept as {aside.name}, downloading it again")
                 path.replace(aside)
             whole = False
     return whole

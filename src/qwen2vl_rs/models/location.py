@@ -1,4 +1,4 @@
-"""Where a model is: its checkpoint, the base of that, and the run it belongs to."""
+"""Resolve a folder to a model: checkpoint, base model and run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class ModelLocation:
     """A model on disk.
 
     Attributes:
-        base: folder of the base.
-        run: the run it belongs to; of a base, its own folder.
-        checkpoint: None for a base.
-        metadata: of the checkpoint.
+        base: folder of the base model.
+        run: the run it belongs to; for a base model, its own folder.
+        checkpoint: the checkpoint; None for a base model.
+        metadata: metadata of the checkpoint.
     """
 
     base: Path
@@ -29,29 +29,29 @@ class ModelLocation:
 
     @property
     def name(self) -> str:
-        """For people: of the run, or the base."""
+        """Display name: that of the run or base model."""
         return self.run.folder.resolve().name
 
     @property
     def view(self) -> InputConfig:
-        """What a checkpoint was shown with every question; of a base, the default."""
+        """Input settings of the checkpoint; for a base model, the defaults."""
         return self.metadata.view if self.metadata else InputConfig()
 
     def require_matching_base(self) -> None:
-        """Make sure that the base is the one the checkpoint was trained on; see `require_base`."""
+        """Check that the base model is that of the checkpoint; see `require_base`."""
         if self.checkpoint and self.metadata:
             require_base(self.base, self.checkpoint, self.metadata)
 
 
 def locate(folder: Path, base: Path | None = None) -> ModelLocation:
-    """Find what a folder means: a run (its newest checkpoint), a checkpoint, or a base.
+    """Resolve a run (to its newest checkpoint), a checkpoint, or a base model.
 
     Args:
         folder: the folder.
-        base: of a checkpoint; None for where it was when it was trained on.
+        base: base model of a checkpoint; None: the folder at training time.
 
     Raises:
-        ModelError: it is not there, or could mean several.
+        ModelError: it does not exist or is ambiguous.
         RunError: the run has no checkpoint yet.
     """
     checkpoint = find_checkpoint(folder)
@@ -59,20 +59,20 @@ def locate(folder: Path, base: Path | None = None) -> ModelLocation:
         run = Run(folder)
         if (folder / "config.toml").is_file():
             if run.damaged_checkpoints():
-                run.newest_checkpoint()  # says so
+                run.newest_checkpoint()  # raises
             raise RunError(f"no checkpoint in {run} yet", hint="train first: qwen2vl-rs train")
         return ModelLocation(folder, run)
     return locate_checkpoint(checkpoint, base)
 
 
 def locate_checkpoint(checkpoint: Path, base: Path | None = None) -> ModelLocation:
-    """Find what belongs to a checkpoint: nothing else will do.
+    """Resolve a checkpoint folder.
 
     Raises:
-        ModelError: it is none, or its base is not there.
+        ModelError: it is not a checkpoint, or its base model does not exist.
     """
     metadata = read_metadata(checkpoint)
     run = Run(checkpoint.parent)
-    if checkpoint.is_symlink() or not checkpoint.name:  # a link to it, or it from inside
+    if checkpoint.is_symlink() or not checkpoint.name:  # a link, or "."
         run = Run(checkpoint.resolve().parent)
     return ModelLocation(find_base(checkpoint, metadata, base), run, checkpoint, metadata)
