@@ -12,7 +12,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print("error: Python 3.11 or newer is needed", file=sys.stderr)  # noqa: T201
         return 1
     from .system import streams
-    from .system.install import missing_module_error
+    from .system.install import missing_module
     from .system.openmp import let_threads_sleep
 
     streams.guard()
@@ -20,7 +20,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         from .cli import main as run
     except ModuleNotFoundError as error:
-        found = missing_module_error(error)
+        found = missing_module(error)
         if found is None:
             raise
         print(f"error: {found.message}\nhint: {found.hint}", file=sys.stderr)  # noqa: T201

@@ -270,7 +270,7 @@ def runs_below(folder: Path) -> list[Path]:
     return found
 
 
-def join_names(found: Sequence[Path]) -> str:
+def run_names(found: Sequence[Path]) -> str:
     """Return the first few names of runs, for a hint."""
     more = ", …" if len(found) > _NAMED else ""
     return ", ".join(shlex.quote(str(path)) for path in found[:_NAMED]) + more

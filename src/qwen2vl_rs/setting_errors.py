@@ -30,17 +30,17 @@ def explain(error: dict[str, Any], root: type[BaseModel], settings: Sequence[str
         return _unknown(path, root, settings)
     field, inside = _field(path, root)
     key = ".".join(path)
-    said = str(error["msg"]).removeprefix("Value error, ")
+    message = str(error["msg"]).removeprefix("Value error, ")
     if field is not None:
         form = _form(field, error.get("input"))
         given = error.get("input")
         if form and error["type"] in _LISTS:
             return f"{'.'.join(path[: len(path) - inside])}: write {form}"
         if form and inside:
-            return f"{key}: {said}; write {form}"
+            return f"{key}: {message}; write {form}"
         if isinstance(given, str) and given.strip().lower() in _NOTHING and field.default is None:
             return f"{key}: omit it for none, which is the default"
-    return f"{key}: {said}" if key else said
+    return f"{key}: {message}" if key else message
 
 
 def sorted_by_source(

@@ -127,11 +127,11 @@ def test_sidecars_of_other_formats_and_overviews(tmp_path):
 @pytest.mark.parametrize(
     ("end", "content", "said"),
     [
-        (".msk", b"broken", "its mask, a.tif.msk beside it, is not a TIFF as GDAL writes it"),
-        (".msk", b"II*\0" + bytes(40), "its mask, a.tif.msk beside it,"),
-        (".aux.xml", b"<PAMDataset><NoDataValue>", "nodata values, in a.tif.aux.xml beside it"),
+        (".msk", b"broken", "its mask a.tif.msk is not a TIFF as GDAL writes it"),
+        (".msk", b"II*\0" + bytes(40), "its mask a.tif.msk"),
+        (".aux.xml", b"<PAMDataset><NoDataValue>", "nodata values in a.tif.aux.xml"),
         (".aux.xml", b"<PAMDataset><PAMRasterBand><NoDataValue>x</NoDataValue></PAMRasterBand>"
-         b"</PAMDataset>", "nodata values, in a.tif.aux.xml beside it, cannot be read"),
+         b"</PAMDataset>", "nodata values in a.tif.aux.xml cannot be read"),
     ],
 )  # fmt: skip
 def test_a_broken_sidecar_is_not_passed_over(tmp_path, capsys, end, content, said):

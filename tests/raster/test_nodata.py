@@ -108,10 +108,10 @@ def test_an_undeclared_collar_is_no_data_in_every_type(tmp_path, dtype):
     values = picture(dtype)
     values[:, :, :32] = 0
     plain = write(tmp_path / "plain.tif", values)
-    declared_mask = write(tmp_path / "declared.tif", values, nodata=0)
-    assert_array_equal(read_rgb(plain, RasterToRGB()), read_rgb(declared_mask, RasterToRGB()))
-    assert share(plain) == share(declared_mask) == 0.5
-    with open_scene(plain, RasterToRGB()) as one, open_scene(declared_mask, RasterToRGB()) as other:
+    declared = write(tmp_path / "declared.tif", values, nodata=0)
+    assert_array_equal(read_rgb(plain, RasterToRGB()), read_rgb(declared, RasterToRGB()))
+    assert share(plain) == share(declared) == 0.5
+    with open_scene(plain, RasterToRGB()) as one, open_scene(declared, RasterToRGB()) as other:
         for piece in ((0, 0, 40, 20), (30, 5, 30, 30)):
             assert_array_equal(one.read(*piece)[0], other.read(*piece)[0])
             assert one.read(*piece)[1] == other.read(*piece)[1]
@@ -286,13 +286,13 @@ def test_a_large_image_read_whole_looks_like_the_scene_read_in_pieces(tmp_path, 
     values[:, :, :500] = 0
     values[:, 20:30, 2000:2020] = 0
     path = write(tmp_path / "a.tif", values)
-    image_collar = read_rgb(path, RasterToRGB())
-    assert not image_collar[:, :500].any()
+    full = read_rgb(path, RasterToRGB())
+    assert not full[:, :500].any()
     with open_scene(path, RasterToRGB()) as scene:
         pieces = [scene.read(x, 0, 820, 64) for x in range(0, 4100, 820)]
     assert [part for _, part in pieces] == pytest.approx([1 - 500 / 820, 1, 1, 1, 1])
     joined = np.concatenate([pixels for pixels, _ in pieces], axis=1)
-    assert np.abs(joined.astype(int) - image_collar).max() <= (0 if dtype == "uint8" else 4)
+    assert np.abs(joined.astype(int) - full).max() <= (0 if dtype == "uint8" else 4)
 
 
 def test_a_tangle_of_zeros_is_no_work_without_end():

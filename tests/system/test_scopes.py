@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from qwen2vl_rs.system.scopes import (
-    UNCHANGED,
+    KEEP,
     SharedChange,
     ignore_warnings,
     preserve_environment,
@@ -16,19 +16,19 @@ from qwen2vl_rs.system.scopes import (
 
 @pytest.fixture
 def setting():
-    """What a whole process has one of; `temporarily` sets it to 1 and back to what it was."""
+    """What a whole process has one of; `change` sets it to 1 and back to what it was."""
     found = {"value": 0}
 
     return found, SharedChange((lambda: found["value"], lambda to: found.update(value=to), 1))
 
 
 def test_a_change_holds_inside_only(setting):
-    found, temporarily = setting
-    with temporarily, temporarily:
+    found, change = setting
+    with change, change:
         assert found["value"] == 1
     assert found["value"] == 0
 
-    @temporarily
+    @change
     def inside():
         return found["value"]
 
@@ -38,24 +38,24 @@ def test_a_change_holds_inside_only(setting):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_change_is_undone_whatever_ends_it(setting, error):
-    found, temporarily = setting
+    found, change = setting
     for _ in range(2):
-        with pytest.raises(error), temporarily:
+        with pytest.raises(error), change:
             raise error
         assert found["value"] == 0
 
 
 def test_threads_that_overlap_put_back_what_was_before_both(setting):
-    found, temporarily = setting
+    found, change = setting
     inside, leave = threading.Event(), threading.Event()
 
     def other():
-        with temporarily:
+        with change:
             inside.set()
             leave.wait(10)
 
     thread = threading.Thread(target=other)
-    with temporarily:
+    with change:
         thread.start()
         assert inside.wait(10)
     assert found["value"] == 1  # the other is still in there
@@ -72,9 +72,9 @@ def test_a_change_that_fails_is_none():
             raise OSError("no")
 
     setting = (lambda: found["value"], lambda to: found.update(value=to), 1)
-    temporarily = SharedChange(setting, (lambda: 0, refuse, 1))
+    change = SharedChange(setting, (lambda: 0, refuse, 1))
     for _ in range(2):
-        with pytest.raises(OSError, match="no"), temporarily:
+        with pytest.raises(OSError, match="no"), change:
             pass
         assert found["value"] == 0
 
@@ -92,11 +92,11 @@ def test_warnings_of_one_category_are_ignored_inside_only():
     assert warnings.filters == filters
 
 
-@pytest.mark.parametrize("handler", [UNCHANGED, signal.SIG_IGN])
+@pytest.mark.parametrize("handler", [KEEP, signal.SIG_IGN])
 def test_handlers_of_signals_are_as_they_were(handler):
     before = signal.getsignal(signal.SIGTERM)
     with preserve_signals(["SIGTERM", "SIGNOTHING"], handler):
-        assert signal.getsignal(signal.SIGTERM) == (before if handler is UNCHANGED else handler)
+        assert signal.getsignal(signal.SIGTERM) == (before if handler is KEEP else handler)
         signal.signal(signal.SIGTERM, lambda *_: None)
     assert signal.getsignal(signal.SIGTERM) == before
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import Qwen2VLRSError
-from ..system.install import missing_module_error
+from ..system.install import missing_module
 from ..system.oserrors import explain_os_error, folder_is_gone, library_os_error, no_thread
 from ..system.terminal import printable, printable_lines, printable_traceback
 from ..version import VERSION
@@ -107,7 +107,7 @@ def _expected(error: BaseException) -> Qwen2VLRSError | None:
     if isinstance(error, io.UnsupportedOperation):
         return None  # an OSError, and all the same a bug
     if isinstance(error, ModuleNotFoundError):
-        return missing_module_error(error)
+        return missing_module(error)
     if isinstance(error, RuntimeError) and (found := no_thread(error)):
         return found
     told = error if isinstance(error, OSError) else library_os_error(error)

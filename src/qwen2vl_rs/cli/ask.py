@@ -140,9 +140,9 @@ def _answer(
 
     for some in batched(list(g) for _, g in groupby(asked, key=lambda one: one.image)):
         pixels = [(session.read(group[0].image), [a.question for a in group]) for group in some]
-        printable = [(session.encode(px), questions) for px, questions in pixels]
-        after = session.ask(printable, closed=closed)
-        base = session.ask(printable, closed=closed, use_adapter=False) if before else None
+        encoded = [(session.encode(px), questions) for px, questions in pixels]
+        after = session.ask(encoded, closed=closed)
+        base = session.ask(encoded, closed=closed, use_adapter=False) if before else None
         for g, group in enumerate(some):
             for q, one in enumerate(group):
                 row = {} if one.id is None else {"id": one.id}

@@ -105,12 +105,12 @@ def check_precision(precision: Precision) -> None:
 
 
 def _contradictions(precision: Precision) -> Iterator[str]:
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
-    if asked not in ("no", *_PRECISIONS):
-        yield f"mixed precision {asked} is not supported, only {' and '.join(_PRECISIONS)}"
-    elif asked != "no" and precision.compute is not _PRECISIONS[asked]:
-        yield f"mixed precision {asked}, but the run is in {precision.name} " + (
-            f"(--set training.{asked}=true)"
+    requested = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if requested not in ("no", *_PRECISIONS):
+        yield f"mixed precision {requested} is not supported, only {' and '.join(_PRECISIONS)}"
+    elif requested != "no" and precision.compute is not _PRECISIONS[requested]:
+        yield f"mixed precision {requested}, but the run is in {precision.name} " + (
+            f"(--set training.{requested}=true)"
         )
     backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
     if backend.lower() != "no":

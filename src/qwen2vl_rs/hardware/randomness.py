@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..system.scopes import UNCHANGED, SharedChange
+from ..system.scopes import KEEP, SharedChange
 
 
 def _states() -> tuple[Any, ...]:
@@ -25,4 +25,4 @@ def _set_states(states: tuple[Any, ...]) -> None:
 
 
 #: Restore all global random states after the block.
-preserve_random_state = SharedChange((_states, _set_states, UNCHANGED))
+preserve_random_state = SharedChange((_states, _set_states, KEEP))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import HubError
-from ..system.install import missing_package_error
+from ..system.install import missing_package
 from ..system.named_files import open_named
 from ..system.oserrors import explain_os_error, process_limit, root_cause
 from ..system.scopes import Setting, SharedChange, attribute, ignore_warnings
@@ -185,8 +185,8 @@ class HuggingFace(HubMessages):
         self._limits.for_file(file.size)
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
-        explain_os_error = self._explained(listing.repo_id, listing.revision, partial)
-        with explain_os_error, open_named(partial, "ab") as target, self._limited():
+        explained = self._explained(listing.repo_id, listing.revision, partial)
+        with explained, open_named(partial, "ab") as target, self._limited():
             self._transfer(
                 url,
                 _Watched(target, moved, file.size, self),
@@ -297,9 +297,7 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         module = (error.name or name).split(".")[0]
-        raise HubError(
-            f"{module} is not installed", hint=missing_package_error(module).hint
-        ) from error
+        raise HubError(f"{module} is not installed", hint=missing_package(module).hint) from error
 
 
 def _silent(logger_name: str, *settings: Setting) -> SharedChange:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import Qwen2VLRSError
-from ..models.folder import CONFIG, PREPROCESSOR, PROCESSOR, find_model_files, is_whole_file
+from ..models.folder import CONFIG, PREPROCESSOR, PROCESSOR, is_whole_file, model_files
 
 _TOKENIZERS = ({"tokenizer.json"}, {"vocab.json", "merges.txt"})
 
@@ -18,7 +18,7 @@ def is_whole_copy(folder: Path) -> bool:
     try:
         if not (folder / CONFIG).is_file():
             return False
-        files = find_model_files(folder)
+        files = model_files(folder)
         names = {path.name for path in files.others}
         able = any(needed <= names for needed in _TOKENIZERS) and names & {PROCESSOR, PREPROCESSOR}
         return bool(able) and all(map(is_whole_file, files.weights))

@@ -92,9 +92,7 @@ def load(
         RunError: the manifest cannot be written.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-        raise HubError(
-            f"{repo_id!r} is not a model name", hint=f"write owner/name: {DEFAULT_MODEL}"
-        )
+        raise HubError(f"{repo_id!r} is not a model name", hint=f"owner/name: {DEFAULT_MODEL}")
     manifest = read_manifest(folder)
     requested = revision
     if manifest is not None:

@@ -76,11 +76,11 @@ class Limits:
 
     def _require_soon(self, response: Any) -> None:
         """Refuse long pauses; ModelScope's client limits them itself."""
-        asked = response.headers.get("Retry-After", "").strip()
-        if not asked.isdecimal():
+        pause = response.headers.get("Retry-After", "").strip()
+        if not pause.isdecimal():
             response.headers.pop("Retry-After", None)
         limited = re.findall(r";t=([0-9]+)", response.headers.get("RateLimit", ""))
-        longest = max((float(text) for text in (asked, *limited) if text.isdecimal()), default=0)
+        longest = max((float(text) for text in (pause, *limited) if text.isdecimal()), default=0)
         if response.status_code in (408, 429) and longest > _LONGEST_PAUSE:
             response.close()
             raise self._messages.must_wait(min(longest, 1e6))

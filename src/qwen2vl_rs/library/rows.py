@@ -31,9 +31,9 @@ class Rows:
         try:
             import pandas as pd
         except ModuleNotFoundError as error:
-            from ..system.install import missing_package_error
+            from ..system.install import missing_package
 
-            raise missing_package_error("pandas") from error
+            raise missing_package("pandas") from error
         return pd.DataFrame(self.rows())
 
     def _repr_html_(self) -> str:

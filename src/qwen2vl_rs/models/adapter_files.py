@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from ..errors import ModelError
 from ..system.files import CHECKSUMS, verify_checksums
-from .folder import as_model_error, read_object
+from .folder import model_errors, read_object
 from .shapes import Shapes, plain_name
 
 ADAPTER = "adapter_model.safetensors"
@@ -24,24 +24,26 @@ SETTINGS = "adapter_config.json"
 UNUSABLE = "use an older checkpoint, or train again"
 _LONGEST, _REPEATS = 1000, 4  # maximum length and number of repeats of a pattern
 # settings that do not change the answers of a standard LoRA adapter, or are checked separately
-_FREE = {
-    "auto_mapping",
-    "base_model_name_or_path",
-    "exclude_modules",
-    "inference_mode",
-    "init_lora_weights",
-    "layers_pattern",
-    "layers_to_transform",
-    "lora_alpha",
-    "lora_dropout",
-    "parent_library",
-    "peft_type",
-    "peft_version",
-    "r",
-    "revision",
-    "target_modules",
-    "task_type",
-}
+_FREE = set(
+    [
+        "auto_mapping",
+        "base_model_name_or_path",
+        "exclude_modules",
+        "inference_mode",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "parent_library",
+        "peft_type",
+        "peft_version",
+        "r",
+        "revision",
+        "target_modules",
+        "task_type",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def read_adapter(folder: Path) -> AdapterFiles:
     shapes: Shapes = {}
     path = folder / ADAPTER
     with (
-        as_model_error(f"the adapter in {folder} cannot be read", path, hint=UNUSABLE),
+        model_errors(f"the adapter in {folder} cannot be read", path, hint=UNUSABLE),
         safe_open(path, framework="pt") as file,
     ):
         for name in file.keys():  # noqa: SIM118
@@ -198,5 +200,5 @@ def _repeats(parsed: Any) -> Iterator[bool]:
 def _config(adapter: AdapterFiles) -> LoraConfig:
     """Return the layer settings as a `LoraConfig`, for PEFT's matching."""
     keys = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-    with as_model_error(f"{adapter.folder / SETTINGS} cannot be used", hint=UNUSABLE):
+    with model_errors(f"{adapter.folder / SETTINGS} cannot be used", hint=UNUSABLE):
         return LoraConfig(r=adapter.r, **{key: adapter.settings.get(key) for key in keys})

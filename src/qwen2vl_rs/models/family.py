@@ -57,9 +57,7 @@ class Family(Protocol):
     def feature_shape(self, config: Any) -> tuple[int, int]:
         """Return (F, H)."""
 
-    def image_setting_problems(
-        self, settings: Mapping[str, Any], config: Any
-    ) -> list[tuple[str, Any]]:
+    def image_problems(self, settings: Mapping[str, Any], config: Any) -> list[tuple[str, Any]]:
         """Return image settings that contradict the vision tower, with their values."""
 
     def processor(self, settings: Mapping[str, Any], low: int, high: int) -> Any:

@@ -14,7 +14,7 @@ from ..errors import ModelError, RunError
 from ..system.console import Progress
 from ..system.files import HUB_MANIFEST, read_json, sha256, write_json
 from ..system.named_files import open_named, read_bytes
-from .folder import CONFIG, GENERATION, ModelFiles, find_model_files
+from .folder import CONFIG, GENERATION, ModelFiles, model_files
 from .manifest import read_manifest
 
 DIGESTS = ".qwen2vl-rs-digests.json"  # cached digests, beside the weights
@@ -32,9 +32,9 @@ def fingerprint(folder: Path) -> str:
     """Hash a base model: all weights, config, tokenizer, template and image settings.
 
     Raises:
-        ModelError: see `folder.find_model_files`; or the weights differ from the download.
+        ModelError: see `folder.model_files`; or the weights differ from the download.
     """
-    files = find_model_files(folder)
+    files = model_files(folder)
     digest = hashlib.sha256()
     plain = [p for p in files.others if p.name in (CONFIG, GENERATION)]
     for path in (*plain, *files.tokenizer):
@@ -51,7 +51,7 @@ def same_base(folder: Path, known: str) -> bool:
     """Whether a folder's base model matches a fingerprint, in the current or the old format.
 
     Raises:
-        ModelError: see `folder.find_model_files`.
+        ModelError: see `folder.model_files`.
     """
     if known.startswith(_VERSION):
         return fingerprint(folder) == known

@@ -96,7 +96,7 @@ class ModelFiles:
         return tuple(path for path in self.others if path.name in names)
 
 
-def find_model_files(folder: Path) -> ModelFiles:
+def model_files(folder: Path) -> ModelFiles:
     """Find the files of a base model.
 
     Raises:
@@ -188,7 +188,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def linked_folder(files: tuple[Path, ...]) -> Iterator[Path]:
+def link_files(files: tuple[Path, ...]) -> Iterator[Path]:
     """Make a temporary folder with links to some files, for loaders that use all they find.
 
     For example, transformers would attach an adapter that is beside the weights.
@@ -340,7 +340,7 @@ def _image_settings(folder: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def as_model_error(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
+def model_errors(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
     """Turn any exception of a library inside the block into a `ModelError`.
 
     Args:

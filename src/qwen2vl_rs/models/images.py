@@ -23,7 +23,7 @@ from ..config import InputConfig, RasterToRGB
 from ..errors import ImageError, ModelError
 from ..raster import image_digest, image_size, read_rgb
 from .family import Family, family_of
-from .folder import FETCH, PREPROCESSOR, ModelFiles, as_model_error
+from .folder import FETCH, PREPROCESSOR, ModelFiles, model_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,11 @@ def load_image_reader(files: ModelFiles, config: Any, view: InputConfig) -> Imag
     if settings is None:
         raise ModelError(f"{files.folder} has no {PREPROCESSOR}", hint=FETCH)
     family = family_of(config)
-    if wrong := [*family.image_setting_problems(settings, config), *_wrong_values(settings)]:
+    if wrong := [*family.image_problems(settings, config), *_wrong_values(settings)]:
         name, value = wrong[0]
         hint = FETCH if name != "do_resize" else f"set it to true, or {FETCH}"
         raise ModelError(f"the image settings in {files.folder}: {name} is {value}", hint=hint)
-    with as_model_error(f"the image settings in {files.folder} cannot be used"):
+    with model_errors(f"the image settings in {files.folder} cannot be used"):
         processor = family.processor(settings, view.min_pixels, view.max_pixels)
     return ImageReader(family, processor, view.image)
 

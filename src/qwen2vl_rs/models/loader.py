@@ -33,10 +33,10 @@ from .finite import require_finite_weights
 from .folder import (
     FETCH,
     ModelFiles,
-    as_model_error,
-    find_model_files,
     is_base,
-    linked_folder,
+    link_files,
+    model_errors,
+    model_files,
     refuse_pointers,
 )
 from .images import ImageReader, load_image_reader
@@ -109,7 +109,7 @@ def read_base(folder: Path) -> tuple[ModelFiles, Any]:
         ModelError: no such folder, no model in it, unsupported architecture, remote code,
             quantised weights, or weights that do not match the config.
     """
-    files = find_model_files(folder)
+    files = model_files(folder)
     family = files.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ModelError(
@@ -117,8 +117,8 @@ def read_base(folder: Path) -> tuple[ModelFiles, Any]:
             hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
     check_depth(files)
-    with as_model_error(f"{folder}/config.json cannot be used", *files.others):
-        with linked_folder(files.others) as place:
+    with model_errors(f"{folder}/config.json cannot be used", *files.others):
+        with link_files(files.others) as place:
             config = AutoConfig.from_pretrained(place, local_files_only=True)
         config.name_or_path = str(folder)  # not the folder of links
         check_shapes(files, config)
@@ -147,10 +147,8 @@ def load_base(
         warn_once(text, text)
     device = device or choose_device()
     network = family_of(config).network()
-    with (
-        as_model_error(f"the weights in {folder} cannot be read", *files.all),
-        linked_folder(files.all) as place,
-    ):
+    problem = f"the weights in {folder} cannot be read"
+    with model_errors(problem, *files.all), link_files(files.all) as place:
         model, info = network.from_pretrained(
             place,
             config=config,
@@ -239,7 +237,8 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         ModelError: the checkpoint was trained on another base model, or is unreadable.
     """
     metadata = read_metadata(checkpoint)
-    if not is_file(checkpoint / ADAPTER):
+    path = checkpoint / ADAPTER
+    if not is_file(path):
         raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
     adapter = read_adapter(checkpoint)
     require_base(base.folder, checkpoint, metadata)
@@ -247,16 +246,12 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
     plain = LoraConfig(
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
     )
-    problem, hint = f"the adapter in {checkpoint} cannot be read", UNUSABLE
-    with (
-        as_model_error(problem, checkpoint / ADAPTER, hint=hint),
-        quiet_peft(),
-        preserve_random_state,
-    ):
+    problem = f"the adapter in {checkpoint} cannot be read"
+    with model_errors(problem, path, hint=UNUSABLE), quiet_peft(), preserve_random_state:
         model = PeftModel.from_pretrained(
             base.model, checkpoint, config=plain, local_files_only=True
         )
-        given = load_file(checkpoint / ADAPTER)
+        given = load_file(path)
     placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}
     for name, weight in given.items():
         inside = placed[tensor_name(name)].cpu()

@@ -33,9 +33,9 @@ from .folder import (
     FETCH,
     GENERATION,
     ModelFiles,
-    as_model_error,
     first_line,
-    linked_folder,
+    link_files,
+    model_errors,
     read_object,
 )
 from .template import try_template
@@ -132,19 +132,19 @@ def load_prompt_format(files: ModelFiles, config: Any, instruction: str) -> Prom
             f"no usable tokenizer in {folder}: it has no token {image_id}",
             hint="fetch the model again: qwen2vl-rs load",
         )
-    asked, answered = _rendered(folder, tokenizer)
-    if asked.count(pad) != 1 or asked.count(_MARK) != 1:
+    prompt, with_answer = _rendered(folder, tokenizer)
+    if prompt.count(pad) != 1 or prompt.count(_MARK) != 1:
         raise ModelError(
             f"the chat template in {folder} does not place one image and one question",
             hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
-    head, rest = asked.split(pad)
+    head, rest = prompt.split(pad)
     tail, close = rest.split(_MARK)
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False))
 
-    end_id = ids(answered.split(_ANSWER)[1])[0]
+    end_id = ids(with_answer.split(_ANSWER)[1])[0]
     lead = f"{instruction}\n" if instruction else ""
     plain = tokenizer.encode(lead, add_special_tokens=False, split_special_tokens=True)
     return PromptFormat(
@@ -165,7 +165,7 @@ def _load_tokenizer(files: ModelFiles) -> Any:
     folder = files.folder
     try:
         given = (folder / CONFIG, *files.tokenizer)
-        with explain_read_errors(*given), linked_folder(given) as place:
+        with explain_read_errors(*given), link_files(given) as place:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
     except Qwen2VLRSError:
         raise
@@ -192,10 +192,10 @@ def _rendered(folder: Path, tokenizer: Any) -> tuple[str, str]:
     reply = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
     named = json.dumps({k: str(v) for k, v in tokenizer.special_tokens_map.items()})
     try_template(folder, tokenizer.chat_template, json.dumps([[user], [user, reply]]), named)
-    with as_model_error(f"the chat template in {folder} is broken"):
-        answered = tokenizer.apply_chat_template([user, reply], tokenize=False)
-        asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-    return asked, answered
+    with model_errors(f"the chat template in {folder} is broken"):
+        with_answer = tokenizer.apply_chat_template([user, reply], tokenize=False)
+        prompt = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    return prompt, with_answer
 
 
 def _generation_ends(folder: Path) -> list[int]:

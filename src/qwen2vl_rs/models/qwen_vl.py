@@ -80,9 +80,7 @@ class QwenVL:
         deeper = getattr(config.vision_config, "deepstack_visual_indexes", ())
         return 1 + len(deeper), config.get_text_config().hidden_size
 
-    def image_setting_problems(
-        self, settings: Mapping[str, Any], config: Any
-    ) -> list[tuple[str, Any]]:
+    def image_problems(self, settings: Mapping[str, Any], config: Any) -> list[tuple[str, Any]]:
         vision = config.vision_config
         kind = str(settings.get("image_processor_type", "Qwen2VLImageProcessor"))
         own = kind.startswith("Qwen2VLImageProcessor")

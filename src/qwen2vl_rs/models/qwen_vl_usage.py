@@ -151,7 +151,8 @@ def _notes(how: Usage) -> list[str]:
             "The base model was a folder on the training machine, and its hub name is unknown. "
             f"Replace `{_UNKNOWN_BASE}` by the folder or hub name of the same base model; the "
             "adapter does not work with another one. `base_model_name_or_path` in "
-            "`adapter_config.json`, and `base` in `qwen2vl_rs.json`, are the path on the training machine."
+            "`adapter_config.json`, and `base` in `qwen2vl_rs.json`, are the path on the training "
+            "machine."
         )
     elif how.adapter and how.exported:
         notes.append(

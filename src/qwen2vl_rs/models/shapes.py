@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING
 
 from ..errors import ModelError
 from .family import FAMILIES, family_of
-from .folder import FETCH, ModelFiles, as_model_error, quantised_error
+from .folder import FETCH, ModelFiles, model_errors, quantised_error
 
 Shapes = dict[str, tuple[int, ...]]
 _PLAIN = ("F64", "F32", "F16", "BF16")
@@ -84,7 +84,7 @@ def read_shapes(files: ModelFiles) -> Shapes:
     shapes: Shapes = {}
     for path in files.weights:
         broken = f"the weights in {files.folder} cannot be read: {path.name}"
-        with as_model_error(broken, path), safe_open(path, framework="pt") as file:
+        with model_errors(broken, path), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 part = file.get_slice(name)
                 if (kind := part.get_dtype()) not in _PLAIN:

@@ -73,8 +73,8 @@ def _refuse_unit(path: str | os.PathLike[str], unit: int, image: int) -> None:
 
 
 # TIFF tags
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
-_ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _SUB = 278, 284, 322, 323, 330
+_IMAGE = _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
+_LAYOUT = _ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _SUB = 278, 284, 322, 323, 330
 _STORED = {279, 325}  # bytes of each strip or tile
 _GDAL = {42112, 42113}  # texts, whatever their declared type
 _ASCII = 2
@@ -150,7 +150,7 @@ def _directories(
             if kind == _ASCII or tag in _GDAL:
                 _refuse_text(path, tag, length)
             letter = _TYPES.get(kind)
-            if tag not in _WANTED | _STORED or letter is None or length <= 0:
+            if tag not in {*_IMAGE, *_LAYOUT, *_STORED} or letter is None or length <= 0:
                 continue
             if length * struct.calcsize(order + letter) > room:
                 (place,) = struct.unpack_from(order + offset, data, place)
@@ -166,19 +166,6 @@ def _directories(
         if _WIDTH in tags and _HEIGHT in tags:
             yield tags
 
-
-_WANTED = {
-    _WIDTH,
-    _HEIGHT,
-    _BITS,
-    _COMPRESSION,
-    _SAMPLES,
-    _ROWS,
-    _PLANAR,
-    _TILE_WIDTH,
-    _TILE_HEIGHT,
-    _SUB,
-}
 
 # JPEG 2000: markers
 _SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9

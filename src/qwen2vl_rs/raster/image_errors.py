@@ -77,7 +77,7 @@ def broken_image(path: str | os.PathLike[str], format: str, why: str) -> ImageEr
             hint=_REWRITE,
         )
     if _MEMORY.search(why):
-        return too_large_for_memory(path)
+        return out_of_memory(path)
     if _UNSUPPORTED.search(why):
         return ImageError(
             f"{path}: a kind of {format} that this GDAL cannot read: {why}", hint=_REWRITE
@@ -92,7 +92,7 @@ def unreadable_image(path: str | os.PathLike[str], error: OSError, what: str = "
     )
 
 
-def too_large_for_memory(path: str | os.PathLike[str]) -> ImageError:
+def out_of_memory(path: str | os.PathLike[str]) -> ImageError:
     """Return the error for an image that does not fit in memory."""
     return ImageError(f"{path}: not enough memory for this image", hint="cut it into smaller tiles")
 

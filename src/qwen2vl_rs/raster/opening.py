@@ -19,13 +19,7 @@ from ..system.named_files import open_named
 from ..system.oserrors import read_failure, reading_hint
 from ..system.scopes import ignore_warnings
 from .decoder_memory import check_units
-from .image_errors import (
-    broken_image,
-    foreign_format,
-    is_animated,
-    too_large_for_memory,
-    unreadable_image,
-)
+from .image_errors import broken_image, foreign_format, is_animated, out_of_memory, unreadable_image
 from .orientation import may_be_turned, turn_of
 from .sidecars import mask_beside, with_sidecars, wrong_mask
 
@@ -117,7 +111,7 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
             raise unreadable_image(path, cause) from error
         raise broken_image(path, _NAMES[driver], why) from error
     except MemoryError as error:
-        raise too_large_for_memory(path) from error
+        raise out_of_memory(path) from error
     except UnicodeError as error:
         raise ImageError(
             f"{os.fspath(path)!a}: the file name is not valid UTF-8", hint="rename the file"

@@ -14,7 +14,7 @@ from ..system.named_files import read_bytes
 from .crs import reproject, utm_zone
 
 #: Suffixes of world files.
-_WORLD = (
+_WORLD = [
     ".tfw",
     ".tifw",
     ".tiffw",
@@ -27,7 +27,7 @@ _WORLD = (
     ".jp2w",
     ".bpw",
     ".bmpw",
-)
+]
 #: Centre coordinates in RPC files (text, RPB, XML).
 _LONGITUDE, _LATITUDE = (
     re.compile(rf"(?i)\b{name}_?off(?:set)?\b[^\d+-]*([+-]?\d+(?:\.\d+)?)")
@@ -101,8 +101,8 @@ def _take_in(beside: Path, *, with_system: bool) -> str:
         found = _LONGITUDE.search(text), _LATITUDE.search(text)
         places = [float(one[1]) for one in found if one]
         return _orthorectify(utm_zone(places[0], places[1]) if len(places) == 2 else "EPSG:…")
-    told = with_system and not beside.name.endswith(".aux.xml")
-    system = " -a_srs EPSG:…" if told else ""
+    add_system = with_system and not beside.name.endswith(".aux.xml")
+    system = " -a_srs EPSG:…" if add_system else ""
     return f"write it into the file: gdal_translate{system} IN OUT.tif"
 
 

@@ -22,16 +22,9 @@ from .to_bytes import eight_bit, expand_palette, stretch
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 #: Other colour spaces: of bands, and of files that GDAL converts to RGB without colour profile.
 _NOT_RGB_BANDS = {
-    ColorInterp.cyan,
-    ColorInterp.magenta,
-    ColorInterp.yellow,
-    ColorInterp.black,
-    ColorInterp.hue,
-    ColorInterp.saturation,
-    ColorInterp.lightness,
-    ColorInterp.Y,
-    ColorInterp.Cb,
-    ColorInterp.Cr,
+    *(ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black),
+    *(ColorInterp.hue, ColorInterp.saturation, ColorInterp.lightness),
+    *(ColorInterp.Y, ColorInterp.Cb, ColorInterp.Cr),
 }
 _NOT_RGB_FILES = {"CMYK", "YCCK", "CIELAB"}
 

@@ -103,7 +103,7 @@ def _masks(path: Path) -> list[Path]:
         with open_named(mask, "rb") as file:
             head = file.read(4)
     except OSError as error:
-        raise unreadable_image(path, error, f"its mask, {mask.name} beside it, ") from error
+        raise unreadable_image(path, error, f"its mask {mask.name} ") from error
     if head not in _TIFF:
         raise wrong_mask(path, "is not a TIFF as GDAL writes it")
     return [mask]
@@ -113,7 +113,7 @@ def wrong_mask(path: Path, why: str) -> ImageError:
     """Return the error for a mask that cannot be used: gaps would be shown as data."""
     mask = mask_beside(path) or path.with_name(f"{path.name}.msk")
     return ImageError(
-        f"{path}: its mask, {mask.name} beside it, {why}",
+        f"{path}: its mask {mask.name} {why}",
         hint=f"copy {mask.name} again, or move it away if the image has no gaps",
     )
 
@@ -139,12 +139,10 @@ def _nodata(path: Path) -> str:
             kept = ElementTree.SubElement(clean, "PAMRasterBand", band=number)
             ElementTree.SubElement(kept, _NODATA, value.attrib).text = value.text
     except OSError as error:
-        raise unreadable_image(
-            path, error, f"its nodata values, in {beside.name} beside it, "
-        ) from error
+        raise unreadable_image(path, error, f"the nodata values in {beside.name} ") from error
     except (ValueError, ElementTree.ParseError) as error:
         raise ImageError(
-            f"{path}: its nodata values, in {beside.name} beside it, cannot be read: {error}",
+            f"{path}: the nodata values in {beside.name} cannot be read: {error}",
             hint=f"copy {beside.name} again, or move it away and set the value: "
             "gdal_translate -a_nodata VALUE IN OUT.tif",
         ) from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ROOT = logging.getLogger("qwen2vl_rs")
 _mute = False  # another process reports
 _bar: Progress | None = None  # the bar that is on the terminal
-_said: set[str] = set()  # keys of `say_once` and `warn_once`
+_logged_keys: set[str] = set()  # keys of `say_once` and `warn_once`
 _LOST = (OSError, ValueError)  # a terminal that is gone or closed must not end the work
 _WAIT = {True: (2.0, 0.2), False: (10.0, 30.0)}  # seconds to the first line, then between lines
 
@@ -61,9 +61,9 @@ def _calling() -> logging.Logger:
 def _log(
     logger: logging.Logger, level: int, text: str, hint: str | None = None, key: str = ""
 ) -> None:
-    if _mute or key in _said or not logger.isEnabledFor(level):
+    if _mute or key in _logged_keys or not logger.isEnabledFor(level):
         return
-    _said.update([key] if key else [])
+    _logged_keys.update([key] if key else [])
     _hide_bar()
     line = printable(text) + (f" (hint: {printable(hint)})" if hint else "")
     with contextlib.suppress(*_LOST):  # logging reports handler errors on stderr

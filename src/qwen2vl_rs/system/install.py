@@ -16,7 +16,7 @@ TREE = Path(__file__).resolve().parents[3]  # root of a clone, with pyproject.to
 _PACKAGES = {"PIL": "pillow", "multipart": "python-multipart", "starlette": "fastapi"}
 
 
-def missing_module_error(error: ImportError) -> ConfigError | None:
+def missing_module(error: ImportError) -> ConfigError | None:
     """Return the error for an import that failed; None for a module of this package."""
     module = (error.name or "").partition(".")[0]
     if module in ("", "qwen2vl_rs"):
@@ -26,10 +26,10 @@ def missing_module_error(error: ImportError) -> ConfigError | None:
             f"this Python was built without its module {module}",
             hint="use another, e.g. the one of conda or python.org",
         )
-    return missing_package_error(module)
+    return missing_package(module)
 
 
-def missing_package_error(module: str) -> ConfigError:
+def missing_package(module: str) -> ConfigError:
     """Return the error for a package that is not installed.
 
     Args:

@@ -61,7 +61,7 @@ class Unwritable(RunError):
 def unreadable(path: str | os.PathLike[str], error: OSError) -> RunError:
     """Return the error for a file that cannot be read now, but may exist and be intact."""
     return RunError(
-        f"cannot read {error.filename or path}: {_said(error)}", hint=reading_hint(error)
+        f"cannot read {error.filename or path}: {_reason(error)}", hint=reading_hint(error)
     )
 
 
@@ -83,7 +83,7 @@ def reading_hint(error: OSError, other: str = "") -> str:
 
 def unwritable(path: Path, error: OSError) -> Unwritable:
     """Return the error for a file that cannot be written."""
-    found = Unwritable(f"cannot write {path}: {_said(error)}", hint=writing_hint(path, error))
+    found = Unwritable(f"cannot write {path}: {_reason(error)}", hint=writing_hint(path, error))
     found.mendable = error.errno not in {*FORBIDDEN, errno.EXDEV, errno.ENAMETOOLONG}
     return found
 
@@ -107,7 +107,7 @@ def explain_os_error(error: OSError) -> Qwen2VLRSError:
         elif error.errno in _FAULTY:
             by_cause = "check the disks and network shares in use"
         return Qwen2VLRSError(
-            f"a call to the operating system failed: {_said(error)}",
+            f"a call to the operating system failed: {_reason(error)}",
             hint=by_cause or "QWEN2VL_RS_DEBUG=1 before the command shows where",
         )
     if isinstance(error, ReadError):
@@ -118,7 +118,7 @@ def explain_os_error(error: OSError) -> Qwen2VLRSError:
     if error.errno in FORBIDDEN:
         hint = "check its permissions and the disk it is on"
     other = f" (to {os.fsdecode(error.filename2)})" if error.filename2 else ""
-    return Qwen2VLRSError(f"cannot read or write {name}{other}: {_said(error)}", hint=hint)
+    return Qwen2VLRSError(f"cannot read or write {name}{other}: {_reason(error)}", hint=hint)
 
 
 def mode_of(path: str | os.PathLike[str]) -> int | None:
@@ -226,11 +226,11 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         if found is None or found.filename:
             raise
         if isinstance(error, RuntimeError):
-            found = _asked_again(path) or found
+            found = _probe_write(path) or found
         raise unwritable(path, found) from error
 
 
-def _asked_again(path: Path) -> OSError | None:
+def _probe_write(path: Path) -> OSError | None:
     """Find out why a folder cannot be written to, if the library does not say; None if it can."""
     folder = path if path.is_dir() else path.parent
     try:
@@ -268,10 +268,10 @@ def read_failure(path: Path, error: BaseException | None = None) -> OSError | No
         return None
     if isinstance(error, FileNotFoundError) or "No such file or directory" in str(error):
         return ReadError(errno.EIO, "it exists, but could not be opened", str(path))
-    told = library_os_error(error)
-    if told is None or isinstance(error, RuntimeError):
+    cause = library_os_error(error)
+    if cause is None or isinstance(error, RuntimeError):
         return None
-    return ReadError(told.errno, told.strerror, str(path))
+    return ReadError(cause.errno, cause.strerror, str(path))
 
 
 @contextlib.contextmanager
@@ -290,13 +290,13 @@ def explain_read_errors(*paths: Path) -> Iterator[None]:
             named = path.name in str(error) or len(paths) == 1
             if found := read_failure(path, error if named else None):
                 raise unreadable(path, found) from error
-        told = library_os_error(error)
-        if told and not told.filename and not isinstance(error, RuntimeError):
-            raise unreadable(os.path.commonpath(paths), told) from error
+        cause = library_os_error(error)
+        if cause and not cause.filename and not isinstance(error, RuntimeError):
+            raise unreadable(os.path.commonpath(paths), cause) from error
         raise
 
 
-def _said(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     """Return the cause as text; `shutil` collects several errors in one."""
     if error.strerror:
         return error.strerror

@@ -11,9 +11,9 @@ from contextlib import AbstractContextManager, ContextDecorator, contextmanager,
 from functools import partial
 from typing import Any
 
-UNCHANGED = object()  # marker: keep the current value, and restore it afterwards
+KEEP = object()  # marker: keep the current value, and restore it afterwards
 
-#: Getter, setter and temporary value (or `UNCHANGED`) of a setting.
+#: Getter, setter and temporary value (or `KEEP`) of a setting.
 Setting = tuple[Callable[[], Any], Callable[[Any], Any], Any]
 
 
@@ -28,7 +28,7 @@ def temporarily(*settings: Setting) -> Iterator[None]:
     before = [read() for read, _, _ in settings]
     try:
         for _, write, value in settings:
-            if value is not UNCHANGED:
+            if value is not KEEP:
                 write(value)
         yield
     finally:
@@ -36,9 +36,7 @@ def temporarily(*settings: Setting) -> Iterator[None]:
             write(value)
 
 
-def preserve_signals(
-    names: Iterable[str], handler: Any = UNCHANGED
-) -> AbstractContextManager[None]:
+def preserve_signals(names: Iterable[str], handler: Any = KEEP) -> AbstractContextManager[None]:
     """Restore signal handlers afterwards; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return nullcontext()  # Python sets handlers in the main thread only
@@ -102,4 +100,4 @@ def _set_environment(values: dict[str, str]) -> None:
 
 
 #: Restore all environment variables afterwards.
-preserve_environment = SharedChange((os.environ.copy, _set_environment, UNCHANGED))
+preserve_environment = SharedChange((os.environ.copy, _set_environment, KEEP))

@@ -259,8 +259,8 @@ def _write_manifest(
         )
     resumed = before.get("resumed", []) if checkpoint else []
     if checkpoint and "versions" in before:
-        temporarily = {key: value for key, value in now.items() if value != before.get(key, value)}
-        once = {"step": step_of(checkpoint), **temporarily}
+        changed = {key: value for key, value in now.items() if value != before.get(key, value)}
+        once = {"step": step_of(checkpoint), **changed}
         resumed = [*resumed, once] if other else resumed
         now = {key: before[key] for key in now if key in before}
     write_json(

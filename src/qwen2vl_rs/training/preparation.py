@@ -123,9 +123,7 @@ def choose_checkpoint(run: Run, save_steps: int) -> None:
         RunError: a checkpoint cannot be read, or all that stood there are damaged or gone:
             training does not start from the beginning by itself then.
     """
-    for _, hidden in matching_folders(
-        run.folder, r"\.checkpoint-\d+\.tmp"
-    ):  # of a process that was killed
+    for _, hidden in matching_folders(run.folder, r"\.checkpoint-\d+\.tmp"):  # of a killed process
         shutil.rmtree(hidden, ignore_errors=True)
     for checkpoint in reversed(run.checkpoints()):
         if (problem := verify_checksums(checkpoint)) is None:
