@@ -24,26 +24,12 @@ SETTINGS = "adapter_config.json"
 UNUSABLE = "use an older checkpoint, or train again"
 _LONGEST, _REPEATS = 1000, 4  # maximum length and number of repeats of a pattern
 # settings that do not change the answers of a standard LoRA adapter, or are checked separately
-_FREE = set(
-    [
-        "auto_mapping",
-        "base_model_name_or_path",
-        "exclude_modules",
-        "inference_mode",
-        "init_lora_weights",
-        "layers_pattern",
-        "layers_to_transform",
-        "lora_alpha",
-        "lora_dropout",
-        "parent_library",
-        "peft_type",
-        "peft_version",
-        "r",
-        "revision",
-        "target_modules",
-        "task_type",
-    ]
-)
+_FREE = {
+    *("auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode"),
+    *("init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout"),
+    *("parent_library", "peft_type", "peft_version", "r", "revision", "target_modules"),
+    "task_type",
+}
 
 
 @dataclass(frozen=True, slots=True)
