@@ -71,7 +71,7 @@ def test_another_architecture_is_named(base):
 
 def test_remote_code_is_refused(base):
     edit(base, auto_map={"AutoModel": "evil.Model"})
-    refuse(base, "code of its own")
+    refuse(base, "requires remote code")
 
 
 def test_pickled_weights_are_refused(base):

@@ -87,7 +87,7 @@ def test_a_place_on_this_machine_is_said_and_not_shown(small_base, tmp_path):
     card = (tmp_path / "checkpoint-1/README.md").read_text()
     assert str(small_base) not in card
     assert "base_model:" not in card
-    assert "The base was a folder on the machine of the training" in card
+    assert "The base model was a folder on the training machine" in card
     assert f"`{NAME}` in `adapter_config.json`" in card
     assert read_json(tmp_path / "checkpoint-1/adapter_config.json")[NAME] == str(small_base)
 

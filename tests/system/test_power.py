@@ -118,7 +118,7 @@ def test_what_an_older_version_called_complete_is_not_believed_by_size(
         weights.write_bytes(bytes(len(whole)))
         assert main(["load"]) == 0
         aside = weights.with_name(f"{weights.name}.changed")
-        assert f"kept as {aside.name}, and fetched again" in capsys.readouterr().err
+        assert f"kept as {aside.name}, downloading it again" in capsys.readouterr().err
         assert weights.read_bytes() == whole
         assert aside.read_bytes() == bytes(len(whole))  # its owner may have made it
         write_json(manifest, known)

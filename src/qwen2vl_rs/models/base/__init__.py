@@ -1,4 +1,4 @@
-"""The bundled toy model: a small Qwen2-VL trained on synthetic scenes; see README.md."""
+"""The bundled base model: a small Qwen2-VL trained on synthetic scenes; see README.md."""
 
 from __future__ import annotations
 
