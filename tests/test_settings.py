@@ -62,27 +62,27 @@ def test_every_setting_has_a_meaning_its_default_and_its_values():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("lr=1e-4", "unknown key lr: here it is training.learning_rate"),
-        ("training.lr=1e-4", "here it is training.learning_rate"),
-        ("learning_rate=1e-4", "here it is training.learning_rate"),
-        ("epochs=3", "here it is training.num_train_epochs"),
-        ("fp16=true", "here it is training.fp16"),
-        ("lora_rank=8", "here it is lora.r"),
-        ("lora.lora_r=8", "here it is lora.r"),
-        ("lora_target=all", "here it is lora.target_modules"),
-        ("model_name_or_path=x", "here it is model"),
-        ("training.output_dir=x", "here it is output"),
-        ("max_samples=10", "here it is data.max_train"),
-        ("per_device_train_batch_size=2", "here it is training.images_per_step"),
+        ("lr=1e-4", "unknown key lr: use training.learning_rate"),
+        ("training.lr=1e-4", "use training.learning_rate"),
+        ("learning_rate=1e-4", "use training.learning_rate"),
+        ("epochs=3", "use training.num_train_epochs"),
+        ("fp16=true", "use training.fp16"),
+        ("lora_rank=8", "use lora.r"),
+        ("lora.lora_r=8", "use lora.r"),
+        ("lora_target=all", "use lora.target_modules"),
+        ("model_name_or_path=x", "use model"),
+        ("training.output_dir=x", "use output"),
+        ("max_samples=10", "use data.max_train"),
+        ("per_device_train_batch_size=2", "use training.images_per_step"),
         ("load_in_4bit=true", "not supported; instead: train a smaller base model"),
         ("training.quantization_bit=4", "not supported; instead: train a smaller base model"),
         ("eval_strategy=steps", "not supported; instead: train evaluates"),
         ("gradient_accumulation_steps=8", "not supported; instead: a step has"),
         ("training.deepspeed=ds.json", "not supported; instead: plain data parallelism"),
         ("finetuning_type=full", "not supported; instead: LoRA"),
-        ("resume_from_checkpoint=x", "here it is the option --resume"),
+        ("resume_from_checkpoint=x", "use the option --resume"),
         ("training.leraning_rate=1", "did you mean learning_rate?"),
-        ("dataset=mydata", "unknown key dataset: here it is data.conversations (data.dataset"),
+        ("dataset=mydata", "unknown key dataset: use data.conversations (data.dataset"),
         ("do_train=true", "unknown key do_train: not needed here, omit it"),
         ("training.use_unsloth=true", "use_unsloth: not needed here, omit it"),
         ("adapter_name_or_path=x", "to resume a run: qwen2vl-rs train RUN/config.toml"),
@@ -130,7 +130,7 @@ def test_a_setting_is_blamed_on_the_place_where_it_was_written(tmp_path):
     path.write_text("[lora]\nr = 8\n[training]\nbf16 = true\n")
     with pytest.raises(ConfigError) as caught:
         load_config(path, ["lr=1"])
-    assert caught.value.message == "--set: unknown key lr: here it is training.learning_rate"
+    assert caught.value.message == "--set: unknown key lr: use training.learning_rate"
     with pytest.raises(ConfigError) as caught:
         load_config(path, ["training.fp16=true"])
     assert caught.value.message == "--set: training: set bf16 or fp16, not both"

@@ -94,7 +94,7 @@ def advice(name: str) -> str | None:
     """
     plain = name.replace("-", "_").lower()
     if plain in _PLACES:
-        return f"here it is {_PLACES[plain]}"
+        return f"use {_PLACES[plain]}"
     if plain in _REASONS:
         return f"not supported; instead: {_REASONS[plain]}"
     if plain in _NOT_NEEDED.split():

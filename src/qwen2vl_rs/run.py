@@ -75,7 +75,7 @@ class Run:
                 f"the base model of {self} is not at {known}",
                 hint="say where it is: --model FOLDER",
             )
-        say(f"base: {known}")
+        say(f"base model: {known}")
         return config.model_copy(update={"model": known})
 
     def evaluation(self, name: str) -> Path:
@@ -129,7 +129,7 @@ class Run:
         """Return the number of steps of a finished training; 0 if training is not finished.
 
         Raises:
-            RunError: that cannot be read.
+            RunError: a file cannot be read.
         """
         return int((read_json(self.folder / "train_results.json") or {}).get("train_steps", 0))
 
@@ -137,7 +137,7 @@ class Run:
         """Return the planned number of steps; None if training is finished or this is unknown.
 
         Raises:
-            RunError: that cannot be read.
+            RunError: a file cannot be read.
         """
         begun = is_there(self.folder / "config.toml") and not is_there(self.folder / "compare.json")
         if not begun or self.trained_steps() or not (found := self.checkpoints()):
@@ -150,7 +150,7 @@ class Run:
         """Warn if training stopped before its last checkpoint.
 
         Raises:
-            RunError: that cannot be read.
+            RunError: a file cannot be read.
         """
         if (planned := self.planned_steps()) is not None:
             newest = self.checkpoints()[-1].name
@@ -163,7 +163,7 @@ class Run:
         """Whether training is finished and its last checkpoint exists and is intact.
 
         Raises:
-            RunError: that cannot be read.
+            RunError: a file cannot be read.
         """
         done = read_json(self.folder / "train_results.json")
         if done is None:
@@ -224,7 +224,7 @@ class Run:
         if is_there(path) and sha256(path) == known:
             return path
         problem = "belongs to another run" if is_there(path) else "is not here"
-        hint = "go to the folder the run was started in"
+        hint = "change to the folder in which the run was started"
         raise NoQuestions(f"{self}: {name} {problem}", hint=hint)
 
     def interruption_summary(self) -> list[str]:

@@ -76,7 +76,7 @@ def _unknown(path: list[str], root: type[BaseModel], settings: Sequence[str]) ->
         return f"unknown key {key}: {known}"
     elsewhere = [place for place in settings if place.rpartition(".")[2] == name]
     if elsewhere:
-        return f"unknown key {key}: here it is {' or '.join(elsewhere)}"
+        return f"unknown key {key}: use {' or '.join(elsewhere)}"
     near = difflib.get_close_matches(name, section.model_fields, n=1, cutoff=0.5)
     return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "")
 

@@ -357,7 +357,7 @@ def test_a_revision_is_fetched_and_kept_apart(server, fetch, tmp_path):
     assert fetch(revision="old").already_complete
     assert fetch(revision=commit(old)).already_complete
     assert fetch().already_complete
-    with pytest.raises(HubError, match="holds revision old"):
+    with pytest.raises(HubError, match="contains revision old"):
         fetch(revision="v9")
 
 
@@ -365,7 +365,7 @@ def test_a_revision_is_fetched_and_kept_apart(server, fetch, tmp_path):
 def test_another_model_in_the_folder(server, fetch, tmp_path):
     fetch()
     server.repos["Qwen/Other"] = {"master": dict(FILES)}
-    with pytest.raises(HubError, match=f"holds another model: {REPO}"):
+    with pytest.raises(HubError, match=f"contains another model: {REPO}"):
         fetch("Qwen/Other")
 
 
@@ -387,7 +387,7 @@ def test_a_revision_of_the_other_hub_is_another(server, tmp_path, other):
     asked = len(server.requests)
     for revision in ("old", commit(server.repos[REPO]["old"])):
         with pytest.raises(
-            HubError, match=f"holds revision old of {REPO} from {first}, not .* from {other}"
+            HubError, match=f"contains revision old of {REPO} from {first}, not .* from {other}"
         ):
             load(hub=other, folder=tmp_path / "model", revision=revision)
         assert load(hub=first, folder=tmp_path / "model", revision=revision).already_complete
@@ -455,7 +455,7 @@ def test_no_access(server, fetch, status, where):
 @by_hf
 def test_the_hub_is_out_of_order(server, fetch, impatient):
     server.faults.status[""] = 500
-    with pytest.raises(HubError, match=r"answered with an error \(HTTP 500\)"):
+    with pytest.raises(HubError, match=r"responded with an error \(HTTP 500\)"):
         fetch()
 
 

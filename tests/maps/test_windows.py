@@ -155,7 +155,7 @@ def test_a_mask_of_another_size_is_not_passed_over(tmp_path, capsys):
     table.write_text(f"image_path,question,answer\n{path},Is it?,yes\n")
     words = ["export", "--data", str(table), "--format", "imagefolder", "-o", str(tmp_path / "o")]
     assert main(words) == 1
-    assert "is of another size: 32 × 32 pixels" in capsys.readouterr().err
+    assert "has another size: 32 × 32 pixels" in capsys.readouterr().err
 
 
 def test_a_mask_beside_a_scene_counts_in_its_map(small_base, tmp_path, capsys):

@@ -412,7 +412,7 @@ def test_old_checkpoints_still_know_their_base(tmp_path, capsys, small_base, ima
         ("config.json", {"rope_theta": -1.0}, "rope_theta is -1"),
         ("config.json", {"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 1]}}, "[1, 1"),
         ("config.json", {"image_token_id": -1}, "image_token_id is -1"),
-        ("config.json", {"use_sliding_window": True}, "sliding-window attention is not supported"),
+        ("config.json", {"use_sliding_window": True}, "sliding-window attention is"),
         ("config.json", {"text_config": {"quantization_config": {"quant_method": "gptq"}}}, "gptq"),
         ("hf_quant_config.json", {"producer": "modelopt"}, "quantised model (hf_quant_config"),
         ("config.json", {"transformers_weights": "x.safetensors"}, "transformers_weights"),
@@ -427,7 +427,7 @@ def test_old_checkpoints_still_know_their_base(tmp_path, capsys, small_base, ima
         ("model.safetensors.index.json", {"weight_map": {}}, "no weight_map"),
         ("model.safetensors.index.json", {"weight_map": {"a": "../x.safetensors"}}, "outside"),
         ("model.safetensors.index.json", {"weight_map": {"a": "gone.safetensors"}}, "lacks"),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.T"}}, "requires remote code"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.T"}}, "remote code"),
         pytest.param("chat_template.json", {"chat_template": "{% for a in range(99999) %}"
             "{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}"},
             "exceeds the limits", marks=pytest.mark.slow),

@@ -80,7 +80,7 @@ def test_generation_stops_at_every_end_token_of_the_base(small_base):
     ("change", "words"),
     [
         ({"chat_template": None}, "has no chat template"),
-        ({"chat_template": "{{ messages[0].role }}"}, "does not place one image"),
+        ({"chat_template": "{{ messages[0].role }}"}, "does not contain one image"),
         (None, "tokenizer.json is unreadable"),
     ],
 )

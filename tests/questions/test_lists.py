@@ -357,7 +357,7 @@ NOT_NEEDED = "remove_unused_columns ddp_timeout trust_remote_code overwrite_cach
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        *((names, f"here it is {place}") for place, names in HERE.items()),
+        *((names, f"use {place}") for place, names in HERE.items()),
         *((names, f"not supported; instead: {way}") for way, names in INSTEAD.items()),
         (NOT_NEEDED, "not needed here, omit it"),
     ],

@@ -242,7 +242,7 @@ def test_an_image_that_rots_stops_the_training(here, small_base, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Steps, "_make", rotting)
         for again in (False, True):  # begun, and gone on with while it is still another
-            with pytest.raises(ImageError, match="changed since the training began") as caught:
+            with pytest.raises(ImageError, match="changed since training started") as caught:
                 train(configured(small_base, *few), resume=again)
             assert str(rotten) in caught.value.message
             assert "--resume" in caught.value.hint

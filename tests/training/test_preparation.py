@@ -172,7 +172,10 @@ def test_a_run_without_copies_takes_no_others(old, small_base, capsys):
     assert main(["eval", str(RUN)]) == 1
     told = capsys.readouterr().err
     assert "data_vl_test.json is not here" in told
-    assert "go to the folder the run was started in, or name the questions: --test FILE" in told
+    assert (
+        "change to the folder in which the run was started, or name the questions: --test FILE"
+        in told
+    )
     assert not (RUN / "data/test.json").exists()
 
 

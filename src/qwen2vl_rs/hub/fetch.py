@@ -149,12 +149,12 @@ def _require_same(
 ) -> None:
     elsewhere = f"remove {folder} first, or choose another folder"
     if manifest.repo_id != repo_id:
-        raise HubError(f"{folder} holds another model: {manifest.repo_id}", hint=elsewhere)
+        raise HubError(f"{folder} contains another model: {manifest.repo_id}", hint=elsewhere)
     known = {manifest.requested, manifest.revision, manifest.commit}
     if revision is not None and (revision not in known or manifest.hub != hub):
         held = manifest.requested or manifest.commit or manifest.revision
         raise HubError(
-            f"{folder} holds revision {held} of {repo_id} from {manifest.hub}, not {revision} "
+            f"{folder} contains revision {held} of {repo_id} from {manifest.hub}, not {revision} "
             f"from {hub}",
             hint=elsewhere,
         )

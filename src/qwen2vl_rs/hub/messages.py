@@ -139,7 +139,7 @@ class HubMessages:
         if status == 404:
             return self.no_model(repo_id)
         return Interrupted(
-            f"{self.title} answered with an error (HTTP {status})",
+            f"{self.title} responded with an error (HTTP {status})",
             hint=f"try again later, or use the other hub: --hub {self.other}",
         )
 

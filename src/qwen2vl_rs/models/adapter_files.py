@@ -111,11 +111,11 @@ def adapted_layers(adapter: AdapterFiles, layers: Shapes) -> list[str]:
         )
     if absent := sorted(wanted.keys() - adapter.shapes.keys()):
         raise ModelError(
-            f"{where} lacks {len(absent)} weights that its {SETTINGS} names, e.g. {absent[0]}",
+            f"{where} lacks {len(absent)} weights required by its {SETTINGS}, e.g. {absent[0]}",
             hint=UNUSABLE,
         )
     if not wanted:
-        raise ModelError(f"{where} changes no layer", hint=UNUSABLE)
+        raise ModelError(f"{where} adapts no layer", hint=UNUSABLE)
     for name, shape in wanted.items():
         if adapter.shapes[name] != shape:
             found = list(adapter.shapes[name])

@@ -105,7 +105,7 @@ def image_changed_error(paths: Sequence[str]) -> ImageError:
     """Return the error for images that changed during training."""
     more = f" (and {len(paths) - 1:,} more)" if len(paths) > 1 else ""
     return ImageError(
-        f"{paths[0]}{more}: changed since the training began",
+        f"{paths[0]}{more}: changed since training started",
         hint="restore the original file and resume: --resume; or start a new run: --output",
     )
 

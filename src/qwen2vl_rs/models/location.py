@@ -13,7 +13,7 @@ from .loader import CheckpointMetadata, find_base, find_checkpoint, read_metadat
 
 @dataclass(frozen=True, slots=True)
 class ModelLocation:
-    """A model on disk.
+    """Location of a model on disk.
 
     Attributes:
         base: folder of the base model.

@@ -135,7 +135,7 @@ def load_prompt_format(files: ModelFiles, config: Any, instruction: str) -> Prom
     prompt, with_answer = _rendered(folder, tokenizer)
     if prompt.count(pad) != 1 or prompt.count(_MARK) != 1:
         raise ModelError(
-            f"the chat template in {folder} does not place one image and one question",
+            f"the chat template in {folder} does not contain one image and one question",
             hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
     head, rest = prompt.split(pad)

@@ -41,7 +41,7 @@ def image_to_rgb(image: Any, rule: RasterToRGB) -> NDArray[np.uint8]:
     if values.ndim != 3 or values.dtype.kind not in "uif":
         raise ImageError(
             f"{_NAME}: an array of shape {values.shape} and type {values.dtype}",
-            hint="give numbers of shape (height, width) or (height, width, bands)",
+            hint="pass numbers of shape (height, width) or (height, width, bands)",
         )
     height, width, count = values.shape
     if height <= _MOST_BANDS < count:

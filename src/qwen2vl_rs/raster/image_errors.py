@@ -8,10 +8,10 @@ import re
 from ..errors import ImageError
 from ..system.oserrors import reading_hint
 
-AGAIN = "the file is damaged or cut short: copy or download it again"
+AGAIN = "the file is damaged or truncated: copy or download it again"
 _CONVERT = "convert it to PNG or TIFF"
 _TRANSLATE = "convert it: gdal_translate IN OUT.tif"
-_UNPACK = "unpack it, and name the image inside"
+_UNPACK = "unpack it and give the image inside"
 
 #: Known unsupported formats: first bytes, their offset, name, hint.
 _FOREIGN = (
@@ -31,12 +31,12 @@ _FOREIGN = (
     (b"GRIB", 0, "GRIB", _TRANSLATE),
     (b"SIMPLE ", 0, "FITS", _TRANSLATE),
     (b"msid", 0, "MrSID", _TRANSLATE),
-    (b"<VRT", 0, "VRT", "make one file of it: gdal_translate IN.vrt OUT.tif"),
+    (b"<VRT", 0, "VRT", "convert it to one file: gdal_translate IN.vrt OUT.tif"),
     (b"PK\x03\x04", 0, "zip", _UNPACK),
     (b"\x1f\x8b", 0, "gzip", _UNPACK),
     (b"7z\xbc\xaf", 0, "7z", _UNPACK),
     (b"Rar!", 0, "RAR", _UNPACK),
-    (b"version https:/", 0, "Git LFS pointer", "fetch what it points to: git lfs pull"),
+    (b"version https:/", 0, "Git LFS pointer", "fetch its content: git lfs pull"),
     (b"<!doctype html", 0, "web page", "the download failed: download it again"),
     (b"<html", 0, "web page", "the download failed: download it again"),
 )
@@ -45,7 +45,7 @@ _FOREIGN = (
 _CODEC = re.compile(r"missing codec (?:of code )?([\w-]+)")
 _UNSUPPORTED = re.compile(r"(?i)unsupported|not supported|not implemented|unhandled|cannot handle")
 _MEMORY = re.compile(r"(?i)out of memory|cannot allocate|not enough memory|malloc")
-_REWRITE = "rewrite it with a GDAL that has it: gdal_translate -co COMPRESS=DEFLATE IN OUT.tif"
+_REWRITE = "rewrite it with a GDAL that supports it: gdal_translate -co COMPRESS=DEFLATE IN OUT.tif"
 
 
 def foreign_format(path: str | os.PathLike[str], head: bytes, names: str) -> ImageError:

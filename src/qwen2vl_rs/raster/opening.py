@@ -150,7 +150,7 @@ def _driver(path: str | os.PathLike[str]) -> str:
             if driver == "WEBP" and is_animated(head):
                 raise ImageError(
                     f"{path}: an animated WebP, not a single image",
-                    hint="take one picture out of it: webpmux -get frame 1 IN -o OUT.webp",
+                    hint="extract one frame: webpmux -get frame 1 IN -o OUT.webp",
                 )
             return driver
     raise foreign_format(path, head, ", ".join(_NAMES.values()))
@@ -163,7 +163,7 @@ def _check_mask(source: Any, file: Path, opened: Path) -> None:
     mask = opened.with_name(f"{file.name}.msk")
     with ignore_warnings(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
         if found.shape != source.shape:
-            raise wrong_mask(file, f"is of another size: {found.width} × {found.height} pixels")
+            raise wrong_mask(file, f"has another size: {found.width} × {found.height} pixels")
 
 
 def check_size(
@@ -206,7 +206,7 @@ def _check_header(source: Any, path: str | os.PathLike[str], in_pieces: bool) ->
     if dtype.startswith("complex"):
         raise ImageError(
             f"{path}: complex values ({dtype}) cannot be displayed",
-            hint="convert them first, e.g. to amplitudes",
+            hint="convert them first, e.g. to amplitude",
         )
     unpacked = width * height * source.count * np.dtype(dtype).itemsize
     if not in_pieces and unpacked > MAX_BYTES:

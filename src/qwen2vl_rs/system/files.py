@@ -82,7 +82,7 @@ def append_to(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
             yield file
     except OSError as error:
         if isinstance(error, ReadError) or str(error.filename) != str(path):
-            raise  # of something that was read meanwhile
+            raise  # an error of a file that was read meanwhile
         raise unwritable(path, error) from error
 
 
@@ -213,7 +213,7 @@ def verify_checksums(folder: Path) -> str | None:
     if not isinstance(expected, dict):
         return f"{CHECKSUMS} is damaged"
     for name, digest in expected.items():
-        if _is_page(name):  # as older versions listed it
+        if _is_page(name):  # listed by older versions
             continue
         try:
             if sha256(folder / name) != digest:

@@ -23,8 +23,8 @@ def missing_module(error: ImportError) -> ConfigError | None:
         return None
     if module in sys.stdlib_module_names:
         return ConfigError(
-            f"this Python was built without its module {module}",
-            hint="use another, e.g. the one of conda or python.org",
+            f"this Python was built without the module {module}",
+            hint="use another Python, e.g. from conda or python.org",
         )
     return missing_package(module)
 

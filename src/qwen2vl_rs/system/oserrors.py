@@ -22,16 +22,16 @@ from .named_files import ReadError, WriteError, open_named
 ABSENT = (FileNotFoundError, NotADirectoryError)
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO}
-_FAULTY.add(getattr(errno, "EREMOTEIO", errno.EIO))  # of Linux only
+_FAULTY.add(getattr(errno, "EREMOTEIO", errno.EIO))  # Linux only
 _IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}
 _CHECK_DISK = "check the disk or network share it is on"
 _AGAIN = ", then run the same command again"
 #: Causes that do not concern the file itself.
 _OF_THE_PROCESS = {
-    errno.EMFILE: "allow the command more open files: ulimit -n 4096",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     errno.ENFILE: "the machine has too many open files: end the programs that hold them",
-    errno.ENOMEM: "free some memory, or allow the command more: ulimit -v unlimited",
-    errno.EAGAIN: "end other programs, or allow more processes and threads: ulimit -u",
+    errno.ENOMEM: "free some memory, or raise its limit: ulimit -v unlimited",
+    errno.EAGAIN: "end other programs, or raise the limit of processes and threads: ulimit -u",
 }
 #: Hints for files that cannot be written for another reason than the disk.
 _WRITING = {
@@ -108,7 +108,7 @@ def explain_os_error(error: OSError) -> Qwen2VLRSError:
             by_cause = "check the disks and network shares in use"
         return Qwen2VLRSError(
             f"a call to the operating system failed: {_reason(error)}",
-            hint=by_cause or "QWEN2VL_RS_DEBUG=1 before the command shows where",
+            hint=by_cause or "set QWEN2VL_RS_DEBUG=1 for a traceback",
         )
     if isinstance(error, ReadError):
         return unreadable(name, error)
@@ -220,7 +220,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (ReadError, WriteError):
-        raise  # these name their file
+        raise  # these name the file
     except Exception as error:
         found = library_os_error(error)
         if found is None or found.filename:

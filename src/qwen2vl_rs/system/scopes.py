@@ -47,7 +47,7 @@ def preserve_signals(names: Iterable[str], handler: Any = KEEP) -> AbstractConte
         *(
             (partial(signal.getsignal, number), partial(signal.signal, number), handler)
             for number in numbers
-            if signal.getsignal(number) is not None  # else it is not one of Python's
+            if signal.getsignal(number) is not None  # None: not installed from Python
         )
     )
 
