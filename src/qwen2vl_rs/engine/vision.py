@@ -159,7 +159,7 @@ def _fill(
     words: Any = np.int16 if dtype.itemsize == 2 else np.int32
     index, data = folder / "index.jsonl", folder / "features.bin"
     rule = hashlib.sha256(
-        f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
+        f"{base.fingerprint} {base.images.to_rgb!r} {base.images.processor.size} {dtype}".encode()
     ).hexdigest()
     known, free, end = _recover(index, data, dtype.itemsize)
     keys = {path: f"{rule[:16]}-{image_digest(path)}" for path in grids}

@@ -75,7 +75,7 @@ class Limits:
         response.iter_raw = iter_raw
 
     def _require_soon(self, response: Any) -> None:
-        """Refuse long pauses; ModelScope's client limits them itself."""
+        """Refuse long pauses; `requests` itself limits them."""
         pause = response.headers.get("Retry-After", "").strip()
         if not pause.isdecimal():
             response.headers.pop("Retry-After", None)

@@ -52,14 +52,14 @@ class ImageReader:
     Attributes:
         family: family of the base model.
         processor: image processor of the base model.
-        rule: conversion of files to RGB.
+        to_rgb: conversion of files to RGB.
         digests: SHA-256 of each file by its path, to detect files that change during training
             (replaced files, disk errors). None: they may change.
     """
 
     family: Family
     processor: Any
-    rule: RasterToRGB
+    to_rgb: RasterToRGB
     digests: Mapping[str, str] | None = None
 
     @property
@@ -73,7 +73,7 @@ class ImageReader:
         Raises:
             ImageError: the file cannot be used or has changed; see `raster.read_rgb`.
         """
-        pixels = self.preprocess(read_rgb(path, self.rule))
+        pixels = self.preprocess(read_rgb(path, self.to_rgb))
         if self.digests is not None and image_digest(path) != self.digests[str(path)]:
             raise image_changed_error([str(path)])
         return replace(pixels, name=str(path))

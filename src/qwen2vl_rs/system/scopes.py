@@ -37,12 +37,11 @@ def temporarily(*settings: Setting) -> Iterator[None]:
 
 
 def preserve_signals(names: Iterable[str], handler: Any = KEEP) -> AbstractContextManager[None]:
-    """Restore signal handlers afterwards; does nothing outside the main thread."""
+    """Set a handler, if given, for signals and restore theirs; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         return nullcontext()  # Python sets handlers in the main thread only
-    numbers = [
-        getattr(signal, name) for name in names if hasattr(signal, name)
-    ]  # Windows lacks some
+    # Windows lacks some
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return temporarily(
         *(
             (partial(signal.getsignal, number), partial(signal.signal, number), handler)
