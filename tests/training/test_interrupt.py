@@ -192,4 +192,4 @@ def test_what_libraries_print_when_they_are_imported_is_no_data(here):
     environment = {**os.environ, "WANDB_MODE": "offline"}  # transformers prints a line then
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "nowhere is no model" in done.stderr
+    assert "nowhere is not a model" in done.stderr

@@ -46,7 +46,7 @@ def require_model(folder: Path, base: Path | None = None) -> None:
             what_it_is = "fetch it" if path.parts[0] == "Qwen" else "if that is its name on a hub"
             hint = f"{what_it_is}: qwen2vl-rs load {shlex.quote(str(path))}{_SMALL}"
         problem = "it is a file, not a folder" if is_there(path) else "it does not exist"
-        raise ModelError(f"{path} is no model: {problem}", hint=hint)
+        raise ModelError(f"{path} is not a model: {problem}", hint=hint)
 
 
 def _refuse_above(folder: Path) -> None:
