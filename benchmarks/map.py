@@ -76,7 +76,7 @@ def speed(folder: Path, side: int) -> dict[str, Any]:
         grid = lay_grid(opened, side, None, 0.0)
         samples = []
         for i in range(4):
-            rgb, _ = opened.resampled(*grid.corner(i), grid.across, grid.down, side)
+            rgb, _ = opened.read_resized(*grid.corner(i), grid.across, grid.down, side)
             Image.fromarray(rgb).save(folder / f"{i}.png")
             samples += [Sample("", str(folder / f"{i}.png"), q, "yes") for q in QUESTIONS]
     one_by_one(base, samples[:2], 2)

@@ -110,4 +110,4 @@ def _not_quiet():
     output.set_up()
     yield
     console._mute = False
-    console._said.clear()
+    console._logged_keys.clear()

@@ -181,7 +181,7 @@ def test_a_setting_that_is_none(setting, said):
 def test_a_value_is_no_section(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text("lora = 3")
-    with pytest.raises(ConfigError, match="lora is no section"):
+    with pytest.raises(ConfigError, match="lora is not a section"):
         load_config(path, ["lora.r=16"])
 
 

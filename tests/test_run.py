@@ -366,7 +366,7 @@ def test_damaged_folders_are_set_aside(tmp_path):
     kept = [(path / "weights").read_text() for path in sorted(tmp_path.iterdir())]
     assert kept == ["0", "1", "2"]
     assert Run(tmp_path).checkpoints() == []
-    with pytest.raises(RunError, match=r"no sound checkpoint in .* checkpoint-7\.damaged"):
+    with pytest.raises(RunError, match=r"all checkpoints in .* are damaged: checkpoint-7\.damaged"):
         Run(tmp_path).newest_checkpoint()
 
 
@@ -554,7 +554,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         ) as process:  # fmt: skip
             assert process.stdout.readline() == "held\n"
-            with pytest.raises(RunError, match="another process is at work in") as caught:
+            with pytest.raises(RunError, match="another process is using") as caught:
                 run_lock(run).__enter__()
             assert str(run) in caught.value.message
             assert "--output" in caught.value.hint
@@ -577,16 +577,16 @@ def test_a_file_system_without_locks_is_worked_on_and_named_once(
         with run_lock(tmp_path / name):
             write(tmp_path / name / "file")
     assert capsys.readouterr().err == (
-        f"warning: the file system of {tmp_path}/one has no locks: make sure yourself that only "
-        "one process at a time works in a folder\n"
+        f"warning: the file system of {tmp_path}/one does not support locks: make sure that only "
+        "one process at a time uses a folder\n"
     )
 
 
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.EWOULDBLOCK, "another process is at work in"),
-        (errno.EACCES, "another process is at work in"),
+        (errno.EWOULDBLOCK, "another process is using"),
+        (errno.EACCES, "another process is using"),
         (errno.EIO, "cannot lock .*Input/output error"),
     ],
 )

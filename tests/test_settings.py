@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwen2vl_rs import foreign_settings
-from qwen2vl_rs.config import Config, check_config, keys, load_config
+from qwen2vl_rs.config import Config, check_config, load_config, setting_names
 from qwen2vl_rs.datasets.split import limit_by_image
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.types import Sample
@@ -45,7 +45,7 @@ def rows():
 
 def test_every_setting_has_a_meaning_its_default_and_its_values():
     found = rows()
-    assert set(found) == set(keys())
+    assert set(found) == set(setting_names())
     assert all(len(cells) == 3 and all(cells) for cells in found.values())
     assert not [name for name, cells in found.items() if "None" in cells[0]]
     for name, (_, default, _) in found.items():
@@ -62,30 +62,30 @@ def test_every_setting_has_a_meaning_its_default_and_its_values():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("lr=1e-4", "unknown key lr: here it is training.learning_rate"),
-        ("training.lr=1e-4", "here it is training.learning_rate"),
-        ("learning_rate=1e-4", "here it is training.learning_rate"),
-        ("epochs=3", "here it is training.num_train_epochs"),
-        ("fp16=true", "here it is training.fp16"),
-        ("lora_rank=8", "here it is lora.r"),
-        ("lora.lora_r=8", "here it is lora.r"),
-        ("lora_target=all", "here it is lora.target_modules"),
-        ("model_name_or_path=x", "here it is model"),
-        ("training.output_dir=x", "here it is output"),
-        ("max_samples=10", "here it is data.max_train"),
-        ("per_device_train_batch_size=2", "here it is training.images_per_step"),
-        ("load_in_4bit=true", "not there yet; instead: train a smaller base"),
-        ("training.quantization_bit=4", "not there yet; instead: train a smaller base"),
-        ("eval_strategy=steps", "not there yet; instead: the test questions"),
-        ("gradient_accumulation_steps=8", "not there yet; instead: a step is"),
-        ("training.deepspeed=ds.json", "not there yet; instead: plain data parallelism"),
-        ("finetuning_type=full", "not there yet; instead: LoRA"),
-        ("resume_from_checkpoint=x", "here it is the option --resume"),
+        ("lr=1e-4", "unknown key lr: use training.learning_rate"),
+        ("training.lr=1e-4", "use training.learning_rate"),
+        ("learning_rate=1e-4", "use training.learning_rate"),
+        ("epochs=3", "use training.num_train_epochs"),
+        ("fp16=true", "use training.fp16"),
+        ("lora_rank=8", "use lora.r"),
+        ("lora.lora_r=8", "use lora.r"),
+        ("lora_target=all", "use lora.target_modules"),
+        ("model_name_or_path=x", "use model"),
+        ("training.output_dir=x", "use output"),
+        ("max_samples=10", "use data.max_train"),
+        ("per_device_train_batch_size=2", "use training.images_per_step"),
+        ("load_in_4bit=true", "not supported; instead: train a smaller base model"),
+        ("training.quantization_bit=4", "not supported; instead: train a smaller base model"),
+        ("eval_strategy=steps", "not supported; instead: train evaluates"),
+        ("gradient_accumulation_steps=8", "not supported; instead: a step has"),
+        ("training.deepspeed=ds.json", "not supported; instead: plain data parallelism"),
+        ("finetuning_type=full", "not supported; instead: LoRA"),
+        ("resume_from_checkpoint=x", "use the option --resume"),
         ("training.leraning_rate=1", "did you mean learning_rate?"),
-        ("dataset=mydata", "unknown key dataset: here it is data.conversations (data.dataset says"),
-        ("do_train=true", "unknown key do_train: not needed here, leave it out"),
-        ("training.use_unsloth=true", "use_unsloth: not needed here, leave it out"),
-        ("adapter_name_or_path=x", "to go on with a run: qwen2vl-rs train RUN/config.toml"),
+        ("dataset=mydata", "unknown key dataset: use data.conversations (data.dataset"),
+        ("do_train=true", "unknown key do_train: not needed here, omit it"),
+        ("training.use_unsloth=true", "use_unsloth: not needed here, omit it"),
+        ("adapter_name_or_path=x", "to resume a run: qwen2vl-rs train RUN/config.toml"),
         ("training.report_to=none", ': write a list, e.g. ["swanlab"]; [] for none'),
         (
             "training.report_to=wandb,mlflow",
@@ -103,7 +103,7 @@ def test_every_setting_has_a_meaning_its_default_and_its_values():
             "view.image.stretch=[1,2,3]",
             "view.image.stretch: write 2 numbers in a list, e.g. [2, 98]",
         ),
-        ("training.max_steps=none", "training.max_steps: leave it out for none"),
+        ("training.max_steps=none", "training.max_steps: omit it for none"),
         ("data.images=3", "data.images: Input should be a valid string"),
     ],
 )
@@ -115,7 +115,7 @@ def test_names_of_other_programs_are_answered(setting, said):
 
 
 def test_what_the_answers_name_is_there():
-    own = set(keys())
+    own = set(setting_names())
     for place in foreign_settings._PLACES.values():
         named = place.partition(" (")[0].split(" or ")
         assert place.startswith("the option --") or set(named) <= own, place
@@ -130,7 +130,7 @@ def test_a_setting_is_blamed_on_the_place_where_it_was_written(tmp_path):
     path.write_text("[lora]\nr = 8\n[training]\nbf16 = true\n")
     with pytest.raises(ConfigError) as caught:
         load_config(path, ["lr=1"])
-    assert caught.value.message == "--set: unknown key lr: here it is training.learning_rate"
+    assert caught.value.message == "--set: unknown key lr: use training.learning_rate"
     with pytest.raises(ConfigError) as caught:
         load_config(path, ["training.fp16=true"])
     assert caught.value.message == "--set: training: set bf16 or fp16, not both"

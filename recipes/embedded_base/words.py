@@ -21,7 +21,7 @@ from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.engine.forward import forward
 from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import ImageQuery, pack, prefix_order
-from qwen2vl_rs.models.folder import files_in_force
+from qwen2vl_rs.models.folder import model_files
 from qwen2vl_rs.models.images import ImageInput
 from qwen2vl_rs.models.loader import Base
 from qwen2vl_rs.models.prompt import PromptFormat, load_prompt_format
@@ -77,7 +77,7 @@ class Lessons:
         chunks = -(-len(scenes) // len(scenes.elements(0)))
         self.elements = [one for k in range(chunks) for one in scenes.elements(k)]
         self.prompts = [
-            load_prompt_format(files_in_force(base.folder), base.model.config, text)
+            load_prompt_format(model_files(base.folder), base.model.config, text)
             for text in INSTRUCTIONS
         ]
 

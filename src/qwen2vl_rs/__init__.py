@@ -12,7 +12,7 @@ Everything that the commands do, from Python; nothing is imported before it is u
 
 from typing import TYPE_CHECKING
 
-from .system.lazy import lazily
+from .system.lazy import lazy_attributes
 from .version import VERSION
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _MODULES = {
     "train": "library.runs",
 }
 __version__ = VERSION
-__getattr__, __dir__ = lazily(__name__, _MODULES)
+__getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
 __all__ = [
     "Model",
     "Qwen2VLRSError",

@@ -12,21 +12,21 @@ def main(args: Sequence[str] | None = None) -> int:
         print("error: Python 3.11 or newer is needed", file=sys.stderr)  # noqa: T201
         return 1
     from .system import streams
-    from .system.install import lacking
+    from .system.install import missing_module
     from .system.openmp import let_threads_sleep
 
-    streams.hold()
+    streams.guard()
     let_threads_sleep()
     try:
         from .cli import main as run
     except ModuleNotFoundError as error:
-        found = lacking(error)
+        found = missing_module(error)
         if found is None:
             raise
         print(f"error: {found.message}\nhint: {found.hint}", file=sys.stderr)  # noqa: T201
         return 1
     code = run(args)
-    if code == 0 and (why := streams.failure()):
+    if code == 0 and (why := streams.output_failure()):
         print(f"error: cannot print the result: {why}", file=sys.stderr)  # noqa: T201
         return 1
     return code

@@ -1,7 +1,7 @@
-"""The settings of a run: one typed tree with its defaults; a file holds only what differs.
+"""All settings of a run with their defaults, read from TOML and ``key=value`` options.
 
-Keys are named as in ``TrainingArguments`` and ``LoraConfig`` where these know them. An unknown
-key is an error that names the nearest one; all errors are reported at once.
+Keys have the names of ``TrainingArguments`` and ``LoraConfig`` where these define them. An unknown
+key is an error that suggests the nearest one; all errors are reported together.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from .instruction import bare_question
 from .known_datasets import known_name
 from .setting_errors import explain, sorted_by_source
 from .system.files import atomic_write
-from .system.named import read_text
+from .system.named_files import read_text
 from .system.oserrors import unreadable
 from .system.toml import to_toml
 
 _TOML = "the file must be TOML"
 _ESCAPES = re.compile(r"hex value|escape|\\\\", re.IGNORECASE)
-_PATHS = "in \"…\" a backslash means something else: write paths with / or in 'single quotes'"
+_PATHS = "in \"…\" a backslash starts an escape: write paths with / or in 'single quotes'"
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values cannot be changed."""
+    """Base class of all sections: unknown keys are errors, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RasterToRGB(Section):
-    """How image files become 8-bit RGB pixels; part of the configuration, kept with checkpoints.
+    """How image files become 8-bit RGB pixels; stored with checkpoints.
 
     Attributes:
-        bands: numbers of the bands shown as red, green and blue, counted from 1. None: the
-            bands the file tags as such, else its first three.
-        stretch: lower and upper percentile that become 0 and 255, per image and band, in data
-            that are not 8-bit.
+        bands: numbers of the red, green and blue bands, counted from 1. None: the bands that the
+            file tags as such, else its first three.
+        stretch: lower and upper percentile of the contrast stretch: these become 0 and 255, per
+            image and band, in data that are not 8-bit.
         value_range: values that become 0 and 255 in all bands of data that are not 8-bit, e.g.
-            ``(0, 4096)`` for Sentinel-2, in place of the percentiles. Then equal values look
+            ``(0, 4096)`` for Sentinel-2, instead of the percentiles. Equal values then look
             equal in all images, and a crop looks like its scene.
     """
 
@@ -71,23 +71,23 @@ class RasterToRGB(Section):
 
 
 class InputConfig(Section):
-    """What the model is shown with every question; the same in training and in use.
+    """Image and instruction settings of the model's input, the same in training and inference.
 
     Attributes:
-        image: from file to RGB pixels.
-        min_pixels: smaller images are enlarged to this many pixels (width times height).
-        max_pixels: larger images are reduced to this many pixels.
-        instruction: text between image and question; shared by all questions of an image.
+        image: conversion from file to RGB pixels.
+        min_pixels: smaller images are upsampled to this many pixels (width times height).
+        max_pixels: larger images are downsampled to this many pixels.
+        instruction: text between image and question, shared by all questions of an image.
     """
 
     image: RasterToRGB = RasterToRGB()
-    # a visual token of Qwen2-VL has 784 pixels: 4 and 1,280 of them, as published
+    # a visual token of Qwen2-VL has 784 pixels; the published limits are 4 and 1,280 tokens
     min_pixels: int = Field(3_136, ge=784)
     max_pixels: int = Field(1_003_520, ge=784)
     instruction: str = "Answer the question using a single word or phrase."
 
     def bare(self, question: str) -> str:
-        """A question without the instruction, see `bare_question`."""
+        """Return a question without the instruction, see `bare_question`."""
         return bare_question(question, self.instruction)
 
     @model_validator(mode="after")
@@ -98,26 +98,21 @@ class InputConfig(Section):
 
 
 class LoraSettings(Section):
-    """The adapter, by the names of PEFT's ``LoraConfig``; defaults of the original system.
+    """The adapter, with the names of PEFT's ``LoraConfig`` and the defaults of the original system.
 
     Attributes:
         r: rank of the adapter.
         lora_alpha: the adapter is scaled by lora_alpha / r.
-        lora_dropout: share of the adapter's inputs that is set to 0 in training.
-        target_modules: names of the layers of the language model that get an adapter.
+        lora_dropout: dropout probability of the adapter's inputs in training.
+        target_modules: names of the language model's layers that get an adapter.
     """
 
     r: int = Field(64, ge=1)
     lora_alpha: int = Field(16, ge=1)
     lora_dropout: float = Field(0.05, ge=0, lt=1)
     target_modules: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
+        *("q_proj", "k_proj", "v_proj", "o_proj"),
+        *("gate_proj", "up_proj", "down_proj"),
     )
 
     @field_validator("target_modules", mode="before")
@@ -125,8 +120,8 @@ class LoraSettings(Section):
     def _a_list(cls, value: Any) -> Any:
         if isinstance(value, str):
             raise ValueError(
-                'name the layers in a list, e.g. ["q_proj", "v_proj"]; all linear layers of the '
-                f"language model are the default, not {value!r}"
+                'name the layers in a list, e.g. ["q_proj", "v_proj"]; by default all linear '
+                f"layers of the language model are adapted, not {value!r}"
             )
         return value
 
@@ -141,33 +136,34 @@ def _one_precision(section: Any) -> Any:
 
 
 class TrainingSettings(Section):
-    """The training, by the names of ``TrainingArguments`` where it knows them.
+    """Training settings, with the names of ``TrainingArguments`` where it defines them.
 
     Attributes:
-        learning_rate: the highest, after warming up.
-        num_train_epochs: how often every question is trained on.
+        learning_rate: peak learning rate, after warmup.
+        num_train_epochs: number of passes over all training questions.
         warmup_ratio: share of the steps over which the learning rate rises from 0.
-        lr_scheduler_type: how the learning rate falls afterwards.
-        weight_decay: of AdamW.
-        max_grad_norm: larger gradients are scaled down to this norm.
-        gradient_checkpointing: compute activations again instead of keeping them: slower, with
-            far less memory.
-        seed: of the split, the order of the images, and the adapter's first weights.
+        lr_scheduler_type: shape of the learning rate schedule after warmup.
+        weight_decay: weight decay of AdamW.
+        max_grad_norm: larger gradients are clipped to this norm.
+        gradient_checkpointing: recompute activations instead of storing them: slower, with far
+            less memory.
+        seed: seed of the split, the order of the images, and the adapter's initial weights.
         images_per_step: images in one optimizer step, over all processes.
-        questions_per_image: questions asked of each of them in that step; the remaining ones
-            follow in later steps of the epoch.
-        max_tokens_per_pack: tokens that go through the model at once; a step that is larger is
-            split, with the same result. None: chosen for the device.
-        vision_cache_gb: the frozen vision tower's output for all images is kept on disk for all
-            epochs when it takes no more than this (and half of the free space); 0: never.
-        attention: ``flex`` (CUDA only) or ``branches``, which give the same; None: what suits.
-        bf16, fp16: in which 16-bit numbers training computes. With neither: bfloat16 on a GPU that
-            has it, float16 on one that has not (T4, V100), float32 on a CPU. False: float32.
-        max_steps: so many steps, fewer or more than ``num_train_epochs`` are, as in
-            ``TrainingArguments``; None: all epochs.
-        save_steps: a checkpoint every so many steps (and one at the end).
-        save_total_limit: checkpoints kept; 0: all.
-        report_to: trackers; SwanLab runs offline unless logged in.
+        questions_per_image: questions per image in one step; the remaining ones follow in later
+            steps of the epoch.
+        max_tokens_per_pack: token budget of one packed sequence (one forward pass); a larger step
+            is split, with the same result. None: chosen for the device.
+        vision_cache_gb: the frozen vision tower's features of all images are kept on disk for all
+            epochs when they take no more than this (and half of the free space); 0: never.
+        attention: ``flex`` (CUDA only) or ``branches``, with the same result; None: chosen for the
+            device.
+        bf16, fp16: 16-bit type in which training computes. With neither: bfloat16 on a GPU that
+            supports it, float16 on one that does not (T4, V100), float32 on a CPU. False: float32.
+        max_steps: number of steps in place of ``num_train_epochs``, as in ``TrainingArguments``;
+            None: all epochs.
+        save_steps: steps between two checkpoints (the last step always gets one).
+        save_total_limit: number of checkpoints to keep; 0: all.
+        report_to: trackers; SwanLab runs offline unless you are logged in.
     """
 
     learning_rate: float = Field(1e-4, gt=0)
@@ -194,19 +190,19 @@ class TrainingSettings(Section):
 
 
 class DataConfig(Section):
-    """Where the questions come from.
+    """Source and split of the questions.
 
     Attributes:
-        conversations: one file that is split; used unless ``train`` and ``test`` are given.
-        train, test: ready splits (conversations, CSV or official question files).
-        images: folder to which the images were moved; of each path the longest end that is a file
-            there. None: they are where the paths say.
-        max_train: at most so many training questions: those of whole images, or a part of the
-            first one's where it has more; None: all.
+        conversations: file to split into train and test, unless ``train`` and ``test`` are given.
+        train, test: existing splits (conversations, CSV or official question files).
+        images: folder to which the images were moved; a path's longest suffix that is a file there
+            is used. None: the paths are used unchanged.
+        max_train: maximum number of training questions, filled image by image (a single image with
+            more questions is cut); None: all.
         test_fraction: share of the images (or questions) that is held out.
-        split_by: ``image`` keeps an image on one side; ``question`` leaks, and says so.
-        dataset: whose classes apply in scoring, such as ``LR``; None: what the files of the
-            questions say, and where they do not, counts and areas are compared exactly.
+        split_by: ``image`` keeps an image on one side; ``question`` leaks images, with a warning.
+        dataset: data set that defines the classes in scoring, such as ``LR``; None: the one named
+            in the question files, else counts and areas are compared exactly.
     """
 
     conversations: str = "data_vl.json"
@@ -228,18 +224,18 @@ class DataConfig(Section):
 
 
 class EvalConfig(Section):
-    """The evaluation.
+    """Evaluation settings.
 
     Attributes:
-        answers: ``free``: the model writes its answer; ``closed``: the most probable official
-            class is chosen from an answer set.
-        max_eval: at most so many test questions: those of whole images, or a part of the first
-            one's where it has more; None: all.
-        max_new_tokens: longest free answer in tokens.
-        samples: answers printed at the end of training.
-        max_tokens_per_pack, attention, bf16, fp16: likewise in ``training``, for answers; None:
-            as there.
-        seed: of the images in the shuffled control; None: as in ``training``.
+        answers: ``free``: the model generates its answer (greedy decoding); ``closed``: the most
+            probable of the candidate answers is chosen.
+        max_eval: maximum number of test questions, filled image by image (a single image with more
+            questions is cut); None: all.
+        max_new_tokens: maximum length of a generated answer in tokens.
+        samples: number of answers printed at the end of training.
+        max_tokens_per_pack, attention, bf16, fp16: as in ``training``, but for evaluation; None:
+            the value in ``training``.
+        seed: seed of the shuffled-images baseline; None: the seed in ``training``.
     """
 
     answers: Literal["free", "closed"] = "free"
@@ -259,8 +255,8 @@ class Config(Section):
     """All settings of a run.
 
     Attributes:
-        model: folder of the base, in the published layout.
-        output: folder of the run.
+        model: folder of the base model, in the published layout.
+        output: run folder.
     """
 
     model: str = "Qwen/Qwen2-VL-2B-Instruct"
@@ -272,11 +268,11 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
 
 
-def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
-    """The name of every setting, with its sections: ``training.learning_rate``."""
+def setting_names(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
+    """Yield the full name of every setting, such as ``training.learning_rate``."""
     for name, field in section.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from keys(field.annotation, f"{prefix}{name}.")
+            yield from setting_names(field.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name
 
@@ -284,23 +280,23 @@ def keys(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:
 def load_config(
     path: Path | None, settings: Sequence[str] = (), values: Mapping[str, Any] | None = None
 ) -> Config:
-    """Read a TOML file and apply settings over it.
+    """Read a TOML file and apply overrides.
 
     Args:
         path: the file, None for the defaults.
-        settings: ``key=value`` in TOML's spelling, e.g. ``lora.r=16``; a bare word is a string.
+        settings: ``key=value`` in TOML syntax, e.g. ``lora.r=16``; a bare word is a string.
         values: values by key, e.g. ``{"eval.max_eval": 100}``.
 
     Raises:
-        ConfigError: no TOML file, unknown key or bad value; all of them in one message.
-        RunError: the file is there and cannot be read.
+        ConfigError: no TOML file, unknown keys or invalid values, all in one message.
+        RunError: the file exists and cannot be read.
     """
     tree: dict[str, Any] = {}
     if path is not None:
         if path.exists() and not path.is_file():
             inside = path / "config.toml"
             hint = f"name the file in it: {inside}" if inside.is_file() else "name a TOML file"
-            what = "a folder" if path.is_dir() else "no regular file"
+            what = "a folder" if path.is_dir() else "not a regular file"
             raise ConfigError(f"{path} is {what}", hint=hint)
         try:
             tree = tomllib.loads(read_text(path, "utf-8-sig"))
@@ -335,17 +331,17 @@ def check_config(
     """Validate a tree of settings.
 
     Args:
-        tree: the settings.
-        where: they were written.
-        typed: key of each that was written elsewhere → where.
+        tree: nested settings.
+        where: their source, such as a file name.
+        typed: source of each key that comes from elsewhere, such as ``--set``.
 
     Raises:
-        ConfigError: naming every unknown key and bad value.
+        ConfigError: names every unknown key and invalid value.
     """
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        every = list(keys())
+        every = list(setting_names())
         found = sorted_by_source(map(dict, error.errors()), where, dict(typed or {}))
         lines = {
             place: "; ".join(explain(one, Config, every) for one in some)
@@ -358,15 +354,15 @@ def check_config(
 
 
 def write_config(path: Path, config: Config) -> None:
-    """Write the whole tree as TOML; what is None is left out.
+    """Write all settings as TOML; None is omitted.
 
     Raises:
-        ConfigError: a text in it cannot be written, e.g. a file name that is no UTF-8.
+        ConfigError: a text is not valid Unicode, e.g. a file name that is not UTF-8.
     """
     try:
         to_toml(config.model_dump(exclude_none=True)).encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"a setting cannot be written down: {error.object!r}") from error
+        raise ConfigError(f"a setting cannot be written as UTF-8: {error.object!r}") from error
     with atomic_write(path) as file:
         file.write(to_toml(config.model_dump(exclude_none=True)))
 
@@ -386,5 +382,5 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"cannot set {key}: {parent} is no section")
+            raise ConfigError(f"cannot set {key}: {parent} is not a section")
     tree[last] = value

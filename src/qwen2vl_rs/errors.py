@@ -1,14 +1,14 @@
-"""Errors made for people: what happened, where, and the command that mends it.
+"""The package's exceptions: message, place and a hint with the command that fixes the problem.
 
-Every expected failure is one of these; the command line prints it in one or two lines and
-leaves with exit code 1. anything else that reaches the command line is a bug of ours.
+Every expected failure is one of these. The command line prints it in one or two lines and
+exits with code 1. Any other exception that reaches the command line is a bug.
 
     Qwen2VLRSError
     ├── ConfigError   a setting is unknown, out of range, or contradicts another
     ├── DataError     questions, answers, tables or predictions cannot be read or used
     │   └── ImageError   one image cannot be used
-    ├── HubError      a model or a data set cannot be fetched
-    ├── ModelError    a folder is no model, or not one of ours, or does not fit the checkpoint
+    ├── HubError      a model or a data set cannot be downloaded
+    ├── ModelError    a folder is not a supported model or does not match the checkpoint
     └── RunError      a run folder is missing, incomplete, in use or does not match
 """
 
@@ -23,7 +23,7 @@ class Qwen2VLRSError(Exception):
 
     Args:
         message: what happened and where (file, record), in one line.
-        hint: what to do about it, best a command to type.
+        hint: how to fix it, preferably a command to type.
 
     Examples:
         >>> try:
@@ -59,12 +59,12 @@ class ImageError(DataError):
 
 
 class HubError(Qwen2VLRSError):
-    """A model or a data set cannot be fetched."""
+    """A model or a data set cannot be downloaded."""
 
 
 class ModelError(Qwen2VLRSError):
-    """A folder is no model, or not one of ours, or does not fit the checkpoint."""
+    """A folder is not a supported model or does not match the checkpoint."""
 
 
 class RunError(Qwen2VLRSError):
-    """A run folder is missing, incomplete, in use, or does not match what is asked."""
+    """A run folder is missing, incomplete, in use, or does not match the request."""

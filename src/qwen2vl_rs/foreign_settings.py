@@ -1,4 +1,4 @@
-"""Names of settings that people bring from transformers, PEFT and LLaMA-Factory."""
+"""Setting names of transformers, PEFT and LLaMA-Factory, with their equivalents here."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ _HERE = {
     "view.min_pixels": "image_min_pixels",
     "view.instruction": "system system_prompt prompt default_system prompt_template",
     "the option --resume": "resume resume_from_checkpoint",
-    "data.conversations (data.dataset says whose classes apply: LR, HR or xBEN)": "dataset",
+    "data.conversations (data.dataset names the data set that defines the classes)": "dataset",
     "the option --device": "device no_cuda use_cpu local_rank",
 }
 _INSTEAD = {
-    "train a smaller base, or with a lower training.max_tokens_per_pack": "load_in_4bit "
+    "train a smaller base model, or lower training.max_tokens_per_pack": "load_in_4bit "
     "load_in_8bit quantization_bit quantization_method bnb_4bit_compute_dtype bnb_4bit_quant_type "
     "qlora use_qlora quantization_config",
-    "the test questions are asked before and after; qwen2vl-rs eval RUN/checkpoint-STEP asks them "
-    "of any checkpoint": "eval_strategy evaluation_strategy eval_steps do_eval eval_on_start "
+    "train evaluates before and after; to evaluate another checkpoint: qwen2vl-rs eval "
+    "RUN/checkpoint-STEP": "eval_strategy evaluation_strategy eval_steps do_eval eval_on_start "
     "per_device_eval_batch_size eval_batch_size compute_metrics eval_accumulation_steps",
     "keep all checkpoints (training.save_total_limit=0) and compare them: qwen2vl-rs eval "
     "RUN/checkpoint-STEP": "load_best_model_at_end metric_for_best_model greater_is_better "
     "early_stopping early_stopping_patience",
-    "a step is training.images_per_step times training.questions_per_image, over all processes, "
-    "and is split by memory with the same result": "gradient_accumulation_steps "
+    "a step has training.images_per_step times training.questions_per_image questions, over all "
+    "processes, and is split to fit memory with the same result": "gradient_accumulation_steps "
     "gradient_accumulation auto_find_batch_size packing neat_packing group_by_length",
     "AdamW with PyTorch's defaults": "optim optimizer adam_beta1 adam_beta2 adam_epsilon "
     "use_galore use_badam",
@@ -62,20 +62,19 @@ _INSTEAD = {
     "finetuning_type freeze_vision_tower freeze_vit freeze_llm freeze_aligner train_type "
     "freeze_multi_modal_projector freeze_language_model tune_mm_vision vision_lr additional_target "
     "modules_to_save",
-    "plain LoRA: lora.r, lora.lora_alpha, lora.lora_dropout": "use_dora use_rslora "
+    "standard LoRA: lora.r, lora.lora_alpha, lora.lora_dropout": "use_dora use_rslora "
     "loraplus_lr_ratio init_lora_weights pissa_init bias task_type use_rs_lora layers_to_transform",
-    "plain cross-entropy on the answers": "neftune_noise_alpha label_smoothing_factor "
-    "label_smoothing",
+    "cross-entropy on the answers": "neftune_noise_alpha label_smoothing_factor label_smoothing",
     "each model's own chat template, with view.instruction": "template chat_template",
-    "every step is in metrics.jsonl of the run, and at training.report_to": "logging_steps "
+    "every step is logged to the run's metrics.jsonl and to training.report_to": "logging_steps "
     "logging_dir logging_strategy plot_loss log_level",
-    "a run never overwrites another: name a new folder, output=…": "overwrite_output_dir",
-    "the number of workers is chosen by itself": "dataloader_num_workers num_workers "
+    "a run never overwrites another: give a new folder, output=…": "overwrite_output_dir",
+    "the number of workers is chosen automatically": "dataloader_num_workers num_workers "
     "preprocessing_num_workers dataloader_pin_memory",
     "write the folder (qwen2vl-rs export) and upload it": "push_to_hub hub_model_id hub_token",
-    "answers are the most probable ones; eval.answers=closed chooses among the official "
-    "ones": "temperature top_p top_k do_sample num_beams predict_with_generate",
-    "a run begins with the base; to go on with a run: qwen2vl-rs train RUN/config.toml "
+    "decoding is greedy; eval.answers=closed ranks the candidate answers": "temperature top_p "
+    "top_k do_sample num_beams predict_with_generate",
+    "training starts from the base model; to resume a run: qwen2vl-rs train RUN/config.toml "
     "--resume": "adapter_name_or_path resume_adapter",
 }
 _NOT_NEEDED = (
@@ -87,17 +86,17 @@ _PLACES = {name: place for place, names in _HERE.items() for name in names.split
 _REASONS = {name: reason for reason, names in _INSTEAD.items() for name in names.split()}
 
 
-def answer(name: str) -> str | None:
-    """What to write in place of a setting; None where the name is not known.
+def advice(name: str) -> str | None:
+    """Return what to use instead of a setting; None if the name is unknown.
 
     Args:
-        name: without its section, e.g. ``lr``.
+        name: name without its section, e.g. ``lr``.
     """
     plain = name.replace("-", "_").lower()
     if plain in _PLACES:
-        return f"here it is {_PLACES[plain]}"
+        return f"use {_PLACES[plain]}"
     if plain in _REASONS:
-        return f"not there yet; instead: {_REASONS[plain]}"
+        return f"not supported; instead: {_REASONS[plain]}"
     if plain in _NOT_NEEDED.split():
-        return "not needed here, leave it out"
+        return "not needed here, omit it"
     return None

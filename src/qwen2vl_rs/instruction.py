@@ -1,27 +1,27 @@
-"""The instruction of a run, where a question brings it along."""
+"""Remove the run's instruction from questions that already contain it."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-_LONGEST = 20_000  # characters in which an instruction is looked for: more is no question
+_LONGEST = 20_000  # characters; longer texts are not searched for the instruction
 _STOPS = ".!:。！："
 _BLANKS = re.compile(r"\s*")
 
 
 def bare_question(question: str, instruction: str) -> str:
-    """A question without the instruction that stands in every prompt already.
+    """Return a question without the instruction, which every prompt already contains.
 
-    Clients and data sets put it before the question or behind it, on a line of its own or not;
-    neither case, nor blanks, nor its full stop have to be the same.
+    Clients and data sets put it before or after the question, on a separate line or not. Case,
+    whitespace and the final full stop may differ.
 
     Args:
-        question: as it was asked.
-        instruction: of the run; empty for none.
+        question: the question as given.
+        instruction: the run's instruction; empty for none.
 
     Returns:
-        The question without outer blanks; empty where the instruction is all there is.
+        The stripped question; empty if the text is the instruction only.
     """
     question = question.strip()
     if not instruction.strip() or len(question) > _LONGEST:
@@ -30,7 +30,7 @@ def bare_question(question: str, instruction: str) -> str:
     turned = question[::-1]  # a match at the end is one at the start of this
     size = len(question)
     start, end, was = 0, size, -1
-    while end - start != was:  # each round reads what it takes off, and no more
+    while end - start != was:  # each round reads only what it removes
         was = end - start
         if found := before.match(question, start, end):
             start = found.end()
@@ -45,12 +45,12 @@ def bare_question(question: str, instruction: str) -> str:
 
 @lru_cache(16)
 def _instruction_at_ends(instruction: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Patterns of the instruction at the start of a question, and of one read from its end."""
+    """Return patterns of the instruction at the start, and, reversed, at the end of a question."""
     words = instruction.strip()
     bare = words.rstrip(_STOPS) or words
     text = r"\s+".join(map(re.escape, bare.split()))
     turned = r"\s+".join(re.escape(word[::-1]) for word in reversed(bare.split()))
-    # no part of a longer word; Chinese writes none apart
+    # not inside a longer word; Chinese has no word boundaries
     start, end = (r"\b" if c.isascii() and c.isalnum() else "" for c in (bare[0], bare[-1]))
     stop = f"[{re.escape(_STOPS)}]"
     return (

@@ -1,4 +1,4 @@
-"""A run's folder: what lies where in it, and which questions are its own."""
+"""Layout and state of a run folder: checkpoints, settings, questions, progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RunError
 from .system.console import say, warn
-from .system.files import CHECKSUMS, folders, is_there, read_json, sha256, verify_checksums
+from .system.files import CHECKSUMS, is_there, matching_folders, read_json, sha256, verify_checksums
 from .system.jsonl import read_jsonl
 from .system.oserrors import unreadable
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from .config import Config
 
 TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
-_NAMED = 5  # runs in a hint
-_COPIES = {TRAIN_FILE: "train.json", TEST_FILE: "test.json"}  # in the run's ``data``
+_NAMED = 5  # runs listed in a hint
+_COPIES = {TRAIN_FILE: "train.json", TEST_FILE: "test.json"}  # in the run's ``data`` folder
 
 
 class NoQuestions(RunError):
-    """The questions of a run are not there, or are not those it was started with."""
+    """The questions of a run are missing, or are not those it was started with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run: its folder, and what it owns in it.
+    """A run folder.
 
     Attributes:
-        folder: of the run.
+        folder: path of the folder.
     """
 
     folder: Path
@@ -41,65 +41,68 @@ class Run:
         return str(self.folder)
 
     def manifest(self) -> dict[str, Any]:
-        """What it was started with, as far as that is written down yet."""
+        """Return ``manifest.json``, what the run was started with; empty before it is written."""
         found: dict[str, Any] = read_json(self.folder / "manifest.json") or {}
         return found
 
     def config(
         self, settings: Sequence[str] = (), values: Mapping[str, Any] | None = None
     ) -> Config:
-        """Its settings, others over them; the defaults where it has none.
+        """Return the run's settings with overrides applied; the defaults if it has none.
 
         Raises:
-            ConfigError: they cannot be used.
+            ConfigError: they are invalid.
         """
-        from .config import load_config  # not for hints: it takes pydantic
+        from .config import load_config  # imports pydantic, which hints do not need
 
         file = self.folder / "config.toml"
         own = file.is_file() and self.is_run()
         if file.is_file() and not own:
-            say(f"{file} is not that of a run, and not used")
+            say(f"{file} is not in a run folder and is ignored")
         return load_config(file if own else None, settings, values)
 
-    def with_own_base(self, config: Config) -> Config:
-        """Settings with which it is resumed from a folder in which its base is not found.
+    def with_recorded_base(self, config: Config) -> Config:
+        """Return settings with the recorded base model folder where the configured one is missing.
 
         Raises:
-            RunError: it is not where it was, either.
+            RunError: the recorded folder is missing too.
         """
         known = self.manifest().get("base", {}).get("folder")
         if known is None or Path(config.model).is_dir():
             return config
         if not Path(known).is_dir():
             raise RunError(
-                f"the base of {self} is not at {known}", hint="say where it is: --model FOLDER"
+                f"the base model of {self} is not at {known}",
+                hint="say where it is: --model FOLDER",
             )
-        say(f"base: {known}")
+        say(f"base model: {known}")
         return config.model_copy(update={"model": known})
 
     def evaluation(self, name: str) -> Path:
-        """The folder of one of its evaluations: ``before``, ``after``, ``shuffled``, ``test-…``."""
+        """Return the folder of an evaluation: ``before``, ``after``, ``shuffled``, ``test-…``."""
         return self.folder / "eval" / name
 
     def checkpoints(self) -> list[Path]:
-        """The ``checkpoint-<step>`` folders of a run, oldest first.
+        """Return the ``checkpoint-<step>`` folders, oldest first.
 
         Raises:
             RunError: the folder cannot be listed.
         """
-        found = folders(self.folder, r"checkpoint-(\d+)")
+        found = matching_folders(self.folder, r"checkpoint-(\d+)")
         return [path for _, path in sorted((int(step[1]), path) for step, path in found)]
 
     def damaged_checkpoints(self) -> list[Path]:
-        """The checkpoints of a run that were set aside, by name.
+        """Return the checkpoints that were set aside as damaged, by name.
 
         Raises:
             RunError: the folder cannot be listed.
         """
-        return sorted(path for _, path in folders(self.folder, r"checkpoint-\d+\.damaged(-\d+)?"))
+        return sorted(
+            path for _, path in matching_folders(self.folder, r"checkpoint-\d+\.damaged(-\d+)?")
+        )
 
     def newest_checkpoint(self) -> Path:
-        """The newest checkpoint of a run.
+        """Return the newest checkpoint.
 
         Raises:
             RunError: there is none.
@@ -107,34 +110,34 @@ class Run:
         found = self.checkpoints()
         if not found and (aside := self.damaged_checkpoints()):
             raise RunError(
-                f"no sound checkpoint in {self}: {', '.join(p.name for p in aside)} set aside",
-                hint="put back a copy of one under its name, or train again: --output FOLDER",
+                f"all checkpoints in {self} are damaged: {', '.join(p.name for p in aside)}",
+                hint="restore a copy of one under its name, or train again: --output FOLDER",
             )
         if not found:
             raise RunError(f"no checkpoint in {self}", hint="train first: qwen2vl-rs train")
         if step_of(found[-1]) < (last := self.trained_steps()):
             raise RunError(
-                f"{self} was trained to step {last:,}, and checkpoint-{last} is gone: its newest "
-                f"is {found[-1].name}",
-                hint="put back a copy of it, or train these steps again: "
-                f"{self.resume_command()}; for an older state, name the checkpoint itself: "
+                f"{self} was trained to step {last:,}, but checkpoint-{last} is missing: the "
+                f"newest is {found[-1].name}",
+                hint="restore a copy of it, or train these steps again: "
+                f"{self.resume_command()}; to use an older state, give the checkpoint: "
                 f"{shlex.quote(str(found[-1]))}",
             )
         return found[-1]
 
     def trained_steps(self) -> int:
-        """The steps a finished training had; 0 where none is finished.
+        """Return the number of steps of a finished training; 0 if training is not finished.
 
         Raises:
-            RunError: that cannot be read.
+            RunError: a file cannot be read.
         """
         return int((read_json(self.folder / "train_results.json") or {}).get("train_steps", 0))
 
     def planned_steps(self) -> int | None:
-        """The steps that training was to have; None where it is finished, or this cannot be told.
+        """Return the planned number of steps; None if training is finished or this is unknown.
 
         Raises:
-            RunError: that cannot be read.
+            RunError: a file cannot be read.
         """
         begun = is_there(self.folder / "config.toml") and not is_there(self.folder / "compare.json")
         if not begun or self.trained_steps() or not (found := self.checkpoints()):
@@ -143,24 +146,24 @@ class Run:
         steps = state.get("max_steps") if isinstance(state, dict) else None
         return steps if isinstance(steps, int) and steps > 0 else None
 
-    def say_unfinished(self) -> None:
-        """Say where the newest checkpoint of a run is not the last that training was to write.
+    def warn_unfinished(self) -> None:
+        """Warn if training stopped before its last checkpoint.
 
         Raises:
-            RunError: that cannot be read.
+            RunError: a file cannot be read.
         """
         if (planned := self.planned_steps()) is not None:
             newest = self.checkpoints()[-1].name
             warn(
-                f"{self}: {newest} of {planned:,} steps, training was not finished",
+                f"{self}: {newest} of {planned:,} steps, training is not finished",
                 f"finish it: {self.resume_command()}",
             )
 
     def is_finished(self) -> bool:
-        """Whether training is finished and its last checkpoint is there and sound.
+        """Whether training is finished and its last checkpoint exists and is intact.
 
         Raises:
-            RunError: that cannot be read.
+            RunError: a file cannot be read.
         """
         done = read_json(self.folder / "train_results.json")
         if done is None:
@@ -168,26 +171,25 @@ class Run:
         last = next(reversed(self.checkpoints()), None)
         if last is None or step_of(last) < int(done.get("train_steps", 0)):
             return False
-        return (
-            not is_there(last / CHECKSUMS) or verify_checksums(last) is None
-        )  # old ones are not sealed
+        # old checkpoints have no checksums
+        return not is_there(last / CHECKSUMS) or verify_checksums(last) is None
 
     def holds_run(self) -> bool:
-        """Whether a folder is that of a run, which begins with its questions or their images."""
+        """Whether the folder holds a run: settings, and questions or image digests."""
         names = (f"data/{_COPIES[TRAIN_FILE]}", "images.json", "manifest.json")
         begun = any(is_there(self.folder / name) for name in names)
         return begun and is_there(self.folder / "config.toml")
 
     def is_run(self) -> bool:
-        """Whether a folder holds a run, or at least checkpoints."""
+        """Whether the folder holds a run, or at least checkpoints."""
         return self.holds_run() or bool(self.checkpoints())
 
     def resume_command(self) -> str:
-        """What to type in order to go on with a run."""
+        """Return the command that resumes the run."""
         return f"qwen2vl-rs train {shlex.quote(f'{self}/config.toml')} --resume"
 
-    def own_file(self, name: str) -> Path:
-        """Where a run keeps its own copy of its questions.
+    def questions_copy(self, name: str) -> Path:
+        """Return the path of the run's copy of its questions.
 
         Args:
             name: ``data_vl_train.json`` or ``data_vl_test.json``.
@@ -195,25 +197,25 @@ class Run:
         return self.folder / "data" / _COPIES[name]
 
     def questions_file(self, name: str) -> Path:
-        """The file that holds the questions of a run: its own copy.
+        """Return the file with the questions of the run: its own copy.
 
-        Runs made before they kept copies have theirs in the current folder, if anywhere.
+        Old runs kept no copies; their questions are in the current folder, if anywhere.
 
         Args:
             name: ``data_vl_train.json`` or ``data_vl_test.json``.
 
         Raises:
-            NoQuestions: the questions are not there, or not those it was trained and tested on.
-            RunError: that cannot be told, as a file cannot be read.
+            NoQuestions: the questions are missing, or not those it was trained and tested on.
+            RunError: a file cannot be read.
         """
         facts = self.manifest().get("data", {}).get(name, {})
         known: str | None = facts.get("sha256")
-        own = self.own_file(name)
+        own = self.questions_copy(name)
         if is_there(own):
             if known and sha256(own) != known:
                 raise NoQuestions(
                     f"{own} is not what {self} was started with",
-                    hint=f"put back the file it was started with (SHA-256 {known})",
+                    hint=f"restore the file it was started with (SHA-256 {known})",
                 )
             return own
         if not known:
@@ -221,14 +223,14 @@ class Run:
         path = Path(name)
         if is_there(path) and sha256(path) == known:
             return path
-        problem = "is not the one of this run" if is_there(path) else "is not here"
-        hint = "go to the folder the run was started in"
+        problem = "belongs to another run" if is_there(path) else "is not here"
+        hint = "change to the folder in which the run was started"
         raise NoQuestions(f"{self}: {name} {problem}", hint=hint)
 
-    def what_is_kept(self) -> list[str]:
-        """What training leaves when it is interrupted, and how to go on; lines for people."""
+    def interruption_summary(self) -> list[str]:
+        """Say what an interrupted training keeps and how to resume it; one text per line."""
         if not is_there(self.folder / "config.toml"):
-            return ["nothing is kept yet: it had not begun to train"]
+            return ["nothing is kept: training had not started"]
         steps = [line["step"] for line in read_metrics(self.folder / "metrics.jsonl")]
         done, found = max(steps, default=0), self.checkpoints()
         if self.is_finished():
@@ -236,27 +238,27 @@ class Run:
             kept = f"training is finished; kept: {last} and all answers so far"
         elif found:
             since = done - step_of(found[-1])
-            again = f"; the {since:,} steps since then are done again" if since > 0 else ""
+            again = f"; the {since:,} steps since then are repeated" if since > 0 else ""
             kept = f"kept: {found[-1]}{again}"
         else:
-            kept = f"kept: {self}, but no checkpoint yet; {done:,} steps are done again"
+            kept = f"kept: {self}, but no checkpoint yet; {done:,} steps are repeated"
         return [kept, f"hint: resume: {self.resume_command()}"]
 
     def records_no_dataset(self) -> bool:
-        """Whether a run was made before runs recorded the data set of their questions."""
+        """Whether the run is older than the record of the data set in its manifest."""
         manifest = read_json(self.folder / "manifest.json")
         return isinstance(manifest, dict) and "dataset" not in manifest
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was written, by its name."""
+    """Return the training step of a checkpoint, from its name."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def runs_below(folder: Path) -> list[Path]:
-    """The runs in a folder that is none itself, and in the folders in it.
+    """Return the runs in a folder and its subfolders, unless the folder is a run itself.
 
-    They are for hints: of a folder that cannot be listed none are named.
+    They are for hints: a folder that cannot be listed gives none.
     """
     if Run(folder).is_run():
         return []
@@ -268,17 +270,17 @@ def runs_below(folder: Path) -> list[Path]:
     return found
 
 
-def listed(found: Sequence[Path]) -> str:
-    """Some names of runs, for a hint."""
+def run_names(found: Sequence[Path]) -> str:
+    """Return the first few names of runs, for a hint."""
     more = ", …" if len(found) > _NAMED else ""
     return ", ".join(shlex.quote(str(path)) for path in found[:_NAMED]) + more
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines of ``metrics.jsonl``; what a crash cut short is dropped.
+    """Return the lines of ``metrics.jsonl``; a line cut short by a crash is dropped.
 
     Raises:
-        RunError: the file is there and cannot be read.
+        RunError: the file exists and cannot be read.
     """
     try:
         return read_jsonl(path, "step", "loss")[0]

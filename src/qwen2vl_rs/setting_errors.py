@@ -1,4 +1,4 @@
-"""What is wrong with settings, in words for people: which one, where it was written, what goes."""
+"""Error messages for invalid settings: the setting, its source and the allowed values."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ _LISTS = {"tuple_type", "list_type", "missing", "too_long", "too_short"}
 
 
 def explain(error: dict[str, Any], root: type[BaseModel], settings: Sequence[str]) -> str:
-    """One error of pydantic's as one clause.
+    """Describe one pydantic error in one clause.
 
     Args:
-        error: as `ValidationError.errors` gives it.
-        root: the whole tree.
-        settings: the names of all settings, with their sections.
+        error: an item of `ValidationError.errors`.
+        root: class of all settings.
+        settings: full names of all settings.
     """
     path = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
         return _unknown(path, root, settings)
     field, inside = _field(path, root)
     key = ".".join(path)
-    said = str(error["msg"]).removeprefix("Value error, ")
+    message = str(error["msg"]).removeprefix("Value error, ")
     if field is not None:
         form = _form(field, error.get("input"))
         given = error.get("input")
         if form and error["type"] in _LISTS:
             return f"{'.'.join(path[: len(path) - inside])}: write {form}"
         if form and inside:
-            return f"{key}: {said}; write {form}"
+            return f"{key}: {message}; write {form}"
         if isinstance(given, str) and given.strip().lower() in _NOTHING and field.default is None:
-            return f"{key}: leave it out for none, which is the default"
-    return f"{key}: {said}" if key else said
+            return f"{key}: omit it for none, which is the default"
+    return f"{key}: {message}" if key else message
 
 
 def sorted_by_source(
     errors: Iterable[dict[str, Any]], where: str, typed: dict[str, str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Errors by the place where the setting was written.
+    """Group errors by the source of the setting.
 
     Args:
-        errors: of pydantic.
-        where: the file.
-        typed: key of each setting that was typed → how, e.g. ``--set``.
+        errors: pydantic's errors.
+        where: the settings file.
+        typed: source of each setting given otherwise, e.g. ``--set``, by key.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for error in errors:
@@ -62,7 +62,7 @@ def sorted_by_source(
 
 
 def _touches(path: tuple[str, ...], key: tuple[str, ...]) -> bool:
-    """Whether an error is about a setting, or about the section it is in."""
+    """Whether an error concerns a setting or the section that contains it."""
     n = min(len(path), len(key))
     return bool(path) and path[:n] == key[:n]
 
@@ -72,17 +72,17 @@ def _unknown(path: list[str], root: type[BaseModel], settings: Sequence[str]) ->
     for part in path[:-1]:
         section = section.model_fields[part].annotation
     key, name = ".".join(path), path[-1]
-    if known := foreign_settings.answer(name):
+    if known := foreign_settings.advice(name):
         return f"unknown key {key}: {known}"
     elsewhere = [place for place in settings if place.rpartition(".")[2] == name]
     if elsewhere:
-        return f"unknown key {key}: here it is {' or '.join(elsewhere)}"
+        return f"unknown key {key}: use {' or '.join(elsewhere)}"
     near = difflib.get_close_matches(name, section.model_fields, n=1, cutoff=0.5)
     return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "")
 
 
 def _field(path: list[str], root: type[BaseModel]) -> tuple[FieldInfo | None, int]:
-    """The setting that a path leads to, and how many parts of the path lie inside of it."""
+    """Return the setting at a path, and how many parts of the path are inside its value."""
     section: Any = root
     for i, part in enumerate(path):
         field: FieldInfo | None = getattr(section, "model_fields", {}).get(part)
@@ -95,7 +95,7 @@ def _field(path: list[str], root: type[BaseModel]) -> tuple[FieldInfo | None, in
 
 
 def _form(field: FieldInfo, given: Any) -> str:
-    """How the list that a setting is has to be written; empty where it is none."""
+    """Describe the syntax of a list setting; empty for other settings."""
     kinds = [field.annotation, *typing.get_args(field.annotation)]
     kind = next((one for one in kinds if typing.get_origin(one) is tuple), None)
     if kind is None:
@@ -113,4 +113,4 @@ def _form(field: FieldInfo, given: Any) -> str:
         default = field.default if isinstance(field.default, tuple) else range(1, len(items) + 1)
         numbers = [f"{number:g}" for number in default]
     text = f"{len(items)} numbers in a list, e.g. [{', '.join(numbers)}]"
-    return text + ("" if field.default is not None else "; leave it out for none")
+    return text + ("" if field.default is not None else "; omit it for none")

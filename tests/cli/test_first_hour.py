@@ -199,7 +199,7 @@ def test_who_comes_second_does_not_remove_the_folder_of_the_first(tmp_path, monk
     run = tmp_path / "run"
     with run_lock(run):
         monkeypatch.setattr(os.path, "lexists", lambda path: False)
-        with pytest.raises(RunError, match="another process is at work"), run_lock(run):
+        with pytest.raises(RunError, match="another process is using"), run_lock(run):
             pass
         assert (run / ".lock").is_file()
 

@@ -252,4 +252,4 @@ def test_training_and_evaluation_follow_images_that_are_moved(here, small_base, 
     assert {os.path.dirname(row["image"]) for row in rows} == {f"{here}/fourth"}
     Path("fourth/0.tif").write_bytes(Path("fourth/1.tif").read_bytes())  # another image
     assert main(["train", f"{RUN}/config.toml", "--resume", "--images", "fourth"]) == 1
-    assert "changed since the training began" in capsys.readouterr().err
+    assert "changed since training started" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from factory import write_image
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.errors import DataError
-from qwen2vl_rs.models.located import locate
+from qwen2vl_rs.models.location import locate
 from qwen2vl_rs.predict.evaluation import evaluate
 from qwen2vl_rs.questions.choice import options
 from qwen2vl_rs.questions.normal_forms import normalise

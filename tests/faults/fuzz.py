@@ -138,7 +138,7 @@ def formats(place: Path) -> dict[str, Format]:
 
     def large(path: Path) -> None:
         with open_scene(path, RasterToRGB()) as scene:
-            scene.resampled(0, 0, scene.width, scene.height, 28)
+            scene.read_resized(0, 0, scene.width, scene.height, 28)
 
     def read(*names: str) -> list[bytes]:
         return [(place / name).read_bytes() for name in names]

@@ -36,13 +36,13 @@ def test_a_device_that_is_not_there_is_refused_with_what_is(tmp_path, capsys, mo
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert main(["eval", str(tmp_path), "--device", "cuda:99"]) == 1
     error, hint = capsys.readouterr().err.splitlines()
-    assert error.startswith("error: there is no device cuda:99: here are cpu")
+    assert error.startswith("error: there is no device cuda:99: available: cpu")
     assert hint.startswith("hint: ")
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert main(["eval", str(tmp_path), "--device", "cuda:1"]) == 1
     err = capsys.readouterr().err
-    assert "there is no device cuda:1: here are cpu" in err
+    assert "there is no device cuda:1: available: cpu" in err
     assert "CUDA_VISIBLE_DEVICES is '0'" in err
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 

@@ -42,7 +42,7 @@ def test_emulated_bfloat16_is_refused_by_name(card):
     if card:
         assert choose_precision(CUDA, True).compute is torch.bfloat16
         return
-    with pytest.raises(ConfigError, match="Tesla T4 does not compute in bfloat16") as caught:
+    with pytest.raises(ConfigError, match="Tesla T4 does not support bfloat16") as caught:
         choose_precision(CUDA, True)
     assert "float16" in caught.value.hint
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import set_seed
 
-from qwen2vl_rs.hardware.randomness import own_random_state
+from qwen2vl_rs.hardware.randomness import preserve_random_state
 
 
 def numbers():
@@ -19,7 +19,7 @@ def test_seeds_that_are_set_inside_change_nothing_outside(error):
     set_seed(1)
     found = [numbers()]
     try:
-        with own_random_state:
+        with preserve_random_state:
             set_seed(7)
             assert numbers() not in expected
             if error:

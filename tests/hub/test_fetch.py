@@ -280,7 +280,7 @@ def test_two_at_once_do_not_mix(server, fetch, tmp_path):
     folder.mkdir()
     handle = os.open(folder, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(HubError, match="being filled by another process"):
+    with pytest.raises(HubError, match="another process is downloading"):
         fetch()
     os.close(handle)
     fetch()
@@ -293,7 +293,7 @@ def test_what_arrives_damaged_once_is_fetched_again(server, fetch, impatient, tm
     assert held(tmp_path / "model") == FILES
     assert len(server.ranges(WEIGHTS)) == len(server.ranges("config.json")) == 2
     assert loaded.downloaded >= sum(map(len, FILES.values())) + len(FILES[WEIGHTS])
-    assert f"{WEIGHTS} arrived damaged" in capsys.readouterr().err
+    assert f"{WEIGHTS} is damaged or cannot be resumed" in capsys.readouterr().err
 
 
 @by_modelscope
@@ -357,7 +357,7 @@ def test_a_revision_is_fetched_and_kept_apart(server, fetch, tmp_path):
     assert fetch(revision="old").already_complete
     assert fetch(revision=commit(old)).already_complete
     assert fetch().already_complete
-    with pytest.raises(HubError, match="holds revision old"):
+    with pytest.raises(HubError, match="contains revision old"):
         fetch(revision="v9")
 
 
@@ -365,7 +365,7 @@ def test_a_revision_is_fetched_and_kept_apart(server, fetch, tmp_path):
 def test_another_model_in_the_folder(server, fetch, tmp_path):
     fetch()
     server.repos["Qwen/Other"] = {"master": dict(FILES)}
-    with pytest.raises(HubError, match=f"holds another model: {REPO}"):
+    with pytest.raises(HubError, match=f"contains another model: {REPO}"):
         fetch("Qwen/Other")
 
 
@@ -387,7 +387,7 @@ def test_a_revision_of_the_other_hub_is_another(server, tmp_path, other):
     asked = len(server.requests)
     for revision in ("old", commit(server.repos[REPO]["old"])):
         with pytest.raises(
-            HubError, match=f"holds revision old of {REPO} from {first}, not .* from {other}"
+            HubError, match=f"contains revision old of {REPO} from {first}, not .* from {other}"
         ):
             load(hub=other, folder=tmp_path / "model", revision=revision)
         assert load(hub=first, folder=tmp_path / "model", revision=revision).already_complete
@@ -404,7 +404,7 @@ def test_a_whole_model_that_was_copied_here_does_without_a_network(
     told = ["load", "--hub", "hf", "--folder", str(copied)]
     assert main(told) == 0
     err = capsys.readouterr().err
-    assert f"{copied} holds a whole model that load did not fetch: used as it is" in err
+    assert f"using the complete model in {copied}, which load did not download" in err
     assert held(copied) == before
     for more in (["--verify"], ["--revision", "v2"]):  # of which it is, nobody knows
         assert main([*told, *more]) == 1
@@ -416,7 +416,7 @@ def test_a_whole_model_that_was_copied_here_does_without_a_network(
         assert main(told) == 1
         err = capsys.readouterr().err
         assert "cannot reach" in err
-        assert err.rstrip().endswith("without a model from a hub: qwen2vl-rs demo")
+        assert err.rstrip().endswith("all steps offline: qwen2vl-rs demo")
     weights.write_bytes(content)
     (copied / "preprocessor_config.json").unlink()
     assert main(told) == 1
@@ -455,13 +455,13 @@ def test_no_access(server, fetch, status, where):
 @by_hf
 def test_the_hub_is_out_of_order(server, fetch, impatient):
     server.faults.status[""] = 500
-    with pytest.raises(HubError, match=r"answered with an error \(HTTP 500\)"):
+    with pytest.raises(HubError, match=r"responded with an error \(HTTP 500\)"):
         fetch()
 
 
 def test_a_login_page_instead_of_an_answer(server, fetch):
     server.faults.not_json = True
-    with pytest.raises(HubError, match="no list of files"):
+    with pytest.raises(HubError, match="not a file list"):
         fetch()
 
 
@@ -471,7 +471,7 @@ def test_a_login_page_instead_of_an_answer(server, fetch):
 )
 def test_names_that_leave_the_folder_are_refused(server, fetch, tmp_path, name):
     server.faults.listing[name] = b"evil"
-    with pytest.raises(HubError, match="outside of its folder"):
+    with pytest.raises(HubError, match="outside its folder"):
         fetch()
     assert not server.asked
     assert not held(tmp_path / "model")
@@ -482,7 +482,7 @@ def test_links_that_leave_the_folder_are_refused(server, fetch, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "assets").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(HubError, match="outside of its folder"):
+    with pytest.raises(HubError, match="outside its folder"):
         fetch()
     assert not list((tmp_path / "elsewhere").iterdir())
 
@@ -518,7 +518,7 @@ def test_a_model_of_pickles_only(server, fetch):
 
 
 def test_a_name_that_is_none(tmp_path):
-    with pytest.raises(HubError, match="is no model name"):
+    with pytest.raises(HubError, match="is not a model name"):
         load("qwen", hub="hf", folder=tmp_path)
 
 
@@ -543,7 +543,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @by_hf
 def test_too_little_space_is_said_before_anything_is_fetched(server, fetch, small_disk):
-    with pytest.raises(HubError, match=r"needs 3\.5 MB more in .*, and 2\.1 MB are free") as caught:
+    with pytest.raises(HubError, match=r"needs 3\.5 MB more in .*, but 2\.1 MB is free") as caught:
         fetch(folder=small_disk / "model")
     assert "free some disk space" in caught.value.hint
     assert not server.asked
@@ -661,7 +661,7 @@ def test_what_is_compressed_is_refused_before_it_is_unpacked(server, fetch, tigh
 @pytest.mark.parametrize("what", ["", "config.json"])
 def test_what_has_no_end_is_ended(server, fetch, tight, tmp_path, what):
     server.faults.instead[what] = endless
-    with pytest.raises(HubError, match=r"more than belongs to it|damaged"):
+    with pytest.raises(HubError, match=r"more than expected|damaged"):
         fetch()
     assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < 3 << 20
 
@@ -670,7 +670,7 @@ def test_what_has_no_end_is_ended(server, fetch, tight, tmp_path, what):
 @pytest.mark.parametrize("what", ["", WEIGHTS])
 def test_what_comes_a_byte_at_a_time_is_not_waited_for(server, fetch, tight, tmp_path, what):
     server.faults.instead[what] = dripping
-    with pytest.raises(HubError, match="hardly sends anything") as caught:
+    with pytest.raises(HubError, match="almost stopped sending") as caught:
         fetch()
     assert "start again" in caught.value.hint
     server.forget()
@@ -728,7 +728,7 @@ def test_how_slowly_a_hub_may_send(monkeypatch, tmp_path, through, pieces, waite
     if waited_for:
         assert sum(map(len, arriving)) == sum(size for size, _ in pieces)
     else:
-        with pytest.raises(HubError, match="hardly sends anything"):
+        with pytest.raises(HubError, match="almost stopped sending"):
             list(arriving)
 
 
@@ -744,7 +744,7 @@ def test_a_file_of_another_length_than_listed(server, fetch, tight, tmp_path, mo
         handler.wfile.write(content)
 
     server.faults.instead["vocab.json"] = other
-    with pytest.raises(HubError, match=r"more than belongs to it|damaged|broke"):
+    with pytest.raises(HubError, match=r"more than expected|damaged|broke"):
         fetch()
     assert not (tmp_path / "model/vocab.json").exists()
     server.forget()
@@ -801,7 +801,7 @@ def test_a_hub_that_puts_off_for_days(server, monkeypatch, tight, tmp_path, what
     server.faults.instead[what] = later
     with pytest.raises(HubError, match="asks to wait") as caught:
         load(REPO, hub="hf", folder=tmp_path / "model")
-    assert "is kept" in caught.value.hint
+    assert "are kept" in caught.value.hint
 
 
 LISTS = {
@@ -836,7 +836,7 @@ def test_listings_that_are_none(server, fetch, impatient, what):
         handler.wfile.write(text.encode())
 
     server.faults.instead[""] = answer
-    with pytest.raises(HubError, match="no list of files"):
+    with pytest.raises(HubError, match="not a file list"):
         fetch()
 
 

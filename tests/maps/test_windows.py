@@ -127,11 +127,11 @@ def test_sidecars_of_other_formats_and_overviews(tmp_path):
 @pytest.mark.parametrize(
     ("end", "content", "said"),
     [
-        (".msk", b"broken", "its mask, a.tif.msk beside it, is not the TIFF that GDAL makes"),
-        (".msk", b"II*\0" + bytes(40), "its mask, a.tif.msk beside it,"),
-        (".aux.xml", b"<PAMDataset><NoDataValue>", "nodata values, in a.tif.aux.xml beside it"),
+        (".msk", b"broken", "its mask a.tif.msk is not a TIFF as GDAL writes it"),
+        (".msk", b"II*\0" + bytes(40), "its mask a.tif.msk"),
+        (".aux.xml", b"<PAMDataset><NoDataValue>", "nodata values in a.tif.aux.xml"),
         (".aux.xml", b"<PAMDataset><PAMRasterBand><NoDataValue>x</NoDataValue></PAMRasterBand>"
-         b"</PAMDataset>", "nodata values, in a.tif.aux.xml beside it, cannot be read"),
+         b"</PAMDataset>", "nodata values in a.tif.aux.xml cannot be read"),
     ],
 )  # fmt: skip
 def test_a_broken_sidecar_is_not_passed_over(tmp_path, capsys, end, content, said):
@@ -155,7 +155,7 @@ def test_a_mask_of_another_size_is_not_passed_over(tmp_path, capsys):
     table.write_text(f"image_path,question,answer\n{path},Is it?,yes\n")
     words = ["export", "--data", str(table), "--format", "imagefolder", "-o", str(tmp_path / "o")]
     assert main(words) == 1
-    assert "is of another size: 32 × 32 pixels" in capsys.readouterr().err
+    assert "has another size: 32 × 32 pixels" in capsys.readouterr().err
 
 
 def test_a_mask_beside_a_scene_counts_in_its_map(small_base, tmp_path, capsys):

@@ -29,7 +29,7 @@ from qwen2vl_rs.models.fingerprint import fingerprint
 from qwen2vl_rs.models.folder import is_whole_file
 from qwen2vl_rs.models.merge import merge
 from qwen2vl_rs.raster import read_rgb
-from qwen2vl_rs.system.terminal import shown
+from qwen2vl_rs.system.terminal import printable
 
 # PEFT's use of an old name of transformers
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -215,7 +215,7 @@ def test_a_stray_file_of_weights_is_neither_read_nor_merged(tmp_path, capsys, sm
     save_file(other_weights(base), base / stray, {"format": "pt"})
     assert main(["ask", str(base), str(image), QUESTION]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{shown(said)}\n"
+    assert out == f"{printable(said)}\n"
     assert f"not used: {stray}" in err
     compare_merge(base, tmp_path)
     assert not (tmp_path / "merged" / stray).exists()
@@ -320,7 +320,7 @@ def test_quantised_weights_without_a_word_are_refused(tmp_path, capsys, small_ba
     path = max(base.glob("*.safetensors"), key=lambda p: p.stat().st_size)
     weights = {n: w.to(torch.int8) if w.ndim > 1 else w for n, w in load_file(path).items()}
     save_file(weights, path, {"format": "pt"})
-    refused(capsys, base, image, "is of type I8")
+    refused(capsys, base, image, "has type I8")
 
 
 def test_every_byte_of_the_weights_counts(tmp_path, small_base):
@@ -407,12 +407,12 @@ def test_old_checkpoints_still_know_their_base(tmp_path, capsys, small_base, ima
         ("config.json", {"num_hidden_layers": 1}, "they have 2 layers"),
         ("config.json", {"num_hidden_layers": float("nan")}, "num_hidden_layers is nan"),
         ("config.json", {"intermediate_size": 10**12}, "not [1000000000000"),
-        ("config.json", {"vocab_size": 10**12}, "embed_tokens.weight is of"),
+        ("config.json", {"vocab_size": 10**12}, "embed_tokens.weight has shape"),
         ("config.json", {"rms_norm_eps": float("nan")}, "'rms_norm_eps'"),
         ("config.json", {"rope_theta": -1.0}, "rope_theta is -1"),
         ("config.json", {"rope_scaling": {"type": "mrope", "mrope_section": [1, 1, 1]}}, "[1, 1"),
         ("config.json", {"image_token_id": -1}, "image_token_id is -1"),
-        ("config.json", {"use_sliding_window": True}, "windows is not supported"),
+        ("config.json", {"use_sliding_window": True}, "sliding-window attention is"),
         ("config.json", {"text_config": {"quantization_config": {"quant_method": "gptq"}}}, "gptq"),
         ("hf_quant_config.json", {"producer": "modelopt"}, "quantised model (hf_quant_config"),
         ("config.json", {"transformers_weights": "x.safetensors"}, "transformers_weights"),
@@ -427,14 +427,14 @@ def test_old_checkpoints_still_know_their_base(tmp_path, capsys, small_base, ima
         ("model.safetensors.index.json", {"weight_map": {}}, "no weight_map"),
         ("model.safetensors.index.json", {"weight_map": {"a": "../x.safetensors"}}, "outside"),
         ("model.safetensors.index.json", {"weight_map": {"a": "gone.safetensors"}}, "lacks"),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.T"}}, "code of its own"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": "evil.T"}}, "remote code"),
         pytest.param("chat_template.json", {"chat_template": "{% for a in range(99999) %}"
             "{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}"},
-            "does not come to an end", marks=pytest.mark.slow),
-        ("chat_template.json", {"chat_template": "{{ 'a' * 99999999999 }}"}, "come to an end"),
-        ("chat_template.json", {"chat_template": "{{ 'a' * 9999999 }}"}, "come to an end"),
+            "exceeds the limits", marks=pytest.mark.slow),
+        ("chat_template.json", {"chat_template": "{{ 'a' * 99999999999 }}"}, "exceeds the limits"),
+        ("chat_template.json", {"chat_template": "{{ 'a' * 9999999 }}"}, "exceeds the limits"),
         ("chat_template.json", {"chat_template": "{% if %}"}, "is broken"),
-        ("chat_template.json", {"chat_template": {"tools": "x"}}, "by the name of default"),
+        ("chat_template.json", {"chat_template": {"tools": "x"}}, "no chat template named default"),
     ], 0, 1, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30),
 )  # fmt: skip
 def test_settings_that_make_no_model_are_refused(
@@ -471,17 +471,17 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, capsys, small_base, i
     name = next(n for n, w in weights.items() if w.ndim > 1)
     weights[name][0, 0] = torch.inf
     save_file(weights, path, {"format": "pt"})
-    refused(capsys, base, image, "holds values that are not numbers")
+    refused(capsys, base, image, "contains NaN or infinity")
 
 
 ADAPTERS = {
-    "fewer target modules": ({"target_modules": ["q_proj"]}, "have no place"),
+    "fewer target modules": ({"target_modules": ["q_proj"]}, "match no layer"),
     "more target modules": ({"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj",
                              "gate_proj", "down_proj", "lm_head"]}, "lacks"),
-    "fewer layers": ({"layers_to_transform": [0]}, "have no place"),
-    "no layer": ({"target_modules": ["nothing"]}, "have no place"),
-    "other layers": ({"exclude_modules": r".*mlp.*"}, "have no place"),
-    "another kind": ({"peft_type": "LOHA"}, "is no plain LoRA"),
+    "fewer layers": ({"layers_to_transform": [0]}, "match no layer"),
+    "no layer": ({"target_modules": ["nothing"]}, "match no layer"),
+    "other layers": ({"exclude_modules": r".*mlp.*"}, "match no layer"),
+    "another kind": ({"peft_type": "LOHA"}, "is not a standard LoRA"),
     "another scale": ({"use_rslora": True}, "use_rslora"),
     "changes the base": ({"init_lora_weights": "pissa"}, "init_lora_weights"),
     "unheard of": ({"use_magic": True}, "use_magic"),
@@ -527,7 +527,7 @@ def test_an_adapter_with_a_tensor_too_many_or_too_few(tmp_path, capsys, adapter,
         weights = load_file(checkpoint / "adapter_model.safetensors")
         change(weights)
         save_file(weights, checkpoint / "adapter_model.safetensors")
-        refused(capsys, checkpoint, image, ("lacks 1 weights", "have no place")[number])
+        refused(capsys, checkpoint, image, ("lacks 1 weights", "match no layer")[number])
 
 
 def test_a_file_of_weights_that_holds_none_is_not_whole(tmp_path):

@@ -6,7 +6,13 @@ import torch
 
 from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.errors import ModelError, RunError
-from qwen2vl_rs.models.loader import find_checkpoint, fingerprint, load_base, read_card, read_config
+from qwen2vl_rs.models.loader import (
+    find_checkpoint,
+    fingerprint,
+    load_base,
+    read_config,
+    read_metadata,
+)
 from random_base import Size, write_random_base
 
 CPU = torch.device("cpu")
@@ -60,12 +66,12 @@ def test_folders_that_are_no_base(base, tmp_path):
 
 def test_another_architecture_is_named(base):
     edit(base, model_type="llama")
-    assert "llama" in refuse(base, "llama model; this works with qwen2_vl").message
+    assert "llama" in refuse(base, "llama model; supported are qwen2_vl").message
 
 
 def test_remote_code_is_refused(base):
     edit(base, auto_map={"AutoModel": "evil.Model"})
-    refuse(base, "code of its own")
+    refuse(base, "requires remote code")
 
 
 def test_pickled_weights_are_refused(base):
@@ -81,7 +87,7 @@ def test_damaged_weights(base):
     path.write_bytes(whole[: len(whole) // 2])
     refuse(base, "cannot be read")
     path.unlink()
-    refuse(base, "lacks the weights")
+    refuse(base, "lacks the weights files")
 
 
 def test_missing_weights_are_not_invented(base):
@@ -110,8 +116,8 @@ def test_what_a_folder_means(base, tmp_path):
     for step in (9, 10):
         (run / f"checkpoint-{step}").mkdir(parents=True)
     assert find_checkpoint(run) == run / "checkpoint-10"
-    with pytest.raises(ModelError, match="no checkpoint of this tool"):
-        read_card(run / "checkpoint-9")
+    with pytest.raises(ModelError, match="not a checkpoint of this tool"):
+        read_metadata(run / "checkpoint-9")
 
 
 def test_config_is_read_without_weights(base):

@@ -18,7 +18,7 @@ from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import ModelError
 from qwen2vl_rs.models.family import FAMILIES
-from qwen2vl_rs.models.loader import attach_adapter, load_base, quiet_peft, write_card
+from qwen2vl_rs.models.loader import attach_adapter, load_base, quiet_peft, write_metadata
 from qwen2vl_rs.models.merge import merge
 from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.system.files import read_json, write_json
@@ -36,7 +36,7 @@ def write_adapter(base_folder, folder):
                         exclude_modules=r".*visual\..*", task_type="CAUSAL_LM")  # fmt: skip
     with quiet_peft():
         get_peft_model(base.model, config).save_pretrained(folder)
-    write_card(folder, base, VIEW, (None, 56))
+    write_metadata(folder, base, VIEW, (None, 56))
     base.images.processor.save_pretrained(folder)
     return folder
 
@@ -132,7 +132,7 @@ def forms():
 def test_adapters_of_another_form_are_refused(checkpoint, tmp_path, name):
     config = read_json(checkpoint / "adapter_config.json")
     write_json(checkpoint / "adapter_config.json", config | {name: forms()[name]})
-    with pytest.raises(ModelError, match=f"is no plain LoRA .*{name}"):
+    with pytest.raises(ModelError, match=f"is not a standard LoRA .*{name}"):
         merge(checkpoint, tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_an_adapter_with_one_value_that_is_no_number_is_refused(
         lambda: merge(checkpoint, tmp_path / "out"),
         lambda: attach_adapter(load_base(small_base, VIEW, CPU), checkpoint),
     ):
-        with pytest.raises(ModelError, match="holds values that are no numbers"):
+        with pytest.raises(ModelError, match="contains NaN or infinity"):
             use()
     assert not list((tmp_path / "out").glob("*.safetensors"))
 

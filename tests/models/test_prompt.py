@@ -37,7 +37,7 @@ def test_pieces_join_to_the_chat_template(prompts):
 @pytest.mark.parametrize("end", [signal.SIGXCPU, signal.SIGKILL, signal.SIGSEGV])
 def test_a_template_whose_trial_is_killed_is_refused(monkeypatch, tmp_path, end):
     monkeypatch.setattr(template, "_TRY", f"import os; os.kill(os.getpid(), {int(end)})")
-    with pytest.raises(ModelError, match="does not come to an end"):
+    with pytest.raises(ModelError, match="exceeds the limits"):
         template.try_template(tmp_path, f"killed by {end}", "[]", "{}")
 
 
@@ -80,7 +80,7 @@ def test_generation_stops_at_every_end_token_of_the_base(small_base):
     ("change", "words"),
     [
         ({"chat_template": None}, "has no chat template"),
-        ({"chat_template": "{{ messages[0].role }}"}, "does not place one image"),
+        ({"chat_template": "{{ messages[0].role }}"}, "does not contain one image"),
         (None, "tokenizer.json is unreadable"),
     ],
 )

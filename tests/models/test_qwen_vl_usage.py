@@ -18,7 +18,7 @@ from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig, RasterToRGB
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.models.loader import load_base, quiet_peft, write_card
+from qwen2vl_rs.models.loader import load_base, quiet_peft, write_metadata
 from qwen2vl_rs.models.qwen_vl_usage import Usage, python, usage
 from qwen2vl_rs.system.files import HUB_MANIFEST, read_json, write_json
 
@@ -57,7 +57,7 @@ def write_checkpoint(base_folder, folder):
                         task_type="CAUSAL_LM")  # fmt: skip
     with quiet_peft():
         get_peft_model(base.model, config).save_pretrained(folder)
-    write_card(folder, base, VIEW, (None, 56))
+    write_metadata(folder, base, VIEW, (None, 56))
     base.images.processor.save_pretrained(folder)
 
 
@@ -78,7 +78,7 @@ def test_a_base_known_by_its_name_is_named(small_base, tmp_path, capsys):
     card = (tmp_path / "checkpoint-1/README.md").read_text()
     assert 'BASE = "owner/name"' in card
     assert card.startswith("---\nbase_model: owner/name\n")
-    assert "where the base lay" in card
+    assert "the path of the base model" in card
     assert read_json(tmp_path / "checkpoint-1/adapter_config.json")[NAME] == "owner/name"
 
 
@@ -87,7 +87,7 @@ def test_a_place_on_this_machine_is_said_and_not_shown(small_base, tmp_path):
     card = (tmp_path / "checkpoint-1/README.md").read_text()
     assert str(small_base) not in card
     assert "base_model:" not in card
-    assert "The base was a folder on the machine of the training" in card
+    assert "The base model was a folder on the training machine" in card
     assert f"`{NAME}` in `adapter_config.json`" in card
     assert read_json(tmp_path / "checkpoint-1/adapter_config.json")[NAME] == str(small_base)
 
@@ -116,12 +116,12 @@ def test_any_instruction_and_base_make_python_within_one_block(instruction, adap
 def test_what_else_a_card_says():
     closed = usage(Usage(VIEW, adapter=False, closed=True, max_new_tokens=7))
     assert "max_new_tokens=7," in closed
-    assert "answer of an answer set" in closed
+    assert "probable of the candidate" in closed
     assert "adapter" not in closed
     rule = RasterToRGB(bands=(4, 3, 2), value_range=(0, 4096))
     shown = usage(Usage(VIEW.model_copy(update={"image": rule}), adapter=True))
     assert "bands 4, 3, 2 of a file; in data that are not 8-bit, the values 0 and 4096" in shown
-    assert "taken as they are" not in shown
+    assert "used unchanged" not in shown
     load = "AutoTokenizer.from_pretrained"
     assert f"{load}(BASE)" in python(Usage(VIEW, adapter=True, own_tokenizer=False))
     assert f"{load}(FOLDER)" in python(Usage(VIEW, adapter=True))

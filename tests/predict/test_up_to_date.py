@@ -20,7 +20,7 @@ from qwen2vl_rs.config import Config, load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.fingerprint import fingerprint
-from qwen2vl_rs.models.located import locate
+from qwen2vl_rs.models.location import locate
 from qwen2vl_rs.predict.job import digest_of
 from qwen2vl_rs.predict.predictor import with_other_images
 from qwen2vl_rs.predict.session import Session
@@ -173,7 +173,7 @@ def test_what_is_no_checkpoint_replaces_no_answers(tmp_path, monkeypatch, capsys
     before = {p: p.read_bytes() for p in Path("run/eval").rglob("*") if p.is_file()}
     words = ["compare", "run", "--base", "base", "--images", "images", "--checkpoint", wrong]
     assert main(words) == 1
-    assert f"{wrong} is no checkpoint of this tool" in capsys.readouterr().err
+    assert f"{wrong} is not a checkpoint of this tool" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in Path("run/eval").rglob("*") if p.is_file()} == before
 
 

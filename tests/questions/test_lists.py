@@ -336,20 +336,20 @@ HERE = {
 }
 INSTEAD = {
     "train a smaller base": "load_in_4bit load_in_8bit quantization_bit qlora bnb_4bit_quant_type",
-    "the test questions are asked": "eval_strategy evaluation_strategy eval_steps do_eval",
+    "train evaluates before and after": "eval_strategy evaluation_strategy eval_steps do_eval",
     "keep all checkpoints": "load_best_model_at_end metric_for_best_model early_stopping",
-    "a step is training.images_per_step": "gradient_accumulation_steps packing group_by_length",
+    "a step has training.images_per_step": "gradient_accumulation_steps packing group_by_length",
     "AdamW": "optim optimizer adam_beta1 adam_beta2 adam_epsilon use_galore use_badam",
     "plain data parallelism": "deepspeed fsdp fsdp_config tensor_parallel_size tp pp",
     "LoRA on the language model": "stage finetuning_type freeze_vision_tower modules_to_save",
-    "plain LoRA": "use_dora use_rslora loraplus_lr_ratio init_lora_weights bias task_type",
-    "plain cross-entropy": "neftune_noise_alpha label_smoothing_factor label_smoothing",
+    "standard LoRA": "use_dora use_rslora loraplus_lr_ratio init_lora_weights bias task_type",
+    "cross-entropy": "neftune_noise_alpha label_smoothing_factor label_smoothing",
     "each model's own chat template": "template chat_template",
-    "every step is in metrics.jsonl": "logging_steps logging_dir logging_strategy plot_loss",
+    "every step is logged to": "logging_steps logging_dir logging_strategy plot_loss",
     "a run never overwrites another": "overwrite_output_dir",
     "the number of workers": "dataloader_num_workers num_workers preprocessing_num_workers",
     "write the folder": "push_to_hub hub_model_id hub_token",
-    "answers are the most probable ones": "temperature top_p top_k do_sample num_beams",
+    "decoding is greedy": "temperature top_p top_k do_sample num_beams",
 }
 NOT_NEEDED = "remove_unused_columns ddp_timeout trust_remote_code overwrite_cache"
 
@@ -357,9 +357,9 @@ NOT_NEEDED = "remove_unused_columns ddp_timeout trust_remote_code overwrite_cach
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        *((names, f"here it is {place}") for place, names in HERE.items()),
-        *((names, f"not there yet; instead: {way}") for way, names in INSTEAD.items()),
-        (NOT_NEEDED, "not needed here, leave it out"),
+        *((names, f"use {place}") for place, names in HERE.items()),
+        *((names, f"not supported; instead: {way}") for way, names in INSTEAD.items()),
+        (NOT_NEEDED, "not needed here, omit it"),
     ],
 )
 def test_names_of_settings_elsewhere(names, said):

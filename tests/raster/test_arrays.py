@@ -8,7 +8,7 @@ from rasterio.transform import from_origin
 
 from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ImageError
-from qwen2vl_rs.raster import read_rgb, rgb_of
+from qwen2vl_rs.raster import image_to_rgb, read_rgb
 
 RNG = np.random.default_rng(0)
 
@@ -38,14 +38,15 @@ def test_an_array_looks_as_its_file_does(tmp_path, dtype, bands, rule):
     array = values(dtype, 20, 30, bands)
     array[:6] = 0  # a collar
     path = written(tmp_path / "a.tif", array)
-    assert np.array_equal(rgb_of(array, rule), read_rgb(path, rule))
+    assert np.array_equal(image_to_rgb(array, rule), read_rgb(path, rule))
 
 
 def test_values_that_are_no_numbers_are_black(tmp_path):
     array = values("float32", 12, 12, 3)
     array[3, 4], array[5, 6, 1], array[7, 7] = np.nan, np.inf, -3.4e38
     assert np.array_equal(
-        rgb_of(array, RasterToRGB()), read_rgb(written(tmp_path / "a.tif", array), RasterToRGB())
+        image_to_rgb(array, RasterToRGB()),
+        read_rgb(written(tmp_path / "a.tif", array), RasterToRGB()),
     )
 
 
@@ -60,14 +61,14 @@ def test_a_pil_image_looks_as_its_png_does(tmp_path, mode):
     image.save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as opened:
         assert np.array_equal(
-            rgb_of(opened, RasterToRGB()), read_rgb(tmp_path / "a.png", RasterToRGB())
+            image_to_rgb(opened, RasterToRGB()), read_rgb(tmp_path / "a.png", RasterToRGB())
         )
 
 
 def test_a_grey_array_needs_no_third_axis():
     grey = values("uint8", 10, 12)
-    assert np.array_equal(rgb_of(grey, RasterToRGB()), np.stack([grey] * 3, -1))
-    assert rgb_of(grey > 100, RasterToRGB()).max() == 255
+    assert np.array_equal(image_to_rgb(grey, RasterToRGB()), np.stack([grey] * 3, -1))
+    assert image_to_rgb(grey > 100, RasterToRGB()).max() == 255
 
 
 @pytest.mark.parametrize(
@@ -84,10 +85,10 @@ def test_a_grey_array_needs_no_third_axis():
 )
 def test_what_is_not_an_image_is_refused(image, said):
     with pytest.raises(ImageError) as caught:
-        rgb_of(image, RasterToRGB())
+        image_to_rgb(image, RasterToRGB())
     assert said in f"{caught.value.message} {caught.value.hint}"
 
 
 def test_bands_that_are_not_there_are_refused():
     with pytest.raises(ImageError, match="the array has 3"):
-        rgb_of(np.zeros((20, 20, 3), np.uint8), RasterToRGB(bands=(8, 4, 3)))
+        image_to_rgb(np.zeros((20, 20, 3), np.uint8), RasterToRGB(bands=(8, 4, 3)))

@@ -160,7 +160,7 @@ def test_a_codec_that_gdal_lacks_is_no_damage(tmp_path, codec):
 def test_a_sound_codec_over_other_bytes_is_damage(tmp_path):
     message, hint = refused(recoded(tmp_path / "a.tif", 50_000), read_rgb)
     assert "broken or incomplete TIFF" in message
-    assert "damaged or cut short" in hint
+    assert "damaged or truncated" in hint
 
 
 def test_webp_that_moves_and_webp_that_does_not(tmp_path):

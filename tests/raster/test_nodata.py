@@ -21,7 +21,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.predict.job import Job
 from qwen2vl_rs.raster import read_rgb
-from qwen2vl_rs.raster.nodata import collar, whole
+from qwen2vl_rs.raster.nodata import collar, image_collar
 from qwen2vl_rs.raster.scenes import open_scene
 from qwen2vl_rs.types import Sample
 
@@ -115,8 +115,8 @@ def test_an_undeclared_collar_is_no_data_in_every_type(tmp_path, dtype):
         for piece in ((0, 0, 40, 20), (30, 5, 30, 30)):
             assert_array_equal(one.read(*piece)[0], other.read(*piece)[0])
             assert one.read(*piece)[1] == other.read(*piece)[1]
-            assert one.resampled(*piece, 20)[1] == pytest.approx(
-                other.resampled(*piece, 20)[1], abs=0.06
+            assert one.read_resized(*piece, 20)[1] == pytest.approx(
+                other.read_resized(*piece, 20)[1], abs=0.06
             )
 
 
@@ -184,7 +184,7 @@ def test_alpha_counts_in_every_type_and_place(tmp_path, dtype, bands, opaque):
         low, high = np.percentile(band, (2, 98))
         assert np.abs(rgb[:, 32:, 0] - np.clip((band - low) / (high - low) * 255, 0, 255)).max() < 1
     with open_scene(path, RasterToRGB()) as scene:
-        assert scene.resampled(0, 0, 64, 64, 32)[1] == pytest.approx(0.5, abs=0.04)
+        assert scene.read_resized(0, 0, 64, 64, 32)[1] == pytest.approx(0.5, abs=0.04)
     # asked for by number, it is data
     assert share(path, RasterToRGB(bands=(bands, 1, 2))) == 1.0
 
@@ -214,7 +214,7 @@ def test_fill_values_of_floats_need_no_declaration(tmp_path, dtype, fill, nodata
     wanted = np.clip((clean[0, 10, 40:50] - low) / (high - low) * 255, 0, 255)
     assert np.abs(rgb[10, 40:50, 0] - wanted).max() < 1
     with open_scene(path, RasterToRGB()) as scene:  # means of fill and data are no data either
-        reduced, part = scene.resampled(0, 0, 64, 64, 21)
+        reduced, part = scene.read_resized(0, 0, 64, 64, 21)
     assert part == pytest.approx(0.5, abs=0.06)
     assert reduced[:, 12:].mean() > 80
 
@@ -286,19 +286,19 @@ def test_a_large_image_read_whole_looks_like_the_scene_read_in_pieces(tmp_path, 
     values[:, :, :500] = 0
     values[:, 20:30, 2000:2020] = 0
     path = write(tmp_path / "a.tif", values)
-    whole = read_rgb(path, RasterToRGB())
-    assert not whole[:, :500].any()
+    full = read_rgb(path, RasterToRGB())
+    assert not full[:, :500].any()
     with open_scene(path, RasterToRGB()) as scene:
         pieces = [scene.read(x, 0, 820, 64) for x in range(0, 4100, 820)]
     assert [part for _, part in pieces] == pytest.approx([1 - 500 / 820, 1, 1, 1, 1])
     joined = np.concatenate([pixels for pixels, _ in pieces], axis=1)
-    assert np.abs(joined.astype(int) - whole).max() <= (0 if dtype == "uint8" else 4)
+    assert np.abs(joined.astype(int) - full).max() <= (0 if dtype == "uint8" else 4)
 
 
 def test_a_tangle_of_zeros_is_no_work_without_end():
     """The runs of a large noisy image are counted in small: one in four pixels here."""
     zeros = np.random.default_rng(0).random((3000, 3000)) < 0.6
-    found = whole(zeros)
+    found = image_collar(zeros)
     assert found is not None
     assert not (found & ~zeros).any()
 

@@ -53,7 +53,7 @@ def test_a_piece_is_averaged_where_it_has_more_rows_than_are_wanted(tmp_path, wi
         window, out = Window(7, 5, width, height), (3, 24, 24)
         want = file.read(window=window, out_shape=out, resampling=way)
     with open_scene(path, RasterToRGB()) as scene:
-        found, _ = scene.resampled(7, 5, width, height, 24)
+        found, _ = scene.read_resized(7, 5, width, height, 24)
     assert (found == np.moveaxis(want, 0, 2)).all()
 
 
@@ -121,7 +121,7 @@ def test_a_palette_is_refused_with_the_remedy(tmp_path):
 
 def test_what_is_written_is_read_again(tmp_path):
     pixels = np.moveaxis(noise(), 0, 2)
-    there = Georeference("EPSG:32631", tuple(UTM)[:6]).moved(7, 3)
+    there = Georeference("EPSG:32631", tuple(UTM)[:6]).shifted(7, 3)
     assert there.transform[2::3] == (500_014, 5_699_994)
     write_geotiff(tmp_path / "a.tif", pixels, there.crs, there.transform)
     again = (tmp_path / "a.tif").read_bytes()
@@ -168,7 +168,7 @@ def test_a_file_of_which_a_part_was_lost_is_not_written(tmp_path, monkeypatch, l
     here = ("EPSG:32631", tuple(UTM)[:6])
     write_one(tmp_path / "whole.tif")
     monkeypatch.setattr(writing, "_fill", filled)
-    with pytest.raises(RunError, match="a part of it is missing"):
+    with pytest.raises(RunError, match="a part is missing"):
         write_one(tmp_path / "a.tif")
     assert [path.name for path in tmp_path.iterdir()] == ["whole.tif"]
 
@@ -182,7 +182,7 @@ def test_a_map_without_its_names_or_its_place_is_not_written(tmp_path, monkeypat
         lambda *of: re.sub(lost.encode(), b"", sheet(*of), flags=re.DOTALL),
     )
     layers = [Layer(f"q{k}", {}, one, True) for k, one in enumerate(noise("float32"))]
-    with pytest.raises(RunError, match="a part of it is missing"):
+    with pytest.raises(RunError, match="a part is missing"):
         write_cog(tmp_path / "a.tif", layers, "EPSG:32631", tuple(UTM)[:6])
     assert not list(tmp_path.iterdir())
 

@@ -101,12 +101,12 @@ def test_shrinking_averages(tmp_path, nodata, left, top):
     values = np.stack([board, noise, noise[::-1]]).astype(np.uint8)
     with open_scene(scene(tmp_path / "a.tif", values, nodata=nodata), RasterToRGB()) as image:
         for width, height in ((32, 32), (64, 32), (32, 40), (8, 32), (8, 16)):
-            rgb, share = image.resampled(left, top, width, height, 8)
+            rgb, share = image.read_resized(left, top, width, height, 8)
             piece = values[:, top : top + height, left : left + width]
             blocks = piece.reshape(3, 8, height // 8, 8, width // 8).mean(axis=(2, 4))
             assert share == 1.0
             assert np.abs(np.moveaxis(rgb, 2, 0) - blocks).max() <= 1, (width, height)
-        large, _ = image.resampled(left, top, 8, 8, 32)  # and growing goes from one to the next
+        large, _ = image.read_resized(left, top, 8, 8, 32)  # and growing goes from one to the next
         assert len(np.unique(large[:, :, 0])) > 2
 
 

@@ -539,7 +539,7 @@ def test_beyond_loopback_a_token_is_needed(small_base, capsys, monkeypatch, host
 
 def test_the_command_refuses_what_cannot_be(tmp_path, capsys):
     assert main(["serve", str(tmp_path), "--port", "0"]) == 1
-    assert "is no model" in capsys.readouterr().err
+    assert "is not a model" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--token", " "]) == 2
     with pytest.raises(ConfigError, match="no address"):
         bind("no such host", 0, None)

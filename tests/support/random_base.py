@@ -30,7 +30,7 @@ from transformers import CONFIG_MAPPING
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from qwen2vl_rs.models.family import FAMILIES
-from qwen2vl_rs.system.disk import open_up
+from qwen2vl_rs.system.disk import apply_umask
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -150,7 +150,7 @@ def write_random_base(
     (folder / "config.json").write_text(json.dumps(named, indent=2))  # as published, not as saved
     _write_preprocessor(folder, config["vision_config"]["patch_size"])
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
-    open_up(folder)
+    apply_umask(folder)
     return folder
 
 

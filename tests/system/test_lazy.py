@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from qwen2vl_rs.system.lazy import lazily
+from qwen2vl_rs.system.lazy import lazy_attributes
 
 
 def test_a_name_is_looked_up_in_its_module():
-    get, shown = lazily("qwen2vl_rs", {"to_line": "system.jsonl", "errors": ""})
+    get, shown = lazy_attributes("qwen2vl_rs", {"to_line": "system.jsonl", "errors": ""})
     assert get("to_line")(1) == "1\n"
     assert get("errors").__name__ == "qwen2vl_rs.errors"
     assert shown() == ["errors", "to_line"]

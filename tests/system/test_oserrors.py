@@ -27,15 +27,15 @@ from qwen2vl_rs.errors import Qwen2VLRSError
 from qwen2vl_rs.run import Run
 from qwen2vl_rs.serve.logs import Bounded
 from qwen2vl_rs.system.disk import room_hint
-from qwen2vl_rs.system.files import appending, atomic_write, remove_folder, sha256, staged_folder
-from qwen2vl_rs.system.named import ReadError, WriteError, copy_file, open_named, read_bytes
+from qwen2vl_rs.system.files import append_to, atomic_write, remove_folder, sha256, staged_folder
+from qwen2vl_rs.system.named_files import ReadError, WriteError, copy_file, open_named, read_bytes
 from qwen2vl_rs.system.oserrors import (
     Unwritable,
-    explained,
+    explain_os_error,
+    explain_read_errors,
+    explain_write_errors,
     is_file,
-    libraries_read,
-    libraries_write,
-    own_limit,
+    process_limit,
     root_cause,
     unreadable,
     unwritable,
@@ -94,8 +94,8 @@ def small_disk(folder, size):
     [
         (errno.EIO, CHECK_DISK, CHECK_DISK),
         (errno.ESTALE, CHECK_DISK, CHECK_DISK),
-        (errno.EACCES, "readable for you", "may write to"),
-        (errno.EROFS, "readable for you", "may write to"),
+        (errno.EACCES, "read permission", "may write to"),
+        (errno.EROFS, "read permission", "may write to"),
         (errno.EMFILE, "ulimit -n", "ulimit -n"),
         (errno.ENOMEM, "memory", "memory"),
         (errno.ENOSPC, CHECK_DISK, "free some disk space"),
@@ -103,7 +103,7 @@ def small_disk(folder, size):
         (errno.EFBIG, CHECK_DISK, "ulimit -f"),
         (errno.EEXIST, "its name", "in the way"),
         (errno.EXDEV, CHECK_DISK, "one file system"),
-        (errno.ENOENT, "its name", "not there any more"),
+        (errno.ENOENT, "its name", "was removed"),
     ],
 )
 def test_the_hint_fits_the_cause(number, reading, writing):
@@ -111,7 +111,7 @@ def test_the_hint_fits_the_cause(number, reading, writing):
     assert reading in unreadable("x", error).hint
     assert writing in unwritable(Path("x"), error).hint
     for one in (error, OSError(number, os.strerror(number))):
-        found = explained(one)
+        found = explain_os_error(one)
         assert os.strerror(number) in found.message
         assert found.hint
         assert "permissions" not in found.hint or number in (errno.EACCES, errno.EROFS)
@@ -122,7 +122,7 @@ def test_a_read_that_fails_names_its_file_and_is_no_write(here):
         with pytest.raises(ReadError) as caught:
             read(FAILS_TO_READ)
         assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(FAILS_TO_READ))
-    for write in (atomic_write, appending):
+    for write in (atomic_write, append_to):
         with pytest.raises(ReadError), write(here / "out"):
             read_bytes(FAILS_TO_READ)
         with pytest.raises(OSError, match="from GDAL"), write(here / "out"):
@@ -138,8 +138,8 @@ def test_a_file_that_cannot_be_opened_for_now_is_named(here):
         for mode, kind in (("r", ReadError), ("a", WriteError), ("r+b", WriteError)):
             with pytest.raises(kind) as caught:
                 open_named(here / "x", mode)
-            assert explained(caught.value).message.startswith("cannot ")
-            assert f"{here / 'x'}: Too many open files" in explained(caught.value).message
+            assert explain_os_error(caught.value).message.startswith("cannot ")
+            assert f"{here / 'x'}: Too many open files" in explain_os_error(caught.value).message
     with pytest.raises(FileNotFoundError):
         open_named(here / "none")
 
@@ -156,7 +156,7 @@ def test_a_write_that_fails_names_its_file(here):
     target, told = here / "copy", r"cannot write .*copy: File too large"
     with pytest.raises(WriteError), limited(resource.RLIMIT_FSIZE, 1000):
         copy_file(here / "source", target)
-    for opened in (atomic_write(target, "wb"), appending(target, "ab")):
+    for opened in (atomic_write(target, "wb"), append_to(target, "ab")):
         with pytest.raises(Unwritable, match=told), limited(resource.RLIMIT_FSIZE, 1000):
             exhaust(opened)
 
@@ -183,7 +183,7 @@ def writers():
 def test_a_full_disk_is_recognised_in_the_words_of_libraries(here, name):
     with small_disk(here / "disk", "16k") as disk:
         (disk / "rest").write_bytes(bytes(12_000 if "large" in name else 16_384))
-        with pytest.raises(Unwritable) as caught, libraries_write(disk / "x"):
+        with pytest.raises(Unwritable) as caught, explain_write_errors(disk / "x"):
             writers()[name](disk / "x")
     assert caught.value.message == f"cannot write {disk / 'x'}: No space left on device"
     assert "free some disk space" in caught.value.hint
@@ -194,18 +194,18 @@ def test_a_limit_of_file_size_is_recognised_in_the_words_of_libraries(here, name
     with (
         limited(resource.RLIMIT_FSIZE, 100),
         pytest.raises(Unwritable, match=r"cannot write .*x: File too large"),
-        libraries_write(here / "x"),
+        explain_write_errors(here / "x"),
     ):
         writers()[name](here / "x")
 
 
 def test_other_errors_of_libraries_stay_what_they_are(here):
-    with pytest.raises(RuntimeError, match="shapes"), libraries_write(here / "x"):
+    with pytest.raises(RuntimeError, match="shapes"), explain_write_errors(here / "x"):
         raise RuntimeError("shapes do not fit")
     (here / "x.safetensors").write_bytes(b"no weights")
     with (
         pytest.raises(Exception, match="header") as caught,
-        libraries_read(here / "x.safetensors"),
+        explain_read_errors(here / "x.safetensors"),
     ):
         safe_open(here / "x.safetensors", framework="pt")
     assert not isinstance(caught.value, Qwen2VLRSError)
@@ -216,18 +216,18 @@ def test_weights_that_cannot_be_opened_are_not_called_absent(here):
     with (
         without_open_files(),
         pytest.raises(Qwen2VLRSError, match=r"x\.safetensors: Too many open files") as caught,
-        libraries_read(here / "x.safetensors"),
+        explain_read_errors(here / "x.safetensors"),
     ):
         safe_open(here / "x.safetensors", framework="pt")
     assert "ulimit -n" in caught.value.hint
     with (  # it can be opened again by the time that it is asked why
-        pytest.raises(Qwen2VLRSError, match="it is there") as caught,
-        libraries_read(here / "x.safetensors"),
+        pytest.raises(Qwen2VLRSError, match="it exists") as caught,
+        explain_read_errors(here / "x.safetensors"),
     ):
         raise FileNotFoundError("No such file or directory: x.safetensors")
     assert CHECK_DISK in caught.value.hint
     (here / "x.safetensors").unlink()
-    with pytest.raises(FileNotFoundError), libraries_read(here / "x.safetensors"):
+    with pytest.raises(FileNotFoundError), explain_read_errors(here / "x.safetensors"):
         safe_open(here / "x.safetensors", framework="pt")
 
 
@@ -235,13 +235,13 @@ def test_a_limit_of_the_process_is_no_trouble_with_the_network():
     low = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     error = ConnectionError("cannot connect")
     error.__cause__ = ExceptionGroup("all attempts failed", [low])
-    assert own_limit(error) is low
-    assert "ulimit -n" in explained(low).hint
+    assert process_limit(error) is low
+    assert "ulimit -n" in explain_os_error(low).hint
     unreachable = OSError(errno.ENETUNREACH, "Network is unreachable")
     error = ConnectionError("cannot connect")
     error.__cause__ = unreachable
     assert root_cause(error) is unreachable
-    assert own_limit(error) is None
+    assert process_limit(error) is None
 
 
 # commands
@@ -320,7 +320,7 @@ def read_only(folder):
 def test_the_hint_says_how_each_command_resumes(here):
     run = write_run(here / "run")
     full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(Unwritable) as caught, interruptible(Run(run).what_is_kept):
+    with pytest.raises(Unwritable) as caught, interruptible(Run(run).interruption_summary):
         raise unwritable(run / "x", full)
     assert caught.value.hint == f"free some disk space, then resume: {Run(run).resume_command()}"
     with pytest.raises(Unwritable) as caught, interruptible(same_command("all answers so far")):
@@ -399,7 +399,7 @@ def test_what_an_earlier_command_left_and_cannot_be_removed_is_named(here, monke
     assert "rm -r" in caught.value.hint
     capsys.readouterr()
     remove_folder(here / "old")
-    assert ".old.tmp is not needed, and could not be removed" in capsys.readouterr().err
+    assert ".old.tmp is not needed and could not be removed" in capsys.readouterr().err
 
 
 def test_threads_that_cannot_be_started_are_told(here, monkeypatch, capsys):
@@ -493,7 +493,7 @@ def test_faults_in_the_middle_of_commands(here, small_base):
 @pytest.mark.parametrize(
     ("files", "entries", "room", "hint"),
     [
-        (9, 0, 9, "no inodes left"),
+        (9, 0, 9, "no free inodes"),
         (9, 0, 0, "free some disk space"),
         (9, 9, 0, "free some disk space"),
         (0, 0, 9, "free some disk space"),

@@ -113,12 +113,12 @@ def test_what_an_older_version_called_complete_is_not_believed_by_size(
         write_image(Path("a.tif"), 56, 1)
         assert main(["ask", str(model), "a.tif", "x?"]) == 1
         told = capsys.readouterr().err
-        assert f"{weights} is not what was fetched" in told
+        assert f"{weights} differs from the download" in told
         assert "load --verify" in told
         weights.write_bytes(bytes(len(whole)))
         assert main(["load"]) == 0
         aside = weights.with_name(f"{weights.name}.changed")
-        assert f"kept as {aside.name}, and fetched again" in capsys.readouterr().err
+        assert f"kept as {aside.name}, downloading it again" in capsys.readouterr().err
         assert weights.read_bytes() == whole
         assert aside.read_bytes() == bytes(len(whole))  # its owner may have made it
         write_json(manifest, known)
@@ -160,14 +160,14 @@ def test_a_beginning_of_zeros_ends_in_the_right_file(here, small_base, monkeypat
     ids=["empty", "zeros behind", "another line", "absent"],
 )
 def test_figures_that_were_lost_are_in_the_checkpoint(
-    trained, tmp_path, monkeypatch, capsys, verify_checksums, gone
+    trained, tmp_path, monkeypatch, capsys, damage, gone
 ):
     folder = shutil.copytree(trained[0], tmp_path / "copy")
     monkeypatch.chdir(folder)
     figures, results = RUN / "metrics.jsonl", RUN / "train_results.json"
     whole, done = figures.read_bytes(), json.loads(results.read_text())
     results.unlink()  # as if the power had failed between the last checkpoint and this
-    figures.write_bytes(verify_checksums(whole)) if verify_checksums else figures.unlink()
+    figures.write_bytes(damage(whole)) if damage else figures.unlink()
     assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
     told = capsys.readouterr().err
     assert f"metrics.jsonl lacks {gone} steps of 8, from step {9 - gone}: taken from" in told

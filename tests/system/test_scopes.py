@@ -5,24 +5,30 @@ import warnings
 
 import pytest
 
-from qwen2vl_rs.system.scopes import KEPT, Shared, handlers, ignoring, own_environment
+from qwen2vl_rs.system.scopes import (
+    KEEP,
+    SharedChange,
+    ignore_warnings,
+    preserve_environment,
+    preserve_signals,
+)
 
 
 @pytest.fixture
 def setting():
-    """What a whole process has one of; `changed` sets it to 1 and back to what it was."""
+    """What a whole process has one of; `change` sets it to 1 and back to what it was."""
     found = {"value": 0}
 
-    return found, Shared((lambda: found["value"], lambda to: found.update(value=to), 1))
+    return found, SharedChange((lambda: found["value"], lambda to: found.update(value=to), 1))
 
 
 def test_a_change_holds_inside_only(setting):
-    found, changed = setting
-    with changed, changed:
+    found, change = setting
+    with change, change:
         assert found["value"] == 1
     assert found["value"] == 0
 
-    @changed
+    @change
     def inside():
         return found["value"]
 
@@ -32,24 +38,24 @@ def test_a_change_holds_inside_only(setting):
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_change_is_undone_whatever_ends_it(setting, error):
-    found, changed = setting
+    found, change = setting
     for _ in range(2):
-        with pytest.raises(error), changed:
+        with pytest.raises(error), change:
             raise error
         assert found["value"] == 0
 
 
 def test_threads_that_overlap_put_back_what_was_before_both(setting):
-    found, changed = setting
+    found, change = setting
     inside, leave = threading.Event(), threading.Event()
 
     def other():
-        with changed:
+        with change:
             inside.set()
             leave.wait(10)
 
     thread = threading.Thread(target=other)
-    with changed:
+    with change:
         thread.start()
         assert inside.wait(10)
     assert found["value"] == 1  # the other is still in there
@@ -66,31 +72,31 @@ def test_a_change_that_fails_is_none():
             raise OSError("no")
 
     setting = (lambda: found["value"], lambda to: found.update(value=to), 1)
-    changed = Shared(setting, (lambda: 0, refuse, 1))
+    change = SharedChange(setting, (lambda: 0, refuse, 1))
     for _ in range(2):
-        with pytest.raises(OSError, match="no"), changed:
+        with pytest.raises(OSError, match="no"), change:
             pass
         assert found["value"] == 0
 
 
 def test_warnings_of_one_category_are_ignored_inside_only():
     filters = list(warnings.filters)
-    with ignoring(FutureWarning, "old"):
+    with ignore_warnings(FutureWarning, "old"):
         warnings.warn("old name", FutureWarning, stacklevel=1)
         with pytest.raises(FutureWarning):
             warnings.warn("new name", FutureWarning, stacklevel=1)
-        with ignoring(RuntimeWarning):
+        with ignore_warnings(RuntimeWarning):
             warnings.warn("odd", RuntimeWarning, stacklevel=1)
         with pytest.raises(UserWarning):
             warnings.warn("odd", UserWarning, stacklevel=1)
     assert warnings.filters == filters
 
 
-@pytest.mark.parametrize("handler", [KEPT, signal.SIG_IGN])
+@pytest.mark.parametrize("handler", [KEEP, signal.SIG_IGN])
 def test_handlers_of_signals_are_as_they_were(handler):
     before = signal.getsignal(signal.SIGTERM)
-    with handlers(["SIGTERM", "SIGNOTHING"], handler):
-        assert signal.getsignal(signal.SIGTERM) == (before if handler is KEPT else handler)
+    with preserve_signals(["SIGTERM", "SIGNOTHING"], handler):
+        assert signal.getsignal(signal.SIGTERM) == (before if handler is KEEP else handler)
         signal.signal(signal.SIGTERM, lambda *_: None)
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -99,7 +105,7 @@ def test_another_thread_cannot_change_them_and_does_not_fail():
     done = []
 
     def other():
-        with handlers(["SIGTERM"], signal.SIG_IGN):
+        with preserve_signals(["SIGTERM"], signal.SIG_IGN):
             done.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=other)
@@ -112,7 +118,7 @@ def test_the_environment_is_as_it_was(monkeypatch):
     monkeypatch.setenv("A_TEST_HAS", "1")
     monkeypatch.setenv("A_TEST_LOSES", "1")
     before = dict(os.environ)
-    with own_environment:
+    with preserve_environment:
         os.environ["A_TEST_HAS"] = "2"
         os.environ["A_TEST_GETS"] = "3"
         del os.environ["A_TEST_LOSES"]

@@ -112,7 +112,7 @@ def test_a_character_that_a_terminal_cannot_show_does_not_end_the_work(here):
 def test_unbuffered_output_is_not_held_back(here):
     """As with ``python -u``: what a library prints is there though the process is killed."""
     code = "import os; from qwen2vl_rs.system import streams\n"
-    code += "streams.hold(); print('said'); os._exit(0)"
+    code += "streams.guard(); print('said'); os._exit(0)"
     done = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},

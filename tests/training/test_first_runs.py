@@ -53,7 +53,7 @@ def test_an_interrupted_run_is_never_taken_for_a_finished_one(unfinished, capsys
     resume = f"hint: finish it: qwen2vl-rs train {RUN}/config.toml --resume"
     code, _, err = told(capsys, "report", RUN)
     assert (code, err.count("holds no answers after training")) == (1, 1)
-    said = f"warning: {RUN}: {name} of {steps} steps, training was not finished\n{resume}"
+    said = f"warning: {RUN}: {name} of {steps} steps, training is not finished\n{resume}"
     code, _, err = told(capsys, "compare", "--run", RUN, "-n", "1")
     assert (code, err.count(said)) == (0, 1), err
     for language, remark in (

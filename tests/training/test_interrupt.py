@@ -81,7 +81,7 @@ def is_told(err: str) -> None:
     newest = max(RUN.glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
     done = json.loads((RUN / "metrics.jsonl").read_text().splitlines()[-1])["step"]
     since = done - int(newest.name[11:])
-    again = f"; the {since} steps since then are done again" if since else ""
+    again = f"; the {since} steps since then are repeated" if since else ""
     assert (first, kept) == ("interrupted", f"kept: {newest}{again}")
     assert hint == f"hint: resume: qwen2vl-rs train {RUN}/config.toml --resume"
     assert "Traceback" not in err

@@ -75,7 +75,7 @@ def test_training_never_starts_over_by_itself(trained, begun, small_base, capsys
     assert "already holds a run" in capsys.readouterr().err
     for words in (["eval", str(RUN)], ["compare", "--run", str(RUN)]):
         assert main(words) == 1
-        assert "no sound checkpoint in" in capsys.readouterr().err
+        assert "all checkpoints in" in capsys.readouterr().err
     kept = {name.replace(".damaged", ""): data for name, data in content().items()}
     assert kept == before
     # as the hint says
@@ -168,12 +168,15 @@ def test_a_run_without_copies_takes_no_others(old, small_base, capsys):
     write_conversations(Path("data_vl_test.json"), samples[:8])
     for words in (command(small_base, "--resume"), ["compare", "--run", str(RUN)]):
         assert main(words) == 1
-        assert "data_vl_test.json is not the one of this run" in capsys.readouterr().err
+        assert "data_vl_test.json belongs to another run" in capsys.readouterr().err
     Path("data_vl_test.json").unlink()
     assert main(["eval", str(RUN)]) == 1
     told = capsys.readouterr().err
     assert "data_vl_test.json is not here" in told
-    assert "go to the folder the run was started in, or name the questions: --test FILE" in told
+    assert (
+        "change to the folder in which the run was started, or name the questions: --test FILE"
+        in told
+    )
     assert not (RUN / "data/test.json").exists()
 
 

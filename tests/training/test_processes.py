@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from factory import make_samples
 from qwen2vl_rs.datasets.tables import write_conversations
-from qwen2vl_rs.hardware.devices import share_out
+from qwen2vl_rs.hardware.devices import split_work
 
 SETTINGS = [
     "training.learning_rate=0.01", "training.images_per_step=3", "training.questions_per_image=5",
@@ -24,7 +24,7 @@ SETTINGS = [
 
 @given(st.lists(st.integers(1, 99), max_size=20), st.integers(1, 6))
 def test_work_is_shared_out_whole_and_evenly(sizes, world):
-    shares = share_out(sizes, world)
+    shares = split_work(sizes, world)
     assert len(shares) == world
     assert sorted(i for share in shares for i in share) == list(range(len(sizes)))
     loads = [sum(sizes[i] for i in share) for share in shares]

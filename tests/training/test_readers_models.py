@@ -107,7 +107,7 @@ def test_an_older_checkpoint_never_stands_for_the_last(copied, capsys, image):
         ["export", RUN, "-o", "out"],
     ):  # fmt: skip
         told = failed(capsys, *words)
-        assert "trained to step 8, and checkpoint-8 is gone: its newest is checkpoint-4" in told
+        assert "trained to step 8, but checkpoint-8 is missing: the newest is checkpoint-4" in told
         assert "--resume" in told
     assert said(capsys, "ask", RUN / "checkpoint-4", image, QUESTION)[0]
 
@@ -199,7 +199,7 @@ def test_an_export_with_a_name_holds_no_place_of_this_machine(copied, capsys, im
     assert said(capsys, "ask", "out", image, QUESTION)[0] == answer  # found by its name
     shutil.move(name, "elsewhere")
     told = failed(capsys, "ask", "out", image, QUESTION)
-    assert f"the base of out is not at {name}" in told
+    assert f"the base model of out is not at {name}" in told
     assert f"--base FOLDER; or fetch it: qwen2vl-rs load {name}" in told
     assert said(capsys, "ask", "out", image, QUESTION, "--base", "elsewhere")[0] == answer
 
@@ -241,8 +241,8 @@ def test_a_base_that_changed_in_its_place_is_named_as_such(moved, capsys, image)
         (["compare"], "--base"),
     ):
         told = failed(capsys, *words)
-        assert f"the base in {place} has changed since" in told
-        assert f"name a sound copy: {option} FOLDER" in told
+        assert f"the base model in {place} has changed since" in told
+        assert f"give an intact copy: {option} FOLDER" in told
         assert str(place) not in told.partition("hint:")[2]
     told = failed(capsys, *resume())
     assert f"the base in {place} is no longer what it was then" in told
@@ -255,8 +255,8 @@ def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
     shutil.copytree("base", "other")
     flip(Path("other"))
     told = failed(capsys, "ask", RUN, image, QUESTION, "--base", "other")
-    assert "was trained on another base" in told
-    assert f"hint: name its base: --base {Path('base').resolve()}" in told
+    assert "was trained on another base model" in told
+    assert f"hint: give its base model: --base {Path('base').resolve()}" in told
     assert "--model base" not in told
     assert "--base" in failed(capsys, "compare", "--base", "other").partition("hint:")[2]
     shutil.move("base", "new")
@@ -265,11 +265,11 @@ def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
     assert "hint: say where it is: --base FOLDER" in failed(capsys, *merge)
     assert "hint: say where it is: --base FOLDER" in failed(capsys, "compare")
     told = failed(capsys, *resume())
-    assert f"the base of {RUN} is not at" in told
+    assert f"the base model of {RUN} is not at" in told
     assert "hint: say where it is: --model FOLDER" in told
     said(capsys, *resume("--model", "new"))
     told = failed(capsys, *merge, "--base", "other")
-    assert "hint: name a folder with its base" in told
+    assert "hint: give a folder with its base model" in told
     assert "--base FOLDER" in told
     said(capsys, *merge, "--base", "new")
     assert not Path("out/qwen2vl_rs.json").exists()
@@ -290,7 +290,7 @@ def test_a_base_that_moved_and_one_that_is_another(moved, capsys, image):
         ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}, "MASTER_PORT is not set"),
         (
             {"WORLD_SIZE": "two", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
-            "WORLD_SIZE is no number",
+            "WORLD_SIZE is not a number",
         ),
     ],
 )
@@ -347,7 +347,7 @@ def test_a_file_system_without_inodes_is_told_from_a_full_one(moved, capsys):
     try:
         told = failed(capsys, "export", RUN, "--merge", "-o", disk / "merged")
         assert "No space left" in told
-        assert "no inodes left (df -i)" in told
+        assert "no free inodes (df -i)" in told
         assert "free some disk space" not in told
         assert list(disk.iterdir()) == []
         subprocess.run(["mount", "-o", "remount,nr_inodes=99", str(disk)], check=True)
@@ -481,7 +481,7 @@ def test_chat_templates_by_name(base, capsys, image, named):
         assert said(capsys, "ask", base, image, QUESTION)[0] == answer
     else:
         told = failed(capsys, "ask", base, image, QUESTION)
-        assert "tokenizer_config.json holds no chat template by the name of default" in told
+        assert "tokenizer_config.json has no chat template named default" in told
 
 
 # what a base asks of decoding

@@ -125,7 +125,7 @@ def test_the_share_of_a_window_that_holds_data(scene, rows, share):
     values[:, rows:] = 0
     with scene(values, nodata=0) as image:
         assert image.read(0, 0, 30, 40)[1] == pytest.approx(share)
-        assert image.resampled(0, 0, 30, 40, 40)[1] == pytest.approx(share)
+        assert image.read_resized(0, 0, 30, 40, 40)[1] == pytest.approx(share)
 
 
 def one(shape, resolution, legacy=False, hr=True):

@@ -16,7 +16,7 @@ from qwen2vl_rs.config import load_config
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.maps.mapper import MapRequest, make_map
-from qwen2vl_rs.models.located import locate
+from qwen2vl_rs.models.location import locate
 from qwen2vl_rs.predict.endpoint import Endpoint, evaluate_endpoint
 from qwen2vl_rs.predict.evaluation import evaluate
 from qwen2vl_rs.predict.session import Session

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import click
 
 from ..errors import Qwen2VLRSError
-from ..system.install import lacking
-from ..system.oserrors import explained, folder_is_gone, no_thread, said_by_library
-from ..system.terminal import shown, shown_lines, traceback_shown
+from ..system.install import missing_module
+from ..system.oserrors import explain_os_error, folder_is_gone, library_os_error, no_thread
+from ..system.terminal import printable, printable_lines, printable_traceback
 from ..version import VERSION
 from .ask import ask
 from .common import Stopped
@@ -82,7 +82,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        vars(error)["message"] = shown(error.message)  # the lines around it are click's own
+        vars(error)["message"] = printable(error.message)  # the lines around it are click's own
         error.show()
         return 2
     except (click.Abort, KeyboardInterrupt) as error:
@@ -101,23 +101,23 @@ def _expected(error: BaseException) -> Qwen2VLRSError | None:
     """The error to show to the user; None for a bug."""
     if isinstance(error, SystemExit):  # click's answer to a broken pipe, which is not stdout
         context = error.__context__
-        return explained(context) if isinstance(context, OSError) else None
+        return explain_os_error(context) if isinstance(context, OSError) else None
     if isinstance(error, Qwen2VLRSError):
         return error
     if isinstance(error, io.UnsupportedOperation):
         return None  # an OSError, and all the same a bug
     if isinstance(error, ModuleNotFoundError):
-        return lacking(error)
+        return missing_module(error)
     if isinstance(error, RuntimeError) and (found := no_thread(error)):
         return found
-    told = error if isinstance(error, OSError) else said_by_library(error)
-    return explained(told) if told else None
+    told = error if isinstance(error, OSError) else library_os_error(error)
+    return explain_os_error(told) if told else None
 
 
 def _failed(error: Qwen2VLRSError) -> int:
     """Print an expected error; returns the exit code."""
     if os.environ.get("QWEN2VL_RS_DEBUG"):
-        click.echo(traceback_shown(error), err=True)
+        click.echo(printable_traceback(error), err=True)
     hint = error.hint
     if folder_is_gone():
         hint = "the current folder was removed or moved: change to an existing one (cd)"
@@ -128,5 +128,5 @@ def _failed(error: Qwen2VLRSError) -> int:
 def _interrupted(error: BaseException) -> int:
     """Print what is kept and how to resume; returns the exit code."""
     number = error.number if isinstance(error, Stopped) else signal.SIGINT
-    click.echo(shown_lines(["interrupted", *getattr(error, "__notes__", ())]), err=True)
+    click.echo(printable_lines(["interrupted", *getattr(error, "__notes__", ())]), err=True)
     return 128 + number

@@ -14,10 +14,10 @@ import click
 
 from ..errors import UTF_8, DataError
 from ..library.early import require_model
-from ..system.named import read_text
+from ..system.named_files import read_text
 from ..system.oserrors import ABSENT, unreadable
-from ..system.streams import unread
-from ..system.terminal import shown
+from ..system.streams import output_is_lost
+from ..system.terminal import printable
 from .common import FILE, device_option, json_text, needs_training
 from .help import Command
 
@@ -108,7 +108,9 @@ def ask(
     session = Session.open(model, base)
     if before and not session.has_adapter:
         raise click.UsageError(f"--before needs a fine-tuned model, and {model} is a base model")
-    rows = takewhile(lambda _: not unread(), _answer(session, asked, answers == "closed", before))
+    rows = takewhile(
+        lambda _: not output_is_lost(), _answer(session, asked, answers == "closed", before)
+    )
     if batch:
         for row in rows:
             click.echo(json_text(row))
@@ -117,7 +119,7 @@ def ask(
     else:
         for row in rows:
             columns = _columns(row, len(images) > 1, len(questions) > 1)
-            click.echo("\t".join(map(shown, columns)))
+            click.echo("\t".join(map(printable, columns)))
 
 
 def _columns(row: dict[str, Any], several_images: bool, several_questions: bool) -> Iterator[str]:
@@ -138,9 +140,9 @@ def _answer(
 
     for some in batched(list(g) for _, g in groupby(asked, key=lambda one: one.image)):
         pixels = [(session.read(group[0].image), [a.question for a in group]) for group in some]
-        shown = [(session.encode(px), questions) for px, questions in pixels]
-        after = session.ask(shown, closed=closed)
-        base = session.ask(shown, closed=closed, use_adapter=False) if before else None
+        encoded = [(session.encode(px), questions) for px, questions in pixels]
+        after = session.ask(encoded, closed=closed)
+        base = session.ask(encoded, closed=closed, use_adapter=False) if before else None
         for g, group in enumerate(some):
             for q, one in enumerate(group):
                 row = {} if one.id is None else {"id": one.id}

@@ -19,8 +19,8 @@ from ..errors import Qwen2VLRSError, RunError
 from ..known_datasets import all_datasets, known_name
 from ..system.jsonl import to_json
 from ..system.oserrors import Unwritable, folder_is_gone
-from ..system.scopes import handlers
-from ..system.terminal import json_shown
+from ..system.scopes import preserve_signals
+from ..system.terminal import printable_json
 
 FILE = click.Path(path_type=Path)
 
@@ -62,7 +62,7 @@ def option(name: str, value: Path, default: str) -> str:
 
 def json_text(value: Any, indent: int | None = None) -> str:
     """JSON to print, without terminal control characters."""
-    return json_shown(to_json(value, indent))
+    return printable_json(to_json(value, indent))
 
 
 class Stopped(KeyboardInterrupt):
@@ -91,7 +91,7 @@ def interruptible(told: Callable[[], list[str]]) -> Iterator[None]:
     ends = {name: getattr(signal, name) for name in names if hasattr(signal, name)}  # Windows
     free = [name for name, n in ends.items() if signal.getsignal(n) is signal.SIG_DFL]
     try:
-        with handlers(free, _stop):
+        with preserve_signals(free, _stop):
             yield
     except KeyboardInterrupt as error:
         if os.environ.get("RANK", "0") == "0":

@@ -14,9 +14,9 @@ import click
 from ..errors import Qwen2VLRSError, RunError
 from ..system.disk import make_folder
 from ..system.files import is_there
-from ..system.named import copy_file, write_text
-from ..system.oserrors import FORBIDDEN, explained, folder_is_gone
-from ..system.terminal import shown
+from ..system.named_files import copy_file, write_text
+from ..system.oserrors import FORBIDDEN, explain_os_error, folder_is_gone
+from ..system.terminal import printable
 from .common import FILE, device_option, needs_training
 from .help import Command
 
@@ -92,7 +92,7 @@ def demo(folder: Path, device: str | None) -> None:
                 f"qwen2vl-rs {step} ended with {done.returncode}",
                 hint=f"see the error above; the files are in {folder}",
             )
-    click.echo(f"\nThe report: {shown(folder / 'output/demo/report.html')}")
+    click.echo(f"\nThe report: {printable(folder / 'output/demo/report.html')}")
     click.echo("Next, with the real model: qwen2vl-rs load, then the same commands on your data.")
 
 
@@ -135,4 +135,4 @@ def _unprepared(folder: Path, error: OSError) -> Qwen2VLRSError:
         return RunError(f"cannot write to {folder}: {error.strerror}", hint=hint)
     if folder_is_gone() and not folder.is_absolute():
         return RunError(f"{folder} cannot be created: the current folder no longer exists")
-    return explained(error)
+    return explain_os_error(error)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..system.terminal import shown
+from ..system.terminal import printable
 from .common import FILE, needs_training, whose_option
 from .help import Command
 
@@ -72,11 +72,11 @@ def export(
 
         view = load_config(run / "config.toml" if run else None).view
         write_form(data, form, output, view, dataset)
-        click.echo(shown(output))
+        click.echo(printable(output))
         return
     with needs_training():
         from ..library.runs import export as copy
 
         run = run or Path("output/Qwen2-VL-2B")
         copy(run, output, merge=merge, base=base, base_model=base_model)
-    click.echo(shown(output))
+    click.echo(printable(output))

@@ -13,7 +13,7 @@ import click
 from ..errors import ImageError, Qwen2VLRSError, RunError
 from ..library.early import require_model
 from ..system.console import warn
-from ..system.terminal import shown_lines
+from ..system.terminal import printable_lines
 from .common import (
     FILE,
     Number,
@@ -114,7 +114,7 @@ def map_(
             continue
         made.append({"scene": scene, **done.to_dict()})
         if not as_json:
-            click.echo(shown_lines(made[-1]["files"]))
+            click.echo(printable_lines(made[-1]["files"]))
     if as_json:
         click.echo(json_text(made if len(made) > 1 else made[0], 2))
     _refuse_without(made)

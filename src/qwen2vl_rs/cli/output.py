@@ -11,7 +11,7 @@ from typing import IO, Any
 import click
 
 from ..system.console import ROOT, is_terminal
-from ..system.terminal import shown, traceback_shown
+from ..system.terminal import printable, printable_traceback
 
 
 class _Stderr(logging.StreamHandler[Any]):
@@ -26,7 +26,7 @@ class _Said(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text, hint = getattr(record, "text", record.getMessage()), getattr(record, "hint", None)
         if record.levelno < logging.WARNING:
-            return shown(text)
+            return printable(text)
         return labelled("warning", "yellow", text, hint)
 
 
@@ -34,7 +34,7 @@ class _Line(logging.Formatter):
     """Formats log records of libraries as one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return shown(super().formatMessage(record))
+        return printable(super().formatMessage(record))
 
 
 def labelled(kind: str, colour: str, text: object, hint: object = None) -> str:
@@ -42,7 +42,7 @@ def labelled(kind: str, colour: str, text: object, hint: object = None) -> str:
     lines = [(kind, colour, text), *([("hint", "cyan", hint)] if hint else [])]
     looked_at = is_looked_at(sys.stderr) and not os.environ.get("NO_COLOR")
     return "\n".join(
-        f"{click.style(f'{word}:', fg=fg) if looked_at else f'{word}:'} {shown(text)}"
+        f"{click.style(f'{word}:', fg=fg) if looked_at else f'{word}:'} {printable(text)}"
         for word, fg, text in lines
     )
 
@@ -74,14 +74,14 @@ def set_up() -> None:
 
 
 def _uncaught(_kind: object, error: BaseException, _trace: object) -> None:
-    sys.stderr.write(traceback_shown(error) + "\n")
+    sys.stderr.write(printable_traceback(error) + "\n")
 
 
 _formatted = warnings.formatwarning
 
 
 def _warning(message: Warning | str, *where: Any, **more: Any) -> str:
-    return _formatted(shown(message), *where, **more)
+    return _formatted(printable(message), *where, **more)
 
 
 def show(table: str) -> None:

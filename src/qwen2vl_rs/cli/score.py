@@ -11,7 +11,7 @@ import click
 from ..errors import RunError
 from ..system import console
 from ..system.oserrors import is_folder
-from ..system.terminal import shown
+from ..system.terminal import printable
 from .common import FILE, DatasetParam, json_text
 from .help import Command
 from .output import show
@@ -95,7 +95,7 @@ def score(
         return
     show(repr(found))
     if change:
-        show(f"\nAgainst {shown(against)}\n{change!r}")
+        show(f"\nAgainst {printable(against)}\n{change!r}")
 
 
 @click.command(
@@ -173,4 +173,4 @@ def report(
             "if the images were moved: --images FOLDER",
         )
     console.say(f"the same results as text: {written.markdown}")
-    click.echo(shown(written.html))
+    click.echo(printable(written.html))

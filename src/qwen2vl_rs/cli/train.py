@@ -101,7 +101,7 @@ def train(
         given["data.images"] = os.path.abspath(options["images"])  # the run may be used elsewhere
     loaded = load_config(config, options["settings"], given)
     require_training(loaded, resume)
-    with interruptible(Run(Path(loaded.output)).what_is_kept):
+    with interruptible(Run(Path(loaded.output)).interruption_summary):
         with needs_training(device):
             from ..training.fit import train as run
         outcome = run(loaded, resume=resume)
@@ -231,7 +231,7 @@ def evaluate(
             raise click.UsageError("give MODEL, or --endpoint URL --model NAME")
         require_model(model, base)
         with needs_training(device):
-            from ..models.located import locate
+            from ..models.location import locate
             from ..predict.evaluation import evaluate as run
         questions: Any = {"test": test, "train": train_questions}
         with interruptible(same_command("all answers so far")):

@@ -12,12 +12,14 @@ Examples:
 
 from typing import TYPE_CHECKING
 
-from ..system.lazy import lazily
+from ..system.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from .base import Dataset as Dataset
     from .folders import RSVQA as RSVQA
     from .folders import read as read
 
-__getattr__, __dir__ = lazily(__name__, {"Dataset": "base", "RSVQA": "folders", "read": "folders"})
+__getattr__, __dir__ = lazy_attributes(
+    __name__, {"Dataset": "base", "RSVQA": "folders", "read": "folders"}
+)
 __all__ = ["RSVQA", "Dataset", "read"]

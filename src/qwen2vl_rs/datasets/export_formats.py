@@ -22,7 +22,7 @@ from ..raster import read_rgb
 from ..system.console import Progress, say
 from ..system.files import staged_folder, write_json
 from ..system.jsonl import to_line
-from ..system.named import open_named
+from ..system.named_files import open_named
 from ..types import Sample
 from .foreign_records import EXPORT_NOTE
 from .reading import read_samples

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from ..errors import DataError
 from ..system.console import Progress
-from ..system.named import NamedFile
+from ..system.named_files import NamedFile
 from ..system.oserrors import is_file, reading_hint
 from .image_paths import absent
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UTF_8, DataError
-from ..system.named import open_named
+from ..system.named_files import open_named
 from ..system.oserrors import ABSENT, unreadable
 
 _LONGEST_LINE = 1 << 20  # bytes

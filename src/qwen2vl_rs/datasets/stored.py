@@ -55,7 +55,7 @@ def read_run(run: Run, name: str) -> Dataset:
         NoQuestions: they are not there, or not those of the run.
     """
     path = run.questions_file(name)
-    return read_stored(path) if path == run.own_file(name) else read_samples(path)
+    return read_stored(path) if path == run.questions_copy(name) else read_samples(path)
 
 
 def store(path: Path, samples: Iterable[Sample], made_of: str | None = None) -> None:

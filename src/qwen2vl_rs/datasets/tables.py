@@ -28,7 +28,7 @@ from ..errors import DataError
 from ..known_datasets import dataset_name
 from ..system.console import say
 from ..system.files import atomic_write
-from ..system.scopes import Shared
+from ..system.scopes import SharedChange
 from ..types import Sample, manner_named
 from . import json_records as jsonstream
 from .base import Row, no_text, rows_of
@@ -179,7 +179,7 @@ def _whole_rows(path: Path, rows: Lines, size: int, padded: bool) -> Lines:
 
 
 _AT_ONCE = 64  # rows that are read under our limit of their fields
-_long_fields = Shared((csv.field_size_limit, csv.field_size_limit, FIELD_LIMIT))
+_long_fields = SharedChange((csv.field_size_limit, csv.field_size_limit, FIELD_LIMIT))
 
 
 def _rows(path: Path, separator: str) -> Lines:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..models.finite import require_numbers
+from ..models.finite import require_finite_scores
 from ..models.images import ImageInput
 from ..models.loader import Base
 from ..models.prompt import PromptFormat
@@ -81,7 +81,7 @@ def choose_candidates(
             for pixels, (_, questions) in zip(images, groups, strict=True)
         ]
     )
-    packs = pack(asks, base.prompts, base.images.merge, budget)
+    packs = pack(asks, base.prompts, base.images.merge_size, budget)
     # log-probabilities of all scored tokens, in the order of the layouts
     logs = itertools.chain.from_iterable(_score(model, one) for one in packs)
     choices = (
@@ -166,5 +166,5 @@ def _choose(
     question, candidates = asked
     mine = list(itertools.islice(logs, trie.size))
     sums = [sum(mine[i] for i in path) for path in trie.paths]
-    require_numbers(sums, question, image)
+    require_finite_scores(sums, question, image)
     return Choice(candidates[int(np.argmax(sums))], tuple(sums))

@@ -13,7 +13,7 @@ import torch
 from transformers import DynamicCache
 
 from ..models.family import family_of
-from ..models.finite import require_numbers
+from ..models.finite import require_finite_scores
 from ..models.images import ImageInput
 from ..models.loader import Base
 from .forward import forward
@@ -72,13 +72,13 @@ def answer(
     )
     answers = (
         one
-        for batch in pack(asks, base.prompts, base.images.merge, budget)
+        for batch in pack(asks, base.prompts, base.images.merge_size, budget)
         for one in _decode(base, model, batch, max_new_tokens)
     )
     found = unsort(answers, orders)
     for (pixels, questions), row in zip(groups, found, strict=True):
         for question, one in zip(questions, row, strict=True):
-            require_numbers([one.confidence], question, pixels.name)
+            require_finite_scores([one.confidence], question, pixels.name)
     return found
 
 

@@ -27,9 +27,9 @@ from ..models.images import ImageInput
 from ..models.loader import Base
 from ..raster import image_digest
 from ..system.console import Progress, counted, say, warn
-from ..system.files import appending, atomic_write, is_there
+from ..system.files import append_to, atomic_write, is_there
 from ..system.jsonl import read_jsonl, to_line
-from ..system.named import open_named, reading
+from ..system.named_files import open_named, reading
 from ..system.oserrors import unreadable
 from .prefetch import ahead
 
@@ -97,7 +97,7 @@ class EncodedImages:
         places: for each image path its grid, offset in words, and shape (V, F, H).
     """
 
-    merge: int
+    merge_size: int
     values: NDArray[Any]
     dtype: torch.dtype
     places: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
@@ -135,7 +135,7 @@ def encode_all(
     config = base.model.config
     layers, width = family_of(config).feature_shape(config)
     grids = {path: base.images.grid(path) for path in paths}
-    tokens = sum(math.prod(g) for g in grids.values()) // base.images.merge**2
+    tokens = sum(math.prod(g) for g in grids.values()) // base.images.merge_size**2
     size = tokens * layers * width * dtype.itemsize
     folder.mkdir(parents=True, exist_ok=True)
     held = folder / "features.bin"  # of an interrupted call, or of another process
@@ -159,7 +159,7 @@ def _fill(
     words: Any = np.int16 if dtype.itemsize == 2 else np.int32
     index, data = folder / "index.jsonl", folder / "features.bin"
     rule = hashlib.sha256(
-        f"{base.fingerprint} {base.images.rule!r} {base.images.processor.size} {dtype}".encode()
+        f"{base.fingerprint} {base.images.to_rgb!r} {base.images.processor.size} {dtype}".encode()
     ).hexdigest()
     known, free, end = _recover(index, data, dtype.itemsize)
     keys = {path: f"{rule[:16]}-{image_digest(path)}" for path in grids}
@@ -173,8 +173,8 @@ def _fill(
     mixed = dtype is not base.model.dtype
 
     with (
-        appending(index) as names,
-        appending(data, "r+b") as file,
+        append_to(index) as names,
+        append_to(data, "r+b") as file,
         Progress("encoding", len(grids), "images") as progress,
         ThreadPoolExecutor(1, thread_name_prefix="writing") as pool,  # beside the next pass
     ):
@@ -197,11 +197,11 @@ def _fill(
             written = pool.submit(write, part, features)
         if written:
             written.result()
-    tokens = {path: math.prod(grid) // base.images.merge**2 for path, grid in grids.items()}
+    tokens = {path: math.prod(grid) // base.images.merge_size**2 for path, grid in grids.items()}
     found = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
     with reading(data):
         values = np.memmap(data, dtype=words, mode="r")
-    return EncodedImages(base.images.merge, values, dtype, found)
+    return EncodedImages(base.images.merge_size, values, dtype, found)
 
 
 @dataclass

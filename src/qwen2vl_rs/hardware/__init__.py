@@ -1,1 +1,1 @@
-"""What computes: devices, number formats, launchers."""
+"""Devices, precision (dtype), launchers and random states."""

@@ -1,4 +1,4 @@
-"""Which device and which processes take part."""
+"""Choose the device; start and split work across processes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def processes() -> PartialState:
-    """The processes that ``torchrun`` or ``accelerate launch`` started together, or this one.
+    """Return the process group of ``torchrun`` or ``accelerate launch``, or this process alone.
 
-    All but the first are silent.
+    Only the main process logs messages.
 
     Raises:
         ConfigError: see `launch.check_environment`.
     """
     check_environment()
-    # the others wait while one process encodes all images, or asks the last questions
+    # long: the others wait while one process encodes all images or answers the last questions
     team = PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(hours=12))
     if not team.is_main_process:
         mute()
     return team
 
 
-def share_out(sizes: Sequence[int], world: int) -> list[list[int]]:
-    """Divide work among processes: the largest piece first, each to the one with least so far."""
+def split_work(sizes: Sequence[int], world: int) -> list[list[int]]:
+    """Balance work across processes: largest piece first, each to the least loaded process."""
     shares: list[list[int]] = [[] for _ in range(world)]
     loads = [0] * world
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
@@ -44,15 +44,15 @@ def share_out(sizes: Sequence[int], world: int) -> list[list[int]]:
 
 
 def use_device(name: str | None) -> None:
-    """Let this process see one device only, so that all libraries in it agree on that.
+    """Restrict this process to one device, for all libraries.
 
-    To be called before anything is computed.
+    Call it before any computation.
 
     Args:
         name: ``cpu``, ``cuda`` or ``cuda:N``, counted as in CUDA_VISIBLE_DEVICES; None: any.
 
     Raises:
-        ConfigError: there is no such device, or each of several processes has its own already.
+        ConfigError: there is no such device, or a launcher started several processes.
     """
     if name is None:
         return
@@ -61,8 +61,8 @@ def use_device(name: str | None) -> None:
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            f"--device {name} is for one process, and a launcher started several",
-            hint=f"leave --device out and say which GPUs they share: {_VISIBLE}=0,1",
+            f"--device {name} is for one process, but a launcher started several",
+            hint=f"omit --device and choose their GPUs: {_VISIBLE}=0,1",
         )
     before = os.environ.get(_VISIBLE)
     number = int(name.partition(":")[2] or 0)
@@ -78,7 +78,7 @@ def use_device(name: str | None) -> None:
 def _devices() -> str:
     found = [f"cuda:{n}" for n in range(torch.cuda.device_count())]
     limit = f" ({_VISIBLE} is {os.environ[_VISIBLE]!r})" if _VISIBLE in os.environ else ""
-    return f"here are cpu{''.join(f', {name}' for name in found)}{limit}"
+    return f"available: cpu{''.join(f', {name}' for name in found)}{limit}"
 
 
 def _device_hint() -> str:
@@ -86,11 +86,11 @@ def _device_hint() -> str:
         return "this torch was built for the CPU only; one for CUDA: see https://pytorch.org"
     if not torch.cuda.device_count() and not os.environ.get(_VISIBLE, "0"):
         return f"all GPUs are hidden: unset {_VISIBLE}"
-    return "what the driver sees: nvidia-smi; or leave --device out"
+    return "to list the driver's devices: nvidia-smi; or omit --device"
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """A device by its name; None: the CUDA device of this process, else the CPU.
+    """Return a device by its name; None: the CUDA device of this process, else the CPU.
 
     Raises:
         ConfigError: there is no such device.

@@ -1,9 +1,9 @@
-"""What a launcher may switch on behind our back, and what of it is supported.
+"""Refuse unsupported settings of ``accelerate launch`` and batch systems.
 
-``accelerate launch`` passes its configuration on in environment variables, which `Trainer` then
-obeys. Training here is data parallel or in one process; every other way to share out the work
-either steps the optimizer at each pack (DeepSpeed, Megatron-LM) or takes the layers away from a
-vision tower that is called outside the wrapped forward (FSDP and all that shards).
+``accelerate launch`` passes its configuration in environment variables, which `Trainer` obeys.
+Training is data parallel or single-process. Other strategies either step the optimizer at each
+packed sequence (DeepSpeed, Megatron-LM) or shard the vision tower, which is called outside the
+wrapped forward (FSDP).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _STRATEGIES = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config (tensor, context or sequence "
     "parallel)",
 }
-# how many processes there are, and which of them this is, as accelerate asks for it
+# number of processes, and rank of this one, as accelerate reads them
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANKS = (
     *("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "PMI_RANK", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     *(f"OMPI_COMM_WORLD_{name}" for name in ("RANK", "LOCAL_RANK", "LOCAL_SIZE")),
     *(f"MV2_COMM_WORLD_{name}" for name in ("RANK", "LOCAL_RANK", "LOCAL_SIZE")),
 )
-_NEEDED = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")  # torch's own, to find each other
+_NEEDED = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")  # required by torch
 _KNOWN = {DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU}
 _PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _INSTEAD = (
@@ -42,12 +42,12 @@ _INSTEAD = (
 
 
 def check_environment() -> None:
-    """Refuse what a batch system or launcher left in the environment, before accelerate obeys it.
+    """Refuse incomplete multi-process variables of a batch system or launcher.
 
-    One variable of several is enough for accelerate to wait for processes that nobody started.
+    A single one of them makes accelerate wait for processes that were never started.
 
     Raises:
-        ConfigError: naming the variables that speak of several processes, and those that lack.
+        ConfigError: names the variables that are set, and those that are missing.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return
@@ -59,21 +59,21 @@ def check_environment() -> None:
     odd = [name for name, value in found.items() if not value.lstrip("-").isdecimal()]
     if not several or not (lacking or odd):
         return
-    told = ", ".join(f"{name}={value}" for name, value in found.items())
+    values = ", ".join(f"{name}={value}" for name, value in found.items())
     why = f"and {' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set"
     raise ConfigError(
-        f"the environment speaks of several processes ({told}), "
-        + (why if lacking else f"and {odd[0]} is no number"),
+        f"the environment declares several processes ({values}), "
+        + (why if lacking else f"and {odd[0]} is not a number"),
         hint=f"for one process: env {' '.join(f'-u {name}' for name in found)} qwen2vl-rs …; for "
         "several: torchrun --nproc-per-node gpu -m qwen2vl_rs …",
     )
 
 
 def check_strategy() -> None:
-    """Refuse every way to share out the work but plain data parallelism.
+    """Refuse every distributed strategy but data parallelism.
 
     Raises:
-        ConfigError: naming what was switched on, and what to use instead.
+        ConfigError: names the strategy, and what to use instead.
     """
     check_environment()
     on = [name for variable, name in _STRATEGIES.items() if _flag(variable)]
@@ -81,20 +81,20 @@ def check_strategy() -> None:
         kind = os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO")
         on += [] if kind == "NO" else [f"SageMaker's {kind}"]
     started = PartialState._shared_state.get("distributed_type", DistributedType.NO)
-    if not on and started not in _KNOWN:  # by a program that uses us as a library
+    if not on and started not in _KNOWN:  # started by a program that uses this library
         on = [str(getattr(started, "value", started))]
     if on:
         raise ConfigError(f"{' and '.join(on)} cannot be used here", hint=_INSTEAD)
 
 
 def check_precision(precision: Precision) -> None:
-    """Refuse what a launcher asks for and the settings of the run do not.
+    """Refuse launcher settings that contradict the settings of the run.
 
     Args:
-        precision: of the run, by its settings.
+        precision: precision of the run.
 
     Raises:
-        ConfigError: naming each such request.
+        ConfigError: names each contradiction.
     """
     if problems := list(_contradictions(precision)):
         raise ConfigError(
@@ -105,12 +105,12 @@ def check_precision(precision: Precision) -> None:
 
 
 def _contradictions(precision: Precision) -> Iterator[str]:
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
-    if asked not in ("no", *_PRECISIONS):
-        yield f"mixed precision {asked} is not supported, only {' and '.join(_PRECISIONS)}"
-    elif asked != "no" and precision.compute is not _PRECISIONS[asked]:
-        yield f"mixed precision {asked}, but the run is in {precision.name} " + (
-            f"(--set training.{asked}=true)"
+    requested = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if requested not in ("no", *_PRECISIONS):
+        yield f"mixed precision {requested} is not supported, only {' and '.join(_PRECISIONS)}"
+    elif requested != "no" and precision.compute is not _PRECISIONS[requested]:
+        yield f"mixed precision {requested}, but the run is in {precision.name} " + (
+            f"(--set training.{requested}=true)"
         )
     backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no")
     if backend.lower() != "no":
@@ -118,13 +118,13 @@ def _contradictions(precision: Precision) -> Iterator[str]:
     steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps != "1":
         yield (
-            f"gradient accumulation over {steps} steps would be ignored: a step here is as large "
-            "as training.images_per_step and questions_per_image say"
+            f"gradient accumulation over {steps} steps would be ignored: the size of a step is "
+            "set by training.images_per_step and questions_per_image"
         )
     if torch.cuda.is_available() and _flag("ACCELERATE_USE_CPU"):
         yield 'the CPU, but the run is on CUDA (for the CPU: CUDA_VISIBLE_DEVICES="")'
 
 
 def _flag(variable: str) -> bool:
-    """Whether a variable is set to what accelerate takes for true."""
+    """Whether a variable has a value that accelerate treats as true."""
     return os.environ.get(variable, "").lower() in ("1", "true", "yes", "y", "on", "t")

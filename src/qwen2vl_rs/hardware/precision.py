@@ -1,8 +1,8 @@
-"""In which floating-point numbers a device computes, and which its frozen weights are.
+"""Choose the precision (dtype) of computation and of frozen weights.
 
-Trained weights are float32 everywhere. bfloat16 has the range of float32; float16 has not, so
-that its loss is scaled up and steps whose gradients overflow are skipped (Micikevicius et al.,
-*Mixed Precision Training*, 2018).
+Trained weights are always float32. bfloat16 has the range of float32. float16 has not: its loss is
+scaled, and steps with overflowing gradients are skipped (Micikevicius et al., *Mixed Precision
+Training*, 2018).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """Types of numbers.
+    """Precision of a run.
 
     Attributes:
-        compute: of matrix products in training.
-        weights: of frozen weights, and of everything when answering.
-        why: for people.
+        compute: dtype of matrix products in training.
+        weights: dtype of frozen weights, and of inference.
+        why: reason for the choice, for messages.
     """
 
     compute: torch.dtype
@@ -30,7 +30,7 @@ class Precision:
 
     @property
     def name(self) -> str:
-        """As torch names it, e.g. ``bfloat16``."""
+        """Torch's name of the dtype, e.g. ``bfloat16``."""
         return str(self.compute).removeprefix("torch.")
 
 
@@ -40,33 +40,33 @@ def choose_precision(
     fp16: bool | None = None,
     section: str = "training",
 ) -> Precision:
-    """The precision on a device.
+    """Choose the precision on a device.
 
     Args:
         device: the device.
-        bf16: wanted or not; None with ``fp16`` None too: what the device computes in.
-        fp16: likewise.
-        section: of the settings that say so.
+        bf16: whether to use bfloat16; if ``bf16`` and ``fp16`` are None, the device decides.
+        fp16: whether to use float16.
+        section: section of these settings, for messages.
 
     Raises:
-        ConfigError: the device has no bfloat16.
+        ConfigError: the device does not support bfloat16.
     """
     cuda = device.type == "cuda"
-    # not the emulation, which T4 and V100 offer and which is slower than float32
+    # without emulation (T4, V100), which is slower than float32
     has_bf16 = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
     if bf16 and not has_bf16:
         name = torch.cuda.get_device_name(device)
         raise ConfigError(
-            f"{section}.bf16 = true: {name} does not compute in bfloat16",
+            f"{section}.bf16 = true: {name} does not support bfloat16",
             hint="leave it unset: float16 is used then",
         )
     if bf16 is None and fp16 is None and cuda:
         compute = torch.bfloat16 if has_bf16 else torch.float16
-        why = "this GPU computes in it" if has_bf16 else "this GPU has no bfloat16"
+        why = "supported by this GPU" if has_bf16 else "this GPU has no bfloat16"
     else:
         compute = torch.bfloat16 if bf16 else torch.float16 if fp16 else torch.float32
         why = f"as set by {section}.bf16 and {section}.fp16"
         if bf16 is None and fp16 is None:
             why = "the default on a CPU"
-    # on a CPU the weights stay float32, from which autocast rounds as it goes
+    # on a CPU the weights stay float32, and autocast rounds them when used
     return Precision(compute, compute if cuda else torch.float32, why)

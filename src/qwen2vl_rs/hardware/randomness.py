@@ -1,4 +1,4 @@
-"""Random numbers of the whole process: whoever draws from them leaves them as they were."""
+"""Save and restore the global random states (Python, NumPy, torch)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..system.scopes import KEPT, Shared
+from ..system.scopes import KEEP, SharedChange
 
 
 def _states() -> tuple[Any, ...]:
@@ -24,5 +24,5 @@ def _set_states(states: tuple[Any, ...]) -> None:
         torch.cuda.set_rng_state(states[3])
 
 
-#: Seeds that are set in here, and numbers that are drawn, change nothing outside.
-own_random_state = Shared((_states, _set_states, KEPT))
+#: Restore all global random states after the block.
+preserve_random_state = SharedChange((_states, _set_states, KEEP))

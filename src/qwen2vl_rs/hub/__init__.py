@@ -1,1 +1,1 @@
-"""Models from ModelScope and Hugging Face."""
+"""Download models from ModelScope and Hugging Face."""

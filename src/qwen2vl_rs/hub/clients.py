@@ -1,8 +1,8 @@
-"""The hubs' own clients, as two ways to do two things: list a model's files and transfer one.
+"""ModelScope and Hugging Face clients with one interface: list a model's files, download one.
 
-Both clients resume a broken transfer within a call. ModelScope's keeps what has arrived for the
-next call, too. Hugging Face's `hf_hub_download` deletes it, so the step below is used here, its
-`http_get`, which continues a file where it ends.
+Both clients resume a broken transfer within a call. ModelScope's also keeps the partial file for
+the next call. Hugging Face's `hf_hub_download` deletes it, so its lower-level `http_get` is used
+here, which resumes a partial file.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import HubError
-from ..system.install import missing
-from ..system.named import open_named
-from ..system.oserrors import explained, own_limit, root_cause
-from ..system.scopes import Setting, Shared, attribute, ignoring
+from ..system.install import missing_package
+from ..system.named_files import open_named
+from ..system.oserrors import explain_os_error, process_limit, root_cause
+from ..system.scopes import Setting, SharedChange, attribute, ignore_warnings
 from .limits import HeadTimer, Limits
-from .messages import Interrupted, Listing, RemoteFile, Told, listed
+from .messages import HubMessages, Interrupted, Listing, RemoteFile, remote_file
 
-Moved = Callable[[int], None]  # told how many bytes of a file are here
+OnBytes = Callable[[int], None]  # called with the number of bytes of a file received so far
 
-_LIST_TIMEOUT = 30  # seconds; the Hugging Face client would wait for ever
-_PLAIN = {"Accept-Encoding": "identity"}  # what is packed cannot be continued, or bounded
+_LIST_TIMEOUT = 30  # seconds; the Hugging Face client has no limit
+_PLAIN = {"Accept-Encoding": "identity"}  # compressed responses cannot be resumed or bounded
 
 
 def connect(hub: Literal["modelscope", "hf"], folder: Path) -> Client:
-    """The client of a hub.
+    """Return the client of a hub.
 
     Args:
-        hub: which one.
-        folder: where the model will be, for the hints in error messages.
+        hub: the hub.
+        folder: the model's folder, for hints in error messages.
 
     Raises:
         HubError: the client is not installed.
@@ -48,8 +48,8 @@ def connect(hub: Literal["modelscope", "hf"], folder: Path) -> Client:
     return ModelScope(folder) if hub == "modelscope" else HuggingFace(folder)
 
 
-class ModelScope(Told):
-    """ModelScope, by `modelscope_hub`, the part of `modelscope` that talks to the hub."""
+class ModelScope(HubMessages):
+    """ModelScope, through `modelscope_hub`, the hub client of `modelscope`."""
 
     title = "ModelScope"
     other = "hf"
@@ -59,14 +59,14 @@ class ModelScope(Told):
     def __init__(self, folder: Path) -> None:
         package = _import("modelscope_hub")
         self._errors = _import("modelscope_hub.errors")
-        with ignoring(Warning):  # an older name of an environment variable
+        with ignore_warnings(Warning):  # a deprecated environment variable
             config = package.HubConfig()
         super().__init__(folder, config.endpoint)
         self._limits = Limits(self)
-        # The client keeps an identifier of the installation in its home: it gets none.
+        # without a folder the client stores no installation identifier
         config.config_dir = Path(os.devnull, "none")
         self._api = package.HubApi(config)
-        for session in vars(self._api.legacy).values():  # one for files, one for all else
+        for session in vars(self._api.legacy).values():  # one for files, one for everything else
             if hasattr(session, "hooks"):
                 session.headers.update(_PLAIN)
                 session.hooks["response"].append(self._limits.on_requests)
@@ -75,32 +75,32 @@ class ModelScope(Told):
         """List the files of a model.
 
         Raises:
-            HubError: there is no such model or revision, no access or no network.
+            HubError: no such model or revision, no access or no network.
         """
-        asked = revision or "master"  # the client's own default
+        requested = revision or "master"  # the client's default
         self._limits.for_listing()
-        with self.sensible(), self._explained(repo_id):
-            entries = self._api.legacy.list_repo_files(repo_id, "model", revision=asked)
-            if not entries:  # this is how the hub says that it does not know the revision
-                raise self._without_files(repo_id, asked)
+        with self.valid_listing(), self._explained(repo_id):
+            entries = self._api.legacy.list_repo_files(repo_id, "model", revision=requested)
+            if not entries:  # the hub's answer for an unknown revision
+                raise self._without_files(repo_id, requested)
             blobs = [entry for entry in entries if entry.get("Type") != "tree"]
             newest = max(blobs, key=lambda entry: int(entry.get("CommittedDate") or 0))
-            files = (listed(e["Path"], e["Size"], e.get("Sha256")) for e in blobs)
+            files = (remote_file(e["Path"], e["Size"], e.get("Sha256")) for e in blobs)
             commit = str(newest.get("Revision") or "") or None
-            return Listing(repo_id, asked, commit, tuple(files))
+            return Listing(repo_id, requested, commit, tuple(files))
 
-    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
-        """Bring a file to ``into / file.name``, from where ``<name>.incomplete`` there ends.
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: OnBytes) -> None:
+        """Download a file to ``into / file.name``, resuming ``<name>.incomplete`` there.
 
         Args:
             listing: the model's files.
             file: one of them.
-            into: folder for the file and for its incomplete beginning.
-            moved: called with the number of bytes that are here.
+            into: folder for the file and its partial download.
+            moved: called with the number of bytes received so far.
 
         Raises:
-            Interrupted: the network failed; what has arrived is kept.
-            HubError: the hub refuses, or the file arrived damaged time and again.
+            Interrupted: the network failed; the partial file is kept.
+            HubError: the hub refuses access, or the file was damaged in several attempts.
         """
         self._limits.for_file(file.size)
         with self._explained(listing.repo_id, file):
@@ -110,7 +110,7 @@ class ModelScope(Told):
                 file.name,
                 revision=listing.revision,
                 local_dir=into,
-                cache_dir=into,  # for its lock files
+                cache_dir=into,  # for lock files
                 expected_sha256=file.sha256,
                 file_size=file.size,
                 progress_callbacks=[lambda _name, _size: _Position(moved)],
@@ -129,20 +129,20 @@ class ModelScope(Told):
                 yield
         except self._errors.FileIntegrityError as error:
             raise HubError(
-                f"{file.name if file else 'a file'} of {repo_id} keeps arriving damaged",
-                hint=f"try again later, or take the other hub: --hub {self.other}",
+                f"{file.name if file else 'a file'} of {repo_id} is damaged after each download",
+                hint=f"try again later, or use the other hub: --hub {self.other}",
             ) from error
         except self._errors.APIError as error:
-            raise self.answered(repo_id, error.status_code) from error
+            raise self.http_error(repo_id, error.status_code) from error
         except (self._errors.HubError, OSError) as error:
             _raise_own(error)
             if isinstance(error, ValueError):
-                raise  # an answer that is no JSON
+                raise  # the response is not JSON
             raise self.unreachable(midway=file is not None, cause=root_cause(error)) from error
 
 
-class HuggingFace(Told):
-    """Hugging Face, by `huggingface_hub`."""
+class HuggingFace(HubMessages):
+    """Hugging Face, through `huggingface_hub`."""
 
     title = "Hugging Face"
     other = "modelscope"
@@ -160,27 +160,27 @@ class HuggingFace(Told):
     def listing(self, repo_id: str, revision: str | None) -> Listing:
         """See `ModelScope.listing`."""
         self._limits.for_listing()
-        with self.sensible(), self._explained(repo_id, revision), self._limited():
+        with self.valid_listing(), self._explained(repo_id, revision), self._limited():
             info = self._api.model_info(
                 repo_id, revision=revision, files_metadata=True, timeout=_LIST_TIMEOUT
             )
             files = (
-                listed(entry.rfilename, entry.lfs.size, entry.lfs.sha256)
+                remote_file(entry.rfilename, entry.lfs.size, entry.lfs.sha256)
                 if entry.lfs
-                else listed(entry.rfilename, entry.size, blob=entry.blob_id)
+                else remote_file(entry.rfilename, entry.size, blob=entry.blob_id)
                 for entry in info.siblings
             )
             if not isinstance(info.sha, str):
                 raise ValueError("no commit")
             return Listing(repo_id, info.sha, info.sha, tuple(files))
 
-    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: Moved) -> None:
+    def fetch(self, listing: Listing, file: RemoteFile, into: Path, moved: OnBytes) -> None:
         """See `ModelScope.fetch`."""
         partial = into / f"{file.name}.incomplete"
         url = self._package.hf_hub_url(
             listing.repo_id, file.name, revision=listing.revision, endpoint=self._url
         )
-        with _huggingface():  # they would tell about this machine
+        with _huggingface():  # without it the headers describe this machine
             headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs") | _PLAIN
         self._limits.for_file(file.size)
         if partial.exists() and partial.stat().st_size > file.size:
@@ -198,7 +198,7 @@ class HuggingFace(Told):
 
     @contextlib.contextmanager
     def _limited(self) -> Iterator[None]:
-        """Hand the limits to the session, which the client may have made anew."""
+        """Apply the limits to the client's current session."""
         session, head = self._package.get_session(), HeadTimer(self._package.close_session)
         hooks = session.event_hooks
         session.event_hooks = {
@@ -220,20 +220,20 @@ class HuggingFace(Told):
                 yield
         except self._errors.OfflineModeIsEnabled as error:
             raise Interrupted(
-                "the network is switched off by HF_HUB_OFFLINE", hint="unset HF_HUB_OFFLINE"
+                "HF_HUB_OFFLINE disables the network", hint="unset HF_HUB_OFFLINE"
             ) from error
         except self._errors.RevisionNotFoundError as error:
             raise self.no_revision(repo_id, revision, []) from error
         except self._errors.GatedRepoError as error:
-            raise self.answered(repo_id, 403) from error
+            raise self.http_error(repo_id, 403) from error
         except self._errors.RepositoryNotFoundError as error:
             raise self.no_model(repo_id) from error
         except self._errors.HfHubHTTPError as error:
             status = error.response.status_code
             if status == 416 and partial is not None:
-                partial.unlink(missing_ok=True)  # longer than the file there: no beginning of it
-            # To people without a token, models that do not exist are private ones.
-            raise self.answered(repo_id, 404 if status == 401 else status) from error
+                partial.unlink(missing_ok=True)  # longer than the remote file
+                # without a token, the hub reports missing models as private
+            raise self.http_error(repo_id, 404 if status == 401 else status) from error
         except (self._errors.HTTPError, OSError) as error:
             _raise_own(error)
             raise self.unreachable(midway=partial is not None, cause=root_cause(error)) from error
@@ -243,9 +243,9 @@ Client = ModelScope | HuggingFace
 
 
 class _Position:
-    """ModelScope's progress callback: it is told steps, not positions."""
+    """ModelScope's progress callback: turns increments into positions."""
 
-    def __init__(self, moved: Moved) -> None:
+    def __init__(self, moved: OnBytes) -> None:
         self._moved, self._at = moved, 0
 
     def update(self, size: int) -> None:
@@ -257,14 +257,14 @@ class _Position:
 
 
 class _Watched:
-    """A file that tells how long it has become, and refuses to become longer than it should."""
+    """A file that reports its length and refuses to exceed the expected size."""
 
-    def __init__(self, file: Any, moved: Moved, size: int, told: Told) -> None:
-        self._file, self._moved, self._size, self._told = file, moved, size, told
+    def __init__(self, file: Any, moved: OnBytes, size: int, messages: HubMessages) -> None:
+        self._file, self._moved, self._size, self._messages = file, moved, size, messages
 
     def write(self, data: bytes) -> int:
         if self._file.tell() + len(data) > self._size:
-            raise self._told.endless(self._size)
+            raise self._messages.too_long(self._size)
         written = self._file.write(data)
         self._moved(self._file.tell())
         return written
@@ -273,14 +273,14 @@ class _Watched:
         return getattr(self._file, name)
 
 
-#: What the system says of the network without a class of its own.
+#: Network errors without an exception class of their own.
 _UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
 
 
 def _raise_own(error: BaseException | None) -> None:
-    """Raise what a client took for trouble with the network: a limit of ours, or the disk."""
-    if error and (limit := own_limit(error)):
-        raise explained(limit) from error
+    """Raise local errors (process limits, disk) that a client reports as network errors."""
+    if error and (limit := process_limit(error)):
+        raise explain_os_error(limit) from error
     network = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
     while error is not None:
         if isinstance(error, HubError):
@@ -297,27 +297,27 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         module = (error.name or name).split(".")[0]
-        raise HubError(f"{module} is not installed", hint=missing(module).hint) from error
+        raise HubError(f"{module} is not installed", hint=missing_package(module).hint) from error
 
 
-def _silent(logger_name: str, *settings: Setting) -> Shared:
-    """Keep a client's own messages from the terminal: what matters is said by us."""
+def _silent(logger_name: str, *settings: Setting) -> SharedChange:
+    """Suppress a client's own messages: this package reports what matters."""
     logger = logging.getLogger(logger_name)
     level = (partial(getattr, logger, "level"), logger.setLevel, logging.CRITICAL)
     stdout = (lambda: sys.stdout, lambda to: setattr(sys, "stdout", to or sys.stderr), None)
-    return Shared(level, stdout, *settings)
+    return SharedChange(level, stdout, *settings)
 
 
 @functools.cache
-def _modelscope() -> Shared:
-    """The client says nothing, and draws no bars beside its progress callbacks."""
+def _modelscope() -> SharedChange:
+    """Silence the client; its own progress bars are off."""
     module = _import("modelscope_hub._download")
     return _silent("modelscope_hub", attribute(module, "tqdm", partial(module.tqdm, disable=True)))
 
 
 @functools.cache
-def _huggingface() -> Shared:
-    """The client says, draws and reports nothing; the piece that breaks is a small one."""
+def _huggingface() -> SharedChange:
+    """Silence the client: no messages, bars or telemetry; small chunks lose less when broken."""
     module, utils = _import("huggingface_hub.constants"), _import("huggingface_hub.utils")
     bars = "huggingface_hub.http_get"
 

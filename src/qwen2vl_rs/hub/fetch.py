@@ -1,9 +1,9 @@
-"""The base model from ModelScope or Hugging Face: resumable, checked, left alone when complete.
+"""Download a base model: resumable, verified by checksums, skipped if already complete.
 
-The hubs' own clients list and transfer the files. Each file arrives in a hidden folder inside
-the model folder, is checked there against the hub's checksum and only then takes its final name;
-the manifest is written last, when all it names stands on disk. So what stands under a final name is
-right, and whether a folder is complete can be told without the network, also after a power cut.
+The hubs' own clients list and transfer the files. Each file is downloaded into a hidden folder
+inside the model folder, verified against the hub's checksum and only then renamed to its final
+name. The manifest is written last, after all files are flushed to disk. So a file with its final
+name is correct, and a folder can be recognised as complete offline, even after a power failure.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from ..models.manifest import (
     write_manifest,
 )
 from ..system.console import Progress, counted, say, warn
-from ..system.disk import full, make_folder, room_hint
+from ..system.disk import is_disk_full, make_folder, room_hint
 from ..system.files import discard, put_in_place, sha256
 from ..system.locks import lock
-from ..system.named import ReadError, read_bytes
+from ..system.named_files import ReadError, read_bytes
 from ..system.oserrors import FORBIDDEN, unreadable, writing_hint
 from .clients import Client, connect
 from .copied import is_whole_copy
 from .messages import Interrupted, Listing, RemoteFile
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
-# Pickles can run code when they are read, and the others repeat the weights once more.
+# pickles can run code when loaded; the others are copies of the weights
 _OTHER_WEIGHTS = (
     *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"),
     *(".onnx", ".onnx_data", ".gguf", ".tflite", ".ot"),
 )
 _MB = 1_000_000
-_ENOUGH = 1 << 16  # bytes that make it worth to ask again at once; a byte a minute is none
+_ENOUGH = 1 << 16  # bytes of progress that justify an immediate retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class Loaded:
     """A complete model folder.
 
     Attributes:
-        folder: where the model is.
-        revision: the commit of the files, or the branch or tag where the hub names no commit;
-            empty for a copy of unknown origin.
+        folder: the model's folder.
+        revision: commit of the files, or the branch or tag if the hub names no commit; empty for
+            a copy of unknown origin.
         downloaded: bytes transferred by this call.
         files: names of all files of the model, relative to the folder.
-        already_complete: nothing had to be fetched and the network was not used.
+        already_complete: whether nothing had to be downloaded.
     """
 
     folder: Path
@@ -76,25 +76,23 @@ def load(
     revision: str | None = None,
     verify: bool = False,
 ) -> Loaded:
-    """Bring a model into ``folder``; a complete folder is left alone, without any request.
+    """Download a model into ``folder``; a complete folder is left unchanged, without a request.
 
-    So is a whole model that others put there, where no hub can be reached; this is said.
+    If the hub cannot be reached, a complete model that was copied there is used, with a warning.
 
     Args:
         repo_id: the model's name, ``owner/name``.
-        hub: where to fetch from.
-        folder: where the files go.
-        revision: branch, tag or commit; the hub's default branch where None.
-        verify: hash the files of a complete folder again rather than trust their sizes;
-            damaged ones are fetched anew.
+        hub: hub to download from.
+        folder: target folder.
+        revision: branch, tag or commit; None: the hub's default branch.
+        verify: hash the files of a complete folder, instead of comparing sizes.
 
     Raises:
-        HubError: the model cannot be had (no network, no such model or revision, no access),
-            a file keeps arriving damaged, the disk is full, or the folder cannot be used.
+        HubError: no network, model, revision or access; a damaged download; a full disk.
         RunError: the manifest cannot be written.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-        raise HubError(f"{repo_id!r} is no model name", hint=f"write owner/name: {DEFAULT_MODEL}")
+        raise HubError(f"{repo_id!r} is not a model name", hint=f"owner/name: {DEFAULT_MODEL}")
     manifest = read_manifest(folder)
     requested = revision
     if manifest is not None:
@@ -107,7 +105,7 @@ def load(
         if manifest.hub == hub:
             requested, revision = manifest.requested, manifest.revision
     client = connect(hub, folder)
-    say(f"asking {client.title} for the files of {repo_id}")
+    say(f"listing the files of {repo_id} on {client.title}")
     listing = _listing(client, repo_id, revision, None if manifest or verify else folder)
     if listing is None:
         return Loaded(folder, "", 0, (), already_complete=True)
@@ -124,24 +122,24 @@ def load(
             flushed=True,
         )
         discard(folder / INCOMING)
-        write_manifest(manifest, folder)  # last: it says that all is done
+        write_manifest(manifest, folder)  # last: it marks the folder as complete
     held = listing.commit or listing.revision
-    say(f"{folder} is complete now: {_sum(manifest)}, revision {held}")
+    say(f"{folder} is complete: {_sum(manifest)}, revision {held}")
     return Loaded(folder, held, downloaded, tuple(manifest.files), already_complete=False)
 
 
 def _listing(
     client: Client, repo_id: str, revision: str | None, copied: Path | None
 ) -> Listing | None:
-    """What the hub lists; None, and said, where it cannot be reached and a copy will do."""
+    """List the files; None, with a warning, if the hub is unreachable and a copy is complete."""
     try:
         return client.listing(repo_id, revision)
     except Interrupted as error:
         if copied is None or revision or not is_whole_copy(copied):
             raise
         warn(
-            f"{error.message}; {copied} holds a whole model that load did not fetch: used as it is",
-            "with a network, the same command compares it with the hub's checksums",
+            f"{error.message}; using the complete model in {copied}, which load did not download",
+            "with a network, the same command verifies it with the hub's checksums",
         )
         return None
 
@@ -151,22 +149,22 @@ def _require_same(
 ) -> None:
     elsewhere = f"remove {folder} first, or choose another folder"
     if manifest.repo_id != repo_id:
-        raise HubError(f"{folder} holds another model: {manifest.repo_id}", hint=elsewhere)
+        raise HubError(f"{folder} contains another model: {manifest.repo_id}", hint=elsewhere)
     known = {manifest.requested, manifest.revision, manifest.commit}
     if revision is not None and (revision not in known or manifest.hub != hub):
         held = manifest.requested or manifest.commit or manifest.revision
         raise HubError(
-            f"{folder} holds revision {held} of {repo_id} from {manifest.hub}, not {revision} "
+            f"{folder} contains revision {held} of {repo_id} from {manifest.hub}, not {revision} "
             f"from {hub}",
             hint=elsewhere,
         )
 
 
 def _is_whole(manifest: Manifest, folder: Path, *, verify: bool) -> bool:
-    """Compare sizes, and checksums with ``verify`` or where an older version wrote the manifest.
+    """Compare sizes, and checksums with ``verify`` or if an older version wrote the manifest.
 
-    A file whose checksum is another is removed where that was asked for, else put aside: its owner
-    may have changed it.
+    A file with another checksum is removed with ``verify``, else renamed: the user may have
+    changed it.
     """
     whole, rehash = True, verify or not manifest.flushed
     if rehash:
@@ -174,52 +172,52 @@ def _is_whole(manifest: Manifest, folder: Path, *, verify: bool) -> bool:
     for name, record in manifest.files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != record.size:
-            warn(f"{path} is missing or has changed: fetching it again")
+            warn(f"{path} is missing or has changed: downloading it again")
             whole = False
         elif rehash and sha256(path) != record.sha256:
-            # its size is right: under its name it would pass for whole next time
+            # its size is right: under its name it would count as complete next time
             if verify:
-                warn(f"{path} is damaged: fetching it again")
+                warn(f"{path} is damaged: downloading it again")
                 path.unlink()
             else:
                 aside = path.with_name(f"{path.name}.changed")
-                warn(f"{path} is not what was fetched: kept as {aside.name}, and fetched again")
+                warn(f"{path} was changed: kept as {aside.name}, downloading it again")
                 path.replace(aside)
             whole = False
     return whole
 
 
 def _needed(listing: Listing, folder: Path) -> list[RemoteFile]:
-    """The files of a listing that are wanted, small ones first.
+    """Return the required files of a listing, small ones first.
 
     Raises:
-        HubError: the listing cannot be trusted, or holds no weights that can be used.
+        HubError: the listing is unsafe, or has no safetensors weights.
     """
     root = folder.resolve()
     for file in listing.files:
         inside = is_safe(file.name) and (root / file.name).parent.resolve().is_relative_to(root)
         if not inside:
             raise HubError(
-                f"{listing.repo_id} lists a file outside of its folder: {file.name!r}",
+                f"{listing.repo_id} lists a file outside its folder: {file.name!r}",
                 hint="do not use this model: its repository is broken or hostile",
             )
     skipped = {file.name for file in listing.files if file.name.lower().endswith(_OTHER_WEIGHTS)}
     files = [file for file in listing.files if file.name not in skipped]
     if skipped:
-        say(f"not fetched, only safetensors weights are used: {', '.join(sorted(skipped))}")
+        say(f"skipped, only safetensors weights are used: {', '.join(sorted(skipped))}")
     if not any(file.name.endswith(".safetensors") for file in files):
         raise HubError(
             f"{listing.repo_id} has no weights in safetensors format",
-            hint=f"choose a model that has, such as {DEFAULT_MODEL}",
+            hint=f"choose a model that has them, such as {DEFAULT_MODEL}",
         )
     return sorted(files, key=lambda file: (file.size, file.name))
 
 
 def _fetch_missing(client: Client, listing: Listing, files: list[RemoteFile], folder: Path) -> int:
-    """Fetch what is not in the folder yet; return the number of bytes transferred."""
+    """Download missing files; return the number of bytes transferred."""
     here = [file for file in files if (folder / file.name).is_file()]
     if here:
-        say(f"checking what is already in {folder}: {_amount(f.size for f in here)}")
+        say(f"checking existing files in {folder}: {_amount(f.size for f in here)}")
     right = {file.name for file in here if _matches(folder / file.name, file)}
     missing = [file for file in files if file.name not in right]
     unchecked = [file.name for file in missing if not file.sha256 and not file.blob]
@@ -231,15 +229,15 @@ def _fetch_missing(client: Client, listing: Listing, files: list[RemoteFile], fo
     free = shutil.disk_usage(folder).free
     if need > free:
         raise HubError(
-            f"{listing.repo_id} needs {_size(need)} more in {folder}, and {_size(free)} are free",
+            f"{listing.repo_id} needs {_size(need)} more in {folder}, but {_size(free)} is free",
             hint="free some disk space, or choose a folder on another disk",
         )
     if missing:
-        resumed = f", {_size(begun)} of it already here" if begun else ""
+        resumed = f", {_size(begun)} already downloaded" if begun else ""
         amount = _amount(file.size for file in missing)
-        say(f"fetching from {client.title} into {folder}: {amount}{resumed}")
+        say(f"downloading from {client.title} into {folder}: {amount}{resumed}")
     total = sum(file.size for file in missing)
-    with Progress("fetching", total // _MB, "MB", done=begun // _MB) as progress:
+    with Progress("downloading", total // _MB, "MB", done=begun // _MB) as progress:
         meter = _Meter(progress, begun)
         for file in missing:
             _fetch(client, listing, file, folder, meter)
@@ -247,7 +245,7 @@ def _fetch_missing(client: Client, listing: Listing, files: list[RemoteFile], fo
 
 
 class _Meter:
-    """Counts the bytes that arrive and shows them as megabytes."""
+    """Counts received bytes and shows them as megabytes."""
 
     def __init__(self, progress: Progress, begun: int) -> None:
         self._progress, self._total = progress, begun
@@ -256,13 +254,13 @@ class _Meter:
         self._name = ""
 
     def open(self, name: str, at: int) -> None:
-        """Turn to a file of which the first ``at`` bytes are here."""
+        """Start a file with ``at`` bytes already downloaded."""
         self._name, self._at, self.furthest = name, at, at
 
     def moved(self, at: int) -> None:
-        """Note that the first ``at`` bytes of the file are here now."""
+        """Note that the first ``at`` bytes of the file are downloaded."""
         if at < self._at:
-            warn(f"{self._name} arrived damaged or cannot be continued: fetching it again")
+            warn(f"{self._name} is damaged or cannot be resumed: downloading it again")
             self.received += at
         else:
             self.received += at - self._at
@@ -273,16 +271,16 @@ class _Meter:
 
 
 def _fetch(client: Client, listing: Listing, file: RemoteFile, folder: Path, meter: _Meter) -> None:
-    """Fetch one file and move it to its place once its checksum is right.
+    """Download one file, verify its checksum and move it to its final name.
 
     Raises:
-        HubError: the connection is gone, or the file arrived damaged twice.
+        HubError: the connection is lost, or the file was damaged twice.
     """
     arrived = folder / INCOMING / file.name
     arrived.parent.mkdir(parents=True, exist_ok=True)
     (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
     if not file.sha256 and not file.blob:
-        _partial(folder, file).unlink(missing_ok=True)  # nothing could tell a mixture of two files
+        _partial(folder, file).unlink(missing_ok=True)  # a mix of two files would go unnoticed
     for attempt in (1, 2):
         meter.open(file.name, _begun(folder, file))
         _transfer(client, listing, file, folder / INCOMING, meter)
@@ -293,15 +291,15 @@ def _fetch(client: Client, listing: Listing, file: RemoteFile, folder: Path, met
         if attempt == 1:
             meter.moved(0)
     raise HubError(
-        f"{file.name} of {listing.repo_id} arrived damaged twice from {client.title}",
-        hint=f"try again later, or take the other hub: --hub {client.other}",
+        f"{file.name} of {listing.repo_id} was damaged twice when downloaded from {client.title}",
+        hint=f"try again later, or use the other hub: --hub {client.other}",
     )
 
 
 def _transfer(
     client: Client, listing: Listing, file: RemoteFile, incoming: Path, meter: _Meter
 ) -> None:
-    """Let the client transfer a file, again and again while each time much of it arrives."""
+    """Transfer a file; retry while each attempt makes enough progress."""
     enough = min(_ENOUGH, file.size // 10 + 1)
     while True:
         before = meter.furthest
@@ -310,7 +308,7 @@ def _transfer(
         except Interrupted:
             if meter.furthest < before + enough:
                 raise
-            say(f"the connection broke in {file.name}: going on from there")
+            say(f"the connection broke in {file.name}: resuming")
 
 
 def _partial(folder: Path, file: RemoteFile) -> Path:
@@ -323,12 +321,12 @@ def _begun(folder: Path, file: RemoteFile) -> int:
 
 
 def _matches(path: Path, file: RemoteFile) -> bool:
-    """Whether a file is the one the hub lists."""
+    """Whether a file matches the hub's listing."""
     if path.stat().st_size != file.size:
         return False
     if file.sha256:
         return sha256(path) == file.sha256
-    if file.blob:  # how git names a file's content
+    if file.blob:  # git's object name of the content
         content = b"blob %d\0" % file.size + read_bytes(path)
         return hashlib.sha1(content, usedforsecurity=False).hexdigest() == file.blob
     return True
@@ -340,13 +338,13 @@ def _record(path: Path, file: RemoteFile) -> FileRecord:
 
 @contextlib.contextmanager
 def _sole_user_of(folder: Path) -> Iterator[None]:
-    """Hold the folder, so that two downloads do not write into the same file."""
+    """Lock the folder, so that two downloads do not write to the same file."""
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
         if not lock(handle, folder):
             raise HubError(
-                f"{folder} is being filled by another process", hint="wait until it is done"
+                f"another process is downloading into {folder}", hint="wait until it is done"
             )
         yield
     finally:
@@ -358,19 +356,19 @@ def _disk_trouble_explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if full(error):
+        if is_disk_full(error):
             raise HubError(
-                f"the disk is full: {folder} cannot take the rest of the model",
-                hint=f"{room_hint(folder)} and start again: what has arrived is kept",
+                f"the disk is full: no space for the rest of the model in {folder}",
+                hint=f"{room_hint(folder)} and start again: downloaded data are kept",
             ) from error
         place = Path(os.fsdecode(error.filename or folder))
         if isinstance(error, ReadError):
             raise unreadable(place, error) from error
         hint = "choose a folder you may write to"
         if error.errno not in FORBIDDEN:
-            hint = f"{writing_hint(place, error)}, then start again: what has arrived is kept"
-        said = error.strerror or error
-        raise HubError(f"cannot write to {place}: {said}", hint=hint) from error
+            hint = f"{writing_hint(place, error)}, then start again: downloaded data are kept"
+        why = error.strerror or error
+        raise HubError(f"cannot write to {place}: {why}", hint=hint) from error
 
 
 def _sum(manifest: Manifest) -> str:

@@ -1,4 +1,4 @@
-"""What hubs tell, a model's files, and what goes wrong with them, in words for people."""
+"""File listings of the hubs, and the hubs' error messages."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from ..errors import HubError
 from ..system.console import clock
 
-_NAMED = 20  # revisions, in a hint
+_NAMED = 20  # revisions listed in a hint
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file as a hub lists it.
+    """A file in a hub's listing.
 
     Attributes:
         name: path inside the repository.
-        size: in bytes.
-        sha256: of its content, where the hub tells.
-        blob: git's name for its content, where the hub tells that instead.
+        size: size in bytes.
+        sha256: SHA-256 of its content, if the hub gives it.
+        blob: git object name of its content, if the hub gives that instead.
     """
 
     name: str
@@ -33,12 +33,12 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A model's files.
+    """The files of a model on a hub.
 
     Attributes:
         repo_id: the model's name.
-        revision: what to ask the hub for to get these files.
-        commit: the commit they belong to, where the hub tells.
+        revision: revision to request these files by.
+        commit: their commit, if the hub gives it.
         files: all of them.
     """
 
@@ -48,26 +48,26 @@ class Listing:
     files: tuple[RemoteFile, ...]
 
 
-def listed(name: object, size: Any, sha256: object = None, blob: object = None) -> RemoteFile:
-    """A file as a hub lists it.
+def remote_file(name: object, size: Any, sha256: object = None, blob: object = None) -> RemoteFile:
+    """Parse a file of a hub's listing.
 
     Raises:
-        ValueError: a hub lists nothing of the kind.
+        ValueError: the entry is invalid.
     """
     number = int(size)
     if not isinstance(name, str) or number < 0:
-        raise ValueError("no file")
+        raise ValueError("not a file")
     return RemoteFile(
         name, number, str(sha256).lower() if sha256 else None, str(blob or "") or None
     )
 
 
 class Interrupted(HubError):
-    """The hub cannot be reached, or the transfer broke: it may go better next time."""
+    """The hub cannot be reached, or the transfer broke; a retry may succeed."""
 
 
-class Told:
-    """What goes wrong with a hub, in words for people."""
+class HubMessages:
+    """Errors of a hub, for its client to raise."""
 
     title: str
     other: str
@@ -78,80 +78,79 @@ class Told:
         self._folder, self._url = folder, url
 
     def unreachable(self, *, midway: bool, cause: OSError | None = None) -> Interrupted:
-        """There is no connection, or ``midway`` no more; ``cause`` is what the system says."""
-        said = f": {cause.strerror}" if cause else ""
+        """No connection, or (``midway``) a lost one; ``cause`` is the OS error."""
+        why = f": {cause.strerror}" if cause else ""
         return Interrupted(
-            f"the connection to {self.title} broke{said}"
+            f"the connection to {self.title} broke{why}"
             if midway
-            else f"cannot reach {self.title} at {self._url}{said}",
-            hint=f"check the network and start again (what has arrived is kept), take the other "
-            f"hub with --hub {self.other}, name a mirror in {self.endpoint}, or copy a complete "
-            f"{self._folder} from another machine; all steps without a model from a hub: "
-            "qwen2vl-rs demo",
+            else f"cannot reach {self.title} at {self._url}{why}",
+            hint=f"check the network and start again (downloaded data are kept), use the other hub "
+            f"with --hub {self.other}, set a mirror in {self.endpoint}, or copy a complete "
+            f"{self._folder} from another machine; to try all steps offline: qwen2vl-rs demo",
         )
 
-    def packed(self, encoding: str) -> HubError:
-        """A response is compressed."""
-        return self._odd(f"sends what is compressed ({encoding}) though that was not asked for")
+    def compressed(self, encoding: str) -> HubError:
+        """The response is compressed."""
+        return self._odd(f"sends a compressed response ({encoding}) although none was requested")
 
-    def endless(self, most: int) -> HubError:
-        """A response has more than ``most`` bytes."""
-        return self._odd(f"sends more than belongs to it: over {most:,} bytes")
+    def too_long(self, most: int) -> HubError:
+        """The response exceeds ``most`` bytes."""
+        return self._odd(f"sends more than expected: over {most:,} bytes")
 
     def _odd(self, what: str, between: str = "a proxy") -> HubError:
-        hint = f"is there {between} between? is {self.endpoint} right?"
+        hint = f"check for {between} in between, and check {self.endpoint}"
         return HubError(f"{self.title} {what}", hint=hint)
 
-    def slow(self) -> HubError:
-        """A response comes too slowly to wait for its end."""
+    def too_slow(self) -> HubError:
+        """The response is too slow."""
         broken = self.unreachable(midway=True)
-        return Interrupted(f"{self.title} hardly sends anything any more", hint=broken.hint)
+        return Interrupted(f"{self.title} has almost stopped sending", hint=broken.hint)
 
-    def put_off(self, seconds: float) -> HubError:
-        """The hub asks to wait for long."""
+    def must_wait(self, seconds: float) -> HubError:
+        """The hub requests a long pause."""
         return Interrupted(
             f"{self.title} asks to wait {clock(seconds)} before the next request",
-            hint=f"start again then: what has arrived is kept; or take the other hub: "
+            hint=f"start again then (downloaded data are kept), or use the other hub: "
             f"--hub {self.other}",
         )
 
     def no_model(self, repo_id: str) -> HubError:
-        """The hub does not know a model, or does not say so to everybody."""
+        """The model does not exist or is private."""
         return HubError(
             f"{self.title} has no model {repo_id}, or it is private",
             hint=f"check the spelling (a private one needs your access token in {self.token}), "
-            f"or take the other hub: --hub {self.other}",
+            f"or use the other hub: --hub {self.other}",
         )
 
     def no_revision(self, repo_id: str, revision: str | None, known: list[str]) -> HubError:
-        """The hub does not know a branch, tag or commit of a model."""
+        """The branch, tag or commit does not exist."""
         some = [*known[:_NAMED], "…"] if len(known) > _NAMED else known
-        hint = f"there are: {', '.join(some)}" if known else "check the spelling of --revision"
+        hint = f"available: {', '.join(some)}" if known else "check the spelling of --revision"
         return HubError(f"{repo_id} has no revision {revision} on {self.title}", hint=hint)
 
-    def answered(self, repo_id: str, status: int | None) -> HubError:
-        """The hub answers with an HTTP status that is an error."""
+    def http_error(self, repo_id: str, status: int | None) -> HubError:
+        """The hub responds with an HTTP error status."""
         if status in (401, 403):
             return HubError(
                 f"{self.title} refuses access to {repo_id}",
-                hint=f"accept the model's terms on its page and put your access token into "
-                f"{self.token}, or take the other hub: --hub {self.other}",
+                hint=f"accept the model's terms on its page and set your access token in "
+                f"{self.token}, or use the other hub: --hub {self.other}",
             )
         if status == 404:
             return self.no_model(repo_id)
         return Interrupted(
-            f"{self.title} answered with an error (HTTP {status})",
-            hint=f"try again later, or take the other hub: --hub {self.other}",
+            f"{self.title} responded with an error (HTTP {status})",
+            hint=f"try again later, or use the other hub: --hub {self.other}",
         )
 
     @contextlib.contextmanager
-    def sensible(self) -> Iterator[None]:
-        """Explain what comes of reading an answer that is no list of files."""
+    def valid_listing(self) -> Iterator[None]:
+        """Turn parsing errors into the error for a response that is not a file list."""
         try:
             yield
         except _SENSELESS as error:
-            said = "answered with something that is no list of files"
-            raise self._odd(said, "a proxy or a login page") from error
+            what = "responded with something that is not a file list"
+            raise self._odd(what, "a proxy or a login page") from error
 
 
 _SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError, RunError
-from ..run import Run, listed, runs_below
+from ..run import Run, run_names, runs_below
 from ..system.files import is_there
 from ..system.oserrors import is_folder
 
@@ -63,7 +63,7 @@ def _refuse_above(folder: Path) -> None:
     if found := [*runs, *bases]:
         what = "runs in it" if runs and not bases else "models in it"
         raise ModelError(
-            f"{folder} is not a model, but holds some", hint=f"{what}: {listed(found)}"
+            f"{folder} is not a model, but holds some", hint=f"{what}: {run_names(found)}"
         )
 
 
@@ -79,7 +79,7 @@ def require_run(run: Path) -> None:
         hint = near(run).removeprefix(", ") or "train first: qwen2vl-rs train"
         raise RunError(f"no run folder {run}", hint=hint)
     if found := runs_below(run):
-        raise RunError(f"{run} is not the folder of a run", hint=f"runs in it: {listed(found)}")
+        raise RunError(f"{run} is not the folder of a run", hint=f"runs in it: {run_names(found)}")
 
 
 def require_questions(

@@ -18,7 +18,7 @@ from .rows import Rows
 
 if TYPE_CHECKING:
     from ..datasets.base import Dataset
-    from ..models.located import Located
+    from ..models.location import ModelLocation
     from ..predict.endpoint_client import Endpoint
     from ..predict.session import Session
     from ..scoring.results import Results
@@ -160,7 +160,7 @@ class LocalModel(Model):
         device: name of the device; None for the first GPU, else the CPU.
     """
 
-    def __init__(self, found: Located, device: str | None = None) -> None:
+    def __init__(self, found: ModelLocation, device: str | None = None) -> None:
         self.found, self.device = found, device
 
     def __repr__(self) -> str:
@@ -182,13 +182,13 @@ class LocalModel(Model):
     def _answers(
         self, image: Any, asked: Sequence[str], closed: bool, use_adapter: bool
     ) -> list[QuestionAnswer]:
-        from ..raster import rgb_of
+        from ..raster import image_to_rgb
 
         session = self.session
         if _is_path(image):
             pixels = session.read(image)
         else:
-            pixels = session.preprocess(rgb_of(image, session.view.image))
+            pixels = session.preprocess(image_to_rgb(image, session.view.image))
         (found,) = session.ask([(pixels, asked)], closed=closed, use_adapter=use_adapter)
         return [
             QuestionAnswer(q, r.text, r.type, r.confidence, dict(r.shares) if r.shares else None)
@@ -343,7 +343,7 @@ def load(
         raise ModelError(
             f"{folder} is not a model", hint="a model has config.json; a run, config.toml"
         )
-    from ..models.located import locate
+    from ..models.location import locate
 
     return LocalModel(locate(folder, of), device)
 
@@ -359,7 +359,7 @@ def _file_of(image: Any, folder: Path) -> str:
     from PIL import Image
 
     from ..config import RasterToRGB
-    from ..raster import rgb_of
+    from ..raster import image_to_rgb
 
-    Image.fromarray(rgb_of(image, RasterToRGB())).save(folder / "image.png")
+    Image.fromarray(image_to_rgb(image, RasterToRGB())).save(folder / "image.png")
     return str(folder / "image.png")

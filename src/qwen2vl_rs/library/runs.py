@@ -202,7 +202,7 @@ def report(
         found = from_files(_path(after) or Path(), *others, dataset, _path(questions))
     else:
         own = _path(run) or Path()
-        Run(own).say_unfinished()
+        Run(own).warn_unfinished()
         found = from_run(own, _path(train), dataset)
     folder = _path(output) or _path(run) or Path()
     written = write_report(replace(found, images=_path(images)), folder, lang)

@@ -21,7 +21,7 @@ from ..errors import RunError
 from ..raster import write_cog
 from ..system.disk import room_hint
 from ..system.files import atomic_write, discard
-from ..system.scopes import Shared, ignoring
+from ..system.scopes import SharedChange, ignore_warnings
 from .values import Band, band
 from .windows import Grid
 
@@ -151,7 +151,7 @@ def _set_date(date: str | None) -> None:
 
 _DATE = "OGR_CURRENT_DATE"
 # GDAL writes one date into all files, so that the same windows are the same bytes
-_same_date = Shared(
+_same_date = SharedChange(
     (partial(pyogrio.get_gdal_config_option, _DATE), _set_date, "2000-01-01T00:00:00Z")
 )
 
@@ -190,7 +190,7 @@ def _verify(
     Raises:
         OSError: something is missing or damaged.
     """
-    with ignoring(Warning):  # of a file without a name
+    with ignore_warnings(Warning):  # of a file without a name
         layers = pyogrio.list_layers(data)[:, 0].tolist()
         found = pyogrio.read_info(data, layer=_LAYER)
     index = f"rtree_{_LAYER}_geom"

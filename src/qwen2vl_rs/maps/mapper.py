@@ -138,7 +138,7 @@ def make_map(session: Session, request: MapRequest) -> Mapped:
 
 
 def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
-    card = session.card
+    card = session.metadata
     side = request.tile or (card.side if card and card.side else SIDE)
     resolution = request.resolution or (card.metres_per_pixel if card else None)
     grid = lay_grid(scene, side, resolution, request.overlap)
@@ -195,7 +195,7 @@ def _ask(
 
     def read(piece: range) -> list[tuple[int, NDArray[np.uint8], float]]:
         span = (grid.across, grid.down)
-        return [(i, *scene.resampled(*grid.corner(i), *span, grid.side)) for i in piece]
+        return [(i, *scene.read_resized(*grid.corner(i), *span, grid.side)) for i in piece]
 
     bar = Progress("asking", len(grid), "windows", len(found.known))
     with file.adding(found, bar) as log:
@@ -232,6 +232,6 @@ def _preview(scene: LargeImage) -> NDArray[np.uint8]:
     """The whole scene in small."""
     width, height = float(scene.width), float(scene.height)
     longest = max(width, height)
-    square, _ = scene.resampled(0, 0, longest, longest, min(_PREVIEW, round(longest)))
+    square, _ = scene.read_resized(0, 0, longest, longest, min(_PREVIEW, round(longest)))
     scale = len(square) / longest
     return square[: max(1, round(height * scale)), : max(1, round(width * scale))]

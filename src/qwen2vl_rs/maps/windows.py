@@ -83,7 +83,7 @@ class Grid:
         The pixels divide `frame` evenly. Each lies within its window, and holds its middle.
         """
         left, top, width, height = self.frame
-        moved = self.reference.moved(left, top)
+        moved = self.reference.shifted(left, top)
         over, under = width / self.columns, height / self.rows
         a, b, c, d, e, f = moved.transform
         return Georeference(moved.crs, (a * over, b * under, c, d * over, e * under, f))

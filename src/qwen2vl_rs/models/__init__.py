@@ -1,1 +1,1 @@
-"""Bases and adapters: found, checked, loaded, merged."""
+"""Base models, checkpoints and adapters: find, check, load, merge."""

@@ -1,4 +1,4 @@
-"""The adapter: LoRA on the language model, from PEFT."""
+"""Add a LoRA adapter (PEFT) to the language model for training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .loader import quiet_peft
 
 
 def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
-    """Put a fresh adapter on the language model, ready for training; say what it is on.
+    """Add a new adapter to the language model and log the adapted layers.
 
     Raises:
         ConfigError: a target module is not among the linear layers of the decoder blocks.
@@ -33,7 +33,7 @@ def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
         lora_alpha=lora.lora_alpha,
         lora_dropout=lora.lora_dropout,
         target_modules=list(lora.target_modules),
-        exclude_modules=family_of(model.config).vision_layers,  # which names layers alike
+        exclude_modules=family_of(model.config).vision_layers,  # it uses the same layer names
         task_type="CAUSAL_LM",
     )
     try:
@@ -54,14 +54,14 @@ def add_adapter(model: Any, lora: LoraSettings) -> PeftModel:
 
 
 def without_casts(model: Any, mixed: bool) -> AbstractContextManager[None]:
-    """Leave out PEFT's float32 copies of all inputs, while a GPU trains in 16 bits.
+    """Skip PEFT's float32 copies of all inputs in 16-bit training on a GPU.
 
-    Autocast rounds to 16 bits behind them, so that the result is the same, and the copies take a
-    seventh of a step (docs/gpu.md). On a CPU they stay: its dropout would round the scale.
+    Autocast rounds them to 16 bits anyway, with the same result, and the copies take a seventh of a
+    step (docs/gpu.md). On a CPU they stay: otherwise dropout would round its scale.
 
     Args:
-        model: a base with its adapter.
-        mixed: whether autocast is in force.
+        model: a base model with its adapter.
+        mixed: whether autocast is active.
     """
     active = mixed and model.device.type == "cuda"
     context: AbstractContextManager[None] = disable_input_dtype_casting(model, active)
@@ -69,10 +69,10 @@ def without_casts(model: Any, mixed: bool) -> AbstractContextManager[None]:
 
 
 def check_targets(model: Any, targets: Sequence[str]) -> None:
-    """Refuse names that PEFT would pass over, or that lie where nothing is adapted.
+    """Refuse target modules that PEFT would ignore or that are outside the decoder blocks.
 
     Raises:
-        ConfigError: naming each, with the nearest name there is.
+        ConfigError: names each of them, with the nearest existing name.
     """
     layers = [name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
     family = family_of(model.config)
@@ -98,12 +98,12 @@ def check_targets(model: Any, targets: Sequence[str]) -> None:
 
 
 def _is_called(name: str, target: str) -> bool:
-    """Whether PEFT takes a module for a target."""
+    """Whether PEFT matches a module to a target."""
     return name == target or name.endswith(f".{target}")
 
 
 def _nearest(target: str, layers: list[str]) -> str:
-    """The real name that looks most like a wrong one; it has as many parts."""
+    """Return the existing name, of as many parts, that is most similar to a wrong one."""
     parts = target.count(".") + 1
     ends = dict.fromkeys(".".join(name.split(".")[-parts:]) for name in layers)
     names = {name.lower(): name for name in ends}

@@ -1,4 +1,4 @@
-"""The files of an adapter, checked against each other and the base before they are used."""
+"""Read adapter files, and check them against each other and the base model."""
 
 from __future__ import annotations
 
@@ -16,42 +16,30 @@ from safetensors import safe_open
 
 from ..errors import ModelError
 from ..system.files import CHECKSUMS, verify_checksums
-from .folder import read_object, usable
+from .folder import model_errors, read_object
 from .shapes import Shapes, plain_name
 
 ADAPTER = "adapter_model.safetensors"
 SETTINGS = "adapter_config.json"
 UNUSABLE = "use an older checkpoint, or train again"
-_LONGEST, _REPEATS = 1000, 4  # letters and repeats of a pattern
-# What does not change the answers of a plain LoRA adapter, or is looked at one by one.
+_LONGEST, _REPEATS = 1000, 4  # maximum length and number of repeats of a pattern
+# settings that do not change the answers of a standard LoRA adapter, or are checked separately
 _FREE = {
-    "auto_mapping",
-    "base_model_name_or_path",
-    "exclude_modules",
-    "inference_mode",
-    "init_lora_weights",
-    "layers_pattern",
-    "layers_to_transform",
-    "lora_alpha",
-    "lora_dropout",
-    "parent_library",
-    "peft_type",
-    "peft_version",
-    "r",
-    "revision",
-    "target_modules",
+    *("auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode"),
+    *("init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout"),
+    *("parent_library", "peft_type", "peft_version", "r", "revision", "target_modules"),
     "task_type",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterFiles:
-    """What a checkpoint's adapter says of itself.
+    """Settings and tensor shapes of a checkpoint's adapter.
 
     Attributes:
         folder: the checkpoint.
         r: rank.
-        alpha: the change of a weight is alpha / r · B · A.
+        alpha: the update of a weight is alpha / r · B · A.
         settings: content of ``adapter_config.json``.
         shapes: shape of each tensor by its plain name, which ends in ``lora_A`` or ``lora_B``.
     """
@@ -64,10 +52,10 @@ class AdapterFiles:
 
 
 def read_adapter(folder: Path) -> AdapterFiles:
-    """Read the settings and the sizes of an adapter; no weights yet.
+    """Read settings and tensor shapes of an adapter, but no weights.
 
     Raises:
-        ModelError: a file is missing or broken, or this is no plain LoRA.
+        ModelError: a file is missing or broken, or the adapter is not a standard LoRA.
     """
     if (folder / CHECKSUMS).exists() and (problem := verify_checksums(folder)):
         raise ModelError(f"{folder} is damaged: {problem}", hint="use an older checkpoint")
@@ -76,7 +64,7 @@ def read_adapter(folder: Path) -> AdapterFiles:
         raise ModelError(f"{folder} has no {SETTINGS}", hint=UNUSABLE)
     if odd := list(_odd(settings)):
         raise ModelError(
-            f"the adapter in {folder} is no plain LoRA ({', '.join(odd)})", hint=UNUSABLE
+            f"the adapter in {folder} is not a standard LoRA ({', '.join(odd)})", hint=UNUSABLE
         )
     r, alpha = settings.get("r"), settings.get("lora_alpha")
     if not isinstance(r, int) or isinstance(r, bool) or r < 1:
@@ -87,7 +75,7 @@ def read_adapter(folder: Path) -> AdapterFiles:
     shapes: Shapes = {}
     path = folder / ADAPTER
     with (
-        usable(f"the adapter in {folder} cannot be read", path, hint=UNUSABLE),
+        model_errors(f"the adapter in {folder} cannot be read", path, hint=UNUSABLE),
         safe_open(path, framework="pt") as file,
     ):
         for name in file.keys():  # noqa: SIM118
@@ -96,14 +84,14 @@ def read_adapter(folder: Path) -> AdapterFiles:
 
 
 def adapted_layers(adapter: AdapterFiles, layers: Shapes) -> list[str]:
-    """The layers of a base that an adapter changes, after a check that its files agree.
+    """Return the layers of a base model that an adapter changes, and check its files.
 
     Args:
         adapter: see `read_adapter`.
-        layers: (outputs, inputs) of each linear layer of the base, by its name in the network.
+        layers: (outputs, inputs) of each linear layer of the base model, by module name.
 
     Raises:
-        ModelError: the settings name other layers than the weights are for, or other sizes.
+        ModelError: settings and weights disagree on layers or sizes.
     """
     names = [name for name in layers if check_target_module_exists(_config(adapter), name)]
     wanted = {
@@ -117,37 +105,38 @@ def adapted_layers(adapter: AdapterFiles, layers: Shapes) -> list[str]:
     where = f"the adapter in {adapter.folder}"
     if unused := sorted(adapter.shapes.keys() - wanted.keys()):
         raise ModelError(
-            f"{where} has {len(unused)} weights for which its {SETTINGS} and the base have no "
-            f"place, e.g. {unused[0]}",
+            f"{where} has {len(unused)} weights that match no layer of its {SETTINGS} and the "
+            f"base model, e.g. {unused[0]}",
             hint=UNUSABLE,
         )
     if absent := sorted(wanted.keys() - adapter.shapes.keys()):
         raise ModelError(
-            f"{where} lacks {len(absent)} weights that its {SETTINGS} names, e.g. {absent[0]}",
+            f"{where} lacks {len(absent)} weights required by its {SETTINGS}, e.g. {absent[0]}",
             hint=UNUSABLE,
         )
     if not wanted:
-        raise ModelError(f"{where} changes no layer", hint=UNUSABLE)
+        raise ModelError(f"{where} adapts no layer", hint=UNUSABLE)
     for name, shape in wanted.items():
         if adapter.shapes[name] != shape:
             found = list(adapter.shapes[name])
             raise ModelError(
-                f"{where} does not fit: {name} is of {found}, not {list(shape)}", hint=UNUSABLE
+                f"{where} does not fit: {name} has shape {found}, not {list(shape)}",
+                hint=UNUSABLE,
             )
     return names
 
 
 def tensor_name(name: str) -> str:
-    """``layers.0.mlp.up_proj.lora_A`` for a tensor of an adapter's file or of a network."""
+    """Return the plain name of an adapter tensor, such as ``layers.0.mlp.up_proj.lora_A``."""
     return plain_name(name).removesuffix(".weight").removesuffix(".default")
 
 
 def _odd(settings: dict[str, Any]) -> Iterator[str]:
-    """Settings by which an adapter is something else than W + alpha / r · B · A."""
+    """Yield settings that make an adapter something else than W + alpha / r · B · A."""
     if settings.get("peft_type") != "LORA":
         yield f"peft_type {settings.get('peft_type')}"
     if not isinstance(settings.get("init_lora_weights", True), bool):
-        yield "init_lora_weights"  # some of its forms change the base while they are attached
+        yield "init_lora_weights"  # some values change the base model when the adapter is attached
     plain = LoraConfig().to_dict()
     for name, value in settings.items():
         usual = plain.get(name)
@@ -156,7 +145,7 @@ def _odd(settings: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_patterns(folder: Path, settings: dict[str, Any]) -> None:
-    """Refuse patterns on which Python's search may never end."""
+    """Refuse regular expressions with catastrophic backtracking."""
     found = [settings.get("target_modules"), settings.get("exclude_modules")]
     found = [one for one in found if isinstance(one, str)]
     more = settings.get("layers_pattern") or ()
@@ -164,12 +153,12 @@ def _check_patterns(folder: Path, settings: dict[str, Any]) -> None:
         try:
             repeats = list(_repeats(_parser.parse(pattern)))
             sound = len(pattern) <= _LONGEST and len(repeats) <= _REPEATS and all(repeats)
-        except (re.error, TypeError, OverflowError, RecursionError):  # no pattern, or a huge one
+        except (re.error, TypeError, OverflowError, RecursionError):  # not a pattern, or a huge one
             sound = False
         if not sound:
             raise ModelError(
-                f"{folder / SETTINGS}: the pattern {str(pattern)[:80]!r} is refused: it is broken, "
-                "or searching by it may take for ever (nested repeats)",
+                f"{folder / SETTINGS}: the pattern {str(pattern)[:80]!r} is refused: it is "
+                "invalid, or may never finish (nested repeats)",
                 hint='name the layers in a list, e.g. ["q_proj", "v_proj"]',
             )
 
@@ -179,7 +168,7 @@ _REPEATED = {_constants.MAX_REPEAT, _constants.MIN_REPEAT, _constants.POSSESSIVE
 
 
 def _repeats(parsed: Any) -> Iterator[bool]:
-    """For each repeat in a parsed pattern, whether it is one of a single letter."""
+    """Yield for each repeat in a parsed pattern whether it repeats a single character."""
     for what, value in parsed:
         if what in _REPEATED:
             _, most, body = value
@@ -195,7 +184,7 @@ def _repeats(parsed: Any) -> Iterator[bool]:
 
 
 def _config(adapter: AdapterFiles) -> LoraConfig:
-    """What the settings say of the layers, for PEFT's own rule."""
+    """Return the layer settings as a `LoraConfig`, for PEFT's matching."""
     keys = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-    with usable(f"{adapter.folder / SETTINGS} cannot be used", hint=UNUSABLE):
+    with model_errors(f"{adapter.folder / SETTINGS} cannot be used", hint=UNUSABLE):
         return LoraConfig(r=adapter.r, **{key: adapter.settings.get(key) for key in keys})

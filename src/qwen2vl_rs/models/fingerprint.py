@@ -1,4 +1,4 @@
-"""What tells bases apart: a digest of every file in force that decides an answer."""
+"""Fingerprint of a base model: a hash of all files that affect its answers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import ModelError, RunError
 from ..system.console import Progress
 from ..system.files import HUB_MANIFEST, read_json, sha256, write_json
-from ..system.named import open_named, read_bytes
-from .folder import CONFIG, GENERATION, Files, files_in_force
+from ..system.named_files import open_named, read_bytes
+from .folder import CONFIG, GENERATION, ModelFiles, model_files
 from .manifest import read_manifest
 
-DIGESTS = ".qwen2vl-rs-digests.json"  # beside the weights: what they were when they were read
+DIGESTS = ".qwen2vl-rs-digests.json"  # cached digests, beside the weights
 _VERSION = "sha256:"
-_REMEMBERED = 64 << 20  # bytes; less is read in no time, and leaves no file behind
-Digests = dict[str, tuple[list[int], str]]  # by name, what `_facts` tells and the SHA-256
-# what the fingerprint of old checkpoints covers
+_REMEMBERED = 64 << 20  # bytes; digests of smaller weights are not cached
+Digests = dict[str, tuple[list[int], str]]  # `_facts` and SHA-256 by file name
+# files in the fingerprint of old checkpoints
 _SAMPLED = (
     *("chat_template.jinja", "chat_template.json", "generation_config.json"),
     *("preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"),
@@ -29,12 +29,12 @@ _SAMPLED = (
 
 
 def fingerprint(folder: Path) -> str:
-    """Digest of a base: all weights, configuration, tokenizer, template and image settings.
+    """Hash a base model: all weights, config, tokenizer, template and image settings.
 
     Raises:
-        ModelError: see `folder.files_in_force`; or weights are not those that were fetched.
+        ModelError: see `folder.model_files`; or the weights differ from the download.
     """
-    files = files_in_force(folder)
+    files = model_files(folder)
     digest = hashlib.sha256()
     plain = [p for p in files.others if p.name in (CONFIG, GENERATION)]
     for path in (*plain, *files.tokenizer):
@@ -48,10 +48,10 @@ def fingerprint(folder: Path) -> str:
 
 
 def same_base(folder: Path, known: str) -> bool:
-    """Whether a folder holds the base of a fingerprint, which may be of an older version.
+    """Whether a folder's base model matches a fingerprint, in the current or the old format.
 
     Raises:
-        ModelError: see `folder.files_in_force`.
+        ModelError: see `folder.model_files`.
     """
     if known.startswith(_VERSION):
         return fingerprint(folder) == known
@@ -59,23 +59,23 @@ def same_base(folder: Path, known: str) -> bool:
 
 
 def _require_as_fetched(folder: Path, weights: dict[str, str]) -> None:
-    """Refuse weights that are not what the hub gave, such as the zeros a power cut may leave."""
+    """Refuse weights that differ from the download, e.g. zeros after a power failure."""
     fetched = read_manifest(folder)
     for name, digest in weights.items():
         known = fetched.files.get(name) if fetched else None
         if known and known.sha256 != digest:
             raise ModelError(
-                f"{folder / name} is not what was fetched: it is damaged, or was changed since",
+                f"{folder / name} differs from the download: it is damaged or was changed since",
                 hint="fetch it again: qwen2vl-rs load --verify; if you changed it yourself, remove "
                 f"{folder / HUB_MANIFEST}",
             )
 
 
-def _weights(files: Files) -> dict[str, str]:
-    """SHA-256 of each file of weights; large ones are read once and remembered.
+def _weights(files: ModelFiles) -> dict[str, str]:
+    """Return the SHA-256 of each weights file; those of large models are cached.
 
-    A file is taken for unchanged while its size and its times of change are the same. The time
-    of the last change of the entry (ctime) cannot be set back.
+    A file counts as unchanged while its size, mtime and ctime are the same; the ctime cannot be
+    set back.
     """
     facts = {path.name: _facts(path) for path in files.weights}
     if sum(fact[0] for fact in facts.values()) < _REMEMBERED:
@@ -98,16 +98,16 @@ def _facts(path: Path) -> list[int]:
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
-    """Beside the weights, and where that cannot be written to, in the user's cache."""
+    """Return the two cache files: beside the weights, and in the user's cache folder."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qwen2vl-rs"
     name = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
     return folder / DIGESTS, cache / f"digests-{name[:16]}.json"
 
 
 def _remembered(folder: Path) -> Digests:
-    """What the two places hold; a damaged one is no more than forgotten, and written anew."""
+    """Read the cached digests; a damaged cache is ignored and written again."""
     for place in _places(folder):
-        # it saves time, and nothing else depends on it
+        # the cache only saves time
         with contextlib.suppress(RunError, ValidationError):
             return TypeAdapter(Digests).validate_python(read_json(place, damaged=None))
     return {}
@@ -115,13 +115,13 @@ def _remembered(folder: Path) -> Digests:
 
 def _remember(folder: Path, digests: Digests) -> None:
     for place in _places(folder):
-        with contextlib.suppress(RunError):  # the digest is known, it will be reckoned again
+        with contextlib.suppress(RunError):  # not cached: it is computed again next time
             write_json(place, digests)
             return
 
 
 def _sampled(folder: Path) -> str:
-    """The fingerprint of old checkpoints: small files, and samples of every file of weights."""
+    """Return the fingerprint in the old format: small files, and samples of the weights."""
     digest = hashlib.sha256(read_bytes(folder / CONFIG))
     for name in _SAMPLED:
         if (folder / name).is_file():

@@ -1,7 +1,7 @@
-"""Whether a model's output is numbers: where it is not, no answer can be picked from it.
+"""Check weights, features and scores for NaN and infinity.
 
-Damaged weights and overflow in float16 give NaN, of which ``argmax`` makes the first word of the
-vocabulary, or the first candidate, without complaint.
+Damaged weights and overflow in float16 give NaN, for which ``argmax`` silently returns the first
+word of the vocabulary or the first candidate.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import torch
 from safetensors import safe_open
 
 from ..errors import ModelError
-from ..system.oserrors import libraries_read
-from .folder import Files
+from ..system.oserrors import explain_read_errors
+from .folder import ModelFiles
 
 
-def require_numbers(values: Iterable[float], question: str, image: str) -> None:
-    """Refuse an answer that was picked from what is no number.
+def require_finite_scores(values: Iterable[float], question: str, image: str) -> None:
+    """Refuse an answer with scores that are not finite.
 
     Args:
-        values: log-likelihoods or probabilities from which it was picked.
-        question: what was asked.
-        image: about which image; may be empty.
+        values: log-likelihoods or probabilities of the answer.
+        question: the question.
+        image: name of the image; may be empty.
 
     Raises:
-        ModelError: one of them is not finite.
+        ModelError: a score is not finite.
     """
     if not all(map(math.isfinite, values)):
         about = f" about {image}" if image else ""
@@ -39,40 +39,40 @@ def require_numbers(values: Iterable[float], question: str, image: str) -> None:
 
 
 def require_finite_features(features: torch.Tensor, path: str) -> None:
-    """Refuse what the vision tower made of an image where it is not numbers.
+    """Refuse image features that are not finite.
 
     Raises:
         ModelError: a value is NaN or infinite.
     """
     if not _is_finite(features):
         raise ModelError(
-            f"what the vision tower makes of {path} is not a number in {features.dtype}",
+            f"the vision features of {path} are not finite in {features.dtype}",
             hint="compute in a wider type: --set training.fp16=false",
         )
 
 
-def require_finite_weights(model: Any, files: Files) -> None:
-    """Refuse weights that are not all numbers.
+def require_finite_weights(model: Any, files: ModelFiles) -> None:
+    """Refuse weights that are not finite.
 
     Args:
-        model: the network as it was loaded.
-        files: where from.
+        model: the loaded network.
+        files: its files.
 
     Raises:
-        ModelError: a value is NaN or infinite; it names the tensor and its file.
+        ModelError: a value is NaN or infinite; the error names the tensor and its file.
     """
     floats = {n: tensor for n, tensor in model.named_parameters() if tensor.is_floating_point()}
     broken = next((name for name, tensor in floats.items() if not _is_finite(tensor)), None)
     if broken is None:
         return
     for path in files.weights:
-        with libraries_read(path), safe_open(path, framework="pt") as file:
+        with explain_read_errors(path), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() and not _is_finite(tensor):
                     raise ModelError(
                         f"the weights in {files.folder} are damaged: {name} in {path.name} "
-                        "holds values that are not numbers",
+                        "contains NaN or infinity",
                         hint="fetch the model again: qwen2vl-rs load --verify",
                     )
     raise ModelError(
@@ -82,7 +82,7 @@ def require_finite_weights(model: Any, files: Files) -> None:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all values are: one pass that copies nothing, NaN and infinity reach the ends."""
+    """Whether all values are finite, in one pass without a copy (NaN propagates to min, max)."""
     if not tensor.numel():
         return True
     low, high = torch.aminmax(tensor.detach())

@@ -1,10 +1,10 @@
-"""Which files of a model folder are in force: the one place that says so.
+"""Find the files of a model folder that are used: weights, tokenizer, chat template, settings.
 
-A folder may hold more than the model: weights of an older download beside the index, an adapter,
-two chat templates, image settings in two files. What is in force is what transformers takes; only
-that is loaded, checked, digested, merged and copied.
+A folder may contain more than the model: weights of an older download beside the index, an adapter,
+two chat templates, image settings in two files. The files that transformers would use are loaded,
+checked, hashed, merged and copied; all others are ignored.
 
-Orders of precedence are those of transformers 5.23: weights in
+The precedence is that of transformers 5.23: weights in
 ``modeling_utils._get_resolved_checkpoint_files``, templates in
 ``ProcessorMixin.get_processor_dict`` and then ``PreTrainedTokenizerBase.from_pretrained``, image
 settings in ``ImageProcessingMixin.get_image_processor_dict``.
@@ -24,8 +24,8 @@ from typing import Any
 
 from ..errors import ModelError, Qwen2VLRSError
 from ..system.files import HUB_MANIFEST, read_json, write_json
-from ..system.named import read_text, write_text
-from ..system.oserrors import FORBIDDEN, libraries_read, unreadable, writing_hint
+from ..system.named_files import read_text, write_text
+from ..system.oserrors import FORBIDDEN, explain_read_errors, unreadable, writing_hint
 from .family import FAMILIES
 
 CONFIG = "config.json"
@@ -57,17 +57,17 @@ _ENDINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """The files of a base that are in force.
+class ModelFiles:
+    """The files of a base model that are used.
 
     Attributes:
-        folder: where they lie.
+        folder: their folder.
         config: content of ``config.json``.
-        weights: the files of weights, by name.
-        index: says which weight lies in which file; None where there is one file only.
-        others: all other files in force, by name.
-        template: the chat template; None where there is none.
-        image_settings: settings of the image processor; None where there are none.
+        weights: weights files, sorted by name.
+        index: index of the weights files; None for a single file.
+        others: all other files, sorted by name.
+        template: the chat template; None if there is none.
+        image_settings: settings of the image processor; None if there are none.
     """
 
     folder: Path
@@ -80,47 +80,47 @@ class Files:
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """Every file in force."""
+        """All files."""
         return (*self.others, *([self.index] if self.index else []), *self.weights)
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Names of weights and adapters that lie there and are no part of the model."""
+        """Names of weights and adapters in the folder that are not part of the model."""
         lying = (*self.folder.glob("*.safetensors"), *self.folder.glob("adapter_config.json"))
         return tuple(sorted(path.name for path in lying if path not in self.weights))
 
     @property
     def tokenizer(self) -> tuple[Path, ...]:
-        """The files of the tokenizer, but for chat templates."""
+        """The files of the tokenizer, without chat templates."""
         names = _tokenizer_names(self.folder)
         return tuple(path for path in self.others if path.name in names)
 
 
-def files_in_force(folder: Path) -> Files:
-    """Find the files of a base that are in force.
+def model_files(folder: Path) -> ModelFiles:
+    """Find the files of a base model.
 
     Raises:
-        ModelError: there is no model; a file that is in force is missing or unreadable; the
-            model is quantised, of pickled weights, or wants to run code of its own.
+        ModelError: there is no model; a file is missing or unreadable; the model is quantised,
+            has pickled weights, or requires remote code.
     """
     if not (folder / CONFIG).is_file():
         what = "has no config.json" if folder.is_dir() else "does not exist"
-        raise ModelError(f"{folder} is no model: it {what}", hint="fetch one: qwen2vl-rs load")
+        raise ModelError(f"{folder} is not a model: it {what}", hint="fetch one: qwen2vl-rs load")
     small = (p for p in (*folder.iterdir(), *(folder / TEMPLATES).glob("*")) if p.suffix in _SMALL)
     refuse_pointers(folder, small)
     config = read_object(folder / CONFIG)
     for name in (CONFIG, TOKENIZER_CONFIG, PROCESSOR, PREPROCESSOR):
         if "auto_map" in read_object(folder / name):
             raise ModelError(
-                f"{folder} wants to run code of its own (auto_map in {name}), which is refused",
-                hint="use a model that transformers knows: qwen2vl-rs load",
+                f"{folder} requires remote code (auto_map in {name}), which is refused",
+                hint="use a model that transformers supports: qwen2vl-rs load",
             )
     _refuse_quantised(folder, config)
     if config.get("transformers_weights"):
         raise ModelError(
-            f"{folder}/config.json names a file of weights (transformers_weights), which other "
-            "programs do not read",
-            hint="remove that line, and call the file model.safetensors",
+            f"{folder}/config.json names a weights file (transformers_weights), which other "
+            "programs do not support",
+            hint="remove that line, and rename the file to model.safetensors",
         )
     weights, index = _weights(folder)
     refuse_pointers(folder, weights)
@@ -128,14 +128,14 @@ def files_in_force(folder: Path) -> Files:
     names = [*_tokenizer_names(folder), *_OTHERS, *source]
     others = {folder / name for name in names if (folder / name).is_file()}
     settings = _image_settings(folder)
-    return Files(folder, config, weights, index, tuple(sorted(others)), template, settings)
+    return ModelFiles(folder, config, weights, index, tuple(sorted(others)), template, settings)
 
 
 def refuse_pointers(folder: Path, paths: Iterable[Path]) -> None:
-    """Refuse files that Git LFS has left in place of those that are to be loaded.
+    """Refuse Git LFS pointers in place of model files.
 
     Raises:
-        ModelError: naming them; a folder that was cloned without ``git-lfs`` holds such.
+        ModelError: names them; they come from cloning without ``git-lfs``.
     """
     found = sorted(path.relative_to(folder).as_posix() for path in paths if _is_pointer(path))
     if found:
@@ -149,17 +149,17 @@ def refuse_pointers(folder: Path, paths: Iterable[Path]) -> None:
 
 
 def _is_pointer(path: Path) -> bool:
-    """Whether a file is what Git LFS leaves (its specification bounds it to 1,024 bytes)."""
+    """Whether a file is a Git LFS pointer (less than 1,024 bytes, by its specification)."""
     try:
         if not path.is_file() or path.stat().st_size >= _LONGEST_POINTER:
             return False
         return path.read_bytes().startswith(b"version https://git-lfs")
-    except OSError:  # whoever needs it says why it cannot be read
+    except OSError:  # reported when the file is read
         return False
 
 
 def _name_on_hub(folder: Path) -> str:
-    """The name of a model on the hub, by its manifest or its folder's name; else empty."""
+    """Return the hub name of a model, from its manifest or folder name; empty if unknown."""
     known = read_json(folder / HUB_MANIFEST, damaged=None)
     name = str(known.get("repo_id", "")) if isinstance(known, dict) else ""
     if not name and (own := folder.resolve().name).startswith("Qwen"):
@@ -168,10 +168,11 @@ def _name_on_hub(folder: Path) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; empty where there is no such file.
+    """Read a JSON object from a file; empty if there is no file.
 
     Raises:
-        ModelError: the file is there and cannot be read, or holds something else.
+        ModelError: the file is not a JSON object.
+        RunError: the file exists and cannot be read.
     """
     try:
         value = json.loads(read_text(path))
@@ -182,15 +183,15 @@ def read_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is unreadable: {first_line(error)}", hint=FETCH) from error
     if not isinstance(value, dict):
-        raise ModelError(f"{path} is unreadable: it holds no JSON object", hint=FETCH)
+        raise ModelError(f"{path} is unreadable: it is not a JSON object", hint=FETCH)
     return value
 
 
 @contextlib.contextmanager
-def linked(files: tuple[Path, ...]) -> Iterator[Path]:
-    """A temporary folder with links to some files, for loaders that take what they find.
+def link_files(files: tuple[Path, ...]) -> Iterator[Path]:
+    """Make a temporary folder with links to some files, for loaders that use all they find.
 
-    transformers attaches an adapter that lies beside the weights, for instance.
+    For example, transformers would attach an adapter that is beside the weights.
 
     Raises:
         ModelError: no links can be made in the temporary folder.
@@ -203,17 +204,17 @@ def linked(files: tuple[Path, ...]) -> Iterator[Path]:
         except OSError as error:
             hint = writing_hint(Path(tempfile.gettempdir()), error)
             if error.errno in FORBIDDEN:
-                hint = "name another in the environment variable TMPDIR"
+                hint = "set another one in the environment variable TMPDIR"
             raise ModelError(
                 f"cannot make links in a temporary folder: {first_line(error)}", hint=hint
             ) from error
         yield Path(name)
 
 
-def write_template(files: Files, folder: Path) -> None:
-    """Put the chat template in force in every place from which a program may take it.
+def write_template(files: ModelFiles, folder: Path) -> None:
+    """Write the chat template to every file from which a program may read it.
 
-    A tokenizer takes ``chat_template.jinja`` or its own settings, a processor others first.
+    Tokenizers read ``chat_template.jinja`` or their settings, processors read other files first.
     """
     if files.template is None:
         return
@@ -225,8 +226,8 @@ def write_template(files: Files, folder: Path) -> None:
 
 
 def is_whole_file(path: Path) -> bool:
-    """Whether a safetensors file holds tensors and ends where its header says that they do."""
-    from safetensors import SafetensorError, safe_open  # not in the light installation
+    """Whether a safetensors file has tensors and the length that its header declares."""
+    from safetensors import SafetensorError, safe_open  # not in the minimal installation
 
     try:
         with safe_open(path, framework="np") as file:
@@ -236,12 +237,12 @@ def is_whole_file(path: Path) -> bool:
 
 
 def is_base(folder: Path) -> bool:
-    """Whether a folder looks like a whole model, whatever else lies in it."""
+    """Whether a folder looks like a whole model, whatever else it contains."""
     return (folder / CONFIG).is_file() and any((folder / n).is_file() for n in (WEIGHTS, INDEX))
 
 
 def _tokenizer_names(folder: Path) -> set[str]:
-    """The usual files, and those that the settings name for versions of transformers."""
+    """Return the standard tokenizer files, and those for specific versions of transformers."""
     more = read_object(folder / TOKENIZER_CONFIG).get("fast_tokenizer_files") or ()
     return {*_TOKENIZER, *(n for n in more if isinstance(n, str) and n == Path(n).name)}
 
@@ -253,46 +254,46 @@ def _refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
     beside = [name for name in _QUANTISED_FILES if (folder / name).exists()]
     if found or beside:
         how = str(method) if method else beside[0] if beside else _QUANTISED[0]
-        raise quantised(folder, config, how)
+        raise quantised_error(folder, config, how)
 
 
-def quantised(folder: Path, config: dict[str, Any], how: str) -> ModelError:
-    """The error of a base whose weights are not stored as plain numbers."""
+def quantised_error(folder: Path, config: dict[str, Any], how: str) -> ModelError:
+    """Return the error for a quantised base model."""
     name = _name_on_hub(folder)
     while "-" in name and name.rpartition("-")[2].lower() in _ENDINGS:
         name = name.rpartition("-")[0]
     family = FAMILIES.get(str(config.get("model_type"))) or next(iter(FAMILIES.values()))
     name = name or family.smallest
     return ModelError(
-        f"{folder} is a quantised model ({how}): this works with full weights only",
-        hint=f"use the model it was made from: qwen2vl-rs load {name}",
+        f"{folder} is a quantised model ({how}): only unquantised weights are supported",
+        hint=f"use the original model: qwen2vl-rs load {name}",
     )
 
 
 def _weights(folder: Path) -> tuple[tuple[Path, ...], Path | None]:
-    """The files of weights and their index; one whole file wins, as in transformers."""
+    """Return the weights files and their index; a single file wins, as in transformers."""
     if (folder / WEIGHTS).is_file():
         return (folder / WEIGHTS,), None
     index = folder / INDEX
     if not index.is_file():
         strays = sorted(path.name for path in folder.glob("*.safetensors"))
-        what = f"{strays[0]} lies there without {INDEX}" if strays else "pickled ones are not read"
+        what = f"{strays[0]} has no {INDEX}" if strays else "pickled ones are not supported"
         raise ModelError(f"{folder} has no safetensors weights ({what})", hint=FETCH)
     places = read_object(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ModelError(f"{index} is unreadable: it has no weight_map", hint=FETCH)
     names = set(places.values())
     if odd := [n for n in names if not isinstance(n, str) or n != Path(n).name]:
-        raise ModelError(f"{index} names a file outside of its folder: {odd[0]}", hint=FETCH)
+        raise ModelError(f"{index} names a file outside its folder: {odd[0]}", hint=FETCH)
     if absent := sorted(name for name in names if not (folder / name).is_file()):
-        raise ModelError(f"{folder} lacks the weights {', '.join(absent)}", hint=FETCH)
+        raise ModelError(f"{folder} lacks the weights files {', '.join(absent)}", hint=FETCH)
     return tuple(folder / name for name in sorted(names)), index
 
 
 def _template(folder: Path) -> tuple[str | None, tuple[str, ...]]:
-    """The chat template as transformers' processor takes it, and the files that hold one.
+    """Return the chat template that transformers' processor would use, and its file.
 
-    A processor without one falls back on that of its tokenizer, as vLLM does.
+    A processor without a template uses that of its tokenizer, as in vLLM.
     """
     more = sorted(p.relative_to(folder).as_posix() for p in (folder / TEMPLATES).glob("*.jinja"))
     named = read_object(folder / PROCESSOR).get("chat_template")
@@ -301,8 +302,8 @@ def _template(folder: Path) -> tuple[str | None, tuple[str, ...]]:
     if (folder / TEMPLATE_JSON).is_file():
         if more:
             raise ModelError(
-                f"{folder} holds both {TEMPLATE_JSON} and {TEMPLATES}/, which transformers refuses",
-                hint=f"remove {TEMPLATE_JSON} if {TEMPLATE} is there, else {TEMPLATES}/",
+                f"{folder} has both {TEMPLATE_JSON} and {TEMPLATES}/, which transformers refuses",
+                hint=f"remove {TEMPLATE_JSON} if {TEMPLATE} exists, else {TEMPLATES}/",
             )
         named = read_object(folder / TEMPLATE_JSON).get("chat_template")
         return _default(folder / TEMPLATE_JSON, named), (TEMPLATE_JSON,)
@@ -318,41 +319,41 @@ def _template(folder: Path) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _default(path: Path, value: Any) -> str:
-    """The template of a file that holds one, or several by name."""
+    """Return the default template of a file with one template, or several by name."""
     if isinstance(value, list):
         value = {one.get("name"): one.get("template") for one in value if isinstance(one, dict)}
     if isinstance(value, dict):
         value = value.get("default")
     if not isinstance(value, str):
-        raise ModelError(f"{path} holds no chat template by the name of default", hint=FETCH)
+        raise ModelError(f"{path} has no chat template named default", hint=FETCH)
     return value
 
 
 def _image_settings(folder: Path) -> dict[str, Any] | None:
-    """Settings of the image processor: those inside ``processor_config.json`` win."""
+    """Return the image processor's settings: those in ``processor_config.json`` win."""
     inner = read_object(folder / PROCESSOR).get("image_processor")
     if inner is None and (folder / PREPROCESSOR).is_file():
         return read_object(folder / PREPROCESSOR)
     if inner is not None and not isinstance(inner, dict):
-        raise ModelError(f"{folder / PROCESSOR}: image_processor is no JSON object", hint=FETCH)
+        raise ModelError(f"{folder / PROCESSOR}: image_processor is not a JSON object", hint=FETCH)
     return inner
 
 
 @contextlib.contextmanager
-def usable(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
-    """Where a library takes what it may refuse, by whatever exception it likes.
+def model_errors(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
+    """Turn any exception of a library inside the block into a `ModelError`.
 
     Args:
-        problem: what is wrong then, in front of what the library says.
-        paths: the files that it reads.
-        hint: how to mend it.
+        problem: start of the message, before the library's own.
+        paths: files that the library reads.
+        hint: how to fix it.
 
     Raises:
-        ModelError: the library refuses it.
+        ModelError: the library failed.
         RunError: one of the files cannot be read.
     """
     try:
-        with libraries_read(*paths) if paths else contextlib.nullcontext():
+        with explain_read_errors(*paths) if paths else contextlib.nullcontext():
             yield
     except Qwen2VLRSError:
         raise
@@ -361,5 +362,5 @@ def usable(problem: str, *paths: Path, hint: str = FETCH) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, in one line of bearable length."""
+    """Return the message of a library's error in one line of limited length."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Bases and checkpoints: found, checked, loaded. Safetensors only, never remote code."""
+"""Load base models and checkpoints: safetensors only, no remote code."""
 
 from __future__ import annotations
 
@@ -19,44 +19,52 @@ from ..config import InputConfig
 from ..errors import ModelError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
-from ..hardware.randomness import own_random_state
+from ..hardware.randomness import preserve_random_state
 from ..question_tree.attention import Kind, implementation
 from ..run import Run
 from ..system.console import warn_once
 from ..system.files import HUB_MANIFEST, atomic_write, read_json, write_json
-from ..system.oserrors import is_file, is_folder, libraries_write
-from ..system.scopes import Shared, attribute, ignoring
+from ..system.oserrors import explain_write_errors, is_file, is_folder
+from ..system.scopes import SharedChange, attribute, ignore_warnings
 from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_layers, read_adapter, tensor_name
 from .family import FAMILIES, family_of
 from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
-from .folder import FETCH, Files, files_in_force, is_base, linked, refuse_pointers, usable
+from .folder import (
+    FETCH,
+    ModelFiles,
+    is_base,
+    link_files,
+    model_errors,
+    model_files,
+    refuse_pointers,
+)
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 from .qwen_vl_usage import checkpoint_readme
 from .shapes import check_depth, check_shapes, linear_layers
 
-CARD = "qwen2vl_rs.json"  # what a checkpoint was trained on and with which view
+METADATA = "qwen2vl_rs.json"  # base model and input settings of a checkpoint
 
 
-# transformers reports errors only and draws no bar; its function for bars also sets the hub's
-quiet_libraries = Shared(
+# transformers reports errors only, without bars; its switch for bars also affects the hub client
+quiet_libraries = SharedChange(
     (hf_logging.get_verbosity, hf_logging.set_verbosity, hf_logging.ERROR),
     attribute(hf_logging, "_tqdm_active", False),
 )
-quiet_peft = partial(ignoring, FutureWarning, "`is_gradient_checkpointing`")  # an old name
+quiet_peft = partial(ignore_warnings, FutureWarning, "`is_gradient_checkpointing`")
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base model with all that turns files and questions into its input.
+    """A loaded base model with its prompt format and image reader.
 
     Attributes:
-        folder: where it was read from.
-        model: the network, without any adapter.
+        folder: its folder.
+        model: the network, without an adapter.
         prompts: the chat format as token ids.
         images: the image reader.
-        fingerprint: of configuration and weights.
+        fingerprint: see `fingerprint.fingerprint`.
     """
 
     folder: Path
@@ -67,14 +75,14 @@ class Base:
 
 
 class CheckpointMetadata(BaseModel):
-    """What stands beside an adapter: its base and what it was trained with.
+    """Metadata of a checkpoint: its base model and training inputs.
 
     Attributes:
-        base: folder of the base.
-        fingerprint: of the base.
-        view: how images and questions were shown.
-        metres_per_pixel: usual metres per pixel of the training images, where they say so.
-        side: usual pixels on a side of the training images; None in old checkpoints.
+        base: folder of the base model.
+        fingerprint: fingerprint of the base model.
+        view: input settings.
+        metres_per_pixel: typical resolution of the training images, if they are georeferenced.
+        side: typical side of the training images in pixels; None in old checkpoints.
     """
 
     base: str
@@ -85,7 +93,7 @@ class CheckpointMetadata(BaseModel):
 
 
 def read_config(folder: Path) -> Any:
-    """Read and check the configuration of a base.
+    """Read and check the config of a base model.
 
     Raises:
         ModelError: see `read_base`.
@@ -94,27 +102,27 @@ def read_config(folder: Path) -> Any:
 
 
 @quiet_libraries
-def read_base(folder: Path) -> tuple[Files, Any]:
-    """Find the files of a base that are in force, and check its configuration against them.
+def read_base(folder: Path) -> tuple[ModelFiles, Any]:
+    """Find the files of a base model and check its config against them.
 
     Raises:
-        ModelError: no such folder, no model in it, another architecture, remote code, quantised
-            weights, or weights that are not those of the configuration.
+        ModelError: no such folder, no model in it, unsupported architecture, remote code,
+            quantised weights, or weights that do not match the config.
     """
-    files = files_in_force(folder)
+    files = model_files(folder)
     family = files.config.get("model_type")
     if not isinstance(family, str) or family not in FAMILIES:
         raise ModelError(
-            f"{folder} is a {family} model; this works with {', '.join(FAMILIES)}",
+            f"{folder} is a {family} model; supported are {', '.join(FAMILIES)}",
             hint="fetch Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
     check_depth(files)
-    with usable(f"{folder}/config.json cannot be used", *files.others):
-        with linked(files.others) as place:
+    with model_errors(f"{folder}/config.json cannot be used", *files.others):
+        with link_files(files.others) as place:
             config = AutoConfig.from_pretrained(place, local_files_only=True)
-        config.name_or_path = str(folder)  # and not the links
+        config.name_or_path = str(folder)  # not the folder of links
         check_shapes(files, config)
-        if wrong := family_of(config).wrong(config):
+        if wrong := family_of(config).config_problem(config):
             raise ModelError(f"{folder}/config.json: {wrong}", hint=FETCH)
     return files, config
 
@@ -127,19 +135,20 @@ def load_base(
     dtype: torch.dtype | None = None,
     attention: Kind = "branches",
 ) -> Base:
-    """Load a base, ready for use on a device.
+    """Load a base model on a device.
 
     Raises:
-        ModelError: see `read_base`; also for weights that are missing, broken or no numbers.
+        ModelError: see `read_base`; also for weights that are missing, broken or not finite.
     """
     files, config = read_base(folder)
     if files.left_out:
         names = ", ".join(files.left_out)
-        told = f"{folder} holds files that are no part of its model, and are not used: {names}"
-        warn_once(told, told)
+        text = f"{folder} contains files that are not part of the model and are not used: {names}"
+        warn_once(text, text)
     device = device or choose_device()
     network = family_of(config).network()
-    with usable(f"the weights in {folder} cannot be read", *files.all), linked(files.all) as place:
+    problem = f"the weights in {folder} cannot be read"
+    with model_errors(problem, *files.all), link_files(files.all) as place:
         model, info = network.from_pretrained(
             place,
             config=config,
@@ -163,56 +172,57 @@ def load_base(
     )
 
 
-def find_base(checkpoint: Path, card: CheckpointMetadata, given: Path | None) -> Path:
-    """The folder of a checkpoint's base.
+def find_base(checkpoint: Path, metadata: CheckpointMetadata, given: Path | None) -> Path:
+    """Return the folder of a checkpoint's base model.
 
     Args:
         checkpoint: the checkpoint.
-        card: what stands beside it.
-        given: the folder that was named; None for where it was when the checkpoint was trained.
+        metadata: its metadata.
+        given: a folder given by the user; None: the folder at training time.
 
     Raises:
-        ModelError: it is not there.
+        ModelError: the folder does not exist.
     """
-    folder = given or Path(card.base)
+    folder = given or Path(metadata.base)
     if is_folder(folder):
         return folder
     hint = "say where it is: --base FOLDER"
-    if given is None and not folder.is_absolute():  # an export names it as the hub does
-        hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(card.base)}"
-    raise ModelError(f"the base of {checkpoint} is not at {folder}", hint=hint)
+    if given is None and not folder.is_absolute():  # an export contains the hub name
+        hint = f"{hint}; or fetch it: qwen2vl-rs load {shlex.quote(metadata.base)}"
+    raise ModelError(f"the base model of {checkpoint} is not at {folder}", hint=hint)
 
 
-def require_base(folder: Path, checkpoint: Path, card: CheckpointMetadata) -> None:
-    """Make sure that a folder holds the base a checkpoint was trained on.
+def require_base(folder: Path, checkpoint: Path, metadata: CheckpointMetadata) -> None:
+    """Check that a folder contains the base model of a checkpoint.
 
     Args:
-        folder: of the base.
+        folder: folder of the base model.
         checkpoint: the checkpoint.
-        card: what stands beside it.
+        metadata: its metadata.
 
     Raises:
-        ModelError: it holds another one, one that has changed since, or none.
+        ModelError: it contains another model, a changed one, or none.
     """
     read_config(folder)
-    if same_base(folder, card.fingerprint):
+    if same_base(folder, metadata.fingerprint):
         return
-    own = Path(card.base)
+    own = Path(metadata.base)
     if own.is_absolute() and own.resolve() == folder.resolve():
         raise ModelError(
-            f"the base in {folder} has changed since {checkpoint} was trained on it",
-            hint="put its files back as they were, or name a sound copy: --base FOLDER",
+            f"the base model in {folder} has changed since {checkpoint} was trained on it",
+            hint="restore its files, or give an intact copy: --base FOLDER",
         )
-    hint = f"name a folder with its base ({card.base}): --base FOLDER"
-    if _holds(own, card.fingerprint):
-        hint = f"name its base: --base {shlex.quote(card.base)}"
+    hint = f"give a folder with its base model ({metadata.base}): --base FOLDER"
+    if _holds(own, metadata.fingerprint):
+        hint = f"give its base model: --base {shlex.quote(metadata.base)}"
     raise ModelError(
-        f"{checkpoint} was trained on another base ({card.base}), not on {folder}", hint=hint
+        f"{checkpoint} was trained on another base model ({metadata.base}), not on {folder}",
+        hint=hint,
     )
 
 
 def _holds(folder: Path, known: str) -> bool:
-    """Whether a folder is there and holds the base of a fingerprint."""
+    """Whether a folder exists and its base model matches a fingerprint."""
     try:
         return folder.is_dir() and same_base(folder, known)
     except (ModelError, OSError):
@@ -221,99 +231,100 @@ def _holds(folder: Path, known: str) -> bool:
 
 @quiet_libraries
 def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
-    """Put a checkpoint's adapter on a base; ``unload()`` gives the base back.
+    """Attach a checkpoint's adapter to a base model; ``unload()`` removes it again.
 
     Raises:
-        ModelError: the checkpoint was trained on another base, or is unreadable.
+        ModelError: the checkpoint was trained on another base model, or is unreadable.
     """
-    card = read_card(checkpoint)
-    if not is_file(checkpoint / ADAPTER):
+    metadata = read_metadata(checkpoint)
+    path = checkpoint / ADAPTER
+    if not is_file(path):
         raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
     adapter = read_adapter(checkpoint)
-    require_base(base.folder, checkpoint, card)
+    require_base(base.folder, checkpoint, metadata)
     names = adapted_layers(adapter, linear_layers(base.model.config))
     plain = LoraConfig(
         r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
     )
-    problem, hint = f"the adapter in {checkpoint} cannot be read", UNUSABLE
-    with usable(problem, checkpoint / ADAPTER, hint=hint), quiet_peft(), own_random_state:
+    problem = f"the adapter in {checkpoint} cannot be read"
+    with model_errors(problem, path, hint=UNUSABLE), quiet_peft(), preserve_random_state:
         model = PeftModel.from_pretrained(
             base.model, checkpoint, config=plain, local_files_only=True
         )
-        given = load_file(checkpoint / ADAPTER)
+        given = load_file(path)
     placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}
     for name, weight in given.items():
         inside = placed[tensor_name(name)].cpu()
         if not torch.isfinite(inside).all():
             raise ModelError(
-                f"the adapter in {checkpoint} holds values that are no numbers",
+                f"the adapter in {checkpoint} contains NaN or infinity",
                 hint="use an older checkpoint, or train with a lower learning rate",
             )
         if not torch.equal(inside, weight.to(inside.dtype)):
             raise ModelError(
-                f"the adapter in {checkpoint} was not taken over: {name}",
-                hint="this version of PEFT names layers otherwise: install another",
+                f"the adapter in {checkpoint} was not loaded correctly: {name}",
+                hint="this version of PEFT uses other layer names: install another",
             )
     return model.eval()
 
 
-def write_card(
+def write_metadata(
     checkpoint: Path, base: Base, view: InputConfig, ground: tuple[float | None, int | None]
 ) -> None:
-    """Write down which base, view and images a checkpoint belongs to; see `CheckpointMetadata`."""
-    card = CheckpointMetadata(
+    """Write the metadata of a checkpoint; ``ground`` is its `typical_resolution`."""
+    metadata = CheckpointMetadata(
         base=str(base.folder.resolve()),
         fingerprint=base.fingerprint,
         view=view,
         metres_per_pixel=ground[0],
         side=ground[1],
     )
-    write_json(checkpoint / CARD, card.model_dump(mode="json"))
-    # PEFT writes the base as it was named on the command line, and an empty model card
+    write_json(checkpoint / METADATA, metadata.model_dump(mode="json"))
+    # PEFT writes the base model's path as given, and an empty model card
     name = (read_json(base.folder / HUB_MANIFEST, damaged=None) or {}).get("repo_id")
     adapter = read_json(checkpoint / SETTINGS) or {}
-    adapter["base_model_name_or_path"] = name or card.base
+    adapter["base_model_name_or_path"] = name or metadata.base
     write_json(checkpoint / SETTINGS, adapter)
-    with libraries_write(checkpoint):
+    with explain_write_errors(checkpoint):
         base.prompts.tokenizer.save_pretrained(checkpoint)
     with atomic_write(checkpoint / "README.md") as file:
         file.write(checkpoint_readme(view, name))
 
 
-def read_card(checkpoint: Path) -> CheckpointMetadata:
-    """Read what stands beside an adapter.
+def read_metadata(checkpoint: Path) -> CheckpointMetadata:
+    """Read the metadata of a checkpoint.
 
     Raises:
-        ModelError: the folder is no checkpoint of ours, or one without content (Git LFS).
-        RunError: the file is there and cannot be read.
+        ModelError: the folder is not a checkpoint of this tool, or has Git LFS pointers only.
+        RunError: the file exists and cannot be read.
     """
-    names = (CARD, SETTINGS, ADAPTER)
+    names = (METADATA, SETTINGS, ADAPTER)
     refuse_pointers(checkpoint, [checkpoint / name for name in names])
     try:
-        return CheckpointMetadata.model_validate(read_json(checkpoint / CARD, damaged=None))
+        return CheckpointMetadata.model_validate(read_json(checkpoint / METADATA, damaged=None))
     except ValidationError as error:
         raise ModelError(
-            f"{checkpoint} is no checkpoint of this tool ({CARD} is missing or damaged)",
+            f"{checkpoint} is not a checkpoint of this tool ({METADATA} is missing or damaged)",
             hint="give a run folder or one of its checkpoint-* folders",
         ) from error
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint meant by a folder: itself, or the newest of a run; None for a base.
+    """Return the checkpoint of a folder: itself, or the newest of a run; None for a base model.
 
     Raises:
-        ModelError: the folder holds a whole model and a checkpoint, and so could mean either.
+        ModelError: the folder contains both a whole model and a checkpoint.
     """
     whole = is_base(folder)
-    if whole and (folder / CARD).is_file():
+    if whole and (folder / METADATA).is_file():
         raise ModelError(
-            f"{folder} holds both a whole model and an adapter trained here",
-            hint=f"move {ADAPTER}, {SETTINGS} and {CARD} into a folder of their own",
+            f"{folder} contains both a whole model and an adapter",
+            hint=f"move {ADAPTER}, {SETTINGS} and {METADATA} into another folder",
         )
-    if (folder / CARD).is_file() or (not whole and (folder / SETTINGS).is_file()):
+    if (folder / METADATA).is_file() or (not whole and (folder / SETTINGS).is_file()):
         return folder
     if not Run(folder).checkpoints():
         return None
     newest = Run(folder).newest_checkpoint()
-    Run(folder).say_unfinished()
+    Run(folder).warn_unfinished()
     return newest

@@ -1,4 +1,4 @@
-"""The manifest of a fetched model: what a complete folder holds, written last of all files."""
+"""Manifest of a downloaded model: files with sizes and checksums, written last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..system.disk import flush
 from ..system.files import HUB_MANIFEST as MANIFEST
 from ..system.files import read_json, write_json
 
-INCOMING = ".incoming"  # holds files until their checksums are known to be right
+INCOMING = ".incoming"  # files whose checksums are not verified yet
 
 
 class FileRecord(BaseModel):
@@ -23,17 +23,17 @@ class FileRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a complete model folder holds; written last.
+    """Content of a complete model folder.
 
     Attributes:
-        hub: where the files came from.
-        repo_id: the model's name there.
-        requested: the revision asked for, None for the default branch.
-        revision: what the hub was asked for to get these files.
-        commit: the commit they belong to, where the hub tells.
+        hub: hub of origin.
+        repo_id: name of the model on the hub.
+        requested: revision requested by the user, None for the default branch.
+        revision: revision requested from the hub.
+        commit: commit of the files, if the hub gives it.
         files: each file with its size and checksum.
-        flushed: whether they stood on disk before this was written. Older versions did not see
-            to it: after a power cut a file of the right size could be all zeros.
+        flushed: whether the files were flushed to disk before the manifest was written. In older
+            versions they were not: after a power failure a file could be all zeros.
     """
 
     hub: str
@@ -46,10 +46,10 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest, None where there is none that can be believed.
+    """Read the manifest of a folder; None if there is no valid one.
 
     Raises:
-        RunError: it cannot be read: then it is not known whose files the folder holds.
+        RunError: it exists and cannot be read.
     """
     value = read_json(folder / MANIFEST, damaged=None)
     try:
@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write the manifest once all that it names stands on disk, and under its name."""
+    """Flush all files of the manifest to disk, then write the manifest."""
     files = [folder / name for name in manifest.files]
     inside = {up for file in files for up in file.parents if up.is_relative_to(folder)}
     flush(files, inside)
@@ -68,14 +68,14 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def settle(manifest: Manifest, folder: Path) -> None:
-    """Spare the next call the checksums of a folder that an older version filled, and these fit."""
+    """Mark a verified folder of an older version as flushed, to save checksums next time."""
     if not manifest.flushed:
-        with contextlib.suppress(OSError, RunError):  # a folder that is only read is checked again
+        with contextlib.suppress(OSError, RunError):  # a read-only folder is verified every time
             write_manifest(manifest.model_copy(update={"flushed": True}), folder)
 
 
 def is_safe(name: str) -> bool:
-    """Whether a name from outside is that of a file inside a model folder, and none of ours."""
+    """Whether an untrusted file name stays inside a model folder and is not reserved."""
     parts = name.split("/")
     return (
         name.isprintable()

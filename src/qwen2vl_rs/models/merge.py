@@ -1,7 +1,7 @@
-"""An adapter merged into its base, in the base's own files: plain transformers and vLLM load it.
+"""Merge a LoRA adapter into its base model; the result loads in transformers and vLLM.
 
-The base's files are rewritten one at a time, so that a merge needs the memory of one of them, and
-the names and layout stay those of the published model, whichever version of transformers reads it.
+The base model's files are rewritten one at a time: a merge needs the memory of one file, and names
+and layout stay those of the published model, for any version of transformers.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from ..config import InputConfig
 from ..errors import ModelError
 from ..system.console import Progress
 from ..system.files import write_json
-from ..system.named import copy_file
-from ..system.oserrors import libraries_read, libraries_write
+from ..system.named_files import copy_file
+from ..system.oserrors import explain_read_errors, explain_write_errors
 from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
 from .family import Family, family_of
-from .folder import GENERATION, PREPROCESSOR, PROCESSOR, Files, read_object, write_template
+from .folder import GENERATION, PREPROCESSOR, PROCESSOR, ModelFiles, read_object, write_template
 from .loader import read_base
-from .located import locate_checkpoint
+from .location import locate_checkpoint
 from .prompt import load_prompt_format
 from .shapes import linear_layers, plain_name
 
 
 def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
-    """Write a base with a checkpoint's adapter merged into it.
+    """Write a base model with a checkpoint's adapter merged into it.
 
-    A changed weight is W + alpha / r · B · A, reckoned in float32 and rounded once to the type in
-    which the base stores it (Hu et al., 2021, "LoRA", section 4.1). Only files in force are
-    copied (see `models.folder`); the settings around the weights are those under which the
-    adapter was trained and measured.
+    A merged weight is W + alpha / r · B · A, computed in float32 and rounded once to the stored
+    dtype (Hu et al., 2021, "LoRA", section 4.1). Only the model's files are copied (see
+    `models.folder`). Image and decoding settings are those of the adapter's training and
+    evaluation.
 
     Args:
         checkpoint: the checkpoint.
-        folder: an existing folder that receives the files.
-        base: folder of the base; None for where it was when the checkpoint was trained.
+        folder: an existing folder for the result.
+        base: folder of the base model; None: the folder at training time.
 
     Raises:
-        ModelError: the base is not there or is another one, the checkpoint is damaged, or its
-            adapter is of a kind that cannot be merged.
+        ModelError: the base model is missing or another one, the checkpoint is damaged, or its
+            adapter cannot be merged.
     """
     found = locate_checkpoint(checkpoint, base)
     files, config = read_base(found.base)
-    found.require_own_base()
+    found.require_matching_base()
     adapter = read_adapter(checkpoint)
     names = adapted_layers(adapter, linear_layers(config))
     pairs = _read_pairs(adapter)
@@ -64,27 +64,26 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
             bar.advance(1)
     if changed:
         raise ModelError(
-            f"{len(changed)} adapted layers of {checkpoint} are not in the base, e.g. "
+            f"{len(changed)} adapted layers of {checkpoint} are not in the base model, e.g. "
             f"{min(changed)}"
         )
 
 
-def _write_settings(files: Files, folder: Path, view: InputConfig, family: Family) -> None:
-    """Pixel bounds as in training, wherever they stand."""
+def _write_settings(files: ModelFiles, folder: Path, view: InputConfig, family: Family) -> None:
+    """Write image settings with the pixel bounds of training to all files that contain them."""
     settings = files.image_settings or {}
-    images = family.bounded(settings, view.min_pixels, view.max_pixels)
+    images = family.with_pixel_bounds(settings, view.min_pixels, view.max_pixels)
     write_json(folder / PREPROCESSOR, images)
     processor = read_object(folder / PROCESSOR)
     if "image_processor" in processor:
         write_json(folder / PROCESSOR, {**processor, "image_processor": images})
 
 
-def _decoding(files: Files, config: Any) -> dict[str, Any]:
-    """Decoding as in our evaluations, written from nothing.
+def _decoding(files: ModelFiles, config: Any) -> dict[str, Any]:
+    """Return a new generation config: greedy decoding, as in the evaluation.
 
-    Whatever else a base asks for (penalties, shortest lengths, words to suppress, beams) was not
-    in force when the adapter was measured. transformers goes by ``do_sample``, vLLM by the
-    temperature.
+    Other settings of the base model (penalties, minimum length, suppressed words, beams) were not
+    active in the evaluation. transformers reads ``do_sample``, vLLM the temperature.
     """
     kept = read_object(files.folder / GENERATION)
     found: dict[str, Any] = {}
@@ -101,8 +100,8 @@ def _decoding(files: Files, config: Any) -> dict[str, Any]:
 def _merge_shard(
     source: Path, target: Path, pairs: dict[str, torch.Tensor], adapter: AdapterFiles
 ) -> set[str]:
-    """Rewrite one file of weights; the plain names of the layers that were changed."""
-    with libraries_read(source):
+    """Rewrite one weights file; return the plain names of the merged layers."""
+    with explain_read_errors(source):
         weights = load_file(source)
         with safe_open(source, framework="pt") as file:
             head = file.metadata()
@@ -115,16 +114,16 @@ def _merge_shard(
         change = adapter.alpha / adapter.r * (up @ down)
         weights[name] = (weight.float() + change).to(weight.dtype)
         changed.add(layer)
-    with libraries_write(target):
+    with explain_write_errors(target):
         save_file(weights, target, metadata=head)
     return changed
 
 
 def _read_pairs(adapter: AdapterFiles) -> dict[str, torch.Tensor]:
-    """The tensors A (r, inputs) and B (outputs, r) of each adapted layer, by plain name."""
-    with libraries_read(adapter.folder / ADAPTER):
+    """Read the tensors A (r, inputs) and B (outputs, r) of each adapted layer, by plain name."""
+    with explain_read_errors(adapter.folder / ADAPTER):
         weights = load_file(adapter.folder / ADAPTER)
     for weight in weights.values():
         if not torch.isfinite(weight).all():
-            raise ModelError(f"the adapter in {adapter.folder} holds values that are no numbers")
+            raise ModelError(f"the adapter in {adapter.folder} contains NaN or infinity")
     return {tensor_name(name): weight for name, weight in weights.items()}

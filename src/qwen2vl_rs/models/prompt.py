@@ -1,6 +1,6 @@
-"""From question and image size to token ids: the one place that knows the chat format.
+"""Prompt format: the chat template as token ids around image, instruction and question.
 
-A prompt is the chat template of the base, cut into pieces:
+A prompt is the chat template of the base model, split into pieces:
 
     head    <|im_start|>system … <|im_start|>user ⏎ <|vision_start|>
     image   one pad token per visual token
@@ -9,8 +9,8 @@ A prompt is the chat template of the base, cut into pieces:
     close   <|im_end|> ⏎ <|im_start|>assistant ⏎
     answer (plain text) + end token
 
-Pieces are tokenised separately and joined, so training, evaluation and serving get the same ids
-by construction.
+Pieces are tokenised separately and joined, so that training, evaluation and serving use the same
+ids.
 """
 
 from __future__ import annotations
@@ -26,9 +26,18 @@ from transformers import AutoTokenizer
 from ..errors import ModelError, Qwen2VLRSError
 from ..instruction import bare_question
 from ..question_tree.tree import Ints, Node
-from ..system.oserrors import libraries_read
+from ..system.oserrors import explain_read_errors
 from .family import Family, Grid, family_of
-from .folder import CONFIG, FETCH, GENERATION, Files, first_line, linked, read_object, usable
+from .folder import (
+    CONFIG,
+    FETCH,
+    GENERATION,
+    ModelFiles,
+    first_line,
+    link_files,
+    model_errors,
+    read_object,
+)
 from .template import try_template
 
 _MARK = "\N{SNOWMAN}question\N{SNOWMAN}"
@@ -37,16 +46,16 @@ _ANSWER = "\N{SNOWMAN}answer\N{SNOWMAN}"
 
 @dataclass(frozen=True, slots=True)
 class PromptFormat:
-    """Token ids of the fixed pieces of a prompt, for one base and one instruction.
+    """Token ids of the fixed pieces of a prompt, for one base model and one instruction.
 
     Attributes:
-        family: of the base.
-        tokenizer: of the base.
+        family: family of the base model.
+        tokenizer: tokenizer of the base model.
         head, tail, close: ids of the pieces above.
-        image_id: the pad token that stands for one visual token.
-        end_id: the token that ends an answer.
-        stop_ids: tokens at which generation stops (the end token among them).
-        instruction: what the tail ends with; it is not said again with a question.
+        image_id: placeholder of a visual token.
+        end_id: token that ends an answer.
+        stop_ids: tokens at which generation stops, including the end token.
+        instruction: instruction at the end of the tail; it is removed from questions.
     """
 
     family: Family
@@ -60,34 +69,34 @@ class PromptFormat:
     instruction: str = ""
 
     def text_ids(self, text: str) -> list[int]:
-        """Ids of plain text; lookalikes of control tokens in it stay text."""
+        """Return the ids of plain text; control tokens in it are treated as text."""
         ids: list[int] = self.tokenizer.encode(
             text, add_special_tokens=False, split_special_tokens=True
         )
         return ids
 
     def root_ids(self, visual_tokens: int) -> Ints:
-        """(P,) ids of header, image and instruction."""
+        """Return the (P,) ids of head, image and tail."""
         ids = [*self.head, *[self.image_id] * visual_tokens, *self.tail]
         return np.array(ids, dtype=np.int64)
 
     def root_positions(self, grid: Grid, merge: int) -> Ints:
-        """(3, P) positions of them, where the image has such a grid and patches are merged so."""
+        """Return their (3, P) rotary positions, for an image grid and merge size."""
         return self.family.root_positions(len(self.head), grid, merge, len(self.tail))
 
     def question_ids(self, question: str) -> list[int]:
-        """Ids of one question up to where its answer begins.
+        """Return the ids of a question, up to the start of its answer.
 
-        Outer blanks do not count, nor does the instruction at either end.
+        Whitespace and the instruction at either end are removed.
         """
         return [*self.text_ids(bare_question(question, self.instruction)), *self.close]
 
     def answer_ids(self, answer: str) -> list[int]:
-        """Ids of an answer with its end token."""
+        """Return the ids of an answer with its end token."""
         return [*self.text_ids(answer), self.end_id]
 
     def branch(self, question: str, answer: str | None = None) -> Node:
-        """A question node; with an answer, the answer and its end carry the loss."""
+        """Return a question node; the loss is on the answer and its end token, if given."""
         ids = self.question_ids(question)
         if answer is None:
             return Node(ids)
@@ -97,21 +106,21 @@ class PromptFormat:
         return Node(ids, (Node(words, loss=True, extra_targets=(self.end_id,)),))
 
     def decode(self, ids: list[int]) -> str:
-        """Text of generated ids, without control tokens."""
+        """Decode generated ids, without control tokens."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
         return text.strip()
 
 
-def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFormat:
-    """Read tokenizer and chat template of a base.
+def load_prompt_format(files: ModelFiles, config: Any, instruction: str) -> PromptFormat:
+    """Read tokenizer and chat template of a base model.
 
     Args:
-        files: the base.
-        config: its configuration (for the id of the image token).
-        instruction: put between image and question; may be empty.
+        files: files of the base model.
+        config: its config, for the id of the image token.
+        instruction: text between image and question; may be empty.
 
     Raises:
-        ModelError: tokenizer or chat template is missing or does not show an image.
+        ModelError: tokenizer or chat template is missing, or does not support an image.
     """
     folder = files.folder
     tokenizer = _load_tokenizer(files)
@@ -123,19 +132,19 @@ def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFor
             f"no usable tokenizer in {folder}: it has no token {image_id}",
             hint="fetch the model again: qwen2vl-rs load",
         )
-    asked, answered = _rendered(folder, tokenizer)
-    if asked.count(pad) != 1 or asked.count(_MARK) != 1:
+    prompt, with_answer = _rendered(folder, tokenizer)
+    if prompt.count(pad) != 1 or prompt.count(_MARK) != 1:
         raise ModelError(
-            f"the chat template in {folder} does not place one image and one question",
+            f"the chat template in {folder} does not contain one image and one question",
             hint="use an Instruct model, e.g. Qwen/Qwen2-VL-2B-Instruct: qwen2vl-rs load",
         )
-    head, rest = asked.split(pad)
+    head, rest = prompt.split(pad)
     tail, close = rest.split(_MARK)
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False))
 
-    end_id = ids(answered.split(_ANSWER)[1])[0]
+    end_id = ids(with_answer.split(_ANSWER)[1])[0]
     lead = f"{instruction}\n" if instruction else ""
     plain = tokenizer.encode(lead, add_special_tokens=False, split_special_tokens=True)
     return PromptFormat(
@@ -151,19 +160,19 @@ def load_prompt_format(files: Files, config: Any, instruction: str) -> PromptFor
     )
 
 
-def _load_tokenizer(files: Files) -> Any:
-    """The tokenizer, with the chat template in force."""
+def _load_tokenizer(files: ModelFiles) -> Any:
+    """Load the tokenizer and set its chat template."""
     folder = files.folder
     try:
         given = (folder / CONFIG, *files.tokenizer)
-        with libraries_read(*given), linked(given) as place:
+        with explain_read_errors(*given), link_files(given) as place:
             tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
     except Qwen2VLRSError:
         raise
     except Exception as error:  # tokenizers raises bare exceptions
         for path in files.tokenizer:
             if path.suffix == ".json":
-                read_object(path)  # which names it, where it is no JSON
+                read_object(path)  # names the file that is not JSON
         raise ModelError(
             f"no usable tokenizer in {folder}: {first_line(error)}",
             hint="fetch the model again: qwen2vl-rs load",
@@ -178,21 +187,21 @@ def _load_tokenizer(files: Files) -> Any:
 
 
 def _rendered(folder: Path, tokenizer: Any) -> tuple[str, str]:
-    """A prompt that asks one question about one image, and one with its answer."""
+    """Render a prompt with one image and one question, without and with an answer."""
     user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": _MARK}]}
     reply = {"role": "assistant", "content": [{"type": "text", "text": _ANSWER}]}
     named = json.dumps({k: str(v) for k, v in tokenizer.special_tokens_map.items()})
     try_template(folder, tokenizer.chat_template, json.dumps([[user], [user, reply]]), named)
-    with usable(f"the chat template in {folder} is broken"):
-        answered = tokenizer.apply_chat_template([user, reply], tokenize=False)
-        asked = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-    return asked, answered
+    with model_errors(f"the chat template in {folder} is broken"):
+        with_answer = tokenizer.apply_chat_template([user, reply], tokenize=False)
+        prompt = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    return prompt, with_answer
 
 
 def _generation_ends(folder: Path) -> list[int]:
-    """Tokens at which ``generate`` stops, by ``generation_config.json``.
+    """Return the stop tokens in ``generation_config.json``.
 
-    Nothing else of that file is in force: decoding is greedy, without a repetition penalty.
+    Nothing else of that file is used: decoding is greedy, without a repetition penalty.
     """
     ends = read_object(folder / GENERATION).get("eos_token_id")
     ends = ends if isinstance(ends, list) else [] if ends is None else [ends]

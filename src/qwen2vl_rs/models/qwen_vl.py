@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: all that the rest does not know of them."""
+"""The model families Qwen2-VL, Qwen2.5-VL and Qwen3-VL."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-@dataclass(eq=False)  # there is one of each
+@dataclass(eq=False)  # singletons
 class QwenVL:
-    """One of the families, see `family.Family`; transformers is imported where it is needed.
+    """A Qwen-VL family, see `family.Family`; transformers is imported lazily.
 
     Attributes:
         model_type: as in ``config.json``.
-        smallest: name on the hub.
-        class_name: of the network in transformers.
-        vision_layers, prefixes: of the names of modules and weights.
+        smallest: hub name of the smallest model.
+        class_name: class in transformers.
+        vision_layers, prefixes: see `family.Family`.
     """
 
     model_type: str
@@ -53,19 +53,19 @@ class QwenVL:
     def is_block(self, name: str) -> bool:
         return ".layers." in name and "visual." not in name
 
-    def wrong(self, config: Any) -> str:
+    def config_problem(self, config: Any) -> str:
         text = config.get_text_config()
         rope = text.rope_parameters or {}
         section, theta = rope.get("mrope_section"), rope.get("rope_theta")
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         if not (isinstance(section, list) and len(section) == 3 and 2 * sum(section) == width):
-            return f"mrope_section is {section}, and a head has {width} values"
+            return f"mrope_section is {section}, but a head has {width} values"
         if not isinstance(theta, int | float) or not 0 < theta < math.inf:
             return f"rope_theta is {theta}"
         if not 0 <= config.image_token_id < text.vocab_size:
             return f"image_token_id is {config.image_token_id}"
         if getattr(text, "use_sliding_window", False):
-            return "use_sliding_window is true: attention by windows is not supported"
+            return "use_sliding_window is true: sliding-window attention is not supported"
         return ""
 
     def image_token(self, config: Any) -> int:
@@ -76,11 +76,11 @@ class QwenVL:
         return int(vision.patch_size * vision.spatial_merge_size)
 
     def feature_shape(self, config: Any) -> tuple[int, int]:
-        """One feature for the first layer; in Qwen3-VL more for later ones (DeepStack)."""
+        """One feature for the first layer; in Qwen3-VL more for later layers (DeepStack)."""
         deeper = getattr(config.vision_config, "deepstack_visual_indexes", ())
         return 1 + len(deeper), config.get_text_config().hidden_size
 
-    def wrong_images(self, settings: Mapping[str, Any], config: Any) -> list[tuple[str, Any]]:
+    def image_problems(self, settings: Mapping[str, Any], config: Any) -> list[tuple[str, Any]]:
         vision = config.vision_config
         kind = str(settings.get("image_processor_type", "Qwen2VLImageProcessor"))
         own = kind.startswith("Qwen2VLImageProcessor")
@@ -91,7 +91,7 @@ class QwenVL:
             "merge_size": vision.spatial_merge_size,
         }
         return found + [
-            (name, f"{settings[name]!r}, and the vision tower's {value}")
+            (name, f"{settings[name]!r}, but the vision tower's is {value}")
             for name, value in cuts.items()
             if settings.get(name, value) != value
         ]
@@ -101,10 +101,10 @@ class QwenVL:
             Qwen2VLImageProcessorPil,
         )
 
-        # by these names: those in the file would win over ``size``
+        # these arguments, because those in the file would override ``size``
         return Qwen2VLImageProcessorPil.from_dict(dict(settings), min_pixels=low, max_pixels=high)
 
-    def bounded(self, settings: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
+    def with_pixel_bounds(self, settings: Mapping[str, Any], low: int, high: int) -> dict[str, Any]:
         size = {"shortest_edge": low, "longest_edge": high}
         return {**settings, "min_pixels": low, "max_pixels": high, "size": size}
 
@@ -128,21 +128,21 @@ class QwenVL:
         )
         return 1, rows // patch, columns // patch
 
-    def merge(self, processor: Any) -> int:
+    def merge_size(self, processor: Any) -> int:
         return int(processor.merge_size)
 
     def root_positions(self, head: int, grid: tuple[int, int, int], merge: int, tail: int) -> Ints:
-        """(3, P) rotary positions of header, image and instruction, as Qwen-VL numbers them.
+        """Return (3, P) rotary positions of head, image and tail, as in Qwen-VL.
 
-        Text counts up on all three axes; an image spans its rows and columns from where the text
-        stopped, and the text behind it goes on after the longer side (Qwen2-VL, section 2.1,
+        Text counts up on all three axes. An image spans its rows and columns from the end of the
+        text, and the text after it continues after the longer side (Qwen2-VL, section 2.1,
         "Multimodal Rotary Position Embedding").
 
         Args:
             head: text tokens before the image.
             grid: patches of the image (time, rows, columns).
             merge: patches along one side of a visual token.
-            tail: text tokens behind the image.
+            tail: text tokens after the image.
         """
         t, rows, columns = grid[0], grid[1] // merge, grid[2] // merge
         image = np.indices((t, rows, columns)).reshape(3, -1) + head
@@ -177,7 +177,7 @@ class QwenVL:
 
 @functools.cache
 def _cache_name(class_name: str) -> str:
-    """Transformers 5.24 renamed the argument; the old name is gone in 5.40."""
+    """Return the name of the cache argument: renamed in transformers 5.24, removed in 5.40."""
     import transformers
 
     takes = inspect.signature(getattr(transformers, class_name).forward).parameters

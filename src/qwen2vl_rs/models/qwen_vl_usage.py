@@ -1,7 +1,7 @@
-"""How a folder is run elsewhere, in plain transformers: a part of its model card.
+"""Usage section of a model card: Python code that runs the model with transformers only.
 
-The Python in it is whole: as it stands there, it gives the answers that the engine gives. It
-needs neither this package nor torchvision.
+The code is complete and gives the same answers as this package. It needs neither this package nor
+torchvision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from ..config import InputConfig, RasterToRGB
 from .folder import TEMPLATE
 
-# the tokenizer of the base with the chat template in force, in a checkpoint and what is exported
+# the base model's tokenizer with the used chat template, in checkpoints and exports
 TOKENIZER: Final = ("tokenizer.json", "tokenizer_config.json", TEMPLATE)
 _UNKNOWN_BASE: Final = "FOLDER_OF_THE_BASE"
 
@@ -27,17 +27,17 @@ from transformers import (
     GenerationConfig,
 )
 
-FOLDER = "."  # the folder of this card, or its name on the hub
+FOLDER = "."  # the folder of this model card, or its name on the hub
 ${base}INSTRUCTION = ${instruction}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 tokenizer = AutoTokenizer.from_pretrained(${tokenizer})
-# not AutoProcessor: that needs torchvision, which resizes a little differently
+# not AutoProcessor: it needs torchvision, which resizes slightly differently
 processor = AutoImageProcessor.from_pretrained(
     FOLDER, backend="pil", min_pixels=${min_pixels}, max_pixels=${max_pixels}
 )
 model = AutoModelForImageTextToText.from_pretrained(${source}, dtype=torch.float32)
-model.generation_config = GenerationConfig(  # greedy, without the penalties some bases set
+model.generation_config = GenerationConfig(  # greedy decoding, without repetition penalty
     max_new_tokens=${max_new_tokens},
     eos_token_id=tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"]),
     pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
@@ -57,7 +57,7 @@ def encode(text, plain=False):
 
 @torch.inference_mode()
 def ask(image, question):
-    """The answer to a question about an image file with 8-bit colours."""
+    """Answer a question about an 8-bit RGB image file."""
     picture = processor(images=[Image.open(image).convert("RGB")], return_tensors="pt")
     tokens = int(picture["image_grid_thw"].prod()) // processor.merge_size**2
     before, after = prompt.replace(PAD, PAD * tokens).split(MARK)
@@ -76,23 +76,23 @@ if __name__ == "__main__":
     print(ask("image.png", "Is there a road?"))
 ''')
 _SERVED: Final = (
-    " Servers take the type in which the weights are stored unless told otherwise: "
+    " Servers use the stored dtype of the weights by default; to change it: "
     "`transformers serve --dtype float32`, `vllm serve --dtype float32`."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What has to be known to run a folder.
+    """Facts about a model folder for its usage section.
 
     Attributes:
-        view: how images and questions were shown.
-        adapter: whether the folder holds an adapter; else a whole model.
-        base: of an adapter, by its name on the hub; None where that is not known.
-        own_tokenizer: whether `TOKENIZER` lies beside an adapter (not in old checkpoints).
-        max_new_tokens: longest answer in tokens.
-        closed: whether the figures beside it are of answers chosen from an answer set.
-        exported: whether it is a folder of its own, and no checkpoint of a run.
+        view: input settings.
+        adapter: whether the folder contains an adapter; else a whole model.
+        base: hub name of the adapter's base model; None if it is unknown.
+        own_tokenizer: whether an adapter has `TOKENIZER` beside it (not in old checkpoints).
+        max_new_tokens: maximum length of an answer in tokens.
+        closed: whether the reported results are from candidate ranking (closed answers).
+        exported: whether it is an export, not a checkpoint in a run.
     """
 
     view: InputConfig
@@ -105,7 +105,7 @@ class Usage:
 
 
 def usage(how: Usage) -> str:
-    """Markdown that says how a folder is run: the Python, and what there is to know about it."""
+    """Return the usage section as Markdown: Python code and notes."""
     packages = "torch 'transformers>=5.23' pillow" + (" peft" if how.adapter else "")
     notes = "\n".join(f"- {note}" for note in _notes(how))
     return (
@@ -115,7 +115,7 @@ def usage(how: Usage) -> str:
 
 
 def python(how: Usage) -> str:
-    """The Python of `usage`."""
+    """Return the Python code of `usage`."""
     instruction = how.view.instruction
     return _PYTHON.substitute(
         peft="from peft import PeftModel\n" if how.adapter else "",
@@ -134,40 +134,41 @@ def python(how: Usage) -> str:
 def _notes(how: Usage) -> list[str]:
     notes = [
         "In `torch.float32` the answers are those of Qwen2-VL-RS in float32. `torch.bfloat16` "
-        "needs half the memory; where two answers are nearly as probable it can give the other "
+        "needs half the memory; if two answers are almost equally probable it may give the other "
         "one. `torch.float16` can overflow." + ("" if how.adapter else _SERVED),
-        "`mm_token_type_ids` says which tokens are the image. Without it they get the positions of "
-        "text, and some answers change, without any message.",
-        "The instruction stands between image and question, as in training.",
+        "`mm_token_type_ids` marks the image tokens. Without it they get text positions, and some "
+        "answers change silently.",
+        "The instruction is between image and question, as in training.",
         _images(how.view.image),
     ]
     if how.closed:
         notes.append(
-            "The figures here are of the most probable answer of an answer set "
-            '(`eval.answers = "closed"`); the Python above lets the model write its answer.'
+            "The results here are from candidate ranking: the most probable of the candidate "
+            'answers (`eval.answers = "closed"`). The code above generates answers freely.'
         )
     if how.adapter and how.base is None:
         notes.append(
-            "The base was a folder on the machine of the training, and its name on a hub is not "
-            f"known. Put the folder or the hub name of the same base for `{_UNKNOWN_BASE}`; on "
-            "another one the adapter means nothing. `base_model_name_or_path` in "
-            "`adapter_config.json`, and `base` in `qwen2vl_rs.json`, are the place on that machine."
+            "The base model was a folder on the training machine, and its hub name is unknown. "
+            f"Replace `{_UNKNOWN_BASE}` by the folder or hub name of the same base model; the "
+            "adapter does not work with another one. `base_model_name_or_path` in "
+            "`adapter_config.json`, and `base` in `qwen2vl_rs.json`, are the path on the training "
+            "machine."
         )
     elif how.adapter and how.exported:
         notes.append(
-            f"`qwen2vl-rs ask . image.png 'Is there a road?' --base FOLDER` asks it too; without "
-            f"`--base` the base is looked for in `{how.base}`, below the current folder, where "
-            "`qwen2vl-rs load` puts it."
+            "With Qwen2-VL-RS: `qwen2vl-rs ask . image.png 'Is there a road?' --base "
+            f"FOLDER`. Without `--base` the base model is expected in `{how.base}` below the "
+            "current folder, where `qwen2vl-rs load` puts it."
         )
     elif how.adapter:
         notes.append(
-            "`base` in `qwen2vl_rs.json` is where the base lay on the machine of the training."
+            "`base` in `qwen2vl_rs.json` is the path of the base model on the training machine."
         )
     return notes
 
 
 def _images(rule: RasterToRGB) -> str:
-    """How files became colours, in words."""
+    """Describe the conversion of files to RGB."""
     low, high = rule.value_range or rule.stretch
     ends = f"the values {low:g} and {high:g}"
     if rule.value_range is None:
@@ -175,15 +176,15 @@ def _images(rule: RasterToRGB) -> str:
     bands = "red, green and blue are the bands tagged as such, else the first three"
     if rule.bands:
         bands = f"red, green and blue are the bands {', '.join(map(str, rule.bands))} of a file"
-    as_they_are = "" if rule.bands else "Images with three 8-bit bands are taken as they are. "
+    as_they_are = "" if rule.bands else "Images with three 8-bit bands are used unchanged. "
     return (
-        f"{as_they_are}Others become 8-bit RGB first, as they did in training: {bands}; in data "
-        f"that are not 8-bit, {ends} become 0 and 255."
+        f"{as_they_are}Convert others to 8-bit RGB first, as in training: {bands}; in data that "
+        f"are not 8-bit, {ends} become 0 and 255."
     )
 
 
 def _literal(text: str) -> str:
-    """A text in Python's spelling that ends no Markdown code block."""
+    """Return a text as a Python literal that cannot end a Markdown code block."""
     spelt = repr(text)
     if "'" not in text and '"' not in text:
         spelt = f'"{spelt[1:-1]}"'
@@ -198,7 +199,7 @@ tags: [remote-sensing, rsvqa, lora]
 ---
 
 LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and satellite images.
-`qwen2vl_rs.json` says which base it belongs to and how images and questions were shown to it.
+`qwen2vl_rs.json` contains its base model and the input settings (image conversion, instruction).
 
 ## Use
 
@@ -206,9 +207,9 @@ LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and sa
 
 
 def checkpoint_readme(view: InputConfig, base: str | None) -> str:
-    """``README.md`` of a checkpoint; see `Usage`."""
+    """Return the ``README.md`` of a checkpoint; see `Usage`."""
     return _CHECKPOINT.format(
         front=f"base_model: {base}\n" if base else "",
-        base=base or "a base in a local folder",
+        base=base or "a base model in a local folder",
         usage=usage(Usage(view, adapter=True, base=base)),
     )

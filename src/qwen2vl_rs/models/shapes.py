@@ -1,4 +1,4 @@
-"""Weights checked against their configuration before anything is allocated for them."""
+"""Check weight shapes against the config, from file headers, before allocating memory."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from transformers import CONFIG_MAPPING
 
 from ..errors import ModelError
 from .family import FAMILIES, family_of
-from .folder import FETCH, Files, quantised, usable
+from .folder import FETCH, ModelFiles, model_errors, quantised_error
 
 Shapes = dict[str, tuple[int, ...]]
 _PLAIN = ("F64", "F32", "F16", "BF16")
-# Published files and newer ones differ in what stands before a weight's own name.
+# prefixes of weight names differ between published and newer files
 _PREFIXES = tuple(dict.fromkeys(prefix for f in FAMILIES.values() for prefix in f.prefixes))
 
 
 def plain_name(name: str) -> str:
-    """A weight's name from the name of its part of the network on: the same in all layouts."""
+    """Return a weight's name without prefixes, the same in all file layouts."""
     while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
         name = name.removeprefix(prefix)
     return name
 
 
-def check_depth(files: Files) -> None:
-    """Compare the depths of a configuration with its files, before it makes lists that long.
+def check_depth(files: ModelFiles) -> None:
+    """Compare the depths in a config with its files, before lists of that length are made.
 
     Raises:
-        ModelError: a depth is no number, zero, or not that of the files.
+        ModelError: a depth is not a positive integer, or not that of the files.
     """
     shapes = read_shapes(files)
     wanted = FAMILIES[files.config["model_type"]].depths(files.config)
@@ -46,17 +46,17 @@ def check_depth(files: Files) -> None:
             raise ModelError(f"{files.folder}/config.json: {key} is {value!r}", hint=FETCH)
         if numbers != set(range(min(value, len(numbers) + 1))):
             raise ModelError(
-                f"the weights in {files.folder} are not those of its config.json: they have "
-                f"{len(numbers)} layers {prefix}.*, and {key} is {value}",
+                f"the weights in {files.folder} do not match its config.json: they have "
+                f"{len(numbers)} layers {prefix}.*, but {key} is {value}",
                 hint=FETCH,
             )
 
 
-def check_shapes(files: Files, config: Any) -> None:
-    """Compare the weights in the files with those that the configuration asks for.
+def check_shapes(files: ModelFiles, config: Any) -> None:
+    """Compare the weights in the files with those of the config.
 
     Raises:
-        ModelError: some are missing, or of another size.
+        ModelError: weights are missing or have another shape.
     """
     found = read_shapes(files)
     wanted = {plain_name(name): shape for name, shape in _skeleton(config)[0].items()}
@@ -69,52 +69,52 @@ def check_shapes(files: Files, config: Any) -> None:
     for name, shape in wanted.items():
         if found[name] != shape:
             raise ModelError(
-                f"the weights in {files.folder} are not those of its config.json: {name} is of "
+                f"the weights in {files.folder} do not match its config.json: {name} has shape "
                 f"{list(found[name])}, not {list(shape)}",
                 hint=FETCH,
             )
 
 
-def read_shapes(files: Files) -> Shapes:
-    """Shape of each weight by its plain name, from the headers of the files.
+def read_shapes(files: ModelFiles) -> Shapes:
+    """Read the shape of each weight, by plain name, from the file headers.
 
     Raises:
-        ModelError: a file is broken, a weight is there twice or quantised, or the index is wrong.
+        ModelError: a file is broken, a weight is a duplicate or quantised, or the index is wrong.
     """
     shapes: Shapes = {}
     for path in files.weights:
         broken = f"the weights in {files.folder} cannot be read: {path.name}"
-        with usable(broken, path), safe_open(path, framework="pt") as file:
+        with model_errors(broken, path), safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118
                 part = file.get_slice(name)
                 if (kind := part.get_dtype()) not in _PLAIN:
-                    raise quantised(files.folder, files.config, f"{name} is of type {kind}")
+                    raise quantised_error(files.folder, files.config, f"{name} has type {kind}")
                 if plain_name(name) in shapes:
-                    twice = f"{files.folder} holds {name} twice, in {path.name} and before"
-                    raise ModelError(twice, hint=FETCH)
+                    duplicate = f"{name} in {files.folder}/{path.name} is a duplicate"
+                    raise ModelError(duplicate, hint=FETCH)
                 shapes[plain_name(name)] = tuple(part.get_shape())
     return shapes
 
 
 def linear_layers(config: Any) -> Shapes:
-    """(outputs, inputs) of each linear layer, by its name in the network."""
+    """Return (outputs, inputs) of each linear layer, by its name in the network."""
     return _skeleton(config)[1]
 
 
-def outline(config: Any) -> Any:
-    """The network of a base without its weights: which layers there are, in a moment."""
+def meta_network(config: Any) -> Any:
+    """Build the network of a config on the meta device, without weights."""
     with torch.device("meta"):
         return family_of(config).network()(config)
 
 
 def _skeleton(config: Any) -> tuple[Shapes, Shapes]:
-    """Shapes of all weights and of the linear layers of a network that is never allocated."""
+    """Return the shapes of all weights and of the linear layers, without allocating them."""
     return _built(config.model_type, config.to_json_string())
 
 
 @lru_cache(maxsize=4)
 def _built(family: str, text: str) -> tuple[Shapes, Shapes]:
-    network = outline(CONFIG_MAPPING[family](**json.loads(text)))
+    network = meta_network(CONFIG_MAPPING[family](**json.loads(text)))
     layers: Shapes = {
         name: (layer.out_features, layer.in_features)
         for name, layer in network.named_modules()

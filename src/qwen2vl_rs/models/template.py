@@ -1,4 +1,4 @@
-"""A chat template is a program of somebody else's: it is tried in a process with limits."""
+"""Render untrusted chat templates (Jinja) in a subprocess with time and memory limits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from ..errors import ModelError
 
 _SECONDS, _BYTES, _LETTERS = 2, 1 << 30, 1 << 20
-_PATIENCE = 60  # seconds by the clock: a machine may be busy with other work
+_PATIENCE = 60  # seconds of wall-clock time: the machine may be busy
 
-# With the settings under which transformers renders (utils.chat_template_utils). It needs jinja2
-# alone, and so starts in a tenth of the time; transformers' own rendering comes afterwards.
+# The settings are those of transformers (utils.chat_template_utils). Importing only jinja2 makes
+# it start ten times faster; transformers itself renders afterwards.
 _TRY = """
 import json, resource, sys
 limits = json.loads(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_CPU, (limits["seconds"], limits["seconds"]))
-if sys.platform != "darwin":  # which refuses this one
+if sys.platform != "darwin":  # not supported there
     resource.setrlimit(resource.RLIMIT_AS, (limits["bytes"], limits["bytes"]))
 sys.path[:] = limits["path"]
 import jinja2, jinja2.ext, jinja2.nodes, jinja2.sandbox
@@ -47,23 +47,23 @@ for chat in given["chats"]:
 
 
 def try_template(folder: Path, template: str, chats: str, tokens: str) -> None:
-    """Render a template once, in a process that may neither take long nor grow large.
+    """Render a template once in a subprocess with limits.
 
-    What else is wrong with it, transformers says when it renders it.
+    Other errors of the template are reported by transformers when it renders it.
 
     Args:
-        folder: of the base, for the message.
+        folder: folder of the base model, for the message.
         template: the chat template.
         chats: lists of messages, as JSON.
         tokens: names and texts of control tokens, as JSON.
 
     Raises:
-        ModelError: it takes too long, or too much memory, or writes too much.
+        ModelError: it needs too much time or memory, or its output is too long.
     """
     if not _ends(template, chats, tokens):
         raise ModelError(
-            f"the chat template in {folder} does not come to an end: {_SECONDS} seconds, 1 GB of "
-            "memory or a million letters are not enough for one question",
+            f"the chat template in {folder} exceeds the limits for one question: {_SECONDS} "
+            "seconds, 1 GB of memory, or a million characters",
             hint="fetch the model again: qwen2vl-rs load --verify",
         )
 
@@ -83,5 +83,5 @@ def _ends(template: str, chats: str, tokens: str) -> bool:
         )
     except subprocess.TimeoutExpired:
         return False
-    # killed (by a negative code), or out of memory; any other failure is the template's own
+    # killed (negative code) or out of memory; transformers reports any other failure
     return done.returncode >= 0 and done.returncode != 9 and b"MemoryError" not in done.stderr

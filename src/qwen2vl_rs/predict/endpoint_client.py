@@ -16,7 +16,7 @@ import httpx
 
 from ..errors import ConfigError, HubError
 from ..system.console import clock, say
-from ..system.oserrors import explained, own_limit, root_cause
+from ..system.oserrors import explain_os_error, process_limit, root_cause
 from .endpoint_bodies import decoded
 from .endpoint_replies import AGAIN, Failure, message, read_reply, refusal, strange
 from .predictor import Reply
@@ -190,8 +190,8 @@ class EndpointClient:
         except TimeoutError:
             return Failure("timeout", f"no whole answer within {self._endpoint.timeout:g} s")
         except httpx.TransportError as error:
-            if limit := own_limit(error):
-                raise explained(limit) from error
+            if limit := process_limit(error):
+                raise explain_os_error(limit) from error
             cause = root_cause(error)
             why = cause.strerror if cause else type(error).__name__
             return Failure(f"connection ({why})")

@@ -13,7 +13,7 @@ from ..datasets.reading import read_samples
 from ..datasets.split import limit_by_image
 from ..datasets.stored import read_run
 from ..hardware.launch import check_strategy
-from ..models.located import Located
+from ..models.location import ModelLocation
 from ..questions.class_sets import require_one, settle
 from ..run import TEST_FILE, TRAIN_FILE, NoQuestions, Run
 from ..scoring.comparison import Comparison, compare_runs
@@ -77,7 +77,7 @@ def before_and_after(
 
 
 def evaluate(
-    found: Located,
+    found: ModelLocation,
     settings: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,
     *,
@@ -109,7 +109,7 @@ def evaluate(
     run, checkpoint = found.run, found.checkpoint
     config = run.config(settings, values)
     view = found.view if checkpoint else config.view
-    found.require_own_base()
+    found.require_matching_base()
     typed = load_config(None, settings, values).data.dataset
     every = _questions(test, run, TEST_FILE, "--test FILE", typed)
     samples = asked_samples(every, view, config)
@@ -132,13 +132,13 @@ def evaluate(
     return evaluate_into(predictor, questions, output, config.eval.max_new_tokens), output
 
 
-def _answers_alike(found: Located, config: Config, view: InputConfig) -> bool:
+def _answers_alike(found: ModelLocation, config: Config, view: InputConfig) -> bool:
     """Whether a model as it is opened sees and computes as it would by some settings."""
     own, wanted = answer_settings(found.run.config()), answer_settings(config)
     return found.view == view and (own.bf16, own.fp16) == (wanted.bf16, wanted.fp16)
 
 
-def _name(test: Path | Dataset | None, found: Located, config: Config) -> str:
+def _name(test: Path | Dataset | None, found: ModelLocation, config: Config) -> str:
     """A folder of its own for each checkpoint, file and number of questions, and way to answer."""
     parts = ["test"]
     if isinstance(test, Path):

@@ -22,9 +22,9 @@ from ..errors import DataError
 from ..raster import image_digest, image_facts
 from ..scoring.predictions import as_record, read_predictions, write_predictions
 from ..system.console import Progress, say
-from ..system.files import appending, atomic_write, read_json, remove_stale, sha256, write_json
+from ..system.files import append_to, atomic_write, read_json, remove_stale, sha256, write_json
 from ..system.jsonl import read_jsonl, to_line
-from ..system.named import read_bytes
+from ..system.named_files import read_bytes
 from ..system.oserrors import unreadable
 from ..types import Prediction, Sample
 
@@ -162,7 +162,7 @@ class AnswerFile:
             with atomic_write(self.path) as file:
                 file.write(to_line(self.head))
                 file.writelines(to_line(self.record(answer)) for answer in found.known.values())
-        with appending(self.path) as file, bar:
+        with append_to(self.path) as file, bar:
             yield Log(found.known, self, file, bar)
 
 

@@ -12,7 +12,7 @@ from ..config import Config, InputConfig
 from ..datasets.split import group_by_image
 from ..engine.candidates import Choice, pick_class
 from ..engine.prefetch import ahead
-from ..hardware.devices import processes, share_out
+from ..hardware.devices import processes, split_work
 from ..models.adapter_files import ADAPTER
 from ..models.family import family_of
 from ..models.fingerprint import fingerprint
@@ -112,7 +112,7 @@ class LocalPredictor:
         if self._of.settings.answers == "closed":
             _describe(self._of.sets, Counter(type_of(s) for s in samples if not _own(s)))
         every = [list(chain(*groups)) for groups in batched(group_by_image(samples))]
-        shares = share_out(list(map(self._weight, every)), self.team.num_processes)
+        shares = split_work(list(map(self._weight, every)), self.team.num_processes)
         return [every[i] for i in shares[self.team.process_index]]
 
     def _weight(self, batch: Batch) -> int:

@@ -24,7 +24,7 @@ from ..hardware.precision import choose_precision
 from ..models.adapter_files import ADAPTER
 from ..models.images import ImageInput
 from ..models.loader import Base, CheckpointMetadata, attach_adapter, load_base, read_config
-from ..models.located import Located, locate
+from ..models.location import ModelLocation, locate
 from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.grammar import question_type
 from ..questions.registry import type_named
@@ -92,7 +92,7 @@ class Session:
         base: the base.
         model: its network, with or without adapter.
         view: how images and questions are shown.
-        card: of the checkpoint; None for a base, which has no adapter.
+        metadata: of the checkpoint; None for a base, which has no adapter.
         name: of the model, for people.
         digest: tells models apart, and how they answer.
         settings: how answers are given.
@@ -105,7 +105,7 @@ class Session:
     base: Base
     model: Any
     view: InputConfig
-    card: CheckpointMetadata | None
+    metadata: CheckpointMetadata | None
     name: str
     digest: str
     settings: EvalConfig = _DEFAULT
@@ -117,7 +117,7 @@ class Session:
     @property
     def has_adapter(self) -> bool:
         """Whether there is an adapter that can be taken off."""
-        return self.card is not None
+        return self.metadata is not None
 
     @classmethod
     def open(cls, folder: Path, base_folder: Path | None = None, device: str | None = None) -> Self:
@@ -135,7 +135,7 @@ class Session:
         return cls.of(locate(folder, base_folder), device)
 
     @classmethod
-    def of(cls, found: Located, device: str | None = None) -> Self:
+    def of(cls, found: ModelLocation, device: str | None = None) -> Self:
         """Load a model that is found on disk; see `open`."""
         settings = answer_settings(found.run.config())
         if settings.attention is None:  # the other takes half a minute to be compiled and checked
@@ -148,7 +148,7 @@ class Session:
         how = (settings.max_new_tokens, settings.bf16, settings.fp16)
         if how != (_DEFAULT.max_new_tokens, None, None):
             digest = f"{digest} {how}"
-        return cls(base, model, found.view, found.card, found.name, digest, settings)
+        return cls(base, model, found.view, found.metadata, found.name, digest, settings)
 
     @contextlib.contextmanager
     def shared(self, settings: EvalConfig, *, adapted: bool) -> Iterator[Self]:
@@ -250,7 +250,7 @@ class Session:
         return text + pixels.tokens
 
 
-def _loaded(found: Located, settings: EvalConfig, name: str | None) -> tuple[Base, Any]:
+def _loaded(found: ModelLocation, settings: EvalConfig, name: str | None) -> tuple[Base, Any]:
     """A base, and its network with the checkpoint's adapter."""
     try:
         base, _ = load_to_answer(found.base, found.view, settings, name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..datasets.image_paths import moved
 from ..datasets.reading import read_samples
 from ..errors import RunError
-from ..models.located import locate_checkpoint
+from ..models.location import locate_checkpoint
 from ..questions.class_sets import require_one, settle
 from ..run import TEST_FILE, TRAIN_FILE, Run
 from ..scoring.pairs import Pair, pairs
@@ -46,7 +46,7 @@ def compare(
         raise RunError(f"no run folder {folder}", hint="train first: qwen2vl-rs train")
     if newest := checkpoint is None:
         checkpoint = run.newest_checkpoint()
-        run.say_unfinished()
+        run.warn_unfinished()
     found, config, place = locate_checkpoint(checkpoint, model), run.config(), run.folder / "eval"
     own = config.data.dataset
     if test is None:
@@ -62,7 +62,7 @@ def compare(
         place = place / f"{test.stem}-{sha256(test)[:8]}"
         samples = bare_samples(moved(samples, images or config.data.images), found.view)
         whose = settle(samples, dataset, otherwise=own)
-    found.require_own_base()
+    found.require_matching_base()
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
     taught = bare_samples(taught, found.view)

@@ -38,7 +38,7 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ..system.scopes import Shared
+from ..system.scopes import SharedChange
 from .tree import Ints, Layout
 
 Kind = Literal["branches", "flex"]
@@ -51,7 +51,7 @@ _ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones make a
 # With torch's own choice of kernels, gradients of `branches` were wrong by more than their own
 # size at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's is suspected, which
 # is reported to be wrong elsewhere (pytorch issues 193893, 196678); the others do the same work.
-_without_cudnn = Shared((cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False))
+_without_cudnn = SharedChange((cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False))
 
 
 class Group(NamedTuple):

@@ -1,39 +1,39 @@
-"""Image files in, 8-bit RGB pixels out, by a rule that is stated and kept with the run.
+"""Image files to 8-bit RGB pixels: reading, nodata mask, contrast stretch; GeoTIFF writing.
 
-Training, evaluation and serving call the same `read_rgb` with the same `RasterToRGB`, so that the
-model never sees one picture in training and another one in use.
+Training, evaluation and serving call the same `read_rgb` with the same `RasterToRGB`, stored with
+the run, so that the model sees the same pixels everywhere.
 
-What happens to a file, in this order:
+The steps, in this order:
 
-1. Only plain local files are read, in the formats of `FORMATS`, recognised by their first bytes,
-   never by their name. Of what lies beside the file a mask (``.msk``) and the nodata values in an
-   ``.aux.xml`` count, and nothing else (``.ovr``, world files); nothing is written there. Of a
-   file with several images the first is read.
-   An image whose transform lies along the axes of its reference system is turned to have north up,
-   see `orientation`. All others are shown as stored; an EXIF orientation is ignored.
+1. Only regular local files are read, in the formats of `FORMATS`, detected by their first bytes,
+   never by their name. Of the sidecars only a mask (``.msk``) and the nodata values in an
+   ``.aux.xml`` are used, nothing else (``.ovr``, world files); nothing is written beside the file.
+   Of a file with several images the first is read.
+   An image with a transform along the axes of its reference system is flipped or rotated to north
+   up, see `orientation`. All others are used as stored; an EXIF orientation is ignored.
 2. Size limits are checked on the header, before any pixel is decoded.
 3. Three bands are chosen: `RasterToRGB.bands`, else the bands tagged red, green and blue, else the
-   first three that are not alpha; a file of one or two such bands gives its first as grey. A
-   colour palette is expanded. CMYK, CIELAB and other such pixels, and greys with white as zero, are
-   refused.
-4. Values that are nodata, masked out, fully transparent, NaN, infinite or larger than anything
-   measured (1e30: fill values such as −3.4e38) are invalid. In a file that declares neither nodata
-   nor a mask nor alpha a collar of zeros is, see `nodata`.
-5. 8-bit values are taken as they are (those stored in fewer bits are spread over 0..255).
-   All other types are stretched, each band by itself, over its valid values:
-   ``round(255 * (value - low) / (high - low))``, held within 0..255, where low and high are
-   `RasterToRGB.value_range` or else the `RasterToRGB.stretch` percentiles of this image. Where low
-   and high coincide, what lies above them becomes 255 and the rest 0: a constant band is black.
-6. Invalid values become 0. In 8-bit data nodata counts only where every chosen band holds it: a
-   single saturated 255 is a colour, not a gap.
+   first three that are not alpha; if there are only one or two such bands, the first is used as
+   grey. A colour palette is expanded. CMYK, CIELAB and similar pixels, and greys with white as
+   zero, are refused.
+4. Values that are nodata, masked, fully transparent, NaN, infinite or 1e30 and above (fill values
+   such as −3.4e38) are invalid. In a file that declares neither nodata nor a mask nor alpha, a
+   collar of zeros is invalid, see `nodata`.
+5. 8-bit values are used unchanged (values of fewer bits are scaled to 0..255).
+   All other types get a contrast stretch, per band, over the valid values:
+   ``round(255 * (value - low) / (high - low))``, clipped to 0..255, where low and high are
+   `RasterToRGB.value_range` or else the `RasterToRGB.stretch` percentiles of this image. If low and
+   high are equal, larger values become 255 and the rest 0: a constant band is black.
+6. Invalid values become 0. In 8-bit data a pixel is nodata only if every chosen band is: a single
+   saturated 255 is a colour, not a gap.
 
-This package is the only one that imports rasterio. Arrays are (band, row, column) on rasterio's
-side and (row, column, channel) on ours; each crossing says so.
+Only this package imports rasterio. Arrays are (band, row, column) in rasterio and (row, column,
+channel) elsewhere; a comment marks each conversion.
 """
 
 from __future__ import annotations
 
-from .arrays import rgb_of
+from .arrays import image_to_rgb
 from .crs import reproject
 from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
 from .rgb import read_rgb
@@ -47,10 +47,10 @@ __all__ = [
     "image_digest",
     "image_facts",
     "image_size",
+    "image_to_rgb",
     "open_image",
     "read_rgb",
     "reproject",
-    "rgb_of",
     "write_cog",
     "write_geotiff",
 ]

@@ -1,4 +1,4 @@
-"""Images in memory, arrays or PIL's, become 8-bit RGB pixels by the rule for files."""
+"""NumPy arrays and PIL images to 8-bit RGB pixels, with the same conversion as for files."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _MOST_BANDS = 16
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX"}
 
 
-def rgb_of(image: Any, rule: RasterToRGB) -> NDArray[np.uint8]:
-    """An image in memory as 8-bit RGB pixels, as `read_rgb` would read it from a file.
+def image_to_rgb(image: Any, rule: RasterToRGB) -> NDArray[np.uint8]:
+    """Convert an image in memory to 8-bit RGB pixels, as `read_rgb` would from a file.
 
     Args:
         image: an array (row, column) or (row, column, band) of any real type, or a PIL image;
             a fourth band of 8-bit values is alpha, as in PNG.
-        rule: which bands are shown, and how values that are not 8-bit become 0..255.
+        rule: choice of bands, and the contrast stretch of values that are not 8-bit.
 
     Returns:
         Array (row, column, channel) of shape (height, width, 3), channels red, green, blue.
 
     Raises:
-        ImageError: it is not an image, too large or too small, or its pixels are not colours.
+        ImageError: it is not an image, too large or too small, or not RGB or grey.
     """
     values = _of_pil(image) if isinstance(image, Image.Image) else np.asarray(image)
     if values.dtype == bool:
@@ -41,7 +41,7 @@ def rgb_of(image: Any, rule: RasterToRGB) -> NDArray[np.uint8]:
     if values.ndim != 3 or values.dtype.kind not in "uif":
         raise ImageError(
             f"{_NAME}: an array of shape {values.shape} and type {values.dtype}",
-            hint="give numbers of shape (height, width) or (height, width, bands)",
+            hint="pass numbers of shape (height, width) or (height, width, bands)",
         )
     height, width, count = values.shape
     if height <= _MOST_BANDS < count:
@@ -72,12 +72,12 @@ def _of_pil(image: Image.Image) -> NDArray[Any]:
 
 
 def _bands(count: int, rule: RasterToRGB) -> tuple[int, int, int]:
-    """The bands that are red, green and blue, from 0."""
+    """Return the indices, from 0, of the red, green and blue bands."""
     if rule.bands is None:
         return (0, 1, 2) if count > 2 else (0, 0, 0)
     if max(rule.bands) > count:
         raise ImageError(
-            f"{_NAME}: bands {rule.bands} are asked for, the array has {count}",
+            f"{_NAME}: bands {rule.bands} are requested, the array has {count}",
             hint=f"set bands to numbers from 1 to {count}, or leave them unset",
         )
     red, green, blue = rule.bands

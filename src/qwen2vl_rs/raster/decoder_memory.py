@@ -1,9 +1,9 @@
-"""What a file makes its decoder allocate at once, judged from its own headers before it is opened.
+"""Refuse decompression bombs: estimate a decoder's memory from the headers before opening a file.
 
-A decoder never takes less than one unit: a tile or strip of a TIFF, a tile of a JPEG 2000 with all
-its components. A few bytes can declare one of gigabytes in an image of 64 × 64 pixels, or millions
-of them, which OpenJPEG sets up while it reads the header. All tiles of a TIFF can be the same
-bytes, which take an age to unpack and give nothing; its text is parsed before anything else.
+A decoder unpacks at least one unit: a tile or strip of a TIFF, or a tile of a JPEG 2000 with all
+components. A few bytes can declare a unit of gigabytes in an image of 64 × 64 pixels, or millions
+of units, which OpenJPEG allocates while it reads the header. All tiles of a TIFF can refer to the
+same bytes, which take very long to unpack; and its text tags are parsed first.
 
 Sources: TIFF 6.0; BigTIFF; ITU-T T.800 (JPEG 2000), annex A and I.
 """
@@ -19,34 +19,34 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import ImageError
-from ..system.named import reading
+from ..system.named_files import reading
 
-#: Most bytes of one unit, unpacked; one that is larger than twice its image may have far less.
+#: Maximum bytes of one unpacked unit; the limit is lower for units larger than twice their image.
 MAX_UNIT = 2**30
 _SMALL_UNIT = 64 * 2**20
-#: Most bytes of what describes units: OpenJPEG keeps about so much for a component of a tile, and
-#: for a code-block.
+#: Maximum bytes of the decoder's structures, and OpenJPEG's approximate bytes per component of a
+#: tile and per code-block.
 _MAX_STRUCTURE = 256 * 2**20
 _TILE_COMPONENT, _CODE_BLOCK = 1200, 256
-#: Most bytes of all units of an image as they are stored, beside twice its file: tiles that are
-#: alike may be stored once.
+#: Maximum bytes of all stored units of an image, above twice its file size: identical tiles may be
+#: stored once.
 _SHARED = 16 * 2**20
-_MAX_TEXT = 2**20  # bytes of a text in a TIFF: GDAL's metadata take 30 times as much in memory
+_MAX_TEXT = 2**20  # bytes of a text tag of a TIFF: GDAL needs 30 times as much memory
 _MOST = 1000  # directories of a TIFF, boxes of a JP2
 _TILED = "rewrite it in small tiles: gdal_translate -co TILED=YES -co COMPRESS=DEFLATE IN OUT.tif"
 
 
 def check_units(path: str | os.PathLike[str], driver: str) -> None:
-    """Refuse a file that is unpacked in units that are too large, or in too many.
+    """Refuse a file with units that are too large or too many.
 
-    What is broken is left to the decoder, which says so.
+    Broken files pass: the decoder reports them.
 
     Args:
         path: a regular file that is not empty.
-        driver: its format, as GDAL calls it.
+        driver: GDAL's name of the format.
 
     Raises:
-        ImageError: it is a bomb.
+        ImageError: the file is a decompression bomb.
         OSError: it cannot be read.
     """
     judge = {"GTiff": _check_tiff, "JP2OpenJPEG": _check_jpeg2000}.get(driver)
@@ -66,17 +66,17 @@ def check_units(path: str | os.PathLike[str], driver: str) -> None:
 def _refuse_unit(path: str | os.PathLike[str], unit: int, image: int) -> None:
     if unit > MAX_UNIT or unit > max(_SMALL_UNIT, 2 * image):
         raise ImageError(
-            f"{path}: a tile or strip of it unpacks to {unit:,} bytes, which is too large for "
-            f"an image of {image:,}: at most {MAX_UNIT:,}, and twice the image",
+            f"{path}: a tile or strip unpacks to {unit:,} bytes, which is too large for an image "
+            f"of {image:,}: at most {MAX_UNIT:,}, and twice the image",
             hint=_TILED,
         )
 
 
-# TIFF: what stands in a directory, by tag
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
-_ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _SUB = 278, 284, 322, 323, 330
+# TIFF tags
+_IMAGE = _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
+_LAYOUT = _ROWS, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _SUB = 278, 284, 322, 323, 330
 _STORED = {279, 325}  # bytes of each strip or tile
-_GDAL = {42112, 42113}  # texts, whatever type they say they are of
+_GDAL = {42112, 42113}  # texts, whatever their declared type
 _ASCII = 2
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
@@ -100,7 +100,7 @@ def _refuse_stored(path: str | os.PathLike[str], stored: int, size: int) -> None
     if stored > 2 * size + _SHARED:
         raise ImageError(
             f"{path}: its tiles or strips have {stored:,} bytes in a file of {size:,}: too large, "
-            "most of them are the same bytes",
+            "most of them share the same bytes",
             hint=_TILED,
         )
 
@@ -108,14 +108,13 @@ def _refuse_stored(path: str | os.PathLike[str], stored: int, size: int) -> None
 def _refuse_text(path: str | os.PathLike[str], tag: int, length: int) -> None:
     if length > _MAX_TEXT:
         raise ImageError(
-            f"{path}: the text in its tag {tag} is too large: {length:,} bytes, at most "
-            f"{_MAX_TEXT:,}",
-            hint="leave it out: gdal_translate -co PROFILE=BASELINE IN OUT.tif",
+            f"{path}: the text in tag {tag} is too large: {length:,} bytes, at most {_MAX_TEXT:,}",
+            hint="remove it: gdal_translate -co PROFILE=BASELINE IN OUT.tif",
         )
 
 
 def _sum(data: mmap.mmap, code: str, number: int, at: int) -> int:
-    """Of numbers in a file, none counted as more than the file; what lies beyond is not there."""
+    """Sum numbers in a file, each capped at the file size; ignore those beyond its end."""
     kind = np.dtype(code)
     piece = data[at : at + number * kind.itemsize]  # a copy: `data` is closed
     found = np.frombuffer(piece, kind, len(piece) // kind.itemsize)
@@ -125,10 +124,10 @@ def _sum(data: mmap.mmap, code: str, number: int, at: int) -> int:
 def _directories(
     path: str | os.PathLike[str], data: mmap.mmap
 ) -> Iterator[dict[int, tuple[int, ...]]]:
-    """The whole numbers in the directories of a TIFF: its images, their masks and overviews.
+    """Yield the integer tags of each directory of a TIFF: images, masks and overviews.
 
     Raises:
-        ImageError: its texts, or all its units as they are stored, are too large.
+        ImageError: its texts, or all its stored units together, are too large.
     """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
@@ -151,7 +150,7 @@ def _directories(
             if kind == _ASCII or tag in _GDAL:
                 _refuse_text(path, tag, length)
             letter = _TYPES.get(kind)
-            if tag not in _WANTED | _STORED or letter is None or length <= 0:
+            if tag not in {*_IMAGE, *_LAYOUT, *_STORED} or letter is None or length <= 0:
                 continue
             if length * struct.calcsize(order + letter) > room:
                 (place,) = struct.unpack_from(order + offset, data, place)
@@ -161,25 +160,12 @@ def _directories(
             if length > 2**17:
                 continue
             found = struct.unpack_from(f"{order}{length}{letter}", data, place)
-            tags.setdefault(tag, found)  # as libtiff: the first of several
+            tags.setdefault(tag, found)  # like libtiff: the first one wins
         ahead += struct.unpack_from(order + offset, data, at + entries * step)
         ahead += tags.get(_SUB, ())
         if _WIDTH in tags and _HEIGHT in tags:
             yield tags
 
-
-_WANTED = {
-    _WIDTH,
-    _HEIGHT,
-    _BITS,
-    _COMPRESSION,
-    _SAMPLES,
-    _ROWS,
-    _PLANAR,
-    _TILE_WIDTH,
-    _TILE_HEIGHT,
-    _SUB,
-}
 
 # JPEG 2000: markers
 _SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
@@ -187,7 +173,7 @@ _SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xF
 
 @dataclass(frozen=True, slots=True)
 class _Size:
-    """Size of a codestream: image and tile in pixels, tiles, components, bytes of a value."""
+    """Size of a codestream: image, tile (pixels), number of tiles, components, bytes per value."""
 
     image: tuple[int, int]
     tile: tuple[int, int]
@@ -211,7 +197,7 @@ def _check_jpeg2000(path: str | os.PathLike[str], data: mmap.mmap) -> None:
             has_precincts = data[at + (0 if marker == _COD else wide)] & 1
             costs = max(costs, _cost(size, layers, data[at + skip : end], has_precincts))
             _refuse_structure(path, costs, size)
-    if size is not None and size.tiles > 1:  # of a single tile, windows are decoded
+    if size is not None and size.tiles > 1:  # a single tile is decoded in windows
         unit, image = (w * h * size.components * size.value for w, h in (size.tile, size.image))
         _refuse_unit(path, unit, image)
 
@@ -219,15 +205,15 @@ def _check_jpeg2000(path: str | os.PathLike[str], data: mmap.mmap) -> None:
 def _refuse_structure(path: str | os.PathLike[str], cost: int, size: _Size) -> None:
     if cost > _MAX_STRUCTURE:
         raise ImageError(
-            f"{path}: {size.tiles:,} tiles of {size.components:,} components, in pieces too small "
-            f"for its size, take {cost:,} bytes before the first pixel: too large, at most "
-            f"{_MAX_STRUCTURE:,}",
+            f"{path}: {size.tiles:,} tiles of {size.components:,} components, with blocks too "
+            f"small for the image, need {cost:,} bytes before the first pixel: too large, at "
+            f"most {_MAX_STRUCTURE:,}",
             hint=_TILED,
         )
 
 
 def _codestream(data: mmap.mmap) -> int:
-    """Where the codestream begins, in a JP2 or by itself."""
+    """Return the offset of the codestream, in a JP2 file or a bare one."""
     if data[:2] == b"\xff\x4f":
         return 0
     at = 0
@@ -245,8 +231,8 @@ def _codestream(data: mmap.mmap) -> int:
 
 
 def _markers(data: mmap.mmap, at: int) -> Iterator[tuple[int, int, int]]:
-    """Markers of all headers, with where their content begins and ends."""
-    at, part = at + 2, 0  # behind SOC
+    """Yield the markers of all headers, with start and end of their content."""
+    at, part = at + 2, 0  # after SOC
     while True:
         (marker,) = struct.unpack_from(">H", data, at)
         if marker == _EOC:
@@ -275,7 +261,7 @@ def _read_size(data: mmap.mmap, at: int) -> _Size:
 
 
 def _cost(size: _Size, layers: int, style: bytes, has_precincts: int) -> int:
-    """Bytes that describe one tile: its code-blocks, and its packets in all layers."""
+    """Return the bytes that describe one tile: its code-blocks, and its packets in all layers."""
     levels, shifts = style[0], (style[1] & 15) + (style[2] & 15) + 4
     width, height = size.tile
     blocks = -(-(width * height) >> shifts)

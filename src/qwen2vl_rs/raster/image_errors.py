@@ -1,4 +1,4 @@
-"""Why an image cannot be used, and what helps: each cause has its own hint."""
+"""Errors of images that cannot be read, with a hint for each cause."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import re
 from ..errors import ImageError
 from ..system.oserrors import reading_hint
 
-AGAIN = "the file is damaged or cut short: copy or download it again"
+AGAIN = "the file is damaged or truncated: copy or download it again"
 _CONVERT = "convert it to PNG or TIFF"
 _TRANSLATE = "convert it: gdal_translate IN OUT.tif"
-_UNPACK = "unpack it, and name the image inside"
+_UNPACK = "unpack it and give the image inside"
 
-#: Known formats that are not read: first bytes, where they stand, name, what helps.
+#: Known unsupported formats: first bytes, their offset, name, hint.
 _FOREIGN = (
     (b"GIF8", 0, "GIF", _CONVERT),
     (b"ftypavif", 4, "AVIF", _CONVERT),
@@ -31,30 +31,30 @@ _FOREIGN = (
     (b"GRIB", 0, "GRIB", _TRANSLATE),
     (b"SIMPLE ", 0, "FITS", _TRANSLATE),
     (b"msid", 0, "MrSID", _TRANSLATE),
-    (b"<VRT", 0, "VRT", "make one file of it: gdal_translate IN.vrt OUT.tif"),
+    (b"<VRT", 0, "VRT", "convert it to one file: gdal_translate IN.vrt OUT.tif"),
     (b"PK\x03\x04", 0, "zip", _UNPACK),
     (b"\x1f\x8b", 0, "gzip", _UNPACK),
     (b"7z\xbc\xaf", 0, "7z", _UNPACK),
     (b"Rar!", 0, "RAR", _UNPACK),
-    (b"version https:/", 0, "Git LFS pointer", "fetch what it points to: git lfs pull"),
-    (b"<!doctype html", 0, "web page", "it is no download of the image: download it again"),
-    (b"<html", 0, "web page", "it is no download of the image: download it again"),
+    (b"version https:/", 0, "Git LFS pointer", "fetch its content: git lfs pull"),
+    (b"<!doctype html", 0, "web page", "the download failed: download it again"),
+    (b"<html", 0, "web page", "the download failed: download it again"),
 )
 
-#: What GDAL says of files that are whole but not for it.
+#: GDAL's messages for intact files that it cannot read.
 _CODEC = re.compile(r"missing codec (?:of code )?([\w-]+)")
 _UNSUPPORTED = re.compile(r"(?i)unsupported|not supported|not implemented|unhandled|cannot handle")
 _MEMORY = re.compile(r"(?i)out of memory|cannot allocate|not enough memory|malloc")
-_REWRITE = "rewrite it with a GDAL that has it: gdal_translate -co COMPRESS=DEFLATE IN OUT.tif"
+_REWRITE = "rewrite it with a GDAL that supports it: gdal_translate -co COMPRESS=DEFLATE IN OUT.tif"
 
 
 def foreign_format(path: str | os.PathLike[str], head: bytes, names: str) -> ImageError:
-    """The refusal of a file that is of no format that is read.
+    """Return the error for a file of an unsupported format.
 
     Args:
-        path: of the file.
+        path: the file.
         head: its first bytes.
-        names: the formats that are read.
+        names: the supported formats.
     """
     start = head.lower()
     for signature, at, name, hint in _FOREIGN:
@@ -63,21 +63,21 @@ def foreign_format(path: str | os.PathLike[str], head: bytes, names: str) -> Ima
     return ImageError(f"{path}: not an image of a known format", hint=f"formats read: {names}")
 
 
-def animated(head: bytes) -> bool:
-    """Whether a WebP's header (RIFF container, chunk VP8X) says that it is an animation."""
+def is_animated(head: bytes) -> bool:
+    """Whether a WebP header (RIFF container, chunk VP8X) declares an animation."""
     return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
-def broken(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
-    """The refusal of a file that GDAL gave up on, by what it said."""
+def broken_image(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
+    """Return the error for a file that GDAL failed on, from GDAL's message."""
     if codec := _CODEC.search(why):
         return ImageError(
-            f"{path}: compressed by a method that this GDAL lacks ({codec[1]}); "
-            "the file itself may be sound",
+            f"{path}: compressed with a codec that this GDAL lacks ({codec[1]}); "
+            "the file itself may be intact",
             hint=_REWRITE,
         )
     if _MEMORY.search(why):
-        return too_large_for_memory(path)
+        return out_of_memory(path)
     if _UNSUPPORTED.search(why):
         return ImageError(
             f"{path}: a kind of {format} that this GDAL cannot read: {why}", hint=_REWRITE
@@ -85,20 +85,20 @@ def broken(path: str | os.PathLike[str], format: str, why: str) -> ImageError:
     return ImageError(f"{path}: broken or incomplete {format} file: {why}", hint=AGAIN)
 
 
-def unread(path: str | os.PathLike[str], error: OSError, what: str = "") -> ImageError:
-    """The refusal of a file that may be sound, but cannot be read now; ``what`` is a part of it."""
+def unreadable_image(path: str | os.PathLike[str], error: OSError, what: str = "") -> ImageError:
+    """Return the error for a file (or a part, ``what``) that cannot be read now."""
     return ImageError(
         f"{path}: {what}cannot be read: {error.strerror or error}", hint=reading_hint(error)
     )
 
 
-def too_large_for_memory(path: str | os.PathLike[str]) -> ImageError:
-    """The refusal of an image that does not fit the memory."""
+def out_of_memory(path: str | os.PathLike[str]) -> ImageError:
+    """Return the error for an image that does not fit in memory."""
     return ImageError(f"{path}: not enough memory for this image", hint="cut it into smaller tiles")
 
 
 def not_colours(path: str | os.PathLike[str], strange: str) -> ImageError:
-    """The refusal of pixels that are in another colour space, or where white is zero."""
+    """Return the error for pixels in another colour space, or with white as zero."""
     hints = {
         "white-is-zero": "invert it: gdal_translate -scale 0 255 255 0 IN OUT.tif",
         "CMYK": "convert it with its colour profile: magick IN -colorspace sRGB OUT.png",

@@ -1,4 +1,4 @@
-"""Opening image files: plain local files of known formats, their headers checked."""
+"""Open image files: format detection, size limits, header checks."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from ..errors import ImageError
-from ..system.named import open_named
-from ..system.oserrors import reading_hint, why_unread
-from ..system.scopes import ignoring
+from ..system.named_files import open_named
+from ..system.oserrors import read_failure, reading_hint
+from ..system.scopes import ignore_warnings
 from .decoder_memory import check_units
-from .image_errors import animated, broken, foreign_format, too_large_for_memory, unread
+from .image_errors import broken_image, foreign_format, is_animated, out_of_memory, unreadable_image
 from .orientation import may_be_turned, turn_of
 from .sidecars import mask_beside, with_sidecars, wrong_mask
 
-#: Longest side, in pixels.
+#: Maximum side, in pixels.
 MAX_SIDE = 16_384
-#: Most pixels of one image.
+#: Maximum number of pixels of one image.
 MAX_PIXELS = 100_000_000
-#: Shortest side, in pixels: about a quarter of what becomes one token (28 × 28 pixels). With less
-#: there is nothing to see, and a side of 1 or 3 is taken for the channels by image processors.
+#: Minimum side, in pixels: about a quarter of the side of a visual token (28 × 28 pixels). Smaller
+#: images show nothing, and image processors take a side of 1 or 3 for the channels.
 MIN_SIDE = 8
-#: Longest side over shortest side: the limit of Qwen2-VL's image processor.
+#: Maximum aspect ratio: the limit of Qwen2-VL's image processor.
 MAX_ASPECT = 200
-#: Most bytes of all bands unpacked. Bands stored together are unpacked together, so that a small
-#: file declaring thousands of them would fill the memory although three are asked for.
+#: Maximum bytes of all bands unpacked. Interleaved bands are unpacked together: a small file that
+#: declares thousands of them would fill the memory although only three are read.
 MAX_BYTES = 4 * 2**30
 
-#: Formats read: first bytes of the file, driver, name for people.
+#: Supported formats: first bytes of the file, GDAL driver, display name.
 FORMATS = (
     (b"II*\0", "GTiff", "TIFF"),
     (b"MM\0*", "GTiff", "TIFF"),
@@ -52,22 +52,22 @@ FORMATS = (
 
 _NAMES = {driver: name for _, driver, name in FORMATS}
 GDAL_OPTIONS = {
-    # Nothing beside the file is looked at but what `sidecars` takes: GDAL would list the folder at
-    # each image, and follow names of further files, also in the network.
+    # No sidecars but those of `sidecars`: GDAL would list the folder for each image and follow
+    # references to further files, also on the network.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "NONE",  # parsing a CRS takes five times as long as reading a tile
-    # GDAL's fast path for whole PNGs neither notices a cut file nor checks checksums: it returns
-    # whatever was in memory for the missing rows.
+    # GDAL's fast path for whole PNGs detects neither truncated files nor wrong checksums: it
+    # returns uninitialised memory for the missing rows.
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Width and height of an image as shown, in pixels, from its header only.
+    """Return width and height of an image, north up, in pixels, from its header only.
 
     Raises:
-        ImageError: as `read_rgb`, as far as the header shows it.
+        ImageError: see `read_rgb`, as far as the header shows it.
     """
     with open_image(path) as source:
         turn = turn_of(source)
@@ -76,14 +76,14 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 @contextmanager
 def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
-    """Open a file for reading, its header checked; what goes wrong inside is an `ImageError`.
+    """Open a file and check its header; errors inside the block become `ImageError`.
 
-    With ``options`` of GDAL the image is read in pieces: its size is not limited.
+    With GDAL ``options`` the image is read in windows, and its size is not limited.
     """
     driver = _driver(path)
     check_units(path, driver)
-    # A Path is never taken for a URL or for one of rasterio's "zip+file:" names; an absolute one
-    # is never taken for a GDAL prefix such as "GTIFF_RAW:".
+    # rasterio never takes a Path for a URL or a "zip+file:" name, and GDAL never takes an absolute
+    # one for a prefix such as "GTIFF_RAW:".
     file = Path(os.path.abspath(path))
     opened = file
     try:
@@ -91,11 +91,11 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
             settings = {**GDAL_OPTIONS, **options, **beside}
             if settings["GDAL_GEOREF_SOURCES"] == "NONE" and may_be_turned(file, driver):
                 settings["GDAL_GEOREF_SOURCES"] = "INTERNAL"
-            if beside:  # PAM counts as a source of positions, though ours holds none
+            if beside:  # GDAL counts PAM as a source of georeferencing, though ours has none
                 settings["GDAL_GEOREF_SOURCES"] = f"{settings['GDAL_GEOREF_SOURCES']},PAM"
             with rasterio.Env(**settings):
-                # without georeferencing rasterio warns at each file
-                with ignoring(NotGeoreferencedWarning):
+                # rasterio warns for each file without georeferencing
+                with ignore_warnings(NotGeoreferencedWarning):
                     source = rasterio.open(opened, driver=driver)
                 with source:
                     _check_header(source, path, in_pieces=bool(options))
@@ -107,11 +107,11 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
         why = why.replace(str(opened.parent), str(file.parent))
         if f"{file.name}.msk" in why:
             raise wrong_mask(file, f"cannot be read: {why}") from error
-        if cause := why_unread(file):
-            raise unread(path, cause) from error
-        raise broken(path, _NAMES[driver], why) from error
+        if cause := read_failure(file):
+            raise unreadable_image(path, cause) from error
+        raise broken_image(path, _NAMES[driver], why) from error
     except MemoryError as error:
-        raise too_large_for_memory(path) from error
+        raise out_of_memory(path) from error
     except UnicodeError as error:
         raise ImageError(
             f"{os.fspath(path)!a}: the file name is not valid UTF-8", hint="rename the file"
@@ -119,16 +119,16 @@ def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
 
 
 def _driver(path: str | os.PathLike[str]) -> str:
-    """Name of the driver for this file, judged by its first bytes.
+    """Return the GDAL driver for a file, from its first bytes.
 
-    The kernel opens the file before GDAL hears of it, so that the virtual names GDAL would fetch
-    from the network (``/vsicurl/…``, ``https:…``) are missing files, and VRT files are no images.
+    The file is opened before GDAL sees its name: virtual names that GDAL would fetch from the
+    network (``/vsicurl/…``, ``https:…``) are missing files here, and VRT files are not images.
     """
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
             raise ImageError(f"{path}: a folder, not an image", hint="give the image file itself")
-        if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
+        if not stat.S_ISREG(mode):  # opening a pipe would block
             raise ImageError(f"{path}: not a regular file", hint="give an image file")
         with open_named(path, "rb") as file:
             head = file.read(32)
@@ -147,23 +147,23 @@ def _driver(path: str | os.PathLike[str]) -> str:
         raise ImageError(f"{path}: the file is empty", hint="copy or download it again")
     for signature, driver, _ in FORMATS:
         if head.startswith(signature) and (driver != "WEBP" or head[8:12] == b"WEBP"):
-            if driver == "WEBP" and animated(head):
+            if driver == "WEBP" and is_animated(head):
                 raise ImageError(
                     f"{path}: an animated WebP, not a single image",
-                    hint="take one picture out of it: webpmux -get frame 1 IN -o OUT.webp",
+                    hint="extract one frame: webpmux -get frame 1 IN -o OUT.webp",
                 )
             return driver
     raise foreign_format(path, head, ", ".join(_NAMES.values()))
 
 
 def _check_mask(source: Any, file: Path, opened: Path) -> None:
-    """Refuse a mask beside an image that is of another size."""
+    """Refuse a mask file with another size than the image."""
     if mask_beside(file) is None:
         return
     mask = opened.with_name(f"{file.name}.msk")
-    with ignoring(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
+    with ignore_warnings(NotGeoreferencedWarning), rasterio.open(mask, driver="GTiff") as found:
         if found.shape != source.shape:
-            raise wrong_mask(file, f"is of another size: {found.width} × {found.height} pixels")
+            raise wrong_mask(file, f"has another size: {found.width} × {found.height} pixels")
 
 
 def check_size(
@@ -172,10 +172,10 @@ def check_size(
     """Refuse images that are too large or too small.
 
     Args:
-        path: of the file, for people.
-        width: in pixels.
-        height: in pixels.
-        in_pieces: whether the image is read in pieces: its size is not limited.
+        path: name of the image in the error.
+        width: width in pixels.
+        height: height in pixels.
+        in_pieces: whether the image is read in windows, without a size limit.
 
     Raises:
         ImageError: it is too large, too small or too narrow.
@@ -189,7 +189,7 @@ def check_size(
     if min(width, height) < MIN_SIDE:
         raise ImageError(
             f"{size} is too small: at least {MIN_SIDE} on a side",
-            hint="use a larger piece of the scene",
+            hint="use a larger crop of the scene",
         )
     if not in_pieces and max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(
@@ -199,18 +199,18 @@ def check_size(
 
 
 def _check_header(source: Any, path: str | os.PathLike[str], in_pieces: bool) -> None:
-    """Refuse what is too large, too small or not made of real numbers, before decoding it."""
+    """Refuse images that are too large, too small or complex, before decoding them."""
     width, height = source.width, source.height
     check_size(path, width, height, in_pieces=in_pieces)
     dtype = source.dtypes[0]
     if dtype.startswith("complex"):
         raise ImageError(
-            f"{path}: complex values ({dtype}) are no picture",
-            hint="convert them first, e.g. to amplitudes",
+            f"{path}: complex values ({dtype}) cannot be displayed",
+            hint="convert them first, e.g. to amplitude",
         )
     unpacked = width * height * source.count * np.dtype(dtype).itemsize
     if not in_pieces and unpacked > MAX_BYTES:
         raise ImageError(
             f"{path}: {source.count} bands unpack to {unpacked:,} bytes, at most {MAX_BYTES:,}",
-            hint="keep only the bands to be shown: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif",
+            hint="keep only the bands you need: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif",
         )

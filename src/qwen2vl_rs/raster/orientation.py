@@ -1,8 +1,8 @@
-"""North up: an image that lies along the axes of its reference system is shown as a map shows it.
+"""Flip or rotate images to north up, from the geotransform.
 
-Some images are stored with south up, mirrored, or with rows and columns swapped, and say so in
-their transform. Shown as stored, what is left of a thing would be right of it. Images that lie
-askew, and those that do not say where they lie, stay as stored.
+Some images are stored with south up, mirrored, or with rows and columns swapped, as their transform
+says. Used as stored, left and right would be wrong. Images with a rotated or sheared transform, and
+images without georeferencing, stay as stored.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 
 Transform = tuple[float, float, float, float, float, float]
 
-IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # what GDAL gives where there is none
-#: TIFF's tags of GeoTIFF (OGC 19-008r4, B.6): the matrix, and the size of pixels.
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # GDAL's value if there is no transform
+#: GeoTIFF tags (OGC 19-008r4, B.6): the matrix, and the pixel size.
 _MATRIX, _SCALE = 34264, 33550
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """How an image is turned to have north up: first swapped, then reversed.
+    """How to turn an image north up: swap the axes first, then reverse them.
 
     Attributes:
-        width, height: of the image as shown, in pixels.
-        swapped: rows become columns.
-        rows, columns: these are reversed.
+        width, height: size of the turned image, in pixels.
+        swapped: whether rows and columns are swapped.
+        rows, columns: whether their order is reversed.
     """
 
     width: int
@@ -42,13 +42,13 @@ class Turn:
         return self.swapped or self.rows or self.columns
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """Stored pixels (row, column, …) as shown."""
+        """Turn stored pixels (row, column, …)."""
         if self.swapped:
             pixels = pixels.swapaxes(0, 1)
         return np.ascontiguousarray(pixels[:: -1 if self.rows else 1, :: -1 if self.columns else 1])
 
     def stored(self, piece: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-        """Where a piece (column, row, width, height) as shown lies in the image as stored."""
+        """Convert a window (column, row, width, height) of the turned image to the stored one."""
         left, top, across, down = piece
         if self.columns:
             left, across = _mirrored(left, across, self.width)
@@ -57,7 +57,7 @@ class Turn:
         return (top, left, down, across) if self.swapped else (left, top, across, down)
 
     def transform(self, stored: Transform) -> Transform:
-        """The transform of the image as shown."""
+        """Return the transform of the turned image."""
         a, b, c, d, e, f = stored
         if self.swapped:
             a, b, d, e = b, a, e, d
@@ -69,14 +69,14 @@ class Turn:
 
 
 def _mirrored(start: float, span: float, size: int) -> tuple[float, float]:
-    """A stretch counted from the other end; whole pixels stay whole where a hair is missing."""
+    """Return a span counted from the other end; nearly whole pixels are rounded."""
     whole = float(round(span))
     start = max(0.0, size - start - (whole if abs(span - whole) < 0.05 else span))
     return start, min(span, size - start)
 
 
 def turn_of(source: Any) -> Turn:
-    """How an open image is turned; not at all unless its transform was read and is along axes."""
+    """Return how to turn an open image; unchanged unless its transform is along the axes."""
     width, height = int(source.width), int(source.height)
     transform = tuple(source.transform)[:6]
     a, b, _, d, e, _ = transform
@@ -90,22 +90,22 @@ def turn_of(source: Any) -> Turn:
 
 
 def may_be_turned(path: str | os.PathLike[str], driver: str) -> bool:
-    """Whether an image's transform is worth reading, by its header alone.
+    """Whether an image may need turning, from its header alone.
 
-    It takes longer than the pixels of a tile, and nearly all images have north up: a TIFF that says
-    only where a corner lies and how large its pixels are.
+    Reading the transform takes longer than the pixels of a tile, and nearly all images are north
+    up: a TIFF with only a tie point and a pixel size.
     """
     if driver != "GTiff":
-        return driver == "JP2OpenJPEG"  # the other formats cannot say where they lie
+        return driver == "JP2OpenJPEG"  # the other formats have no georeferencing
     try:
         with open(path, "rb") as file:
             return _says_matrix(file)
     except (OSError, ValueError, struct.error):
-        return False  # damaged: GDAL will say
+        return False  # damaged: GDAL reports it
 
 
 def _says_matrix(file: IO[bytes]) -> bool:
-    """Whether the first directory of a TIFF holds a matrix, or a negative width of pixels."""
+    """Whether the first directory of a TIFF has a matrix or a negative pixel width."""
 
     def read(form: str) -> tuple[Any, ...]:
         return struct.unpack(order + form, file.read(struct.calcsize(order + form)))

@@ -1,4 +1,4 @@
-"""Why the place of an image cannot be used, and what helps: each cause has its own hint."""
+"""Errors of missing or invalid georeferencing, with a hint for each cause."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ImageError
-from ..system.named import read_bytes
+from ..system.named_files import read_bytes
 from .crs import reproject, utm_zone
 
-#: Files beside an image that say where it lies, by what is added to or replaces its ending.
-_WORLD = (
+#: Suffixes of world files.
+_WORLD = [
     ".tfw",
     ".tifw",
     ".tiffw",
@@ -27,8 +27,8 @@ _WORLD = (
     ".jp2w",
     ".bpw",
     ".bmpw",
-)
-#: What RPC files (text, RPB, XML) say of their middle.
+]
+#: Centre coordinates in RPC files (text, RPB, XML).
 _LONGITUDE, _LATITUDE = (
     re.compile(rf"(?i)\b{name}_?off(?:set)?\b[^\d+-]*([+-]?\d+(?:\.\d+)?)")
     for name in ("long", "lat")
@@ -37,18 +37,18 @@ _RPC_FILES = ("_rpc.txt", "_RPC.TXT", ".rpb", ".RPB", "_rpc.xml", "_RPC.XML")
 
 
 def no_position(path: str | os.PathLike[str], source: Any, *, placed: bool) -> ImageError:
-    """The refusal of an image that does not say where it lies, by what it has instead.
+    """Return the error for an image without georeferencing, from what it has instead.
 
     Args:
-        path: of the image.
+        path: the image.
         source: the open image.
-        placed: whether it has a transform, and so lacks a reference system only.
+        placed: whether it has a transform and lacks only a reference system.
     """
     where = f"{path}: not georeferenced: it has "
     if source.gcps[0] and not placed:
         return ImageError(
             f"{where}ground control points only ({len(source.gcps[0])})",
-            hint=f"warp it by them: gdalwarp -t_srs {_zone_of(source)} -r bilinear IN OUT.tif",
+            hint=f"warp it: gdalwarp -t_srs {_zone_of(source)} -r bilinear IN OUT.tif",
         )
     if source.rpcs and not placed:
         return ImageError(
@@ -60,16 +60,16 @@ def no_position(path: str | os.PathLike[str], source: Any, *, placed: bool) -> I
     what = " and ".join(missing)
     if beside := _beside(Path(path)):
         return ImageError(
-            f"{where}{what} in itself; {beside.name} beside it is not read",
+            f"{where}{what}; the file {beside.name} beside it is not read",
             hint=_take_in(beside, with_system=source.crs is None),
         )
     system = " -a_srs EPSG:…" if source.crs is None else ""
     corners = "" if placed else " -a_ullr LEFT TOP RIGHT BOTTOM"
-    return ImageError(f"{where}{what}", hint=f"say it: gdal_translate{system}{corners} IN OUT.tif")
+    return ImageError(f"{where}{what}", hint=f"set it: gdal_translate{system}{corners} IN OUT.tif")
 
 
 def _zone_of(source: Any) -> str:
-    """The UTM zone in which the control points of an image lie."""
+    """Return the UTM zone of an image's ground control points."""
     points, crs = source.gcps
     if crs is None:
         return "EPSG:…"
@@ -78,7 +78,7 @@ def _zone_of(source: Any) -> str:
         longitude, latitude = reproject(crs.to_wkt(), "EPSG:4326", places).mean(axis=0).tolist()
     except ImageError:
         return "EPSG:…"
-    known = abs(longitude) <= 180 and abs(latitude) <= 90  # false for what is no number
+    known = abs(longitude) <= 180 and abs(latitude) <= 90  # false for NaN
     return utm_zone(longitude, latitude) if known else "EPSG:…"
 
 
@@ -87,7 +87,7 @@ def _orthorectify(system: str) -> str:
 
 
 def _beside(path: Path) -> Path | None:
-    """A file beside an image that says where it lies."""
+    """Return a sidecar that georeferences an image; None if there is none."""
     names = [f"{path.name}.aux.xml"]
     for end in _WORLD:
         names += [f"{path.stem}{end}", f"{path.stem}{end.upper()}"]
@@ -101,35 +101,34 @@ def _take_in(beside: Path, *, with_system: bool) -> str:
         found = _LONGITUDE.search(text), _LATITUDE.search(text)
         places = [float(one[1]) for one in found if one]
         return _orthorectify(utm_zone(places[0], places[1]) if len(places) == 2 else "EPSG:…")
-    told = with_system and not beside.name.endswith(".aux.xml")
-    system = " -a_srs EPSG:…" if told else ""
-    return f"take it into the file: gdal_translate{system} IN OUT.tif"
+    add_system = with_system and not beside.name.endswith(".aux.xml")
+    system = " -a_srs EPSG:…" if add_system else ""
+    return f"write it into the file: gdal_translate{system} IN OUT.tif"
 
 
 def flat_position(path: str | os.PathLike[str]) -> ImageError:
-    """The refusal of a transform that lays all pixels on a line or a point, or nowhere."""
+    """Return the error for a transform that is singular or not finite."""
     return ImageError(
         f"{path}: not georeferenced: its pixels have no size on the ground (its transform is "
         "singular)",
-        hint="say its corners: gdal_translate -a_ullr LEFT TOP RIGHT BOTTOM IN OUT.tif",
+        hint="set its corners: gdal_translate -a_ullr LEFT TOP RIGHT BOTTOM IN OUT.tif",
     )
 
 
 def not_of_the_earth(path: str | os.PathLike[str], name: str) -> ImageError:
-    """The refusal of a local, geocentric or vertical system."""
+    """Return the error for a local, geocentric or vertical reference system."""
     return ImageError(
         f"{path}: its coordinate reference system {name!r} is neither projected nor geographic, so "
-        "that it is not known where on Earth it lies",
-        hint="say in which system its coordinates truly are: gdal_translate -a_srs EPSG:… IN "
-        "OUT.tif; or tie it by control points (-gcp) and gdalwarp",
+        "its position on Earth is unknown",
+        hint="set the actual system of its coordinates: gdal_translate -a_srs EPSG:… IN OUT.tif; "
+        "or use control points (-gcp) and gdalwarp",
     )
 
 
 def out_of_bounds(path: str | os.PathLike[str], name: str, x: float, y: float) -> ImageError:
-    """The refusal of coordinates that the system cannot have."""
+    """Return the error for coordinates outside the reference system."""
     return ImageError(
-        f"{path}: its middle, {x:,.6g} {y:,.6g}, does not exist in its coordinate reference "
+        f"{path}: its centre, {x:,.6g} {y:,.6g}, does not exist in its coordinate reference "
         f"system {name[:60]}",
-        hint="compare gdalinfo IN; where the system is the wrong one: gdal_translate -a_srs EPSG:… "
-        "IN OUT.tif",
+        hint="check gdalinfo IN; if the system is wrong: gdal_translate -a_srs EPSG:… IN OUT.tif",
     )

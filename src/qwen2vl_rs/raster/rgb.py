@@ -1,4 +1,4 @@
-"""From an open image to 8-bit RGB pixels, by the rule at the head of the package."""
+"""Read an image file as 8-bit RGB pixels: choice of bands, palette, nodata, contrast stretch."""
 
 from __future__ import annotations
 
@@ -14,48 +14,41 @@ from rasterio.windows import Window
 from ..config import RasterToRGB
 from ..errors import ImageError
 from .image_errors import AGAIN, not_colours
-from .nodata import declared, empty, whole
+from .nodata import declared_mask, image_collar, zero_pixels
 from .opening import open_image
 from .orientation import turn_of
 from .to_bytes import eight_bit, expand_palette, stretch
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-#: Colour spaces of bands, and of files that GDAL converts to RGB without their colour profile.
+#: Other colour spaces: of bands, and of files that GDAL converts to RGB without colour profile.
 _NOT_RGB_BANDS = {
-    ColorInterp.cyan,
-    ColorInterp.magenta,
-    ColorInterp.yellow,
-    ColorInterp.black,
-    ColorInterp.hue,
-    ColorInterp.saturation,
-    ColorInterp.lightness,
-    ColorInterp.Y,
-    ColorInterp.Cb,
-    ColorInterp.Cr,
+    *(ColorInterp.cyan, ColorInterp.magenta, ColorInterp.yellow, ColorInterp.black),
+    *(ColorInterp.hue, ColorInterp.saturation, ColorInterp.lightness),
+    *(ColorInterp.Y, ColorInterp.Cb, ColorInterp.Cr),
 }
 _NOT_RGB_FILES = {"CMYK", "YCCK", "CIELAB"}
 
 
 def read_rgb(path: str | os.PathLike[str], rule: RasterToRGB) -> NDArray[np.uint8]:
-    """Read an image file as 8-bit RGB pixels, by the steps at the head of this package.
+    """Read an image file as 8-bit RGB pixels; the steps are listed in the package docstring.
 
     Args:
         path: a local file.
-        rule: which bands are shown, and how values that are not 8-bit become 0..255.
+        rule: choice of bands, and the contrast stretch of values that are not 8-bit.
 
     Returns:
         Array (row, column, channel) of shape (height, width, 3), channels red, green, blue.
 
     Raises:
-        ImageError: the file is missing, unreadable, no image, damaged, cut short, too large or
-            too small, has too few bands for the rule or pixels that are not colours.
+        ImageError: the file is missing, unreadable, not an image, damaged, truncated, too large or
+            too small, or has too few bands or another colour space.
     """
     with open_image(path) as source:
         turn = turn_of(source)
         bands = choose_bands(source, path, rule)
         distinct = sorted(set(bands))
         values: NDArray[Any] = source.read(distinct)  # (band, row, column)
-        valid = declared(source, distinct)
+        valid = declared_mask(source, distinct)
         if source.colorinterp[distinct[0] - 1] == ColorInterp.palette:
             try:
                 colors = source.colormap(distinct[0])
@@ -74,16 +67,16 @@ def as_rgb(
     rule: RasterToRGB,
     bits: int = 8,
 ) -> NDArray[np.uint8]:
-    """Values (band, row, column) as 8-bit RGB (row, column, channel).
+    """Convert values (band, row, column) to 8-bit RGB (row, column, channel).
 
     Args:
-        values: of any real type.
-        valid: of the same shape; None where nothing says which values are invalid.
-        order: the bands that are red, green and blue, from 0.
-        rule: how values that are not 8-bit become 0..255.
-        bits: of values that are stored in fewer than 8.
+        values: array of any real type.
+        valid: mask of the same shape; None if the file declares no nodata.
+        order: indices of the red, green and blue bands, from 0.
+        rule: contrast stretch of values that are not 8-bit.
+        bits: bits per stored value, if fewer than 8.
     """
-    if valid is None and (hidden := whole(empty(values))) is not None:
+    if valid is None and (hidden := image_collar(zero_pixels(values))) is not None:
         valid = np.broadcast_to(~hidden, values.shape)
     if values.dtype == np.uint8:
         planes = eight_bit(values, valid, bits)
@@ -95,7 +88,7 @@ def as_rgb(
 def choose_bands(
     source: Any, path: str | os.PathLike[str], rule: RasterToRGB
 ) -> tuple[int, int, int]:
-    """Numbers, from 1, of the bands shown as red, green and blue."""
+    """Return the numbers, from 1, of the red, green and blue bands."""
     tagged = list(source.colorinterp)
     structure = source.tags(ns="IMAGE_STRUCTURE")
     if structure.get("SOURCE_COLOR_SPACE") in _NOT_RGB_FILES:
@@ -111,7 +104,7 @@ def choose_bands(
     if rule.bands is not None:
         if max(rule.bands) > source.count:
             raise ImageError(
-                f"{path}: bands {rule.bands} are asked for, the file has {source.count}",
+                f"{path}: bands {rule.bands} are requested, the file has {source.count}",
                 hint=f"set bands to numbers from 1 to {source.count}, or leave them unset",
             )
         return rule.bands
@@ -128,14 +121,14 @@ def read_resampled(
     piece: tuple[float, float, float, float],
     shape: tuple[int, int],
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """A piece (column, row, width, height) of an open image at another size (rows, columns).
+    """Read a window (column, row, width, height) of an open image, resized to (rows, columns).
 
     Returns:
-        Values and their validity as `declared` gives it, (band, row, column).
+        Values and valid mask (see `declared_mask`), (band, row, column).
     """
     window = Window(*piece)
     smaller = shape[0] < piece[3]
     way = Resampling.average if smaller else Resampling.bilinear
     out = (len(bands), *shape)
     values = source.read(list(bands), window=window, out_shape=out, resampling=way)
-    return values, declared(source, list(bands), window=window, out_shape=out)
+    return values, declared_mask(source, list(bands), window=window, out_shape=out)

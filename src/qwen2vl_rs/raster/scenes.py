@@ -1,4 +1,4 @@
-"""Georeferenced images of any size, read in pieces."""
+"""Georeferenced scenes of any size, read in windows."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from ..config import RasterToRGB
 from ..errors import ImageError
 from .crs import crs_name, crs_title, reproject, utm_zone
-from .nodata import Piece, declared, empty, frame, in_small, within
+from .nodata import Piece, collar_preview, collar_within, declared_mask, preview_size, zero_pixels
 from .opening import image_size, open_image
 from .orientation import IDENTITY, Transform, turn_of
 from .position_errors import flat_position, no_position, not_of_the_earth, out_of_bounds
 from .rgb import choose_bands, read_resampled
-from .to_bytes import eight_bit, measured, stretch
+from .to_bytes import eight_bit, is_measured, stretch
 
 
 @dataclass(frozen=True, slots=True)
 class Georeference:
-    """Where an image lies.
+    """Georeference of an image.
 
     Attributes:
         crs: coordinate reference system, ``EPSG:32631`` or WKT.
@@ -37,37 +37,37 @@ class Georeference:
     crs: str
     transform: Transform
 
-    def moved(self, column: float, row: float) -> Georeference:
-        """That of a piece whose upper left corner lies at a column and a row of this image."""
+    def shifted(self, column: float, row: float) -> Georeference:
+        """Return the georeference of a window with its upper left corner at a column and row."""
         a, b, c, d, e, f = self.transform
         there = (a, b, c + a * column + b * row, d, e, f + d * column + e * row)
         return Georeference(self.crs, there)
 
     def to_map(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
-        """Coordinates of columns and rows; both of shape (n, 2)."""
+        """Convert columns and rows to coordinates; both of shape (n, 2)."""
         a, b, c, d, e, f = self.transform
         x, y = pixels[:, 0], pixels[:, 1]
         return np.column_stack([a * x + b * y + c, d * x + e * y + f])
 
     def to_pixels(self, points: NDArray[Any]) -> NDArray[np.float64]:
-        """Columns and rows of coordinates; both of shape (n, 2)."""
+        """Convert coordinates to columns and rows; both of shape (n, 2)."""
         a, b, c, d, e, f = self.transform
         x, y = points[:, 0] - c, points[:, 1] - f
         area = a * e - b * d
         return np.column_stack([(e * x - b * y) / area, (a * y - d * x) / area])
 
-    def place(self, column: float, row: float) -> tuple[float, float]:
-        """Longitude and latitude of a pixel, in degrees."""
+    def lonlat(self, column: float, row: float) -> tuple[float, float]:
+        """Return longitude and latitude of a pixel, in degrees."""
         at = self.to_map(np.array([[column, row]], dtype=float))
         ((longitude, latitude),) = reproject(self.crs, "EPSG:4326", at).tolist()
         return longitude, latitude
 
     def pixel_size(self, column: float, row: float) -> tuple[float, float]:
-        """True size (across, down) in metres of the ground under a pixel.
+        """Return the ground size (across, down) of a pixel in metres.
 
-        Measured in the UTM zone of the place.
+        Measured in the UTM zone of the pixel.
         """
-        longitude, north = self.place(column, row)
+        longitude, north = self.lonlat(column, row)
         utm = utm_zone(longitude, north)
         pixels = np.array([[column, row], [column + 8, row], [column, row + 8]], dtype=float)
         origin, right, below = reproject(self.crs, utm, self.to_map(pixels))
@@ -75,13 +75,13 @@ class Georeference:
 
 
 class LargeImage:
-    """A georeferenced image read in pieces, see `open_scene`.
+    """A georeferenced image read in windows, see `open_scene`.
 
-    Pieces are counted in the image as shown: turned to have north up, see `raster.orientation`.
+    Windows refer to the image turned north up, see `raster.orientation`.
 
     Attributes:
-        width, height: in pixels.
-        reference: where it lies.
+        width, height: size in pixels.
+        reference: georeference.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class LargeImage:
         self._bands = choose_bands(source, path, rule)
         if source.colorinterp[self._bands[0] - 1].name == "palette":
             raise ImageError(
-                f"{path}: its pixels are numbers in a palette",
+                f"{path}: its pixels are palette indices",
                 hint="expand them: gdal_translate -expand rgb IN OUT.tif",
             )
         tags = source.tags(self._bands[0], ns="IMAGE_STRUCTURE")
@@ -103,28 +103,28 @@ class LargeImage:
 
     @cached_property
     def _in_small(self) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """The whole scene in small, and what it declares of it; (band, row, column)."""
-        shape = (3, *in_small(*self._source.shape))
+        """Preview of the whole scene, and its declared valid mask; (band, row, column)."""
+        shape = (3, *preview_size(*self._source.shape))
         values = self._source.read(self._bands, out_shape=shape)
-        return values, declared(self._source, self._bands, out_shape=shape)
+        return values, declared_mask(self._source, self._bands, out_shape=shape)
 
     @cached_property
     def _frame(self) -> NDArray[np.bool_] | None:
-        """The collar of the scene in small, (row, column)."""
+        """Collar of the scene on its preview, (row, column)."""
         values, valid = self._in_small
-        return frame(empty(values), *self._source.shape) if valid is None else None
+        return collar_preview(zero_pixels(values), *self._source.shape) if valid is None else None
 
     @cached_property
     def _look(self) -> RasterToRGB:
-        """The rule with limits of the whole scene: equal values look equal in all pieces."""
+        """Conversion with the limits of the whole scene: equal values look equal in all windows."""
         if self._source.dtypes[0] == "uint8" or self._rule.value_range is not None:
             return self._rule
         values, valid = self._in_small
-        counts = measured(values)
+        counts = is_measured(values)
         if valid is not None:
             counts &= valid
         if self._frame is not None:
-            counts &= ~(self._frame & empty(values))
+            counts &= ~(self._frame & zero_pixels(values))
         good = values[counts].astype(np.float64)
         low, high = np.percentile(good, self._rule.stretch) if good.size else (0.0, 1.0)
         limits = (float(low), float(high) if high > low else float(low) + 1.0)
@@ -133,26 +133,26 @@ class LargeImage:
     def read(
         self, column: int, row: int, width: int, height: int
     ) -> tuple[NDArray[np.uint8], float]:
-        """Pixels of a piece, as `read_rgb` gives them, and the share that holds data.
+        """Read a window as `read_rgb` would; return its pixels and its share of valid pixels.
 
         Returns:
-            Array (height, width, 3), and a number 0..1.
+            Array (height, width, 3), and the share 0..1.
         """
         left, top, across, down = map(int, self._turn.stored((column, row, width, height)))
         window = ((top, top + down), (left, left + across))
         values = self._source.read(self._bands, window=window)  # (band, row, column)
-        valid = declared(self._source, self._bands, window=window)
+        valid = declared_mask(self._source, self._bands, window=window)
         return self._colours(values, valid, (left, top, across, down))
 
-    def resampled(
+    def read_resized(
         self, column: float, row: float, width: float, height: float, side: int
     ) -> tuple[NDArray[np.uint8], float]:
-        """A piece brought to ``side`` pixels on each side; what lies outside the image is black.
+        """Read a window resized to ``side`` × ``side`` pixels; outside the image it is black.
 
-        Smaller pictures of the file (overviews) are used where it has them.
+        Overviews of the file are used if it has them.
 
         Returns:
-            Array (side, side, 3), and the share of its part inside the image that holds data.
+            Array (side, side, 3), and the share of valid pixels of its part inside the image.
         """
         left, top = max(0.0, column), max(0.0, row)
         right = min(float(self.width), column + width)
@@ -172,16 +172,16 @@ class LargeImage:
     def _colours(
         self, values: NDArray[Any], valid: NDArray[np.bool_] | None, piece: Piece
     ) -> tuple[NDArray[np.uint8], float]:
-        """Stored values and their validity (band, row, column) as shown, and the share with data.
+        """Convert stored values and their mask (band, row, column) to RGB and the share of valid.
 
-        ``piece`` is counted in the image as stored.
+        ``piece`` refers to the image as stored.
         """
-        filled = measured(values).all(axis=0)
+        filled = is_measured(values).all(axis=0)
         if valid is not None:
             filled &= valid.any(axis=0)
         elif self._frame is not None:
             height, width = self._source.shape
-            hidden = within(self._frame, empty(values), height, width, piece)
+            hidden = collar_within(self._frame, zero_pixels(values), height, width, piece)
             filled &= ~hidden
             valid = np.broadcast_to(~hidden, values.shape)
         if values.dtype == np.uint8:
@@ -194,21 +194,21 @@ class LargeImage:
 
 @contextmanager
 def open_scene(path: str | os.PathLike[str], rule: RasterToRGB) -> Iterator[LargeImage]:
-    """Open a georeferenced image of any size, to be read in pieces.
+    """Open a georeferenced image of any size, to be read in windows.
 
-    The steps are those of `raster`, but for the size limits, and that values that
-    are not 8-bit are stretched by percentiles of the whole image, all bands together. Where these
-    coincide, 255 lies one unit above them.
+    The steps are those of `raster`, without the size limits. Values that are not 8-bit are
+    stretched by percentiles of the whole image, all bands together; if these are equal, 255 is one
+    unit above them.
 
     Raises:
-        ImageError: as `read_rgb`, or the image does not say where it lies.
+        ImageError: see `read_rgb`; or the image is not georeferenced.
     """
     with open_image(path, GDAL_GEOREF_SOURCES="INTERNAL") as source:
         yield LargeImage(source, path, rule, _reference(source, path))
 
 
 def _reference(source: Any, path: str | os.PathLike[str]) -> Georeference:
-    """Where an open image lies; what it lacks is refused by name."""
+    """Return the georeference of an open image, or raise an error that says what is missing."""
     transform = tuple(source.transform)[:6]
     placed = transform != IDENTITY
     if source.crs is None or not placed:
@@ -223,7 +223,7 @@ def _reference(source: Any, path: str | os.PathLike[str]) -> Georeference:
     middle = np.array([[source.width / 2, source.height / 2]])
     x, y = reference.to_map(middle)[0].tolist()
     try:
-        longitude, latitude = reference.place(source.width / 2, source.height / 2)
+        longitude, latitude = reference.lonlat(source.width / 2, source.height / 2)
     except ImageError as error:
         raise out_of_bounds(path, name, x, y) from error
     if not (math.isfinite(longitude) and abs(latitude) <= 90):
@@ -232,10 +232,10 @@ def _reference(source: Any, path: str | os.PathLike[str]) -> Georeference:
 
 
 def typical_resolution(paths: Sequence[str]) -> tuple[float | None, int]:
-    """What a set of images usually shows: metres per pixel, and pixels on a side; both medians.
+    """Return the median resolution (metres per pixel) and side (pixels) of a set of images.
 
-    A sample of the images is looked at; those that do not say where they lie have no ground
-    resolution (None where none has).
+    A sample of the images is read. The resolution is that of the georeferenced ones; None if there
+    are none.
 
     Args:
         paths: image files, at least one.

@@ -1,10 +1,9 @@
-"""What lies beside an image and says which of its values count.
+"""Sidecar files of an image: mask (``.msk``) and nodata values (``.aux.xml``); image digests.
 
-That is a mask (``.msk``), and nodata values in ``.aux.xml`` (GDAL's PAM). Nothing else beside it
-may change what is shown or where it lies. GDAL would take all it finds there: overviews, positions,
-and in ``.aux.xml`` and masks names of further files, also in the network. An image with such
-sidecars is therefore opened through a folder of its own, which holds links to it and its mask, and
-an ``.aux.xml`` with the nodata values alone.
+No other sidecar may change an image's pixels or position. GDAL would use all it finds: overviews,
+world files, and references to further files, also on the network, in ``.aux.xml`` and masks. So an
+image with sidecars is opened in a temporary folder with links to the image and its mask, and an
+``.aux.xml`` that contains only the nodata values.
 """
 
 from __future__ import annotations
@@ -19,22 +18,22 @@ from xml.etree import ElementTree
 
 from ..errors import ImageError
 from ..system.files import sha256
-from ..system.named import open_named, read_bytes
+from ..system.named_files import open_named, read_bytes
 from ..system.oserrors import is_file
-from .image_errors import unread
+from .image_errors import unreadable_image
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NODATA = "NoDataValue"
-_SAMPLES, _SAMPLE = 64, 2**20  # of a large file: how many, and bytes of each
+_SAMPLES, _SAMPLE = 64, 2**20  # samples of a large file: number, and bytes of each
 
 
 def image_digest(path: str | os.PathLike[str], whole: int | None = None) -> str:
-    """SHA-256 of an image; with sidecars that decide its pixels, of all of them together.
+    """Return the SHA-256 of an image together with the sidecars that affect its pixels.
 
     Args:
-        path: of the image.
-        whole: files of more bytes are looked at in samples only, with size and time of change;
-            None: none.
+        path: the image.
+        whole: only samples of files larger than this many bytes are hashed, with size and mtime;
+            None: all files are hashed in full.
     """
     files = [Path(path), *_masks(Path(path))]
     nodata = _nodata(Path(path))
@@ -49,14 +48,14 @@ def image_digest(path: str | os.PathLike[str], whole: int | None = None) -> str:
 
 
 def image_facts(path: str | os.PathLike[str]) -> tuple[tuple[int, int], ...]:
-    """Size and time of change (ns) of an image and of what lies beside it and may decide pixels."""
+    """Return size and mtime (ns) of an image and of the sidecars that may affect its pixels."""
     beside = (f"{os.fspath(path)}{end}" for end in (".msk", ".MSK", ".aux.xml"))
     files = [os.fspath(path), *filter(os.path.isfile, beside)]
     return tuple((facts.st_size, facts.st_mtime_ns) for facts in map(os.stat, files))
 
 
 def _sampled(path: Path) -> str:
-    """Digest of a large file: its size, when it was changed, and pieces spread over all of it."""
+    """Return a digest of a large file: size, mtime, and samples spread over the content."""
     facts = path.stat()
     found = hashlib.sha256(f"{facts.st_size} {facts.st_mtime_ns}".encode())
     with open_named(path, "rb") as file:
@@ -68,10 +67,10 @@ def _sampled(path: Path) -> str:
 
 @contextmanager
 def with_sidecars(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-    """The name under which an image is opened, and GDAL's options for its sidecars.
+    """Yield the path under which GDAL opens an image, and the GDAL options for its sidecars.
 
     Raises:
-        ImageError: a sidecar is there and cannot be used.
+        ImageError: a sidecar exists and cannot be used.
     """
     masks, nodata = _masks(path), _nodata(path)
     if not masks and not nodata:
@@ -91,9 +90,9 @@ def with_sidecars(path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def mask_beside(path: Path) -> Path | None:
-    """The mask beside an image, by GDAL's naming (``a.tif.msk``)."""
+    """Return the mask file of an image (``a.tif.msk``, as named by GDAL); None if there is none."""
     places = (path.with_name(f"{path.name}{end}") for end in (".msk", ".MSK"))
-    return next(filter(is_file, places), None)  # none where a name is too long to exist
+    return next(filter(is_file, places), None)
 
 
 def _masks(path: Path) -> list[Path]:
@@ -104,23 +103,23 @@ def _masks(path: Path) -> list[Path]:
         with open_named(mask, "rb") as file:
             head = file.read(4)
     except OSError as error:
-        raise unread(path, error, f"its mask, {mask.name} beside it, ") from error
+        raise unreadable_image(path, error, f"its mask {mask.name} ") from error
     if head not in _TIFF:
-        raise wrong_mask(path, "is not the TIFF that GDAL makes")
+        raise wrong_mask(path, "is not a TIFF as GDAL writes it")
     return [mask]
 
 
 def wrong_mask(path: Path, why: str) -> ImageError:
-    """The refusal of an image whose mask cannot be used: its gaps would be shown as data."""
+    """Return the error for a mask that cannot be used: gaps would be shown as data."""
     mask = mask_beside(path) or path.with_name(f"{path.name}.msk")
     return ImageError(
-        f"{path}: its mask, {mask.name} beside it, {why}",
+        f"{path}: its mask {mask.name} {why}",
         hint=f"copy {mask.name} again, or move it away if the image has no gaps",
     )
 
 
 def _nodata(path: Path) -> str:
-    """The nodata values of an ``.aux.xml`` as one with nothing else; empty where it has none."""
+    """Return an ``.aux.xml`` reduced to its nodata values; empty if it has none."""
     beside = path.with_name(f"{path.name}.aux.xml")
     if not is_file(beside):
         return ""
@@ -140,10 +139,10 @@ def _nodata(path: Path) -> str:
             kept = ElementTree.SubElement(clean, "PAMRasterBand", band=number)
             ElementTree.SubElement(kept, _NODATA, value.attrib).text = value.text
     except OSError as error:
-        raise unread(path, error, f"its nodata values, in {beside.name} beside it, ") from error
+        raise unreadable_image(path, error, f"the nodata values in {beside.name} ") from error
     except (ValueError, ElementTree.ParseError) as error:
         raise ImageError(
-            f"{path}: its nodata values, in {beside.name} beside it, cannot be read: {error}",
+            f"{path}: the nodata values in {beside.name} cannot be read: {error}",
             hint=f"copy {beside.name} again, or move it away and set the value: "
             "gdal_translate -a_nodata VALUE IN OUT.tif",
         ) from error

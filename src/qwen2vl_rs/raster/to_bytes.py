@@ -1,4 +1,4 @@
-"""Values of any type become 8-bit colours: the arithmetic of `raster`, without files."""
+"""Contrast stretch and palette expansion to uint8, on arrays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ..config import RasterToRGB
 
-#: Floats from here on, of either sign, are fill values, such as −3.4e38 where nothing is declared.
-#: Far below it, because averages of it with true values have to be known too.
+#: Floats of this magnitude and above are undeclared fill values, such as −3.4e38. The limit is far
+#: lower, to catch averages of fill values and data.
 FILL = 1e30
 
 
@@ -19,9 +19,9 @@ def expand_palette(
     valid: NDArray[np.bool_] | None,
     colors: dict[int, tuple[int, int, int, int]],
 ) -> NDArray[np.uint8]:
-    """Colours of palette indices: (row, column) → (row, column, channel).
+    """Convert palette indices to colours: (row, column) → (row, column, channel).
 
-    Fully transparent colours, and indices the palette lacks, are black.
+    Fully transparent colours, and indices that are not in the palette, are black.
     """
     table = np.zeros((int(np.iinfo(index.dtype).max) + 1, 3), dtype=np.uint8)
     for entry, (red, green, blue, alpha) in colors.items():
@@ -36,7 +36,7 @@ def expand_palette(
 def eight_bit(
     values: NDArray[np.uint8], valid: NDArray[np.bool_] | None, bits: int
 ) -> NDArray[np.uint8]:
-    """8-bit values as they are, black where no band is valid; all (band, row, column)."""
+    """Return 8-bit values, black where no band is valid; all (band, row, column)."""
     if bits < 8:
         values = np.rint(values * (255 / (2**bits - 1))).astype(np.uint8)
     if valid is not None:
@@ -44,8 +44,8 @@ def eight_bit(
     return values
 
 
-def measured(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which values can have been measured: numbers, finite, and not above `FILL`."""
+def is_measured(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which values are data: finite and below `FILL` in magnitude."""
     if values.dtype.kind != "f":
         return np.ones(values.shape, dtype=bool)
     with np.errstate(invalid="ignore"):
@@ -55,20 +55,20 @@ def measured(values: NDArray[Any]) -> NDArray[np.bool_]:
 def stretch(
     values: NDArray[Any], valid: NDArray[np.bool_] | None, rule: RasterToRGB
 ) -> NDArray[np.uint8]:
-    """Values of any real type brought to 0..255 band by band; all (band, row, column)."""
+    """Stretch values of any real type to 0..255, per band; all (band, row, column)."""
     planes = np.zeros(values.shape, dtype=np.uint8)
-    # float32 holds 16-bit values exactly; wider types are reckoned in float64.
+    # float32 represents 16-bit values exactly; wider types are computed in float64
     work = np.result_type(values.dtype, np.float32)
     for number, plane in enumerate(values):
         band = plane.astype(work)
-        good = measured(band)
+        good = is_measured(band)
         if valid is not None:
             good &= valid[number]
         inside = band[good]
         if not inside.size:
             continue
         low, high = rule.value_range or (float(v) for v in np.percentile(inside, rule.stretch))
-        # Ranges near the limits of the type overflow; the result is clipped all the same.
+        # ranges near the limits of the type overflow; the result is clipped anyway
         with np.errstate(all="ignore"):
             if high > low:
                 inside = np.nan_to_num((inside - low) * (255 / (high - low)))

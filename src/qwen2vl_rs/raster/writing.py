@@ -1,4 +1,4 @@
-"""Writing GeoTIFFs."""
+"""Write GeoTIFFs and Cloud Optimized GeoTIFFs."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ from ..errors import RunError
 from ..system.files import atomic_write
 from .opening import GDAL_OPTIONS
 
-_OPTIONS = {**GDAL_OPTIONS, "GDAL_GEOREF_SOURCES": "INTERNAL"}  # files are opened again
-_BLOCK = 512  # pixels on a side: the coarsest overview is one block
+_OPTIONS = {**GDAL_OPTIONS, "GDAL_GEOREF_SOURCES": "INTERNAL"}  # to verify written files
+_BLOCK = 512  # pixels on a side; the coarsest overview is one block
 _TILED = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "interleave": "band"}
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A band of a map.
+    """One band of a map.
 
     Attributes:
-        name: its description.
-        tags: its metadata.
-        values: (row, column) float32, NaN where there is none.
-        smooth: whether values between two others mean anything: then overviews are averages,
-            else values of single pixels.
+        name: description of the band.
+        tags: metadata of the band.
+        values: (row, column) float32, NaN for nodata.
+        smooth: whether values can be averaged in overviews; else overviews use nearest neighbour.
     """
 
     name: str
@@ -48,7 +47,7 @@ class Layer:
 def write_geotiff(
     path: Path, pixels: NDArray[np.uint8], crs: str, transform: Sequence[float]
 ) -> None:
-    """Write 8-bit RGB pixels as an uncompressed GeoTIFF; it appears whole or not at all.
+    """Write 8-bit RGB pixels as an uncompressed GeoTIFF, atomically.
 
     Args:
         path: the file.
@@ -69,24 +68,24 @@ def write_geotiff(
 
 
 def write_cog(path: Path, layers: Sequence[Layer], crs: str, transform: Sequence[float]) -> None:
-    """Write a Cloud Optimized GeoTIFF with NaN as nodata; it appears whole or not at all.
+    """Write a Cloud Optimized GeoTIFF with NaN as nodata, atomically.
 
-    GDAL makes the overviews of all bands of a file alike. So those that are averaged and the rest
-    are written, with their overviews, to a file each in memory; a virtual file puts their bands
-    side by side, and is copied.
+    GDAL resamples the overviews of all bands of a file in the same way. So the averaged bands and
+    the other bands are written, with overviews, to two files in memory; a VRT combines their bands
+    and is copied.
 
     Args:
         path: the file.
-        layers: its bands, all of one shape.
-        crs: as for `write_geotiff`.
-        transform: as for `write_geotiff`.
+        layers: the bands, all of one shape.
+        crs: see `write_geotiff`.
+        transform: see `write_geotiff`.
 
     Raises:
         RunError: the file cannot be written.
     """
     with rasterio.Env(**_OPTIONS), contextlib.ExitStack() as stack:
         places: dict[int, tuple[str, int]] = {}
-        # not the mode: GDAL's turns NaN into 0
+        # not Resampling.mode: it turns NaN into 0
         for smooth, way in ((True, Resampling.average), (False, Resampling.nearest)):
             mine = [k for k, layer in enumerate(layers) if layer.smooth == smooth]
             if not mine:
@@ -109,7 +108,7 @@ def write_cog(path: Path, layers: Sequence[Layer], crs: str, transform: Sequence
                 overviews="FORCE_USE_EXISTING",
             )
         except (RasterioError, CPLE_BaseError) as error:
-            raise RunError(f"cannot make {path}: {error}") from error
+            raise RunError(f"cannot write {path}: {error}") from error
         data = bytes(whole.getbuffer())
         _verify(path, data, np.stack([one.values for one in layers]), layers)
     with atomic_write(path, "wb") as out:
@@ -117,22 +116,20 @@ def write_cog(path: Path, layers: Sequence[Layer], crs: str, transform: Sequence
 
 
 def _verify(path: Path, data: bytes, values: NDArray[Any], layers: Sequence[Layer]) -> None:
-    """Read a file again before it is written: GDAL does not tell of all that fails at its end.
+    """Read a file in memory back before it is written: GDAL does not report all failures.
 
     Raises:
         RunError: something is missing.
     """
     try:
         with MemoryFile(data) as memory, memory.open() as file:
-            said: list[str | None] = [layer.name for layer in layers] or [None] * file.count
-            whole = bool(file.crs) and list(file.descriptions) == said
+            names: list[str | None] = [layer.name for layer in layers] or [None] * file.count
+            whole = bool(file.crs) and list(file.descriptions) == names
             whole &= np.array_equal(file.read(), values, equal_nan=values.dtype.kind == "f")
     except (RasterioError, CPLE_BaseError) as error:
-        raise RunError(f"cannot make {path}: {error}") from error
+        raise RunError(f"cannot write {path}: {error}") from error
     if not whole:
-        raise RunError(
-            f"cannot make {path}: a part of it is missing", hint="is there enough memory?"
-        )
+        raise RunError(f"cannot write {path}: a part is missing", hint="is there enough memory?")
 
 
 def _fill(
@@ -154,7 +151,7 @@ def _fill(
 
 
 def _reduce(memory: MemoryFile, shape: tuple[int, ...], way: Resampling) -> None:
-    """Add overviews, each half of the one before, down to one block."""
+    """Add overviews, each of half the size, down to one block."""
     factors: list[int] = []
     while max(shape) > _BLOCK * 2 ** len(factors):
         factors.append(2 ** (len(factors) + 1))
@@ -169,7 +166,7 @@ def _side_by_side(
     crs: str,
     transform: Sequence[float],
 ) -> bytes:
-    """A virtual file (GDAL's VRT) of bands, each with what it says, that lie elsewhere."""
+    """Return a VRT that combines bands of other files, with their descriptions and tags."""
     height, width = layers[0].values.shape
     a, b, c, d, e, f = (repr(float(number)) for number in transform)
     system = rasterio.crs.CRS.from_user_input(crs)

@@ -11,7 +11,7 @@ from ..config import Config, RasterToRGB, load_config
 from ..datasets.base import Dataset as Questions
 from ..errors import RunError
 from ..questions.class_sets import DatasetName, of_predictions
-from ..run import TRAIN_FILE, NoQuestions, Run, listed, read_metrics, runs_below
+from ..run import TRAIN_FILE, NoQuestions, Run, read_metrics, run_names, runs_below
 from ..scoring.comparison import Comparison, compare_runs, match
 from ..scoring.predictions import read_predictions, read_questions, read_training
 from ..scoring.results import Gain, Results, results, unreadable
@@ -187,7 +187,7 @@ def _require_answers(run: Path) -> Path:
     found = sorted(one for one in known if _answers(one, "after"))
     raise RunError(
         f"{run} is not the folder of a run" if run.is_dir() else f"no run folder {run}",
-        hint=f"runs with answers: {listed(found)}" if found else "train first: qwen2vl-rs train",
+        hint=f"runs with answers: {run_names(found)}" if found else "train first: qwen2vl-rs train",
     )
 
 

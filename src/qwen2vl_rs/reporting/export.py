@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import Config, InputConfig
 from ..errors import RunError
-from ..models.folder import files_in_force
+from ..models.folder import model_files
 from ..models.qwen_vl_usage import TOKENIZER, Usage
 from ..run import Run
 from ..system.console import warn
@@ -19,7 +19,7 @@ from ..system.files import (
     verify_checksums,
     write_json,
 )
-from ..system.named import copy_file, write_text
+from ..system.named_files import copy_file, write_text
 from .cards import data_card, model_card
 from .evidence import ReportInputs, from_run
 
@@ -96,7 +96,7 @@ def _refuse_quantised(checkpoint: Path) -> None:
     """Refuse what was trained on a base that no command takes, where the base is at hand."""
     base = Path(str((read_json(checkpoint / _VIEW) or {}).get("base", "")))
     if (base / "config.json").is_file():
-        files_in_force(base)
+        model_files(base)
 
 
 def _usage(found: ReportInputs, checkpoint: Path, base: str | None, adapter: bool) -> Usage:

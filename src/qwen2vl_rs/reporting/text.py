@@ -9,7 +9,7 @@ from ..scoring.comparison import Comparison
 from ..scoring.pairs import Pair
 from ..scoring.results import Results
 from ..scoring.tables import render_comparison, render_results, unreadable_note
-from ..system.terminal import shown_lines
+from ..system.terminal import printable_lines
 
 
 def results_table(results: Results, protocols: Sequence[str]) -> str:
@@ -45,7 +45,7 @@ def pair_table(rows: Sequence[Pair]) -> str:
             f"  before    {_line(row.before)}  ({marks[0]})",
             f"  after     {_line(row.after)}  ({marks[1]})",
         ]
-    return shown_lines(lines)
+    return printable_lines(lines)
 
 
 def _line(text: str) -> str:

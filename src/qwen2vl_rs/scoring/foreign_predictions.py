@@ -20,7 +20,7 @@ from ..datasets.record_forms import (
 )
 from ..datasets.tabular import PARQUET, table
 from ..instruction import bare_question
-from ..system.named import open_named
+from ..system.named_files import open_named
 
 _HEAD = 1 << 16
 _MARKS = re.compile(r"<image>|<\|(?:vision_start|vision_end|image_pad)\|>")

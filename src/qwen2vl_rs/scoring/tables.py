@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..questions.class_sets import is_scored_by
 from ..questions.question_type import RULES
 from ..questions.registry import rules_of
-from ..system.terminal import shown, shown_lines
+from ..system.terminal import printable, printable_lines
 from ..types import UNKNOWN
 from . import baselines
 from .comparison import Change, Comparison, Paired
@@ -64,7 +64,7 @@ def render_results(results: Results) -> str:
             if "f1" in one
         ]
         lines += ["", *gains] if gains else []
-        blocks.append(shown_lines(lines))
+        blocks.append(printable_lines(lines))
     return "\n\n".join(blocks + _notes(results))
 
 
@@ -84,13 +84,13 @@ def render_comparison(comparison: Comparison) -> str:
         rows += [[kind, *_change(one), *_pairs(one)] for kind, one in found["types"].items()]
         rows.append(["AA", *_change(found["AA"]), "", "", ""])
         rows.append(["OA", *_change(found["OA"]), *_pairs(found["OA"])])
-        blocks.append(shown_lines([title, "", *_aligned(rows)]))
+        blocks.append(printable_lines([title, "", *_aligned(rows)]))
     blocks.append("p: exact McNemar test, which takes questions for independent.")
     missing = comparison["unmatched"]
     if missing["before"] or missing["after"]:
         blocks.append(
             f"In one run only: {missing['before']:,} before, {missing['after']:,} after, "
-            f"e.g. {shown('; '.join(missing['examples']))}"
+            f"e.g. {printable('; '.join(missing['examples']))}"
         )
     return "\n\n".join(blocks)
 
@@ -112,7 +112,7 @@ def _notes(results: Results) -> list[str]:
     if dropped := results.get("train", {}).get("dropped"):
         notes.append(f"training questions not used, their image is scored: {dropped:,}")
     notes += [f"left out: {name} ({why})" for name, why in results["left_out"].items()]
-    return [shown_lines(notes)] if notes else []
+    return [printable_lines(notes)] if notes else []
 
 
 def dataset_note(results: Results) -> list[str]:
@@ -175,7 +175,7 @@ def _signed_range(ci: Sequence[float]) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns two spaces apart, the first to the left, the others to the right."""
-    rows = [[shown(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

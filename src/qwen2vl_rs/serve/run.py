@@ -13,7 +13,7 @@ import uvicorn
 
 from ..errors import ConfigError, RunError
 from ..system.console import say
-from ..system.scopes import handlers
+from ..system.scopes import preserve_signals
 from .app import Service, make_app
 from .connections import protocol
 from .guard import Guard, is_loopback
@@ -161,7 +161,7 @@ class Server:
             ready(self.url)
         try:
             # a signal that uvicorn has obeyed, and raises again afterwards, ends nothing more
-            with bound_logs(), handlers(["SIGTERM"], lambda *_: None):
+            with bound_logs(), preserve_signals(["SIGTERM"], lambda *_: None):
                 self._server.run(sockets=[self._sock])
         finally:
             self.worker.close()

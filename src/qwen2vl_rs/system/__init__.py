@@ -1,1 +1,1 @@
-"""What the operating system gives: files, disks, locks, streams and the terminal."""
+"""Operating system services: files, disks, locks, streams, messages and the terminal."""

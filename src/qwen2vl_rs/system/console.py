@@ -1,8 +1,7 @@
-"""What is said to people: logged under the name of the module that says it; and progress.
+"""User messages through `logging`, and progress bars.
 
-Nothing here prints. What is logged appears where whoever runs the program wants it: the command
-line has a handler (`cli.output`), a library's user has the settings of `logging`, by which
-warnings alone appear where nothing was set.
+Nothing here prints. Messages are logged under the name of the calling module. The command line has
+a handler (`cli.output`); library users configure `logging`, which shows only warnings by default.
 """
 
 from __future__ import annotations
@@ -14,47 +13,47 @@ import time
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Self
 
-from .terminal import shown
+from .terminal import printable
 
 if TYPE_CHECKING:
     from rich import progress
 
 ROOT = logging.getLogger("qwen2vl_rs")
-_mute = False  # another process says it
-_bar: Progress | None = None  # drawn on a terminal and not finished
-_said: set[str] = set()  # keys, by `say_once` and `warn_once`
-_LOST = (OSError, ValueError)  # a terminal that is gone, or closed: that ends no work
+_mute = False  # another process reports
+_bar: Progress | None = None  # the bar that is on the terminal
+_logged_keys: set[str] = set()  # keys of `say_once` and `warn_once`
+_LOST = (OSError, ValueError)  # a terminal that is gone or closed must not end the work
 _WAIT = {True: (2.0, 0.2), False: (10.0, 30.0)}  # seconds to the first line, then between lines
 
 
 def mute() -> None:
-    """Say nothing in this process, not even warnings: another one does."""
+    """Suppress all messages of this process, warnings included: another process reports."""
     global _mute
     _mute = True
 
 
 def say(text: str = "") -> None:
-    """Log a line of conversation."""
+    """Log a message."""
     _log(_calling(), logging.INFO, text)
 
 
 def warn(text: str, hint: str | None = None) -> None:
-    """Log a warning, and what to do about it: the record has both as ``text`` and ``hint``."""
+    """Log a warning with a hint; the record has both as ``text`` and ``hint``."""
     _log(_calling(), logging.WARNING, text, hint)
 
 
 def say_once(key: str, text: str) -> None:
-    """Log a line of conversation, and none by the same key again in this process."""
+    """Log a message once per key and process."""
     _log(_calling(), logging.INFO, text, key=key)
 
 
 def warn_once(key: str, text: str) -> None:
-    """Log a warning, and none by the same key again in this process."""
+    """Log a warning once per key and process."""
     _log(_calling(), logging.WARNING, text, key=key)
 
 
 def _calling() -> logging.Logger:
-    """The logger of the module that calls a function of this one."""
+    """Return the logger of the module that called this one."""
     name = str(sys._getframe(2).f_globals.get("__name__"))
     return logging.getLogger(name) if name.startswith(f"{ROOT.name}.") else ROOT
 
@@ -62,38 +61,38 @@ def _calling() -> logging.Logger:
 def _log(
     logger: logging.Logger, level: int, text: str, hint: str | None = None, key: str = ""
 ) -> None:
-    if _mute or key in _said or not logger.isEnabledFor(level):
+    if _mute or key in _logged_keys or not logger.isEnabledFor(level):
         return
-    _said.update([key] if key else [])
+    _logged_keys.update([key] if key else [])
     _hide_bar()
-    line = shown(text) + (f" (hint: {shown(hint)})" if hint else "")
-    with contextlib.suppress(*_LOST):  # logging itself reports errors of handlers on stderr
+    line = printable(text) + (f" (hint: {printable(hint)})" if hint else "")
+    with contextlib.suppress(*_LOST):  # logging reports handler errors on stderr
         logger.log(level, "%s", line, extra={"text": text, "hint": hint}, stacklevel=3)
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 image``, ``2,015 images``."""
+    """Return a number with its noun: ``1 image``, ``2,015 images``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def clock(seconds: float) -> str:
-    """``75`` → ``1:15``; ``3675`` → ``1:01:15``."""
+    """Format seconds: ``75`` → ``1:15``; ``3675`` → ``1:01:15``."""
     minutes, rest = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Progress:
-    """Progress with rate and time left; silent for work of under two seconds.
+    """Progress with rate and remaining time; silent for work of under two seconds.
 
-    A bar where a person looks (a terminal, a notebook); elsewhere (a log file, a batch job) a
-    line is logged every 30 seconds. No bar is drawn where `ROOT` is set to warnings only.
+    A bar in a terminal or notebook. Elsewhere (log file, batch job) a line is logged every 30
+    seconds. There is no bar if the level of `ROOT` is above INFO.
 
     Args:
-        what: the work, e.g. ``training``.
-        total: number of units, None where unknown.
-        unit: plural noun of one unit, e.g. ``questions``.
-        done: units finished before (a resumed job): they do not count for the rate.
+        what: name of the work, e.g. ``training``.
+        total: number of units, None if unknown.
+        unit: plural noun of the units, e.g. ``questions``.
+        done: units finished before (resumed job); they do not count for the rate.
     """
 
     def __init__(self, what: str, total: int | None, unit: str, done: int = 0) -> None:
@@ -114,7 +113,7 @@ class Progress:
             _hide_bar(keep=True)
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """Count ``n`` more units as done; ``note`` (e.g. the loss) is shown behind the line."""
+        """Add ``n`` finished units; ``note`` (e.g. the loss) is shown at the end of the line."""
         self.done += n
         now = time.monotonic()
         wait = _WAIT[self._bar is not None][self._drawn is not None]
@@ -146,7 +145,7 @@ class Progress:
             _hide_bar()
         with contextlib.suppress(*_LOST):
             bar.update(
-                bar.task_ids[0], total=self.total or None, completed=self.done, line=shown(line)
+                bar.task_ids[0], total=self.total or None, completed=self.done, line=printable(line)
             )
             bar.live.transient = False
             bar.start() if _bar is not self else bar.refresh()
@@ -154,8 +153,8 @@ class Progress:
 
 
 def _rich_bar(what: str) -> progress.Progress | None:
-    """A bar that is not drawn yet; None where nobody looks. Drawn by whoever calls, no thread."""
-    notebook = "ipykernel" in sys.modules and find_spec("ipywidgets")  # rich draws by these
+    """Return a bar, not yet shown; None if there is no terminal or notebook."""
+    notebook = "ipykernel" in sys.modules and find_spec("ipywidgets")  # used by rich
     if not notebook and not is_terminal(sys.stderr):
         return None
     from rich import console, progress
@@ -169,15 +168,15 @@ def _rich_bar(what: str) -> progress.Progress | None:
         progress.TextColumn("{task.fields[line]}", markup=False),
         console=screen,
         auto_refresh=False,
-        redirect_stdout=False,  # which is data
+        redirect_stdout=False,  # stdout is data
         redirect_stderr=False,
     )
-    bar.add_task(shown(what), line="")
+    bar.add_task(printable(what), line="")
     return bar
 
 
 def _hide_bar(keep: bool = False) -> None:
-    """End a bar that is being drawn, so that text starts on a line of its own."""
+    """Stop the visible bar, so that text starts on a new line."""
     global _bar
     if _bar is not None and _bar._bar is not None:
         drawn, _bar = _bar._bar, None
@@ -187,7 +186,7 @@ def _hide_bar(keep: bool = False) -> None:
 
 
 def is_terminal(stream: IO[str] | None) -> bool:
-    """Whether a stream is there, open, and a terminal."""
+    """Whether a stream exists, is open, and is a terminal."""
     try:
         return bool(stream and stream.isatty())
     except _LOST:

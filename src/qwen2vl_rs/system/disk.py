@@ -1,4 +1,4 @@
-"""What a disk gives a file: room, a mode, and that it is still there after a power cut."""
+"""Disk space, file modes, and flushing (fsync) that survives a power failure."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .console import say_once
-from .named import writing
+from .named_files import writing
 
 UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
-def full(error: OSError) -> bool:
-    """Whether there was no room for a file, or none within the user's quota."""
+def is_disk_full(error: OSError) -> bool:
+    """Whether the disk is full or the user's quota is exceeded."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def room_hint(path: Path) -> str:
-    """What to free so that a file can be written: bytes, or entries (inodes) where these are gone.
+    """Return a hint on what to free so that a file can be written: space or inodes.
 
     Args:
-        path: of the file, which need not be there.
+        path: the file, which need not exist.
     """
     place = next((one for one in (path, *path.absolute().parents) if one.exists()), path)
     with contextlib.suppress(OSError):
         there = os.statvfs(place)
         if there.f_files and not there.f_favail and there.f_bavail:
             return (
-                f"remove some files: the file system of {place} has room, but no inodes left "
+                f"remove some files: the file system of {place} has free space, but no free inodes "
                 "(df -i)"
             )
     return "free some disk space"
 
 
-def open_up(folder: Path) -> None:
-    """Give the files in a folder the mode that the umask gives new ones.
+def apply_umask(folder: Path) -> None:
+    """Set the mode of the files in a folder to the one that the umask gives new files.
 
-    safetensors writes through temporary files that only their owner may read, and leaves them so;
-    other accounts, such as that of a server, are to read a model as they read its other files.
+    safetensors leaves files that only their owner can read. Other accounts, such as a server's,
+    must be able to read a model like any other file.
     """
     usual = 0o666 & ~_umask()
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode | usual != mode:
-                with contextlib.suppress(OSError):  # a file system without modes
+                with contextlib.suppress(OSError):  # the file system has no modes
                     path.chmod(mode | usual)
 
 
 def _umask() -> int:
-    """The umask of this process, which can only be read by setting it."""
+    """Return the umask of this process, which can only be read by setting it."""
     now = os.umask(0o077)
     os.umask(now)
     return now
 
 
 def flush(files: Iterable[Path], folders: Iterable[Path] = ()) -> None:
-    """Flush files to disk, and the entries of the folders they lie in and of others.
+    """Flush files and their folders (and others) to disk.
 
-    What names or counts on a file is written after this: then it is never there without it.
+    Write whatever refers to these files afterwards, so that it never exists without them.
 
     Raises:
-        OSError: one of them is not there, or the disk fails.
+        OSError: a file is missing, or the disk fails.
     """
     places = set(folders)
     for path in files:
@@ -77,10 +77,10 @@ def flush(files: Iterable[Path], folders: Iterable[Path] = ()) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those it lies in, where they are missing, and flush their entries to disk.
+    """Create a folder and its missing parents, and flush their entries to disk.
 
     Raises:
-        OSError: one cannot be made.
+        OSError: a folder cannot be created.
     """
     missing = [one for one in (folder, *folder.parents) if not os.path.isdir(one)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,15 +89,15 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename survives a power cut.
+    """Flush a folder's entries to disk, so that a rename survives a power failure.
 
-    Some file systems (CIFS, some of FUSE) cannot do that, and a folder that may be written to but
-    not read cannot be opened for it. What was renamed is in place all the same.
+    Some file systems (CIFS, some FUSE) cannot do that, and it needs read permission for the
+    folder. The rename itself has succeeded in any case.
     """
     try:
         handle = os.open(folder, os.O_RDONLY)
     except PermissionError:
-        if os.name != "nt":  # which opens no folder
+        if os.name != "nt":  # Windows cannot open folders
             _say_not_flushed(folder)
         return
     try:
@@ -114,6 +114,6 @@ def sync_folder(folder: Path) -> None:
 def _say_not_flushed(folder: Path) -> None:
     say_once(
         "fsync",
-        f"the file system of {folder} cannot flush a folder: after a power cut the newest files "
-        "may be missing",
+        f"the file system of {folder} cannot flush a folder: after a power failure the newest "
+        "files may be missing",
     )

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, locked, and checked by content."""
+"""Atomic writes, checksums, locks of run folders, and reading and writing JSON."""
 
 from __future__ import annotations
 
@@ -16,35 +16,28 @@ from typing import IO, Any
 
 from ..errors import RunError
 from .console import say
-from .disk import flush, full, make_folder, open_up, sync_folder
+from .disk import apply_umask, flush, is_disk_full, make_folder, sync_folder
 from .jsonl import to_json
 from .locks import lock
-from .named import ReadError, open_named, read_bytes, writing
-from .oserrors import (
-    ABSENT,
-    FORBIDDEN,
-    Unwritable,
-    unreadable,
-    unwritable,
-    writing_hint,
-)
+from .named_files import ReadError, open_named, read_bytes, writing
+from .oserrors import ABSENT, FORBIDDEN, Unwritable, unreadable, unwritable, writing_hint
 
-HUB_MANIFEST = ".qwen2vl-rs.json"  # in a fetched model: where it came from
+HUB_MANIFEST = ".qwen2vl-rs.json"  # origin of a downloaded model
 CHECKSUMS = "checksums.json"
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    r"""Open a temporary neighbour of ``path`` and rename it over ``path`` when all went well.
+    r"""Write a temporary file beside ``path`` and rename it to ``path`` on success.
 
-    The file is flushed to disk before the rename, so after a crash ``path`` is the old file or
-    the new one, never half of it. Text is UTF-8 with ``\n`` line ends.
+    The file is flushed to disk before the rename: after a crash ``path`` is the complete old or
+    new file. Text is UTF-8 with ``\n`` line ends.
 
     Raises:
         RunError: the folder cannot be written to.
     """
     if os.path.exists(path) and not os.path.isfile(path):  # `Path.exists` raises for long names
-        raise RunError(f"cannot write {path}: it is no regular file", hint="choose another output")
+        raise RunError(f"cannot write {path}: not a regular file", hint="choose another output")
     temporary = _temporary(path)
     try:
         make_folder(path.parent)
@@ -58,7 +51,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except OSError as error:
         ours = {str(temporary), *map(str, path.parents)}
         if isinstance(error, ReadError) or str(error.filename) not in ours:
-            raise  # of something that was read meanwhile
+            raise  # an error of a file that was read meanwhile
         raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
@@ -66,20 +59,20 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def _temporary(path: Path) -> Path:
-    """Where a file is written before it gets its name."""
+    """Return the path of the temporary file of `atomic_write`."""
     short = os.fsdecode(os.fsencode(path.name)[:200])  # a name has at most 255 bytes
     return path.with_name(f".{short}.tmp")
 
 
 def remove_stale(path: Path) -> None:
-    """Remove what a killed `atomic_write` left beside a file that is not written again."""
-    if is_there(_temporary(path)):  # a read-only file system refuses also where nothing is there
+    """Remove the temporary file that a killed `atomic_write` left beside a file."""
+    if is_there(_temporary(path)):  # a read-only file system refuses even if there is no file
         _temporary(path).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def appending(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
-    """Open a file that grows while work proceeds, and from which it goes on.
+def append_to(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
+    """Open a file that grows during the work and from which the work resumes.
 
     Raises:
         RunError: it cannot be written to.
@@ -89,12 +82,12 @@ def appending(path: Path, mode: str = "a") -> Iterator[IO[Any]]:
             yield file
     except OSError as error:
         if isinstance(error, ReadError) or str(error.filename) != str(path):
-            raise  # of something that was read meanwhile
+            raise  # an error of a file that was read meanwhile
         raise unwritable(path, error) from error
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Give a file that others have written its name, once it stands on disk under another.
+    """Flush a temporary file to disk and rename it to its final name.
 
     Raises:
         OSError: it cannot be flushed or renamed.
@@ -109,9 +102,9 @@ def write_json(path: Path, value: Any, *, changed: bool = False) -> None:
 
     Args:
         path: the file.
-        value: what it is to hold.
-        changed: whether to write only where the file holds something else, so that a folder that
-            lacks nothing need not be writable.
+        value: the content.
+        changed: whether to write only if the content differs, so that a complete folder need not
+            be writable.
     """
     text = to_json(value, indent=2) + "\n"
     if changed and is_there(path) and read_bytes(path) == text.encode():
@@ -124,14 +117,14 @@ _REFUSED = object()
 
 
 def read_json(path: Path, *, damaged: Any = _REFUSED) -> Any:
-    """Read a JSON file of a run; None where there is none.
+    """Read a JSON file of a run; None if there is no file.
 
     Args:
         path: the file.
-        damaged: what to return where the content is no JSON; without it that is an error.
+        damaged: value to return if the content is not JSON; by default that is an error.
 
     Raises:
-        RunError: it is there and cannot be read, or its content is no JSON.
+        RunError: the file exists and cannot be read, or its content is not JSON.
     """
     try:
         return json.loads(read_bytes(path))
@@ -144,15 +137,15 @@ def read_json(path: Path, *, damaged: Any = _REFUSED) -> Any:
             return damaged
         raise RunError(
             f"{path} is damaged: it is not JSON",
-            hint="put back a copy of it, or remove it if what it says is not needed",
+            hint="restore a copy of it, or remove it if its content is not needed",
         ) from error
 
 
 def is_there(path: Path) -> bool:
-    """Whether something bears this name.
+    """Whether a file, folder or link of this name exists.
 
     Raises:
-        RunError: that cannot be told. (`Path.exists` takes this for absent in newer Pythons.)
+        RunError: this cannot be determined. (`Path.exists` says absent in newer Pythons.)
     """
     try:
         path.lstat()
@@ -163,11 +156,11 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
-    """The folders in a folder whose whole names match; none where there is no such folder.
+def matching_folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
+    """Return the subfolders with names that match in full; empty if ``parent`` does not exist.
 
     Raises:
-        RunError: they cannot be listed, which says nothing about what is there.
+        RunError: the folder cannot be listed.
     """
     try:
         named = ((re.fullmatch(pattern, name), parent / name) for name in os.listdir(parent))
@@ -181,24 +174,24 @@ def folders(parent: Path, pattern: str) -> list[tuple[re.Match[str], Path]]:
 def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
-    except ABSENT:  # a link that leads nowhere
+    except ABSENT:  # a dangling link
         return False
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
+    """Return the SHA-256 of a file's content, in hex."""
     with open_named(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def write_checksums(folder: Path) -> None:
-    """Write ``checksums.json``, last of all files: its presence says the folder is complete.
+    """Write ``checksums.json``, last of all files: its presence marks the folder as complete.
 
-    Pages for people (``*.md``) are left out: they may be edited.
+    Markdown files are not included: they may be edited.
     """
     found = sorted(p for p in folder.rglob("*") if p.name != CHECKSUMS)
     files = [p for p in found if p.is_file()]
-    open_up(folder)
+    apply_umask(folder)
     flush(files, [path for path in found if path.is_dir()])
     names = {str(p.relative_to(folder)): p for p in files}
     write_json(folder / CHECKSUMS, {n: sha256(p) for n, p in names.items() if not _is_page(n)})
@@ -209,10 +202,10 @@ def _is_page(name: str) -> bool:
 
 
 def verify_checksums(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, or None when every file is as it was written.
+    """Compare a folder with its ``checksums.json``; return the first problem, or None.
 
     Raises:
-        RunError: a file cannot be read now. That says nothing about what is in it.
+        RunError: a file cannot be read; its content may be intact.
     """
     if not is_there(folder / CHECKSUMS):
         return f"{CHECKSUMS} is missing"
@@ -220,7 +213,7 @@ def verify_checksums(folder: Path) -> str | None:
     if not isinstance(expected, dict):
         return f"{CHECKSUMS} is damaged"
     for name, digest in expected.items():
-        if _is_page(name):  # as older versions listed it
+        if _is_page(name):  # listed by older versions
             continue
         try:
             if sha256(folder / name) != digest:
@@ -233,7 +226,7 @@ def verify_checksums(folder: Path) -> str | None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged folder to ``<name>.damaged``, so that it is neither used nor lost.
+    """Rename a damaged folder to ``<name>.damaged``: it is kept, but no longer used.
 
     Raises:
         RunError: it cannot be renamed.
@@ -252,17 +245,17 @@ def set_aside(folder: Path) -> Path:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder of our own that is not needed; where that fails, say what is left."""
+    """Remove a temporary folder; log a message if that fails."""
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(RunError):
         if is_there(folder):
-            say(f"{folder} is not needed, and could not be removed")
+            say(f"{folder} is not needed and could not be removed")
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that is not wanted any more: at once it has no name, then it is gone.
+    """Remove a folder: rename it to a hidden name, then delete it.
 
-    Killed in between, it leaves a hidden folder instead of one that lacks files.
+    If the process is killed in between, a hidden folder is left instead of an incomplete one.
     """
     hidden = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(hidden, ignore_errors=True)
@@ -272,14 +265,14 @@ def remove_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
-    """Hold a run folder (made if missing) for one process at a time.
+    """Lock a run folder (created if missing) for this process.
 
-    A folder that was made and in which an error left nothing is removed again.
+    A created folder is removed again if an error leaves it empty.
 
     Args:
-        run: the folder.
-        read_only: the hint where something is to be written after all into a folder that may only
-            be read, which then needs no lock. Without it such a folder is refused at once.
+        run: the run folder.
+        read_only: hint for writes to a read-only folder, which needs no lock. Without this hint a
+            read-only folder is refused at once.
 
     Raises:
         RunError: another process holds it, or the folder cannot be written to.
@@ -307,10 +300,10 @@ def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
             raise _unusable("lock", run, error) from error
         if not held:
             hint = "wait for it, or choose --output"
-            raise RunError(f"another process is at work in {run}", hint=hint)
+            raise RunError(f"another process is using {run}", hint=hint)
         yield
     except BaseException:
-        with contextlib.suppress(OSError):  # Windows removes no file that is open
+        with contextlib.suppress(OSError):  # Windows cannot remove open files
             if new and held and os.listdir(run) == [".lock"]:
                 (run / ".lock").unlink()
                 run.rmdir()
@@ -320,7 +313,7 @@ def run_lock(run: Path, *, read_only: str = "") -> Iterator[None]:
 
 
 def _unusable(what: str, run: Path, error: OSError) -> Unwritable:
-    """The error for a folder that cannot be held."""
+    """Return the error for a folder that cannot be locked."""
     hint = writing_hint(run, error)
     if error.errno in FORBIDDEN:
         hint = "choose another folder: --output"
@@ -331,10 +324,10 @@ def _unusable(what: str, run: Path, error: OSError) -> Unwritable:
 
 @contextlib.contextmanager
 def staged_folder(final: Path) -> Iterator[Path]:
-    """Fill a hidden folder, then seal it and rename it to ``final`` in one step.
+    """Fill a hidden folder, write its checksums and rename it to ``final`` in one step.
 
-    A folder that stands at ``final`` is kept, under a hidden name, until the new one is in its
-    place on disk; where that fails, or was interrupted, it is put back.
+    An existing folder ``final`` is kept under a hidden name until the new one is in place on
+    disk. It is restored if that fails or was interrupted.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written to.
@@ -349,20 +342,19 @@ def staged_folder(final: Path) -> Iterator[Path]:
         yield staging
         write_checksums(staging)
         if is_there(final):
-            shutil.rmtree(old, ignore_errors=True)  # older than the sealed one at `final`
+            shutil.rmtree(old, ignore_errors=True)  # older than the complete one at `final`
             final.rename(old)
         staging.rename(final)
         sync_folder(final.parent)
         discard(old)
-    except Unwritable as error:  # of a file in it, under the hidden name
+    except Unwritable as error:  # a file in the folder, under the hidden name
         error.message = error.message.replace(str(staging), str(final))
         raise
     except OSError as error:
-        ours = (
-            full(error) if error.filename is None else _within(error.filename, final, staging, old)
-        )
+        name = error.filename
+        ours = is_disk_full(error) if name is None else _within(name, final, staging, old)
         if isinstance(error, ReadError) or not ours:
-            raise  # of something that was read for it
+            raise  # an error of a file that was read for it
         raise unwritable(final, error) from error
     finally:
         with contextlib.suppress(OSError):
@@ -371,7 +363,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
 
 
 def _clear(staging: Path) -> None:
-    """Remove what an earlier command that was killed has left.
+    """Remove the hidden folder that a killed command left.
 
     Raises:
         Unwritable: it cannot be removed.
@@ -380,7 +372,7 @@ def _clear(staging: Path) -> None:
         return
     try:
         shutil.rmtree(staging)
-    except OSError as error:  # which may name a file in it without its folder
+    except OSError as error:  # it may name a file in the folder without its path
         hint = f"remove it yourself: rm -r {shlex.quote(str(staging))}"
         raise Unwritable(
             f"cannot remove {staging}, which an earlier command left: {error.strerror}", hint=hint
@@ -388,12 +380,12 @@ def _clear(staging: Path) -> None:
 
 
 def _put_back(old: Path, final: Path) -> None:
-    """Give a folder its name again, where the one that was to follow it never came."""
+    """Restore a folder that was renamed and not replaced."""
     if is_there(old) and not is_there(final):
         old.rename(final)
 
 
 def _within(name: str | bytes, final: Path, *hidden: Path) -> bool:
-    """Whether a path is one of those written, in one of them, or one in which they lie."""
+    """Whether a path is one of the written folders, inside one of them, or a parent."""
     path = Path(os.fsdecode(name))
     return path in (*final.parents, final) or any(h in (path, *path.parents) for h in hidden)

@@ -1,4 +1,4 @@
-"""What is not installed, and what to type so that it is."""
+"""Errors for missing packages, with the pip command that installs them."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-TREE = Path(__file__).resolve().parents[3]  # of a clone: where pyproject.toml lies
+TREE = Path(__file__).resolve().parents[3]  # root of a clone, with pyproject.toml
 _PACKAGES = {"PIL": "pillow", "multipart": "python-multipart", "starlette": "fastapi"}
 
 
-def lacking(error: ImportError) -> ConfigError | None:
-    """The error for a package that is not installed; None where a module of ours is not there."""
+def missing_module(error: ImportError) -> ConfigError | None:
+    """Return the error for an import that failed; None for a module of this package."""
     module = (error.name or "").partition(".")[0]
     if module in ("", "qwen2vl_rs"):
         return None
     if module in sys.stdlib_module_names:
         return ConfigError(
-            f"this Python was built without its module {module}",
-            hint="use another, e.g. the one of conda or python.org",
+            f"this Python was built without the module {module}",
+            hint="use another Python, e.g. from conda or python.org",
         )
-    return missing(module)
+    return missing_package(module)
 
 
-def missing(module: str) -> ConfigError:
-    """The error for a package that is not installed.
+def missing_package(module: str) -> ConfigError:
+    """Return the error for a package that is not installed.
 
     Args:
-        module: the name by which it is imported.
+        module: import name of the package.
     """
     name = _plain(_PACKAGES.get(module, module))
     extras = [extra for extra, needs in _extras().items() if name in map(_name_of, needs)]
@@ -44,7 +44,7 @@ def missing(module: str) -> ConfigError:
 
 
 def _command(name: str, extra: str) -> str:
-    """What installs the packages of an extra: from a clone all, else those that are lacking."""
+    """Return the pip command for an extra: the whole extra in a clone, else missing packages."""
     here = shutil.which("pip")
     ours = here is not None and Path(here).parent == Path(sys.executable).parent
     pip = "pip install" if ours else f"{shlex.quote(sys.executable)} -m pip install"
@@ -52,14 +52,14 @@ def _command(name: str, extra: str) -> str:
     if (TREE / "pyproject.toml").is_file():
         place = "." if Path.cwd() == TREE else str(TREE)
         return f"{pip} -e {shlex.quote(place + wanted)}"
-    # installed without a clone: the index may know no package of our name
+    # installed without a clone: this package may not be on the index
     needs = [n for e, some in _extras().items() if e in ("", "train", extra) for n in some]
     absent = [need for need in needs if not _installed(_name_of(need))] or [name]
     return f"{pip} {' '.join(map(shlex.quote, absent))}"
 
 
 def _extras() -> dict[str, list[str]]:
-    """The requirements of each extra; those of the light part under the empty name."""
+    """Return the requirements per extra; those without an extra under the empty name."""
     if (TREE / "pyproject.toml").is_file():
         project = tomllib.loads((TREE / "pyproject.toml").read_text("utf-8"))["project"]
         return {"": project["dependencies"], **project["optional-dependencies"]}

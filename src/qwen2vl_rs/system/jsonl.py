@@ -1,7 +1,7 @@
-"""JSON as others can read it, and JSON Lines that grow while work proceeds.
+"""Strict JSON, and JSON Lines files that are appended to and read after a crash.
 
-Whoever appends to such a file may be killed, or the power may fail, in the middle of a line; some
-file systems then show a stretch of NULs, or nothing. What stands before that is sound.
+A process may be killed, or the power may fail, in the middle of a line. The file then ends with
+half a line or, on some file systems, with NUL bytes. The lines before that are valid.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .named import read_bytes
+from .named_files import read_bytes
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """A value as JSON; never ``NaN`` or ``Infinity``, which are not JSON.
+    """Return a value as JSON, without ``NaN`` and ``Infinity``, which are not JSON.
 
     Raises:
         ValueError: a number in it is not finite.
@@ -23,18 +23,18 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def to_line(value: Any) -> str:
-    """A value as a line of JSON; see `to_json`."""
+    """Return a value as a JSON line; see `to_json`."""
     return to_json(value) + "\n"
 
 
 def read_jsonl(path: Path, *fields: str) -> tuple[list[dict[str, Any]], int]:
-    """The objects of a file up to its last sound line, and the byte at which that line ends.
+    """Read the valid lines at the start of a file; return them and the offset of their end.
 
-    A line counts when it ends in a line break and is a JSON object with the fields; the first
-    that does not ends the file. An absent file has no lines.
+    A valid line ends with a line break and is a JSON object with the fields. Reading stops at
+    the first invalid line. A missing file has no lines.
 
     Raises:
-        OSError: the file is there and cannot be read.
+        OSError: the file exists and cannot be read.
     """
     try:
         content = read_bytes(path)

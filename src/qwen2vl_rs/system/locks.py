@@ -1,4 +1,4 @@
-"""A lock on an open file, by what the system has for it."""
+"""File locks (``flock`` or ``msvcrt``)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .disk import UNSUPPORTED
 
 
 def _lock_file(handle: int) -> None:
-    """Lock an open file for this process, without waiting; the lock ends with the process.
+    """Lock an open file for this process without waiting; the lock ends with the process.
 
-    Imported where it is used: most commands lock nothing, and Windows has no ``fcntl``.
+    The imports are local: most commands lock nothing, and Windows has no ``fcntl``.
 
     Raises:
         OSError: another process holds it (EACCES, EAGAIN, EWOULDBLOCK), or there are no locks.
@@ -31,13 +31,13 @@ def _lock_file(handle: int) -> None:
 
 
 def lock(handle: int, what: Path) -> bool:
-    """Lock an open file for this process; False where another holds it.
+    """Lock an open file for this process; return False if another process holds the lock.
 
-    Where the file system knows no locks (Lustre without ``flock``, some of NFS and FUSE) there is
-    none, which is said once.
+    On a file system without locks (Lustre without ``flock``, some NFS and FUSE) there is no lock,
+    and a warning is logged once.
 
     Raises:
-        OSError: locking fails otherwise.
+        OSError: locking fails for another reason.
     """
     try:
         _lock_file(handle)
@@ -48,7 +48,7 @@ def lock(handle: int, what: Path) -> bool:
             raise
         warn_once(
             "flock",
-            f"the file system of {what} has no locks: make sure yourself that only one process "
-            "at a time works in a folder",
+            f"the file system of {what} does not support locks: make sure that only one process "
+            "at a time uses a folder",
         )
     return True

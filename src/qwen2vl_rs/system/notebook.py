@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from .install import missing
+from .install import missing_package
 
 
 def html_table(rows: Iterable[Mapping[str, Any]], caption: str = "") -> str:
@@ -52,5 +52,5 @@ def data_frame(columns: Any) -> Any:
     try:
         import pandas as pd
     except ModuleNotFoundError as error:
-        raise missing("pandas") from error
+        raise missing_package("pandas") from error
     return pd.DataFrame(columns)

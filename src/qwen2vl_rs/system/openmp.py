@@ -1,22 +1,22 @@
-"""How threads of a computation wait for each other.
+"""OpenMP: limit the busy waiting of threads.
 
-OpenMP lets them spin at the end of every operation. Where another process holds a core, they spin
-until they are interrupted, and small models become tens of times slower (docs/benchmarks.md).
+OpenMP threads spin at the end of every operation. If another process occupies a core, they spin
+for a whole time slice, and small models become tens of times slower (docs/benchmarks.md).
 """
 
 from __future__ import annotations
 
 import os
 
-# of GNU's, LLVM's and Intel's OpenMP; read when the library is loaded, with torch
-_SAID = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-_ROUNDS = "10000"  # some 30 µs; without it they are 30 times as many
+# of GNU, LLVM and Intel OpenMP; read when the library is loaded, with torch
+_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_ROUNDS = "10000"  # about 30 µs; the default is 30 times longer
 
 
 def let_threads_sleep() -> None:
-    """Let threads that wait sleep soon, unless the user has said how they wait.
+    """Let waiting threads sleep early, unless the user has set how they wait.
 
-    For programs, before torch is imported: the environment belongs to the whole process.
+    Call it before torch is imported, and only in programs: it sets an environment variable.
     """
-    if not any(name in os.environ for name in _SAID):
+    if not any(name in os.environ for name in _VARIABLES):
         os.environ["GOMP_SPINCOUNT"] = _ROUNDS

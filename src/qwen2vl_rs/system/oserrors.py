@@ -1,7 +1,7 @@
-"""What people are told where a call to the operating system fails: which file, why, what helps.
+"""Error messages and hints for operating system errors, by cause (``errno``).
 
-The hint goes by the cause (``errno``), in one place for all commands: a failing disk is no matter
-of permissions, and a full one none of the network.
+All commands use them, so that the hint fits the cause: a failing disk is not a permission problem,
+and a full disk is not a network problem.
 """
 
 from __future__ import annotations
@@ -16,123 +16,122 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import Qwen2VLRSError, RunError
-from .disk import full, room_hint
-from .named import ReadError, WriteError, open_named
+from .disk import is_disk_full, room_hint
+from .named_files import ReadError, WriteError, open_named
 
 ABSENT = (FileNotFoundError, NotADirectoryError)
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FAULTY = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO}
-_FAULTY.add(getattr(errno, "EREMOTEIO", errno.EIO))  # of Linux only
+_FAULTY.add(getattr(errno, "EREMOTEIO", errno.EIO))  # Linux only
 _IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}
-_CHECK_DISK = "check the disk or network share it lies on"
+_CHECK_DISK = "check the disk or network share it is on"
 _AGAIN = ", then run the same command again"
-#: Causes that have nothing to do with the file itself.
+#: Causes that do not concern the file itself.
 _OF_THE_PROCESS = {
-    errno.EMFILE: "allow the command more open files: ulimit -n 4096",
-    errno.ENFILE: "the whole machine has too many open files: end what holds them",
-    errno.ENOMEM: "free some memory, or allow the command more: ulimit -v unlimited",
-    errno.EAGAIN: "end other programs, or allow more processes and threads: ulimit -u",
+    errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+    errno.ENFILE: "the machine has too many open files: end the programs that hold them",
+    errno.ENOMEM: "free some memory, or raise its limit: ulimit -v unlimited",
+    errno.EAGAIN: "end other programs, or raise the limit of processes and threads: ulimit -u",
 }
-#: What helps where a file cannot be written for another cause than the disk.
+#: Hints for files that cannot be written for another reason than the disk.
 _WRITING = {
     **_OF_THE_PROCESS,
     **dict.fromkeys(FORBIDDEN, "choose an output folder you may write to"),
-    errno.EFBIG: "files may not become so large: ulimit -f unlimited, or choose another output",
-    errno.EXDEV: "choose an output folder that is no mount point and lies on one file system",
+    errno.EFBIG: "the file size limit is too low: ulimit -f unlimited, or choose another output",
+    errno.EXDEV: "choose an output folder that is not a mount point and is on one file system",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ENOENT: "its folder is not there any more, or a link leads nowhere: "
-    "choose another output",
+    errno.ENOENT: "its folder was removed, or a link is broken: choose another output",
 }
-#: How torch says that a file took not all it wrote, and hides why.
+#: Messages of torch for an incomplete write, without the cause.
 _TORCH_WROTE = re.compile(r"inline_container|PytorchStreamWriter|basic_ios|iostream|ofstream")
 _PROBE = 1 << 20  # bytes
-_WHOLE = 1 << 30  # bytes that are read again in order to learn why a library could not
+_WHOLE = 1 << 30  # bytes to read again to find out why a library failed
 
 
 class Unwritable(RunError):
-    """A file cannot be written; commands that resume add how to do so.
+    """A file cannot be written; resumable commands add how to resume.
 
     Attributes:
-        mendable: whether it can be written there once the hint was followed.
+        mendable: whether the file can be written there after following the hint.
     """
 
     mendable = True
 
 
 def unreadable(path: str | os.PathLike[str], error: OSError) -> RunError:
-    """The error for a file that may be there and sound, but cannot be read now."""
+    """Return the error for a file that cannot be read now, but may exist and be intact."""
     return RunError(
-        f"cannot read {error.filename or path}: {_said(error)}", hint=reading_hint(error)
+        f"cannot read {error.filename or path}: {_reason(error)}", hint=reading_hint(error)
     )
 
 
 def reading_hint(error: OSError, other: str = "") -> str:
-    """What helps where a file or folder cannot be read.
+    """Return the hint for a file or folder that cannot be read.
 
     Args:
-        error: why.
-        other: the hint to name another, where that may help.
+        error: the cause.
+        other: hint to choose another file, if that may help.
     """
     if error.errno in FORBIDDEN:
-        return other or "make it readable for you (chmod, or the account that wrote it)"
+        return other or "give yourself read permission (chmod, or the account that wrote it)"
     if error.errno in _OF_THE_PROCESS:
         return f"{_OF_THE_PROCESS[error.errno]}{_AGAIN}"
     if error.errno in {*_IN_THE_WAY, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG}:
-        return other or "check its name, and where its links lead (ls -l)"
+        return other or "check its name and the targets of its links (ls -l)"
     return f"{_CHECK_DISK}{_AGAIN}"
 
 
 def unwritable(path: Path, error: OSError) -> Unwritable:
-    """The error for a file that cannot be written."""
-    found = Unwritable(f"cannot write {path}: {_said(error)}", hint=writing_hint(path, error))
+    """Return the error for a file that cannot be written."""
+    found = Unwritable(f"cannot write {path}: {_reason(error)}", hint=writing_hint(path, error))
     found.mendable = error.errno not in {*FORBIDDEN, errno.EXDEV, errno.ENAMETOOLONG}
     return found
 
 
 def writing_hint(path: Path, error: OSError) -> str:
-    """What helps where a file cannot be written."""
-    if full(error):
+    """Return the hint for a file that cannot be written."""
+    if is_disk_full(error):
         return room_hint(path)
     if error.errno in _IN_THE_WAY:
         return f"something is in the way: move {error.filename or path} away, or choose another"
     return _WRITING.get(error.errno or 0, _CHECK_DISK)
 
 
-def explained(error: OSError) -> Qwen2VLRSError:
-    """The error for a failure that nobody foresaw."""
+def explain_os_error(error: OSError) -> Qwen2VLRSError:
+    """Return the error for an OS error that was not handled elsewhere."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if not name:
         by_cause = _OF_THE_PROCESS.get(error.errno or 0)
-        if full(error):
-            by_cause = "free some disk space, also where temporary files lie (TMPDIR)"
+        if is_disk_full(error):
+            by_cause = "free some disk space, also for temporary files (TMPDIR)"
         elif error.errno in _FAULTY:
-            by_cause = "check the disks and network shares at hand"
+            by_cause = "check the disks and network shares in use"
         return Qwen2VLRSError(
-            f"a call to the operating system failed: {_said(error)}",
-            hint=by_cause or "QWEN2VL_RS_DEBUG=1 before the command shows where",
+            f"a call to the operating system failed: {_reason(error)}",
+            hint=by_cause or "set QWEN2VL_RS_DEBUG=1 for a traceback",
         )
     if isinstance(error, ReadError):
         return unreadable(name, error)
-    if isinstance(error, WriteError) or full(error):
+    if isinstance(error, WriteError) or is_disk_full(error):
         return unwritable(Path(name), error)
     hint = reading_hint(error)
     if error.errno in FORBIDDEN:
-        hint = "check its permissions, and the disk it lies on"
+        hint = "check its permissions and the disk it is on"
     other = f" (to {os.fsdecode(error.filename2)})" if error.filename2 else ""
-    return Qwen2VLRSError(f"cannot read or write {name}{other}: {_said(error)}", hint=hint)
+    return Qwen2VLRSError(f"cannot read or write {name}{other}: {_reason(error)}", hint=hint)
 
 
 def mode_of(path: str | os.PathLike[str]) -> int | None:
-    """The mode of what bears a name (see `stat`); None where nothing does.
+    """Return the mode of a file or folder (see `stat`); None if it does not exist.
 
-    Unlike `os.path.exists` it does not call absent what cannot be looked at.
+    Unlike `os.path.exists` it does not report an inaccessible file as missing.
 
     Raises:
-        RunError: that cannot be told.
+        RunError: this cannot be determined.
     """
     try:
         return os.stat(path).st_mode
-    except (*ABSENT, ValueError):  # the latter for names that no file can have
+    except (*ABSENT, ValueError):  # ValueError: an impossible file name
         return None
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
@@ -141,19 +140,19 @@ def mode_of(path: str | os.PathLike[str]) -> int | None:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a file bears this name; for errors see `mode_of`."""
+    """Whether a path is a regular file; for errors see `mode_of`."""
     mode = mode_of(path)
     return mode is not None and stat.S_ISREG(mode)
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder bears this name; for errors see `mode_of`."""
+    """Whether a path is a folder; for errors see `mode_of`."""
     mode = mode_of(path)
     return mode is not None and stat.S_ISDIR(mode)
 
 
 def root_cause(error: BaseException) -> OSError | None:
-    """What the operating system told, below the errors that libraries made of it."""
+    """Return the operating system's error in the chain of an exception; None if there is none."""
     seen: set[int] = set()
     ahead: list[BaseException | None] = [error]
     while ahead:
@@ -169,14 +168,14 @@ def root_cause(error: BaseException) -> OSError | None:
     return None
 
 
-def own_limit(error: BaseException) -> OSError | None:
-    """A limit of this process (open files, memory) that looks like trouble with the network."""
+def process_limit(error: BaseException) -> OSError | None:
+    """Return the process limit (open files, memory) behind an apparent network error."""
     cause = root_cause(error)
     return cause if cause and cause.errno in _OF_THE_PROCESS else None
 
 
 def folder_is_gone() -> bool:
-    """Whether the current folder was removed, so that no relative name leads anywhere."""
+    """Whether the current folder was removed, so that relative paths are invalid."""
     try:
         os.getcwd()
     except OSError as error:
@@ -185,7 +184,7 @@ def folder_is_gone() -> bool:
 
 
 def no_thread(error: RuntimeError) -> Qwen2VLRSError | None:
-    """The error for a thread that cannot be started; None for another one."""
+    """Return the error for a thread that cannot be started; None for other errors."""
     if "can't start new thread" not in str(error):
         return None
     return Qwen2VLRSError(
@@ -194,12 +193,12 @@ def no_thread(error: RuntimeError) -> Qwen2VLRSError | None:
     )
 
 
-def said_by_library(error: BaseException) -> OSError | None:
-    """What the operating system told a library, as far as the library says so.
+def library_os_error(error: BaseException) -> OSError | None:
+    """Return the operating system's error behind a library's error, if it is known.
 
-    safetensors and tokenizers (Rust) put the number behind their words; torch keeps it to itself,
-    and the words depend on whether the file was large (``inline_container``) or so small that it
-    was only written when it was closed (``basic_ios::clear: iostream error``).
+    safetensors and tokenizers (Rust) give the number at the end of the message. torch gives none;
+    its message depends on whether the file was large (``inline_container``) or so small that it
+    was written on closing (``basic_ios::clear: iostream error``).
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error
@@ -207,32 +206,32 @@ def said_by_library(error: BaseException) -> OSError | None:
         number = int(found[1])
         return OSError(number, os.strerror(number))
     if isinstance(error, RuntimeError) and _TORCH_WROTE.search(str(error)):
-        return OSError(errno.EIO, "not all of it could be written")
+        return OSError(errno.EIO, "it could not be written completely")
     return None
 
 
 @contextlib.contextmanager
-def libraries_write(path: Path) -> Iterator[None]:
-    """Where libraries write into a file or folder: that they cannot is told as we tell it.
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Turn errors of libraries that write to a file or folder into `Unwritable`.
 
     Raises:
-        Unwritable: the disk is full, or fails otherwise.
+        Unwritable: the disk is full or fails.
     """
     try:
         yield
     except (ReadError, WriteError):
-        raise  # these name their file
+        raise  # these name the file
     except Exception as error:
-        found = said_by_library(error)
+        found = library_os_error(error)
         if found is None or found.filename:
             raise
         if isinstance(error, RuntimeError):
-            found = _asked_again(path) or found
+            found = _probe_write(path) or found
         raise unwritable(path, found) from error
 
 
-def _asked_again(path: Path) -> OSError | None:
-    """Why nothing more can be written in a place, where a library does not say; None if it can."""
+def _probe_write(path: Path) -> OSError | None:
+    """Find out why a folder cannot be written to, if the library does not say; None if it can."""
     folder = path if path.is_dir() else path.parent
     try:
         there = os.statvfs(folder) if hasattr(os, "statvfs") else None  # not on Windows
@@ -247,14 +246,14 @@ def _asked_again(path: Path) -> OSError | None:
     return None
 
 
-def why_unread(path: Path, error: BaseException | None = None) -> OSError | None:
-    """Why a library could not read a file, as the operating system says; None if it is the content.
+def read_failure(path: Path, error: BaseException | None = None) -> OSError | None:
+    """Return the OS error that kept a library from reading a file; None if it is the content.
 
-    safetensors calls every file absent that it cannot open, and image readers call one broken.
+    safetensors reports files that it cannot open as missing, image readers report them as broken.
 
     Args:
-        path: of the file.
-        error: what the library raised.
+        path: the file.
+        error: the library's error.
     """
     try:
         with open_named(path, "rb") as file:
@@ -268,19 +267,19 @@ def why_unread(path: Path, error: BaseException | None = None) -> OSError | None
     if error is None:
         return None
     if isinstance(error, FileNotFoundError) or "No such file or directory" in str(error):
-        return ReadError(errno.EIO, "it is there, but could not be opened", str(path))
-    told = said_by_library(error)
-    if told is None or isinstance(error, RuntimeError):
+        return ReadError(errno.EIO, "it exists, but could not be opened", str(path))
+    cause = library_os_error(error)
+    if cause is None or isinstance(error, RuntimeError):
         return None
-    return ReadError(told.errno, told.strerror, str(path))
+    return ReadError(cause.errno, cause.strerror, str(path))
 
 
 @contextlib.contextmanager
-def libraries_read(*paths: Path) -> Iterator[None]:
-    """Where libraries read files: what the operating system refused is told by its cause.
+def explain_read_errors(*paths: Path) -> Iterator[None]:
+    """Turn errors of libraries that read files into a `RunError` if the OS caused them.
 
     Raises:
-        RunError: one cannot be read. What is wrong with its content is the library's to say.
+        RunError: a file cannot be read. Errors about the content pass unchanged.
     """
     try:
         yield
@@ -289,16 +288,16 @@ def libraries_read(*paths: Path) -> Iterator[None]:
     except Exception as error:
         for path in paths:
             named = path.name in str(error) or len(paths) == 1
-            if found := why_unread(path, error if named else None):
+            if found := read_failure(path, error if named else None):
                 raise unreadable(path, found) from error
-        told = said_by_library(error)
-        if told and not told.filename and not isinstance(error, RuntimeError):
-            raise unreadable(os.path.commonpath(paths), told) from error
+        cause = library_os_error(error)
+        if cause and not cause.filename and not isinstance(error, RuntimeError):
+            raise unreadable(os.path.commonpath(paths), cause) from error
         raise
 
 
-def _said(error: OSError) -> str:
-    """The cause in words; `shutil` collects several errors in one, which has none of its own."""
+def _reason(error: OSError) -> str:
+    """Return the cause as text; `shutil` collects several errors in one."""
     if error.strerror:
         return error.strerror
     if error.args and isinstance(error.args[0], list) and error.args[0]:

@@ -1,4 +1,4 @@
-"""Settings that belong to a whole process: changed while they are needed, and put back."""
+"""Temporary changes of process-wide settings: signals, warnings, environment, attributes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from contextlib import AbstractContextManager, ContextDecorator, contextmanager,
 from functools import partial
 from typing import Any
 
-KEPT = object()  # a value that is whatever it is, and that afterwards
+KEEP = object()  # marker: keep the current value, and restore it afterwards
 
-#: How a setting is read, how it is written, and what it has to be, or `KEPT`.
+#: Getter, setter and temporary value (or `KEEP`) of a setting.
 Setting = tuple[Callable[[], Any], Callable[[Any], Any], Any]
 
 
 def attribute(owner: object, name: str, value: Any) -> Setting:
-    """The setting that is an attribute, as of a module."""
+    """Return the setting for an attribute, e.g. of a module."""
     return partial(getattr, owner, name), partial(setattr, owner, name), value
 
 
 @contextmanager
-def changed(*settings: Setting) -> Iterator[None]:
-    """Settings are in here what they have to be, and afterwards what they were."""
+def temporarily(*settings: Setting) -> Iterator[None]:
+    """Change settings inside the block and restore them afterwards."""
     before = [read() for read, _, _ in settings]
     try:
         for _, write, value in settings:
-            if value is not KEPT:
+            if value is not KEEP:
                 write(value)
         yield
     finally:
@@ -36,36 +36,35 @@ def changed(*settings: Setting) -> Iterator[None]:
             write(value)
 
 
-def handlers(names: Iterable[str], handler: Any = KEPT) -> AbstractContextManager[None]:
-    """Signals are handled as they were afterwards; in other threads than the main one, always."""
+def preserve_signals(names: Iterable[str], handler: Any = KEEP) -> AbstractContextManager[None]:
+    """Set a handler, if given, for signals and restore theirs; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
-        return nullcontext()  # where Python changes none
-    numbers = [
-        getattr(signal, name) for name in names if hasattr(signal, name)
-    ]  # Windows lacks some
-    return changed(
+        return nullcontext()  # Python sets handlers in the main thread only
+    # Windows lacks some
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    return temporarily(
         *(
             (partial(signal.getsignal, number), partial(signal.signal, number), handler)
             for number in numbers
-            if signal.getsignal(number) is not None  # else it is not one of Python's
+            if signal.getsignal(number) is not None  # None: not installed from Python
         )
     )
 
 
-class Shared(ContextDecorator):
-    """A change that holds while any thread needs it: the first makes it, the last undoes it.
+class SharedChange(ContextDecorator):
+    """A change shared by threads: the first to enter makes it, the last to leave undoes it.
 
-    Each for itself, two at once would put back what the other has set.
+    Two separate changes at the same time would restore each other's values.
 
     Args:
-        settings: see `changed`.
-        change: gives a context manager that makes another change.
+        settings: see `temporarily`.
+        change: returns a context manager that makes the change instead.
     """
 
     def __init__(
         self, *settings: Setting, change: Callable[[], AbstractContextManager[Any]] | None = None
     ) -> None:
-        self._change = change or partial(changed, *settings)
+        self._change = change or partial(temporarily, *settings)
         self._lock, self._users = threading.Lock(), 0
 
     def __enter__(self) -> None:
@@ -82,12 +81,12 @@ class Shared(ContextDecorator):
                 self._made.__exit__(None, None, None)
 
 
-_filters = Shared(change=warnings.catch_warnings)
+_filters = SharedChange(change=warnings.catch_warnings)
 
 
 @contextmanager
-def ignoring(category: type[Warning], message: str = "") -> Iterator[None]:
-    """Nothing is warned of by a category, where it begins like ``message`` (a pattern)."""
+def ignore_warnings(category: type[Warning], message: str = "") -> Iterator[None]:
+    """Ignore warnings of a category that match ``message`` (a pattern) at the start."""
     with _filters:
         warnings.filterwarnings("ignore", message, category)
         yield
@@ -99,5 +98,5 @@ def _set_environment(values: dict[str, str]) -> None:
     os.environ.update(values)
 
 
-#: Environment variables that are set in here are gone afterwards, or as they were.
-own_environment = Shared((os.environ.copy, _set_environment, KEPT))
+#: Restore all environment variables afterwards.
+preserve_environment = SharedChange((os.environ.copy, _set_environment, KEEP))

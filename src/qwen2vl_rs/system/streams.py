@@ -1,8 +1,8 @@
-"""The standard streams of the program: losing one never ends its work.
+"""Standard streams that survive broken pipes, full disks and closed terminals.
 
-Messages on stderr that cannot be written are dropped. A result on stdout that cannot be written is
-a failure, but one that is reported when the work is done, not in the middle of it; where its
-reader has gone (``… | head``) it is none.
+Messages on stderr that cannot be written are dropped. A failed write to stdout is reported when the
+work is done, not in the middle of it; a reader that has closed the pipe (``… | head``) is not an
+error.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import sys
 from typing import Any
 
 _NAMES = ("stdin", "stdout", "stderr")  # by their file descriptors
-_GONE = {errno.EPIPE, errno.EBADF}  # nobody reads
+_GONE = {errno.EPIPE, errno.EBADF}  # the reader has closed the pipe
 
 
 class _Stream(io.FileIO):
     """A file descriptor that drops what cannot be written.
 
     Attributes:
-        failure: the first error of a write.
+        failure: the first write error.
     """
 
     def __init__(self, descriptor: int, once: bool) -> None:
@@ -31,7 +31,7 @@ class _Stream(io.FileIO):
         self._once = once
 
     def write(self, data: Any, /) -> int:
-        """Write, or drop; after a failure of stdout nothing more, as the result has a gap."""
+        """Write or drop; after a failure stdout writes no more, as the result has a gap."""
         size = memoryview(data).nbytes
         if self.failure and self._once:
             return size
@@ -47,11 +47,11 @@ class _Stream(io.FileIO):
 _out: _Stream | None = None
 
 
-def hold() -> None:
-    """Put streams in place that drop what cannot be written; missing ones read and write nothing.
+def guard() -> None:
+    """Replace the standard streams by ones that drop failed writes; open missing ones as null.
 
-    A file that is opened while a standard descriptor is closed would take its number, and get
-    what libraries print.
+    Otherwise a file opened while a standard descriptor is closed would get its number, and the
+    output of libraries.
     """
     global _out
     for descriptor, name in enumerate(_NAMES):
@@ -67,7 +67,7 @@ def hold() -> None:
             setattr(sys, f"__{name}__", stream)
     for descriptor, name in enumerate(_NAMES[1:], start=1):
         stream = getattr(sys, name)
-        console = os.name == "nt" and stream.isatty()  # written by other calls than files
+        console = os.name == "nt" and stream.isatty()  # not written like a file
         if stream is getattr(sys, f"__{name}__") and not console:
             raw = _Stream(descriptor, once=name == "stdout")
             setattr(sys, name, _text(raw, stream))
@@ -76,7 +76,7 @@ def hold() -> None:
 
 
 def _text(raw: _Stream, stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """A stream of text like the one given, which never fails on a character either."""
+    """Return a text stream like the given one that escapes characters it cannot encode."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         stream.encoding,
@@ -85,13 +85,13 @@ def _text(raw: _Stream, stream: io.TextIOWrapper) -> io.TextIOWrapper:
     )
 
 
-def unread() -> bool:
-    """Whether what is printed as a result gets nowhere any more."""
+def output_is_lost() -> bool:
+    """Whether writing to stdout has failed."""
     return _out is not None and _out.failure is not None
 
 
-def failure() -> str | None:
-    """Why the result could not be printed; None where it was, or where its reader has gone."""
+def output_failure() -> str | None:
+    """Return why writing to stdout failed; None on success or if the reader closed the pipe."""
     if _out is None:
         return None
     sys.stdout.flush()

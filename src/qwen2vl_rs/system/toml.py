@@ -1,4 +1,4 @@
-"""TOML, which Python reads and does not write."""
+"""Write TOML (the standard library only reads it)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def to_toml(tree: dict[str, Any], prefix: str = "") -> str:
-    """TOML text of nested dictionaries of strings, numbers, booleans and lists."""
+    """Return nested dictionaries of strings, numbers, booleans and lists as TOML."""
     plain = {k: v for k, v in tree.items() if not isinstance(v, dict)}
-    # a JSON scalar or list of scalars is also TOML, but for the character DEL
+    # JSON scalars and lists of scalars are also TOML, except for the character DEL
     texts = {k: json.dumps(v, ensure_ascii=False) for k, v in plain.items()}
     lines = [f"{k} = {t}\n".replace("\x7f", "\\u007f") for k, t in texts.items()]
     for key, table in tree.items():

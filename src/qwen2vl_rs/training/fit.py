@@ -22,10 +22,10 @@ from ..errors import RunError
 from ..hardware.devices import choose_device, processes
 from ..hardware.launch import check_precision, check_strategy
 from ..hardware.precision import Precision, choose_precision
-from ..hardware.randomness import own_random_state
+from ..hardware.randomness import preserve_random_state
 from ..models.adapter import add_adapter, check_targets, without_casts
 from ..models.loader import Base, load_base, quiet_libraries, read_config
-from ..models.shapes import outline
+from ..models.shapes import meta_network
 from ..predict.evaluation import Outcome, before_and_after
 from ..question_tree.attention import Kind
 from ..question_tree.attention_check import Heads, choose_attention
@@ -34,7 +34,7 @@ from ..raster.scenes import typical_resolution
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics, step_of
 from ..system.console import say, warn
 from ..system.files import discard, read_json, run_lock, sha256, write_json
-from ..system.scopes import own_environment
+from ..system.scopes import preserve_environment
 from .circumstances import circumstances, differences
 from .preparation import (
     IMAGES,
@@ -58,7 +58,7 @@ class Split:
 
 
 @quiet_libraries
-@own_environment
+@preserve_environment
 def train(config: Config, *, resume: bool = False, copies: Path | None = Path()) -> Outcome | None:
     """Fine-tune a base and evaluate it before and after.
 
@@ -78,20 +78,20 @@ def train(config: Config, *, resume: bool = False, copies: Path | None = Path())
     check_strategy()
     run = Run(Path(config.output))
     team = processes()
-    config = run.with_own_base(config) if resume else config
+    config = run.with_recorded_base(config) if resume else config
     wanted = config.training
     check_precision(choose_precision(choose_device(), wanted.bf16, wanted.fp16))
     with run_lock(run.folder) if team.is_main_process else contextlib.nullcontext():
         if team.is_main_process:
             base = read_config(Path(config.model))
-            check_targets(outline(base), config.lora.target_modules)
+            check_targets(meta_network(base), config.lora.target_modules)
             check_run(run, config, resume)
             record_settings(run, config, resume)
             prepare_questions(config, run, resume, copies)
         finished = resume and run.is_finished()  # asked before anything is set aside
         team.wait_for_everyone()
         # read back, so that every process, and `compare` later, sees the very same samples
-        files = [run.own_file(name) for name in (TRAIN_FILE, TEST_FILE)]
+        files = [run.questions_copy(name) for name in (TRAIN_FILE, TEST_FILE)]
         images = config.data.images
         split = Split(*(moved(read_stored(file), images) for file in files))
         if team.is_main_process:
@@ -108,7 +108,7 @@ def train(config: Config, *, resume: bool = False, copies: Path | None = Path())
         return outcome if team.is_main_process else None
 
 
-@own_random_state
+@preserve_random_state
 def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
     checkpoint = next(reversed(run.checkpoints()), None) if resume else None
@@ -273,7 +273,7 @@ def _write_manifest(
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
                 name: {
-                    "sha256": sha256(run.own_file(name)),
+                    "sha256": sha256(run.questions_copy(name)),
                     "questions": len(part),
                     "images": len(part.distinct("image")),
                 }

@@ -17,20 +17,20 @@ from ..datasets.stored import store
 from ..datasets.tables import write_conversations
 from ..errors import DataError, RunError
 from ..models.fingerprint import same_base
-from ..models.images import changed
+from ..models.images import image_changed_error
 from ..raster import image_digest, image_size
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics
 from ..system.console import Progress, counted, say, warn
 from ..system.files import (
     atomic_write,
-    folders,
     is_there,
+    matching_folders,
     read_json,
     set_aside,
     verify_checksums,
     write_json,
 )
-from ..system.named import open_named
+from ..system.named_files import open_named
 
 IMAGES = "images.json"
 # settings that may be others when a run is resumed
@@ -123,7 +123,7 @@ def choose_checkpoint(run: Run, save_steps: int) -> None:
         RunError: a checkpoint cannot be read, or all that stood there are damaged or gone:
             training does not start from the beginning by itself then.
     """
-    for _, hidden in folders(run.folder, r"\.checkpoint-\d+\.tmp"):  # of a process that was killed
+    for _, hidden in matching_folders(run.folder, r"\.checkpoint-\d+\.tmp"):  # of a killed process
         shutil.rmtree(hidden, ignore_errors=True)
     for checkpoint in reversed(run.checkpoints()):
         if (problem := verify_checksums(checkpoint)) is None:
@@ -175,12 +175,12 @@ def _has_questions(run: Run) -> bool:
     A run made before it kept copies gets them now.
     """
     names = (TRAIN_FILE, TEST_FILE)
-    if not run.manifest().get("data") and not all(is_there(run.own_file(n)) for n in names):
+    if not run.manifest().get("data") and not all(is_there(run.questions_copy(n)) for n in names):
         return False
     for name in names:
         path = run.questions_file(name)
-        if path != run.own_file(name):
-            _copy(path, run.own_file(name))
+        if path != run.questions_copy(name):
+            _copy(path, run.questions_copy(name))
     return True
 
 
@@ -234,7 +234,7 @@ def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
         warn(f"{stand} on both sides of the split: the test will look too good")
     train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
-        own = run.own_file(name)
+        own = run.questions_copy(name)
         placed = part.changed("image", os.path.abspath)
         write_conversations(own, placed)
         if copies is not None and name not in kept:
@@ -269,5 +269,5 @@ def check_images(
         before = {place(Path(folder), image): digest for image, digest in before.items()}
     other = [image for image in images if before.get(image, digests[image]) != digests[image]]
     if other:
-        raise changed(other)
+        raise image_changed_error(other)
     write_json(known, digests)

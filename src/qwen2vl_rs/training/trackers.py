@@ -15,7 +15,7 @@ from typing import Any, Literal
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..system.console import say, warn
-from ..system.scopes import handlers
+from ..system.scopes import preserve_signals
 
 
 def usable(trackers: Sequence[str]) -> list[str]:
@@ -104,7 +104,7 @@ def _started(run: Path, folder: Path, mode: str, *others: str) -> str:
     try:
         # SwanLab's handlers close its run at an interrupt, also at one that is ignored, as by what
         # a script started with ``&``; the next figures then have nowhere to go
-        with _hushed(mode), handlers(("SIGINT", "SIGTERM", "SIGHUP")):
+        with _hushed(mode), preserve_signals(("SIGINT", "SIGTERM", "SIGHUP")):
             swanlab.init(mode=mode, reinit=True, **place)
         return mode
     except Exception as error:  # a refused key, no network: whatever its client raises

@@ -29,19 +29,19 @@ from ..engine.packing import ImageQuery, Plan, pack, plan_epoch, prefix_order
 from ..engine.prefetch import Ahead
 from ..engine.vision import EncodedImages
 from ..errors import RunError
-from ..hardware.devices import share_out
+from ..hardware.devices import split_work
 from ..models.adapter_files import ADAPTER
 from ..models.images import ImageReader
-from ..models.loader import Base, write_card
+from ..models.loader import Base, write_metadata
 from ..models.prompt import PromptFormat
 from ..question_tree.tree import Layout
 from ..run import Run, read_metrics
 from ..system.console import Progress, counted, warn
 from ..system.disk import flush
-from ..system.files import appending, atomic_write, remove_folder, staged_folder
+from ..system.files import append_to, atomic_write, remove_folder, staged_folder
 from ..system.jsonl import to_line
-from ..system.named import reading
-from ..system.oserrors import libraries_read, libraries_write
+from ..system.named_files import reading
+from ..system.oserrors import explain_read_errors, explain_write_errors
 from ..types import Sample
 from .trackers import make_harmless
 
@@ -126,9 +126,9 @@ class Steps(Dataset[dict[str, Step]]):
         step, rank = divmod(index, self._world)
         turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
         asked = [list(self._samples.take(self._groups[image][chosen])) for image, chosen in turns]
-        mine = share_out(list(map(self._size, asked)), self._world)[rank]
+        mine = split_work(list(map(self._size, asked)), self._world)[rank]
         asks, _ = prefix_order([self._ask(asked[i]) for i in mine or [0]])
-        packs = list(pack(asks, self._prompts, self._images.merge, self.budget))
+        packs = list(pack(asks, self._prompts, self._images.merge_size, self.budget))
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in chain(*asked))
         inputs = [make_inputs(one, self._model) for one in packs]
         return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
@@ -251,7 +251,7 @@ class TreeTrainer(Trainer):
         return str(self._staging)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with libraries_read(Path(resume_from_checkpoint) / ADAPTER):
+        with explain_read_errors(Path(resume_from_checkpoint) / ADAPTER):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -266,15 +266,15 @@ class TreeTrainer(Trainer):
         self._staging = self._folder / f".{name}.tmp"  # where `staged_folder` puts it
         with staged_folder(self._folder / name) if main else contextlib.nullcontext():
             everyone()
-            with libraries_write(self._folder / name):
+            with explain_write_errors(self._folder / name):
                 super()._save_checkpoint(model, trial)  # every process writes its random state
             everyone()
             if main:
                 for path in list((self._staging / name).iterdir()):
                     path.rename(self._staging / path.name)
                 (self._staging / name).rmdir()
-                write_card(self._staging, self._base, self._view, self._ground)
-                with libraries_write(self._folder / name):
+                write_metadata(self._staging, self._base, self._view, self._ground)
+                with explain_write_errors(self._folder / name):
                     self._base.images.processor.save_pretrained(self._staging)
         if main and self._keep:
             for old in Run(self._folder).checkpoints()[: -self._keep]:
@@ -347,7 +347,7 @@ class _Reporter(TrainerCallback):
         line["questions"] = self._steps.questions(state.global_step - 1)
         line["seconds"] = round(time.monotonic() - self._start, 3)
         state.log_history[-1] |= line  # which checkpoints keep
-        with appending(self._path) as file:
+        with append_to(self._path) as file:
             file.write(_metrics_line(line))
         if self._progress:
             self._progress.advance(1, f"loss {logs['loss']:.4f}")

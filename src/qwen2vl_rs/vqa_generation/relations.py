@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..system.named import open_named
+from ..system.named_files import open_named
 
 Relation = tuple[int, dict[str, str]]
 

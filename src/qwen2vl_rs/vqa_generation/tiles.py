@@ -63,7 +63,7 @@ class Cut:
 
     def corner(self, bottom: bool) -> tuple[float, float]:
         """Map coordinates of the upper left corner, or as published of the lower left one."""
-        x, y = self.reference.moved(0, len(self.pixels) if bottom else 0).transform[2::3]
+        x, y = self.reference.shifted(0, len(self.pixels) if bottom else 0).transform[2::3]
         return x, y
 
     def write(self, path: Path) -> None:
@@ -164,10 +164,10 @@ def _cut(
         counts[NOTHING] += 1
         return None
     middle = tile.column + tile.width / 2, tile.row + tile.height / 2
-    _, north = image.reference.place(*middle)
+    _, north = image.reference.lonlat(*middle)
     view = View(elements, tile.width * across, tile.height * down, (across + down) / 2, north)
     land = sorted({label for layer, label, _ in vectors.kinds if layer == "land"})
     name = f"{source.image.stem}_{tile.column}-{tile.row}{source.image.suffix}"
-    reference = image.reference.moved(tile.column, tile.row)
+    reference = image.reference.shifted(tile.column, tile.row)
     row, column = tile.row // tile.height, tile.column // tile.width
     return Cut(name, row, column, pixels, reference, view, tuple(land))

@@ -39,8 +39,8 @@ from ..questions.elements import (
 from ..raster import reproject
 from ..raster.scenes import Georeference, LargeImage
 from ..system.console import warn
-from ..system.oserrors import is_file, mode_of, unreadable, why_unread
-from ..system.scopes import ignoring
+from ..system.oserrors import is_file, mode_of, read_failure, unreadable
+from ..system.scopes import ignore_warnings
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
 from .misplaced import around, system_of, why_elsewhere
 from .relations import relations
@@ -148,7 +148,7 @@ def read_vectors(
         raise DataError(f"no file {path}", hint="name a vector file: --vectors FILE")
     file = Path(os.path.abspath(path))  # never a name that GDAL would fetch
     # said of each outline that GDAL cannot close; they are counted
-    with ignoring(RuntimeWarning, "Non closed ring"):
+    with ignore_warnings(RuntimeWarning, "Non closed ring"):
         return _read(path, file, image, legacy)
 
 
@@ -181,7 +181,7 @@ def _read(path: str | os.PathLike[str], file: Path, image: LargeImage, legacy: b
                 shapes.append(shape)
                 kinds += kind
     except _GDAL as error:
-        if is_file(file) and (refused := why_unread(file)):
+        if is_file(file) and (refused := read_failure(file)):
             raise unreadable(path, refused) from error
         raise DataError(
             f"{path}: not a vector file that can be read: {error}",

@@ -1,8 +1,8 @@
-"""The embedded base: a small Qwen2-VL that sees drawn scenes; README.md is its card."""
+"""The bundled base model: a small Qwen2-VL trained on synthetic scenes; see README.md."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-#: In the published layout; every command takes it as ``--model``.
+#: Folder in the published layout, for ``--model`` of every command.
 FOLDER = Path(__file__).parent

@@ -1,7 +1,6 @@
-"""Files whose errors say which file they are of, and whether it was read or written.
+"""File objects with errors that name the file, and say whether it was read or written.
 
-The operating system names a file where it cannot be opened. Where a read or a write fails later
-(EIO, ESTALE, a full disk), Python's error names none, and whoever catches it can only guess.
+Errors of `open` name the file. Errors of a later read or write (EIO, ESTALE, disk full) do not.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from typing import IO, Any
 
 
 class ReadError(OSError):
-    """A file could be opened, and then not be read."""
+    """Reading an open file failed."""
 
 
 class WriteError(OSError):
-    """A file could be opened, and then not be written."""
+    """Writing to an open file failed."""
 
 
 class NamedFile(io.FileIO):
-    """A file without buffers, whose errors name it."""
+    """An unbuffered file with errors that name it."""
 
     def read(self, size: int | None = -1, /) -> Any:
         """See `io.FileIO`; a `ReadError` names the file."""
@@ -46,7 +45,7 @@ class NamedFile(io.FileIO):
             return super().write(data)
 
     def close(self) -> None:
-        """See `io.FileIO`; some file systems write no sooner."""
+        """See `io.FileIO`; some file systems write only now."""
         if self.closed:
             return
         with writing(self.name) if self.writable() else reading(self.name):
@@ -54,12 +53,12 @@ class NamedFile(io.FileIO):
 
 
 def open_named(path: str | os.PathLike[str], mode: str = "r", encoding: str = "utf-8") -> IO[Any]:
-    r"""Open a file as `open` does, text as UTF-8 with ``\n`` line ends.
+    r"""Open a file like `open`, text as UTF-8 with ``\n`` line ends.
 
     Args:
-        path: of the file.
+        path: the file.
         mode: one of r, w, x, a and r+, alone or with b.
-        encoding: of text.
+        encoding: encoding of text.
 
     Raises:
         OSError: it cannot be opened; later a `ReadError` or a `WriteError`.
@@ -68,7 +67,7 @@ def open_named(path: str | os.PathLike[str], mode: str = "r", encoding: str = "u
     try:
         raw = NamedFile(os.fspath(path), mode.replace("b", ""))
     except OSError as error:
-        if type(error) is not OSError:  # absent, forbidden, a folder: Python's own classes
+        if type(error) is not OSError:  # missing, forbidden, a folder: specific classes
             raise
         kind = ReadError if reads else WriteError
         raise kind(error.errno, error.strerror, error.filename) from error
@@ -83,25 +82,25 @@ def open_named(path: str | os.PathLike[str], mode: str = "r", encoding: str = "u
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The content of a file; for errors see `open_named`."""
+    """Read a binary file; for errors see `open_named`."""
     with open_named(path, "rb") as file:
         return bytes(file.read())
 
 
 def read_text(path: Path | str, encoding: str = "utf-8") -> str:
-    """The content of a file of text; for errors see `open_named`."""
+    """Read a text file; for errors see `open_named`."""
     with open_named(path, "r", encoding) as file:
         return str(file.read())
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of text, in a folder that is not in use yet; for errors see `open_named`."""
+    """Write a text file (not atomically); for errors see `open_named`."""
     with open_named(path, "w") as file:
         file.write(text)
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's content; the error says which of the two it is of (that of `shutil` does not).
+    """Copy a file's content; unlike `shutil`, errors name the file that failed.
 
     Raises:
         OSError: one cannot be opened; later a `ReadError` or a `WriteError`.
@@ -112,12 +111,12 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def reading(path: Any) -> contextlib.AbstractContextManager[None]:
-    """Name the file whose reading failed, where the error does not."""
+    """Turn OS errors that name no file into a `ReadError` of this file."""
     return _naming(path, ReadError)
 
 
 def writing(path: Any) -> contextlib.AbstractContextManager[None]:
-    """Name the file whose writing failed, where the error does not."""
+    """Turn OS errors that name no file into a `WriteError` of this file."""
     return _naming(path, WriteError)
 
 
