@@ -191,7 +191,7 @@ def test_figures_that_were_lost_with_their_times(trained, tmp_path, monkeypatch,
     whole = figures.read_text()
     figures.write_text("".join(whole.splitlines(keepends=True)[:6]))
     assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
-    assert "checkpoint-8; how long they took is not known any more" in capsys.readouterr().err
+    assert "checkpoint-8; their times are lost" in capsys.readouterr().err
     assert without_times(figures.read_text()) == without_times(whole)
     unknown = {"train_runtime": None, "train_questions_per_second": None}
     assert json.loads((RUN / "train_results.json").read_text()) == {**done, **unknown}
@@ -279,7 +279,7 @@ def test_answers_that_are_zeros_are_asked_again(here, small_base, capsys):
         done.write_bytes(content)
         capsys.readouterr()
         assert main(words) == 0
-        assert "changed or damaged since; asking anew" in capsys.readouterr().err
+        assert "changed or damaged since; asking again" in capsys.readouterr().err
         assert done.read_bytes() == whole
 
 

@@ -91,7 +91,7 @@ def test_checkpoints_that_are_gone_are_missed(begun, small_base, capsys):
         (RUN / "metrics.jsonl").write_text("".join(lines[:step]))
         assert main(command(small_base, "--resume")) == 1
         told = capsys.readouterr().err
-        assert f"had come to step {step}, but its checkpoints are gone" in told
+        assert f"had reached step {step}, but its checkpoints are gone" in told
     # killed between the figures of step 4 and the first checkpoint, there is nothing to miss
     (RUN / "metrics.jsonl").write_text("".join(lines[:4]))
     assert main(command(small_base, "--resume")) == 0
@@ -133,7 +133,7 @@ def test_a_run_is_resumed_from_another_folder(begun, small_base, tmp_path, monke
     for words in (["compare", "--run"], ["report"], ["eval", "--max-eval", "1"]):
         assert main([*words, str(run)]) == 0
     told = capsys.readouterr().err
-    assert "no control that never sees the image" not in told
+    assert "no question-only baseline" not in told
     assert list(elsewhere.iterdir()) == []
 
 
@@ -156,7 +156,7 @@ def old(begun):
 
 def test_a_run_without_copies_takes_them_from_where_it_was_started(old, small_base, capsys):
     assert main(["eval", str(RUN), "--max-eval", "1"]) == 0
-    assert "no control that never sees the image" not in capsys.readouterr().err
+    assert "no question-only baseline" not in capsys.readouterr().err
     assert main(command(small_base, "--resume")) == 0
     for own, name in (("train.json", "data_vl_train.json"), ("test.json", "data_vl_test.json")):
         assert (RUN / "data" / own).read_bytes() == Path(name).read_bytes()

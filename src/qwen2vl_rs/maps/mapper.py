@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.prefetch import ahead
+from ..engine.prefetch import prefetch
 from ..errors import ImageError, RunError
 from ..predict.job import AnswerFile, digest_of
 from ..predict.session import Session
@@ -188,7 +188,7 @@ def _ask(
             f"{request.output} holds a map of another scene or model, or with other settings",
             hint="choose another folder: --output",
         )
-    file.say_torn(found)
+    file.report_torn(found)
     # A piece is asked as a whole or not at all: packed otherwise, rounding differs.
     every = pieces(grid, len(request.questions))
     missing = [piece for piece in every if not found.known.keys() >= set(piece)]
@@ -198,8 +198,8 @@ def _ask(
         return [(i, *scene.resampled(*grid.corner(i), *span, grid.side)) for i in piece]
 
     bar = Progress("asking", len(grid), "windows", len(found.known))
-    with file.adding(found, bar) as log:
-        for shown in ahead(read, missing):
+    with file.appending(found, bar) as log:
+        for shown in prefetch(read, missing):
             log.add(_answer(session, request.questions, shown))
     return log.known
 
