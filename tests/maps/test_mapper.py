@@ -486,7 +486,7 @@ def test_windows_in_a_collar_are_left_out_and_counted(small_base, tmp_path, caps
     out = capsys.readouterr()
     told = json.loads(out.out)
     assert (told["windows"], told["asked"], told["left_out"]) == (8, 4, 4)
-    assert "4 windows were not asked about" in out.err
+    assert "4 windows were left out" in out.err
     assert "4 windows left out" in (tmp_path / "m/map.html").read_text()
 
 
@@ -499,7 +499,7 @@ def test_a_scene_without_any_data_is_no_map(small_base, tmp_path, capsys, dtype)
     ) as file:  # fmt: skip
         file.write(np.zeros((3, 60, 60), dtype))
     assert make(small_base, path, tmp_path / "m", questions=ASKED[:1]) == 1
-    assert "no window holds data" in capsys.readouterr().err
+    assert "no window has valid data" in capsys.readouterr().err
     assert not (tmp_path / "m/map.tif").exists()
 
 
