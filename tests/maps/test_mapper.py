@@ -505,7 +505,7 @@ def test_a_scene_without_any_data_is_no_map(small_base, tmp_path, capsys, dtype)
 
 def test_the_page_says_that_windows_share_ground(made):
     page = (made / "map.html").read_text().replace("\xa0", " ")
-    assert "Neighbouring windows share up to 25.0 %" in page
+    assert "Neighbouring windows overlap by up to 25.0 %" in page
     assert "3 windows left out" in page
 
 

@@ -73,7 +73,7 @@ def test_figures_of_a_checkpoint_that_is_not_told_are_not_given(run, tmp_path):
     for name in ("compare.json", "eval/after/inputs.json"):
         if (run / name).exists():
             write_json(run / name, {**json.loads((run / name).read_text()), "checkpoint": ""})
-    with pytest.raises(RunError, match="of a checkpoint that is not told, its newest is"):
+    with pytest.raises(RunError, match="of an unknown checkpoint, its newest is"):
         export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -501,8 +501,8 @@ def test_a_report_says_which_figures_are_gone(trained, tmp_path, monkeypatch):
     whole = figures.read_bytes()
     figures.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]) + bytes(300))
     for language, said in (
-        ("en", ("Loss of the last 3 steps", "metrics.jsonl is damaged or cut short")),
-        ("zh", ("最后 3 步的损失曲线", "metrics.jsonl 从该处起已损坏")),
+        ("en", ("Loss of the last 3 steps", "metrics.jsonl is damaged or incomplete")),
+        ("zh", ("最后 3 步的损失曲线", "metrics.jsonl 从该步起已损坏")),
     ):
         assert main(["report", str(RUN), "--lang", language]) == 0
         page = (RUN / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")

@@ -57,7 +57,10 @@ def test_an_interrupted_run_is_never_taken_for_a_finished_one(unfinished, capsys
     code, _, err = told(capsys, "compare", "--run", RUN, "-n", "1")
     assert (code, err.count(said)) == (0, 1), err
     for language, remark in (
-        ("en", f"Training was not finished: {name} of {steps} planned steps was asked."),
+        (
+            "en",
+            f"Training is not finished: these results are of {name}; {steps} steps are planned.",
+        ),
         ("zh", f"训练尚未完成：以下是 {name} 的结果，计划共训练 {steps} 步。"),
     ):
         code, _, err = told(capsys, "report", RUN, "--lang", language)
@@ -85,7 +88,7 @@ def test_a_finished_run_carries_no_remark_and_older_answers_one(here, capsys):
         "checkpoint-4", "checkpoint\\-4"
     )
     code, _, err = told(capsys, "export", RUN, "-o", "adapter")
-    assert (code, err.count("the figures in output/lr are of checkpoint-4")) == (1, 1), err
+    assert (code, err.count("the results in output/lr are of checkpoint-4")) == (1, 1), err
 
 
 def records(name):
