@@ -186,7 +186,7 @@ def test_overlapping_windows_make_a_finer_map(scene, small_base, tmp_path):
 
 def test_windows_are_brought_to_the_resolution(scene, small_base, tmp_path, capsys):
     assert make(small_base, scene, tmp_path / "r", "--resolution", "4", questions=ASKED[:1]) == 0
-    assert "4 m each (as asked for)" in capsys.readouterr().err
+    assert "4 m each (as requested)" in capsys.readouterr().err
     with rasterio.open(tmp_path / "r/map.tif") as file:
         assert file.shape == (2, 2)  # windows of 224 m over 400 × 280 m
         assert file.transform.almost_equals(Affine(200, 0, 5e5, 0, -140, 5.6e6))
@@ -198,7 +198,7 @@ def test_a_trained_model_says_its_resolution(trained, scene, tmp_path, capsys):
     assert main(["map", str(run), str(scene), ASKED[0], "-o", str(out)]) == 0
     # its images have 10 units of Web Mercator per pixel, at 53 degrees north: about 6 m
     assert "of 56 pixels, 6" in (err := capsys.readouterr().err)
-    assert "m each (as the model was trained on)" in err
+    assert "m each (as in training)" in err
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_busy_and_failing_servers_are_asked_again(asked, monkeypatch, capsys):
         assert run(api.url) == 0
     err = capsys.readouterr().err
     for why in ("429", "500", "connection"):
-        assert f"times: {why}" in err
+        assert f"requests: {why}" in err
 
 
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 524, 529)
@@ -97,7 +97,7 @@ def test_statuses_that_pass_are_asked_again_and_others_are_not(asked, monkeypatc
     with running(moody) as api:
         assert run(api.url, "--concurrency", "1") == 0
     err = capsys.readouterr().err
-    assert all(f"asked again 1 time: {status}" in err for status in PASSING), err
+    assert all(f"repeated 1 request: {status}" in err for status in PASSING), err
     for status in FINAL:
         with running(lambda body, n, status=status: (status, {}, b"")) as api:
             assert run(api.url, "-o", f"of {status}", "--concurrency", "1") == 1

@@ -89,7 +89,7 @@ def test_errors_inside_a_success_are_asked_again_and_never_scored(asked, capsys)
     found = json.loads(out)
     assert found["protocols"]["official"]["OA"] == 1
     assert found["unreadable"]["n"] == 0
-    assert "asked again 3 times: 502 in a reply" in err
+    assert "repeated 3 requests: 502 in a reply" in err
 
 
 @pytest.mark.parametrize("key", ["code", "status", "status_code"])

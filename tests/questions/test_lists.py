@@ -430,7 +430,7 @@ SEEN = {"image": "a.tif", "question": "Is there a road?", "answer": "yes"}
 @pytest.mark.parametrize(
     ("row", "training", "missing", "reason"),
     [
-        (COUNTED, None, "geochat", "every question is of a type this protocol leaves out"),
+        (COUNTED, None, "geochat", "the protocol excludes the types of all questions"),
         (COUNTED, {**SEEN, "image": "b.tif"}, "Baselines and visual gain on Counting",
          "no training question of this type has a readable answer"),
         (SEEN, SEEN, "Gain over question-only baseline",

@@ -114,7 +114,7 @@ def test_the_data_card(run, monkeypatch, tmp_path):
     controls = from_run(run).after.results["controls"]
     for name, says in (("constant", "of each type"), ("question_only", "its most frequent class")):
         value = f"{100 * controls[name]['official']['OA']:.1f}"
-        assert f"{says}: OA {value} % (n 96, 95 % interval " in text
+        assert f"{says}: OA {value} % (n 96, 95 % confidence interval " in text
     monkeypatch.chdir(tmp_path)
     assert "Not described" in data_card(from_run(run))
     shutil.copytree(run, "run")

@@ -55,7 +55,7 @@ def test_nothing_is_written_over(run, tmp_path):
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("x")
     for name in ("full", "file"):
-        with pytest.raises(RunError, match="holds something already"):
+        with pytest.raises(RunError, match="is not empty"):
             export(run, tmp_path / name)
     (tmp_path / "empty").mkdir()
     export(run, tmp_path / "empty")

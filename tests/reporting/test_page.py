@@ -151,11 +151,12 @@ def test_what_is_absent_is_named_with_its_reason(run, tmp_path):
     ]  # fmt: skip
     (table,) = page.sections[-2].tables
     found = {row[0].text: row[1].text for row in table.rows}
+    untrained = "no training questions were given (--train-questions FILE)"
     assert found == {
         "Comparison with before": "there is only one set of predictions",
-        "Majority baseline": "no training questions were given (--train-questions FILE)",
-        "Question-only baseline": "no training questions were given (--train-questions FILE)",
-        "Gain over question-only baseline": "no training questions were given (--train-questions FILE)",
+        "Majority baseline": untrained,
+        "Question-only baseline": untrained,
+        "Gain over question-only baseline": untrained,
         "Shuffled images": "the model did not answer about shuffled images",
         "Cost of shuffled images": "the model did not answer about shuffled images",
         "Confidence": "the predictions contain no confidence",
@@ -174,7 +175,7 @@ def test_images_that_are_gone_are_named(tmp_path):
     (table,) = next(s for s in page.sections if s.id == "absent").tables
     (row,) = [[c.text for c in row] for row in table.rows if row[0].text.startswith("Images of")]
     assert re.fullmatch(r"Images of \d+ cases", row[0])
-    assert row[1] == "no such file: 1.tif (--images FOLDER says where images are)"
+    assert row[1] == "no such file: 1.tif (--images FOLDER names the folder of the images)"
     assert "image not shown" in " ".join(read(write_report(from_run(run), tmp_path).html).said)
 
 

@@ -38,8 +38,9 @@ def told(*args, language="en", **more):
 def test_the_whole_sentence():
     assert told(UP, DOWN, LEVEL) == (
         "Fine-tuning raised OA from 31.2 % to 58.2 % (+27.0 points, 95 % interval +24.0 to +30.0), "
-        "but the model does not beat the question-only baseline (−22.3 points), and shuffled images "
-        "make no significant difference (+1.0 points): there is no sign that it uses the image."
+        "but the model does not beat the question-only baseline (−22.3 points), and shuffled "
+        "images make no significant difference (+1.0 points): there is no sign that it uses the "
+        "image."
     )
     assert told(UP, UP, UP).endswith(
         ", and the model beats the question-only baseline (+27.0 points), and shuffled images "

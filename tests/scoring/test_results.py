@@ -64,7 +64,7 @@ def test_the_shape_of_results():
         lost = found["controls"]["shuffled_image"][name]["OA"]
         assert found["shuffled_cost"][name]["OA"] == pytest.approx(1 - lost)
     assert found["protocols"]["geochat"]["n"] == 8 * 13
-    assert found["left_out"] == {"calibration": "the predictions contain no confidence"}
+    assert found["left_out"] == {"calibration": "the predictions carry no confidence"}
     assert found["counts"]["mae"] == 0
 
 

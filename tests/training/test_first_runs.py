@@ -84,7 +84,7 @@ def test_a_finished_run_carries_no_remark_and_older_answers_one(here, capsys):
     inputs = RUN / "eval/after/inputs.json"
     inputs.write_text(json.dumps({**json.loads(inputs.read_text()), "checkpoint": "checkpoint-4"}))
     assert told(capsys, "report", RUN)[0] == 0
-    assert "These figures are of checkpoint\\-4" in (RUN / "report.md").read_text().replace(
+    assert "These results are of checkpoint\\-4" in (RUN / "report.md").read_text().replace(
         "checkpoint-4", "checkpoint\\-4"
     )
     code, _, err = told(capsys, "export", RUN, "-o", "adapter")

@@ -180,7 +180,7 @@ def test_a_tracker_that_fails_does_not_end_training(here, small_base, monkeypatc
     settings = [*TRACKED, f"model={small_base}", "eval.max_eval=1"]
     train(load_config(None, settings))
     told = capsys.readouterr()
-    assert told.err.count("swanlab is disabled (no space left): training goes on") == 1
+    assert told.err.count("swanlab is disabled (no space left): training continues") == 1
     assert len(calls) == 3
     assert len((RUN / "metrics.jsonl").read_text().splitlines()) == 8
     assert told.out == ""
