@@ -94,21 +94,21 @@ class EncodedImages:
         merge: patches along one side of a visual token.
         values: the file, as 16- or 32-bit words.
         dtype: of the features.
-        places: for each image path its grid, offset in words, and shape (V, F, H).
+        entries: for each image path its grid, offset in words, and shape (V, F, H).
     """
 
     merge: int
     values: NDArray[Any]
     dtype: torch.dtype
-    places: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
+    entries: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
 
     def tokens(self, path: str) -> int:
         """Return the number of visual tokens of an image."""
-        return self.places[path][2][0]
+        return self.entries[path][2][0]
 
     def read(self, path: str) -> ImageInput:
         """Read the features of one image."""
-        grid, start, shape = self.places[path]
+        grid, start, shape = self.entries[path]
         words = np.array(self.values[start : start + math.prod(shape)])
         features = torch.from_numpy(words).view(self.dtype).reshape(shape)
         return ImageInput(grid, shape[0], features=features)

@@ -30,9 +30,9 @@ from .predictor import (
     Replies,
     Reply,
     SingleProcess,
+    bare_samples,
+    eval_samples,
     evaluate_into,
-    evaluation_samples,
-    without_instruction,
 )
 from .settings import control_seed
 
@@ -63,8 +63,8 @@ def evaluate_endpoint(
         DataError: an image is not usable.
         RunError: another process uses the folder, or it is not writable.
     """
-    test, seed = evaluation_samples(test, config.view, config), control_seed(config)
-    train = None if train is None else without_instruction(train, config.view)
+    test, seed = eval_samples(test, config.view, config), control_seed(config)
+    train = None if train is None else bare_samples(train, config.view)
     questions = EvaluationSet(test, train, settle(test, config.data.dataset), seed)
     predictor = EndpointPredictor(endpoint, config)
     found = evaluate_into(predictor, questions, output, config.eval.max_new_tokens)

@@ -22,13 +22,7 @@ from ..system.console import say
 from ..system.files import sha256, write_json
 from ..types import Prediction, Sample
 from .local import LocalBase, LocalPredictor
-from .predictor import (
-    EvaluationSet,
-    evaluate_into,
-    evaluate_predictor,
-    evaluation_samples,
-    without_instruction,
-)
+from .predictor import EvaluationSet, bare_samples, eval_samples, evaluate_into, evaluate_predictor
 from .session import Session
 from .settings import answer_settings, control_seed
 
@@ -59,8 +53,8 @@ def before_and_after(
     Returns:
         The results.
     """
-    train = without_instruction(train, config.view)
-    test = without_instruction(limit_by_image(test, config.eval.max_eval), config.view)
+    train = bare_samples(train, config.view)
+    test = bare_samples(limit_by_image(test, config.eval.max_eval), config.view)
     checkpoint = run.newest_checkpoint()
     dataset = settle(test, config.data.dataset, old=run.records_no_dataset())
     base = LocalBase(Path(config.model), config.view, config, train, dataset)
@@ -112,7 +106,7 @@ def evaluate(
     found.require_own_base()
     typed = load_config(None, settings, values).data.dataset
     every = _questions(test, run, TEST_FILE, "--test FILE", typed)
-    samples = evaluation_samples(every, view, config)
+    samples = eval_samples(every, view, config)
     taught = _training_questions(train, run, view, typed)
     if test is None:
         dataset = settle(samples, config.data.dataset, old=run.records_no_dataset())
@@ -159,7 +153,7 @@ def _training_questions(
     """Return the given training questions, or the run's; None, after a message, if missing."""
     try:
         train = _questions(given, run, TRAIN_FILE, "--train-questions FILE", dataset)
-        return without_instruction(train, view)
+        return bare_samples(train, view)
     except NoQuestions as error:
         say(f"no question-only baseline: {error.message}; {error.hint}")
         return None

@@ -209,15 +209,15 @@ def evaluate_into(
     return found if main else None
 
 
-def evaluation_samples(
+def eval_samples(
     samples: Sequence[Sample], view: InputConfig, config: Config, images: str | Path | None = None
 ) -> Table:
     """Return the test questions to ask: limited in number, with resolved image paths."""
     samples = limit_by_image(samples, config.eval.max_eval)
-    return without_instruction(moved(samples, images or config.data.images), view)
+    return bare_samples(moved(samples, images or config.data.images), view)
 
 
-def without_instruction(samples: Iterable[Sample], view: InputConfig) -> Table:
+def bare_samples(samples: Iterable[Sample], view: InputConfig) -> Table:
     """Return the questions without the run's instruction, as asked and scored."""
     return Table.of(samples).changed("question", view.bare)
 

@@ -15,7 +15,7 @@ from ..system.files import run_lock, sha256
 from ..system.oserrors import is_folder
 from .evaluation import run_questions
 from .local import LocalBase, LocalPredictor
-from .predictor import evaluation_samples, predict_samples, without_instruction
+from .predictor import bare_samples, eval_samples, predict_samples
 
 
 def compare(
@@ -51,7 +51,7 @@ def compare(
     own = config.data.dataset
     if test is None:
         samples = run_questions(run, TEST_FILE, "--test FILE")
-        samples = evaluation_samples(samples, found.view, config, images)
+        samples = eval_samples(samples, found.view, config, images)
         whose = settle(samples, own, old=run.records_no_dataset())
     else:
         samples = read_samples(test, dataset=dataset)
@@ -60,12 +60,12 @@ def compare(
                 test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR"
             )
         place = place / f"{test.stem}-{sha256(test)[:8]}"
-        samples = without_instruction(moved(samples, images or config.data.images), found.view)
+        samples = bare_samples(moved(samples, images or config.data.images), found.view)
         whose = settle(samples, dataset, otherwise=own)
     found.require_own_base()
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
-    taught = without_instruction(taught, found.view)
+    taught = bare_samples(taught, found.view)
     base = LocalBase(found.base, found.view, config, taught, whose)
     copy = "copy the run to a writable folder: some answers are missing"
     with run_lock(run.folder, read_only=copy):

@@ -31,7 +31,7 @@ class Axis:
     title: str
     scale: Callable[[float], float] = float
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Return the position of a value in percent of the axis, clipped to its ends."""
         low, high = self.scale(self.low), self.scale(self.high)
         return 100 * min(1.0, max(0.0, (self.scale(value) - low) / (high - low)))
@@ -102,13 +102,13 @@ def plot(x: Axis, y: Axis, shapes: Sequence[Line | Dots], label: str) -> Markup:
     """Return a plot with gridlines; ``label`` is its text for screen readers."""
     parts = [f'<svg class="plot" role="img" aria-label="{escape(label)}">']
     for value, text in y.ticks:
-        at = f"{100 - y.place(value):.2f}%"
+        at = f"{100 - y.position(value):.2f}%"
         parts.append(f'<line class="grid" x1="0" x2="100%" y1="{at}" y2="{at}"/>')
         parts.append(
             f'<text class="tick" x="-12" y="{at}" dy="0.32em" text-anchor="end">{text}</text>'
         )
     for value, text in x.ticks:
-        at = f"{x.place(value):.2f}%"
+        at = f"{x.position(value):.2f}%"
         parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="0" y2="100%"/>')
         parts.append(
             f'<text class="tick" x="{at}" y="100%" dy="22" text-anchor="middle">{text}</text>'
@@ -121,7 +121,7 @@ def plot(x: Axis, y: Axis, shapes: Sequence[Line | Dots], label: str) -> Markup:
 
 
 def _line(line: Line, x: Axis, y: Axis) -> str:
-    places = [(x.place(a), 100 - y.place(b)) for a, b in line.points]
+    places = [(x.position(a), 100 - y.position(b)) for a, b in line.points]
     path = " ".join(f"{'L' if k else 'M'}{a:.2f} {b:.2f}" for k, (a, b) in enumerate(places))
     # The inner SVG is stretched to the plot; its strokes are not.
     return (
@@ -134,7 +134,7 @@ def _dots(dots: Dots, x: Axis, y: Axis) -> str:
     return (
         f'<g class="dots {dots.style}">'
         + "".join(
-            f'<circle cx="{x.place(a):.2f}%" cy="{100 - y.place(b):.2f}%" r="{r:.1f}"/>'
+            f'<circle cx="{x.position(a):.2f}%" cy="{100 - y.position(b):.2f}%" r="{r:.1f}"/>'
             for a, b, r in dots.points
         )
         + "</g>"
@@ -152,7 +152,7 @@ def strip(marks: Sequence[Mark], axis: Axis, lanes: Sequence[Sequence[str]]) -> 
     height = 14 * len(lanes) + 8
     parts = [f'<svg class="strip" height="{height}" aria-hidden="true">']
     for value, _ in axis.ticks:
-        at = f"{axis.place(value):.2f}%"
+        at = f"{axis.position(value):.2f}%"
         zero = " zero" if value == 0 else ""
         parts.append(f'<line class="grid{zero}" x1="{at}" x2="{at}" y1="0" y2="100%"/>')
     lane = {style: 11 + 14 * k for k, styles in enumerate(lanes) for style in styles}
@@ -161,9 +161,9 @@ def strip(marks: Sequence[Mark], axis: Axis, lanes: Sequence[Sequence[str]]) -> 
 
 
 def _mark(mark: Mark, axis: Axis, y: int) -> str:
-    at, parts = axis.place(mark.value), []
+    at, parts = axis.position(mark.value), []
     if mark.ci:
-        low, high = (f"{axis.place(end):.2f}%" for end in mark.ci)
+        low, high = (f"{axis.position(end):.2f}%" for end in mark.ci)
         parts.append(f'<line class="whisker" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>')
     return f'<g class="mark {mark.style}">{"".join(parts)}{symbol(mark.style, f"{at:.2f}%", y)}</g>'
 

@@ -29,13 +29,13 @@ class Side:
         file: the file of the predictions.
         predictions: the predictions; beside another evaluation, those of the common questions.
         results: as in ``results.json``.
-        pace: seconds per question, if recorded.
+        seconds: time per question, if recorded.
     """
 
     file: Path
     predictions: list[Prediction]
     results: Results
-    pace: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +157,10 @@ def from_files(
     asked = read_questions(questions)
     given = (after, before, shuffled, train_questions, dataset)
     new, old, comparison = _sides(*given, stored=False, questions=asked)
-    return ReportInputs(name=place(after), after=new, before=old, comparison=comparison)
+    return ReportInputs(name=short_path(after), after=new, before=old, comparison=comparison)
 
 
-def place(file: Path) -> str:
+def short_path(file: Path) -> str:
     """Return a file's name with its folder, as many are called ``predictions.jsonl``."""
     return "/".join(file.resolve().parts[-2:])
 
@@ -257,4 +257,4 @@ def _stored(file: Path, predictions: list[Prediction], dataset: DatasetName) -> 
 
 def _timed(side: Side) -> Side:
     timing = read_json(side.file.with_name("timing.json"))
-    return replace(side, pace=timing["seconds"] / timing["questions"]) if timing else side
+    return replace(side, seconds=timing["seconds"] / timing["questions"]) if timing else side

@@ -28,7 +28,7 @@ from ..types import Prediction
 from .charts import Mark, percent_axis, strip
 from .evidence import ReportInputs
 from .i18n import Words
-from .page_model import Case, Cell, Gallery, Said, Section, Table
+from .page_model import Case, CaseAnswer, Cell, Gallery, Section, Table
 from .verdict import OFFICIAL
 
 NO_FILE = "no such file"  # as in `raster`
@@ -138,8 +138,8 @@ def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:
     )
 
 
-def _said(who: str, text: str, right: bool, sure: float | None, w: Words) -> Said:
-    return Said(
+def _said(who: str, text: str, right: bool, sure: float | None, w: Words) -> CaseAnswer:
+    return CaseAnswer(
         who=w(f"cases.{who}"),
         text=_cut(spoken(text).text or text) or w("cases.nothing"),
         right=right,

@@ -43,18 +43,18 @@ class Layer:
         picture: data URL of the coloured values.
         legend: (colour, text) of classes; empty for a colour ramp.
         ends: labels of the ends of the ramp; empty for classes.
-        told: a summary of the answers.
+        summary: a summary of the answers.
         values: for display at the pointer, row by row; None for no value.
-        says: names of the values: of each class, or one for all.
+        value_names: names of the values: of each class, or one for all.
     """
 
     question: str
     picture: str
     legend: list[tuple[str, str]]
     ends: tuple[str, str] | None
-    told: str
+    summary: str
     values: list[float | None]
-    says: list[str]
+    value_names: list[str]
 
 
 def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
@@ -83,7 +83,7 @@ def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
         "rows": grid.rows,
         "columns": grid.columns,
         "place": place,
-        "layers": [{"values": one.values, "says": one.says} for one in layers],
+        "layers": [{"values": one.values, "names": one.value_names} for one in layers],
         "none": w("map.none"),
     }
     facts = w(
@@ -133,19 +133,19 @@ def _layer(one: Band, w: Words) -> Layer:
     picture = _picture(_ramp(scaled), good)
     if one.kind == "probability":
         ends = (w.percent(0), w.percent(1))
-        told = (
+        summary = (
             w("map.likely", word=one.of, share=w.percent(float((inside > 0.5).mean())))
             if inside.size
             else ""
         )
-        return Layer(one.question, picture, [], ends, told, values, [f"P({one.of})"])
+        return Layer(one.question, picture, [], ends, summary, values, [f"P({one.of})"])
     ends = (f"{low:,.0f}", f"{high:,.0f}")
-    told = (
+    summary = (
         w("map.mean", mean=f"{inside.mean():,.1f}", most=f"{inside.max():,.0f}")
         if inside.size
         else ""
     )
-    return Layer(one.question, picture, [], ends, told, values, [""])
+    return Layer(one.question, picture, [], ends, summary, values, [""])
 
 
 def _limits(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -52,7 +52,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CaseAnswer:
     """An answer in a case: source, text, whether right, confidence as text."""
 
     who: str
@@ -77,8 +77,8 @@ class Case:
     question: str
     truth: str
     type: str
-    before: Said
-    after: Said
+    before: CaseAnswer
+    after: CaseAnswer
     image: str
     alt: str
     picture: str

@@ -18,7 +18,7 @@ from ..scoring.results import (
 )
 from ..system.console import clock
 from . import scores
-from .evidence import ReportInputs, place
+from .evidence import ReportInputs, short_path
 from .examples import LEAST, NO_FILE, Pictures
 from .i18n import Words
 from .page_model import Cell, Section, Table
@@ -93,15 +93,15 @@ def _cost(found: ReportInputs, w: Words) -> list[str]:
         value = each(done["train_runtime"] / done["train_questions"])
         parts.append(w("ran.cost_training", value=value))
     for name, side in (("before", found.before), ("after", found.after)):
-        if side and side.pace is not None:
-            parts.append(w("ran.cost_asking", value=each(side.pace), side=w(f"head.{name}")))
+        if side and side.seconds is not None:
+            parts.append(w("ran.cost_asking", value=each(side.seconds), side=w(f"head.{name}")))
     return parts
 
 
 def _scored(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
     results = found.after.results
     files = [side.file for side in (found.before, found.after) if side]
-    names = [str(f.relative_to(found.run)) if found.run else place(f) for f in files]
+    names = [str(f.relative_to(found.run)) if found.run else short_path(f) for f in files]
     facts = [(w("ran.scored"), w("form.list").join(names)), (w("ran.dataset"), _classes(found, w))]
     if train := results.get("train"):
         text = w("ran.blind_fit_text", n=train["n"], dropped=train["dropped"])
@@ -161,7 +161,7 @@ def missing(found: ReportInputs, shown: set[str], pictures: Pictures, w: Words) 
     lost = int(found.training.get("train_steps", 0)) - len(found.metrics)
     if lost > 0 and "loss" in shown:
         rows.append((w("absent.loss_part", n=lost), w("reason.cut", file="metrics.jsonl")))
-    if found.after.pace is None:
+    if found.after.seconds is None:
         rows.append((w("absent.seconds"), w("reason.no_seconds" if found.run else "reason.no_run")))
     rows += _unseen(pictures, w)
     if not rows:

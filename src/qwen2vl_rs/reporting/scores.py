@@ -133,7 +133,7 @@ def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w:
             )
         )
     ticks = "".join(
-        f'<span style="left:{axis.place(value):g}%">{escape(text)}</span>'
+        f'<span style="left:{axis.position(value):g}%">{escape(text)}</span>'
         for value, text in axis.ticks
     )
     parts.append(

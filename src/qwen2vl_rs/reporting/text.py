@@ -18,18 +18,16 @@ def results_table(results: Results, protocols: Sequence[str]) -> str:
     return render_results({**results, "protocols": scores})
 
 
-def verdict(before: Results, after: Results, comparison: Comparison) -> str:
+def training_summary(before: Results, after: Results, comparison: Comparison) -> str:
     """Return accuracy after training with baselines, and the change, by the official protocol.
 
     The other protocols are in ``results.json`` and ``compare.json``.
     """
-    changed: Comparison = {
-        **comparison,
-        "protocols": {"official": comparison["protocols"]["official"]},
-    }
+    official = {"official": comparison["protocols"]["official"]}
+    change = render_comparison({**comparison, "protocols": official})
     table = results_table(after, ["official"])
     was = "".join(f"\n\nBefore training: {line}" for line in unreadable_note(before["unreadable"]))
-    return f"After training\n{table}{was}\n\nChange\n{render_comparison(changed)}"
+    return f"After training\n{table}{was}\n\nChange\n{change}"
 
 
 def pair_table(rows: Sequence[Pair]) -> str:

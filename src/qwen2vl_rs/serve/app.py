@@ -136,7 +136,7 @@ class Service:
     async def preview(self, request: Request) -> openapi.Preview:
         """Preview of an uploaded image: its size, and a picture that browsers can show."""
         async with self._bodies.of(request) as body:
-            image, _ = await requests.form(body, request.headers, self._limits)
+            image, _ = await requests.parse_form(body, request.headers, self._limits)
             shown = await self._while_there(
                 request, self._decoders.preview(image, peer_of(request))
             )
@@ -146,7 +146,7 @@ class Service:
     async def ask(self, request: Request) -> openapi.Answers:
         """Many questions about an image, answered by all models."""
         async with self._bodies.of(request) as body:
-            asked = await requests.asked(body, request.headers, self._limits)
+            asked = await requests.parse_questions(body, request.headers, self._limits)
             key, pixels = await self._see(request, asked.image, asked.box)
             jobs = [
                 WorkItem(

@@ -20,7 +20,7 @@ from .api_errors import Refusal
 from .conversation import ALONE, PURPOSE, Message, read_conversation
 from .limits import Limits
 from .parameters import SCHEMA, check_parameters
-from .requests import WHOLE, Upload, checked, checked_question, data_url, parse_json
+from .requests import WHOLE, Upload, data_url, parse_json, validate, validate_question
 
 if TYPE_CHECKING:
     from ..predict.session import ModelAnswer
@@ -78,14 +78,14 @@ class Chat:
         image: the image; None if none was sent.
         question: the question without the prompt's instruction; empty without an image.
         unused: whether earlier text of the conversation is not used.
-        told: whether the answer has to mention that.
+        needs_note: whether the answer has to mention that.
     """
 
     body: ChatRequest
     image: Upload | None = None
     question: str = ""
     unused: bool = False
-    told: bool = False
+    needs_note: bool = False
 
 
 def parse(content: bytearray, instruction: str, limits: Limits, *, plain: bool = False) -> Chat:
@@ -102,16 +102,16 @@ def parse(content: bytearray, instruction: str, limits: Limits, *, plain: bool =
     """
     value = parse_json(content, limits)
     check_parameters(value, ChatRequest.model_fields)
-    body = checked(ChatRequest, value, limits)
+    body = validate(ChatRequest, value, limits)
     asked = read_conversation(body.messages, instruction)
     body.messages.clear()  # frees their images, as the answer may take a while
     for_programs = [value.get(name) is not None for name in ("response_format", "logprobs")]
     bare = plain or body.strict or any(for_programs)
     if asked.images:
         image = data_url(asked.images[0], limits, "messages")
-        question = checked_question(asked.question, limits, "messages")
-        told = asked.unused and not asked.told_before and not bare
-        return Chat(body, image, question, asked.unused, told)
+        question = validate_question(asked.question, limits, "messages")
+        needs_note = asked.unused and not asked.noted_before and not bare
+        return Chat(body, image, question, asked.unused, needs_note)
     if bare:
         raise Refusal(
             400, "no_image", "there is no image, one is needed", hint=PURPOSE, param="messages"
@@ -163,7 +163,7 @@ class Completion:
 
     @property
     def _line(self) -> str:
-        return f"\n\n{ALONE}" if self.asked.told else ""
+        return f"\n\n{ALONE}" if self.asked.needs_note else ""
 
     @property
     def _text(self) -> str:

@@ -104,13 +104,13 @@ class ChatQuestion:
         images: URL of the newest image, not validated yet; may be empty.
         question: the last one, without the instruction; may be empty.
         unused: whether the conversation has other text that could matter.
-        told_before: whether an earlier answer has a note about it.
+        noted_before: whether an earlier answer has a note about it.
     """
 
     images: list[object]
     question: str
     unused: bool
-    told_before: bool
+    noted_before: bool
 
 
 @dataclass(slots=True)
@@ -184,7 +184,7 @@ def read_conversation(messages: Sequence[Message], instruction: str) -> ChatQues
         images=images,
         question=question,
         unused=unused or any(turn.question(instruction) for turn in turns[:last]),
-        told_before=any(ALONE in text for text in said),
+        noted_before=any(ALONE in text for text in said),
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Rgb = NDArray[np.uint8]
-Told = dict[str, Any]
+Json = dict[str, Any]
 _STRETCH = 3  # maximum ratio of wall-clock to CPU time on a busy machine
 _START = 60.0  # seconds for the start of a process
 _PATIENCE = 2.0  # seconds for a job whose client has disconnected
@@ -75,7 +75,7 @@ class _Process:
         if not self.ready and not self.ended:
             raise RuntimeError("the decoder process did not start")
 
-    def do(self, job: Told) -> tuple[Told, bytearray]:
+    def do(self, job: Json) -> tuple[Json, bytearray]:
         """Run a job.
 
         Raises:
@@ -87,8 +87,8 @@ class _Process:
         try:
             jobs.write(json.dumps(job).encode() + b"\n")
             jobs.flush()
-            told: Told = json.loads(out.readline())
-            content = bytearray(told["bytes"])
+            result: Json = json.loads(out.readline())
+            content = bytearray(result["bytes"])
             if out.readinto(content) < len(content):
                 raise BrokenPipeError
         except (OSError, ValueError) as error:  # the process has ended
@@ -97,13 +97,13 @@ class _Process:
         except BaseException:  # its answer may be incomplete
             self.close()
             raise
-        if told.get("failed") == "memory":
+        if result.get("failed") == "memory":
             raise self._why()
-        if "failed" in told:
-            raise RuntimeError(told["failed"])
-        if "refused" in told:
-            raise Refusal(**told["refused"])
-        return told, content
+        if "failed" in result:
+            raise RuntimeError(result["failed"])
+        if "refused" in result:
+            raise Refusal(**result["refused"])
+        return result, content
 
     def end_in(self, seconds: float) -> asyncio.TimerHandle:
         """Kill it after some time, unless the timer is cancelled."""
@@ -159,18 +159,18 @@ class Decoders:
             Refusal: it is not usable, or too many images are waiting.
         """
 
-        def finish(told: Told, content: bytearray) -> T:
-            return then(np.frombuffer(content, np.uint8).reshape(told["shape"]))
+        def finish(result: Json, content: bytearray) -> T:
+            return then(np.frombuffer(content, np.uint8).reshape(result["shape"]))
 
         return await self._decode(upload, peer, {"what": "read", "box": box}, finish)
 
-    async def preview(self, upload: Upload, peer: str) -> Told:
+    async def preview(self, upload: Upload, peer: str) -> Json:
         """Return size and preview of an image.
 
         Raises:
             Refusal: see `read`.
         """
-        return await self._decode(upload, peer, {"what": "preview"}, lambda told, _: told)
+        return await self._decode(upload, peer, {"what": "preview"}, lambda result, _: result)
 
     def waiting(self) -> int:
         """Return the number of waiting images."""
@@ -184,7 +184,7 @@ class Decoders:
             self._idle.pop().close()
 
     async def _decode(
-        self, upload: Upload, peer: str, job: Told, finish: Callable[[Told, bytearray], T]
+        self, upload: Upload, peer: str, job: Json, finish: Callable[[Json, bytearray], T]
     ) -> T:
         bounds = asdict(self._limits)
         with tempfile.TemporaryDirectory(prefix="qwen2vl-rs-") as folder:

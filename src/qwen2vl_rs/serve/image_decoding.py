@@ -173,10 +173,10 @@ def main(jobs: BinaryIO, out: BinaryIO, seconds: float, memory: int) -> None:
     for line in jobs:
         job = json.loads(line)
         _bound_time(seconds)
-        told, content = _answer(job)
+        result, content = _answer(job)
         _bound_time(0)
-        told["bytes"] = len(content)
-        out.write(json.dumps(told).encode() + b"\n")
+        result["bytes"] = len(content)
+        out.write(json.dumps(result).encode() + b"\n")
         out.write(content)
         out.flush()
 

@@ -41,7 +41,7 @@ class PreviewForm(BaseModel):
 class AskForm(PreviewForm):
     """A form with an image file and questions."""
 
-    questions: str = Field(pattern=r"\S", description="a line each")
+    questions: str = Field(pattern=r"\S", description="one per line")
     box: str = Field("", description="left, top, right, bottom in pixels")
 
 

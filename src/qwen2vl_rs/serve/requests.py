@@ -130,7 +130,7 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
         raise Refusal(400, "invalid_image", f"broken base64: {error}", param=param) from error
 
 
-def checked_question(text: object, limits: Limits, param: str) -> str:
+def validate_question(text: object, limits: Limits, param: str) -> str:
     """Validate a question.
 
     Raises:
@@ -155,7 +155,7 @@ def checked_question(text: object, limits: Limits, param: str) -> str:
     return question
 
 
-def checked_questions(values: Sequence[object], limits: Limits) -> list[str]:
+def validate_questions(values: Sequence[object], limits: Limits) -> list[str]:
     """Validate all questions of a request."""
     if not values:
         raise Refusal(400, "no_question", "there is no question", param="questions")
@@ -166,7 +166,7 @@ def checked_questions(values: Sequence[object], limits: Limits) -> list[str]:
             f"{len(values):,} questions, at most {limits.questions}",
             param="questions",
         )
-    questions = [checked_question(v, limits, "questions") for v in values]
+    questions = [validate_question(v, limits, "questions") for v in values]
     if sum(len(question.encode()) for question in questions) > limits.questions_bytes:
         raise Refusal(
             400,
@@ -207,7 +207,7 @@ class AskRequest(BaseModel, extra="forbid"):
     """
 
     questions: Annotated[
-        list[Any], AfterValidator(lambda values, info: checked_questions(values, info.context))
+        list[Any], AfterValidator(lambda values, info: validate_questions(values, info.context))
     ] = Field(min_length=1, json_schema_extra={"items": _QUESTION})
     image: Annotated[
         Any, AfterValidator(lambda image, info: data_url(image, info.context, "image"))
@@ -230,7 +230,7 @@ _WRONG: dict[str, tuple[str, str, str | None]] = {
 }
 
 
-def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
+def validate(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
     """Validate a request with its model.
 
     Raises:
@@ -256,7 +256,7 @@ def _said(message: str) -> str:
     return message.partition(" or instance of ")[0]
 
 
-async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
+async def parse_questions(body: Content, headers: Headers, limits: Limits) -> AskRequest:
     """Parse a request of the web page: JSON, or a form with a file.
 
     Raises:
@@ -264,7 +264,7 @@ async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
     """
     value: dict[str, Any]
     if headers.get("content-type", "").startswith("multipart/form-data"):
-        image, fields = await form(body, headers, limits)
+        image, fields = await parse_form(body, headers, limits)
         lines = [line for text in fields.getlist("questions") for line in text.splitlines()]
         value = {name: "" for name in fields if name not in ("questions", "box")}
         value |= {"image": image, "questions": [line for line in lines if line.strip()]}
@@ -272,10 +272,10 @@ async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
             value["box"] = [int(v) if _INTEGER.fullmatch(v) else v for v in raw.split(",")]
     else:
         value = await asyncio.to_thread(parse_json, body, limits)
-    return await asyncio.to_thread(checked, AskRequest, value, limits)
+    return await asyncio.to_thread(validate, AskRequest, value, limits)
 
 
-async def form(
+async def parse_form(
     body: Content, headers: Headers, limits: Limits
 ) -> tuple[Upload, ImmutableMultiDict[str, str]]:
     """Return the file ``image`` of a form, and its text fields.

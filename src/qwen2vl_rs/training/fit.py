@@ -234,9 +234,8 @@ def _describe(
         f"{settings.images_per_step} images, at most {steps.budget:,} tokens at once"
     )
     needed = training_memory(model, steps.budget, settings.gradient_checkpointing) / 1e9
-    say(
-        f"memory: {needed:.1f} GB at most, of {device_memory(model.device) / 1e9:.1f} GB (estimate)"
-    )
+    room = device_memory(model.device) / 1e9
+    say(f"memory: {needed:.1f} GB at most, of {room:.1f} GB (estimate)")
 
 
 def _write_manifest(
