@@ -121,15 +121,8 @@ class Service:
                 return _sent(chat.Completion(wanted))
             key, pixels = await self._see(request, wanted.image, None)
             most = wanted.body.max_completion_tokens or wanted.body.max_tokens
-            job = WorkItem(
-                key,
-                pixels,
-                [wanted.question],
-                tuned,
-                closed=False,
-                most=most,
-                peer=peer_of(request),
-            )
+            peer, questions = peer_of(request), [wanted.question]
+            job = WorkItem(key, pixels, questions, tuned, closed=False, most=most, peer=peer)
             ((said,),) = await self._answers(request, [job])
         return _sent(chat.Completion(wanted, said))
 
