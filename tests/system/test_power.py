@@ -332,7 +332,7 @@ def test_what_is_missing_in_the_windows_is_found_before_they_get_their_name(
     told = capsys.readouterr().err
     assert "windows.gpkg" in told
     assert said in told
-    assert "is missing in it" in told
+    assert "it was written without" in told
     assert (folder / "windows.gpkg").read_bytes() == before
     assert not list(folder.glob(".*tmp*"))
 

@@ -20,7 +20,7 @@ from ..models.prompt import PromptFormat
 from ..question_tree.tree import Ints, Layout, Node, Tree, flatten, merge_prefixes, shared
 
 T = TypeVar("T")
-Turn = tuple[int, Ints]  # an image and some of its questions, both by index
+ImageTurn = tuple[int, Ints]  # an image and some of its questions, both by index
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Plan:
     def __len__(self) -> int:
         return -(-len(self.images) // self.per_step)
 
-    def __getitem__(self, step: int) -> list[Turn]:
+    def __getitem__(self, step: int) -> list[ImageTurn]:
         first = range(len(self))[step] * self.per_step
         turns = range(first, min(first + self.per_step, len(self.images)))
         return [(int(self.images[k]), self.order[self.starts[k] : self.stops[k]]) for k in turns]

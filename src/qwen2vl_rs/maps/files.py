@@ -214,7 +214,7 @@ def _verify(
             and count("gpkg_extensions", "extension_name = 'gpkg_schema'") == 1,
         }
     if missing := [name for name, there in sound.items() if not there]:
-        raise OSError(errno.EIO, f"{' and '.join(missing)} is missing in it")
+        raise OSError(errno.EIO, f"it was written without {' and '.join(missing)}")
 
 
 def _unwritten(path: Path, error: Exception) -> RunError:

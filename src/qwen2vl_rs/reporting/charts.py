@@ -77,7 +77,7 @@ def percent_axis(title: str, high: float = 1.0) -> Axis:
 
 
 def even_axis(low: float, high: float, title: str, *, tight: bool = False) -> Axis:
-    """Return an axis with four to nine round ticks; the range must not be empty.
+    """Return an axis with four to nine round ticks; the range must have a length.
 
     A ``tight`` axis ends where the range ends, not at the next tick.
     """

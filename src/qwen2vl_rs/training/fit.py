@@ -41,11 +41,11 @@ from .preparation import (
     check_images,
     check_run,
     choose_checkpoint,
+    decisive_settings,
     prepare_questions,
     record_settings,
-    what_matters,
 )
-from .trackers import tracking, usable
+from .trackers import installed, tracking
 from .trainer import StepDataset, TreeTrainer
 
 
@@ -140,7 +140,7 @@ def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
         team.num_processes,
     )
     _describe(base.folder, model, steps, settings, precision)
-    trackers = usable(settings.report_to)
+    trackers = installed(settings.report_to)
     args = _arguments(config, run, trackers, precision)
     ground = typical_resolution(paths)
     trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
@@ -268,7 +268,7 @@ def _write_manifest(
         {
             **now,
             "seed": config.training.seed,
-            "settings": what_matters(config),
+            "settings": decisive_settings(config),
             "dataset": _dataset(config, split.test),
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {

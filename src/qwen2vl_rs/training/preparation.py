@@ -57,10 +57,10 @@ def check_run(run: Run, config: Config, resume: bool) -> None:
     before = load_config(run.folder / "config.toml")
     known = run.manifest()
     # the recorded settings of the start: config.toml may have been edited since
-    own = known.get("settings") or what_matters(before)
-    others = _differences(own, what_matters(config))
+    own = known.get("settings") or decisive_settings(before)
+    others = _differences(own, decisive_settings(config))
     hint = f"resume with its own: {run.resume_command()}"
-    if edited := _differences(own, what_matters(before)):
+    if edited := _differences(own, decisive_settings(before)):
         hint = (
             f"restore the settings of the start in {run}/config.toml ({'; '.join(edited)}), or "
             "train in another folder: --output"
@@ -90,10 +90,10 @@ def record_settings(run: Run, config: Config, resume: bool) -> None:
     start, and independent of edits to ``config.toml``.
     """
     if not (resume and run.manifest()):
-        write_json(run.folder / "manifest.json", {"settings": what_matters(config)})
+        write_json(run.folder / "manifest.json", {"settings": decisive_settings(config)})
 
 
-def what_matters(config: Config) -> dict[str, Any]:
+def decisive_settings(config: Config) -> dict[str, Any]:
     """Return the settings that determine the result of training."""
     tree = config.model_dump(mode="json", include={"data", "view", "lora", "training"})
     del tree["data"]["dataset"]  # affects scoring only

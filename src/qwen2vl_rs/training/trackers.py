@@ -18,7 +18,7 @@ from ..system.console import say, warn
 from ..system.scopes import handlers
 
 
-def usable(trackers: Sequence[str]) -> list[str]:
+def installed(trackers: Sequence[str]) -> list[str]:
     """Return the installed trackers; warn about the others."""
     found = []
     for name in trackers:
@@ -63,7 +63,7 @@ def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
             swanlab.finish(state=state)
 
 
-def make_harmless(callbacks: list[Any]) -> list[Any]:
+def isolate_errors(callbacks: list[Any]) -> list[Any]:
     """Return the callbacks, with trackers wrapped so that their errors do not stop training."""
     names = {kind: name for name, kind in INTEGRATION_TO_CALLBACK.items()}
     return [_Harmless(c, names[type(c)]) if type(c) in names else c for c in callbacks]

@@ -43,7 +43,7 @@ from ..system.jsonl import to_line
 from ..system.named import reading
 from ..system.oserrors import libraries_read, libraries_write
 from ..types import Sample
-from .trackers import make_harmless
+from .trackers import isolate_errors
 
 _MOST_SKIPPED = 20  # in a row; each halves the loss scale, which begins at 65,536
 _IN_FLOAT32 = "train in float32: --set training.fp16=false"
@@ -180,7 +180,7 @@ class TreeTrainer(Trainer):
         self.reporter = reporter
         self.remove_callback(PrinterCallback)  # it prints to stdout
         handler = self.callback_handler
-        handler.callbacks = make_harmless(handler.callbacks)
+        handler.callbacks = isolate_errors(handler.callbacks)
         self._base, self._view, self._ground, self._keep = base, view, ground, keep
         self._skipped_in_a_row = 0
         if args.fp16 and self.accelerator.scaler is None:  # accelerate has none for a CPU
