@@ -569,7 +569,7 @@ def test_the_page_reckons_without_the_windows_that_have_no_answer(tmp_path):
     page = (tmp_path / "a.html").read_text().replace("\xa0", " ")
     for said in ("forest: 62.5 %", "water: 37.5 %", "Mean 4.7, at most 30.",
                  "“yes” is the more likely answer in 60.0 % of the windows.",
-                 "10 of 20 windows asked about", "10 windows left out"):  # fmt: skip
+                 "10 of 20 windows with answers", "10 windows left out"):  # fmt: skip
         assert said in page, said
 
 

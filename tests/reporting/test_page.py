@@ -292,9 +292,9 @@ def test_predictions_without_images(run, tmp_path):
     written = write_report(from_files(*files), tmp_path)
     text = " ".join(read(written.html).said)
     assert "different images" not in text
-    assert "Questions about one image" not in text
+    assert "questions about one image" not in text
     assert "image not shown" not in text
-    assert "Image " not in written.markdown.read_text().partition("## What")[0]
+    assert "Image " not in written.markdown.read_text().partition("## Confusion")[0]
     (table,) = next(s for s in page.sections if s.id == "absent").tables
     (row,) = [[c.text for c in row] for row in table.rows if row[0].text.startswith("Images of")]
     assert row[1] == "the predictions name no image"
