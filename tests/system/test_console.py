@@ -335,7 +335,7 @@ def test_logging_alone_silences_and_redirects():
 def test_a_record_tells_its_module_its_place_and_its_hint(caplog, tmp_path):
     assert installed(["no_such_tracker"]) == []
     (record,) = caplog.records
-    assert (record.name, record.funcName) == ("qwen2vl_rs.training.trackers", "usable")
+    assert (record.name, record.funcName) == ("qwen2vl_rs.training.trackers", "installed")
     assert record.getMessage().startswith("no_such_tracker is not installed")
     warn("two\nlines", "a hint")
     hinted = caplog.records[-1]
