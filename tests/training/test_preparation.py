@@ -69,7 +69,7 @@ def test_training_never_starts_over_by_itself(trained, begun, small_base, capsys
         told = capsys.readouterr().err
         assert told_as in told
         assert "no checkpoint in output/Qwen2-VL-2B is valid (checkpoint-4.damaged, checkp" in told
-        assert "put back a copy of one" in told
+        assert "restore a copy of one" in told
     assert main(command(small_base)) == 1
     assert "already holds a run" in capsys.readouterr().err
     for words in (["eval", str(RUN)], ["compare", "--run", str(RUN)]):
