@@ -63,7 +63,7 @@ def test_training_never_starts_over_by_itself(trained, begun, small_base, capsys
     for step in (4, 8):
         spoil(RUN / f"checkpoint-{step}/optimizer.pt")
     before = content()
-    for told_as in ("set aside as checkpoint-8.damaged: optimizer.pt has changed", "is sound"):
+    for told_as in ("set aside as checkpoint-8.damaged: optimizer.pt has changed", "is valid"):
         # the first time they are set aside; the second time they stand so already
         assert main(command(small_base, "--resume")) == 1
         told = capsys.readouterr().err
