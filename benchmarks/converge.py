@@ -30,7 +30,7 @@ from qwen2vl_rs.models.adapter import add_adapter
 from qwen2vl_rs.models.loader import Base, load_base
 from qwen2vl_rs.questions.grammar import type_of
 from qwen2vl_rs.questions.protocols import judge, protocol
-from qwen2vl_rs.training.trainer import Steps, pack_loss
+from qwen2vl_rs.training.trainer import StepDataset, pack_loss
 from qwen2vl_rs.types import Prediction, Sample
 from random_base import Size, write_random_base
 
@@ -46,7 +46,7 @@ def ours(base: Base, model: Any, samples: list[Sample], shape: tuple[int, int]) 
         images_per_step=images, questions_per_image=questions, num_train_epochs=1000
     )
     budget = token_budget(model, checkpointing=True)
-    steps = Steps(samples, base.prompts, base.images, settings, budget, model)
+    steps = StepDataset(samples, base.prompts, base.images, settings, budget, model)
     for index in range(steps.steps):
 
         def run(index: int = index) -> None:

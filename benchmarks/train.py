@@ -39,8 +39,8 @@ from qwen2vl_rs.engine.memory import token_budget
 from qwen2vl_rs.engine.vision import encode_all
 from qwen2vl_rs.models.adapter import add_adapter, without_casts
 from qwen2vl_rs.models.loader import Base
-from qwen2vl_rs.question_tree.attention import kind_of
-from qwen2vl_rs.training.trainer import Step, Steps, pack_loss
+from qwen2vl_rs.question_tree.attention import attention_kind
+from qwen2vl_rs.training.trainer import Step, StepDataset, pack_loss
 from qwen2vl_rs.types import Sample
 
 PLAIN_BATCH = 4  # per_device_train_batch_size of the original
@@ -96,7 +96,7 @@ def ours(
         dtype = torch.bfloat16 if bf16 else torch.float32
         images = encode_all(base, paths, folder, 10**11, dtype)
     budget = token_budget(model, checkpointing=checkpointing)
-    steps = Steps(samples, base.prompts, images, settings, budget, base.model)
+    steps = StepDataset(samples, base.prompts, images, settings, budget, base.model)
 
     number = itertools.count()
 
@@ -148,7 +148,7 @@ def main() -> None:
             model.activation_checkpointing_enable({"use_reentrant": False})
         for side in chosen.sides:
             rows += compare(base, model, side, bf16, chosen)
-        print(f"attention: {kind_of(base.model)}", flush=True)
+        print(f"attention: {attention_kind(base.model)}", flush=True)
         del base, model
     show(rows, chosen.json)
 

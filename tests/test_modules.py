@@ -93,7 +93,7 @@ TESTED_BY = {
     "serve/bodies.py": "serve/test_serve_siege.py",
     "serve/conversation.py": "serve/test_chat.py",
     "serve/decoders.py": "serve/test_serve_siege.py",
-    "serve/decoding.py": "serve/test_serve_siege.py",
+    "serve/image_decoding.py": "serve/test_serve_siege.py",
     "serve/guard.py": "serve/test_requests.py",
     "serve/limits.py": "serve/test_worker.py",
     "serve/logs.py": "whole/test_limits_of_pages.py",

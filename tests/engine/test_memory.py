@@ -5,7 +5,7 @@ from transformers import Qwen2VLConfig
 from qwen2vl_rs.engine import memory
 from qwen2vl_rs.engine.memory import (
     bytes_per_token,
-    explained_shortage,
+    memory_hint,
     token_budget,
     training_memory,
 )
@@ -72,12 +72,12 @@ def test_the_machine_has_memory():
     "error", [torch.OutOfMemoryError("x"), MemoryError(), RuntimeError("can't allocate memory")]
 )
 def test_a_shortage_names_the_setting_and_its_half(error):
-    with pytest.raises(RunError, match="2,048 tokens") as caught, explained_shortage(2048):
+    with pytest.raises(RunError, match="2,048 tokens") as caught, memory_hint(2048):
         raise error
     assert caught.value.hint.endswith("training.max_tokens_per_pack=1024")
 
 
 def test_other_failures_pass():
     # a RuntimeError, as a shortage on a CPU is, but one that does not speak of memory
-    with pytest.raises(NotImplementedError), explained_shortage(2048):
+    with pytest.raises(NotImplementedError), memory_hint(2048):
         raise NotImplementedError("x")

@@ -11,7 +11,7 @@ from factory import make_samples
 from family import few
 from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.engine import vision
-from qwen2vl_rs.engine.vision import encoded, in_passes
+from qwen2vl_rs.engine.vision import vision_batches, with_features
 from qwen2vl_rs.models.loader import load_base
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -28,11 +28,11 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
     ],
 )
 def test_a_pass_on_a_gpu_holds_as_many_images_as_fit(sizes, passes):
-    assert list(in_passes(sizes, CUDA)) == passes
+    assert list(vision_batches(sizes, CUDA)) == passes
 
 
 def test_a_cpu_takes_one_at_a_time():
-    assert list(in_passes([4, 4, 4], CPU)) == [[0], [1], [2]]
+    assert list(vision_batches([4, 4, 4], CPU)) == [[0], [1], [2]]
 
 
 def test_images_in_one_pass_have_the_features_of_each_alone(family_base, tmp_path, monkeypatch):
@@ -40,12 +40,12 @@ def test_images_in_one_pass_have_the_features_of_each_alone(family_base, tmp_pat
     names = dict.fromkeys(s.image for s in make_samples(tmp_path / "a", images=2, side=150))
     names |= dict.fromkeys(s.image for s in make_samples(tmp_path / "b", images=1, side=90))
     images = [base.images.read(name) for name in names]
-    alone = encoded(base.model, images)
+    alone = with_features(base.model, images)
     monkeypatch.setitem(vision._PATCHES_AT_ONCE, "cpu", 1 << 20)
     calls = []
     real = vision.encode
     monkeypatch.setattr(vision, "encode", lambda *a: calls.append(1) or real(*a))
-    together = encoded(base.model, [images[0], alone[1], images[2]])
+    together = with_features(base.model, [images[0], alone[1], images[2]])
     assert len(calls) == 1
     assert together[1] is alone[1]  # encoded before
     for one, other in zip(alone, together, strict=True):
@@ -245,7 +245,7 @@ def test_features_of_other_pixels_are_others(small_base, tmp_path):
     found = {}
     for most in (90 * 90, 28 * 28 * 9, 28 * 28 * 4):
         base = load_base(small_base, InputConfig(max_pixels=most), CPU, torch.float32)
-        expected = encoded(base.model, [base.images.read(names[0])])[0].features
+        expected = with_features(base.model, [base.images.read(names[0])])[0].features
         (features,), n = fill((base, names, tmp_path / "cache"))
         assert n == 1
         assert torch.equal(features, expected)

@@ -186,7 +186,7 @@ def test_overlapping_windows_make_a_finer_map(scene, small_base, tmp_path):
 
 def test_windows_are_brought_to_the_resolution(scene, small_base, tmp_path, capsys):
     assert make(small_base, scene, tmp_path / "r", "--resolution", "4", questions=ASKED[:1]) == 0
-    assert "4 m each (as asked for)" in capsys.readouterr().err
+    assert "4 m each (as requested)" in capsys.readouterr().err
     with rasterio.open(tmp_path / "r/map.tif") as file:
         assert file.shape == (2, 2)  # windows of 224 m over 400 × 280 m
         assert file.transform.almost_equals(Affine(200, 0, 5e5, 0, -140, 5.6e6))
@@ -198,7 +198,7 @@ def test_a_trained_model_says_its_resolution(trained, scene, tmp_path, capsys):
     assert main(["map", str(run), str(scene), ASKED[0], "-o", str(out)]) == 0
     # its images have 10 units of Web Mercator per pixel, at 53 degrees north: about 6 m
     assert "of 56 pixels, 6" in (err := capsys.readouterr().err)
-    assert "m each (as the model was trained on)" in err
+    assert "m each (as in training)" in err
 
 
 @pytest.mark.parametrize(
@@ -486,7 +486,7 @@ def test_windows_in_a_collar_are_left_out_and_counted(small_base, tmp_path, caps
     out = capsys.readouterr()
     told = json.loads(out.out)
     assert (told["windows"], told["asked"], told["left_out"]) == (8, 4, 4)
-    assert "4 windows were not asked about" in out.err
+    assert "4 windows were left out" in out.err
     assert "4 windows left out" in (tmp_path / "m/map.html").read_text()
 
 
@@ -499,13 +499,13 @@ def test_a_scene_without_any_data_is_no_map(small_base, tmp_path, capsys, dtype)
     ) as file:  # fmt: skip
         file.write(np.zeros((3, 60, 60), dtype))
     assert make(small_base, path, tmp_path / "m", questions=ASKED[:1]) == 1
-    assert "no window holds data" in capsys.readouterr().err
+    assert "no window has valid data" in capsys.readouterr().err
     assert not (tmp_path / "m/map.tif").exists()
 
 
 def test_the_page_says_that_windows_share_ground(made):
     page = (made / "map.html").read_text().replace("\xa0", " ")
-    assert "Neighbouring windows share up to 25.0 %" in page
+    assert "Neighbouring windows overlap by up to 25.0 %" in page
     assert "3 windows left out" in page
 
 
@@ -569,7 +569,7 @@ def test_the_page_reckons_without_the_windows_that_have_no_answer(tmp_path):
     page = (tmp_path / "a.html").read_text().replace("\xa0", " ")
     for said in ("forest: 62.5 %", "water: 37.5 %", "Mean 4.7, at most 30.",
                  "“yes” is the more likely answer in 60.0 % of the windows.",
-                 "10 of 20 windows asked about", "10 windows left out"):  # fmt: skip
+                 "10 of 20 windows with answers", "10 windows left out"):  # fmt: skip
         assert said in page, said
 
 

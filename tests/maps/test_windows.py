@@ -332,7 +332,7 @@ def test_a_scene_of_half_a_window_has_one(small_base, tmp_path, capsys):
     gaps[:, :20] = 0
     path = write(tmp_path / "gaps.tif", gaps, nodata=0)
     assert ask_map(small_base, tmp_path / "g", path, "Is it?", "--tile", 56) == 1
-    assert "no window holds data" in capsys.readouterr().err
+    assert "no window has valid data" in capsys.readouterr().err
 
 
 def test_a_strip_is_refused_with_a_hint_that_works(small_base, tmp_path, capsys):

@@ -16,7 +16,7 @@ from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.predict.job import Job
-from qwen2vl_rs.predict.predictor import Reply, predict
+from qwen2vl_rs.predict.predictor import Reply, to_prediction
 from qwen2vl_rs.scoring.predictions import read_predictions
 
 
@@ -80,7 +80,7 @@ def test_busy_and_failing_servers_are_asked_again(asked, monkeypatch, capsys):
         assert run(api.url) == 0
     err = capsys.readouterr().err
     for why in ("429", "500", "connection"):
-        assert f"times: {why}" in err
+        assert f"requests: {why}" in err
 
 
 PASSING = (408, 409, 425, 429, 500, 502, 503, 504, 524, 529)
@@ -97,7 +97,7 @@ def test_statuses_that_pass_are_asked_again_and_others_are_not(asked, monkeypatc
     with running(moody) as api:
         assert run(api.url, "--concurrency", "1") == 0
     err = capsys.readouterr().err
-    assert all(f"asked again 1 time: {status}" in err for status in PASSING), err
+    assert all(f"repeated 1 request: {status}" in err for status in PASSING), err
     for status in FINAL:
         with running(lambda body, n, status=status: (status, {}, b"")) as api:
             assert run(api.url, "-o", f"of {status}", "--concurrency", "1") == 1
@@ -110,7 +110,7 @@ def test_a_server_that_is_gone_is_given_up_and_gone_on_with(asked, monkeypatch, 
         assert run(api.url, "--concurrency", "1") == 1
         err = capsys.readouterr().err
         assert "failed 8 times in a row: 503" in err
-        assert "goes on where it stopped" in err
+        assert "it resumes" in err
         before = len(api.seen)
         api.answer = by_wording
         assert run(api.url) == 0
@@ -124,7 +124,7 @@ def test_a_server_that_is_gone_is_given_up_and_gone_on_with(asked, monkeypatch, 
         ((404, {}, {"detail": "no"}), ("404", "end in /v1")),
         ((400, {}, {"error": {"message": "no images"}}), ("400: no images", "data URL")),
         ((302, {"Location": "http://127.0.0.1:1/"}, b""), ("302", "not followed")),
-        ((200, {}, {"choices": []}), ("no answer at all", "log")),
+        ((200, {}, {"choices": []}), ("an empty answer", "log")),
         ((200, {}, b"<html>"), ("not as OpenAI", "--endpoint")),
         ((200, {}, {"choices": [{"message": {"content": 3}}]}), ("not as OpenAI", "--endpoint")),
         ((200, {}, b"[" * 100_000), ("not as OpenAI", "--endpoint")),
@@ -157,7 +157,7 @@ def test_keys_that_cannot_be(asked, monkeypatch, capsys, key):
     with running(by_wording) as api:
         assert run(api.url) == 1
         assert not api.seen
-    assert "OPENAI_API_KEY holds characters" in capsys.readouterr().err
+    assert "OPENAI_API_KEY contains invalid" in capsys.readouterr().err
 
 
 def test_a_key_with_the_end_of_its_line(asked, monkeypatch):
@@ -353,13 +353,16 @@ def test_the_pace_is_that_of_the_answers_and_stays_where_there_are_none(asked, m
 
 
 def test_the_pace_is_that_of_the_first_process_and_of_its_new_answers(asked, tmp_path):
-    job, found = Job(asked, tmp_path / "job", ["m"]), [predict(s, Reply("yes")) for s in asked]
+    job, found = (
+        Job(asked, tmp_path / "job", ["m"]),
+        [to_prediction(s, Reply("yes")) for s in asked],
+    )
     timing = tmp_path / "job/timing.json"
-    with job.asking(16, 1) as log:
+    with job.appending(16, 1) as log:
         log.add(found[16:])
     assert not timing.exists()
     for n in (0, 10, 16, 16):
-        with job.asking(16) as log:
+        with job.appending(16) as log:
             log.add(found[:n])
     assert json.loads(timing.read_bytes())["questions"] == 16 - 10
     assert [p.id for p in job.finish(2)] == [s.id for s in asked]

@@ -238,7 +238,7 @@ def hurried(asked, monkeypatch):
     ("send", "why"),
     few(
         [
-            (drip(OK, b"X"), "timeout: no whole answer within 0.2 s"),  # of the head
+            (drip(OK, b"X"), "timeout: no complete answer within 0.2 s"),  # of the head
             (drip(OK + b"Content-Length: 500\r\n\r\n"), "timeout"),
             (drip(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"), "timeout"),
             (drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "timeout"),
@@ -312,10 +312,10 @@ SPACES = 16 << 20
     [
         (200, "gzip", "more than 1 MB"),
         (200, "gzip, gzip", "more than 1 MB"),
-        (200, "gzip, gzip, gzip", "packed 3 times"),
+        (200, "gzip, gzip, gzip", "compressed 3 times"),
         (200, "deflate", "more than 1 MB"),
         (200, "deflate without header", "more than 1 MB"),
-        (200, "br", "not asked for"),
+        (200, "br", "not requested"),
         (401, "gzip, gzip", "401"),
         (401, "br", "401"),
         (503, "gzip, gzip", "503"),

@@ -147,7 +147,7 @@ def resumed(folder, whose, settings, changed):
     """Whether a run that was started with the settings is refused with others."""
     config = load_config(None, [f"model={whose[0]}", *settings])
     base = {"folder": str(whose[0]), "fingerprint": fingerprint(whose[0])}
-    known = {"settings": preparation.what_matters(config), "base": base}
+    known = {"settings": preparation.decisive_settings(config), "base": base}
     folder.mkdir(exist_ok=True)
     write_json(folder / "manifest.json", known)
     (folder / "config.toml").write_text("")

@@ -89,7 +89,7 @@ def test_errors_inside_a_success_are_asked_again_and_never_scored(asked, capsys)
     found = json.loads(out)
     assert found["protocols"]["official"]["OA"] == 1
     assert found["unreadable"]["n"] == 0
-    assert "asked again 3 times: 502 in a reply" in err
+    assert "repeated 3 requests: 502 in a reply" in err
 
 
 @pytest.mark.parametrize("key", ["code", "status", "status_code"])
@@ -127,8 +127,8 @@ STOPPING = [
     (200, {"error": {"code": 404, "message": "no model"}}, ("404: no model", "--model")),
     (200, {"error": {"code": 400, "message": "no images"}}, ("400: no images", "data URL")),
     (200, broken({"code": 403, "message": "flagged"}), ("403: flagged", "OPENAI_API_KEY")),
-    (200, {"error": {"code": "odd", "message": "so it is"}}, ("so it is", "server's own log")),
-    (200, {"choices": []}, ("no answer at all", "server's own log")),
+    (200, {"error": {"code": "odd", "message": "so it is"}}, ("so it is", "server's log")),
+    (200, {"choices": []}, ("an empty answer", "server's log")),
     (200, {"id": "x"}, ("not as OpenAI", "--endpoint")),
     (200, [], ("not as OpenAI", "--endpoint")),
     (200, {"choices": None}, ("not as OpenAI", "--endpoint")),

@@ -22,7 +22,7 @@ from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.fingerprint import fingerprint
 from qwen2vl_rs.models.location import locate
 from qwen2vl_rs.predict.job import digest_of
-from qwen2vl_rs.predict.predictor import with_other_images
+from qwen2vl_rs.predict.predictor import with_shuffled_images
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.predict.settings import answer_settings
 from qwen2vl_rs.system.jsonl import to_line
@@ -162,7 +162,7 @@ def test_the_seed_of_the_control_is_that_of_the_evaluation(asked):
         assert main([*words, "-o", f"seed {seed}"]) == 0
     keys = {Path(f"seed {n}/shuffled/inputs.json").read_text() for n in (1, 5)}
     assert len(keys) == 2
-    assert with_other_images(samples, 1) != with_other_images(samples, 5)
+    assert with_shuffled_images(samples, 1) != with_shuffled_images(samples, 5)
 
 
 @pytest.mark.parametrize("wrong", ["base", "run"])

@@ -42,7 +42,7 @@ def plain_causal(kind, layout, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_check_sees_a_wrong_mask(uncompiled, monkeypatch, dtype):
-    monkeypatch.setattr(attention_check, "rule_of", plain_causal)
+    monkeypatch.setattr(attention_check, "make_rule", plain_causal)
     assert flex_problem(CPU, dtype, HEADS) == "its results differ"
 
 
@@ -52,9 +52,11 @@ def test_the_check_sees_a_mask_that_is_right_only_the_first_time(uncompiled, mon
 
     def once(kind, layout, dtype):
         seen.append(kind)
-        return (plain_causal if seen.count("flex") > 1 else attention.rule_of)(kind, layout, dtype)
+        return (plain_causal if seen.count("flex") > 1 else attention.make_rule)(
+            kind, layout, dtype
+        )
 
-    monkeypatch.setattr(attention_check, "rule_of", once)
+    monkeypatch.setattr(attention_check, "make_rule", once)
     assert flex_problem(CPU, dtype, HEADS) == "its results differ"
 
 

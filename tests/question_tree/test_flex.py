@@ -20,7 +20,7 @@ from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.models.adapter import without_casts
 from qwen2vl_rs.models.loader import load_base
-from qwen2vl_rs.question_tree.attention import block_mask, in_force, rule_of, tree_attention
+from qwen2vl_rs.question_tree.attention import attention_args, block_mask, make_rule, tree_attention
 from qwen2vl_rs.question_tree.attention_check import Heads, choose_attention, flex_problem
 from qwen2vl_rs.question_tree.tree import Node, Tree, flatten, merge_prefixes
 from random_base import Size, write_random_base
@@ -52,7 +52,7 @@ def layout(tokens, seed):
 
 def attend(kind, one, states, upstream):
     """Output and gradients of one kind, in float32."""
-    tree = in_force(send_to_device(rule_of(kind, one, states[0].dtype), states[0].device))
+    tree = attention_args(send_to_device(make_rule(kind, one, states[0].dtype), states[0].device))
     query, key, value = (x.clone().requires_grad_() for x in states)
     module = torch.nn.Module().train()
     scale = query.shape[-1] ** -0.5

@@ -120,7 +120,7 @@ def test_counts_of_hr_are_not_scored_in_lr_s_buckets(capsys, said, oa):
     assert found["protocols"]["official"]["OA"] == oa
     run("score", "p.jsonl")
     assert (EXACT in capsys.readouterr().out) == (not said)
-    for language, words in (("en", "The data set is not known"), ("zh", "数据集未知")):
+    for language, words in (("en", "The data set is unknown"), ("zh", "数据集未知")):
         run("report", "--after", "p.jsonl", "--lang", language, "-o", language)
         page = Path(language, "report.html").read_text("utf-8")
         assert (words in page) == (not said)

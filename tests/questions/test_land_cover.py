@@ -87,4 +87,4 @@ def test_it_stands_in_results_tables_and_report_and_moves_nothing_else(tmp_path,
     assert "LC: F1 83.3 (" in capsys.readouterr().out
     assert main(["report", "--after", str(path), "-o", str(tmp_path), "--dataset", "xBEN"]) == 0
     page = (tmp_path / "report.md").read_text("utf-8").replace("\xa0", " ")
-    assert "Land cover: mean F1 of what is listed, in any order: 83.3 %" in page
+    assert "Land cover: mean F1 of the listed items, in any order: 83.3 %" in page

@@ -430,15 +430,15 @@ SEEN = {"image": "a.tif", "question": "Is there a road?", "answer": "yes"}
 @pytest.mark.parametrize(
     ("row", "training", "missing", "reason"),
     [
-        (COUNTED, None, "geochat", "every question is of a type this protocol leaves out"),
-        (COUNTED, {**SEEN, "image": "b.tif"}, "Controls and visual gain on Counting",
+        (COUNTED, None, "geochat", "the protocol excludes the types of all questions"),
+        (COUNTED, {**SEEN, "image": "b.tif"}, "Baselines and visual gain on Counting",
          "no training question of this type has a readable answer"),
-        (SEEN, SEEN, "Gain over question only",
-         "every training question is about an image that is scored"),
-        (SEEN, None, "Control: constant answer", "no training questions were given"),
-        (SEEN, None, "Cost of a wrong image", "the model was not asked about other images"),
-        (SEEN, None, "Confidence", "the predictions carry no confidence"),
-        (SEEN, None, "Counting", "no counting question has a number as its true answer"),
+        (SEEN, SEEN, "Gain over question-only baseline",
+         "the images of all training questions are in the test set"),
+        (SEEN, None, "Majority baseline", "no training questions were given"),
+        (SEEN, None, "Cost of shuffled images", "the model did not answer about shuffled images"),
+        (SEEN, None, "Confidence", "the predictions contain no confidence"),
+        (SEEN, None, "Counting", "no counting question has a number as its ground truth"),
     ],
 )  # fmt: skip
 def test_reasons_why_something_is_missing(tmp_path, row, training, missing, reason):

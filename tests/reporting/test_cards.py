@@ -61,7 +61,7 @@ def test_the_model_card_for_people(run):
     assert f'BASE = "{BASE}"' in text
     assert 'INSTRUCTION = "Answer the question using a single word or phrase."' in text
     assert "| geochat | " in text
-    assert f"The base, {BASE}, is licensed under Apache-2.0" in text
+    assert f"The base model, {BASE}, is licensed under Apache-2.0" in text
 
 
 def test_a_licence_is_named_where_the_base_has_one_we_know(run):
@@ -70,7 +70,7 @@ def test_a_licence_is_named_where_the_base_has_one_we_know(run):
     for base in (None, "someone/else"):
         text = model_card(from_run(run), of(base))
         assert hub.ModelCard(text, ignore_metadata_errors=False).data.license is None
-        assert "licence is not known here" in text
+        assert "licence of the base model is unknown" in text
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_the_data_card(run, monkeypatch, tmp_path):
     assert data.size_categories == ["n<1K"]
     assert "| data\\_vl\\_test.json | 96 | 12 | " in text
     assert "Split at random by image, seed 42." in text
-    assert "No image stands on both sides of the split." in text
+    assert "No image is on both sides of the split." in text
     assert "| presence | 36 | " in text
     controls = from_run(run).after.results["controls"]
     for name, says in (("constant", "of each type"), ("question_only", "its most frequent class")):
         value = f"{100 * controls[name]['official']['OA']:.1f}"
-        assert f"{says}: OA {value} % (n 96, 95 % interval " in text
+        assert f"{says}: OA {value} % (n 96, 95 % confidence interval " in text
     monkeypatch.chdir(tmp_path)
     assert "Not described" in data_card(from_run(run))
     shutil.copytree(run, "run")

@@ -25,11 +25,11 @@ STYLES = ("before", "after", "constant", "question_only", "shuffled_image")
 
 def test_places():
     axis = percent_axis("x")
-    assert [axis.place(v) for v in (0, 0.25, 1, 2, -1)] == [0, 25, 100, 100, 0]
+    assert [axis.position(v) for v in (0, 0.25, 1, 2, -1)] == [0, 25, 100, 100, 0]
     counts = count_axis(999, "n")
-    assert counts.place(0) == 0
-    assert counts.place(999) == 100
-    assert counts.place(9) == pytest.approx(100 / 3)
+    assert counts.position(0) == 0
+    assert counts.position(999) == 100
+    assert counts.position(9) == pytest.approx(100 / 3)
     assert [label for _, label in counts.ticks] == ["0", "1", "10", "100"]
 
 

@@ -21,7 +21,7 @@ def run(tmp_path):
 def test_a_run_as_it_was_scored(run):
     found = from_run(run)
     assert (found.name, found.checkpoint) == ("small", "checkpoint-40")
-    assert found.after.pace == 0.125 / 8
+    assert found.after.seconds == 0.125 / 8
     assert found.after.results == json.loads((run / "eval/after/results.json").read_text())
     assert found.comparison["protocols"]["official"]["OA"]["wins"] > 0
     assert len(found.metrics) == 40

@@ -55,7 +55,7 @@ def test_nothing_is_written_over(run, tmp_path):
     (tmp_path / "full" / "thesis.tex").write_text("years of work")
     (tmp_path / "file").write_text("x")
     for name in ("full", "file"):
-        with pytest.raises(RunError, match="holds something already"):
+        with pytest.raises(RunError, match="is not empty"):
             export(run, tmp_path / name)
     (tmp_path / "empty").mkdir()
     export(run, tmp_path / "empty")
@@ -73,7 +73,7 @@ def test_figures_of_a_checkpoint_that_is_not_told_are_not_given(run, tmp_path):
     for name in ("compare.json", "eval/after/inputs.json"):
         if (run / name).exists():
             write_json(run / name, {**json.loads((run / name).read_text()), "checkpoint": ""})
-    with pytest.raises(RunError, match="of a checkpoint that is not told, its newest is"):
+    with pytest.raises(RunError, match="of an unknown checkpoint, its newest is"):
         export(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -38,12 +38,13 @@ def told(*args, language="en", **more):
 def test_the_whole_sentence():
     assert told(UP, DOWN, LEVEL) == (
         "Fine-tuning raised OA from 31.2 % to 58.2 % (+27.0 points, 95 % interval +24.0 to +30.0), "
-        "but the model does not beat a table that never sees the image (−22.3 points), and a wrong "
-        "image makes no clear difference (+1.0 points): no sign that it looks at the image."
+        "but the model does not beat the question-only baseline (−22.3 points), and shuffled "
+        "images make no significant difference (+1.0 points): there is no sign that it uses the "
+        "image."
     )
     assert told(UP, UP, UP).endswith(
-        ", and the model beats a table that never sees the image (+27.0 points), and a wrong image "
-        "costs it 27.0 points: it uses the image."
+        ", and the model beats the question-only baseline (+27.0 points), and shuffled images "
+        "cost it 27.0 points: it uses the image."
     )
 
 
@@ -52,13 +53,13 @@ def test_the_whole_sentence():
     [
         (UP, "Fine-tuning raised OA from 31.2 % to 58.2 %"),
         (DOWN, "Fine-tuning lowered OA from 80.5 % to 58.2 %"),
-        (LEVEL, "which is no clear change"),
+        (LEVEL, "which is not significant"),
         (None, "The model reaches an OA of 58.2 % (95 % interval 55.0 – 61.0)"),
     ],
 )
 def test_the_change(change, said):
     assert said in told(change)
-    assert told(change).endswith("whether it looks at the image was not measured.")
+    assert told(change).endswith("whether it uses the image was not measured.")
     assert "Fine-tuning" not in told(change, run=None)
 
 
@@ -66,16 +67,16 @@ def test_the_change(change, said):
     ("gain", "cost", "ends"),
     [
         (UP, UP, "it uses the image."),
-        (LEVEL, UP, "than the wording of the questions gives away."),
-        (DOWN, UP, "than the wording of the questions gives away."),
-        (None, UP, ": it looks at the image."),
-        (UP, LEVEL, "no sign that it looks at the image."),
-        (DOWN, DOWN, "it looks at the image, and is misled by it."),
-        (UP, DOWN, "it looks at the image, and is misled by it."),
-        (None, LEVEL, "no sign that it looks at the image."),
-        (UP, None, "it knows more than the wording of the questions gives away."),
-        (LEVEL, None, "no sign that it looks at the image."),
-        (DOWN, None, "no sign that it looks at the image."),
+        (LEVEL, UP, "than the wording of the questions reveals."),
+        (DOWN, UP, "than the wording of the questions reveals."),
+        (None, UP, ": it uses the image."),
+        (UP, LEVEL, "there is no sign that it uses the image."),
+        (DOWN, DOWN, "it uses the image, but is misled by it."),
+        (UP, DOWN, "it uses the image, but is misled by it."),
+        (None, LEVEL, "there is no sign that it uses the image."),
+        (UP, None, "it knows more than the wording of the questions reveals."),
+        (LEVEL, None, "there is no sign that it uses the image."),
+        (DOWN, None, "there is no sign that it uses the image."),
     ],
 )
 def test_what_follows(gain, cost, ends):
@@ -84,8 +85,8 @@ def test_what_follows(gain, cost, ends):
 
 def test_a_wrong_image_that_helps():
     text = told(UP, UP, DOWN)
-    assert ", yet with a wrong image it does even better (its own costs it 22.3 points):" in text
-    assert tiles(evidence(UP, UP, DOWN), Words("en"))[3].word == "better with a wrong image"
+    assert ", yet with shuffled images it is even better (by 22.3 points):" in text
+    assert tiles(evidence(UP, UP, DOWN), Words("en"))[3].word == "better with shuffled images"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

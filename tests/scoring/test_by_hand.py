@@ -119,8 +119,8 @@ def test_the_report(files, tmp_path):
         # (60 + 60 + 40) / 3 and so on
         "AA": (20, 53.3, 63.3, "+10.0", "", "", 46.7, 50.0, 40.0),
     }
-    columns = ("Questions", "Before", "After", "Difference", "Fixed", "Broken", "Constant answer",
-               "Question only", "Wrong image")  # fmt: skip
+    columns = ("Questions", "Before", "After", "Difference", "Fixed", "Broken", "Majority baseline",
+               "Question-only baseline", "Shuffled images")  # fmt: skip
     for row, values in wanted.items():
         said = tuple(table[row][name].split(" (")[0] for name in columns)
         assert said == tuple(map(str, values)), row
@@ -165,7 +165,7 @@ def test_counting(tmp_path, capsys):
     file = save(tmp_path / "a.jsonl", rows)
     assert main(["-q", "report", "-o", str(tmp_path), "--after", file, "--dataset", "LR"]) == 0
     markdown = (tmp_path / "report.md").read_text()
-    table = cells(markdown, "Counts, predicted against true")
+    table = cells(markdown, "Counts: predicted and true")
     columns = list(next(iter(table.values())))
     found = {
         name: [row[column].split(" (")[0] for column in columns[1:]] for name, row in table.items()

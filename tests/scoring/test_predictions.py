@@ -12,7 +12,7 @@ from factory import write_rsvqa
 from qwen2vl_rs.datasets.tables import write_conversations, write_csv
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.predict.job import Job
-from qwen2vl_rs.predict.predictor import Reply, predict
+from qwen2vl_rs.predict.predictor import Reply, to_prediction
 from qwen2vl_rs.scoring.predictions import read_predictions, read_training, write_predictions
 from qwen2vl_rs.types import Prediction, Sample
 
@@ -192,7 +192,7 @@ def test_answers_are_in_the_file_as_soon_as_they_are_there(tmp_path):
     samples = [Sample(str(n), str(Path(__file__)), "Is there a road?", "yes") for n in range(3)]
     job = Job(samples, tmp_path, ["model"])
     path = tmp_path / "predictions.partial-0.jsonl"
-    with job.asking(3) as log:
+    with job.appending(3) as log:
         for n, sample in enumerate(samples, 1):
-            log.add([predict(sample, Reply("yes"))])
+            log.add([to_prediction(sample, Reply("yes"))])
             assert len(path.read_text().splitlines()) == 1 + n

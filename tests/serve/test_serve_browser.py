@@ -177,13 +177,13 @@ def test_a_text_file_named_tif_is_told_readably(visit, tmp_path, width):
     error = page.locator("#error .error")
     error.wait_for()
     text = error.inner_text()
-    assert text.split("\n")[0] == "This file cannot be read as an image"
+    assert text.split("\n")[0] == "This file is not a readable image"
     assert "\nnotes.tif: not an image of a known format" in text
     assert "TIFF, PNG" in text
     assert page.locator("#drop").is_visible()
     shot(page, f"{width}-error")
     page.locator("#language").click()
-    assert error.inner_text().startswith("无法将此文件读取为图像")
+    assert error.inner_text().startswith("此文件不是可读取的影像")
 
 
 def test_a_box_is_drawn_and_asked_about(visit, engine, geotiff):
@@ -307,7 +307,7 @@ def test_a_token_is_asked_for_and_kept(visit, engine):
         assert not page.locator("#main").is_visible()
         page.fill("#token", "wrong")
         page.click("#door button")
-        page.get_by_text("The token is not right").wait_for(state="attached")
+        page.get_by_text("The token is wrong").wait_for(state="attached")
         page.locator("#token").wait_for()
         page.fill("#token", "secret")
         page.click("#door button")

@@ -71,7 +71,7 @@ def preview(server, image):
 def decoders():
     """The processes of this one that decode."""
     found = children_of(os.getpid())
-    return [p for p in found if "serve.decoding" in Path(f"/proc/{p}/cmdline").read_text()]
+    return [p for p in found if "serve.image_decoding" in Path(f"/proc/{p}/cmdline").read_text()]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 from qwen2vl_rs.cli import output
 from qwen2vl_rs.system import console
 from qwen2vl_rs.system.console import Progress, clock, say, warn
-from qwen2vl_rs.training.trackers import usable
+from qwen2vl_rs.training.trackers import installed
 
 ERASE = "\r\x1b[2K"
 CURSOR = "\x1b[?25h"  # shown again
@@ -333,9 +333,9 @@ def test_logging_alone_silences_and_redirects():
 
 
 def test_a_record_tells_its_module_its_place_and_its_hint(caplog, tmp_path):
-    assert usable(["no_such_tracker"]) == []
+    assert installed(["no_such_tracker"]) == []
     (record,) = caplog.records
-    assert (record.name, record.funcName) == ("qwen2vl_rs.training.trackers", "usable")
+    assert (record.name, record.funcName) == ("qwen2vl_rs.training.trackers", "installed")
     assert record.getMessage().startswith("no_such_tracker is not installed")
     warn("two\nlines", "a hint")
     hinted = caplog.records[-1]

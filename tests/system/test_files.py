@@ -16,7 +16,7 @@ from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.manifest import FileRecord, Manifest, write_manifest
 from qwen2vl_rs.predict.job import Job
-from qwen2vl_rs.predict.predictor import Reply, predict
+from qwen2vl_rs.predict.predictor import Reply, to_prediction
 from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.system.disk import flush, make_folder
 from qwen2vl_rs.system.files import (
@@ -32,7 +32,7 @@ from qwen2vl_rs.system.files import (
 from qwen2vl_rs.types import Sample
 
 SAMPLES = [Sample(str(n), __file__, "Is there a road?", "yes", "presence") for n in range(3)]
-ANSWERS = [predict(sample, Reply("yes")) for sample in SAMPLES]
+ANSWERS = [to_prediction(sample, Reply("yes")) for sample in SAMPLES]
 
 
 def text(place, content="new"):
@@ -72,7 +72,7 @@ def fetched(place):
 
 def asked(place):
     job = Job(SAMPLES, place / "eval/test", ["model"])
-    with job.asking(3) as log:
+    with job.appending(3) as log:
         log.add(ANSWERS)
     job.finish()
 
@@ -192,7 +192,7 @@ def test_whichever_call_fails_no_answer_is_lost(tmp_path, monkeypatch):
     while failed:
         folder = tmp_path / str(fail)
         job = Job(SAMPLES, folder, ["model"])
-        with job.asking(3) as log:
+        with job.appending(3) as log:
             log.add(ANSWERS)
         with monkeypatch.context() as patch:
             count = calls(patch, fail)
@@ -201,7 +201,7 @@ def test_whichever_call_fails_no_answer_is_lost(tmp_path, monkeypatch):
                 failed = next(count) > fail  # else there were not so many calls
             except (RunError, OSError):
                 failed = True
-        kept = job.ready() or job.answered().values()
+        kept = job.ready() or job.partial().values()
         assert [p.prediction for p in kept] == ["yes"] * 3, fail
         fail += 1
     assert fail > 5

@@ -191,7 +191,7 @@ def test_figures_that_were_lost_with_their_times(trained, tmp_path, monkeypatch,
     whole = figures.read_text()
     figures.write_text("".join(whole.splitlines(keepends=True)[:6]))
     assert main(["train", str(RUN / "config.toml"), "--resume"]) == 0
-    assert "checkpoint-8; how long they took is not known any more" in capsys.readouterr().err
+    assert "checkpoint-8; their times are lost" in capsys.readouterr().err
     assert without_times(figures.read_text()) == without_times(whole)
     unknown = {"train_runtime": None, "train_questions_per_second": None}
     assert json.loads((RUN / "train_results.json").read_text()) == {**done, **unknown}
@@ -231,10 +231,10 @@ def test_windows_are_taken_up_to_the_last_sound_line(here, small_base, capsys, t
     assert grow(disk.lost()) == set()
     whole = Path("whole/windows.jsonl").read_bytes()
     for name in torn:
-        verify_checksums = TORN[name]
+        damage = TORN[name]
         shutil.rmtree("torn", ignore_errors=True)
         Path("torn").mkdir()
-        Path("torn/windows.jsonl").write_bytes(verify_checksums(whole))
+        Path("torn/windows.jsonl").write_bytes(damage(whole))
         capsys.readouterr()
         assert main([*words, "-o", "torn"]) == 0, name
         assert "Traceback" not in capsys.readouterr().err
@@ -256,14 +256,12 @@ def test_answers_are_taken_up_to_the_last_sound_line(here, small_base, capsys, t
     known = [{k: v for k, v in row.items() if k not in ("schema", "dataset")} for row in rows]
     partial = "".join(json.dumps(row) + "\n" for row in known)
     for name in torn:
-        verify_checksums = TORN[name]
+        damage = TORN[name]
         shutil.rmtree("torn", ignore_errors=True)
         shutil.copytree("whole", "torn")
         for done in ("predictions.jsonl", "inputs.json", "results.json"):
             Path("torn", done).unlink()
-        Path("torn/predictions.partial-0.jsonl").write_bytes(
-            verify_checksums(f"{head}\n{partial}".encode())
-        )
+        Path("torn/predictions.partial-0.jsonl").write_bytes(damage(f"{head}\n{partial}".encode()))
         assert main([*words, "-o", "torn"]) == 0, name
         assert "Traceback" not in capsys.readouterr().err
         assert Path("torn/predictions.jsonl").read_bytes() == answers, name
@@ -279,7 +277,7 @@ def test_answers_that_are_zeros_are_asked_again(here, small_base, capsys):
         done.write_bytes(content)
         capsys.readouterr()
         assert main(words) == 0
-        assert "changed or damaged since; asking anew" in capsys.readouterr().err
+        assert "changed or damaged since; asking again" in capsys.readouterr().err
         assert done.read_bytes() == whole
 
 
@@ -334,7 +332,7 @@ def test_what_is_missing_in_the_windows_is_found_before_they_get_their_name(
     told = capsys.readouterr().err
     assert "windows.gpkg" in told
     assert said in told
-    assert "did not get into it" in told
+    assert "it was written without" in told
     assert (folder / "windows.gpkg").read_bytes() == before
     assert not list(folder.glob(".*tmp*"))
 
@@ -503,8 +501,8 @@ def test_a_report_says_which_figures_are_gone(trained, tmp_path, monkeypatch):
     whole = figures.read_bytes()
     figures.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]) + bytes(300))
     for language, said in (
-        ("en", ("Loss of the last 3 steps", "metrics.jsonl is damaged or cut short")),
-        ("zh", ("最后 3 步的损失曲线", "metrics.jsonl 从该处起已损坏")),
+        ("en", ("Loss of the last 3 steps", "metrics.jsonl is damaged or incomplete")),
+        ("zh", ("最后 3 步的损失曲线", "metrics.jsonl 从该步起已损坏")),
     ):
         assert main(["report", str(RUN), "--lang", language]) == 0
         page = (RUN / "report.html").read_text(encoding="utf-8").replace("\xa0", " ")

@@ -10,7 +10,7 @@ import pytest
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.predict.job import Job
-from qwen2vl_rs.predict.predictor import Reply, predict
+from qwen2vl_rs.predict.predictor import Reply, to_prediction
 from qwen2vl_rs.raster import image_digest
 
 RUN = Path("output/lr")
@@ -57,7 +57,10 @@ def test_an_interrupted_run_is_never_taken_for_a_finished_one(unfinished, capsys
     code, _, err = told(capsys, "compare", "--run", RUN, "-n", "1")
     assert (code, err.count(said)) == (0, 1), err
     for language, remark in (
-        ("en", f"Training was not finished: {name} of {steps} planned steps was asked."),
+        (
+            "en",
+            f"Training is not finished: these results are of {name}; {steps} steps are planned.",
+        ),
         ("zh", f"训练尚未完成：以下是 {name} 的结果，计划共训练 {steps} 步。"),
     ):
         code, _, err = told(capsys, "report", RUN, "--lang", language)
@@ -81,11 +84,11 @@ def test_a_finished_run_carries_no_remark_and_older_answers_one(here, capsys):
     inputs = RUN / "eval/after/inputs.json"
     inputs.write_text(json.dumps({**json.loads(inputs.read_text()), "checkpoint": "checkpoint-4"}))
     assert told(capsys, "report", RUN)[0] == 0
-    assert "These figures are of checkpoint\\-4" in (RUN / "report.md").read_text().replace(
+    assert "These results are of checkpoint\\-4" in (RUN / "report.md").read_text().replace(
         "checkpoint-4", "checkpoint\\-4"
     )
     code, _, err = told(capsys, "export", RUN, "-o", "adapter")
-    assert (code, err.count("the figures in output/lr are of checkpoint-4")) == (1, 1), err
+    assert (code, err.count("the results in output/lr are of checkpoint-4")) == (1, 1), err
 
 
 def records(name):
@@ -101,7 +104,7 @@ def test_moved_images_take_their_predictions_along(here, trained, capsys):
     words = ("compare", "--run", RUN, "--images", "moved/pictures", "--json")
     code, out, err = told(capsys, *words)
     assert code == 0, err
-    assert "asking anew" not in err
+    assert "asking again" not in err
     assert err.count("is up to date") == 2
     assert all(json.loads(line)["image"].startswith(folder) for line in out.splitlines())
     after = records("after")
@@ -116,7 +119,7 @@ def test_moved_images_take_their_predictions_along(here, trained, capsys):
         path.write_bytes(content)
     asked = {Path(line["image"]).name for line in before}
     code, _, err = told(capsys, *words)
-    assert (code, "asking anew" in err) == (0, bool(asked & {path.name for path in swapped}))
+    assert (code, "asking again" in err) == (0, bool(asked & {path.name for path in swapped}))
 
 
 def lead_here(old, new):
@@ -229,11 +232,11 @@ def test_predictions_of_earlier_versions_are_used_where_the_images_still_lie(her
     parts = ["model", *content.values(), *map(repr, facts)]
     key = hashlib.sha256("".join(f"{part}\0" for part in parts).encode()).hexdigest()
     job = Job(samples, here / "job", ["model"])
-    with job.asking(len(samples)) as log:
-        log.add(predict(sample, Reply("yes")) for sample in samples)
+    with job.appending(len(samples)) as log:
+        log.add(to_prediction(sample, Reply("yes")) for sample in samples)
     partial = here / "job/predictions.partial-0.jsonl"
     partial.write_text(partial.read_text().replace(job.key, key))
-    assert len(job.answered()) == len(samples)
+    assert len(job.partial()) == len(samples)
     job.finish()
     inputs = here / "job/inputs.json"
     inputs.write_text(inputs.read_text().replace(job.key, key))

@@ -32,7 +32,7 @@ from qwen2vl_rs.scoring.predictions import read_predictions
 from qwen2vl_rs.system.files import verify_checksums
 from qwen2vl_rs.system.terminal import printable
 from qwen2vl_rs.training.fit import train
-from qwen2vl_rs.training.trainer import Steps
+from qwen2vl_rs.training.trainer import StepDataset
 from random_base import Size, write_random_base
 
 
@@ -215,7 +215,7 @@ def test_ready_splits_and_a_leak_are_told(here, small_base, capsys):
     train(configured(small_base, "data.train=a.json", "data.test=b.json", "eval.max_eval=9",
                      "training.max_steps=1"))  # fmt: skip
     told = capsys.readouterr().err
-    assert "warning: 1 image stands on both sides" in told
+    assert "warning: 1 image is on both sides" in told
     assert "evaluating 8 of 24 test questions (1 whole image)" in told
 
 
@@ -230,7 +230,10 @@ def test_an_image_that_rots_stops_the_training(here, small_base, monkeypatch):
     whole, run = Path("whole"), Path("output/Qwen2-VL-2B")
     few = ("training.vision_cache_gb=0", "eval.max_eval=1")
     train(configured(small_base, f"output={whole}", *few))
-    made, paths = Steps._make, {s.image for s in read_conversations(Path("data_vl_train.json"))}
+    made, paths = (
+        StepDataset._make,
+        {s.image for s in read_conversations(Path("data_vl_train.json"))},
+    )
     rotten = Path(min(paths))
     good = rotten.read_bytes()
 
@@ -240,7 +243,7 @@ def test_an_image_that_rots_stops_the_training(here, small_base, monkeypatch):
         return made(self, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Steps, "_make", rotting)
+        patch.setattr(StepDataset, "_make", rotting)
         for again in (False, True):  # begun, and gone on with while it is still another
             with pytest.raises(ImageError, match="changed since training started") as caught:
                 train(configured(small_base, *few), resume=again)
@@ -386,7 +389,7 @@ def test_resuming_needs_the_same_questions_and_base(trained, tmp_path, monkeypat
     # what does not matter may change
     train(configured(small_base, "eval.max_eval=8", "training.report_to=[]"), resume=True)
     size = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
-    with pytest.raises(RunError, match="the base is not the one"):
+    with pytest.raises(RunError, match="the base model is not the one"):
         train(configured(write_random_base(tmp_path / "b", size, seed=3)), resume=True)
     own = Path("output/Qwen2-VL-2B/data/train.json")
     samples = list(read_conversations(own))

@@ -19,7 +19,7 @@ from qwen2vl_rs.config import load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.training.fit import train
 from qwen2vl_rs.training.trackers import tracking
-from qwen2vl_rs.training.trainer import Steps
+from qwen2vl_rs.training.trainer import StepDataset
 
 TRACKED = [s for s in SETTINGS if "report_to" not in s]
 RUN = Path("output/Qwen2-VL-2B")
@@ -91,7 +91,7 @@ def is_told(err: str) -> None:
 def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
     here, small_base, monkeypatch, capsys, number
 ):
-    made = Steps._make
+    made = StepDataset._make
 
     def interrupting(self, index):
         if index == 7:  # in the thread that prepares the steps
@@ -104,7 +104,7 @@ def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
         signal.signal(number, signal.default_int_handler)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(Steps, "_make", interrupting)
+            patch.setattr(StepDataset, "_make", interrupting)
             code = main(words(small_base, "training.report_to=[]", "training.num_train_epochs=9"))
     finally:
         signal.signal(number, before)
@@ -138,7 +138,7 @@ def test_training_in_the_background_of_a_script_takes_no_notice_of_an_interrupt(
     out, err = shell.communicate()
     assert shell.returncode == 0, err
     assert "official (" in out
-    assert "takes no more figures" not in err
+    assert "is disabled" not in err
     assert (RUN / "compare.json").is_file()
 
 
@@ -180,7 +180,7 @@ def test_a_tracker_that_fails_does_not_end_training(here, small_base, monkeypatc
     settings = [*TRACKED, f"model={small_base}", "eval.max_eval=1"]
     train(load_config(None, settings))
     told = capsys.readouterr()
-    assert told.err.count("swanlab takes no more figures (no space left): training goes on") == 1
+    assert told.err.count("swanlab is disabled (no space left): training continues") == 1
     assert len(calls) == 3
     assert len((RUN / "metrics.jsonl").read_text().splitlines()) == 8
     assert told.out == ""

@@ -64,13 +64,13 @@ def test_training_never_starts_over_by_itself(trained, begun, small_base, capsys
     for step in (4, 8):
         spoil(RUN / f"checkpoint-{step}/optimizer.pt")
     before = content()
-    for told_as in ("set aside as checkpoint-8.damaged: optimizer.pt has changed", "is sound"):
+    for told_as in ("set aside as checkpoint-8.damaged: optimizer.pt has changed", "is valid"):
         # the first time they are set aside; the second time they stand so already
         assert main(command(small_base, "--resume")) == 1
         told = capsys.readouterr().err
         assert told_as in told
-        assert "no checkpoint in output/Qwen2-VL-2B is sound (checkpoint-4.damaged, checkp" in told
-        assert "put back a copy of one" in told
+        assert "no checkpoint in output/Qwen2-VL-2B is valid (checkpoint-4.damaged, checkp" in told
+        assert "restore a copy of one" in told
     assert main(command(small_base)) == 1
     assert "already holds a run" in capsys.readouterr().err
     for words in (["eval", str(RUN)], ["compare", "--run", str(RUN)]):
@@ -92,7 +92,7 @@ def test_checkpoints_that_are_gone_are_missed(begun, small_base, capsys):
         (RUN / "metrics.jsonl").write_text("".join(lines[:step]))
         assert main(command(small_base, "--resume")) == 1
         told = capsys.readouterr().err
-        assert f"had come to step {step}, but its checkpoints are gone" in told
+        assert f"had reached step {step}, but its checkpoints are gone" in told
     # killed between the figures of step 4 and the first checkpoint, there is nothing to miss
     (RUN / "metrics.jsonl").write_text("".join(lines[:4]))
     assert main(command(small_base, "--resume")) == 0
@@ -134,7 +134,7 @@ def test_a_run_is_resumed_from_another_folder(begun, small_base, tmp_path, monke
     for words in (["compare", "--run"], ["report"], ["eval", "--max-eval", "1"]):
         assert main([*words, str(run)]) == 0
     told = capsys.readouterr().err
-    assert "no control that never sees the image" not in told
+    assert "no question-only baseline" not in told
     assert list(elsewhere.iterdir()) == []
 
 
@@ -157,7 +157,7 @@ def old(begun):
 
 def test_a_run_without_copies_takes_them_from_where_it_was_started(old, small_base, capsys):
     assert main(["eval", str(RUN), "--max-eval", "1"]) == 0
-    assert "no control that never sees the image" not in capsys.readouterr().err
+    assert "no question-only baseline" not in capsys.readouterr().err
     assert main(command(small_base, "--resume")) == 0
     for own, name in (("train.json", "data_vl_train.json"), ("test.json", "data_vl_test.json")):
         assert (RUN / "data" / own).read_bytes() == Path(name).read_bytes()

@@ -90,7 +90,7 @@ def test_an_edited_setting_is_not_passed_over(copied, capsys, old, new, words, f
     (RUN / "config.toml").write_text(text.replace(old, new))
     told = failed(capsys, *resume())
     assert words in told
-    assert "put back in output/Qwen2-VL-2B/config.toml" in told
+    assert "restore the settings of the start in output/Qwen2-VL-2B/config.toml" in told
     assert "--output" in told
 
 
@@ -119,7 +119,7 @@ def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsy
     else:
         (RUN / "checkpoint-8/optimizer.pt").unlink()
     _, err = said(capsys, *resume())
-    assert "checkpoint-8, is gone or damaged: its steps are done again" in err
+    assert "checkpoint-8, is gone or damaged: its steps are repeated" in err
     assert json.loads((RUN / "train_results.json").read_text())["train_steps"] == 8
     again, first = (p / "checkpoint-8/adapter_model.safetensors" for p in (RUN, trained[0] / RUN))
     assert again.read_bytes() == first.read_bytes()
@@ -127,11 +127,11 @@ def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsy
 
 def test_an_interrupt_before_the_first_checkpoint(copied, trained, capsys, monkeypatch):
     """The printed command works, and gives the run that was not interrupted."""
-    from qwen2vl_rs.training.trainer import Steps
+    from qwen2vl_rs.training.trainer import StepDataset
 
     shutil.rmtree(RUN)
     shutil.copyfile(trained[0] / "data_vl.json", "data_vl.json")
-    made = Steps._make
+    made = StepDataset._make
 
     def interrupting(self, index):
         if index == 1:
@@ -141,7 +141,7 @@ def test_an_interrupt_before_the_first_checkpoint(copied, trained, capsys, monke
 
     words = [word for one in (*SETTINGS, "model=base") for word in ("--set", one)]
     with monkeypatch.context() as patch:
-        patch.setattr(Steps, "_make", interrupting)
+        patch.setattr(StepDataset, "_make", interrupting)
         code = main(["train", *words])
     told = capsys.readouterr()
     assert (code, told.out) == (143, "")
@@ -171,7 +171,7 @@ def test_a_loss_that_begins_as_no_number_is_not_blamed_on_the_learning_rate(
     words = [word for one in (*SETTINGS, "model=base") for word in ("--set", one)]
     told = failed(capsys, "train", *words, "-o", "new")
     assert "at step 1" in told
-    assert "nothing had been trained yet: the base's weights" in told
+    assert "nothing had been trained yet: the base model's weights" in told
     assert "learning rate" not in told
     assert not list(Path("new").glob("checkpoint-*"))
 
@@ -245,7 +245,7 @@ def test_a_base_that_changed_in_its_place_is_named_as_such(moved, capsys, image)
         assert f"give an intact copy: {option} FOLDER" in told
         assert str(place) not in told.partition("hint:")[2]
     told = failed(capsys, *resume())
-    assert f"the base in {place} is no longer what it was then" in told
+    assert f"the base model in {place} has changed since" in told
     hint = told.partition("hint:")[2]
     assert "--model FOLDER" in hint
     assert "config.toml" not in hint  # the command at hand is no cure

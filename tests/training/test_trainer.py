@@ -19,7 +19,7 @@ from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.run import Run
 from qwen2vl_rs.system.files import write_checksums, write_json
-from qwen2vl_rs.training.trainer import Steps, TreeTrainer
+from qwen2vl_rs.training.trainer import StepDataset, TreeTrainer
 
 RUN = Path("output/Qwen2-VL-2B")
 
@@ -38,7 +38,7 @@ def train(base, *more):
 
 def steps_of(base, samples, world=1, **settings):
     settings = TrainingSettings(**settings)
-    return Steps(samples, base.prompts, base.images, settings, 200, base.model, world)
+    return StepDataset(samples, base.prompts, base.images, settings, 200, base.model, world)
 
 
 def shown(base, steps, index):

@@ -53,6 +53,6 @@ def test_nothing_is_said_uninvited(used):
     assert not done.stdout
     assert done.stderr.splitlines() == [  # warnings alone, each on one line
         "too few images for test: it is empty (--split 0.8,0.1,0.1)",
-        "the base's name on the hub is not known: the card says that it was a local folder "
+        "the base model's name on the hub is unknown: the card says that it was a local folder "
         "(--base-model NAME)",
     ]

@@ -107,12 +107,12 @@ def train(
         outcome = run(loaded, resume=resume)
     if outcome is None:  # another process prints
         return
-    from ..reporting.text import verdict
+    from ..reporting.text import training_summary
 
     if as_json:
         click.echo(json_text(outcome.comparison, 2))
     else:
-        show(verdict(outcome.before, outcome.after, outcome.comparison))
+        show(training_summary(outcome.before, outcome.after, outcome.comparison))
     place = shlex.quote(loaded.output)
     console.say(f"next: qwen2vl-rs report{'' if place == 'output/Qwen2-VL-2B' else f' {place}'}")
     again = option("--run", Path(loaded.output), "output/Qwen2-VL-2B")

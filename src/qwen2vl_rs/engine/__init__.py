@@ -1,1 +1,1 @@
-"""From questions to passes through a model: packs, answers, image features, memory."""
+"""Forward pass, sequence packing, decoding, candidate ranking, image features, memory."""

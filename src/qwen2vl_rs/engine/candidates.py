@@ -1,9 +1,9 @@
-"""Closed answers: the exact probability of every answer in a question's answer set.
+"""Candidate ranking: the exact probability of every candidate answer of a question.
 
-The candidates hang below their question as a trie: what two of them have in common is fed once,
-and end tokens are not fed at all. One pass gives the log-likelihood of all candidates.
+The candidates of a question form a trie: common prefixes are fed once, and end tokens are not fed
+at all. One pass gives the log-likelihood of all candidates.
 
-Shapes: L scored tokens of a pack, R tokens whose output they are read from, V words.
+Shapes: L scored tokens of a pack, R tokens whose output scores them, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from ..questions.answer_sets import AnswerSet
 from .forward import forward
 from .inputs import make_inputs
 from .packing import ImageQuery, Pack, pack, prefix_order, unsort
-from .vision import encoded
+from .vision import with_features
 
-Rests = list[tuple[int, Sequence[int]]]  # candidates by number, with the tokens still to come
-_ROWS = 256  # rows of logits turned into float32 at a time
+Rests = list[tuple[int, Sequence[int]]]  # candidates by number, with their remaining tokens
+_ROWS = 256  # rows of logits converted to float32 at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the model chose from an answer set.
+    """The model's choice among candidate answers.
 
     Attributes:
         text: the most probable candidate.
-        logs: log-likelihood of every candidate with its end token, in the order given.
+        logs: log-likelihood of every candidate with its end token, in the given order.
     """
 
     text: str
@@ -46,7 +46,7 @@ class Choice:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Probability of every candidate among them all."""
+        """Return the probability of every candidate, normalised over all of them."""
         weights = np.exp(np.array(self.logs) - max(self.logs))
         return weights / weights.sum()
 
@@ -59,22 +59,22 @@ def choose_candidates(
     *,
     budget: int = 4096,
 ) -> list[list[Choice]]:
-    """Choose an answer to every question from its own answer set.
+    """Choose an answer to every question from its candidate answers.
 
     Args:
-        base: gives prompt format and image grid.
-        model: ``base.model``, or the same with an adapter.
-        groups: images with their questions, each with its candidates (all different).
-        budget: most tokens in a pack.
+        base: provides prompt format and image grid.
+        model: ``base.model``, possibly with an adapter.
+        groups: images with their questions, each with its candidates (without duplicates).
+        budget: maximum tokens per pack.
 
     Returns:
         For each image the choices in the order of its questions.
 
     Raises:
-        ModelError: the model's output is not numbers.
+        ModelError: the model's output contains NaN or infinity.
     """
     tries = {c: _trie(base.prompts, c) for _, questions in groups for _, c in questions}
-    images = encoded(model, [pixels for pixels, _ in groups])
+    images = with_features(model, [pixels for pixels, _ in groups])
     asks, orders = prefix_order(
         [
             ImageQuery(pixels, [_question(base.prompts, q, tries[c]) for q, c in questions])
@@ -93,7 +93,7 @@ def choose_candidates(
 
 
 def pick_class(choice: Choice, answers: AnswerSet) -> tuple[str, float]:
-    """The most probable official class: its most probable candidate, and its own probability."""
+    """Return the official class of the most probable candidate, and that class's probability."""
     shares = choice.shares
     members = np.unique(answers.classes, return_inverse=True)[1]
     sums = np.bincount(members, weights=shares)
@@ -104,12 +104,12 @@ def pick_class(choice: Choice, answers: AnswerSet) -> tuple[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Trie:
-    """Candidates by their tokens.
+    """The token trie of some candidates.
 
     Attributes:
-        empty: whether one of them is the empty text, which ends at the question.
-        nodes: the first tokens, with what follows.
-        paths: of each candidate, which of the trie's scored tokens make it up.
+        empty: whether the empty text is a candidate, which ends at the question.
+        nodes: the first tokens, with their continuations.
+        paths: for each candidate, the indices of its scored tokens.
         size: number of scored tokens.
     """
 
@@ -121,10 +121,10 @@ class _Trie:
 
 def _trie(prompts: PromptFormat, candidates: Sequence[str]) -> _Trie:
     paths: dict[int, tuple[int, ...]] = {}
-    number = itertools.count()  # scored tokens in the order of `lay_out`
+    number = itertools.count()  # scored tokens in the order of `flatten`
 
     def grow(rests: Rests, above: tuple[int, ...]) -> tuple[bool, tuple[Node, ...]]:
-        """Whether a candidate ends here, and the nodes of what follows, by first appearance."""
+        """Return whether a candidate ends here, and the nodes below, by first appearance."""
         ending = [i for i, rest in rests if len(rest) == 1]  # only the end token is left
         if ending:
             paths.update(dict.fromkeys(ending, (*above, next(number))))
@@ -162,7 +162,7 @@ def _score(model: Any, batch: Pack) -> list[float]:
 def _choose(
     asked: tuple[str, tuple[str, ...]], image: str, trie: _Trie, logs: Iterator[float]
 ) -> Choice:
-    """Sum the logs of one question's trie along the path of every candidate."""
+    """Sum the log-probabilities of one question's trie along every candidate's path."""
     question, candidates = asked
     mine = list(itertools.islice(logs, trie.size))
     sums = [sum(mine[i] for i in path) for path in trie.paths]

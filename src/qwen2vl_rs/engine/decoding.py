@@ -19,17 +19,17 @@ from ..models.loader import Base
 from .forward import forward
 from .inputs import make_inputs
 from .packing import ImageQuery, Pack, pack, prefix_order, unsort
-from .vision import encoded
+from .vision import with_features
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said.
+    """A generated answer.
 
     Attributes:
         ids: token ids up to the end token.
-        text: the same as text, without control tokens.
-        confidence: probability of these tokens, the end token included where it was reached.
+        text: the decoded ids, without control tokens.
+        confidence: probability of these tokens, with the end token if the answer has one.
     """
 
     ids: tuple[int, ...]
@@ -48,22 +48,22 @@ def answer(
 ) -> list[list[Answer]]:
     """Answer all questions of some images, each image encoded once per pack.
 
-    Greedy decoding: the same as ``model.generate(do_sample=False)`` on every question alone.
+    Decoding is greedy: the same as ``model.generate(do_sample=False)`` for every question alone.
 
     Args:
-        base: gives prompt format and image grid.
-        model: ``base.model``, or the same with an adapter.
+        base: provides prompt format and image grid.
+        model: ``base.model``, possibly with an adapter.
         groups: images with their questions.
-        max_new_tokens: longest answer in tokens.
-        budget: most tokens in a pack.
+        max_new_tokens: maximum tokens per answer.
+        budget: maximum tokens per pack.
 
     Returns:
         For each image the answers in the order of its questions.
 
     Raises:
-        ModelError: the model's output is not numbers.
+        ModelError: the model's output contains NaN or infinity.
     """
-    images = encoded(model, [px for px, _ in groups])
+    images = with_features(model, [px for px, _ in groups])
     asks, orders = prefix_order(
         [
             ImageQuery(px, [base.prompts.branch(q) for q in qs])
@@ -83,9 +83,9 @@ def answer(
 
 
 def _decode(base: Base, model: Any, batch: Pack, max_new_tokens: int) -> list[Answer]:
-    """Greedy decoding of every leaf of a pack from one shared cache.
+    """Decode all leaves of a pack greedily, from one shared cache.
 
-    The host waits for the device once a token: to learn which branches go on.
+    The host waits for the device once per token, to learn which branches continue.
     """
     leaves, device = batch.layout.leaves, model.device
     cache = DynamicCache(config=model.config.get_text_config())

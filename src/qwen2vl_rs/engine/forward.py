@@ -13,7 +13,7 @@ from accelerate.utils import send_to_device
 from transformers import DynamicCache
 
 from ..models.family import family_of
-from ..question_tree.attention import in_force
+from ..question_tree.attention import attention_args
 from .inputs import Inputs
 from .vision import encode
 
@@ -22,9 +22,9 @@ def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> to
     """Run a pack through the model.
 
     Args:
-        model: a base, with or without adapter.
+        model: a base model, with or without adapter.
         inputs: the pack.
-        cache: filled with the keys and values of all tokens.
+        cache: receives the keys and values of all tokens.
 
     Returns:
         (K, V) logits.
@@ -38,12 +38,12 @@ def forward(model: Any, inputs: Inputs, cache: DynamicCache | None = None) -> to
     out = model(
         input_ids=inputs.ids,
         position_ids=inputs.positions,
-        logits_to_keep=inputs.keep,
+        logits_to_keep=inputs.logits_to_keep,
         **family.image_inputs(features),
         **family.cache_inputs(cache),
         use_cache=cache is not None,
-        **in_force(inputs.rule),
+        **attention_args(inputs.attention),
     )
-    # not [0], whose backward fills a zero for every logit
+    # [0] would be slower: its backward allocates a zero gradient for every logit
     logits: torch.Tensor = out.logits.squeeze(0)
     return logits

@@ -1,6 +1,6 @@
-"""What a pack becomes before it enters a model: made on the host in any thread, moved at once.
+"""Collate a pack into (pinned) tensors on the host, in any thread.
 
-Shapes: T tokens of a pack, K tokens whose logits are wanted, L loss tokens; V visual tokens of an
+Shapes: T tokens of a pack, K tokens whose logits are kept, L loss tokens; V visual tokens of an
 image, F features of each, H values of a feature; N patches of all images, D values of a patch.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate.utils import recursively_apply
 
-from ..question_tree.attention import Rule, kind_of, rule_of
+from ..question_tree.attention import AttentionRule, attention_kind, make_rule
 from ..question_tree.tree import Ints
 from .packing import Pack
 
@@ -22,31 +22,31 @@ class Inputs(NamedTuple):
     Attributes:
         ids: (1, T) token ids.
         positions: (A, 1, T) rotary positions on A axes.
-        keep: (K,) tokens whose logits are wanted.
-        targets: (L,) ids of the loss tokens, where ``keep`` are their predictors.
-        rule: who sees whom.
-        features: (V, F, H) of each image; none where the images are still to be encoded,
-        patches: (N, D) of all images then,
-        grids: (images, 3) and their rows and columns of patches.
+        logits_to_keep: (K,) tokens whose logits are computed.
+        targets: (L,) ids of the loss tokens, where ``logits_to_keep`` are their predictors.
+        attention: the attention rule, in the form of the model's implementation.
+        features: (V, F, H) per image; empty if the model has yet to encode the images.
+        patches: (N, D) of all images in that case, else None.
+        grids: (images, 3) time, rows and columns of patches.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
-    keep: torch.Tensor
+    logits_to_keep: torch.Tensor
     targets: torch.Tensor
-    rule: Rule
+    attention: AttentionRule
     features: tuple[torch.Tensor, ...]
     patches: torch.Tensor | None
     grids: torch.Tensor
 
 
 def make_inputs(pack: Pack, model: Any, keep: Ints | None = None) -> Inputs:
-    """The tensors of a pack, on the host, pinned where a GPU is to fetch them.
+    """Return the tensors of a pack on the host, pinned if the model is on a GPU.
 
     Args:
-        pack: the pack; its images all with features, or all with patches.
-        model: where they go: a base, with or without adapter.
-        keep: (K,) tokens whose logits are wanted; None: the predictors of the loss tokens.
+        pack: its images have either all features or all patches.
+        model: the base model, with or without adapter, that takes them.
+        keep: (K,) tokens whose logits are computed; None: the predictors of the loss tokens.
     """
     layout = pack.layout
     features = tuple(i.features for i in pack.images if i.features is not None)
@@ -56,9 +56,9 @@ def make_inputs(pack: Pack, model: Any, keep: Ints | None = None) -> Inputs:
     inputs = Inputs(
         ids=torch.from_numpy(layout.ids)[None],
         positions=torch.from_numpy(layout.positions)[:, None],
-        keep=torch.from_numpy(layout.predictors if keep is None else keep),
+        logits_to_keep=torch.from_numpy(layout.predictors if keep is None else keep),
         targets=torch.from_numpy(layout.targets),
-        rule=rule_of(kind_of(model), layout, model.dtype),
+        attention=make_rule(attention_kind(model), layout, model.dtype),
         features=features,
         patches=patches,
         grids=torch.tensor([i.grid for i in pack.images]),
@@ -67,5 +67,5 @@ def make_inputs(pack: Pack, model: Any, keep: Ints | None = None) -> Inputs:
 
 
 def _pinned(x: torch.Tensor) -> torch.Tensor:
-    """In memory that the device can fetch by itself; features may be on the device already."""
+    """Pin a tensor, unless it is on the GPU already (features may be)."""
     return x if x.is_cuda else x.pin_memory()

@@ -1,8 +1,8 @@
-"""What the model is given at once: which questions of which images, in which order.
+"""Batching: sequence packing of question trees, and the order of an epoch.
 
-An optimizer step holds some questions of each of several images. It is cut into packs that fit
-a token budget; the loss of a step is the mean over all of its loss tokens, so the cut changes
-nothing but memory.
+An optimizer step has questions of several images. It is cut into packs (packed sequences) that fit
+a token budget. The loss of a step is the mean over all of its loss tokens, so the cut affects
+memory only.
 
 Shapes: T tokens of a pack, L loss tokens.
 """
@@ -20,12 +20,12 @@ from ..models.prompt import PromptFormat
 from ..question_tree.tree import Ints, Layout, Node, Tree, flatten, merge_prefixes, shared
 
 T = TypeVar("T")
-Turn = tuple[int, Ints]  # an image and the questions asked of it, both by index
+ImageTurn = tuple[int, Ints]  # an image and some of its questions, both by index
 
 
 @dataclass(frozen=True, slots=True)
 class ImageQuery:
-    """One image with the branches to hang below it."""
+    """One image with its branches."""
 
     pixels: ImageInput
     branches: Sequence[Node]
@@ -33,11 +33,11 @@ class ImageQuery:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Trees laid out as one sequence, with their images in the same order.
+    """A packed sequence: trees laid out one after another, with their images.
 
     Attributes:
         layout: tokens, positions and attention rule.
-        images: one for every tree.
+        images: one per tree, in the same order.
     """
 
     layout: Layout
@@ -46,13 +46,13 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps of an epoch, as arrays: a step is a list of turns when it is asked for.
+    """The steps of an epoch as arrays; indexing builds a step's list of turns.
 
     Attributes:
         images: of each turn.
-        starts, stops: where in ``order`` the questions of each turn lie.
-        order: the questions of each image, shuffled, by their place within the image.
-        per_step: turns in a step.
+        starts, stops: range of each turn's questions in ``order``.
+        order: the questions of each image, shuffled, by their index within the image.
+        per_step: turns per step.
     """
 
     images: Ints
@@ -64,13 +64,13 @@ class Plan:
     def __len__(self) -> int:
         return -(-len(self.images) // self.per_step)
 
-    def __getitem__(self, step: int) -> list[Turn]:
+    def __getitem__(self, step: int) -> list[ImageTurn]:
         first = range(len(self))[step] * self.per_step
         turns = range(first, min(first + self.per_step, len(self.images)))
         return [(int(self.images[k]), self.order[self.starts[k] : self.stops[k]]) for k in turns]
 
     def questions(self, step: int) -> int:
-        """Number of questions in a step."""
+        """Return the number of questions in a step."""
         turns = slice(step * self.per_step, (step + 1) * self.per_step)
         return int((self.stops[turns] - self.starts[turns]).sum())
 
@@ -81,13 +81,13 @@ def plan_epoch(
     """Order one epoch: every question exactly once, several images in every step.
 
     The questions of each image are shuffled and cut into turns of nearly equal size, at most
-    ``per_image`` long. All images have their first turn before any has its second; a step that
-    spans two such rounds may hold an image twice.
+    ``per_image`` long. All images have their first turn before any has its second. A step that
+    spans two such rounds may contain an image twice.
 
     Args:
-        questions: number of questions of each image.
-        images_per_step: turns in a step (the last step may have fewer).
-        per_image: most questions in a turn.
+        questions: number of questions per image.
+        images_per_step: turns per step (the last step may have fewer).
+        per_image: maximum questions per turn.
         seed: fixes the order of all epochs.
         epoch: counted from 0; each has its own order.
     """
@@ -104,14 +104,14 @@ def plan_epoch(
     ]
     image = np.concatenate([np.zeros(0, np.int64), *images])
     round_ = np.repeat(np.arange(len(images)), list(map(len, images)))
-    # as `np.array_split` cuts: the first turns of an image have one question more
+    # like `np.array_split`: the first turns of an image have one question more
     least, more = np.divmod(sizes[image], turns[image])
     starts = (ends - sizes)[image] + round_ * least + np.minimum(round_, more)
     return Plan(image, starts, starts + least + (round_ < more), order, images_per_step)
 
 
 def prefix_order(asks: Sequence[ImageQuery]) -> tuple[list[ImageQuery], list[list[int]]]:
-    """Asks with their branches in the order in which they share most, and that order."""
+    """Sort the branches of each query so that they share the most; return that order, too."""
     orders = [sorted(range(len(a.branches)), key=lambda i: tuple(a.branches[i].ids)) for a in asks]
     ordered = [
         ImageQuery(a.pixels, [a.branches[i] for i in order])
@@ -121,7 +121,7 @@ def prefix_order(asks: Sequence[ImageQuery]) -> tuple[list[ImageQuery], list[lis
 
 
 def unsort(found: Iterator[T], orders: Sequence[Sequence[int]]) -> list[list[T]]:
-    """What was found for every branch, in the order from which `sharing_order` took them."""
+    """Return the results of all branches in the order before `prefix_order`."""
     rows = []
     for order in orders:
         by_place = {place: next(found) for place in order}
@@ -132,12 +132,12 @@ def unsort(found: Iterator[T], orders: Sequence[Sequence[int]]) -> list[list[T]]
 def pack(
     asks: Sequence[ImageQuery], prompts: PromptFormat, merge: int, budget: int
 ) -> Iterator[Pack]:
-    """Lay asks out in packs of at most ``budget`` tokens.
+    """Pack queries into sequences of at most ``budget`` tokens.
 
-    Neighbouring branches share what they begin with alike (`tree.share`). An image whose branches
-    do not fit stands in several packs. Where an image alone takes more than three quarters of the
-    budget, its branches may take a quarter on top; a branch that exceeds even that makes a pack
-    of its own: nothing is cut off.
+    Neighbouring branches share their common prefix (`tree.merge_prefixes`). An image whose branches
+    do not fit occurs in several packs. If an image alone takes more than three quarters of the
+    budget, its branches may exceed the budget by a quarter. A branch that is longer than that gets
+    a pack of its own: nothing is truncated.
     """
     trees: list[Tree] = []
     shown: list[ImageInput] = []
@@ -147,7 +147,7 @@ def pack(
         positions = prompts.root_positions(ask.pixels.grid, merge)
         waiting = list(ask.branches)
         while waiting:
-            # a large image must not leave its questions one to a pack
+            # a large image must not leave one question per pack
             room = budget - used - len(ids) if trees else max(budget - len(ids), budget // 4)
             taken, size = _fit(waiting, room, at_least=0 if trees else 1)
             if not taken:
@@ -167,7 +167,7 @@ def _size(node: Node) -> int:
 
 
 def _fit(branches: Sequence[Node], room: int, at_least: int) -> tuple[int, int]:
-    """How many of the branches fit into ``room`` tokens once they share, and what they take."""
+    """Return how many branches fit into ``room`` tokens after sharing, and their size."""
     used = 0
     for n, branch in enumerate(branches):
         more = _size(branch) - (shared(branches[n - 1].ids, branch.ids) if n else 0)

@@ -1,4 +1,4 @@
-"""Work on the next item while this one is used: images are decoded while the model computes."""
+"""Prefetching: prepare the next item in a thread while the current one is in use."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Ahead(Generic[S, T]):
-    """Makes what is asked for, and in a thread what is said to come next.
+class Prefetcher(Generic[S, T]):
+    """Makes items on request, and the announced next one in a thread.
 
     Args:
-        make: from a key to its item; pure, for it may be called for an item nobody asks for.
+        make: from a key to its item; without side effects, as an item may never be requested.
     """
 
     def __init__(self, make: Callable[[S], T]) -> None:
@@ -23,7 +23,7 @@ class Ahead(Generic[S, T]):
         self._coming: tuple[S, Future[T]] | None = None
 
     def get(self, key: S, then: S | None) -> T:
-        """The item of ``key``; that of ``then`` is begun."""
+        """Return the item of ``key`` and start that of ``then``."""
         coming, self._coming = self._coming, None
         made = coming[1].result() if coming and coming[0] == key else self._make(key)
         if then is not None:
@@ -31,8 +31,8 @@ class Ahead(Generic[S, T]):
         return made
 
 
-def ahead(make: Callable[[S], T], keys: Sequence[S]) -> Iterator[T]:
-    """Items of all keys in order, the next one begun before each is handed out."""
-    source: Ahead[int, T] = Ahead(lambda place: make(keys[place]))
+def prefetch(make: Callable[[S], T], keys: Sequence[S]) -> Iterator[T]:
+    """Yield the items of all keys in order; the next one is started before each is yielded."""
+    source: Prefetcher[int, T] = Prefetcher(lambda place: make(keys[place]))
     for place in range(len(keys)):
         yield source.get(place, place + 1 if place + 1 < len(keys) else None)

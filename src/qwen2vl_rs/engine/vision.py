@@ -1,4 +1,4 @@
-"""The vision tower: frozen, so its output for an image is computed once and kept.
+"""Image features: run the frozen vision tower once per image and cache its output on disk.
 
 Shapes: N patches of all images, D values of a patch; V visual tokens of an image, F features of
 each (1, or more where later layers get their own), H values of a feature.
@@ -31,24 +31,24 @@ from ..system.files import append_to, atomic_write, is_there
 from ..system.jsonl import read_jsonl, to_line
 from ..system.named_files import open_named, reading
 from ..system.oserrors import unreadable
-from .prefetch import ahead
+from .prefetch import prefetch
 
-# In one pass of the vision tower: on a GPU 12 images of 256 pixels, 3 of 512. A CPU is busy with
-# one, and the sums of an image do not depend on its neighbours then.
+# Per pass of the vision tower: on a GPU 12 images of 256 pixels, 3 of 512. A CPU gets one image at
+# a time, so that an image's features do not depend on its neighbours in the pass.
 _PATCHES_AT_ONCE = {"cpu": 1, "cuda": 4096}
 
 
-Free = dict[tuple[str, int], int]  # by key and length in words
+Free = dict[tuple[str, int], int]  # offsets by key and length, all in words
 
 
 @torch.no_grad()
 def encode(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
-    """Features of images, one pass of the vision tower for all of them.
+    """Return the features of images, computed in one pass of the vision tower.
 
     Args:
-        model: a base, with or without adapter.
+        model: a base model, with or without adapter.
         patches: (N, D) of all images, on the model's device.
-        grids: (images, 3) their time, rows and columns of patches, likewise.
+        grids: (images, 3) time, rows and columns of patches, likewise.
 
     Returns:
         For each image (V, F, H), on the model's device.
@@ -56,11 +56,11 @@ def encode(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch
     return family_of(model.config).encode(model, patches, grids)
 
 
-def encoded(model: Any, images: Sequence[ImageInput]) -> list[ImageInput]:
-    """The images with their features, several in a pass; those that have them stay."""
+def with_features(model: Any, images: Sequence[ImageInput]) -> list[ImageInput]:
+    """Return the images with features, computed in batches; existing features are kept."""
     found = list(images)
     bare = [i for i, image in enumerate(found) if image.features is None]
-    for part in in_passes([math.prod(found[i].grid) for i in bare], model.device):
+    for part in vision_batches([math.prod(found[i].grid) for i in bare], model.device):
         some = [found[bare[k]] for k in part]
         patches = torch.cat([i.patches for i in some if i.patches is not None])
         grids = torch.tensor([i.grid for i in some])
@@ -71,8 +71,8 @@ def encoded(model: Any, images: Sequence[ImageInput]) -> list[ImageInput]:
     return found
 
 
-def in_passes(sizes: Sequence[int], device: torch.device) -> Iterator[list[int]]:
-    """Cut a sequence of images into passes of the vision tower, by their numbers of patches."""
+def vision_batches(sizes: Sequence[int], device: torch.device) -> Iterator[list[int]]:
+    """Cut a sequence of images into batches for the vision tower, by number of patches."""
     most = _PATCHES_AT_ONCE[device.type]
     part: list[int] = []
     used = 0
@@ -88,27 +88,27 @@ def in_passes(sizes: Sequence[int], device: torch.device) -> Iterator[list[int]]
 
 @dataclass(frozen=True, slots=True)
 class EncodedImages:
-    """Images whose features lie in a memory-mapped file.
+    """Images with their features in a memory-mapped file.
 
     Attributes:
         merge: patches along one side of a visual token.
         values: the file, as 16- or 32-bit words.
-        dtype: what the words are.
-        places: for each image path its grid, offset in words, and shape (V, F, H).
+        dtype: of the features.
+        entries: for each image path its grid, offset in words, and shape (V, F, H).
     """
 
     merge_size: int
     values: NDArray[Any]
     dtype: torch.dtype
-    places: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
+    entries: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
 
     def tokens(self, path: str) -> int:
-        """Number of visual tokens of an image."""
-        return self.places[path][2][0]
+        """Return the number of visual tokens of an image."""
+        return self.entries[path][2][0]
 
     def read(self, path: str) -> ImageInput:
-        """The features of one image."""
-        grid, start, shape = self.places[path]
+        """Read the features of one image."""
+        grid, start, shape = self.entries[path]
         words = np.array(self.values[start : start + math.prod(shape)])
         features = torch.from_numpy(words).view(self.dtype).reshape(shape)
         return ImageInput(grid, shape[0], features=features)
@@ -119,18 +119,18 @@ def encode_all(
 ) -> EncodedImages | None:
     """Encode every image once and keep the result for all epochs.
 
-    What an interrupted call has encoded is used again where its digest is right: an entry is named
-    by the content of its image, the pixel settings and the weights of the base.
+    Features of an interrupted call are used again if their checksum is right. The cache key of an
+    entry is made of the image's content, the input settings, the base model and the dtype.
 
     Args:
-        base: whose vision tower is used.
+        base: the base model.
         paths: the images.
-        folder: where the file lies.
-        budget: most bytes it may take.
-        dtype: in which they are encoded and kept.
+        folder: folder of the cache.
+        budget: maximum bytes of the cache.
+        dtype: of the encoder and the cached features.
 
     Returns:
-        The encoded images; None, and the reason is said, where they would not fit.
+        The encoded images; None, after a message, if they would not fit.
     """
     config = base.model.config
     layers, width = family_of(config).feature_shape(config)
@@ -155,7 +155,7 @@ def _fill(
     shape: tuple[int, int],
     dtype: torch.dtype,
 ) -> EncodedImages:
-    """Write the features of all images that are not in the file yet, or are damaged there."""
+    """Write the features of all images that are not cached yet or are damaged there."""
     words: Any = np.int16 if dtype.itemsize == 2 else np.int32
     index, data = folder / "index.jsonl", folder / "features.bin"
     rule = hashlib.sha256(
@@ -164,10 +164,10 @@ def _fill(
     known, free, end = _recover(index, data, dtype.itemsize)
     keys = {path: f"{rule[:16]}-{image_digest(path)}" for path in grids}
     paths = list(grids)
-    # which images share a pass follows from the list alone, so that a resumed call gets the same
+    # batches depend on the list of images only, so that a resumed call has the same
     passes = [
         [paths[i] for i in part]
-        for part in in_passes([math.prod(g) for g in grids.values()], base.model.device)
+        for part in vision_batches([math.prod(g) for g in grids.values()], base.model.device)
     ]
     missing = [part for part in passes if any(keys[path] not in known for path in part)]
     mixed = dtype is not base.model.dtype
@@ -176,7 +176,7 @@ def _fill(
         append_to(index) as names,
         append_to(data, "r+b") as file,
         Progress("encoding", len(grids), "images") as progress,
-        ThreadPoolExecutor(1, thread_name_prefix="writing") as pool,  # beside the next pass
+        ThreadPoolExecutor(1, thread_name_prefix="writing") as pool,  # during the next batch
     ):
         writer = _Writer(names, file, dtype.itemsize, known, free, end)
 
@@ -186,11 +186,11 @@ def _fill(
             progress.advance(len(part))
 
         progress.advance(sum(map(len, passes)) - sum(map(len, missing)))
-        read = ahead(lambda part: [base.images.read(path) for path in part], missing)
+        read = prefetch(lambda part: [base.images.read(path) for path in part], missing)
         written: Future[None] | None = None
         for part, pixels in zip(missing, read, strict=True):
             with torch.autocast(base.model.device.type, dtype, enabled=mixed):
-                images = encoded(base.model, pixels)
+                images = with_features(base.model, pixels)
             features = [i.features.to(dtype).cpu() for i in images if i.features is not None]
             if written:
                 written.result()
@@ -206,7 +206,7 @@ def _fill(
 
 @dataclass
 class _Writer:
-    """Writes features where there is room for them, and then the line that names them.
+    """Writes features to a free range of the file, and then their line of the index.
 
     Attributes:
         names, file: ``index.jsonl`` and ``features.bin``.
@@ -222,10 +222,10 @@ class _Writer:
     end: int
 
     def write(self, key: str, path: str, features: torch.Tensor) -> None:
-        """Write the features of an image, where they are not there yet.
+        """Write the features of an image unless they are cached.
 
         Raises:
-            ModelError: they are no numbers.
+            ModelError: they contain NaN or infinity.
         """
         if key in self.known:
             return
@@ -243,7 +243,7 @@ class _Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A line of ``index.jsonl``: an encoded image, where it begins, its length in words."""
+    """A line of ``index.jsonl``: key, offset and length of an encoded image, in words."""
 
     key: str
     at: int
@@ -251,20 +251,20 @@ class _Row:
     sha256: str
 
     def is_within(self, size: int) -> bool:
-        """Whether it lies in a file of so many words."""
+        """Return whether the row lies within a file of ``size`` words."""
         kinds = isinstance(self.key, str), isinstance(self.at, int), isinstance(self.words, int)
         return all(kinds) and 0 <= self.at <= self.at + self.words <= size
 
 
 def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], Free, int]:
-    """What an interrupted call has written; what was cut short is cut off.
+    """Read the cache of an interrupted call and truncate what is incomplete.
 
     Returns:
-        Offsets by key of the images whose digest is right; those of damaged ones, by key and
-        length, which are written again where they stood; the end of the file. All in words.
+        Offsets by key of the images with a right checksum; offsets by key and length of damaged
+        images, which are written again in place; the end of the file. All in words.
 
     Raises:
-        RunError: one of the files cannot be read.
+        RunError: one of the files is not readable.
     """
     names = [one.name for one in fields(_Row)]
     if not (is_there(index) and is_there(data)):
@@ -281,17 +281,17 @@ def _recover(index: Path, data: Path, width: int) -> tuple[dict[str, int], Free,
     except OSError as error:
         raise unreadable(index, error) from error
     end = max((row.at + row.words for row in whole), default=0)
-    if (len(whole), read, end * width) != (len(rows), written, held):  # else others may read it
+    if (len(whole), read, end * width) != (len(rows), written, held):  # else leave them unchanged
         with atomic_write(index) as file:
             file.writelines(to_line(asdict(row)) for row in whole)
         os.truncate(data, end * width)
     if read < written:
-        say(f"{index}: not used behind line {len(rows):,}, as it is cut short, damaged or older")
+        say(f"{index}: ignored after line {len(rows):,}: incomplete, damaged or of an old version")
     if damaged := len(last) - len(known):
         warn(f"{data}: {counted(damaged, 'image')} damaged, encoded again")
     taken = sorted((row for row in last.values() if row.key in known), key=_start)
     free: Free = {}
-    for row in last.values():  # what says where a damaged one stood may be wrong, too
+    for row in last.values():  # the offset of a damaged one may be wrong, too
         if row.key not in known and row.words and not _overlaps(row, taken):
             free[row.key, row.words] = row.at
             bisect.insort(taken, row, key=_start)
@@ -303,13 +303,13 @@ def _start(row: _Row) -> int:
 
 
 def _overlaps(row: _Row, taken: Sequence[_Row]) -> bool:
-    """Whether one of the other rows, which are in order, holds a word of this one."""
+    """Return whether any of the other rows, sorted by offset, overlaps this one."""
     after = bisect.bisect_left(taken, row.at + row.words, key=_start)
     return after > 0 and taken[after - 1].at + taken[after - 1].words > row.at
 
 
 def _sound(data: Path, rows: Collection[_Row], width: int) -> dict[str, int]:
-    """Offsets by key of the images whose content is what was written."""
+    """Return the offsets by key of the images with a right checksum."""
     found = {}
     with (
         open_named(data, "rb") as file,

@@ -249,7 +249,7 @@ class RemoteModel(Model):
             path = _file_of(image, Path(folder))
             samples = [Sample(str(i), path, q, "?") for i, q in enumerate(asked)]
             predictor = EndpointPredictor(self.endpoint, Config())
-            with predictor.answering([[one] for one in samples]) as replies:
+            with predictor.answer_batches([[one] for one in samples]) as replies:
                 texts = {s.id: reply.text for some in replies for s, reply in some}
         return [QuestionAnswer(q, texts[str(i)], question_type(q)) for i, q in enumerate(asked)]
 

@@ -38,9 +38,9 @@ class Training:
     comparison: PairedComparison
 
     def __repr__(self) -> str:
-        from ..reporting.text import verdict
+        from ..reporting.text import training_summary
 
-        return verdict(self.before.results, self.after.results, self.comparison.comparison)
+        return training_summary(self.before.results, self.after.results, self.comparison.comparison)
 
     def _repr_html_(self) -> str:
         return self.after._repr_html_() + self.comparison._repr_html_()

@@ -1,1 +1,1 @@
-"""Questions asked of window after window of a scene."""
+"""Map the answers to questions over a large scene, window by window."""

@@ -1,4 +1,4 @@
-"""The files of a map that other programs open: a Cloud Optimized GeoTIFF and a GeoPackage."""
+"""Write a map's files for other programs: a Cloud Optimized GeoTIFF and a GeoPackage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .windows import Grid
 
 MAP, WINDOWS = "map.tif", "windows.gpkg"
 _LAYER = "windows"
-#: As GDAL makes it (GeoPackage 1.2, extension "schema"): QGIS shows what it says over the columns.
+#: As GDAL creates it (GeoPackage 1.2, extension "schema"): QGIS shows the aliases of columns.
 _ALIASES = """
 CREATE TABLE gpkg_data_columns (
   table_name TEXT NOT NULL, column_name TEXT NOT NULL, name TEXT, title TEXT, description TEXT,
@@ -40,13 +40,13 @@ _SCHEMA = "http://www.geopackage.org/spec120/#extension_schema"
 
 
 def rehearse(folder: Path, grid: Grid, questions: Sequence[str]) -> None:
-    """Write both files without an answer and remove them again.
+    """Dry run: write both files without answers and remove them again.
 
-    What the reference system, the questions or the file system make impossible shows before the
-    first window is asked about, and not after the last.
+    An unsupported reference system, question or file system is thus reported before the first
+    window is processed.
 
     Raises:
-        RunError: one of them cannot be written.
+        RunError: one of them is not writable.
     """
     for name in (MAP, WINDOWS):
         if (folder / name).exists() and not (folder / name).is_file():
@@ -68,35 +68,35 @@ def rehearse(folder: Path, grid: Grid, questions: Sequence[str]) -> None:
 
 
 def write_map(path: Path, grid: Grid, bands: Sequence[Band]) -> None:
-    """Write the values of all questions, one band each, one pixel for each window.
+    """Write the values of all questions: one band per question, one pixel per window.
 
-    The band's description is its question; its tags say what the values are (``kind``, ``of``,
-    ``classes``). NaN is nodata. Overviews are averages of probabilities; of numbers and classes
-    they show every second window, so that no value is there that no window has.
+    A band's description is its question; its tags describe the values (``kind``, ``of``,
+    ``classes``). NaN is nodata. Overviews average probabilities; of numbers and classes they take
+    every second window, so that they contain no new values.
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: the file is not writable.
     """
     reference = grid.map_reference()
     write_cog(path, [one.layer for one in bands], reference.crs, reference.transform)
 
 
 def column_of(number: int) -> str:
-    """Name of the column with the values of a question, whose number counts from 0."""
+    """Return the name of the column with the values of question ``number``, counted from 0."""
     return f"q{number + 1}"
 
 
 def write_windows(
     path: Path, grid: Grid, bands: Sequence[Band], lines: Sequence[dict[str, Any]]
 ) -> None:
-    """Write the windows that were asked about as polygons, with answers and confidences.
+    """Write the windows as polygons, with answers and confidences.
 
-    For each question three columns: ``q1`` is the value as in the map, ``q1_answer`` and
-    ``q1_confidence``. Which question it is stands in the metadata of the layer, and as alias of the
-    columns.
+    Each question has three columns: ``q1`` with the value as in the map, ``q1_answer`` and
+    ``q1_confidence``. The metadata of the layer and the aliases of the columns contain the
+    question.
 
     Raises:
-        RunError: the file cannot be written.
+        RunError: the file is not writable.
     """
     asked = [line for line in lines if "replies" in line]
     shapes = [
@@ -122,7 +122,7 @@ def write_windows(
         facts |= {f"{name}_{key}": value for key, value in layer.tags.items()}
         aliases[name] = one.question
         aliases |= {f"{name}_{end}": f"{one.question} | {end}" for end in ("answer", "confidence")}
-    made = io.BytesIO()  # GDAL does not tell of all that fails on a disk: we write there
+    made = io.BytesIO()  # GDAL does not report all write errors of a disk, so we write the bytes
     try:
         with _same_date:
             pyogrio.raw.write(
@@ -150,14 +150,14 @@ def _set_date(date: str | None) -> None:
 
 
 _DATE = "OGR_CURRENT_DATE"
-# GDAL writes one date into all files, so that the same windows are the same bytes
+# GDAL writes one date into all files, so that equal windows give equal bytes
 _same_date = SharedChange(
     (partial(pyogrio.get_gdal_config_option, _DATE), _set_date, "2000-01-01T00:00:00Z")
 )
 
 
 def _with_names(data: bytes, aliases: dict[str, str]) -> bytes:
-    """A GeoPackage that says what its columns hold; pyogrio cannot."""
+    """Return a GeoPackage with column aliases, which pyogrio cannot write."""
     rows = [(_LAYER, column, text, text) for column, text in aliases.items()]
     with _opened(data) as file:
         with file:
@@ -185,12 +185,12 @@ def _opened(data: bytes) -> Iterator[sqlite3.Connection]:
 def _verify(
     data: bytes, features: int, columns: list[str], facts: dict[str, str], aliases: dict[str, str]
 ) -> None:
-    """Look whether all that was to be in a GeoPackage is there, as GDAL and SQLite read it.
+    """Check the content of a GeoPackage, as GDAL and SQLite read it.
 
     Raises:
         OSError: something is missing or damaged.
     """
-    with ignore_warnings(Warning):  # of a file without a name
+    with ignore_warnings(Warning):  # about a dataset without a file name
         layers = pyogrio.list_layers(data)[:, 0].tolist()
         found = pyogrio.read_info(data, layer=_LAYER)
     index = f"rtree_{_LAYER}_geom"
@@ -214,19 +214,19 @@ def _verify(
             and count("gpkg_extensions", "extension_name = 'gpkg_schema'") == 1,
         }
     if missing := [name for name, there in sound.items() if not there]:
-        raise OSError(errno.EIO, f"{' and '.join(missing)} did not get into it")
+        raise OSError(errno.EIO, f"it was written without {' and '.join(missing)}")
 
 
 def _unwritten(path: Path, error: Exception) -> RunError:
-    """The error of a file that could not be written; the hint fits what went wrong."""
+    """Return the error for a file that could not be written, with a hint for its cause."""
     said = error.strerror or "" if isinstance(error, OSError) else ""
-    said = said or str(error).rpartition(" failed: ")[2]  # GDAL puts the whole statement before
+    said = said or str(error).rpartition(" failed: ")[2]  # GDAL prepends the SQL statement
     if "disk is full" in said or "No space" in said or "quota" in said:
         hint = f"{room_hint(path)}, then run the same command again"
     elif "lock" in said:
         hint = "the file system has no locks: choose a folder on a local disk: --output"
     elif isinstance(error, PermissionError) or "readonly" in said or "unable to open" in said:
-        hint = "choose a folder you may write to: --output"
+        hint = "choose a writable folder: --output"
     else:
-        hint = "try another folder: --output; the answers so far stay in windows.jsonl"
+        hint = "try another folder: --output; the answers so far are kept in windows.jsonl"
     return RunError(f"cannot write {path}: {said}", hint=hint)

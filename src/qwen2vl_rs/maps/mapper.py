@@ -1,7 +1,7 @@
-"""A question map: windows over a scene, several questions asked of each, kept as they come.
+"""Make a question map: ask several questions about every window of a scene. Resumable.
 
-Written into one folder: ``windows.jsonl`` (what was answered, line by line while it runs, so that
-a map that was interrupted goes on), then ``map.tif`` and ``windows.gpkg``.
+The output folder holds ``windows.jsonl`` (the answers, one line per window, appended during the
+work), then ``map.tif`` and ``windows.gpkg``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..engine.prefetch import ahead
+from ..engine.prefetch import prefetch
 from ..errors import ImageError, RunError
 from ..predict.job import AnswerFile, digest_of
 from ..predict.session import Session
@@ -26,24 +26,24 @@ from .files import MAP, WINDOWS, column_of, rehearse, write_map, write_windows
 from .values import Band, band
 from .windows import LEAST_DATA, Grid, lay_grid, pieces
 
-SIDE = 256  # pixels of a window where the model does not say what it was trained on
-WHOLE = 4 * 2**30  # bytes of a scene that are read for its digest: some ten seconds
+SIDE = 256  # pixels of a window if the model does not record the size of its training images
+WHOLE = 4 * 2**30  # bytes of a scene that are read for its checksum: about ten seconds
 _PREVIEW = 1200  # pixels of the longer side
 
-Line = dict[str, Any]  # of windows.jsonl: the window's number, and its replies or why it has none
+Line = dict[str, Any]  # of windows.jsonl: the window's number, its answers or why it has none
 
 
 @dataclass(frozen=True, slots=True)
 class MapRequest:
-    """What is to be mapped.
+    """The settings of a map.
 
     Attributes:
         scene: a georeferenced image of any size.
-        questions: asked of every window, all different.
+        questions: asked about every window, without duplicates.
         output: folder of the map.
-        tile: pixels on a side of a window; None: of the images the model was trained on.
+        tile: pixels per side of a window; None: as in the model's training images.
         resolution: metres per pixel of a window; None: likewise, else the scene's own.
-        overlap: share of a window that the next one shows too.
+        overlap: fraction of a window that overlaps the next one.
     """
 
     scene: Path
@@ -59,11 +59,11 @@ class Mapped:
     """A finished map.
 
     Attributes:
-        grid: its windows.
-        bands: the answers, one for each question.
-        lines: of ``windows.jsonl``, one for each window.
-        preview: the scene in small, (height, width, 3).
-        model: its name.
+        grid: the windows.
+        bands: the answers, one band per question.
+        lines: of ``windows.jsonl``, one per window.
+        preview: the scene at reduced size, (height, width, 3).
+        model: the model's name.
     """
 
     grid: Grid
@@ -74,12 +74,12 @@ class Mapped:
 
     @property
     def asked(self) -> int:
-        """Number of windows that were asked about."""
+        """The number of windows with answers."""
         return sum("replies" in line for line in self.lines)
 
     @property
     def questions(self) -> list[dict[str, Any]]:
-        """Where the answers to each question stand in the files, and what they are."""
+        """Describe the bands and columns of each question."""
         found = []
         for i, one in enumerate(self.bands):
             facts = {"question": one.question, "band": i + 1, "column": column_of(i)}
@@ -91,18 +91,18 @@ class Mapped:
 
     @property
     def left_out(self) -> int:
-        """Number of windows that hold too little data."""
+        """The number of windows with too little data."""
         return len(self.grid) - self.asked
 
 
 def make_map(session: Session, request: MapRequest) -> Mapped:
-    """Ask the questions of every window and write the map.
+    """Ask the questions about every window and write the map.
 
     Raises:
-        ImageError: the scene cannot be used, is not georeferenced, or holds no data.
-        RunError: the folder cannot be written to, or holds a map with other settings.
+        ImageError: the scene is not usable, not georeferenced, or has no data.
+        RunError: the folder is not writable, or holds a map with other settings.
     """
-    bare = dict.fromkeys(map(session.view.bare, request.questions))  # all different
+    bare = dict.fromkeys(map(session.view.bare, request.questions))  # without duplicates
     request = replace(request, questions=tuple(bare))
     with run_lock(request.output), open_scene(request.scene, session.view.image) as scene:
         grid = _grid(session, request, scene)
@@ -113,9 +113,9 @@ def make_map(session: Session, request: MapRequest) -> Mapped:
         replies = [line.get("replies") for line in lines]
         if not any(replies):
             raise ImageError(
-                f"{request.scene}: nothing to ask about: no window holds data in {LEAST_DATA:.0%} "
-                "of it",
-                hint="compare gdalinfo -stats SCENE: is its nodata value right? or choose smaller "
+                f"{request.scene}: nothing to map: no window has valid data in {LEAST_DATA:.0%} of "
+                "its area",
+                hint="check the scene's nodata value with gdalinfo -stats SCENE, or choose smaller "
                 "windows: --tile",
             )
         shape = (grid.rows, grid.columns)
@@ -128,8 +128,8 @@ def make_map(session: Session, request: MapRequest) -> Mapped:
         done = Mapped(grid, bands, lines, _preview(scene), session.name)
     if done.left_out:
         say(
-            f"{done.left_out:,} windows were not asked about: less than {LEAST_DATA:.0%} of each "
-            "holds data"
+            f"{done.left_out:,} windows were left out: less than {LEAST_DATA:.0%} of each has "
+            "valid data"
         )
     for one in bands:
         if one.unreadable:
@@ -143,9 +143,9 @@ def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
     resolution = request.resolution or (card.metres_per_pixel if card else None)
     grid = lay_grid(scene, side, resolution, request.overlap)
     whose = (
-        "as asked for"
+        "as requested"
         if request.resolution
-        else "as the model was trained on"
+        else "as in training"
         if resolution
         else "the scene's own"
     )
@@ -155,14 +155,14 @@ def _grid(session: Session, request: MapRequest, scene: LargeImage) -> Grid:
     )
     if round(grid.shared, 2) > round(request.overlap, 2):
         say(
-            f"neighbours share up to {grid.shared:.0%} of a window, so that they end at the edges "
-            "of the scene"
+            f"neighbours overlap by up to {grid.shared:.0%} of a window, so that the windows end "
+            "at the edges of the scene"
         )
     return grid
 
 
 def _file(session: Session, request: MapRequest, grid: Grid) -> AnswerFile:
-    """Where the windows are written down, and all that decides the answers."""
+    """Return the answer file of the windows, with all that determines the answers in its key."""
     parts = [session.digest, session.view.model_dump_json(), repr(grid), repr(request.questions)]
     key = digest_of(["\0".join([*parts, image_digest(request.scene, WHOLE)])])
     head = {"key": key, "questions": request.questions}
@@ -172,15 +172,15 @@ def _file(session: Session, request: MapRequest, grid: Grid) -> AnswerFile:
 def _ask(
     session: Session, request: MapRequest, scene: LargeImage, grid: Grid, file: AnswerFile
 ) -> dict[int, Line]:
-    """Ask about the windows that are not in the file yet, some of them at a time.
+    """Ask about the windows that are not in the file yet, piece by piece.
 
     Raises:
-        RunError: the file cannot be read, or belongs to something else.
+        RunError: the file is not readable, or belongs to something else.
     """
     found = file.read()
     if found.foreign:
         raise RunError(
-            f"{file.path} does not begin as the windows of a map do: damaged, or another file",
+            f"{file.path} is damaged or not a map's file of windows",
             hint="move it away, or choose another folder: --output",
         )
     if found.key is not None and not file.accepts(found.key):
@@ -188,8 +188,8 @@ def _ask(
             f"{request.output} holds a map of another scene or model, or with other settings",
             hint="choose another folder: --output",
         )
-    file.say_torn(found)
-    # A piece is asked as a whole or not at all: packed otherwise, rounding differs.
+    file.report_torn(found)
+    # A piece is computed as a whole or not at all: other packs round differently.
     every = pieces(grid, len(request.questions))
     missing = [piece for piece in every if not found.known.keys() >= set(piece)]
 
@@ -198,8 +198,8 @@ def _ask(
         return [(i, *scene.read_resized(*grid.corner(i), *span, grid.side)) for i in piece]
 
     bar = Progress("asking", len(grid), "windows", len(found.known))
-    with file.adding(found, bar) as log:
-        for shown in ahead(read, missing):
+    with file.appending(found, bar) as log:
+        for shown in prefetch(read, missing):
             log.add(_answer(session, request.questions, shown))
     return log.known
 
@@ -229,7 +229,7 @@ def _answer(
 
 
 def _preview(scene: LargeImage) -> NDArray[np.uint8]:
-    """The whole scene in small."""
+    """Return the scene at reduced size."""
     width, height = float(scene.width), float(scene.height)
     longest = max(width, height)
     square, _ = scene.read_resized(0, 0, longest, longest, min(_PREVIEW, round(longest)))

@@ -1,4 +1,4 @@
-"""What an answer is on a map: a probability, a number, or a class."""
+"""Map values of answers: probability, number or class."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Band:
     """The answers to one question.
 
     Attributes:
-        question: as it was asked.
+        question: the question.
         kind: what the values are.
-        of: the word whose probability is shown; empty for other kinds.
-        values: (rows, columns) float32; NaN where nothing was asked, or the answer has no value.
-        classes: names of the values 0, 1, …; none for other kinds.
+        of: the answer whose probability is shown; empty for other kinds.
+        values: (rows, columns) float32; NaN for windows without an answer or without a value.
+        classes: names of the values 0, 1, …; empty for other kinds.
         unreadable: number of answers without a value.
     """
 
@@ -44,7 +44,7 @@ class Band:
 
     @property
     def layer(self) -> Layer:
-        """The band as it is written to a file."""
+        """Return the band as written to a file."""
         tags: dict[str, str] = {"kind": self.kind}
         if self.of:
             tags["of"] = self.of
@@ -54,7 +54,7 @@ class Band:
 
 
 def kind_of(question: str) -> Kind:
-    """What the answers to a question are on a map."""
+    """Return what the map shows for a question."""
     type = type_named(question_type(question))
     if type.shown in type.words:
         return "probability"
@@ -62,11 +62,11 @@ def kind_of(question: str) -> Kind:
 
 
 def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
-    """The answers to one question as values on a grid.
+    """Convert the answers to one question to values on a grid.
 
     Args:
         question: the question.
-        replies: one for each window, row by row: None, or ``text`` and ``shares`` by name.
+        replies: one per window, row by row: None, or ``text`` and ``shares`` by name.
         shape: (rows, columns).
     """
     type, kind = type_named(question_type(question)), kind_of(question)
@@ -89,6 +89,6 @@ def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
 
 
 def _number(text: str, type: QuestionType) -> float:
-    """A count, or an area in square metres; of a bucket its lower end; NaN of anything else."""
+    """Return a count or an area in square metres (lower end of a bucket); NaN for other text."""
     normal = normalise(text, type.name)
     return type.number(normal) if normal else math.nan

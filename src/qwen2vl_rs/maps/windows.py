@@ -1,4 +1,4 @@
-"""Windows over a scene: where they lie, and the grid of a map with one pixel for each."""
+"""Windows over a scene, and the grid of a map with one pixel per window."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import ImageError
 from ..predict.job import QUESTIONS_AT_ONCE
 from ..raster.scenes import Georeference, LargeImage
 
-#: Windows of which less holds data are not asked about.
+#: Windows with a smaller fraction of valid data are left out.
 LEAST_DATA = 0.5
 
 
@@ -18,17 +18,17 @@ LEAST_DATA = 0.5
 class Grid:
     """Square windows over a scene, row by row.
 
-    They are spread evenly so that the last ones end at the right and lower edge. Where the scene is
-    no whole number of windows they therefore share more with each other than was asked for.
+    They are spread evenly, and the last ones end at the right and lower edge. If the scene is not
+    a whole number of windows, they overlap more than requested.
 
     Attributes:
-        side: of a window as the model sees it, in pixels.
-        resolution: of that picture, in metres per pixel.
-        across, down: of a window in pixels of the scene.
-        overlap: share of a window that the next one shows too, at least.
+        side: of a window in the model's input, in pixels.
+        resolution: of that input, in metres per pixel.
+        across, down: size of a window in pixels of the scene.
+        overlap: minimum overlap of neighbours, as a fraction of a window.
         rows, columns: number of windows.
         width, height: of the scene in pixels.
-        reference: where the scene lies.
+        reference: georeference of the scene.
     """
 
     side: int
@@ -47,7 +47,7 @@ class Grid:
 
     @property
     def shared(self) -> float:
-        """Share of a window that the next one shows too, in the direction where it is more."""
+        """The overlap of neighbours as a fraction of a window, the larger of both directions."""
         shares = [
             1 - (size - span) / (n - 1) / span
             for size, span, n in (
@@ -59,7 +59,7 @@ class Grid:
         return max([0.0, *shares])
 
     def corner(self, index: int) -> tuple[float, float]:
-        """Column and row of the scene at a window's upper left corner, whole numbers."""
+        """Return column and row of a window's upper left corner in the scene, whole numbers."""
         row, column = divmod(index, self.columns)
         return (
             _start(column, self.columns, self.width, self.across),
@@ -68,19 +68,19 @@ class Grid:
 
     @property
     def frame(self) -> tuple[float, float, float, float]:
-        """The piece of the scene that a map shows: column, row, width and height.
+        """The part of the scene that a map shows: column, row, width and height.
 
-        Half of the overlap is left off at each edge, so that a pixel of the map lies around the
-        middle of its window.
+        Half of the overlap is cut off at each edge, so that a pixel of the map lies around the
+        centre of its window.
         """
         left = self.overlap * min(self.across, self.width) / 2
         top = self.overlap * min(self.down, self.height) / 2
         return left, top, self.width - 2 * left, self.height - 2 * top
 
     def map_reference(self) -> Georeference:
-        """Where a map lies in which every window is a pixel.
+        """Return the georeference of a map with one pixel per window.
 
-        The pixels divide `frame` evenly. Each lies within its window, and holds its middle.
+        The pixels divide `frame` evenly. Each lies within its window and contains its centre.
         """
         left, top, width, height = self.frame
         moved = self.reference.shifted(left, top)
@@ -89,27 +89,27 @@ class Grid:
         return Georeference(moved.crs, (a * over, b * under, c, d * over, e * under, f))
 
     def corners(self, index: int) -> list[tuple[float, float]]:
-        """The four corners of a window as columns and rows of the scene, and the first again."""
+        """Return a window's corners as columns and rows of the scene, a closed ring."""
         x, y = self.corner(index)
         right, bottom = x + self.across, y + self.down
         return [(x, y), (right, y), (right, bottom), (x, bottom), (x, y)]
 
 
 def _start(number: int, of: int, size: int, span: float) -> float:
-    """Where a window starts; whole pixels, so that they need not be mixed with their neighbours."""
+    """Return the start of a window, in whole pixels to avoid resampling."""
     return float(round(number * (size - span) / (of - 1))) if of > 1 else 0.0
 
 
 def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: float) -> Grid:
-    """Windows over a whole scene, none of it left out.
+    """Cover a whole scene with windows.
 
-    A scene that is smaller than a window has one, which reaches beyond its edge.
+    A scene that is smaller than a window gets one window, which extends beyond its edge.
 
     Args:
         scene: the scene.
         side: of a window, in pixels of ``resolution``.
         resolution: metres per pixel; None: the scene's own.
-        overlap: share of a window that the next one shows too, below 1.
+        overlap: fraction of a window that overlaps the next one, below 1.
 
     Raises:
         ImageError: the scene is smaller than half a window.
@@ -117,7 +117,7 @@ def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: fl
     own = scene.reference.pixel_size(scene.width / 2, scene.height / 2)
     resolution = resolution or sum(own) / 2
     across, down = (side * resolution / size for size in own)
-    # less than a pixel comes from rounding
+    # a difference below one pixel comes from rounding
     if scene.width <= across * LEAST_DATA - 1 or scene.height <= down * LEAST_DATA - 1:
         raise ImageError(
             f"the scene of {scene.width} × {scene.height} pixels is smaller than half a window: "
@@ -125,7 +125,7 @@ def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: fl
             hint="choose smaller windows: --tile, or a finer --resolution",
         )
     columns, rows = (
-        # less than a pixel of a window is not worth one
+        # an uncovered rest of less than a pixel needs no window
         1 + max(0, math.ceil((size - span * (1 + 1 / side)) / (span * (1 - overlap))))
         for size, span in ((scene.width, across), (scene.height, down))
     )
@@ -144,7 +144,7 @@ def lay_grid(scene: LargeImage, side: int, resolution: float | None, overlap: fl
 
 
 def pieces(grid: Grid, questions: int, most: int = QUESTIONS_AT_ONCE) -> Iterator[range]:
-    """Windows that are asked about together, some ``most`` questions at a time."""
+    """Yield windows that are processed together, for about ``most`` questions at a time."""
     step = max(1, most // questions)
     for start in range(0, len(grid), step):
         yield range(start, min(start + step, len(grid)))

@@ -1,1 +1,1 @@
-"""From questions to predictions, wherever the model is."""
+"""Inference: predictions for questions, from a model on this machine or behind an endpoint."""

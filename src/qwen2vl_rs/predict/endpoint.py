@@ -1,4 +1,4 @@
-"""A model behind a server: the same questions, pixels, controls and files as one at hand."""
+"""Evaluate a model behind an OpenAI-compatible server, like one on this machine."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ..system.console import counted, say
 from ..types import Sample
 from .endpoint_client import ChatRequest, Endpoint, EndpointClient
 from .predictor import (
-    Alone,
     Batch,
     EvaluationSet,
     Replies,
     Reply,
-    asked_samples,
+    SingleProcess,
     bare_samples,
+    eval_samples,
     evaluate_into,
 )
 from .settings import control_seed
@@ -46,24 +46,24 @@ def evaluate_endpoint(
     config: Config,
     output: Path,
 ) -> Results:
-    """Evaluate a model behind a server with all controls.
+    """Evaluate a model behind a server with all baselines.
 
-    Writes ``predictions.jsonl``, ``results.json`` and the shuffled-image control, as `evaluate`
-    does for a model on this machine; resumes. There are no confidences.
+    Writes ``predictions.jsonl``, ``results.json`` and the shuffled-image baseline, like `evaluate`
+    for a model on this machine. Resumes. There are no confidences.
 
     Args:
         endpoint: the server.
         test: the questions.
-        train: training questions, for the baselines; None for none.
-        config: view, seed, longest answer, number of questions, place of the images.
-        output: folder of the evaluation.
+        train: training questions for the baselines, if any.
+        config: input settings, seed, maximum tokens, number of questions, images' folder.
+        output: the evaluation's folder.
 
     Raises:
-        HubError: the server cannot be used.
-        DataError: an image cannot.
-        RunError: another process is at work in the folder, or it cannot be written to.
+        HubError: the server is not usable.
+        DataError: an image is not usable.
+        RunError: another process uses the folder, or it is not writable.
     """
-    test, seed = asked_samples(test, config.view, config), control_seed(config)
+    test, seed = eval_samples(test, config.view, config), control_seed(config)
     train = None if train is None else bare_samples(train, config.view)
     questions = EvaluationSet(test, train, settle(test, config.data.dataset), seed)
     predictor = EndpointPredictor(endpoint, config)
@@ -73,7 +73,7 @@ def evaluate_endpoint(
 
 
 def folder_name(model: str) -> str:
-    """A folder for a model's evaluation, by its name."""
+    """Return a folder name for the evaluation of a model."""
     return "eval-" + (re.sub(r"[^\w.-]+", "-", model).strip("-.") or "model")
 
 
@@ -82,7 +82,7 @@ class EndpointPredictor:
 
     Args:
         endpoint: the server.
-        config: view and longest answer.
+        config: input settings and maximum tokens.
     """
 
     checkpoint = ""
@@ -90,20 +90,20 @@ class EndpointPredictor:
     def __init__(self, endpoint: Endpoint, config: Config) -> None:
         self._endpoint, self._view = endpoint, config.view
         self._most = config.eval.max_new_tokens
-        self.team = Alone()
+        self.team = SingleProcess()
 
-    def made_by(self, shuffled: bool) -> list[str]:
-        """Of the model nothing but its name is known from here."""
+    def key_parts(self, shuffled: bool) -> list[str]:
+        """Return the parts of the cache key; only the model's name is known."""
         whose = [self._endpoint.address, self._endpoint.model]
         return [*whose, self._view.model_dump_json(), str(self._most)]
 
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
-        """Every question by itself, those of one image together."""
+        """Return batches of one question each, with the questions of an image in sequence."""
         return [[s] for group in group_by_image(samples) for s in group]
 
     @contextlib.contextmanager
-    def answering(self, batches: Sequence[Batch]) -> Iterator[Replies]:
-        """The replies, one by one as they come; what fails ends them all."""
+    def answer_batches(self, batches: Sequence[Batch]) -> Iterator[Replies]:
+        """Yield the replies as they arrive; an error ends all requests."""
         asked = {s.id: s for batch in batches for s in batch}
         lead = f"{self._view.instruction}\n" if self._view.instruction else ""
 
@@ -130,14 +130,14 @@ class EndpointPredictor:
                 yield replies()
             finally:
                 for why, times in client.again.items():
-                    say(f"asked again {counted(times, 'time')}: {why}")
+                    say(f"repeated {counted(times, 'request')}: {why}")
 
 
 @contextlib.contextmanager
 def _loop() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """Runs coroutines in a thread of its own: the caller's, as in a notebook, may have a loop.
+    """Run coroutines in a thread of their own, as a notebook already has a running event loop.
 
-    On leaving, what is still running is ended.
+    Unfinished coroutines are cancelled at the end.
     """
     loops: SimpleQueue[asyncio.AbstractEventLoop] = SimpleQueue()
     over = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Chat completions over HTTP: many at a time, not too fast, and again where that may help."""
+"""HTTP client for chat completions: concurrency, rate limit, retries."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from .endpoint_replies import AGAIN, Failure, message, read_reply, refusal, stra
 from .predictor import Reply
 
 _ATTEMPTS = 8
-_LONGEST_WAIT = 60.0  # seconds, of our own choice
-_LONGEST_PAUSE = 900.0  # seconds, where the server asks for it
-_LONGEST_REPLY = 1 << 20  # bytes, also when unpacked
-_SAID_PAUSE = 5.0  # seconds; longer pauses are told
+_LONGEST_WAIT = 60.0  # seconds, of our own backoff
+_LONGEST_PAUSE = 900.0  # seconds, if the server asks for it
+_LONGEST_REPLY = 1 << 20  # bytes, also after decompression
+_SAID_PAUSE = 5.0  # seconds; longer pauses are printed
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to ask, and how hard.
+    """A server, a model on it, and the limits of requests.
 
     Attributes:
-        url: of the API, e.g. ``http://127.0.0.1:8000/v1``.
-        model: its name there.
-        key: sent as ``Authorization: Bearer``; None for none.
-        concurrency: requests at a time.
-        rate: most requests a second; None for no bound.
-        timeout: seconds for one request, from its first byte to the answer's last.
+        url: base URL of the API, e.g. ``http://127.0.0.1:8000/v1``.
+        model: the model's name on the server.
+        key: the API key, sent as ``Authorization: Bearer``; optional.
+        concurrency: maximum simultaneous requests.
+        rate: maximum requests per second; None for no limit.
+        timeout: seconds for one request, until its response is complete.
     """
 
     url: str
@@ -50,35 +50,35 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Where questions are sent.
+        """The URL of the chat completions.
 
         Raises:
-            ConfigError: ``url`` is no address, or carries a password.
+            ConfigError: ``url`` is not a URL, or contains a password.
         """
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(
-                f"{self.url!r} is no address of a server",
+                f"{self.url!r} is not a server's URL",
                 hint="such as --endpoint http://127.0.0.1:8000/v1",
             )
         if parts.username or parts.password:
             raise ConfigError(
-                "the address holds a password", hint="set OPENAI_API_KEY in the environment instead"
+                "the URL contains a password", hint="set OPENAI_API_KEY in the environment instead"
             )
         return f"{self.url.rstrip('/')}/chat/completions"
 
     @property
     def headers(self) -> dict[str, str]:
-        """What is sent with every question.
+        """The headers of every request.
 
         Raises:
-            ConfigError: the key cannot be sent.
+            ConfigError: the key contains invalid characters.
         """
         said = {"User-Agent": "qwen2vl-rs"}
         if key := (self.key or "").strip():
             if not (key.isascii() and key.isprintable() and " " not in key):
                 raise ConfigError(
-                    "OPENAI_API_KEY holds characters that no key has",
+                    "OPENAI_API_KEY contains invalid characters",
                     hint="set it again, without quotes or blanks",
                 )
             said["Authorization"] = f"Bearer {key}"
@@ -90,10 +90,10 @@ class ChatRequest:
     """One request.
 
     Attributes:
-        id: of the sample.
+        id: the sample's id.
         text: instruction and question.
-        image: gives the data URL of its image.
-        most: longest answer in tokens.
+        image: returns the data URL of the image.
+        most: maximum tokens of the answer.
     """
 
     id: str
@@ -103,32 +103,32 @@ class ChatRequest:
 
 
 class EndpointClient:
-    """Asks one endpoint.
+    """A client of one endpoint.
 
     Args:
-        endpoint: where.
+        endpoint: the server.
 
     Attributes:
-        again: how often a request was repeated, by reason.
+        again: number of repeated requests, by reason.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint, self._address = endpoint, endpoint.address
-        self._next = 0.0  # when the next request may leave
-        self._pause = 0.0  # until when the server asked for silence
+        self._next = 0.0  # earliest time of the next request
+        self._pause = 0.0  # end of the pause that the server asked for
         self.again: Counter[str] = Counter()
 
     async def ask(self, questions: Sequence[ChatRequest]) -> AsyncGenerator[tuple[str, Reply]]:
-        """Ids and replies, in the order in which they come.
+        """Yield ids and replies in the order of arrival.
 
         Raises:
-            HubError: the server refuses, answers something else, or fails again and again.
+            HubError: the server refuses, the response is invalid, or all attempts failed.
         """
         waiting = iter(questions)
-        # A redirect would take the key and the images to another place.
+        # A redirect would send the key and the images to another host.
         async with httpx.AsyncClient(
             headers={"Accept-Encoding": "identity", **self._endpoint.headers},
-            timeout=None,  # httpx counts each read anew: `_post` counts the whole
+            timeout=None,  # httpx's applies to each read: `_post` limits the whole request
             limits=httpx.Limits(max_connections=self._endpoint.concurrency),
             follow_redirects=False,
             trust_env=False,
@@ -144,7 +144,7 @@ class EndpointClient:
                     if not running:
                         return
                     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    # what was answered is handed on before a failure ends it all
+                    # completed replies are yielded before an error ends the loop
                     for task in sorted(done, key=lambda task: task.exception() is not None):
                         yield task.result()
                         running.remove(task)
@@ -169,7 +169,7 @@ class EndpointClient:
         attempt = 1
         while isinstance(reply := await self._try(http, body), Failure) and attempt < _ATTEMPTS:
             wait = min(_LONGEST_WAIT, 0.25 * 2**attempt) * random.uniform(0.5, 1)
-            # a server that asks for less is none the better for eight requests at once
+            # a server that asks for fewer requests would not be helped by eight retries at once
             await asyncio.sleep(max(wait, reply.wait or 0))
             self.again[reply.why] += 1
             attempt += 1
@@ -179,16 +179,16 @@ class EndpointClient:
         said = f": {reply.said[:300]}" if reply.said else ""
         raise HubError(
             f"{self._address} failed {_ATTEMPTS} times in a row: {reply.why}{said}",
-            hint="look after the server, then run the same command again: it goes on where it "
-            "stopped; --concurrency and --rate ask less of it",
+            hint="check the server, then run the same command again: it resumes; "
+            "--concurrency and --rate reduce the load",
         )
 
     async def _try(self, http: httpx.AsyncClient, body: dict[str, Any]) -> Reply | Failure:
-        """The reply to a request, or why there is none."""
+        """Send a request once; return the reply or the failure."""
         try:
             response, data = await self._post(http, body)
         except TimeoutError:
-            return Failure("timeout", f"no whole answer within {self._endpoint.timeout:g} s")
+            return Failure("timeout", f"no complete answer within {self._endpoint.timeout:g} s")
         except httpx.TransportError as error:
             if limit := process_limit(error):
                 raise explain_os_error(limit) from error
@@ -214,10 +214,10 @@ class EndpointClient:
         return replace(failed, wait=asked)
 
     def _unpacked(self, response: httpx.Response, data: bytes) -> bytes:
-        """A body as it was before it was packed; of an error's, nothing where that fails.
+        """Decompress a body; an error's body may be dropped.
 
         Raises:
-            HubError: a reply cannot be unpacked, or is too long.
+            HubError: a reply is too long or cannot be decompressed.
         """
         encoding, good = response.headers.get("content-encoding", ""), response.status_code == 200
         try:
@@ -231,7 +231,7 @@ class EndpointClient:
         return data
 
     def _hold_back(self, seconds: float, status: int) -> None:
-        """Send nothing for so long: the server asks for it."""
+        """Send nothing for some seconds, as the server asks."""
         until = time.monotonic() + seconds
         if until > self._pause + _SAID_PAUSE and seconds > _SAID_PAUSE:
             say(f"the server asks to wait {clock(seconds)} ({status})")
@@ -240,13 +240,13 @@ class EndpointClient:
     async def _post(
         self, http: httpx.AsyncClient, body: dict[str, Any]
     ) -> tuple[httpx.Response, bytes]:
-        """Send one request; the response's body is read up to a bound, as it was sent.
+        """Send one request and read the response's body up to a limit, without decompression.
 
-        Of an error, what has arrived will do.
+        An error's body may be incomplete.
 
         Raises:
-            TimeoutError: the answer was not complete in time.
-            httpx.RequestError: it could not be sent, or the answer is broken.
+            TimeoutError: the response was not complete in time.
+            httpx.RequestError: sending failed, or the response is broken.
         """
         response, data = None, bytearray()
         try:
@@ -265,15 +265,15 @@ class EndpointClient:
         return response, bytes(data)
 
     async def _turn(self) -> None:
-        """Wait until the next request may leave; a server may ask for silence meanwhile."""
+        """Wait until the next request may be sent; the server may extend a pause meanwhile."""
         while (wait := max(self._next, self._pause) - time.monotonic()) > 0:
             await asyncio.sleep(wait)
-        if self._endpoint.rate:  # after a pause, too
+        if self._endpoint.rate:  # applies after a pause, too
             self._next = time.monotonic() + 1 / self._endpoint.rate
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that a server asks to wait; None where it does not say, or nothing sensible."""
+    """Return the seconds in ``Retry-After``; None if missing or invalid."""
     value = response.headers.get("retry-after", "").strip()
     try:
         if value.replace(".", "", 1).isdecimal():

@@ -1,4 +1,4 @@
-"""What comes back from a server: a reply, or an error, which some send inside a success."""
+"""Parse responses of a server: replies, and errors, which some servers return with HTTP 200."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from ..errors import HubError
 from .predictor import Reply
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 524, 529})
-"""HTTP statuses after which a request is repeated."""
+"""HTTP statuses that lead to another attempt."""
 _BROKEN_OFF = ("error", "abort")  # finish_reason of OpenRouter; of vLLM and SGLang
 _PASSING = re.compile(
     r"rate.?limit|too.?many|overload|server.?error|internal|time.?out|unavailable|exhausted"
     r"|upstream|bad.?gateway|connection",
     re.IGNORECASE,
 )
-_SERVER = "look at the server's own log; then run the same command again: it goes on where it \
-stopped"
+_SERVER = "check the server's log, then run the same command again: it resumes"
 _HINTS = {
     401: "put the right key into OPENAI_API_KEY",
-    402: "the account with the server has no credit left: see to that, then run the same command "
-    "again: it goes on where it stopped",
+    402: "the account has no credit left: add some, then run the same command again: it resumes",
     403: "put the right key into OPENAI_API_KEY",
     404: "check the address (does it end in /v1?) and the name: --endpoint, --model",
 }
@@ -32,12 +30,12 @@ _REQUEST = "the server must take one image as a data URL, a text, and max_tokens
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that failed, and may be repeated.
+    """A failed request, which may be repeated.
 
     Attributes:
-        why: in a word or two, e.g. ``503``.
-        said: what the server said.
-        wait: seconds that it asks to wait; None where it does not.
+        why: a short reason, e.g. ``503``.
+        said: the server's message.
+        wait: seconds that the server asks to wait, if any.
     """
 
     why: str
@@ -46,17 +44,17 @@ class Failure:
 
 
 def read_reply(data: bytes, address: str) -> Reply | Failure:
-    """What a response of status 200 holds.
+    """Parse a response of status 200.
 
-    What a server sends as thoughts of their own is no part of the reply. An error in place of
-    the answer, or beside a part of it, is an error and no answer.
+    Separate reasoning content is not part of the reply. A response with an error counts as an
+    error, even beside a part of an answer.
 
     Args:
         data: the response's body.
-        address: where it came from.
+        address: the URL, for messages.
 
     Raises:
-        HubError: it is an error that asking again does not mend, or no chat completion.
+        HubError: it is a permanent error, or not a chat completion.
     """
     try:
         value = json.loads(data)
@@ -76,7 +74,7 @@ def read_reply(data: bytes, address: str) -> Reply | Failure:
 
 
 def refusal(status: int, said: str, address: str) -> HubError:
-    """The error for a status that asking again does not mend."""
+    """Return the error for a status that is permanent."""
     if status in _HINTS:
         hint = _HINTS[status]
     elif 300 <= status < 400:
@@ -89,12 +87,12 @@ def refusal(status: int, said: str, address: str) -> HubError:
 
 
 def strange(address: str, what: str, hint: str = "check the address: --endpoint") -> HubError:
-    """The error for what is no chat completion."""
+    """Return the error for a response that is not a chat completion."""
     return HubError(f"{address} answers, but not as OpenAI's API does: {what}", hint=hint)
 
 
 def message(data: bytes) -> str:
-    """What an error response says."""
+    """Return the message of an error response."""
     try:
         value: Any = json.loads(data)
         return _words(value.get("error") or value)
@@ -103,10 +101,10 @@ def message(data: bytes) -> str:
 
 
 def _failed(value: dict[str, Any], address: str) -> Failure | None:
-    """The error that a response, or one of its choices, holds; None where it holds none.
+    """Return the temporary error in a response or one of its choices, if any.
 
     Raises:
-        HubError: asking again does not mend it.
+        HubError: the error is permanent.
     """
     error = value.get("error")
     if not error and value.get("object") == "error":  # of older vLLM, FastChat
@@ -116,7 +114,7 @@ def _failed(value: dict[str, Any], address: str) -> Failure | None:
         reason = reason.get("type")
     if not error:
         if reason in _BROKEN_OFF:
-            return Failure(f"finish_reason {reason}", "the server broke the answer off")
+            return Failure(f"finish_reason {reason}", "the server aborted the answer")
         return None
     said, status = _words(error), _status(error)
     if status is None:
@@ -134,7 +132,7 @@ def _failed(value: dict[str, Any], address: str) -> Failure | None:
 
 
 def _status(error: Any) -> int | None:
-    """The HTTP status that an error names."""
+    """Return the HTTP status in an error, if any."""
     if isinstance(error, dict):
         for key in ("code", "status", "status_code"):
             text = str(error.get(key, ""))
@@ -150,7 +148,7 @@ def _words(error: Any) -> str:
 
 
 def _content(value: Any) -> str:
-    """The text of a message: none, one, or in parts."""
+    """Return the text of a message, which may be null, a string or a list of parts."""
     if value is None:
         return ""
     if isinstance(value, list):
@@ -164,8 +162,8 @@ def _no_json(data: bytes, address: str) -> HubError:
     if data.lstrip().startswith((b"data:", b"event:")):
         return strange(
             address,
-            "it sends an event stream though none was asked for",
-            "turn streaming off at the server or at the proxy before it",
+            "it sends an event stream though none was requested",
+            "turn streaming off at the server or the proxy",
         )
     return strange(address, _shown(data))
 
@@ -173,14 +171,14 @@ def _no_json(data: bytes, address: str) -> HubError:
 def _no_completion(value: Any, data: bytes, address: str) -> HubError:
     choices = value.get("choices") if isinstance(value, dict) else None
     if choices == []:
-        return strange(address, f"no answer at all ({_shown(data)})", _SERVER)
+        return strange(address, f"an empty answer ({_shown(data)})", _SERVER)
     first = choices[0] if isinstance(choices, list) else None
     if isinstance(first, dict) and "message" not in first and "text" in first:
         return strange(
             address,
             f"a completion without a message ({_shown(data)})",
-            "the server answers as the older completions API, which takes no images: turn its "
-            "chat completions on, or take another server",
+            "the server uses the older completions API, which takes no images: enable its chat "
+            "completions, or use another server",
         )
     return strange(address, _shown(data))
 

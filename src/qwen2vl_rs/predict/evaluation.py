@@ -1,4 +1,4 @@
-"""Evaluation: every test question put to a model, scored beside its controls."""
+"""Evaluation of a run or a model on test questions, with all baselines."""
 
 from __future__ import annotations
 
@@ -22,20 +22,14 @@ from ..system.console import say
 from ..system.files import sha256, write_json
 from ..types import Prediction, Sample
 from .local import LocalBase, LocalPredictor
-from .predictor import (
-    EvaluationSet,
-    asked_samples,
-    bare_samples,
-    evaluate_into,
-    evaluated,
-)
+from .predictor import EvaluationSet, bare_samples, eval_samples, evaluate_into, evaluate_predictor
 from .session import Session
 from .settings import answer_settings, control_seed
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was measured: ``results.json`` before and after, and ``compare.json``."""
+    """``results.json`` before and after fine-tuning, and ``compare.json``."""
 
     before: Results
     after: Results
@@ -45,19 +39,19 @@ class Outcome:
 def before_and_after(
     config: Config, run: Run, train: Sequence[Sample], test: Sequence[Sample]
 ) -> Outcome:
-    """Evaluate the untouched base and the newest checkpoint on the same questions.
+    """Evaluate the base model and the newest checkpoint on the same questions.
 
-    Writes ``eval/before``, ``eval/after``, ``eval/shuffled`` and ``compare.json``; what is there
-    already from the same model and questions is not asked again.
+    Writes ``eval/before``, ``eval/after``, ``eval/shuffled`` and ``compare.json``. Predictions
+    that are up to date are not computed again.
 
     Args:
         config: settings of the run.
         run: the run.
-        train: the training questions, for the controls.
-        test: the test questions; ``config.eval.max_eval`` limits them.
+        train: the training questions, for the baselines.
+        test: the test questions; ``config.eval.max_eval`` limits their number.
 
     Returns:
-        What was measured.
+        The results.
     """
     train = bare_samples(train, config.view)
     test = bare_samples(limit_by_image(test, config.eval.max_eval), config.view)
@@ -66,9 +60,9 @@ def before_and_after(
     base = LocalBase(Path(config.model), config.view, config, train, dataset)
     questions = EvaluationSet(test, train, dataset, control_seed(config))
     plain, tuned = LocalPredictor(base, None), LocalPredictor(base, checkpoint)
-    old, before = evaluated(plain, questions, run.evaluation("before"))
+    old, before = evaluate_predictor(plain, questions, run.evaluation("before"))
     control = run.evaluation("shuffled")
-    new, after = evaluated(tuned, questions, run.evaluation("after"), control)
+    new, after = evaluate_predictor(tuned, questions, run.evaluation("after"), control)
     comparison = compare_runs(old, new, dataset=dataset.name)
     if tuned.team.is_main_process:
         write_json(run.folder / "compare.json", {"checkpoint": checkpoint.name, **comparison})
@@ -86,24 +80,24 @@ def evaluate(
     output: Path | None = None,
     opened: Callable[[], Session] | None = None,
 ) -> tuple[Results | None, Path]:
-    """Evaluate one model with all its controls.
+    """Evaluate one model with all its baselines.
 
-    Writes ``predictions.jsonl``, ``results.json`` and the shuffled-image control; resumes.
+    Writes ``predictions.jsonl``, ``results.json`` and the shuffled-image baseline. Resumes.
 
     Args:
         found: the model.
-        settings: ``key=value`` over the settings of the run.
+        settings: ``key=value``, override the settings of the run.
         values: settings by key, likewise.
         test: the questions, or their file; None for the test questions of the run.
-        train: training questions, for baselines and answer sets; None for those of the run.
-        output: folder of the evaluation; None for one below the run, or below ``output/``.
-        opened: gives the model where it is loaded already; None loads it when it is needed.
+        train: training questions, for baselines and candidate answers; None for the run's.
+        output: the evaluation's folder; None for one in the run, or in ``output/``.
+        opened: returns the model if it is loaded already; None to load it if needed.
 
     Returns:
-        What ``results.json`` holds, None in all processes but the first; and its folder.
+        The content of ``results.json``, None in all processes but the first; the folder.
 
     Raises:
-        Qwen2VLRSError: model, questions or images cannot be used.
+        Qwen2VLRSError: model, questions or images are not usable.
     """
     check_strategy()
     run, checkpoint = found.run, found.checkpoint
@@ -112,7 +106,7 @@ def evaluate(
     found.require_matching_base()
     typed = load_config(None, settings, values).data.dataset
     every = _questions(test, run, TEST_FILE, "--test FILE", typed)
-    samples = asked_samples(every, view, config)
+    samples = eval_samples(every, view, config)
     taught = _training_questions(train, run, view, typed)
     if test is None:
         dataset = settle(samples, config.data.dataset, old=run.records_no_dataset())
@@ -133,13 +127,13 @@ def evaluate(
 
 
 def _answers_alike(found: ModelLocation, config: Config, view: InputConfig) -> bool:
-    """Whether a model as it is opened sees and computes as it would by some settings."""
+    """Return whether a loaded model has the same input and answer settings as ``config``."""
     own, wanted = answer_settings(found.run.config()), answer_settings(config)
     return found.view == view and (own.bf16, own.fp16) == (wanted.bf16, wanted.fp16)
 
 
 def _name(test: Path | Dataset | None, found: ModelLocation, config: Config) -> str:
-    """A folder of its own for each checkpoint, file and number of questions, and way to answer."""
+    """Return a folder name that is unique per checkpoint, questions file, limit and answer mode."""
     parts = ["test"]
     if isinstance(test, Path):
         parts = [f"{test.stem}-{sha256(test)[:8]}"]
@@ -156,12 +150,12 @@ def _name(test: Path | Dataset | None, found: ModelLocation, config: Config) -> 
 def _training_questions(
     given: Path | Dataset | None, run: Run, view: InputConfig, dataset: str | None
 ) -> Sequence[Sample] | None:
-    """The training questions that are named, or the run's; None, and said, where there are none."""
+    """Return the given training questions, or the run's; None, after a message, if missing."""
     try:
         train = _questions(given, run, TRAIN_FILE, "--train-questions FILE", dataset)
         return bare_samples(train, view)
     except NoQuestions as error:
-        say(f"no control that never sees the image: {error.message}; {error.hint}")
+        say(f"no question-only baseline: {error.message}; {error.hint}")
         return None
 
 
@@ -174,15 +168,15 @@ def _questions(
 
 
 def run_questions(run: Run, name: str, option: str) -> Dataset:
-    """The training or test questions of a run.
+    """Return the training or test questions of a run.
 
     Args:
         run: the run.
         name: ``data_vl_train.json`` or ``data_vl_test.json``.
-        option: what to type in order to name them.
+        option: the option that names another file.
 
     Raises:
-        NoQuestions: they are not there, or not those of the run, which may have trained on them.
+        NoQuestions: the file is missing, or is not the one the run was made with.
     """
     try:
         return read_run(run, name)
@@ -192,7 +186,7 @@ def run_questions(run: Run, name: str, option: str) -> Dataset:
 
 
 def _print_samples(before: list[Prediction], after: list[Prediction], most: int) -> None:
-    """Some answers of different types, before and after."""
+    """Print some answers of different types, before and after fine-tuning."""
     by_type: dict[str, list[tuple[Prediction, Prediction]]] = {}
     for pair in zip(before, after, strict=True):
         by_type.setdefault(pair[0].type, []).append(pair)

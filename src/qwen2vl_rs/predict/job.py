@@ -1,8 +1,8 @@
-"""Questions put to a model: what is there already, what is missing, and the end of it.
+"""Resumable inference with cached predictions.
 
-Only this module decides whether answers are up to date. While it runs, a job's folder holds
-``predictions.partial-<process>.jsonl``; complete, ``predictions.jsonl``, ``inputs.json`` (what
-they were made from) and ``timing.json``. Maps keep their windows in an `AnswerFile` likewise.
+Only this module decides whether predictions are up to date. During a job its folder holds
+``predictions.partial-<process>.jsonl``; afterwards ``predictions.jsonl``, ``inputs.json`` (the
+cache key and the checksum) and ``timing.json``. Maps store their windows in an `AnswerFile`, too.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ..system.named_files import read_bytes
 from ..system.oserrors import unreadable
 from ..types import Prediction, Sample
 
-QUESTIONS_AT_ONCE = 200  # asked between two writes
+QUESTIONS_AT_ONCE = 200  # between two writes
 _PARTIAL = "predictions.partial*.jsonl"
 _OTHERS = "of another model, settings, questions or images"
 _T = TypeVar("_T")
 
 
 def batched(groups: Iterable[Sequence[_T]]) -> Iterator[list[Sequence[_T]]]:
-    """Groups of questions (of one image each), some at a time: as many as make a batch."""
+    """Yield groups of questions (one image each) in batches of about `QUESTIONS_AT_ONCE`."""
     batch: list[Sequence[_T]] = []
     for group in groups:
         batch.append(group)
@@ -47,7 +47,7 @@ def batched(groups: Iterable[Sequence[_T]]) -> Iterator[list[Sequence[_T]]]:
 
 
 def digest_of(parts: Iterable[str]) -> str:
-    """The key that texts make, one behind the other."""
+    """Return the cache key of some texts, in order."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode("utf-8", "surrogatepass"))
@@ -55,14 +55,14 @@ def digest_of(parts: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What an answer file holds.
+class StoredAnswers:
+    """The content of an answer file.
 
     Attributes:
-        key: of what was asked; None where nothing is there yet.
+        key: the file's cache key; None for a file that does not exist yet.
         known: the answers by id.
-        torn: whether more stands behind them, which is no answer.
-        foreign: whether it does not begin as an answer file does.
+        torn: whether the file ends in something that is not an answer.
+        foreign: whether the file does not begin like an answer file.
     """
 
     key: object = None
@@ -73,11 +73,11 @@ class Found:
 
 @dataclass
 class Log:
-    """The answers so far.
+    """The file that answers are appended to.
 
     Attributes:
-        known: by id.
-        new: number of those that were added.
+        known: all answers by id.
+        new: number of answers added.
     """
 
     known: dict[Any, Any]
@@ -87,7 +87,7 @@ class Log:
     new: int = 0
 
     def add(self, answers: Iterable[Any]) -> None:
-        """Write answers down; those that are known already stay as they are."""
+        """Append answers; those with a known id are ignored."""
         records = ((self._of.record(answer), answer) for answer in answers)
         found = [(r, answer) for r, answer in records if r[self._of.name] not in self.known]
         self._file.write("".join(to_line(r) for r, _ in found))
@@ -99,15 +99,15 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class AnswerFile:
-    """A file of answers that grows: a first line with the key, then a line for each answer.
+    """A growing file of answers: a first line with the cache key, then one line per answer.
 
     Args:
         path: the file.
-        head: its first line; ``key`` in it says what is asked of which model, and how.
-        older: keys by which earlier versions mean the same.
-        name: of the field that tells lines apart.
-        parse: makes an answer of a line; raises where it is none.
-        record: the line of an answer.
+        head: its first line; ``key`` in it is the cache key of model, settings and inputs.
+        older: keys that earlier versions wrote for the same inputs.
+        name: the field that identifies a line.
+        parse: makes an answer of a line; raises if the line is not one.
+        record: makes the line of an answer.
     """
 
     path: Path
@@ -118,47 +118,47 @@ class AnswerFile:
     record: Callable[[Any], dict[str, Any]] = dict
 
     def accepts(self, key: object) -> bool:
-        """Whether what has this key is the same."""
+        """Return whether ``key`` means the same inputs."""
         return key in (self.head["key"], *self.older)
 
-    def read(self) -> Found:
-        """What is there, whatever it was made from.
+    def read(self) -> StoredAnswers:
+        """Read the file, whatever its key.
 
         Raises:
-            RunError: the file cannot be read.
+            RunError: the file is not readable.
         """
         try:
             values, end = read_jsonl(self.path)
             if not self.path.exists():
-                return Found()
-            if not values:  # empty, zeros, or the beginning of our first line
+                return StoredAnswers()
+            if not values:  # empty, zeros, or a part of our first line
                 begin = to_line({"key": self.head["key"]}).encode()[:-2]
                 known = begin.startswith(read_bytes(self.path).strip(b"\0"))
-                return Found(torn=True, foreign=not known)
+                return StoredAnswers(torn=True, foreign=not known)
             torn = end < self.path.stat().st_size
         except OSError as error:
             raise unreadable(self.path, error) from error
         first, *lines = values
         if "key" not in first:
-            return Found(foreign=True)
+            return StoredAnswers(foreign=True)
         found: dict[Any, Any] = {}
         for line in lines:
             try:
                 found[line[self.name]] = self.parse(line)
-            except (TypeError, KeyError):  # no line of ours: as one that is cut short
+            except (TypeError, KeyError):  # not a line of ours: treated as an incomplete one
                 torn = True
                 break
-        return Found(first["key"], found, torn)
+        return StoredAnswers(first["key"], found, torn)
 
-    def say_torn(self, found: Found) -> None:
-        """Say how much of the file is used, where that is not all of it."""
+    def report_torn(self, found: StoredAnswers) -> None:
+        """Print how many lines are used, if not all."""
         if found.torn and found.key is not None:
-            say(f"{self.path}: not used behind its {len(found.known):,} sound lines")
+            say(f"{self.path}: ignored after its {len(found.known):,} valid lines")
 
     @contextlib.contextmanager
-    def adding(self, found: Found, bar: Progress) -> Iterator[Log]:
-        """Where answers are written down; what is in ``found`` is kept, all else is removed."""
-        if found.torn or found.key != self.head["key"]:  # older keys are renewed
+    def appending(self, found: StoredAnswers, bar: Progress) -> Iterator[Log]:
+        """Open the file for appending; keep what is in ``found`` and remove the rest."""
+        if found.torn or found.key != self.head["key"]:  # older keys are replaced
             with atomic_write(self.path) as file:
                 file.write(to_line(self.head))
                 file.writelines(to_line(self.record(answer)) for answer in found.known.values())
@@ -168,23 +168,23 @@ class AnswerFile:
 
 @dataclass(frozen=True)
 class Job:
-    """Questions for a model.
+    """Questions to a model.
 
     Args:
         samples: the questions.
-        folder: of the evaluation.
-        made_by: all that decides the answers beside questions and images: which model, what it is
-            shown with a question, how it answers.
-        dataset: whose classes apply, as written with the predictions; empty where unknown.
-        checkpoint: name of the one that answers, as written beside the predictions.
+        folder: the evaluation's folder.
+        key_parts: the parts of the cache key beside questions and images: the model, its input and
+            its answer settings.
+        dataset: name of the dataset as written with the predictions; empty if unknown.
+        checkpoint: name of the checkpoint, as written with the predictions.
 
     Raises:
-        DataError: two questions have the same id, or an image is not there.
+        DataError: two questions have the same id, or an image is missing.
     """
 
     samples: Sequence[Sample]
     folder: Path
-    made_by: Sequence[str]
+    key_parts: Sequence[str]
     dataset: str = ""
     checkpoint: str = ""
     key: str = field(init=False)
@@ -200,21 +200,21 @@ class Job:
                 contents[image] = _content(image)
                 bar.advance()
         object.__setattr__(self, "key", self._digest(contents.__getitem__))
-        # as versions wrote it in which the paths of the images counted
+        # the key of earlier versions, in which image paths counted
         object.__setattr__(self, "_older", self._digest(str, *contents.values()))
 
     def _digest(self, named: Callable[[str], str], *more: str) -> str:
-        """Digest of all that decides the answers; where the images lie does not."""
+        """Return the cache key; it does not depend on the images' folder."""
         facts = ((s.id, named(s.image), s.question, s.answer, s.type) for s in self.samples)
-        return digest_of(f"{part}\0" for part in (*self.made_by, *more, *map(repr, facts)))
+        return digest_of(f"{part}\0" for part in (*self.key_parts, *more, *map(repr, facts)))
 
     @property
     def done(self) -> Path:
-        """The file of all predictions."""
+        """The file of the complete predictions."""
         return self.folder / "predictions.jsonl"
 
     def ready(self) -> list[Prediction] | None:
-        """The predictions, where they are there, whole, and from the same inputs."""
+        """Return the predictions if they are complete and from the same inputs."""
         if not self.done.is_file():
             return None
         known = read_json(self.folder / "inputs.json")
@@ -222,65 +222,65 @@ class Job:
         same = known.get("key") in (self.key, self._older)
         if not same or known.get("sha256") != sha256(self.done):
             why = "changed or damaged since" if same else _OTHERS
-            say(f"{self.done}: {why}; asking anew")
+            say(f"{self.done}: {why}; asking again")
             return None
         say(f"{self.folder.name}: {self.done} is up to date")
-        self._tidy()  # a kill may have come between
+        self._tidy()  # in case the job was killed before
         return self._named(read_predictions(self.done))
 
     def keep(self, predictions: list[Prediction]) -> None:
-        """Write down what `ready` gave, where classes or places of images are other than before."""
+        """Update predictions from `ready` if label set or image paths have changed."""
         if predictions != read_predictions(self.done):
             self._write(predictions)
 
     @contextlib.contextmanager
-    def asking(self, total: int, process: int = 0) -> Iterator[Log]:
-        """Where a process writes its answers down; what it finds there is not asked again.
+    def appending(self, total: int, process: int = 0) -> Iterator[Log]:
+        """Open a process's answer file for appending; existing answers are kept.
 
         Args:
-            total: number of questions that this process asks.
-            process: its number.
+            total: number of questions of this process.
+            process: its rank.
         """
         file, found = self._partial(process), self._usable(process, aloud=True)
         bar = Progress(f"asking ({self.folder.name})", total, "questions", len(found.known))
-        with file.adding(found, bar) as log:
+        with file.appending(found, bar) as log:
             start = time.monotonic()
             yield log
         if log.new and not process:
             seconds = round(time.monotonic() - start, 3)
             write_json(self.folder / "timing.json", {"questions": log.new, "seconds": seconds})
 
-    def answered(self, process: int = 0) -> dict[str, Prediction]:
-        """What an interrupted job with the same inputs had answered, by id."""
+    def partial(self, process: int = 0) -> dict[str, Prediction]:
+        """Return the answers of an interrupted job with the same inputs, by id."""
         return self._usable(process).known
 
-    def _usable(self, process: int, *, aloud: bool = False) -> Found:
+    def _usable(self, process: int, *, aloud: bool = False) -> StoredAnswers:
         file = self._partial(process)
         found = file.read()
         if not file.accepts(found.key):
             if aloud and (found.foreign or found.key is not None):
                 say(f"{file.path}: {_OTHERS}; not used")
-            return Found()
+            return StoredAnswers()
         if aloud:
-            file.say_torn(found)
+            file.report_torn(found)
         return replace(found, known={p.id: p for p in self._named(found.known.values())})
 
     def finish(self, processes: int = 1) -> list[Prediction]:
         """Write the predictions of all processes."""
-        known = self.collected(processes)
+        known = self.collect(processes)
         self._write(known)
         self._tidy()
         return known
 
-    def collected(self, processes: int) -> list[Prediction]:
-        """The predictions of all processes, in the order of the questions."""
+    def collect(self, processes: int) -> list[Prediction]:
+        """Return the predictions of all processes, in the order of the questions."""
         known: dict[str, Prediction] = {}
         for process in range(processes):
-            known |= self.answered(process)
+            known |= self.partial(process)
         return [replace(known[s.id], dataset=self.dataset) for s in self.samples]
 
     def _named(self, predictions: Iterable[Prediction]) -> list[Prediction]:
-        """Predictions of the same questions, with the images where they are now."""
+        """Return the predictions with the label set and the image paths of this job."""
         images = {s.id: s.image for s in self.samples}
         return [
             replace(p, image=images.get(p.id, p.image), dataset=self.dataset) for p in predictions
@@ -297,9 +297,9 @@ class Job:
         return AnswerFile(path, {"key": self.key}, (self._older,), "id", _prediction, as_record)
 
     def _tidy(self) -> None:
-        """Remove what a complete evaluation needs no more."""
+        """Remove the temporary files of a complete evaluation."""
         for path in self.folder.glob(_PARTIAL):
-            path.unlink(missing_ok=True)  # several processes may do so
+            path.unlink(missing_ok=True)  # another process may have removed it
         remove_stale(self.folder / "timing.json")
 
 
@@ -308,10 +308,10 @@ def _prediction(line: dict[str, Any]) -> Prediction:
 
 
 def _content(image: str) -> str:
-    """Digest of an image file; of one that cannot be read, nothing: reading it will say so.
+    """Return the checksum of an image file, or "" if unreadable: decoding it reports the error.
 
     Raises:
-        DataError: it is not there.
+        DataError: the file is missing.
     """
     require_image(image)
     try:
@@ -322,5 +322,5 @@ def _content(image: str) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def _digest(image: str, facts: tuple[tuple[int, int], ...]) -> str:
-    """The digest of an image, read once while its files have the same sizes and times."""
+    """Return the checksum of an image; cached as long as sizes and times of its files are equal."""
     return image_digest(image)

@@ -1,4 +1,4 @@
-"""A model on this machine: a base, or a checkpoint on it, asked in batches by all processes."""
+"""Inference on this machine: a base model, or a checkpoint of it, in all processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import Config, InputConfig
 from ..datasets.split import group_by_image
 from ..engine.candidates import Choice, pick_class
-from ..engine.prefetch import ahead
+from ..engine.prefetch import prefetch
 from ..hardware.devices import processes, split_work
 from ..models.adapter_files import ADAPTER
 from ..models.family import family_of
@@ -30,22 +30,22 @@ from .predictor import Batch, Replies, Reply
 from .session import Session, load_to_answer
 from .settings import answer_settings
 
-_QUESTION_TOKENS = 16  # of a question with its answer, on average
+_QUESTION_TOKENS = 16  # average of a question with its answer
 
 
 class LocalBase:
-    """A base that is asked with and without adapters.
+    """A base model that answers with and without adapters.
 
-    It is loaded when the first question has to be asked, so that an evaluation that exists
-    already costs nothing.
+    It is loaded for the first missing prediction, so an evaluation that is up to date loads
+    nothing.
 
     Args:
-        folder: of the base.
-        view: what is shown with every question.
-        config: how answers are given.
-        taught: the training questions, from which answer sets take their candidates.
-        dataset: whose classes apply.
-        opened: gives the base with its adapter where both are loaded already.
+        folder: the base model's folder.
+        view: the input settings: image conversion and prompt.
+        config: the settings of evaluation.
+        taught: the training questions, the source of the candidate answers.
+        dataset: the dataset that gives the label sets.
+        opened: returns the model if it is loaded already.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LocalBase:
 
     @contextlib.contextmanager
     def session(self, checkpoint: Path | None) -> Iterator[Session]:
-        """The base, with a checkpoint's adapter in place while the context lasts."""
+        """Provide the model with a checkpoint's adapter for the duration of the context."""
         if self._opened:
             with self._opened().shared(self.settings, adapted=checkpoint is not None) as session:
                 yield session
@@ -91,7 +91,7 @@ class LocalPredictor:
 
     Args:
         base: the base.
-        checkpoint: whose adapter is put on; None asks the untouched base.
+        checkpoint: the checkpoint with the adapter; None for the base model.
     """
 
     def __init__(self, base: LocalBase, checkpoint: Path | None) -> None:
@@ -99,8 +99,8 @@ class LocalPredictor:
         self.checkpoint = checkpoint.name if checkpoint else ""
         self.team = processes()
 
-    def made_by(self, shuffled: bool) -> list[str]:
-        """Base, adapter, view and settings."""
+    def key_parts(self, shuffled: bool) -> list[str]:
+        """Return the fingerprints of base model, adapter, input and answer settings."""
         of, settings = self._of, self._of.settings
         adapter = sha256(self._path / ADAPTER) if self._path else "none"
         parts = [of.fingerprint, adapter, "shuffled" if shuffled else ""]
@@ -108,7 +108,7 @@ class LocalPredictor:
         return [*parts, repr(sorted(of.sets.items())), f"{settings.bf16} {settings.fp16}"]
 
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
-        """Some images with all their questions each, this process's share of them."""
+        """Return this process's share of the questions, as batches of whole images."""
         if self._of.settings.answers == "closed":
             _describe(self._of.sets, Counter(type_of(s) for s in samples if not _own(s)))
         every = [list(chain(*groups)) for groups in batched(group_by_image(samples))]
@@ -116,32 +116,32 @@ class LocalPredictor:
         return [every[i] for i in shares[self.team.process_index]]
 
     def _weight(self, batch: Batch) -> int:
-        """About how many tokens a batch takes."""
+        """Estimate the tokens of a batch."""
         token, most = self._of.token_side**2, self._of.view.max_pixels
         sizes = map(image_size, dict.fromkeys(sample.image for sample in batch))
         images = sum(min(width * height, most) // token for width, height in sizes)
         return images + _QUESTION_TOKENS * len(batch)
 
     @contextlib.contextmanager
-    def answering(self, batches: Sequence[Batch]) -> Iterator[Replies]:
-        """The replies, batch after batch."""
+    def answer_batches(self, batches: Sequence[Batch]) -> Iterator[Replies]:
+        """Yield the replies, batch by batch."""
         groups = [group_by_image(batch) for batch in batches]
         with self._of.session(self._path) as session:
-            pixels = ahead(lambda some: [session.read(g[0].image) for g in some], groups)
+            pixels = prefetch(lambda some: [session.read(g[0].image) for g in some], groups)
             yield (self._ask(session, *one) for one in zip(groups, pixels, strict=True))
 
     def _ask(
         self, session: Session, groups: Sequence[Batch], images: Sequence[ImageInput]
     ) -> list[tuple[Sample, Reply]]:
-        """Replies to a batch: chosen where the type has an answer set, else written."""
+        """Return the replies to a batch: ranked if the type has candidates, else generated."""
         sets = [list(map(self._set, group)) for group in groups]
         asked = [
             (px, [(s.question, a.texts if a else None) for s, a in zip(group, own, strict=True)])
             for px, group, own in zip(images, groups, sets, strict=True)
         ]
-        lower = max(64, session.budget // 2)
+        lower = f"eval.max_tokens_per_pack={max(64, session.budget // 2)}"
         found = session.answers(
-            asked, f"smaller packs, with the same result: --set eval.max_tokens_per_pack={lower}"
+            asked, f"use smaller packs, the results are the same: --set {lower}"
         )
         replies = []
         for sample, own, said in zip(chain(*groups), chain(*sets), chain(*found), strict=True):
@@ -154,7 +154,7 @@ class LocalPredictor:
         return replies
 
     def _set(self, sample: Sample) -> AnswerSet | None:
-        """What an answer is chosen from; None where it is written."""
+        """Return the candidate answers of a question; None for a generated answer."""
         if self._of.settings.answers != "closed":
             return None
         return _own(sample) or self._of.sets.get(type_of(sample))
@@ -165,10 +165,10 @@ def _own(sample: Sample) -> AnswerSet | None:
 
 
 def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:
-    """Say what is not among the candidates, and which questions have none."""
+    """Print which candidate answers were left out, and which questions have none."""
     for kind in types:
         if kind not in sets:
-            say(f"no answer set for {kind}: {types[kind]:,} questions are answered freely")
+            say(f"no candidates for {kind}: {types[kind]:,} questions get generated answers")
         elif sets[kind].covered < 1:
             one = sets[kind]
             say(f"{kind}: {len(one.texts):,} candidates, {one.covered:.1%} of the training answers")

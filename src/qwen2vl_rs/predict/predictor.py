@@ -1,4 +1,4 @@
-"""Whoever answers questions, and how it is evaluated: its answers, its control, its scores."""
+"""The interface of a model that answers questions, and the evaluation loop over it."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from ..system.files import run_lock, write_json
 from ..types import Prediction, Sample
 from .job import Job
 
-Batch = list[Sample]  # asked as a whole or not at all: packed otherwise, rounding differs
+Batch = list[Sample]  # computed as a whole or not at all: other packs round differently
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model gave to one question.
+    """A model's answer to one question.
 
     Attributes:
-        text: all of it.
-        cut: whether it ended at the bound on its length, and not by itself.
-        confidence: probability of the text; None where unknown.
+        text: the complete text.
+        cut: whether it was cut off at the maximum number of tokens.
+        confidence: probability of the text; None if unknown.
     """
 
     text: str
@@ -42,48 +42,48 @@ class Reply:
     confidence: float | None = None
 
 
-Replies = Iterator[Iterable[tuple[Sample, Reply]]]  # as they come, some at a time
+Replies = Iterator[Iterable[tuple[Sample, Reply]]]  # in parts, as they become available
 
 
 class Team(Protocol):
-    """The processes that work together."""
+    """The processes of a distributed evaluation."""
 
     num_processes: int = 1
     process_index: int = 0
     is_main_process: bool = True
 
     def wait_for_everyone(self) -> None:
-        """Return when all have called it."""
+        """Wait until all processes have called this."""
         return
 
 
-class Alone(Team):
-    """One process without others."""
+class SingleProcess(Team):
+    """A single process."""
 
 
 class Predictor(Protocol):
-    """A model that answers questions about images, on this machine or elsewhere."""
+    """A model that answers questions about images, on this machine or behind an endpoint."""
 
     @property
     def checkpoint(self) -> str:
-        """Its name, as written beside the predictions; empty where it is none."""
+        """Its name, as written with the predictions; empty for a base model."""
 
     @property
     def team(self) -> Team:
         """The processes that share the questions."""
 
-    def made_by(self, shuffled: bool) -> Sequence[str]:
-        """All that decides its answers beside questions and images; see `job.Job`."""
+    def key_parts(self, shuffled: bool) -> Sequence[str]:
+        """Return its parts of the cache key; see `job.Job`."""
 
     def batches(self, samples: Sequence[Sample]) -> list[Batch]:
-        """The questions that this process asks."""
+        """Return this process's questions, in batches."""
 
-    def answering(self, batches: Sequence[Batch]) -> AbstractContextManager[Replies]:
-        """The replies to the questions of batches, in any order."""
+    def answer_batches(self, batches: Sequence[Batch]) -> AbstractContextManager[Replies]:
+        """Yield the replies to all questions of the batches, in any order."""
 
 
-def predict(sample: Sample, reply: Reply) -> Prediction:
-    """The prediction that a reply is."""
+def to_prediction(sample: Sample, reply: Reply) -> Prediction:
+    """Make a prediction of a reply."""
     kind = type_of(sample)
     prediction, unreadable = understood(reply.text, kind, reply.cut, sample.question)
     return Prediction(
@@ -99,7 +99,7 @@ def predict(sample: Sample, reply: Reply) -> Prediction:
     )
 
 
-def predictions(
+def predict_samples(
     predictor: Predictor,
     samples: Sequence[Sample],
     folder: Path,
@@ -107,31 +107,31 @@ def predictions(
     *,
     shuffled: bool = False,
 ) -> list[Prediction]:
-    """Answers to all samples, from ``folder/predictions.jsonl`` where they are there.
+    """Return the predictions for all samples; only missing ones are computed.
 
     Args:
-        predictor: who is asked.
+        predictor: the model.
         samples: the questions.
-        folder: of the answers.
-        dataset: whose classes apply.
-        shuffled: whether the images are not the questions' own.
+        folder: folder of ``predictions.jsonl``.
+        dataset: the dataset that gives the label sets.
+        shuffled: whether the images are shuffled.
     """
-    team, made_by = predictor.team, predictor.made_by(shuffled)
-    job = Job(samples, folder, made_by, dataset.written, predictor.checkpoint)
+    team, key_parts = predictor.team, predictor.key_parts(shuffled)
+    job = Job(samples, folder, key_parts, dataset.written, predictor.checkpoint)
     if (found := job.ready()) is not None:
-        team.wait_for_everyone()  # until all have read it
+        team.wait_for_everyone()  # all have to read it before it is written
         if team.is_main_process:
             job.keep(found)
         return found
     own, process = predictor.batches(samples), team.process_index
-    known = job.answered(process)
+    known = job.partial(process)
     if missing := [batch for batch in own if not all(s.id in known for s in batch)]:
         total = sum(map(len, own))
-        with predictor.answering(missing) as replies, job.asking(total, process) as log:
+        with predictor.answer_batches(missing) as replies, job.appending(total, process) as log:
             for some in replies:
-                log.add(predict(sample, reply) for sample, reply in some)
+                log.add(to_prediction(sample, reply) for sample, reply in some)
     team.wait_for_everyone()
-    done = job.collected(team.num_processes)
+    done = job.collect(team.num_processes)
     team.wait_for_everyone()
     if team.is_main_process:
         job.finish(team.num_processes)
@@ -141,13 +141,13 @@ def predictions(
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
-    """What a model is evaluated on.
+    """The questions of an evaluation.
 
     Attributes:
-        test: the questions, as they are asked and scored.
-        train: training questions, for the baselines; None where there are none.
-        dataset: whose classes apply.
-        seed: of the shuffled control.
+        test: the test questions, as asked and scored.
+        train: training questions for the baselines, if any.
+        dataset: the dataset that gives the label sets.
+        seed: of the shuffled-image baseline.
     """
 
     test: Sequence[Sample]
@@ -156,25 +156,25 @@ class EvaluationSet:
     seed: int
 
 
-def evaluated(
+def evaluate_predictor(
     predictor: Predictor, questions: EvaluationSet, folder: Path, control: Path | None = None
 ) -> tuple[list[Prediction], Results]:
-    """Ask a model all questions, and score it beside its controls.
+    """Evaluate a model and its baselines.
 
     Writes ``predictions.jsonl`` and ``results.json``.
 
     Args:
         predictor: the model.
-        questions: what it is asked.
-        folder: of the evaluation.
-        control: folder of the same questions about other images; None for no such control.
+        questions: its questions.
+        folder: the evaluation's folder.
+        control: folder of the shuffled-image predictions; None to leave them out.
     """
     test, dataset = questions.test, questions.dataset
-    answers, wrong = predictions(predictor, test, folder, dataset), None
-    shuffled = with_other_images(test, questions.seed) if control else None
+    answers, wrong = predict_samples(predictor, test, folder, dataset), None
+    shuffled = with_shuffled_images(test, questions.seed) if control else None
     if control and shuffled:
-        told = predictions(predictor, shuffled, control, dataset, shuffled=True)
-        own = {s.id: s.image for s in test}  # so that they pair with the others
+        told = predict_samples(predictor, shuffled, control, dataset, shuffled=True)
+        own = {s.id: s.image for s in test}  # they are paired by the original image
         wrong = [replace(p, image=own[p.id]) for p in told]
     found = results(answers, train=questions.train, shuffled=wrong, dataset=dataset)
     if predictor.team.is_main_process:
@@ -185,19 +185,19 @@ def evaluated(
 def evaluate_into(
     predictor: Predictor, questions: EvaluationSet, output: Path, most: int
 ) -> Results | None:
-    """Evaluate a model with all its controls into a folder, and say where that is.
+    """Evaluate a model and its baselines into a folder, and print the folder.
 
     Args:
         predictor: the model.
-        questions: what it is asked.
+        questions: its questions.
         output: the folder.
-        most: tokens of the longest answer.
+        most: maximum tokens per answer.
 
     Returns:
-        What ``results.json`` holds; None in all processes but the first.
+        The content of ``results.json``; None in all processes but the first.
 
     Raises:
-        Qwen2VLRSError: model, images or folder cannot be used.
+        Qwen2VLRSError: model, images or folder are not usable.
     """
     main = predictor.team.is_main_process
     if len({one.image for one in questions.test}) == 1:
@@ -207,28 +207,28 @@ def evaluate_into(
         )
     lock = run_lock(output, read_only="choose another folder: --output")
     with lock if main else contextlib.nullcontext():
-        _, found = evaluated(predictor, questions, output, output / "shuffled")
+        _, found = evaluate_predictor(predictor, questions, output, output / "shuffled")
     say(f"predictions and all protocols: {output}/")
     if n := found["unreadable"]["causes"].get(CUT_OFF):
         say(f"{n:,} answers were cut off at {most} tokens: --set eval.max_new_tokens={16 * most}")
     return found if main else None
 
 
-def asked_samples(
+def eval_samples(
     samples: Sequence[Sample], view: InputConfig, config: Config, images: str | Path | None = None
 ) -> Table:
-    """Test questions as they are asked: as many as wanted, their images where they are now."""
+    """Return the test questions to ask: limited in number, with resolved image paths."""
     samples = limit_by_image(samples, config.eval.max_eval)
     return bare_samples(moved(samples, images or config.data.images), view)
 
 
 def bare_samples(samples: Iterable[Sample], view: InputConfig) -> Table:
-    """The questions without the run's own instruction, as they are asked and scored."""
+    """Return the questions without the run's instruction, as asked and scored."""
     return Table.of(samples).changed("question", view.bare)
 
 
-def with_other_images(samples: Sequence[Sample], seed: int) -> Table | None:
-    """The same questions about other images; None where there is only one image."""
+def with_shuffled_images(samples: Sequence[Sample], seed: int) -> Table | None:
+    """Return the same questions about shuffled images; None if there is only one image."""
     data = Table.of(samples)
     images = data.distinct("image")
     if len(images) < 2:

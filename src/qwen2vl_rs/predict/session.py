@@ -1,4 +1,4 @@
-"""A model ready to be asked: a base, or a checkpoint on its base."""
+"""A loaded model that answers questions: a base model, possibly with a checkpoint's adapter."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..config import Config, EvalConfig, InputConfig
 from ..engine.candidates import Choice, choose_candidates
 from ..engine.decoding import Answer, answer
-from ..engine.memory import explained_shortage, token_budget
-from ..engine.vision import encoded
+from ..engine.memory import memory_hint, token_budget
+from ..engine.vision import with_features
 from ..errors import ConfigError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
@@ -35,24 +35,24 @@ from .settings import answer_settings
 _REMEDY = "ask about a smaller image, or fewer questions at once"
 _DEFAULT = answer_settings(Config())
 
-# images with their questions; each with the texts it is answered from, None to write the answer
+# images with their questions; each question with its candidate answers, None to generate
 Groups = Sequence[tuple[ImageInput, Sequence[tuple[str, tuple[str, ...] | None]]]]
 
 
 def load_to_answer(
     folder: Path, view: InputConfig, settings: EvalConfig, name: str | None = None
 ) -> tuple[Base, str]:
-    """A base in the precision and with the attention of some settings, and which that is.
+    """Load a base model for inference, and describe its attention.
 
     Args:
-        folder: of the base.
-        view: what is shown with every question.
-        settings: how answers are given.
-        name: of the device, see `hardware.devices.choose_device`.
+        folder: the base model's folder.
+        view: the input settings: image conversion and prompt.
+        settings: the settings of evaluation.
+        name: the device, see `hardware.devices.choose_device`.
 
     Raises:
-        ModelError: it cannot be used.
-        ConfigError: the device has not what is set.
+        ModelError: it is not usable.
+        ConfigError: the device does not support a setting.
     """
     device = choose_device(name)
     dtype = choose_precision(device, settings.bf16, settings.fp16, "eval").weights
@@ -66,13 +66,13 @@ class ModelAnswer:
     """An answer.
 
     Attributes:
-        text: as the model gave it.
-        type: of the question, see `questions.grammar.question_type`.
-        confidence: probability of ``text``, among ``shares`` where they are there.
-        prompt_tokens: tokens of the prompt, the image's among them.
-        ids: tokens of a written answer, without the end token.
-        whole: whether it ended by itself, and not by the bound on its length.
-        shares: probability of each word to choose from; None where the answer was written.
+        text: the model's text.
+        type: the question's type, see `questions.grammar.question_type`.
+        confidence: probability of ``text``; among ``shares``, if given.
+        prompt_tokens: tokens of the prompt, image included.
+        ids: token ids of a generated answer, without the end token.
+        whole: whether it ended by itself, not at the maximum number of tokens.
+        shares: probability of each candidate; None for a generated answer.
     """
 
     text: str
@@ -89,17 +89,17 @@ class Session:
     """Answers questions about images, each image encoded once.
 
     Args:
-        base: the base.
+        base: the base model.
         model: its network, with or without adapter.
-        view: how images and questions are shown.
-        metadata: of the checkpoint; None for a base, which has no adapter.
-        name: of the model, for people.
-        digest: tells models apart, and how they answer.
-        settings: how answers are given.
+        view: the input settings: image conversion and prompt.
+        card: metadata of the checkpoint; None for a base model, which has no adapter.
+        name: name of the model, for display.
+        digest: identifies model and answer settings.
+        settings: the settings of evaluation.
 
     Attributes:
-        budget: most tokens of one pass.
-        max_new_tokens: longest written answer in tokens.
+        budget: maximum tokens of a pass.
+        max_new_tokens: maximum tokens of a generated answer.
     """
 
     base: Base
@@ -116,7 +116,7 @@ class Session:
 
     @property
     def has_adapter(self) -> bool:
-        """Whether there is an adapter that can be taken off."""
+        """Whether there is an adapter."""
         return self.metadata is not None
 
     @classmethod
@@ -124,27 +124,27 @@ class Session:
         """Load a model.
 
         Args:
-            folder: a run (its newest checkpoint), a checkpoint, or a base.
-            base_folder: the base of a checkpoint; None for where it was when it was trained on.
+            folder: a run (its newest checkpoint), a checkpoint, or a base model.
+            base_folder: the base model of a checkpoint; None for the one that it records.
             device: ``cpu``, ``cuda`` or ``cuda:N``; None for the first GPU, else the CPU.
 
         Raises:
-            ModelError: the folder holds no model of ours.
+            ModelError: the folder does not hold a usable model.
             RunError: the run has no checkpoint yet.
         """
         return cls.of(locate(folder, base_folder), device)
 
     @classmethod
     def of(cls, found: ModelLocation, device: str | None = None) -> Self:
-        """Load a model that is found on disk; see `open`."""
+        """Load a located model; see `open`."""
         settings = answer_settings(found.run.config())
-        if settings.attention is None:  # the other takes half a minute to be compiled and checked
+        if settings.attention is None:  # FlexAttention takes half a minute to compile and check
             settings = settings.model_copy(update={"attention": "branches"})
         base, model = _loaded(found, settings, device)
         digest = base.fingerprint
         if found.checkpoint:
             digest = f"{digest} {sha256(found.checkpoint / ADAPTER)}"
-        # as it was before there were such settings
+        # without them the digest is that of versions before these settings
         how = (settings.max_new_tokens, settings.bf16, settings.fp16)
         if how != (_DEFAULT.max_new_tokens, None, None):
             digest = f"{digest} {how}"
@@ -152,7 +152,7 @@ class Session:
 
     @contextlib.contextmanager
     def shared(self, settings: EvalConfig, *, adapted: bool) -> Iterator[Self]:
-        """The same model with other settings, with or without its adapter."""
+        """Provide the same model with other settings, with or without its adapter."""
         bare = self.model.disable_adapter() if self.has_adapter and not adapted else None
         with bare or contextlib.nullcontext():
             yield replace(self, settings=settings)
@@ -161,16 +161,16 @@ class Session:
         """Read an image file.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: it is not usable.
         """
         return self.base.images.read(path)
 
     def preprocess(self, rgb: NDArray[np.uint8]) -> ImageInput:
-        """An image of shape (height, width, 3), ready to be encoded; any thread may call this."""
+        """Preprocess an image of shape (height, width, 3); thread-safe."""
         return self.base.images.preprocess(rgb)
 
     def shortened(self, reply: ModelAnswer, most: int) -> ModelAnswer:
-        """An answer as it is where only so many tokens may be written: decoding is greedy."""
+        """Truncate an answer to ``most`` tokens, as decoding is greedy."""
         if reply.shares or len(reply.ids) < most:
             return reply
         ids = reply.ids[:most]
@@ -178,9 +178,9 @@ class Session:
 
     @torch.inference_mode()
     def encode(self, pixels: ImageInput) -> ImageInput:
-        """The image as the vision tower sees it, to be asked about again without its cost."""
-        with explained_shortage(self.budget, _REMEDY):
-            return encoded(self.model, [pixels])[0]
+        """Return the image with its features, so that further questions need no encoding."""
+        with memory_hint(self.budget, _REMEDY):
+            return with_features(self.model, [pixels])[0]
 
     def ask(
         self,
@@ -193,37 +193,37 @@ class Session:
 
         Args:
             groups: images with their questions.
-            closed: choose between yes and no, rural and urban, or the letters of a question's
-                options, where the question asks for that, with exact probabilities.
-            use_adapter: whether the fine-tuned model answers, or its base.
+            closed: rank the candidates of yes/no, rural/urban and multiple-choice questions, with
+                exact probabilities.
+            use_adapter: whether the adapter is used, if there is one.
 
         Returns:
-            For each image the replies in the order of its questions.
+            For each image the answers in the order of its questions.
         """
         bare = self.model.disable_adapter() if self.has_adapter and not use_adapter else None
         kinds = [[question_type(self.view.bare(q)) for q in row] for _, row in groups]
         words = [
-            [words_of(kind, q) if closed else None for kind, q in zip(row, qs, strict=True)]
+            [candidates_of(kind, q) if closed else None for kind, q in zip(row, qs, strict=True)]
             for row, (_, qs) in zip(kinds, groups, strict=True)
         ]
         each = zip(groups, words, strict=True)
         with bare or contextlib.nullcontext():
             found = self.answers([(px, list(zip(qs, w, strict=True))) for (px, qs), w in each])
         return [
-            [self._told(px, *one) for one in zip(questions, row, said, strict=True)]
+            [self._to_answer(px, *one) for one in zip(questions, row, said, strict=True)]
             for (px, questions), row, said in zip(groups, kinds, found, strict=True)
         ]
 
     @torch.inference_mode()
     def answers(self, groups: Groups, remedy: str = _REMEDY) -> list[list[Answer | Choice]]:
-        """What the network gives: choices among texts, where there are some, else written answers.
+        """Return choices for questions with candidates, generated answers for others.
 
         Args:
             groups: images with their questions.
-            remedy: what to do where the memory does not suffice.
+            remedy: the hint for an out-of-memory error.
         """
-        with explained_shortage(self.budget, remedy):
-            images = encoded(self.model, [px for px, _ in groups])
+        with memory_hint(self.budget, remedy):
+            images = with_features(self.model, [px for px, _ in groups])
             rows = [(px, row) for px, (_, row) in zip(images, groups, strict=True)]
             open_ = [(px, [q for q, texts in row if texts is None]) for px, row in rows]
             shut = [(px, [(q, t) for q, t in row if t is not None]) for px, row in rows]
@@ -233,38 +233,37 @@ class Session:
             written = chain(*given)
             return [[next(written) if t is None else next(chosen) for _, t in r] for _, r in rows]
 
-    def _told(
+    def _to_answer(
         self, pixels: ImageInput, question: str, kind: str, said: Answer | Choice
     ) -> ModelAnswer:
         fed = self._fed(pixels, question)
         if isinstance(said, Answer):
             whole = len(said.ids) < self.max_new_tokens
             return ModelAnswer(said.text, kind, said.confidence, fed, said.ids, whole)
-        by_word = dict(zip(words_of(kind, question) or (), said.shares.tolist(), strict=True))
+        by_word = dict(zip(candidates_of(kind, question) or (), said.shares.tolist(), strict=True))
         return ModelAnswer(said.text, kind, max(by_word.values()), fed, shares=by_word)
 
     def _fed(self, pixels: ImageInput, question: str) -> int:
-        """Tokens of a prompt."""
+        """Return the number of prompt tokens."""
         prompts = self.base.prompts
         text = len(prompts.head) + len(prompts.tail) + len(prompts.question_ids(question))
         return text + pixels.tokens
 
 
 def _loaded(found: ModelLocation, settings: EvalConfig, name: str | None) -> tuple[Base, Any]:
-    """A base, and its network with the checkpoint's adapter."""
+    """Load a base model, and its network with the checkpoint's adapter."""
     try:
         base, _ = load_to_answer(found.base, found.view, settings, name)
-    except ConfigError as error:  # trained on another device
-        warn(f"{error.message}: what suits this device is used")
+    except ConfigError as error:  # trained on another kind of device
+        warn(f"{error.message}; using the default of this device")
         plain = settings.model_copy(update=dict.fromkeys(("attention", "bf16", "fp16")))
         base, _ = load_to_answer(found.base, found.view, plain, name)
     return base, attach_adapter(base, found.checkpoint) if found.checkpoint else base.model
 
 
-def words_of(kind: str, question: str) -> tuple[str, ...] | None:
-    """The words to choose from where everybody uses the same, or the question names them.
+def candidates_of(kind: str, question: str) -> tuple[str, ...] | None:
+    """Return the candidates of a question whose type or text fixes them, else None.
 
-    None for other types: what a model was taught to write as numbers, or as other words, a
-    checkpoint does not say.
+    Other types depend on the training answers, which a checkpoint does not contain.
     """
     return tuple(sorted(type_named(kind).of_question(question).words)) or None

@@ -1,4 +1,4 @@
-"""How a model answers: the settings of evaluation, and of training where these say nothing."""
+"""Settings of inference: ``eval``, with fallbacks to ``training``."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from ..config import Config, EvalConfig
 
 
 def answer_settings(config: Config) -> EvalConfig:
-    """The settings under ``eval``; what is not set there is as under ``training``."""
+    """Return the settings of ``eval``; unset ones are taken from ``training``."""
     own, names = config.eval, ["max_tokens_per_pack", "attention", "seed"]
     taken = [name for name in names if getattr(own, name) is None]
-    if own.bf16 is None and own.fp16 is None:  # they are one choice
+    if own.bf16 is None and own.fp16 is None:  # one setting in two keys
         taken += ["bf16", "fp16"]
     return own.model_copy(update={name: getattr(config.training, name) for name in taken})
 
 
 def control_seed(config: Config) -> int:
-    """The seed of the shuffled control."""
+    """Return the seed of the shuffled-image baseline."""
     return config.training.seed if config.eval.seed is None else config.eval.seed

@@ -1,4 +1,4 @@
-"""The answers of the base and of a checkpoint, sample by sample."""
+"""Answers of base model and checkpoint, side by side for every question."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..system.files import run_lock, sha256
 from ..system.oserrors import is_folder
 from .evaluation import run_questions
 from .local import LocalBase, LocalPredictor
-from .predictor import asked_samples, bare_samples, predictions
+from .predictor import bare_samples, eval_samples, predict_samples
 
 
 def compare(
@@ -27,19 +27,19 @@ def compare(
     images: Path | None = None,
     dataset: str | None = None,
 ) -> list[Pair]:
-    """Every test question with both answers; asks only what the run has not asked yet.
+    """Return every test question with both answers; only missing predictions are computed.
 
     Args:
-        folder: of the run.
-        model: the base; None for the one the checkpoint was trained on.
+        folder: the run's folder.
+        model: the base model; None for the one the checkpoint was trained on.
         checkpoint: None for the newest of the run.
         test: the test questions; None for those of the run.
         images: folder to which the images were moved.
-        dataset: of ``test``, where the file does not tell it.
+        dataset: the dataset of ``test``, if the file does not state it.
 
     Raises:
-        RunError: no run, or no checkpoint in it.
-        Qwen2VLRSError: test file, base or images cannot be used.
+        RunError: there is no run, or no checkpoint in it.
+        Qwen2VLRSError: test file, base model or images are not usable.
     """
     run = Run(folder)
     if not is_folder(folder):
@@ -51,7 +51,7 @@ def compare(
     own = config.data.dataset
     if test is None:
         samples = run_questions(run, TEST_FILE, "--test FILE")
-        samples = asked_samples(samples, found.view, config, images)
+        samples = eval_samples(samples, found.view, config, images)
         whose = settle(samples, own, old=run.records_no_dataset())
     else:
         samples = read_samples(test, dataset=dataset)
@@ -67,9 +67,9 @@ def compare(
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []
     taught = bare_samples(taught, found.view)
     base = LocalBase(found.base, found.view, config, taught, whose)
-    copy = "copy the run to a folder you may write to: answers are missing"
+    copy = "copy the run to a writable folder: some answers are missing"
     with run_lock(run.folder, read_only=copy):
-        before = predictions(LocalPredictor(base, None), samples, place / "before", whose)
+        before = predict_samples(LocalPredictor(base, None), samples, place / "before", whose)
         tuned, name = LocalPredictor(base, checkpoint), "after" if newest else checkpoint.name
-        after = predictions(tuned, samples, place / name, whose)
+        after = predict_samples(tuned, samples, place / name, whose)
     return pairs(before, after, whose.name)

@@ -1,1 +1,1 @@
-"""The question tree and attention over it. Knows no model."""
+"""Trees of questions that share an image, and attention over them. Independent of any model."""

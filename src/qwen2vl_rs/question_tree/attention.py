@@ -1,25 +1,24 @@
-"""Attention over a layout: every token sees its ancestors and itself, whatever computes it.
+"""Tree attention (FlexAttention or SDPA): every token sees its ancestors and itself.
 
-Two ways, which give the same numbers up to rounding:
+There are two implementations, which give the same numbers up to rounding:
 
 ``branches``
-    The tree is cut into blocks of neighbours; each is multiplied with its root and with the few
-    other tokens that it may see. What no token may see is hardly computed, where a dense mask
-    would compute all T² pairs (a tree of 100 questions needs a tenth of them). Works on every
-    device, forward and backward.
+    The tree is cut into blocks of neighbouring tokens. Each block is multiplied with its root and
+    with the few other tokens that it may see. A dense mask would compute all T² pairs; a tree of
+    100 questions needs a tenth of them. Works on every device, forward and backward.
 ``flex``
-    PyTorch's FlexAttention with a block mask: one compiled kernel. CUDA only, for on a CPU it has
-    no backward pass.
+    PyTorch's FlexAttention with a block mask: one compiled kernel. CUDA only, because it has no
+    backward pass on a CPU.
 
-What a layout means for either is worked out on the host, in whichever thread, and moved to the
-device with the tokens; see `inputs`.
+The mask of a layout is computed on the host, in any thread, and moved to the device with the
+tokens; see `inputs`.
 
-Both are known to transformers as implementations of attention, so that plain calls of a base
-(``generate``, padded batches) work as with its own ``sdpa``, which then does the work.
+Both are registered with transformers as attention implementations. Plain calls of a base model
+(``generate``, padded batches) then use transformers' ``sdpa``.
 
-Shapes: T tokens, P tokens of a root, B blocks of like size, b tokens of the largest of them, c
-tokens that it may see besides the root; H query heads, K key heads, G = H / K heads that share a
-key, d values a head; N blocks of `MASK_BLOCK` tokens that FlexAttention cuts T into.
+Shapes: T tokens, P tokens of a root, B blocks of similar size, b tokens of the largest of them, c
+tokens that it may see besides the root; H query heads, K key heads, G = H / K query heads per key
+head, d values per head; N blocks of `MASK_BLOCK` tokens into which FlexAttention cuts T.
 """
 
 from __future__ import annotations
@@ -42,24 +41,24 @@ from ..system.scopes import SharedChange
 from .tree import Ints, Layout
 
 Kind = Literal["branches", "flex"]
-_PREFIX = "qwen2vl_rs_"  # of the names under which transformers knows the kinds
-MASK_BLOCK = 128  # of FlexAttention's sparse masks; its own default
-_BLOCK = 32  # most tokens of a subtree that is not cut further
-_ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones make a new group
+_PREFIX = "qwen2vl_rs_"  # of the implementations' names in transformers
+MASK_BLOCK = 128  # block size of FlexAttention's sparse masks; its own default
+_BLOCK = 32  # maximum tokens of a subtree that is not cut further
+_ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones start a new group
 
 
 # With torch's own choice of kernels, gradients of `branches` were wrong by more than their own
-# size at one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's is suspected, which
-# is reported to be wrong elsewhere (pytorch issues 193893, 196678); the others do the same work.
+# size for one layout (bfloat16, torch 2.11, H100 and H200; docs/log.md). cuDNN's kernel is the
+# suspect: it is reported to be wrong elsewhere (pytorch issues 193893, 196678).
 _without_cudnn = SharedChange((cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False))
 
 
 class Group(NamedTuple):
-    """Blocks of one tree, padded to the largest.
+    """Blocks of one tree, padded to the largest block.
 
     Attributes:
         rows: (B, b) positions in the layout; padding repeats the last one.
-        columns: (B, c) positions of what a block may see besides the root; padded likewise.
+        columns: (B, c) positions that a block may see besides the root; padded likewise.
         bias: (B, 1, b, c) 0 where the row sees the column, else minus infinity.
     """
 
@@ -72,8 +71,8 @@ class Branches(NamedTuple):
     """A layout as roots and groups of blocks.
 
     Attributes:
-        trees: of every tree the start and stop of its root, and its groups.
-        order: (T,) where each token's output stands in the outputs of all roots and groups.
+        trees: for every tree the start and stop of its root, and its groups.
+        order: (T,) index of each token's output in the concatenated outputs of roots and groups.
     """
 
     trees: list[tuple[int, int, list[Group]]]
@@ -83,7 +82,7 @@ class Branches(NamedTuple):
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """Attention of all tokens, query (1, H, T, d), key and value (1, K, T, d): (1, H, T, d)."""
+        """Return the attention of query (1, H, T, d) to key, value (1, K, T, d): (1, H, T, d)."""
         parts = []
         for start, stop, groups in self.trees:
             root = slice(start, stop)
@@ -110,14 +109,14 @@ def _attend(
     root: tuple[torch.Tensor, torch.Tensor],
     scale: float,
 ) -> torch.Tensor:
-    """Attention of a group's tokens to their root and their own columns: (1, H, B·b, d)."""
+    """Return the attention of a group's tokens to root and own columns: (1, H, B·b, d)."""
     (heads, _, d), (keys, p, _) = query.shape, root[0].shape
     (n, b), c = group.rows.shape, group.columns.shape[1]
     shared = heads // keys
     q = query.view(keys, shared, -1, d)[:, :, group.rows].transpose(1, 2)  # (K, B, G, b, d)
     k, v = (x[:, group.columns].flatten(0, 1) for x in (key, value))  # (K·B, c, d)
     with torch.autocast(query.device.type, enabled=False):
-        # large scores lose their differences in bfloat16; float64 stays as it is
+        # bfloat16 cannot tell large scores apart; float64 stays as it is
         wide = torch.promote_types(query.dtype, torch.float32)
         rows = (q.to(wide) * scale).reshape(keys, n * shared * b, d)
         to_root = (rows @ root[0].to(wide).transpose(1, 2)).view(keys, n, shared, b, p)
@@ -131,7 +130,7 @@ def _attend(
 
 
 def branches(layout: Layout, dtype: torch.dtype) -> Branches:
-    """Cut a layout into roots and groups of blocks of like size; the bias is of type ``dtype``."""
+    """Cut a layout into roots and groups of blocks of similar size; ``dtype`` is the bias's."""
     order = np.zeros(layout.size, dtype=np.int64)
     trees: list[tuple[int, int, list[Group]]] = []
     done = 0
@@ -154,18 +153,18 @@ def branches(layout: Layout, dtype: torch.dtype) -> Branches:
     return Branches(trees, torch.from_numpy(order))
 
 
-Block = tuple[tuple[int, ...], int, int]  # tokens above it below the root; its start and stop
+Block = tuple[tuple[int, ...], int, int]  # its ancestors below the root; its start and stop
 
 
 def _blocks(end: Ints, start: int, stop: int, above: tuple[int, ...]) -> Iterator[Block]:
-    """Cut a forest into blocks: small subtrees whole, of large ones the trunk and what it bears."""
+    """Cut a forest into blocks: small subtrees whole, large ones into trunk and children."""
     while start < stop:
         top = int(end[start])
         if top - start <= _BLOCK:
             yield above, start, top
         else:
             bare = start + 1
-            while bare < top and end[bare] == top:  # such tokens see each other: a trunk
+            while bare < top and end[bare] == top:  # a trunk: tokens with the same subtree end
                 bare += 1
             yield above, start, bare
             yield from _blocks(end, bare, top, (*above, *range(start, bare)))
@@ -173,7 +172,7 @@ def _blocks(end: Ints, start: int, stop: int, above: tuple[int, ...]) -> Iterato
 
 
 def _alike(blocks: list[Block]) -> list[list[Block]]:
-    """Blocks in groups of like size."""
+    """Group blocks by size."""
     found: list[list[Block]] = []
     largest = 0
     for block in sorted(blocks, key=lambda b: b[1] - b[2]):
@@ -186,7 +185,7 @@ def _alike(blocks: list[Block]) -> list[list[Block]]:
 
 
 def _padded(lists: list[Ints]) -> tuple[Ints, NDArray[np.bool_]]:
-    """Lists as rows of one array, padded with their last value, and which values are real."""
+    """Return lists as rows of an array, padded with their last value, and a mask of real values."""
     sizes = np.array([len(one) for one in lists])[:, None]
     within = np.arange(sizes.max())
     places = np.minimum(within, sizes - 1) + np.cumsum(sizes)[:, None] - sizes
@@ -198,10 +197,10 @@ class Blocks(NamedTuple):
 
     Attributes:
         end: (T,) see `tree.Layout`.
-        partial: (1, 1, N) number of key blocks of which a query block sees a part,
-        partial_at: (1, 1, N, N) and which they are, in front of the others.
-        full: (1, 1, N) number of those that it sees whole,
-        full_at: (1, 1, N, N) likewise.
+        partial: (1, 1, N) number of key blocks that each query block sees in part.
+        partial_at: (1, 1, N, N) indices of these blocks, followed by all others.
+        full: (1, 1, N) number of key blocks that each query block sees completely.
+        full_at: (1, 1, N, N) their indices, likewise.
     """
 
     end: torch.Tensor
@@ -211,7 +210,7 @@ class Blocks(NamedTuple):
     full_at: torch.Tensor
 
     def mask(self) -> BlockMask:
-        """The mask, on the device of the tensors."""
+        """Return the mask, on the device of the tensors."""
         end, blocks = self.end, self[1:]
         size = len(end)
 
@@ -224,53 +223,53 @@ class Blocks(NamedTuple):
 
 
 def block_mask(layout: Layout) -> Blocks:
-    """The sparse mask of a layout, block by block from where the subtrees end.
+    """Return the sparse mask of a layout, computed block by block from the subtree ends.
 
-    An earlier block is seen by a later one when its longest-lived token lives that far, and whole
-    when all its tokens outlive it; a block sees a part of itself. Evaluating the rule for all T²
-    pairs, as ``create_block_mask`` does, takes 7 ms at 1,312 tokens and 57 ms at 2,944 (CPU).
+    A block sees an earlier one if any subtree that begins there reaches it, all of it if every
+    subtree there ends after it, and a part of itself. ``create_block_mask`` evaluates all T²
+    pairs instead: 7 ms at 1,312 tokens and 57 ms at 2,944 (CPU).
     """
     size = layout.size
     starts = np.arange(0, size, MASK_BLOCK)
     longest, shortest = (f.reduceat(layout.subtree_end, starts) for f in (np.maximum, np.minimum))
     q, k = np.indices((len(starts), len(starts)))
     seen = (k == q) | ((k < q) & (longest[k] > starts[q]))
-    stops = starts + MASK_BLOCK  # a last block that the layout does not fill is never whole
+    stops = starts + MASK_BLOCK  # an incomplete last block is never seen completely
     whole = (k < q) & (shortest[k] >= stops[q]) & (stops[q] <= size)
     partial, full = (_ordered(some) for some in (seen & ~whole, whole))
     return Blocks(torch.from_numpy(layout.subtree_end), *partial, *full)
 
 
 def _ordered(chosen: NDArray[np.bool_]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of (N, N) choices the number in each row, and all columns with the chosen ones in front."""
+    """Return each row's number of chosen columns, and all columns with the chosen ones first."""
     columns = np.argsort(~chosen, axis=1, kind="stable").astype(np.int32)
     numbers = chosen.sum(axis=1, dtype=np.int32)
     return torch.from_numpy(numbers)[None, None], torch.from_numpy(columns)[None, None]
 
 
-Rule = Branches | Blocks
+AttentionRule = Branches | Blocks
 
 
-def rule_of(kind: Kind, layout: Layout, dtype: torch.dtype) -> Rule:
-    """What a kind of attention has to know of a layout, on the host."""
+def make_rule(kind: Kind, layout: Layout, dtype: torch.dtype) -> AttentionRule:
+    """Return the attention rule of a layout for one implementation, on the host."""
     return block_mask(layout) if kind == "flex" else branches(layout, dtype)
 
 
-def kind_of(model: Any) -> Kind:
-    """The kind that a base was loaded with."""
+def attention_kind(model: Any) -> Kind:
+    """Return the implementation that a base model was loaded with."""
     name = model.config.get_text_config()._attn_implementation
     return "flex" if name == _PREFIX + "flex" else "branches"
 
 
-def in_force(rule: Rule) -> dict[str, Any]:
-    """Arguments of a model's forward that put a rule, which is on its device, in force."""
+def attention_args(rule: AttentionRule) -> dict[str, Any]:
+    """Return the forward arguments that apply a rule, which is on the model's device."""
     tree = rule.mask() if isinstance(rule, Blocks) else rule
-    # a mask of four dimensions is handed through; its values are not looked at
+    # transformers passes a mask of four dimensions on unchanged; its values are not used
     return {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool), "tree": tree}
 
 
 def implementation(kind: Kind) -> dict[str, str]:
-    """A kind's name for ``attn_implementation``; without a tree it is ``sdpa``."""
+    """Return the name for ``attn_implementation``; without a tree it acts as ``sdpa``."""
     name = _PREFIX + kind
     return {"": name, "text_config": name, "vision_config": name}
 
@@ -287,7 +286,7 @@ def tree_attention(
     tree: Branches | BlockMask | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as transformers calls it → (1, T, H, d); without ``tree``, its own ``sdpa``."""
+    """Attention with transformers' signature → (1, T, H, d); without ``tree``, ``sdpa``."""
     if isinstance(tree, Branches):
         return tree.attend(query, key, value, scaling).transpose(1, 2).contiguous(), None
     work = sdpa_attention_forward if tree is None else flex_attention_forward

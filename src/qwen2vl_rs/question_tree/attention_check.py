@@ -1,4 +1,4 @@
-"""Which kind of attention a device gets: the faster one, where it is shown to be right there.
+"""Choose the attention implementation: FlexAttention where a check on the device passes.
 
 Shapes: see `attention`.
 """
@@ -14,13 +14,13 @@ import torch
 from accelerate.utils import send_to_device
 
 from ..errors import ConfigError
-from .attention import Kind, in_force, rule_of, tree_attention
+from .attention import Kind, attention_args, make_rule, tree_attention
 from .tree import Layout, Node, Tree, flatten, merge_prefixes
 
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Attention heads of a language model: H of queries, K of keys, d values each."""
+    """Attention heads of a language model: H query heads, K key heads, d values each."""
 
     query: int
     key: int
@@ -28,7 +28,7 @@ class Heads:
 
     @classmethod
     def of(cls, config: Any) -> Heads:
-        """Those of a base, by its configuration."""
+        """Return the heads in a base model's configuration."""
         text = config.get_text_config()
         query = text.num_attention_heads
         width = getattr(text, "head_dim", None) or text.hidden_size // query
@@ -42,14 +42,14 @@ def choose_attention(
     wanted: Kind | None = None,
     section: str = "training",
 ) -> tuple[Kind, str]:
-    """The kind for training and evaluation on a device, and why.
+    """Return the implementation for training and evaluation on a device, and the reason.
 
     Args:
-        device: where the model is.
-        dtype: in which it computes.
+        device: the model's device.
+        dtype: the model's dtype.
         heads: of its language model.
-        wanted: by the settings; None: the faster one that is right.
-        section: of the settings that say so.
+        wanted: set by the user; None: the faster one that is correct.
+        section: the section of the settings that holds ``attention``.
 
     Raises:
         ConfigError: ``flex`` is wanted on a CPU.
@@ -69,23 +69,23 @@ def choose_attention(
 
 
 def flex_problem(device: torch.device, dtype: torch.dtype, heads: Heads) -> str | None:
-    """What is wrong with FlexAttention here: it must run, and agree with the other kind.
+    """Return why FlexAttention cannot be used: it must run and agree with ``branches``.
 
-    Several layouts, for a kernel that keeps the mask it was compiled with is right about the first.
+    It checks several layouts: a kernel that keeps the first mask is right about the first.
     """
     try:
         worst = [_disagreement(device, dtype, heads, layout) for layout in _layouts()]
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # no compiler, no Triton, a device it does not know
+    except Exception as error:  # no compiler, no Triton, an unsupported device
         return (str(error).splitlines() or [type(error).__name__])[0]
-    # tensor cores round float32 to ten bits of fraction, as many as float16 has; bfloat16 has 7
+    # tensor cores round float32 to a 10-bit fraction, as long as float16's; bfloat16 has 7 bits
     bound = 5e-2 if dtype is torch.bfloat16 else 1e-2
-    return None if all(one < bound for one in worst) else "its results differ"  # NaN is no less
+    return None if all(one < bound for one in worst) else "its results differ"  # NaN fails too
 
 
 def _layouts() -> Iterator[Layout]:
-    """One shorter than a block of the mask, where another kernel may serve, and two longer ones."""
+    """Yield a layout shorter than a mask block (it may use another kernel) and two longer ones."""
     root, zeros = np.arange(90), np.zeros((3, 90), dtype=np.int64)
     for trees, questions in ((1, 2), (2, 40), (2, 97)):
         nodes = [Node([1, 2, n], (Node([3, 4]),)) for n in range(questions)]
@@ -93,7 +93,7 @@ def _layouts() -> Iterator[Layout]:
 
 
 def _disagreement(device: torch.device, dtype: torch.dtype, heads: Heads, layout: Layout) -> float:
-    """Largest difference of output and gradients between the kinds, relative to the largest."""
+    """Return the largest relative difference of output and gradients between the two."""
     generator = torch.Generator(device).manual_seed(0)
     states = [
         torch.randn(1, n, layout.size, heads.width, device=device, dtype=dtype, generator=generator)
@@ -102,8 +102,8 @@ def _disagreement(device: torch.device, dtype: torch.dtype, heads: Heads, layout
     module = torch.nn.Module().train()
     results = []
     for kind in get_args(Kind):
-        rule = send_to_device(rule_of(kind, layout, dtype), device)
-        tree = in_force(rule)["tree"]
+        rule = send_to_device(make_rule(kind, layout, dtype), device)
+        tree = attention_args(rule)["tree"]
         inputs = [x.clone().requires_grad_() for x in states]
         scale = heads.width**-0.5
         query, key, value = inputs
@@ -113,4 +113,4 @@ def _disagreement(device: torch.device, dtype: torch.dtype, heads: Heads, layout
             [out.detach().float(), *(x.grad.float() for x in inputs if x.grad is not None)]
         )
     gaps = [(a - b).abs().max() / b.abs().max() for a, b in zip(*results, strict=True)]
-    return float(torch.stack(gaps).max())  # Python's max would pass over NaN
+    return float(torch.stack(gaps).max())  # Python's max would ignore NaN

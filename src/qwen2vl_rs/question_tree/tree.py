@@ -1,23 +1,23 @@
-"""The question tree: one image, many questions, each seen as if it stood alone.
+"""The question tree: one image and many questions, each with the attention of a single question.
 
     root      chat header + image                 (encoded once)
     ├── question 1
     │   └── answer 1      (training: carries loss; closed scoring: one of several candidates)
-    ├── what questions 2 and 3 begin with alike
+    ├── common prefix of questions 2 and 3
     │   ├── the rest of question 2
     …
 
-A token sees its own node up to itself, and all of its ancestors: never a sibling. Positions go
-on from the parent's. So every root-to-leaf path has exactly the attention and the positions of
-an ordinary sequence, and the loss of a tree is the loss of its paths.
+A token sees the earlier tokens of its own node and all of its ancestors, never a sibling.
+Positions continue from the parent's. Every root-to-leaf path therefore has exactly the attention
+and the positions of an ordinary sequence, and the loss of a tree is the loss of its paths.
 
-Trees are laid out in preorder, where the subtree of a node is a stretch of neighbours. The
-whole attention rule is then one integer per token: token k is seen by the tokens q with
-``k <= q < subtree_end[k]``, the place where the subtree of k's node ends. Trees laid one after
-another (a pack) need no further rule.
+Trees are flattened in preorder, so the tokens of a subtree are contiguous. The whole attention
+rule is then one integer per token: token k is seen by the tokens q with
+``k <= q < subtree_end[k]``, where the subtree of k's node ends. Several trees in one sequence (a
+pack) need no further rule.
 
-The idea of branches over a shared image is Molmo's multi-annotated images and Molmo 2's message
-trees; here branches are not reweighted, so that the loss stays the plain mean over tokens.
+The idea of branches over a shared image is from Molmo's multi-annotated images and Molmo 2's
+message trees. Branches are not reweighted here: the loss is the plain mean over tokens.
 
 Shapes: T tokens of a layout, P tokens of a root, L loss-carrying tokens; A axes of rotary
 positions (1 for text alone; time, height and width where images have them).
@@ -37,14 +37,14 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A run of tokens below the root.
+    """A stretch of tokens below the root.
 
     Attributes:
         ids: token ids, at least one.
         children: the nodes that continue this one.
-        loss: whether these tokens are to be predicted (from the token before each).
-        extra_targets: tokens to be predicted from the last of ``ids`` that nothing continues, such
-            as the end of an answer; they are never fed, so they cost nothing.
+        loss: whether the model is to predict these tokens (each from the token before it).
+        extra_targets: further tokens to predict from the last of ``ids``, such as the end token
+            of an answer. They are never fed, so they cost nothing.
     """
 
     ids: Sequence[int]
@@ -59,7 +59,7 @@ class Tree:
 
     Attributes:
         ids: (P,) token ids of chat header and image.
-        positions: (A, P) rotary positions of the root, as the model gives them.
+        positions: (A, P) rotary positions of the root, as computed by the model's family.
         children: the questions.
     """
 
@@ -70,16 +70,16 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Trees laid out as one sequence.
+    """Trees as one sequence.
 
     Attributes:
         ids: (T,) token ids.
         positions: (A, T) rotary positions.
         subtree_end: (T,) token k is seen by tokens q with ``k <= q < subtree_end[k]``.
-        predictors: (L,) index of the token from whose output each loss token is predicted.
+        predictors: (L,) index of the token whose output predicts each loss token.
         targets: (L,) id of each loss token.
-        leaves: index of the last token of every leaf, in order of the leaves.
-        roots: (trees, 2) where the root of each tree starts and stops.
+        leaves: index of the last token of every leaf, in order.
+        roots: (trees, 2) start and stop of the root of each tree.
     """
 
     ids: Ints
@@ -92,18 +92,18 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Number of tokens T."""
+        """Return the number of tokens T."""
         return len(self.ids)
 
     def visible(self, rows: Ints) -> NDArray[np.bool_]:
-        """(R, T) the attention rule written out: which tokens are seen by those of ``rows``."""
+        """Return the attention mask (R, T): the tokens that each of ``rows`` sees."""
         q = rows[:, None]
         return (np.arange(self.size) <= q) & (q < self.subtree_end)
 
 
 @dataclass
 class _Builder:
-    """A `Layout` as it grows."""
+    """A `Layout` under construction."""
 
     ids: list[int] = field(default_factory=list)
     positions: list[Ints] = field(default_factory=list)
@@ -142,23 +142,23 @@ class _Builder:
 
 
 def shared(left: Sequence[int], right: Sequence[int]) -> int:
-    """Number of tokens at the beginning that two nodes can share: all alike but the last of each.
+    """Return the length of two nodes' common prefix, without the last token of either.
 
-    The last ones stay apart, so that every branch keeps an end of its own.
+    Every branch thus keeps a last token of its own.
     """
     most = min(len(left), len(right)) - 1
     return next((i for i in range(most) if left[i] != right[i]), max(most, 0))
 
 
 def merge_prefixes(branches: Sequence[Node]) -> tuple[Node, ...]:
-    """Let neighbours that begin alike share their beginning, so that it is fed once.
+    """Let neighbouring branches share their common prefix, so that it is fed once.
 
     ``Is there a road?`` and ``Is there a lake?`` become one node with two children. Paths and
-    their order stay the same; branches in the order of their ids share most: on RSVQA a third of
-    all question tokens at 100 questions an image, a sixth at 25.
+    their order stay the same. Branches sorted by their ids share most: on RSVQA a third of all
+    question tokens at 100 questions per image, a sixth at 25.
 
     Args:
-        branches: nodes that carry no loss on their own tokens.
+        branches: nodes without loss on their own tokens.
     """
     ids = [tuple(b.ids) for b in branches]
     common = [shared(a, b) for a, b in pairwise(ids)]
@@ -168,7 +168,7 @@ def merge_prefixes(branches: Sequence[Node]) -> tuple[Node, ...]:
 def _share(
     branches: Sequence[Node], ids: Sequence[tuple[int, ...]], common: Sequence[int], depth: int
 ) -> tuple[Node, ...]:
-    """`share` of branches whose first ``depth`` tokens stand above them already."""
+    """`merge_prefixes` for branches whose first ``depth`` tokens already precede them."""
     found = []
     start = 0
     for stop in range(1, len(branches) + 1):
@@ -186,7 +186,7 @@ def _share(
 
 
 def flatten(trees: Sequence[Tree]) -> Layout:
-    """Lay trees out as one sequence, in preorder, one tree after another."""
+    """Lay trees out as one sequence, in preorder, one after another."""
     builder = _Builder()
     for tree in trees:
         builder.add_tree(tree)

@@ -1,1 +1,1 @@
-"""What people look at: HTML, Markdown, cards and maps. Needs no torch."""
+"""Reports, cards and map pages: HTML, Markdown, terminal tables. Does not need torch."""

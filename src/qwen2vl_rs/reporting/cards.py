@@ -1,4 +1,4 @@
-"""Model card and data card: YAML front matter as the hubs read it, and a page for people."""
+"""Model card and data card for the hubs: YAML front matter and a page."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .page import render
 from .verdict import OFFICIAL, sentence
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-# bases whose own cards say Apache-2.0; not all of their kin do
+# base models with an Apache-2.0 licence; other sizes of the same family have other licences
 _APACHE = ("Qwen/Qwen2-VL-2B-Instruct", "Qwen/Qwen2-VL-7B-Instruct")
 
 
 def model_card(found: ReportInputs, how: Usage) -> str:
-    """The model card of a run's adapter, or of the base with the adapter merged into it.
+    """Return the model card of a run's adapter, or of the merged model.
 
-    It names a licence where that of the base is known, and no data set: the files of a run do
-    not tell which one their questions come from.
+    It states the licence of a known base model. It names no dataset, as the files of a run do not
+    tell where their questions come from.
 
     Args:
-        found: the evidence of the run.
-        how: what the card stands beside, and how that is run.
+        found: the inputs of the run's report.
+        how: the kind of export, and how to use it.
     """
     base, w = how.base, Words("en")
     claim, conclusion = sentence(found, w)
@@ -44,7 +44,7 @@ def model_card(found: ReportInputs, how: Usage) -> str:
         head["license"] = "apache-2.0"
     head |= {
         "library_name": "peft" if how.adapter else "transformers",
-        # what the base's own card says, and the pipeline of transformers that runs it
+        # like the base model's own card, with its transformers pipeline
         "pipeline_tag": "image-text-to-text",
         "tags": ["lora", "remote-sensing", "rsvqa", "visual-question-answering"],
         "model-index": [{"name": found.name, "results": list(_results(found))}],
@@ -68,7 +68,7 @@ def model_card(found: ReportInputs, how: Usage) -> str:
 
 
 def _results(found: ReportInputs) -> Iterator[dict[str, Any]]:
-    """One entry of the model index per protocol: a figure never stands without its controls."""
+    """Yield one entry of the model index per protocol, always with the baselines."""
     results = found.after.results
     digest = found.manifest.get("data", {}).get(TEST_FILE, {}).get("sha256", "unknown")
     dataset, cluster = results["dataset"], results["clustered_by"]
@@ -93,7 +93,7 @@ def _results(found: ReportInputs) -> Iterator[dict[str, Any]]:
         yield {
             "task": {"type": "visual-question-answering", "name": "Visual question answering"},
             "dataset": {
-                # the classes are known, which questions these are only by their digest
+                # the label sets are known, the questions only by their checksum
                 "type": f"{'rsvqa-' * _is_rsvqa(dataset)}{dataset.lower()}-classes",
                 "name": f"Test questions with {_classes(dataset)}, protocol {name}",
                 "config": name,
@@ -121,9 +121,9 @@ def _metric(name: str, value: float, ci: list[float], n: int, cluster: str) -> d
 
 
 def data_card(found: ReportInputs) -> str:
-    """The card of the questions a run was trained and tested on.
+    """Return the card of a run's training and test questions.
 
-    What the questions are like is told where the run still has them.
+    Statistics of the questions are included if the run still has the files.
     """
     known = found.manifest.get("data", {})
     total = sum(facts["questions"] for facts in known.values())
@@ -160,13 +160,13 @@ def data_card(found: ReportInputs) -> str:
 
 
 def _own(found: ReportInputs, name: str) -> list[Sample]:
-    """The samples of one side of the run's split; none where they are not there any more."""
+    """Return the questions of one side of the run's split; none if the file is missing."""
     path = own_questions(found.run, name) if found.run else None
     return list(read_samples(path)) if path else []
 
 
 def _types(samples: list[Sample]) -> list[tuple[str, int, str, float]]:
-    """Per question type: its name, number, most frequent answer and that one's share."""
+    """Return per question type its name, number, most frequent answer and that one's fraction."""
     answers: dict[str, Counter[str]] = {}
     for sample in samples:
         answers.setdefault(type_of(sample), Counter())[sample.answer] += 1
@@ -179,7 +179,7 @@ def _types(samples: list[Sample]) -> list[tuple[str, int, str, float]]:
 
 
 def front_matter(head: dict[str, Any]) -> str:
-    """YAML of nested dictionaries and lists, between its two lines of dashes."""
+    """Return YAML front matter of nested dictionaries and lists."""
     return "---\n" + "".join(_yaml(head, "")) + "---\n"
 
 
@@ -199,6 +199,6 @@ def _yaml(value: Any, indent: str) -> Iterator[str]:
 
 
 def _scalar(value: Any) -> str:
-    """A scalar as JSON, which is also YAML but for characters that cannot be printed."""
+    """Return a scalar as JSON, which is valid YAML if non-printable characters are escaped."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(c if c.isprintable() else "\\ufffd" for c in text)

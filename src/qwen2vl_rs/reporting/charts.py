@@ -1,6 +1,6 @@
-"""Charts as inline SVG that fits any width: positions in percent, text in its own size.
+"""Charts as inline SVG of any width: positions in percent, text in absolute size.
 
-Colours come from the page's style sheet, so that charts follow dark mode and print.
+Colours come from the page's style sheet, which also covers dark mode and print.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Axis:
     """One axis of a plot.
 
     Attributes:
-        low, high: its ends, as values.
+        low, high: range of values.
         ticks: values with their labels.
-        title: what it shows.
-        scale: what makes it even, e.g. a logarithm.
+        title: the label.
+        scale: transformation to a linear scale, e.g. a logarithm.
     """
 
     low: float
@@ -31,15 +31,15 @@ class Axis:
     title: str
     scale: Callable[[float], float] = float
 
-    def place(self, value: float) -> float:
-        """Where a value stands, in percent of the axis; beyond its ends, at its ends."""
+    def position(self, value: float) -> float:
+        """Return the position of a value in percent of the axis, clipped to its ends."""
         low, high = self.scale(self.low), self.scale(self.high)
         return 100 * min(1.0, max(0.0, (self.scale(value) - low) / (high - low)))
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A curve, with the class that gives its colour and width."""
+    """A curve, and its CSS class."""
 
     points: Sequence[Point]
     style: str
@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Dots:
-    """Points with their radius in pixels, and the class that gives their colour."""
+    """Points with their radius in pixels, and their CSS class."""
 
     points: Sequence[tuple[float, float, float]]
     style: str
@@ -55,12 +55,12 @@ class Dots:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A value on a row, with its interval where it has one.
+    """A marker in a row, possibly with an interval.
 
     Attributes:
-        value: where it stands.
+        value: its value.
         style: ``before``, ``after``, ``constant``, ``question_only`` or ``shuffled_image``.
-        ci: its interval.
+        ci: the confidence interval.
     """
 
     value: float
@@ -69,7 +69,7 @@ class Mark:
 
 
 def percent_axis(title: str, high: float = 1.0) -> Axis:
-    """From 0 to ``high`` (a fraction), labelled in percent."""
+    """Return an axis from 0 to ``high`` (a fraction), labelled in percent."""
     step = 0.25 if high > 0.6 else 0.1 if high > 0.25 else 0.05
     count = math.ceil(high / step - 1e-9)
     ticks = [(k * step, f"{100 * k * step:g}") for k in range(count + 1)]
@@ -77,9 +77,9 @@ def percent_axis(title: str, high: float = 1.0) -> Axis:
 
 
 def even_axis(low: float, high: float, title: str, *, tight: bool = False) -> Axis:
-    """Round ticks, four to nine, over a range that is not empty.
+    """Return an axis with four to nine round ticks; the range must have a length.
 
-    ``tight`` ends where the range ends, and not at the next tick.
+    A ``tight`` axis ends where the range ends, not at the next tick.
     """
     rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))
@@ -92,23 +92,23 @@ def even_axis(low: float, high: float, title: str, *, tight: bool = False) -> Ax
 
 
 def count_axis(high: float, title: str) -> Axis:
-    """Counts from 0, evenly by the logarithm of 1 + count."""
+    """Return an axis for counts from 0, on a scale of log(1 + count)."""
     powers = [10**k for k in range(9) if 10**k <= high]
     ticks = [(0.0, "0"), *((float(p), f"{p:,}") for p in powers)]
     return Axis(0.0, max(high, 1.0), ticks, title, math.log1p)
 
 
 def plot(x: Axis, y: Axis, shapes: Sequence[Line | Dots], label: str) -> Markup:
-    """A plot with gridlines; ``label`` is read out where it cannot be seen."""
+    """Return a plot with gridlines; ``label`` is its text for screen readers."""
     parts = [f'<svg class="plot" role="img" aria-label="{escape(label)}">']
     for value, text in y.ticks:
-        at = f"{100 - y.place(value):.2f}%"
+        at = f"{100 - y.position(value):.2f}%"
         parts.append(f'<line class="grid" x1="0" x2="100%" y1="{at}" y2="{at}"/>')
         parts.append(
             f'<text class="tick" x="-12" y="{at}" dy="0.32em" text-anchor="end">{text}</text>'
         )
     for value, text in x.ticks:
-        at = f"{x.place(value):.2f}%"
+        at = f"{x.position(value):.2f}%"
         parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="0" y2="100%"/>')
         parts.append(
             f'<text class="tick" x="{at}" y="100%" dy="22" text-anchor="middle">{text}</text>'
@@ -121,9 +121,9 @@ def plot(x: Axis, y: Axis, shapes: Sequence[Line | Dots], label: str) -> Markup:
 
 
 def _line(line: Line, x: Axis, y: Axis) -> str:
-    places = [(x.place(a), 100 - y.place(b)) for a, b in line.points]
+    places = [(x.position(a), 100 - y.position(b)) for a, b in line.points]
     path = " ".join(f"{'L' if k else 'M'}{a:.2f} {b:.2f}" for k, (a, b) in enumerate(places))
-    # The inner picture is stretched to the plot; its strokes are not.
+    # The inner SVG is stretched to the plot; its strokes are not.
     return (
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" width="100%" height="100%">'
         f'<path class="line {line.style}" d="{path}"/></svg>'
@@ -134,7 +134,7 @@ def _dots(dots: Dots, x: Axis, y: Axis) -> str:
     return (
         f'<g class="dots {dots.style}">'
         + "".join(
-            f'<circle cx="{x.place(a):.2f}%" cy="{100 - y.place(b):.2f}%" r="{r:.1f}"/>'
+            f'<circle cx="{x.position(a):.2f}%" cy="{100 - y.position(b):.2f}%" r="{r:.1f}"/>'
             for a, b, r in dots.points
         )
         + "</g>"
@@ -142,17 +142,17 @@ def _dots(dots: Dots, x: Axis, y: Axis) -> str:
 
 
 def strip(marks: Sequence[Mark], axis: Axis, lanes: Sequence[Sequence[str]]) -> Markup:
-    """One row of a dot-and-whisker chart.
+    """Return one row of a dot-and-whisker chart.
 
     Args:
-        marks: what stands on it.
+        marks: the markers.
         axis: the scale, shared by all rows.
-        lanes: the styles that share a height, from the top down; the row grows with them.
+        lanes: styles that share a height, from top to bottom; they determine the row's height.
     """
     height = 14 * len(lanes) + 8
     parts = [f'<svg class="strip" height="{height}" aria-hidden="true">']
     for value, _ in axis.ticks:
-        at = f"{axis.place(value):.2f}%"
+        at = f"{axis.position(value):.2f}%"
         zero = " zero" if value == 0 else ""
         parts.append(f'<line class="grid{zero}" x1="{at}" x2="{at}" y1="0" y2="100%"/>')
     lane = {style: 11 + 14 * k for k, styles in enumerate(lanes) for style in styles}
@@ -161,18 +161,18 @@ def strip(marks: Sequence[Mark], axis: Axis, lanes: Sequence[Sequence[str]]) -> 
 
 
 def _mark(mark: Mark, axis: Axis, y: int) -> str:
-    at, parts = axis.place(mark.value), []
+    at, parts = axis.position(mark.value), []
     if mark.ci:
-        low, high = (f"{axis.place(end):.2f}%" for end in mark.ci)
+        low, high = (f"{axis.position(end):.2f}%" for end in mark.ci)
         parts.append(f'<line class="whisker" x1="{low}" x2="{high}" y1="{y}" y2="{y}"/>')
     return f'<g class="mark {mark.style}">{"".join(parts)}{symbol(mark.style, f"{at:.2f}%", y)}</g>'
 
 
 def symbol(style: str, x: str, y: int) -> str:
-    """The sign of a style: shapes differ as well as colours, for those who see no colours."""
+    """Return the marker of a style; markers differ in shape as well as in colour."""
     if style in ("before", "after", "difference"):
         return f'<circle cx="{x}" cy="{y}" r="5"/>'
-    # A path knows no percentages: it is drawn around zero, inside a picture that is moved there.
+    # Paths have no percentages: it is drawn around zero, in an SVG at the position.
     paths = {
         "constant": "M0 -6V6",
         "question_only": "M0 -6L6 0L0 6L-6 0Z",
@@ -183,7 +183,7 @@ def symbol(style: str, x: str, y: int) -> str:
 
 
 def key(style: str) -> Markup:
-    """The sign of a style for a legend."""
+    """Return the marker of a style for a legend."""
     inner = symbol(style, "8", 8)
     return Markup(
         f'<svg class="key" width="16" height="16" aria-hidden="true">'

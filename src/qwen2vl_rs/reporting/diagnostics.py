@@ -1,4 +1,4 @@
-"""The loss, the counts and the confidence."""
+"""Report sections on training loss, counts and calibration."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .page_model import Cell, Figure, Section, Table
 from .scores import short
 from .verdict import OFFICIAL
 
-_POINTS = 500  # of a curve; more cannot be seen
-_CELLS_PER_DECADE = 24  # dots of counts nearer than this are one
+_POINTS = 500  # maximum of a curve; more are not visible
+_CELLS_PER_DECADE = 24  # counts that are closer than this share a dot
 
 
 def loss(found: ReportInputs, w: Words) -> Section | None:
-    """The loss of every step; None where none was recorded."""
+    """Return the section on the loss of every step, if recorded."""
     steps = [m for m in found.metrics if _finite(m.get("loss")) and _finite(m.get("step"))]
     if len(steps) < 2:
         return None
@@ -52,7 +52,7 @@ def _finite(value: Any) -> bool:
 
 
 def counting(found: ReportInputs, w: Words) -> Section | None:
-    """Predicted counts against true ones; None where no count is asked for."""
+    """Return the section on predicted and true counts, if there are counting questions."""
     counted = found.after.results.get("counts")
     if counted is None:
         return None
@@ -82,7 +82,7 @@ def _scatter(side: Side, w: Words) -> Any:
 
 
 def _cell(count: int) -> float:
-    """A count, or the middle of the narrow cell that holds it: small counts stand alone."""
+    """Return a count, or the centre of its cell on the logarithmic scale."""
     place = math.log10(1 + count) * _CELLS_PER_DECADE
     return (
         float(count) if count < _CELLS_PER_DECADE else 10 ** (round(place) / _CELLS_PER_DECADE) - 1
@@ -107,12 +107,12 @@ def _magnitudes(counted: Counts, w: Words) -> Table:
 
 
 def _range(one: Mapping[str, Any], key: str, w: Words) -> str:
-    """An interval, where it was computed."""
+    """Return an interval, if it was computed."""
     return w.range(one[key]) if key in one else ""
 
 
 def confidence(found: ReportInputs, w: Words) -> Section | None:
-    """Calibration and risk–coverage of both sides; None where no confidence is known."""
+    """Return the section on calibration and risk–coverage, if there are confidences."""
     sides = {
         style: side.results["protocols"][OFFICIAL]["calibration"]
         for style, side in (("before", found.before), ("after", found.after))

@@ -1,4 +1,4 @@
-"""What a report is made from: the files of a run, or predictions of any origin."""
+"""Inputs of a report: the files of a run, or predictions of any model."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ class Side:
     """One evaluation.
 
     Attributes:
-        file: where the predictions were read from.
-        predictions: the answered questions; beside another evaluation, those asked in both.
+        file: the file of the predictions.
+        predictions: the predictions; beside another evaluation, those of the common questions.
         results: as in ``results.json``.
-        pace: seconds that a question took; None where it was not recorded.
+        seconds: time per question, if recorded.
     """
 
     file: Path
     predictions: list[Prediction]
     results: Results
-    pace: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReportInputs:
-    """All that is known; what a report has no file for is None or empty.
+    """The inputs of a report; what is not available is None or empty.
 
     Attributes:
         name: of the run, or of the predictions file.
-        after: the evaluation the report is about.
+        after: the evaluation that the report is about.
         before: the one it is compared with.
         comparison: of the two.
         run: the run folder; None for predictions from files.
         config: settings of the run.
         manifest, training: ``manifest.json`` and ``train_results.json``.
         metrics: lines of ``metrics.jsonl``.
-        checkpoint: name of the one that was asked; empty where unknown.
-        newest: name of the newest of the run; empty where there is none.
-        planned: steps that training was to have, where it is not finished; else None.
-        images: folder of the images; None: where their paths say.
+        checkpoint: name of the evaluated checkpoint; empty if unknown.
+        newest: name of the run's newest checkpoint; empty without one.
+        planned: steps of an unfinished training; else None.
+        images: folder of the images; None if their paths are right.
     """
 
     name: str
@@ -73,12 +73,12 @@ class ReportInputs:
 
     @property
     def image_rule(self) -> RasterToRGB:
-        """How the model was shown the images."""
+        """The conversion of images to RGB for the model."""
         return self.config.view.image if self.config else RasterToRGB()
 
     @property
     def both(self) -> tuple[list[Prediction], list[Prediction]] | None:
-        """The answers before and after, question by question, in the order of after."""
+        """The predictions before and after, in the order of after."""
         if self.before is None:
             return None
         _, left, right, _ = match(self.before.predictions, self.after.predictions)
@@ -88,19 +88,19 @@ class ReportInputs:
 def from_run(
     run: Path, train_questions: Path | None = None, dataset: str | None = None
 ) -> ReportInputs:
-    """The evidence of a run folder.
+    """Read the inputs of a report on a run.
 
     Args:
         run: the folder.
-        train_questions: for the controls that see no image. None: as computed at the end of the
-            run; or, where that is not there, from the run's own.
-        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None for what the predictions
-            say, or what they were scored by.
+        train_questions: for the question-only baseline. None: as computed at the end of the run;
+            if that is missing, from the run's own.
+        dataset: the name of a dataset for its label sets, such as ``LR``; None for the dataset in
+            the predictions or in their results.
 
     Raises:
-        RunError: it is no run folder, or holds no answers after training.
-        DataError: predictions or training questions cannot be used, or the runs have no question
-            in common.
+        RunError: it is not a run folder, or has no predictions after training.
+        DataError: predictions or training questions are not usable, or there are no common
+            questions.
     """
     asked, owner = _require_answers(run), Run(run)
     train = train_questions or own_questions(run, TRAIN_FILE)
@@ -125,7 +125,7 @@ def from_run(
 
 
 def _asked_checkpoint(run: Path) -> str:
-    """The checkpoint that gave the answers after training; runs made before say it elsewhere."""
+    """Return the evaluated checkpoint's name; older versions recorded it elsewhere."""
     for file in (Run(run).evaluation("after") / "inputs.json", run / "compare.json"):
         if name := (read_json(file, damaged=None) or {}).get("checkpoint"):
             return str(name)
@@ -140,39 +140,39 @@ def from_files(
     dataset: str | None = None,
     questions: Path | None = None,
 ) -> ReportInputs:
-    """The evidence of predictions of any model.
+    """Read the inputs of a report on predictions of any model.
 
     Args:
-        after: predictions the report is about.
-        before: predictions they are compared with.
-        shuffled: answers to the same questions about other images.
-        train_questions: for the controls that see no image.
-        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; None for what the predictions
-            say, or what they were scored by.
-        questions: the test set, for predictions that do not name the questions.
+        after: the predictions that the report is about.
+        before: predictions to compare with.
+        shuffled: predictions for shuffled images.
+        train_questions: for the question-only baseline.
+        dataset: the name of a dataset for its label sets, such as ``LR``; None for the dataset in
+            the predictions or in their results.
+        questions: the test set, for predictions without the questions' texts.
 
     Raises:
-        DataError: a file cannot be used, or the runs have no question in common.
+        DataError: a file is not usable, or there are no common questions.
     """
     asked = read_questions(questions)
     given = (after, before, shuffled, train_questions, dataset)
     new, old, comparison = _sides(*given, stored=False, questions=asked)
-    return ReportInputs(name=place(after), after=new, before=old, comparison=comparison)
+    return ReportInputs(name=short_path(after), after=new, before=old, comparison=comparison)
 
 
-def place(file: Path) -> str:
-    """A file with its folder: many are called ``predictions.jsonl``."""
+def short_path(file: Path) -> str:
+    """Return a file's name with its folder, as many are called ``predictions.jsonl``."""
     return "/".join(file.resolve().parts[-2:])
 
 
 def _answers(run: Path, name: str) -> Path | None:
-    """The answers of one of a run's evaluations, where they are there."""
+    """Return the file of a run's evaluation, if it exists."""
     file = Run(run).evaluation(name) / "predictions.jsonl"
     return file if file.is_file() else None
 
 
 def _require_answers(run: Path) -> Path:
-    """The answers after training; what is no finished run is refused with what to type instead."""
+    """Return the predictions after training; the error's hint fits what the folder is."""
     if run.is_file():
         raise RunError(
             f"{run} is a file, not the folder of a run",
@@ -192,7 +192,7 @@ def _require_answers(run: Path) -> Path:
 
 
 def own_questions(run: Path, name: str) -> Path | None:
-    """The file with the questions of a run; None where they are not there any more."""
+    """Return a run's file of questions, if it still exists."""
     try:
         return Run(run).questions_file(name)
     except NoQuestions:
@@ -210,9 +210,9 @@ def _sides(
     old: bool = False,
     questions: Questions | None = None,
 ) -> tuple[Side, Side | None, Comparison | None]:
-    """Both evaluations and their comparison, on the same questions and in the same classes.
+    """Return both evaluations and their comparison, for the same questions and label sets.
 
-    What was ``stored`` beside the files is used where it was scored so.
+    ``stored`` results are reused if they are of the same questions and label sets.
     """
     new = read_predictions(after, questions)
     other = read_predictions(shuffled, questions) if shuffled else None
@@ -229,7 +229,7 @@ def _sides(
     was = read_predictions(before, questions)
     comparison = compare_runs(was, new, dataset=known.name)
     if comparison["n"] < max(len(was), len(new)):
-        # figures of all questions of a run would not be those that are compared
+        # results for all questions of a run would not be those of the common questions
         _, left, right, _ = match(was, new)
         was = [p for key, p in left.items() if key in right]
         new = [p for key, p in right.items() if key in left]
@@ -238,11 +238,11 @@ def _sides(
 
 
 def _stored(file: Path, predictions: list[Prediction], dataset: DatasetName) -> Results | None:
-    """What was scored before; None where that is missing, incomplete or of something else."""
-    found = read_json(file, damaged=None)  # scored again then
+    """Return the stored results; None if missing, incomplete or of other predictions."""
+    found = read_json(file, damaged=None)  # a damaged file is computed again
     if not isinstance(found, dict):
         return None
-    if isinstance(n := found.get("unreadable"), int):  # as it was called before
+    if isinstance(n := found.get("unreadable"), int):  # the format of older versions
         counted = unreadable(predictions, dataset.name)
         found |= {"unreadable": counted, "unreadable_truth": n, "dataset_from": dataset.how}
     if not Results.__required_keys__ <= found.keys():
@@ -257,4 +257,4 @@ def _stored(file: Path, predictions: list[Prediction], dataset: DatasetName) -> 
 
 def _timed(side: Side) -> Side:
     timing = read_json(side.file.with_name("timing.json"))
-    return replace(side, pace=timing["seconds"] / timing["questions"]) if timing else side
+    return replace(side, seconds=timing["seconds"] / timing["questions"]) if timing else side

@@ -1,4 +1,4 @@
-"""What changed, question by question: cases with pictures, and templates."""
+"""Report sections with examples: a gallery of changed answers, and question templates."""
 
 from __future__ import annotations
 
@@ -28,27 +28,26 @@ from ..types import Prediction
 from .charts import Mark, percent_axis, strip
 from .evidence import ReportInputs
 from .i18n import Words
-from .page_model import Case, Cell, Gallery, Said, Section, Table
+from .page_model import Case, CaseAnswer, Cell, Gallery, Section, Table
 from .verdict import OFFICIAL
 
-NO_FILE = "no such file"  # as `raster` says it
-SHOWN = 12  # cases of a kind
-LEAST = 10  # questions of a template, to be ranked
+NO_FILE = "no such file"  # as in `raster`
+SHOWN = 12  # cases per kind
+LEAST = 10  # minimum questions of a ranked template
 _WORST = 10
-_SIDE = 320  # pixels of a picture: twice what it takes on the page
-_LONGEST = 240  # characters of a text in a case
+_SIDE = 320  # pixels of a picture: twice its size on the page
+_LONGEST = 240  # maximum characters of a text in a case
 
 
 @dataclass
 class Pictures:
-    """Image files as small JPEGs in data URIs; those that cannot be read are remembered.
+    """Thumbnails of image files as JPEG data URIs; unreadable files are recorded.
 
     Attributes:
-        rule: how files become pixels.
-        folder: where images are, if not where their paths say: of each the longest end of its
-            path that is a file there.
-        gone: why → names of the files of the cases that cannot be shown.
-        unnamed: cases that name no image.
+        rule: conversion of files to RGB.
+        folder: the folder of moved images; the longest end of a path that is a file there is used.
+        gone: reason → names of files without a thumbnail.
+        unnamed: number of cases without an image name.
     """
 
     rule: RasterToRGB
@@ -57,7 +56,7 @@ class Pictures:
     unnamed: int = 0
 
     def of(self, path: str) -> str:
-        """The data URI of an image, empty where there is none."""
+        """Return the data URI of an image, or an empty text."""
         if not path:
             self.unnamed += 1
             return ""
@@ -65,7 +64,7 @@ class Pictures:
         try:
             pixels = read_rgb(file, self.rule)
         except ImageError as error:
-            # the name is told beside the reason; where it lies is nobody's business
+            # the reason is shown without the folder, which is private
             why = error.message
             for name in (file, repr(file), ascii(file)):
                 why = why.removeprefix(f"{name}: ").replace(name, os.path.basename(path))
@@ -79,9 +78,9 @@ class Pictures:
 
 
 def choose_examples(changed: Iterable[Pair], most: int = SHOWN) -> list[Pair]:
-    """At most so many pairs, in turn from every type and from images not shown yet.
+    """Choose at most ``most`` pairs, from every type in turn and from different images.
 
-    Within a type they stand in the order of a digest of their names, which nobody picks.
+    Within a type they are in the order of a hash of their names, so nobody picks them.
     """
     waiting: dict[str, list[Pair]] = {}
     for pair in sorted(changed, key=_digest):
@@ -91,7 +90,7 @@ def choose_examples(changed: Iterable[Pair], most: int = SHOWN) -> list[Pair]:
     while waiting and len(chosen) < most:
         for kind in type_order(waiting):
             queue = waiting[kind]
-            pair = min(queue, key=lambda p: used[p.image])  # the first of the least shown
+            pair = min(queue, key=lambda p: used[p.image])  # the first of the least used image
             queue.remove(pair)
             if not queue:
                 del waiting[kind]
@@ -106,7 +105,7 @@ def _digest(pair: Pair) -> bytes:
 
 
 def cases(found: ReportInputs, pictures: Pictures, w: Words) -> Section | None:
-    """Fixed and broken answers; None where there is nothing to compare with."""
+    """Return the section of fixed and broken answers, if there is a comparison."""
     if found.both is None:
         return None
     results = found.after.results
@@ -139,8 +138,8 @@ def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:
     )
 
 
-def _said(who: str, text: str, right: bool, sure: float | None, w: Words) -> Said:
-    return Said(
+def _said(who: str, text: str, right: bool, sure: float | None, w: Words) -> CaseAnswer:
+    return CaseAnswer(
         who=w(f"cases.{who}"),
         text=_cut(spoken(text).text or text) or w("cases.nothing"),
         right=right,
@@ -155,7 +154,7 @@ def _cut(text: str) -> str:
 
 
 def templates(found: ReportInputs, w: Words) -> Section | None:
-    """The templates with the lowest accuracy after; None where none has enough questions."""
+    """Return the section of templates with the lowest accuracy, if any has enough questions."""
     after = found.after.predictions
     right = _right(after, found)
     clusters, _ = cluster_codes(after)

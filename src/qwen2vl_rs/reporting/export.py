@@ -1,4 +1,4 @@
-"""A run's adapter, or the merged model, in a folder of its own with its cards."""
+"""Export a run's adapter, or the merged model, to a folder with its cards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..system.named_files import copy_file, write_text
 from .cards import data_card, model_card
 from .evidence import ReportInputs, from_run
 
-_VIEW = "qwen2vl_rs.json"  # of a checkpoint: how images and questions were shown
+_VIEW = "qwen2vl_rs.json"  # of a checkpoint: its input settings
 _FILES = (
     "adapter_config.json",
     "adapter_model.safetensors",
@@ -39,21 +39,21 @@ def export(
     base: str | None = None,
     merge: Callable[[Path, Path], None] | None = None,
 ) -> None:
-    """Copy the newest checkpoint's adapter, and write ``README.md`` and ``DATA.md`` beside it.
+    """Copy the newest checkpoint's adapter, and add ``README.md`` and ``DATA.md``.
 
     Args:
         run: the run folder.
-        folder: where to; it must not exist, or be empty. It appears whole or not at all.
-        base: name of the base on the hub; None: where `load` fetched it from.
-        merge: writes the merged model of a checkpoint into a folder; None for the adapter alone.
+        folder: the target, new or empty. It is written atomically.
+        base: name of the base model on the hub; None: where `load` downloaded it from.
+        merge: writes the merged model of a checkpoint to a folder; None for the adapter alone.
 
     Raises:
-        ModelError: the base is at hand and cannot be used, for instance because it is quantised.
-        RunError: no run, checkpoint or evaluation of it; the checkpoint is damaged; the folder
-            holds something, or cannot be written to.
+        ModelError: the base model is available and not usable, e.g. quantised.
+        RunError: run, checkpoint or its evaluation are missing; the checkpoint is damaged; the
+            folder is not empty or not writable.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} holds something already", hint="choose a new folder: --output")
+        raise RunError(f"{folder} is not empty", hint="choose a new folder: --output")
     found = from_run(run)
     checkpoint = Run(run).newest_checkpoint()
     resume = Run(run).resume_command()
@@ -63,19 +63,19 @@ def export(
             hint=f"finish it: {resume}",
         )
     if found.checkpoint != checkpoint.name:
-        whose = f"of {found.checkpoint}" if found.checkpoint else "of a checkpoint that is not told"
+        whose = f"of {found.checkpoint}" if found.checkpoint else "of an unknown checkpoint"
         raise RunError(
-            f"the figures in {run} are {whose}, its newest is {checkpoint.name}",
+            f"the results in {run} are {whose}, its newest is {checkpoint.name}",
             hint=f"evaluate it first: {resume}",
         )
     if (checkpoint / CHECKSUMS).exists() and (problem := verify_checksums(checkpoint)):
-        raise RunError(f"{checkpoint} is damaged: {problem}", hint=f"train on: {resume}")
+        raise RunError(f"{checkpoint} is damaged: {problem}", hint=f"continue training: {resume}")
     adapter = read_json(checkpoint / "adapter_config.json") or {}
     _refuse_quantised(checkpoint)
     base = base or _name_on_hub(adapter.get("base_model_name_or_path", ""))
     if base is None:
         warn(
-            "the base's name on the hub is not known: the card says that it was a local folder "
+            "the base model's name on the hub is unknown: the card says that it was a local folder "
             "(--base-model NAME)"
         )
     with staged_folder(folder) as staging:
@@ -83,7 +83,7 @@ def export(
             merge(checkpoint, staging)
         else:
             _copy_adapter(checkpoint, staging)
-            if base:  # and no place on this machine
+            if base:  # replaces the folder on this machine
                 adapter["base_model_name_or_path"] = base
                 write_json(staging / "adapter_config.json", adapter)
                 _name_base(staging / _VIEW, base)
@@ -93,14 +93,14 @@ def export(
 
 
 def _refuse_quantised(checkpoint: Path) -> None:
-    """Refuse what was trained on a base that no command takes, where the base is at hand."""
+    """Refuse a checkpoint of a quantised base model, if the base model is available."""
     base = Path(str((read_json(checkpoint / _VIEW) or {}).get("base", "")))
     if (base / "config.json").is_file():
         model_files(base)
 
 
 def _usage(found: ReportInputs, checkpoint: Path, base: str | None, adapter: bool) -> Usage:
-    """How the export is run: as the checkpoint says, for settings of a run can be edited."""
+    """Return how to use the export, by the checkpoint: a run's settings can be edited."""
     config = found.config or Config()
     shown = (read_json(checkpoint / _VIEW) or {}).get("view")
     return Usage(
@@ -115,21 +115,21 @@ def _usage(found: ReportInputs, checkpoint: Path, base: str | None, adapter: boo
 
 
 def _copy_adapter(checkpoint: Path, folder: Path) -> None:
-    """Copy what PEFT loads."""
+    """Copy the files that PEFT loads."""
     for name in _FILES:
         if (checkpoint / name).is_file():
             copy_file(checkpoint / name, folder / name)
 
 
 def _name_base(card: Path, base: str) -> None:
-    """Put a base's name on the hub where the place of its folder stands."""
+    """Replace the base model's folder in a card by its name on the hub."""
     known = read_json(card)
     if isinstance(known, dict):
         write_json(card, {**known, "base": base})
 
 
 def _name_on_hub(base: str) -> str | None:
-    """The name a checkpoint gives for its base, unless that is only a place on this disk."""
+    """Return the base model's name in a checkpoint, unless it is a local path."""
     if not Path(base).is_absolute():
         return base or None
     known = read_json(Path(base) / HUB_MANIFEST) or {}

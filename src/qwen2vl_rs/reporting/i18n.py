@@ -1,7 +1,8 @@
-"""What the report says, in English and Chinese, and how it writes figures."""
+"""Texts of the report in English and Chinese, and number formats."""
 
 from __future__ import annotations
 
+import re
 import string
 import tomllib
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ LANGUAGES = ("en", "zh")
 
 @lru_cache
 def table() -> dict[str, dict[str, str]]:
-    """All texts: key → language → text with ``{names}`` to fill in."""
+    """Return all texts: key → language → text with ``{names}`` to fill in."""
     content = tomllib.loads(Path(__file__).with_name("i18n.toml").read_text(encoding="utf-8"))
     return {
         f"{section}.{key}": texts
@@ -24,7 +25,7 @@ def table() -> dict[str, dict[str, str]]:
 
 
 class _Formatter(string.Formatter):
-    """Whole numbers get commas; ``{n:question|questions}`` is the word that suits the number."""
+    """Adds commas to integers, and chooses singular or plural in ``{n:question|questions}``."""
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         if "|" in format_spec:
@@ -36,23 +37,26 @@ _FORMATTER = _Formatter()
 
 
 class Words:
-    """The texts and the spelling of figures in one language.
+    """The texts and the number formats of one language.
 
     Args:
         language: one of `LANGUAGES`.
+        tuned: whether "before" and "after" mean fine-tuning; else the Chinese texts are neutral.
     """
 
-    def __init__(self, language: str) -> None:
-        self.language = language
+    def __init__(self, language: str, *, tuned: bool = True) -> None:
+        self.language, self._tuned = language, tuned
 
     def __call__(self, key: str, /, **values: object) -> str:
-        """The text of a key, with values filled in; numbers that are counted as whole numbers."""
-        return _FORMATTER.format(table()[key][self.language], **values)
+        """Return the text of a key, filled with values."""
+        text = table()[key][self.language]
+        text = text if self._tuned else re.sub("微调(?=[前后])", "之", text)
+        return _FORMATTER.format(text, **values)
 
     def known(self, section: str, name: str) -> str:
-        """The text of ``section.name`` where there is one, else the name itself.
+        """Return the text of ``section.name``, or the name itself if there is none.
 
-        For names that come from outside, such as the types of a foreign data set.
+        It is for names from files, such as the question types of other datasets.
         """
         key = f"{section}.{name}"
         return self(key) if key in table() else name
@@ -66,11 +70,11 @@ class Words:
         return self("form.points", value=self.signed(fraction))
 
     def amount(self, fraction: float) -> str:
-        """``0.301`` → ``30.1 points``, for what is lost or won by its verb."""
+        """``0.301`` → ``30.1 points``, without a sign."""
         return self("form.points", value=f"{100 * fraction:.1f}")
 
     def signed(self, fraction: float) -> str:
-        """``-0.223`` → ``−22.3``, with a true minus and never ``−0.0``."""
+        """``-0.223`` → ``−22.3``, with a minus sign (U+2212) and never ``−0.0``."""
         # Adding zero turns the -0.0 of rounding into 0.0.
         return f"{round(100 * fraction, 1) + 0.0:+.1f}".replace("-", "−")
 

@@ -1,4 +1,4 @@
-"""The page of a question map: the scene, and the answers over it. One file, no network."""
+"""The web page of a question map: the scene with the answers on top, in one file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..system.files import atomic_write
 from .i18n import Words
 from .page import render
 
-if TYPE_CHECKING:  # what makes a map needs torch, its page does not
+if TYPE_CHECKING:  # making a map needs torch, its page does not
     from ..maps.mapper import Mapped
 
-# Dark to bright, readable without colour sight: nine colours of viridis (Smith & van der Walt).
+# Dark to bright and safe for colour blindness: nine colours of viridis (Smith & van der Walt).
 _RAMP = "#440154 #472c7a #3b518b #2c718e #21908d #27ad81 #5cc863 #aadc32 #fde725"
-# Of classes: Okabe & Ito's eight, then greys.
+# For classes: Okabe & Ito's eight colours, then greys.
 _CLASSES = [
     *("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#f0e442", "#000000"),
     *("#555555", "#777777", "#999999", "#bbbbbb", "#dddddd"),
@@ -39,35 +39,35 @@ class Layer:
     """One question on the page.
 
     Attributes:
-        question: as asked.
-        picture: data URL of the values as colours.
-        legend: (colour, text) of classes; empty for a ramp.
-        ends: what the ends of the ramp mean; empty for classes.
-        told: what the answers come to, in words.
-        values: for reading off, row by row; None where there is none.
-        says: what a value is called: classes by number, or one name.
+        question: the question.
+        picture: data URL of the coloured values.
+        legend: (colour, text) of classes; empty for a colour ramp.
+        ends: labels of the ends of the ramp; empty for classes.
+        summary: a summary of the answers.
+        values: for display at the pointer, row by row; None for no value.
+        value_names: names of the values: of each class, or one for all.
     """
 
     question: str
     picture: str
     legend: list[tuple[str, str]]
     ends: tuple[str, str] | None
-    told: str
+    summary: str
     values: list[float | None]
-    says: list[str]
+    value_names: list[str]
 
 
 def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
     """Write the page.
 
     Args:
-        path: of the page.
+        path: file of the page.
         done: the map.
-        name: of the scene.
+        name: name of the scene.
         language: ``en`` or ``zh``.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file is not writable.
     """
     w = Words(language)
     grid = done.grid
@@ -83,7 +83,7 @@ def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
         "rows": grid.rows,
         "columns": grid.columns,
         "place": place,
-        "layers": [{"values": one.values, "says": one.says} for one in layers],
+        "layers": [{"values": one.values, "names": one.value_names} for one in layers],
         "none": w("map.none"),
     }
     facts = w(
@@ -106,7 +106,7 @@ def write_page(path: Path, done: Mapped, name: str, language: str) -> None:
         place=place,
         scene=_url(Image.fromarray(done.preview), "JPEG"),
         facts=facts,
-        # "<" would let a question end the script element
+        # "<" could let a question close the script element
         known=Markup(json.dumps(known, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")),
     )
     with atomic_write(path) as file:
@@ -133,19 +133,19 @@ def _layer(one: Band, w: Words) -> Layer:
     picture = _picture(_ramp(scaled), good)
     if one.kind == "probability":
         ends = (w.percent(0), w.percent(1))
-        told = (
+        summary = (
             w("map.likely", word=one.of, share=w.percent(float((inside > 0.5).mean())))
             if inside.size
             else ""
         )
-        return Layer(one.question, picture, [], ends, told, values, [f"P({one.of})"])
+        return Layer(one.question, picture, [], ends, summary, values, [f"P({one.of})"])
     ends = (f"{low:,.0f}", f"{high:,.0f}")
-    told = (
+    summary = (
         w("map.mean", mean=f"{inside.mean():,.1f}", most=f"{inside.max():,.0f}")
         if inside.size
         else ""
     )
-    return Layer(one.question, picture, [], ends, told, values, [""])
+    return Layer(one.question, picture, [], ends, summary, values, [""])
 
 
 def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -154,7 +154,7 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _ramp(scaled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(rows, columns) of 0..1 → (rows, columns, 3)."""
+    """Map (rows, columns) of 0..1 to colours (rows, columns, 3)."""
     colours = _rgb(_RAMP.split())
     at, steps = scaled * (len(colours) - 1), np.arange(len(colours))
     return np.stack([np.interp(at, steps, channel) for channel in colours.T], axis=2)

@@ -1,4 +1,4 @@
-"""``report.html`` and ``report.md``: the same page in two forms."""
+"""Write ``report.html`` and ``report.md`` from the same sections."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from .i18n import Words
 from .page_model import Page, Section
 from .verdict import OFFICIAL, sentence, tiles
 
-# Characters that cannot be shown, written, or that turn the text around them: names and answers
-# may hold any of them.
+# Control, unassigned and direction-changing characters, which names and answers may contain.
 _UNSEEN = dict.fromkeys(
     [
         *(c for c in range(0x20) if chr(c) not in "\t\n"),
@@ -37,7 +36,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The files of a report, and names of images that are not there to be shown in it."""
+    """The files of a report, and the names of images that could not be shown."""
 
     html: Path
     markdown: Path
@@ -48,14 +47,14 @@ def write_report(found: ReportInputs, folder: Path, language: str = "en") -> Wri
     """Write ``report.html`` and ``report.md``.
 
     Args:
-        found: what is known.
-        folder: where to.
+        found: the inputs.
+        folder: the folder to write to.
         language: ``en`` or ``zh``.
 
     Raises:
-        RunError: the folder cannot be written to.
+        RunError: the folder is not writable.
     """
-    w = Words(language)
+    w = Words(language, tuned=found.run is not None)
     pictures = examples.Pictures(found.image_rule, found.images)
     page = build(found, w, pictures)
     gone = tuple(pictures.gone.get(examples.NO_FILE, ()))
@@ -68,7 +67,7 @@ def write_report(found: ReportInputs, folder: Path, language: str = "en") -> Wri
 
 
 def build(found: ReportInputs, w: Words, pictures: examples.Pictures | None = None) -> Page:
-    """All parts of the report in one language; ``pictures`` remembers what cannot be shown."""
+    """Build the report in one language; ``pictures`` records what could not be shown."""
     pictures = pictures or examples.Pictures(found.image_rule, found.images)
     results = found.after.results
     claim, conclusion = sentence(found, w)
@@ -96,7 +95,7 @@ def build(found: ReportInputs, w: Words, pictures: examples.Pictures | None = No
 
 
 def remark(found: ReportInputs, w: Words) -> str:
-    """What is said above the figures of a checkpoint that is not the last; else empty."""
+    """Return a remark for results that are not of the last checkpoint; else an empty text."""
     if found.planned is not None:
         last = found.checkpoint or found.newest
         return w("page.unfinished", checkpoint=last, steps=found.planned)
@@ -122,7 +121,7 @@ def _sections(found: ReportInputs, pictures: examples.Pictures, w: Words) -> Ite
 
 
 def _shown(found: ReportInputs) -> dict[str, Any]:
-    """The settings, files by their names alone: where they lie is nobody's business."""
+    """Return the settings, with file names only: folders are private."""
     assert found.config is not None
     tree = found.config.model_dump(exclude_none=True)
     for part, keys in ((tree, ("model", "output")), (tree["data"], _DATA_FILES)):
@@ -133,7 +132,7 @@ def _shown(found: ReportInputs) -> dict[str, Any]:
 
 
 def render(template: str, **values: object) -> str:
-    """A template filled: what is put into ``.html`` is escaped, into ``.md`` by its filter."""
+    """Fill a template; values are escaped in ``.html``, and by a filter in ``.md``."""
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=template.endswith(".html"),
@@ -147,7 +146,7 @@ def render(template: str, **values: object) -> str:
 
 
 def _markdown(text: str) -> str:
-    """A text that Markdown shows as it is, on one line."""
+    """Escape a text for Markdown, on one line."""
     flat = " ".join(text.split())
     plain = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~!$])", r"\\\1", plain)

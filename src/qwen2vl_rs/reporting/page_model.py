@@ -1,4 +1,4 @@
-"""The parts a report is made of; HTML and Markdown show the same ones."""
+"""Building blocks of a report, shared by HTML and Markdown: sections, tables, figures, cases."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text: what it says.
-        sub: an interval or the like, below.
+        text: the content.
+        sub: small text below, such as an interval.
         chart: a small chart; not in Markdown.
         heat: shade from 0 to 1; None for none.
     """
@@ -27,12 +27,12 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells under a head; the first column names the row.
+    """A table with a header; the first column names the row.
 
     Attributes:
         head: names of the columns.
         rows: the cells.
-        caption: what it shows.
+        caption: the caption.
         grid: keeps its shape on a narrow screen, where other tables become lists.
     """
 
@@ -44,7 +44,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart with its title and its legend of (sign, name)."""
+    """A chart with its title and its legend of (marker, name)."""
 
     chart: Markup
     title: str = ""
@@ -52,8 +52,8 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """An answer in a case: whose, the words, whether right, the confidence in words."""
+class CaseAnswer:
+    """An answer in a case: source, text, whether right, confidence as text."""
 
     who: str
     text: str
@@ -64,21 +64,21 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One question whose answer changed.
+    """A question with a changed answer.
 
     Attributes:
         question, truth, type: the question.
         before, after: the answers.
-        image: name of the image file; empty where none is named.
-        alt: what stands for the picture where it cannot be seen.
-        picture: data URI of the image; empty where it could not be read.
+        image: name of the image file; may be empty.
+        alt: text in place of the picture.
+        picture: data URI of the image; empty if it was not readable.
     """
 
     question: str
     truth: str
     type: str
-    before: Said
-    after: Said
+    before: CaseAnswer
+    after: CaseAnswer
     image: str
     alt: str
     picture: str
@@ -86,7 +86,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Gallery:
-    """Cases under a title."""
+    """Cases with a title."""
 
     title: str
     cases: Sequence[Case]
@@ -95,17 +95,17 @@ class Gallery:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the report under a heading.
+    """A section of the report.
 
     Attributes:
-        id: its address on the page.
+        id: its anchor on the page.
         title: the heading.
-        lead: what to know before looking.
-        figures: charts, side by side where there is room.
+        lead: the introduction.
+        figures: charts, side by side if there is room.
         facts: pairs of term and text.
-        tables, galleries: what their names say.
+        tables, galleries: tables and examples.
         notes: small print.
-        attachment: a title and a long text, folded away.
+        attachment: a title and a long text, folded.
     """
 
     id: str
@@ -124,12 +124,12 @@ class Tile:
     """A key figure.
 
     Attributes:
-        label: what it is.
-        value: the figure.
+        label: its name.
+        value: the number.
         sub: its interval.
-        word: what it means.
+        word: the interpretation.
         tone: ``good``, ``bad`` or ``flat``.
-        chart: the interval, drawn.
+        chart: the interval as a chart.
     """
 
     label: str
@@ -145,11 +145,11 @@ class Page:
     """A whole report.
 
     Attributes:
-        title, eyebrow: the heading, and the line above the verdict.
-        claim, conclusion: the verdict's sentence in two parts.
+        title, eyebrow: the heading, and the line above it.
+        claim, conclusion: the headline in two parts.
         tiles: key figures.
-        sections: all else, in order.
-        remark: what has to be known before any figure is read; mostly empty.
+        sections: the other sections, in order.
+        remark: a warning about the results; usually empty.
     """
 
     title: str

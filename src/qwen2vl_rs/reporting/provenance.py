@@ -1,4 +1,4 @@
-"""What was run, what is missing, and how to read it all."""
+"""Report sections on the run, on missing parts, and on definitions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..scoring.results import (
 )
 from ..system.console import clock
 from . import scores
-from .evidence import ReportInputs, place
+from .evidence import ReportInputs, short_path
 from .examples import LEAST, NO_FILE, Pictures
 from .i18n import Words
 from .page_model import Cell, Section, Table
@@ -35,7 +35,7 @@ _REASONS = {
 
 
 def what(found: ReportInputs, settings: str, w: Words) -> Section:
-    """Model, training, cost, device, data and versions, as far as they are known."""
+    """Return the section on model, training, cost, device, data and versions."""
     manifest = found.manifest
     facts = [*_model(found, w), *_training(found, w)]
     if cost := _cost(found, w):
@@ -61,7 +61,7 @@ def what(found: ReportInputs, settings: str, w: Words) -> Section:
 def _model(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
     facts = []
     if base := found.manifest.get("base"):
-        # the last two parts of its path are its name; where it lies is nobody's business
+        # the last two parts of its path are its name; the rest is private
         name = "/".join(PurePath(base["folder"]).parts[-2:])
         digest = w("form.in_brackets", text=base["fingerprint"].removeprefix("sha256:")[:12])
         facts.append((w("ran.base"), name + digest))
@@ -83,7 +83,7 @@ def _training(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
 
 
 def _cost(found: ReportInputs, w: Words) -> list[str]:
-    """What a question costs, in milliseconds."""
+    """Return the cost of a question, in milliseconds."""
 
     def each(seconds: float) -> str:
         return w("ran.ms", value=f"{1000 * seconds:,.1f}")
@@ -93,15 +93,15 @@ def _cost(found: ReportInputs, w: Words) -> list[str]:
         value = each(done["train_runtime"] / done["train_questions"])
         parts.append(w("ran.cost_training", value=value))
     for name, side in (("before", found.before), ("after", found.after)):
-        if side and side.pace is not None:
-            parts.append(w("ran.cost_asking", value=each(side.pace), side=w(f"head.{name}")))
+        if side and side.seconds is not None:
+            parts.append(w("ran.cost_asking", value=each(side.seconds), side=w(f"head.{name}")))
     return parts
 
 
 def _scored(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
     results = found.after.results
     files = [side.file for side in (found.before, found.after) if side]
-    names = [str(f.relative_to(found.run)) if found.run else place(f) for f in files]
+    names = [str(f.relative_to(found.run)) if found.run else short_path(f) for f in files]
     facts = [(w("ran.scored"), w("form.list").join(names)), (w("ran.dataset"), _classes(found, w))]
     if train := results.get("train"):
         text = w("ran.blind_fit_text", n=train["n"], dropped=train["dropped"])
@@ -117,7 +117,7 @@ def _scored(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
 
 
 def _classes(found: ReportInputs, w: Words) -> str:
-    """Whose classes apply, and how the questions were asked where they were generated."""
+    """Return the dataset of the label sets, and the style of generated questions."""
     text = w.known("dataset", found.after.results["dataset"])
     if manner := found.manifest.get("dataset", {}).get("manner"):
         text += w("form.in_brackets", text=w("ran.generated", manner=manner))
@@ -135,12 +135,12 @@ def _data(manifest: dict[str, Any], w: Words) -> list[Table]:
 
 
 def missing(found: ReportInputs, shown: set[str], pictures: Pictures, w: Words) -> Section | None:
-    """What a complete report has and this one lacks, with the reasons.
+    """Return the section on what this report lacks compared to a complete one, with reasons.
 
     Args:
-        found: the evidence.
-        shown: ids of the sections that are there.
-        pictures: knows which images could not be read.
+        found: the inputs.
+        shown: ids of the present sections.
+        pictures: records unreadable images.
         w: the language.
     """
     left_out = found.after.results["left_out"]
@@ -161,7 +161,7 @@ def missing(found: ReportInputs, shown: set[str], pictures: Pictures, w: Words) 
     lost = int(found.training.get("train_steps", 0)) - len(found.metrics)
     if lost > 0 and "loss" in shown:
         rows.append((w("absent.loss_part", n=lost), w("reason.cut", file="metrics.jsonl")))
-    if found.after.pace is None:
+    if found.after.seconds is None:
         rows.append((w("absent.seconds"), w("reason.no_seconds" if found.run else "reason.no_run")))
     rows += _unseen(pictures, w)
     if not rows:
@@ -178,7 +178,7 @@ def _absent(name: str, w: Words) -> str:
 
 
 def _unseen(pictures: Pictures, w: Words) -> list[tuple[str, str]]:
-    """The cases without a picture, by reason."""
+    """Return the cases without a picture, by reason."""
     rows = []
     for why, names in pictures.gone.items():
         listed = w("form.list").join(dict.fromkeys(names))
@@ -196,7 +196,7 @@ def _reason(why: str, w: Words) -> str:
 
 
 def terms(found: ReportInputs, w: Words) -> Section:
-    """What the words mean."""
+    """Return the section of definitions."""
     facts = [(w(f"terms.{k}"), w(f"terms.{k}_text")) for k in ("averages", "interval", "clear")]
     if found.after.results["clustered_by"] == "question":
         facts[1] = (w("terms.interval"), w("terms.interval_text_alone"))

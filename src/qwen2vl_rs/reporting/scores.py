@@ -1,4 +1,4 @@
-"""Accuracies: by type beside the controls, by protocol, and what was answered instead."""
+"""Report sections with accuracies by type and by protocol, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Interval = tuple[float, Sequence[float]]
 
 
 def by_type(found: ReportInputs, w: Words) -> Section:
-    """Accuracies by type with intervals and controls, as a chart and in figures."""
+    """Return the section on accuracies by type, with intervals and baselines."""
     results = found.after.results
     after = results["protocols"][OFFICIAL]
     before = found.before.results["protocols"][OFFICIAL] if found.before else None
@@ -57,7 +57,7 @@ def _notes(found: ReportInputs, w: Words) -> list[str]:
 
 
 def lists(found: ReportInputs, w: Words) -> list[str]:
-    """F1 of the types whose answers are lists, beside the accuracies, which take them whole."""
+    """Return the mean F1 of types with list answers, as their accuracy needs complete lists."""
     notes = []
     for name, side in (("before", found.before), ("after", found.after)):
         for kind, one in side.results["protocols"][OFFICIAL]["types"].items() if side else ():
@@ -69,18 +69,18 @@ def lists(found: ReportInputs, w: Words) -> list[str]:
 
 
 def unreadable(results: Results, w: Words) -> str:
-    """How many wrong answers could not be read, and why."""
+    """Return the number of unreadable answers, with the causes."""
     return w("unreadable.text", n=results["unreadable"]["n"], causes=causes(results, w))
 
 
 def causes(results: Results, w: Words) -> str:
-    """Why wrong answers could not be read, and how many for each cause."""
+    """Return the causes of unreadable answers, with their numbers."""
     found = results["unreadable"]["causes"].items()
     return w("form.list").join(w(f"unreadable.{cause}", n=n) for cause, n in found)
 
 
 def dataset(results: Results, w: Words) -> list[str]:
-    """A note where nobody says whose classes apply, and it matters."""
+    """Return a note if the dataset is unknown or inferred, and affects the scores."""
     if not is_scored_by(results["protocols"][OFFICIAL]["types"]):
         return []
     if results["dataset_from"] == "inferred":
@@ -89,7 +89,7 @@ def dataset(results: Results, w: Words) -> list[str]:
 
 
 def partial(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
-    """Questions that figures leave out, as facts: those of one run only, those not shuffled."""
+    """Return facts on questions that results leave out: those in one file only, or not shuffled."""
     facts = []
     if found.comparison:
         lost, n = found.comparison["unmatched"], found.comparison["n"]
@@ -104,7 +104,7 @@ def partial(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
 
 
 def _interval(score: Score | None, row: str) -> Interval | None:
-    """Accuracy and interval of OA, AA or a type; None where there is no such question."""
+    """Return accuracy and interval of OA, AA or a type; None without such questions."""
     if score is None:
         return None
     if row == "OA":
@@ -124,7 +124,7 @@ def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w:
         marks = []
         for style, score in shown.items():
             if one := _interval(score, row):
-                # Intervals of the controls would hide the model's own.
+                # Intervals of the baselines would hide the model's own.
                 marks.append(Mark(one[0], style, None if style in controls else one[1]))
         name = w.known("type", row)
         parts.append(
@@ -133,7 +133,7 @@ def _chart(before: Score | None, after: Score, controls: Mapping[str, Score], w:
             )
         )
     ticks = "".join(
-        f'<span style="left:{axis.place(value):g}%">{escape(text)}</span>'
+        f'<span style="left:{axis.position(value):g}%">{escape(text)}</span>'
         for value, text in axis.ticks
     )
     parts.append(
@@ -159,7 +159,7 @@ def _figures(
         n = _number(after, name)
         cells = [Cell(w.known("type", name)), Cell(f"{n:,}")]
         change = changes.get(name)
-        # runs that call the same questions by different types have no such row in common
+        # files with different types for the same questions do not share this row
         same = change is not None and change["n"] == n
         if compared:
             cells.append(accuracy(_interval(before if same else None, name), w))
@@ -182,18 +182,18 @@ def _number(score: Score, row: str) -> int:
 
 
 def accuracy(one: Interval | None, w: Words) -> Cell:
-    """An accuracy in percent with its interval, or a dash."""
+    """Return an accuracy in percent with its interval, or a dash."""
     return Cell(f"{100 * one[0]:.1f}", w.range(one[1])) if one else Cell("–")
 
 
 def difference(value: float, ci: Sequence[float], axis: Axis, w: Words) -> Cell:
-    """A difference in points with its interval, in figures and drawn."""
+    """Return a difference in points with its interval, as numbers and as a chart."""
     drawn = strip([Mark(value, "difference", ci)], axis, [["difference"]])
     return Cell(w.signed(value), w.signed_range(ci), drawn)
 
 
 def _changed(change: Change | None, pairs: Paired | None, axis: Axis, w: Words) -> list[Cell]:
-    """The difference, fixed, broken and p; the mean over types has the first alone."""
+    """Return difference, fixed, broken and p; AA has a difference only."""
     if change is None:
         return [Cell("–")] * 4
     cells = [difference(change["difference"], change["ci"], axis, w)]
@@ -203,7 +203,7 @@ def _changed(change: Change | None, pairs: Paired | None, axis: Axis, w: Words) 
 
 
 def by_protocol(found: ReportInputs, w: Words) -> Section:
-    """The same answers under every protocol that has questions."""
+    """Return the section on the results under every applicable protocol."""
     results = found.after.results
     gains = {"gain": results["visual_gain"], "cost": results["shuffled_cost"]}
     shown = [name for name, one in gains.items() if one]
@@ -234,7 +234,7 @@ def by_protocol(found: ReportInputs, w: Words) -> Section:
 
 
 def answers(found: ReportInputs, w: Words) -> Section:
-    """Confusion matrices."""
+    """Return the section of confusion matrices."""
     types = found.after.results["protocols"][OFFICIAL]["types"]
     tables = [_matrix(w.known("type", t), one["confusion"], w) for t, one in types.items()]
     return Section(id="answers", title=w("answers.title"), lead=w("answers.lead"), tables=tables)
@@ -265,7 +265,7 @@ _SHORT = {
 
 
 def short(label: str) -> str:
-    """A class in few letters: ``between 10 and 100`` → ``11–100``."""
+    """Abbreviate a class: ``between 10 and 100`` → ``11–100``."""
     return _SHORT.get(label, label)
 
 

@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Results, comparisons and answers as text for the terminal."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ from ..system.terminal import printable_lines
 
 
 def results_table(results: Results, protocols: Sequence[str]) -> str:
-    """Accuracies by some of the protocols, those under which a question counts."""
+    """Return a table of accuracies by some protocols."""
     scores = {name: s for name, s in results["protocols"].items() if name in protocols}
     return render_results({**results, "protocols": scores})
 
 
-def verdict(before: Results, after: Results, comparison: Comparison) -> str:
-    """Accuracy after training beside its controls, and the change, by the official protocol.
+def training_summary(before: Results, after: Results, comparison: Comparison) -> str:
+    """Return accuracy after training with baselines, and the change, by the official protocol.
 
-    The other protocols stand in ``results.json`` and ``compare.json``.
+    The other protocols are in ``results.json`` and ``compare.json``.
     """
-    changed: Comparison = {
-        **comparison,
-        "protocols": {"official": comparison["protocols"]["official"]},
-    }
+    official = {"official": comparison["protocols"]["official"]}
+    change = render_comparison({**comparison, "protocols": official})
     table = results_table(after, ["official"])
     was = "".join(f"\n\nBefore training: {line}" for line in unreadable_note(before["unreadable"]))
-    return f"After training\n{table}{was}\n\nChange\n{render_comparison(changed)}"
+    return f"After training\n{table}{was}\n\nChange\n{change}"
 
 
 def pair_table(rows: Sequence[Pair]) -> str:
-    """Questions with truth, answer before and answer after, one block a question."""
+    """Return questions with ground truth and both answers, one block per question."""
     lines: list[str] = []
     for row in rows:
         marks = ["right" if right else "wrong" for right in (row.before_right, row.after_right)]
@@ -49,6 +47,6 @@ def pair_table(rows: Sequence[Pair]) -> str:
 
 
 def _line(text: str) -> str:
-    """One line of at most 100 characters."""
+    """Return an answer as one line of at most 100 characters."""
     flat = " ".join((spoken(text).text or text).split()) or "(nothing)"
     return flat if len(flat) <= 100 else flat[:99] + "…"

@@ -1,4 +1,4 @@
-"""The verdict: one sentence and four key figures, from intervals and nothing else."""
+"""The headline of a report: one sentence and four key figures, based on confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .page_model import Tile
 
 OFFICIAL = "official"
 
-# What a difference is called by its `direction`, on a tile and in the verdict.
+# Names of a difference by its `direction`, on a tile and in the headline.
 _CHANGE = {"up": "better", "down": "worse", "level": "unclear"}
 _GAIN = {"up": "above", "down": "below", "level": "level"}
 _COST = {"up": "costs", "down": "helps", "level": "costless"}
 
 
 def direction(ci: Sequence[float]) -> str:
-    """``up`` or ``down`` where an interval excludes zero, else ``level``."""
+    """Return ``up`` or ``down`` if an interval excludes zero, else ``level``."""
     return "up" if ci[0] > 0 else "down" if ci[1] < 0 else "level"
 
 
 def sentence(found: ReportInputs, w: Words) -> tuple[str, str]:
-    """What is claimed, and what follows from it: together one sentence."""
+    """Return the two parts of the headline, the claim and the conclusion."""
     score = found.after.results["protocols"][OFFICIAL]
     gain = found.after.results["visual_gain"].get(OFFICIAL)
     cost = found.after.results["shuffled_cost"].get(OFFICIAL)
@@ -42,7 +42,7 @@ def sentence(found: ReportInputs, w: Words) -> tuple[str, str]:
             ci=w("form.ci", range=w.signed_range(change["ci"])),
         )
     else:
-        moved = "up"  # nothing before it: what follows is measured against a good result
+        moved = "up"  # without a comparison, the rest counts as if after a good result
         claim = w(
             "verdict.alone",
             after=w.percent(score["OA"]),
@@ -62,7 +62,7 @@ def sentence(found: ReportInputs, w: Words) -> tuple[str, str]:
 
 
 def _joint(before: str, after: str) -> str:
-    """Good news after good news is joined by "and", good after bad by "but"."""
+    """Join two statements: by "and" if both are good or both bad, else by "but"."""
     return "and" if (before == "up") == (after == "up") else "but"
 
 
@@ -77,7 +77,7 @@ def _conclusion(gain: Gain | None, cost: Gain | None) -> str:
 
 
 def tiles(found: ReportInputs, w: Words) -> list[Tile]:
-    """The key figures: accuracy, change, gain over the table, cost of a wrong image."""
+    """Return the key figures: accuracy, change, gain over question-only, cost of shuffling."""
     results = found.after.results
     score = results["protocols"][OFFICIAL]
     marks = [Mark(score["OA"], "after", score["OA_ci"])]
@@ -116,7 +116,7 @@ def _accuracy(marks: Sequence[Mark]) -> Markup:
 def _difference(
     name: str, value: float, ci: Sequence[float], says: dict[str, str], w: Words, part: str = ""
 ) -> Tile:
-    """A tile of a difference; ``part`` says of which questions, where not of all."""
+    """Return the tile of a difference; ``part`` names the questions if not all."""
     where = direction(ci)
     reach = 1.15 * max(0.1, *map(abs, ci))
     axis = Axis(-reach, reach, [(0.0, "0")], "")

@@ -1,1 +1,1 @@
-"""An OpenAI-compatible API and a page over HTTP. Imports no torch by itself."""
+"""The server: an OpenAI-compatible API and a web page. Does not import torch itself."""

@@ -1,4 +1,4 @@
-"""What a request is refused for: a status, and a text for the person who sent it."""
+"""Errors of the API: HTTP status, code, message and hint."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 @dataclass(eq=False)
 class Refusal(Exception):
-    """A request cannot be answered; becomes an error in OpenAI's form.
+    """A request that cannot be answered, reported in OpenAI's error format.
 
     Args:
         status: HTTP status, 4xx or 503.
-        code: a word for programs, e.g. ``image_too_large``.
+        code: for programs, e.g. ``image_too_large``.
         message: what is wrong, in one line.
-        hint: what to do about it.
-        param: the field that is wrong.
+        hint: what to do.
+        param: the invalid field.
         retry_after: seconds after which to try again.
-        closes: whether no more is read from the connection.
+        closes: whether the connection is closed after it.
     """
 
     status: int
@@ -38,7 +38,7 @@ class Refusal(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
+        """The headers of the response."""
         found = {}
         if self.retry_after is not None:
             found["Retry-After"] = str(self.retry_after)
@@ -49,7 +49,7 @@ class Refusal(Exception):
         return found
 
     def body(self) -> dict[str, Any]:
-        """The error as OpenAI's clients read it, with the hint beside."""
+        """The error in OpenAI's format, plus the hint."""
         kinds = {
             401: "authentication_error",
             403: "permission_error",
@@ -63,5 +63,5 @@ class Refusal(Exception):
 
 
 def too_large(what: str, hint: str | None = None, param: str | None = "image") -> Refusal:
-    """An image is."""
+    """Return the error for an image that is too large."""
     return Refusal(413, "image_too_large", what, hint=hint, param=param)

@@ -1,4 +1,4 @@
-"""The application: routes, and how a question travels to the worker and back."""
+"""The web application: routes, error responses, and the way of a request to the worker."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PAGE = Path(__file__).with_name("page.html")
-BASE = "base"  # the base model's name beside a fine-tuned one
+BASE = "base"  # name of the base model beside a fine-tuned one
 
 
 class Service:
-    """Answers requests with a worker.
+    """The routes of the API.
 
     Args:
         worker: holds the model.
-        name: under which the model is served.
+        name: name of the served model.
         metrics: of the server.
         limits: of requests.
-        plain: whether answers in a chat never say that earlier text is not used.
+        plain: whether chat answers never contain a note about unused text.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Service:
         self._policy = _policy(self._html)
 
     def routes(self) -> Iterator[tuple[str, str, Any]]:
-        """Method, path and handler."""
+        """Yield method, path and handler of each route."""
         yield "GET", "/", self.page
         yield "GET", "/health", self.health
         yield "GET", "/metrics", self.metrics
@@ -76,36 +76,36 @@ class Service:
         yield "POST", "/api/ask", self.ask
 
     async def page(self, request: Request) -> Response:
-        """The page for people."""
+        """The web page."""
         return HTMLResponse(self._html, headers={"Content-Security-Policy": self._policy})
 
     async def health(self, request: Request, response: Response) -> openapi.Health:
-        """Whether questions are answered."""
+        """Health of the server: whether it answers questions."""
         alive = self._worker.alive
         response.status_code = 200 if alive else 503
         return openapi.Health(status="ok" if alive else "stopping")
 
     async def metrics(self, request: Request) -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(self._metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def document(self, request: Request) -> Response:
-        """What all routes take and give."""
+        """The OpenAPI document."""
         names = {*self._models, BASE}
         return JSONResponse(openapi.document(request.app, names, self._limits))
 
     async def models(self, request: Request) -> openapi.Cards:
-        """The models that can be asked, as OpenAI lists them."""
+        """The served models, in OpenAI's format."""
         return openapi.Cards(data=[self._card(name) for name in self._models])
 
     async def model(self, request: Request) -> openapi.Card:
-        """One of them."""
+        """One of the served models."""
         name = request.path_params["name"]
         self._tuned(name)
         return self._card(name)
 
     async def info(self, request: Request) -> openapi.Info:
-        """What the page has to know."""
+        """Configuration for the web page."""
         limits = openapi.Bounds.model_validate(self._limits)
         return openapi.Info(model=self._name, tuned=self._worker.session.has_adapter, limits=limits)
 
@@ -121,22 +121,15 @@ class Service:
                 return _sent(chat.Completion(wanted))
             key, pixels = await self._see(request, wanted.image, None)
             most = wanted.body.max_completion_tokens or wanted.body.max_tokens
-            job = WorkItem(
-                key,
-                pixels,
-                [wanted.question],
-                tuned,
-                closed=False,
-                most=most,
-                peer=peer_of(request),
-            )
+            peer, questions = peer_of(request), [wanted.question]
+            job = WorkItem(key, pixels, questions, tuned, closed=False, most=most, peer=peer)
             ((said,),) = await self._answers(request, [job])
         return _sent(chat.Completion(wanted, said))
 
     async def preview(self, request: Request) -> openapi.Preview:
-        """What the model would see of an image: its size, and a picture that browsers show."""
+        """Preview of an uploaded image: its size, and a picture that browsers can show."""
         async with self._bodies.of(request) as body:
-            image, _ = await requests.form(body, request.headers, self._limits)
+            image, _ = await requests.parse_form(body, request.headers, self._limits)
             shown = await self._while_there(
                 request, self._decoders.preview(image, peer_of(request))
             )
@@ -146,7 +139,7 @@ class Service:
     async def ask(self, request: Request) -> openapi.Answers:
         """Many questions about an image, answered by all models."""
         async with self._bodies.of(request) as body:
-            asked = await requests.asked(body, request.headers, self._limits)
+            asked = await requests.parse_questions(body, request.headers, self._limits)
             key, pixels = await self._see(request, asked.image, asked.box)
             jobs = [
                 WorkItem(
@@ -168,7 +161,7 @@ class Service:
         return openapi.Card(id=name, created=self._started)
 
     def _tuned(self, name: str) -> bool:
-        """Whether a model's name means the fine-tuned one.
+        """Return whether a model's name is that of the fine-tuned one.
 
         Raises:
             Refusal: there is no such model.
@@ -186,7 +179,7 @@ class Service:
     async def _see(
         self, request: Request, image: requests.Upload, box: requests.Box | None
     ) -> tuple[str, ImageInput]:
-        """An image for the model, decoded only where it is not known already."""
+        """Return the image as model input; decode it only if it is not cached."""
         key = await asyncio.to_thread(key_of, image, box)
         known = self._worker.cached(key)
         if known is not None:
@@ -196,11 +189,11 @@ class Service:
         return key, await self._while_there(request, decoded)
 
     async def _answers(self, request: Request, jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
-        """Put jobs into the queue and wait for them; a client that leaves takes its jobs back.
+        """Put jobs into the queue and wait for them; cancel them if the client disconnects.
 
         Raises:
             Refusal: the queue is full, or the model failed.
-            ClientDisconnect: nobody waits any more.
+            ClientDisconnect: the client has disconnected.
         """
         self._worker.submit(jobs)
         try:
@@ -211,10 +204,10 @@ class Service:
             raise
 
     async def _while_there(self, request: Request, work: Awaitable[T]) -> T:
-        """Work for a client as long as it is there.
+        """Do work for a client until it is done or the client disconnects.
 
         Raises:
-            ClientDisconnect: it has closed the connection; the work was cancelled.
+            ClientDisconnect: it has disconnected; the work was cancelled.
             Refusal: the server has stopped before it was done.
         """
         doing, left = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
@@ -236,18 +229,18 @@ class Service:
                     await doing
 
     def stop_reading(self) -> None:
-        """Take nothing more; called in the loop, as is `close`."""
+        """Stop reading requests. Like `close`, it is called in the event loop."""
         self._bodies.stop()
 
     def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel the work in progress."""
         self._over.set()
         self._decoders.close()
 
 
 def make_app(service: Service) -> FastAPI:
-    """The application of a service; its errors are in OpenAI's form."""
-    app = FastAPI(openapi_url=None, responses=openapi.ALL)  # without pages of foreign scripts
+    """Return the application of a service; its errors have OpenAI's format."""
+    app = FastAPI(openapi_url=None, responses=openapi.ALL)  # no pages with third-party scripts
     for method, path, handler in service.routes():
         app.add_api_route(path, handler, methods=[method], **openapi.ROUTES.get(path, {}))
 
@@ -261,7 +254,7 @@ def make_app(service: Service) -> FastAPI:
                 what = f"{request.method[:20]} {request.url.path[:80]}: {detail}"
                 refusal, headers = Refusal(status, "not_found", what), {**(error.headers or {})}
             case _:
-                why = "the server failed; its log says why"
+                why = "internal error; see the server's log"
                 refusal, headers = Refusal(500, "internal_error", why), {}
         return JSONResponse(refusal.body(), refusal.status, headers)
 
@@ -271,7 +264,7 @@ def make_app(service: Service) -> FastAPI:
 
 
 def _sent(reply: chat.Completion) -> Response:
-    """An answer in the form that was asked for."""
+    """Return a completion as JSON or as a stream, as requested."""
     if reply.asked.body.stream:
         return StreamingResponse(
             reply.events(), headers=reply.headers, media_type="text/event-stream"
@@ -280,13 +273,13 @@ def _sent(reply: chat.Completion) -> Response:
 
 
 async def _left(request: Request) -> None:
-    """Returns when the client closes the connection; its body has been read."""
+    """Wait until the client closes the connection; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def _policy(html: str) -> str:
-    """Content-Security-Policy of the page: its own style and script, this server, nothing else."""
+    """Return the Content-Security-Policy of the page: its own style and script, this server."""
     (script,) = re.findall(r"<script>(.*?)</script>", html, re.S)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (

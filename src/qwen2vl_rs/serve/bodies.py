@@ -1,4 +1,4 @@
-"""Bodies of requests: how large, how fast, and how much of them at once."""
+"""Request body limits: size, speed, and total memory."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 from .pace import Pace
 
-_DRAINED = 4  # times the largest body is read before the connection is cut
+_DRAINED = 4  # times the maximum body is read and dropped before the connection is closed
 
 
 def peer_of(request: Request) -> str:
-    """The address that asks."""
+    """Return the client's address."""
     return request.client.host if request.client else ""
 
 
 class _Body:
-    """One that is held.
+    """A body in memory.
 
     Args:
-        peer: who sends it.
-        pace: of what comes.
+        peer: the client's address.
+        pace: the minimum speed.
 
     Attributes:
-        content: what has come.
-        timer: of the wait for more; None where all has come.
-        cut: why no more of it is read.
+        content: the bytes so far.
+        timer: for the next bytes; None for a complete body.
+        cut: why reading has stopped.
     """
 
     def __init__(self, peer: str, pace: Pace) -> None:
@@ -41,19 +41,18 @@ class _Body:
         self.cut: Refusal | None = None
 
     def end(self, why: Refusal, now: float) -> None:
-        """Read no more of it; what has come is forgotten."""
+        """Stop reading it, and drop its bytes."""
         self.cut = why
         self.content = bytearray()
         if self.timer is not None:
-            with contextlib.suppress(RuntimeError):  # its time is up at this moment
+            with contextlib.suppress(RuntimeError):  # the timer has just expired
                 self.timer.reschedule(now)
 
 
 class Bodies:
-    """Reads bodies of requests, as long as all that are held at once stay within the limits.
+    """Reads request bodies within a limit on their total size.
 
-    Where they do not, one that is still on its way gives way: of the address that holds most, the
-    slowest.
+    Above the limit an incomplete body is dropped: the slowest of the address that holds most.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -63,13 +62,13 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def of(self, request: Request) -> AsyncIterator[bytearray]:
-        """The whole body of a request, counted as held while the context lasts.
+        """Read the whole body of a request, which counts as held for the duration of the context.
 
         Raises:
-            Refusal: it is too large (413), too slow (408), or too much is held already (429).
+            Refusal: it is too large (413), too slow (408), or the limit is reached (429).
         """
         if request.headers.get("expect") and self._says_too_large(request):
-            raise self._too_large()  # it waits for our word before it sends
+            raise self._too_large()  # it waits for 100 Continue before it sends
         limits, clock = self._limits, asyncio.get_running_loop().time
         pace = Pace(clock(), limits.body_seconds, limits.body_rate)
         body = _Body(peer_of(request), pace)
@@ -84,7 +83,7 @@ class Bodies:
             self._coming.discard(body)
 
     def stop(self) -> None:
-        """Cut off what has not come yet: the server stops."""
+        """Abort incomplete bodies, as the server stops."""
         for body in self._coming:
             stopping = Refusal(503, "stopping", "the server is stopping", retry_after=10)
             body.end(stopping, asyncio.get_running_loop().time())
@@ -95,7 +94,7 @@ class Bodies:
             seen += len(chunk)
             if seen > _DRAINED * most:
                 break
-            if seen > most:  # read on: who still sends does not listen
+            if seen > most:  # read on: a client that still sends does not read the response
                 body.content.clear()
                 continue
             body.content += chunk
@@ -106,7 +105,7 @@ class Bodies:
             raise self._too_large()
 
     def _make_room(self) -> None:
-        """Cut bodies off until what is held is within the limit."""
+        """Drop bodies until the rest is within the limit."""
         over = sum(len(one.content) for one in self._held) - self._limits.in_flight_bytes
         if over <= 0:
             return
@@ -129,13 +128,13 @@ class Bodies:
     def _too_large(self) -> Refusal:
         return too_large(
             f"the request is too large: an image may have {self._limits.image_bytes // MIB} MiB",
-            hint="send a smaller piece of the scene",
+            hint="send a smaller part of the scene",
             param=None,
         )
 
 
 async def _paced(request: Request, body: _Body, limits: Limits) -> AsyncIterator[bytes]:
-    """The chunks of a body, as long as they come fast enough and it is not cut off."""
+    """Yield the chunks of a body while it is fast enough and not dropped."""
     stream, clock = request.stream(), asyncio.get_running_loop().time
     try:
         while True:
@@ -148,5 +147,5 @@ async def _paced(request: Request, body: _Body, limits: Limits) -> AsyncIterator
             body.pace.add(len(chunk), clock())
             yield chunk
     except TimeoutError as error:
-        slow = Refusal(408, "too_slow", "the body of the request came too slowly")
+        slow = Refusal(408, "too_slow", "the body of the request arrived too slowly")
         raise body.cut or slow from error

@@ -1,9 +1,8 @@
-"""OpenAI's chat completions: what a request asks, and the form of its answer.
+"""OpenAI's chat completions: parse a request, format the response.
 
-One image (a data: URL) and one question: that is the prompt the model was trained with. Which
-ones of a conversation they are says `conversation`; what else was said is not used, and the answer
-says so. Parameters that would change the answer and cannot be honoured are refused, not ignored;
-decoding is greedy whatever the temperature.
+One image (a data: URL) and one question form the prompt, as in training. `conversation` selects
+them; earlier messages are not used, and the answer says so. Unsupported parameters that would
+change the answer are refused, not ignored. Decoding is greedy at any temperature.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .api_errors import Refusal
 from .conversation import ALONE, PURPOSE, Message, read_conversation
 from .limits import Limits
 from .parameters import SCHEMA, check_parameters
-from .requests import WHOLE, Upload, checked, checked_question, data_url, parse_json
+from .requests import WHOLE, Upload, data_url, parse_json, validate, validate_question
 
 if TYPE_CHECKING:
     from ..predict.session import ModelAnswer
@@ -29,15 +28,15 @@ if TYPE_CHECKING:
 NOTE_HEADER = "X-Qwen2VL-RS-Note"
 
 
-Length = Annotated[int, Field(strict=True, ge=1), WHOLE]  # of an answer in tokens
+Length = Annotated[int, Field(strict=True, ge=1), WHOLE]  # maximum tokens of an answer
 
 
 class StreamOptions(BaseModel, extra="forbid"):
-    """What a stream holds beside the answer.
+    """Options of a stream.
 
     Attributes:
-        include_usage: whether it ends with the token counts.
-        include_obfuscation: not used: the answer is one event, whatever its length.
+        include_usage: whether the stream ends with token counts.
+        include_obfuscation: ignored: the answer is always a single event.
         continuous_usage_stats: not supported.
     """
 
@@ -52,12 +51,12 @@ def _with_unused(schema: dict[str, Any]) -> None:
 
 
 class ChatRequest(BaseModel, json_schema_extra=_with_unused):
-    """A request; what else it may hold says `parameters`.
+    """A request; `parameters` checks its other fields.
 
     Attributes:
-        max_tokens, max_completion_tokens: longest answer; None for the server's own bound.
-        stream: whether the answer goes out as server-sent events.
-        strict: whether a program asks, which reads the answer and nothing else.
+        max_tokens, max_completion_tokens: maximum tokens; None for the server's limit.
+        stream: whether the answer is sent as server-sent events.
+        strict: whether the answer must contain nothing but the model's text.
     """
 
     model: str
@@ -72,47 +71,47 @@ class ChatRequest(BaseModel, json_schema_extra=_with_unused):
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """What a request asks.
+    """The question of a request.
 
     Attributes:
         body: the request.
-        image: the picture; None where none was sent.
-        question: without the instruction that stands in every prompt; empty without image.
-        unused: whether earlier text of the conversation plays no part in the answer.
-        told: whether the answer itself is to say so.
+        image: the image; None if none was sent.
+        question: the question without the prompt's instruction; empty without an image.
+        unused: whether earlier text of the conversation is not used.
+        needs_note: whether the answer has to mention that.
     """
 
     body: ChatRequest
     image: Upload | None = None
     question: str = ""
     unused: bool = False
-    told: bool = False
+    needs_note: bool = False
 
 
 def parse(content: bytearray, instruction: str, limits: Limits, *, plain: bool = False) -> Chat:
-    """Read a request.
+    """Parse a request.
 
     Args:
-        content: its JSON.
-        instruction: text that the prompt holds already; one sent with the question is taken off.
+        content: the JSON body.
+        instruction: text that the prompt contains already; it is removed from the question.
         limits: of the server.
-        plain: whether answers never say anything but what the model says.
+        plain: whether answers never contain notes.
 
     Raises:
-        Refusal: something in it is missing, wrong or not supported.
+        Refusal: something is missing, wrong or not supported.
     """
     value = parse_json(content, limits)
     check_parameters(value, ChatRequest.model_fields)
-    body = checked(ChatRequest, value, limits)
+    body = validate(ChatRequest, value, limits)
     asked = read_conversation(body.messages, instruction)
-    body.messages.clear()  # their images are large, and the answer is waited for
+    body.messages.clear()  # frees their images, as the answer may take a while
     for_programs = [value.get(name) is not None for name in ("response_format", "logprobs")]
     bare = plain or body.strict or any(for_programs)
     if asked.images:
         image = data_url(asked.images[0], limits, "messages")
-        question = checked_question(asked.question, limits, "messages")
-        told = asked.unused and not asked.told_before and not bare
-        return Chat(body, image, question, asked.unused, told)
+        question = validate_question(asked.question, limits, "messages")
+        needs_note = asked.unused and not asked.noted_before and not bare
+        return Chat(body, image, question, asked.unused, needs_note)
     if bare:
         raise Refusal(
             400, "no_image", "there is no image, one is needed", hint=PURPOSE, param="messages"
@@ -122,11 +121,11 @@ def parse(content: bytearray, instruction: str, limits: Limits, *, plain: bool =
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer on its way out.
+    """A response.
 
     Attributes:
         asked: the request.
-        said: what the model says; None where it was not asked.
+        said: the model's answer; None if the model was not called.
     """
 
     asked: Chat
@@ -136,17 +135,17 @@ class Completion:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of the answer."""
+        """The headers of the response."""
         return {NOTE_HEADER: ALONE} if self.asked.unused else {}
 
     def completion(self) -> dict[str, Any]:
-        """The answer in one piece."""
+        """The response as one JSON object."""
         message = {"role": "assistant", "content": self._text + self._line, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, **self._end()}
         return {**self._head("chat.completion"), "choices": [choice], "usage": self._usage()}
 
     def events(self) -> Iterator[str]:
-        """The answer as server-sent events; it is short and known, so its text is one event."""
+        """Yield server-sent events; the answer is complete already, so its text is one event."""
         steps: list[tuple[dict[str, Any], dict[str, Any]]] = [
             ({"role": "assistant", "content": ""}, {"finish_reason": None}),
             ({"content": self._text}, {"finish_reason": None}),
@@ -164,7 +163,7 @@ class Completion:
 
     @property
     def _line(self) -> str:
-        return f"\n\n{ALONE}" if self.asked.told else ""
+        return f"\n\n{ALONE}" if self.asked.needs_note else ""
 
     @property
     def _text(self) -> str:

@@ -1,13 +1,13 @@
-"""Connections around requests: how long they may wait, and whose goes when all are taken.
+"""Connection limits: deadlines of clients, and which connection is closed when all are in use.
 
-All of this comes before anything of a request is looked at, and so before the token:
+They apply before a request is parsed, and so before authentication:
 
-- a head has to be there in some seconds and bytes, a connection without request may wait so long;
-- who has been answered and sends on, or does not take the answer, is cut off;
-- where all connections are taken, a new one takes the place of one that is not being answered: of
-  the peer that has most of them, if that is more than its share, and there of who does least.
+- a request head must arrive within some seconds and bytes; idle connections have a deadline, too;
+- a client that keeps sending after its response, or does not read it, is disconnected;
+- if all connections are in use, a new one replaces one that is not waiting for a response: of the
+  peer with most connections, if that is more than its share, the one that does least.
 
-Bodies are paced where they are read (`intake`); what comes too slowly goes first when others wait.
+Bodies are paced where they are read (`bodies`); slow ones are replaced first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .limits import Limits
 from .pace import Pace
 
-# what a connection does, the least first: this is the order in which they go
+# activity of a connection, in the order in which they are replaced
 _HEAD, _SENDS_ON, _TAKES_NOTHING, _WAITS, _SLOW, _WORKS = range(6)
 
 
@@ -37,21 +37,21 @@ class Connections:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._open: dict[Connection, None] = {}  # the oldest first
+        self._open: dict[Connection, None] = {}  # in order of age
 
     def enter(self, new: Connection) -> bool:
-        """Take a connection in, another may have to go for it; False where there is no room."""
+        """Add a connection, possibly in place of another; return False if there is no room."""
         if len(self._open) >= self.limits.connections and not self._make_room(new.peer):
             return False
         self._open[new] = None
         return True
 
     def leave(self, old: Connection) -> None:
-        """A connection is closed."""
+        """Remove a closed connection."""
         self._open.pop(old, None)
 
     def _make_room(self, peer: str) -> bool:
-        """Close the connection that is missed least, for one of a peer."""
+        """Close the least active connection, for one of a peer."""
         held = Counter(one.peer for one in self._open)
         doing = {one: one.doing() for one in self._open}
 
@@ -61,13 +61,13 @@ class Connections:
 
         most = self.limits.connections_of_a_peer
         spare = [one for one in self._open if doing[one] != _WORKS]
-        if not spare and held[peer] < most:  # what came last has waited least
+        if not spare and held[peer] < most:  # the newest has waited least
             spare = [one for one in reversed(self._open) if held[one.peer] > most]
             spare = spare[:1]
         if not spare:
             return False
         least = min(map(rank, spare))
-        # Of equals any: in a flood of new ones each stays for a while, whoever is the oldest.
+        # Random among equals: in a flood each new one stays for a while, regardless of age.
         victim = random.choice([one for one in spare if rank(one) == least])
         self.leave(victim)
         victim.transport.abort()
@@ -75,7 +75,7 @@ class Connections:
 
 
 class Connection(H11Protocol):
-    """One of them, with deadlines for what a client has to do."""
+    """A connection, with deadlines for its client."""
 
     everybody: Connections  # set by `protocol`
 
@@ -88,7 +88,7 @@ class Connection(H11Protocol):
         self._pace = self._new_pace()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is there."""
+        """Handle a new connection."""
         super().connection_made(transport)
         self.peer = self.client[0] if self.client else ""
         if not self.everybody.enter(self):
@@ -97,14 +97,14 @@ class Connection(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """Handle the end of the connection."""
         self.everybody.leave(self)
         if self._deadline is not None:
             self._deadline.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """It sent something."""
+        """Handle bytes from the client."""
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
@@ -113,22 +113,22 @@ class Connection(H11Protocol):
         self._watch()
 
     def on_response_complete(self) -> None:
-        """It was answered."""
+        """Handle the end of a response."""
         super().on_response_complete()
         self._watch()
 
     def pause_writing(self) -> None:
-        """It does not take what it is sent."""
+        """Handle a client that does not read."""
         super().pause_writing()
         self._watch()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Handle a client that reads again."""
         super().resume_writing()
         self._watch()
 
     def doing(self) -> int:
-        """What it does now."""
+        """The current activity."""
         if self.flow is not None and self.flow.write_paused:
             return _TAKES_NOTHING
         if self.cycle is None or self.cycle.response_complete:
@@ -145,7 +145,7 @@ class Connection(H11Protocol):
         return Pace(time.monotonic(), self._limits.body_seconds, self._limits.body_rate)
 
     def _watch(self) -> None:
-        """Set the deadline of what it does, where that is something else than before."""
+        """Set the deadline of the current activity, if it has changed."""
         state = self.doing()
         if state == self._state or self.transport.is_closing():
             return
@@ -165,9 +165,9 @@ class Connection(H11Protocol):
 
     def _expire(self) -> None:
         if not self.transport.is_closing():
-            self.transport.abort()  # what it did not take is of no use any more
+            self.transport.abort()  # unread data are dropped
 
 
 def protocol(limits: Limits) -> type[Connection]:
-    """The protocol of one server."""
+    """Return the protocol class of one server."""
     return type("Connection", (Connection,), {"everybody": Connections(limits)})

@@ -1,8 +1,8 @@
-"""What a conversation asks: its last question, about its newest image.
+"""Select from a conversation: its last question and its newest image.
 
-Chat clients send everything that was said before with every request, a system message of their
-own, and image and text in one message or in several. The model was trained on one image with one
-question, so that nothing else can be used.
+Chat clients send the whole history with every request, system messages of their own, and image
+and text in one message or in several. The model was trained on one image with one question, so
+nothing else can be used.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..instruction import bare_question
 from .api_errors import Refusal
 from .requests import ASK
 
-#: Said once in a conversation of which earlier text is not used.
+#: Note in the first answer of a conversation with unused text.
 ALONE = "Each question is answered on its own, about the newest image."
-#: Said where there is no image.
+#: Answer to a conversation without an image.
 PURPOSE = (
     "This server answers questions about remote-sensing images: send an image with a question."
 )
 
 _SYSTEM = ("system", "developer")
-# what clients and chat templates send where nobody wrote anything
+# default system messages of clients and chat templates
 _DEFAULTS = {
     "you are a helpful assistant",
     "you are a helpful ai assistant",
@@ -36,8 +36,8 @@ _DEFAULTS = {
 }
 
 
-_LONGEST = 1000  # characters of a system message that may say nothing
-_LONGEST_QUESTION = 20_000  # characters of one, its instruction and blanks among them
+_LONGEST = 1000  # maximum characters of a system message that may be a default
+_LONGEST_QUESTION = 20_000  # characters, with instruction and whitespace
 
 
 class TextPart(BaseModel):
@@ -48,27 +48,27 @@ class TextPart(BaseModel):
 
 
 class ImagePart(BaseModel):
-    """An image of the user; only the newest is looked at."""
+    """An image of the user; only the newest is read."""
 
     type: Literal["image_url"]
     image_url: Any
 
     @property
     def url(self) -> object:
-        """Where the image is."""
+        """The URL of the image."""
         place = self.image_url
         return place.get("url", place) if isinstance(place, dict) else place
 
 
 class SaidPart(BaseModel):
-    """Text of others."""
+    """Text of the assistant or the system."""
 
     type: Literal["text"]
     text: str | None
 
 
 class RefusalPart(BaseModel):
-    """That they said nothing; what else stands in it is not used."""
+    """A refusal of the assistant; its text is not used."""
 
     type: Literal["refusal"]
     text: ClassVar[None] = None
@@ -98,19 +98,19 @@ Message = Annotated[UserMessage | OtherMessage, Field(discriminator="role")]
 
 @dataclass(frozen=True, slots=True)
 class ChatQuestion:
-    """The part of a conversation that is answered.
+    """The part of a conversation that gets answered.
 
     Attributes:
-        images: URL of the newest image, not looked at yet; empty where there is none.
+        images: URL of the newest image, not validated yet; may be empty.
         question: the last one, without the instruction; may be empty.
-        unused: whether anything else was said that could have mattered.
-        told_before: whether an earlier answer said that it is not used.
+        unused: whether the conversation has other text that could matter.
+        noted_before: whether an earlier answer has a note about it.
     """
 
     images: list[object]
     question: str
     unused: bool
-    told_before: bool
+    noted_before: bool
 
 
 @dataclass(slots=True)
@@ -118,7 +118,7 @@ class _Turn:
     """Consecutive messages of the user.
 
     Attributes:
-        texts: of all of them.
+        texts: of all of the messages.
         images: URLs, by message.
     """
 
@@ -126,7 +126,7 @@ class _Turn:
     images: list[list[object]] = field(default_factory=list)
 
     def question(self, instruction: str) -> str:
-        """What is asked, without the instruction; of what is too long for a question the start."""
+        """Return the question without the instruction; of too long a text only the start."""
         texts: list[str] = []
         size = 0
         for text in self.texts:
@@ -143,10 +143,10 @@ def read_conversation(messages: Sequence[Message], instruction: str) -> ChatQues
 
     Args:
         messages: of the request.
-        instruction: of the run; not counted as said.
+        instruction: the prompt's instruction, which does not count as unused text.
 
     Raises:
-        Refusal: it is not the user who spoke last, or several images came at once.
+        Refusal: the last message is not the user's, or it has several images.
     """
     turns: list[_Turn] = []
     said: list[str] = []  # by others than the user
@@ -162,12 +162,12 @@ def read_conversation(messages: Sequence[Message], instruction: str) -> ChatQues
             turns[-1].images.append(images)
         elif role in _SYSTEM:
             unused |= not _is_silent(texts, instruction)
-            continue  # wherever it stands, it interrupts nobody
+            continue  # it does not end the user's turn
         else:
             said += texts
         speaks = role
     if speaks != "user":
-        why = "the last message has to be of the user"
+        why = "the last message has to be from the user"
         raise Refusal(400, "unsupported_messages", why, hint=ASK, param="messages")
     newest_first = ((turn.question(instruction), n) for n, turn in reversed([*enumerate(turns)]))
     question, last = next((found for found in newest_first if found[0]), ("", len(turns) - 1))
@@ -184,12 +184,12 @@ def read_conversation(messages: Sequence[Message], instruction: str) -> ChatQues
         images=images,
         question=question,
         unused=unused or any(turn.question(instruction) for turn in turns[:last]),
-        told_before=any(ALONE in text for text in said),
+        noted_before=any(ALONE in text for text in said),
     )
 
 
 def _parts(message: UserMessage | OtherMessage) -> tuple[list[str], list[object]]:
-    """Texts and image URLs of a message."""
+    """Return texts and image URLs of a message."""
     if not isinstance(message.content, list):
         return [message.content or ""], []
     texts = [part.text or "" for part in message.content if isinstance(part, TextPart | SaidPart)]
@@ -198,7 +198,7 @@ def _parts(message: UserMessage | OtherMessage) -> tuple[list[str], list[object]
 
 
 def _is_silent(texts: Sequence[str], instruction: str) -> bool:
-    """Whether a system message says nothing that is not said anyway."""
+    """Return whether a system message is a default one or the instruction."""
     if sum(map(len, texts)) > len(instruction) + _LONGEST:
         return all(not text or text.isspace() for text in texts)
     plain = " ".join(bare_question("\n".join(texts), instruction).lower().split())

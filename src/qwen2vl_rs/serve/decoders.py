@@ -1,8 +1,8 @@
-"""Decoding of images in processes of their own, one large image at a time.
+"""Pool of sandboxed decoder processes; large images are decoded one at a time.
 
-Decoders are made to read what their writers meant, not what strangers make up: some files take
-hours, or gigabytes, whatever their headers say. A process has a limit on its memory, and is ended
-when it takes too long, or soon after its client has left.
+Image decoders are not made for hostile input: some files take hours or gigabytes, whatever their
+headers say. A process has a memory limit, and is killed when it takes too long or soon after its
+client has disconnected.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Rgb = NDArray[np.uint8]
-Told = dict[str, Any]
-_STRETCH = 3  # seconds of a busy machine in which one second is computed
-_START = 60.0  # seconds in which a process has to be there
-_PATIENCE = 2.0  # seconds of a decoding whose client has left
+Json = dict[str, Any]
+_STRETCH = 3  # maximum ratio of wall-clock to CPU time on a busy machine
+_START = 60.0  # seconds for the start of a process
+_PATIENCE = 2.0  # seconds for a job whose client has disconnected
 _SOURCE = Path(__file__).parents[2]
 
 
 def key_of(upload: Upload, box: Box | None) -> str:
-    """Digest of an image's content and of the piece of it that is meant."""
+    """Return the cache key of an image or a part of it."""
     return f"{hashlib.sha256(upload.content).hexdigest()} {box}"
 
 
 class _Process:
-    """One that decodes."""
+    """A decoder process."""
 
     def __init__(self, limits: Limits) -> None:
         path = os.pathsep.join(filter(None, [str(_SOURCE), os.environ.get("PYTHONPATH")]))
@@ -56,12 +56,12 @@ class _Process:
         self.ready = self.ended = False
         bounds = [str(limits.decode_seconds), str(limits.decode_bytes)]
         self._program = subprocess.Popen(
-            [sys.executable, "-P", "-m", f"{__package__}.decoding", *bounds],
+            [sys.executable, "-P", "-m", f"{__package__}.image_decoding", *bounds],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={k: v for k, v in os.environ.items() if "TOKEN" not in k} | {"PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for the server
+            start_new_session=True,  # Ctrl-C goes to the server only
         )
 
     @property
@@ -69,17 +69,17 @@ class _Process:
         return self._program.poll() is None
 
     def start(self) -> None:
-        """Wait until it is there."""
+        """Wait until it is ready."""
         assert self._program.stdout is not None
         self.ready = bool(self._program.stdout.readline())
         if not self.ready and not self.ended:
-            raise RuntimeError("the process that decodes images did not start")
+            raise RuntimeError("the decoder process did not start")
 
-    def do(self, job: Told) -> tuple[Told, bytearray]:
-        """Have a job done.
+    def do(self, job: Json) -> tuple[Json, bytearray]:
+        """Run a job.
 
         Raises:
-            Refusal: the image cannot be used, takes too long, or more memory than there is.
+            Refusal: the image is not usable, takes too long or needs too much memory.
         """
         jobs, out = self._program.stdin, self._program.stdout
         assert jobs is not None
@@ -87,35 +87,35 @@ class _Process:
         try:
             jobs.write(json.dumps(job).encode() + b"\n")
             jobs.flush()
-            told: Told = json.loads(out.readline())
-            content = bytearray(told["bytes"])
+            result: Json = json.loads(out.readline())
+            content = bytearray(result["bytes"])
             if out.readinto(content) < len(content):
                 raise BrokenPipeError
-        except (OSError, ValueError) as error:  # it is no more
+        except (OSError, ValueError) as error:  # the process has ended
             self.close()
             raise self._why() from error
-        except BaseException:  # it may be in the middle of an answer
+        except BaseException:  # its answer may be incomplete
             self.close()
             raise
-        if told.get("failed") == "memory":
+        if result.get("failed") == "memory":
             raise self._why()
-        if "failed" in told:
-            raise RuntimeError(told["failed"])
-        if "refused" in told:
-            raise Refusal(**told["refused"])
-        return told, content
+        if "failed" in result:
+            raise RuntimeError(result["failed"])
+        if "refused" in result:
+            raise Refusal(**result["refused"])
+        return result, content
 
     def end_in(self, seconds: float) -> asyncio.TimerHandle:
-        """End it after some time, if the job is not done by then."""
+        """Kill it after some time, unless the timer is cancelled."""
         return asyncio.get_running_loop().call_later(seconds, self.end)
 
     def end(self) -> None:
-        """End it; who waits for it learns so."""
+        """Kill it; the waiting thread gets an error."""
         self.ended = True
         self._program.kill()
 
     def close(self) -> None:
-        """End it, when nobody waits for it."""
+        """Kill it, while it has no job."""
         self._program.kill()
         self._program.communicate()  # closes its pipes
 
@@ -135,7 +135,7 @@ class Decoders:
     """Decodes images of requests.
 
     Args:
-        rule: how files become pixels.
+        rule: conversion of images to RGB.
         limits: of the server.
     """
 
@@ -147,48 +147,48 @@ class Decoders:
         self._busy: set[_Process] = set()
 
     async def read(self, upload: Upload, box: Box | None, peer: str, then: Callable[[Rgb], T]) -> T:
-        """An image, or a piece of it.
+        """Decode an image, or a part of it.
 
         Args:
             upload: its file.
-            box: the piece; None for all of it.
-            peer: the address that asks.
-            then: what is made of the pixels, (height, width, 3) of uint8, in a thread.
+            box: the part; None for the whole image.
+            peer: the client's address.
+            then: converts the pixels, (height, width, 3) of uint8, in a thread.
 
         Raises:
-            Refusal: it cannot be used, or too many are waiting.
+            Refusal: it is not usable, or too many images are waiting.
         """
 
-        def finish(told: Told, content: bytearray) -> T:
-            return then(np.frombuffer(content, np.uint8).reshape(told["shape"]))
+        def finish(result: Json, content: bytearray) -> T:
+            return then(np.frombuffer(content, np.uint8).reshape(result["shape"]))
 
         return await self._decode(upload, peer, {"what": "read", "box": box}, finish)
 
-    async def preview(self, upload: Upload, peer: str) -> Told:
-        """Size and picture of an image.
+    async def preview(self, upload: Upload, peer: str) -> Json:
+        """Return size and preview of an image.
 
         Raises:
             Refusal: see `read`.
         """
-        return await self._decode(upload, peer, {"what": "preview"}, lambda told, _: told)
+        return await self._decode(upload, peer, {"what": "preview"}, lambda result, _: result)
 
     def waiting(self) -> int:
-        """How many images wait for their turn."""
+        """Return the number of waiting images."""
         return len(self._small) + len(self._large)
 
     def close(self) -> None:
-        """End all processes."""
+        """Kill all processes."""
         for one in self._busy:
             one.end()
         while self._idle:
             self._idle.pop().close()
 
     async def _decode(
-        self, upload: Upload, peer: str, job: Told, finish: Callable[[Told, bytearray], T]
+        self, upload: Upload, peer: str, job: Json, finish: Callable[[Json, bytearray], T]
     ) -> T:
         bounds = asdict(self._limits)
         with tempfile.TemporaryDirectory(prefix="qwen2vl-rs-") as folder:
-            path = Path(folder) / "image"  # GDAL is never given a name from a request
+            path = Path(folder) / "image"  # GDAL never sees a name from a request
             await asyncio.to_thread(path.write_bytes, upload.content)
             job |= {
                 "path": str(path),
@@ -211,9 +211,9 @@ class Decoders:
                 return await self._run(do, last=True)
 
     async def _run(self, work: Callable[[_Process], T], *, last: bool = False) -> T:
-        """Work with a process, in a thread; who gives up waits until it is over.
+        """Run work with a process, in a thread; a cancelled caller waits until it is over.
 
-        With ``last`` the process ends then: not all memory of a large image is given back.
+        With ``last`` the process then ends, as not all memory of a large image is freed.
         """
         while self._idle and not self._idle[-1].alive:
             self._idle.pop().close()
@@ -232,15 +232,15 @@ class Decoders:
 
 
 async def _within(seconds: float, process: _Process, work: Callable[..., T], *given: Any) -> T:
-    """Work with a process in some time, and in little where nobody waits for it any more."""
+    """Run work with a process within a time limit, a short one if the caller is cancelled."""
     timers = [process.end_in(seconds)]
     done = asyncio.get_running_loop().run_in_executor(None, work, *given)
-    done.add_done_callback(lambda one: one.exception())  # also where nobody asks any more
+    done.add_done_callback(lambda one: one.exception())  # also if nobody awaits it
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:
         timers.append(process.end_in(_PATIENCE))
-        while not done.done():  # it is used by nobody else before
+        while not done.done():  # the process must not be reused before
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({done})
         raise

@@ -1,9 +1,9 @@
-"""The door: who may ask. Runs before anything of a request's body is read.
+"""Authentication and origin checks, before the body of a request is read.
 
-- With a token, everything but the page's own files and ``/health`` wants it.
-- A request that a browser sends from another site's page is refused (its Origin is not ours).
-- On loopback, a Host that is no name of this machine is refused: a site whose name was pointed at
-  127.0.0.1 (DNS rebinding) would otherwise be read as ours.
+- With a token, everything except the page's own files and ``/health`` requires it.
+- Requests from other sites' pages are refused (their Origin is not this server).
+- On loopback, a Host that is not a name of this machine is refused: a site whose name resolves to
+  127.0.0.1 (DNS rebinding) would otherwise count as the same origin.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .api_errors import Refusal
 from .limits import DEFAULT
 from .metrics import Metrics
 
-OPEN = {"/", "/health"}  # without token: the page holds no data
+OPEN = {"/", "/health"}  # without token: the page contains no data
 _SAFE = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -31,15 +31,15 @@ _SAFE = [
 
 
 class Guard:
-    """Wraps an application; refuses, counts, and adds the headers that all answers have.
+    """ASGI middleware: refuses, counts, and adds the headers of all responses.
 
     Args:
-        app: what answers.
-        metrics: where requests are counted.
+        app: the application.
+        metrics: counts requests.
         routes: paths that are counted by name.
-        token: what has to be sent as ``Authorization: Bearer``; None asks for none.
-        host: the address served at, where it is loopback; None where others may name us freely.
-        head_bytes: most of a request's head; h11 bounds those alone that come in pieces.
+        token: the required ``Authorization: Bearer`` token; None for none.
+        host: the server's address, if it is loopback; None to accept any Host.
+        head_bytes: maximum size of a request's head; h11 limits only heads in several pieces.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Guard:
         self._token, self._host, self._head_bytes = token, host, head_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         scope = _by_path(scope)
         path = scope["path"]
         route = path if path in self._routes else "other"
-        start, status = time.monotonic(), "499"  # no answer: the client has left
+        start, status = time.monotonic(), "499"  # the client has disconnected without a response
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -96,14 +96,14 @@ class Guard:
             raise Refusal(
                 403,
                 "wrong_host",
-                "this server answers on this machine only",
+                "this server accepts requests from this machine only",
                 hint=f"open it as http://{self._host}, or start it with --host and a token",
             )
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         if any(_netloc(origin) != host.lower() for origin in headers.getlist("origin")):
             foreign = True
         if foreign and (method not in ("GET", "HEAD") or path not in OPEN):
-            raise Refusal(403, "wrong_origin", "a page of another site may not ask here")
+            raise Refusal(403, "wrong_origin", "pages of other sites may not use this server")
         if self._token is not None and path not in OPEN:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             right = hmac.compare_digest(given.strip().encode("latin-1"), self._token.encode())
@@ -111,13 +111,13 @@ class Guard:
                 raise Refusal(
                     401,
                     "invalid_api_key",
-                    "a token is needed, and this is not it",
+                    "the token is missing or wrong",
                     hint="send it as Authorization: Bearer TOKEN",
                 )
 
 
 def _by_path(scope: Scope) -> Scope:
-    """A request whose target is a whole URL (RFC 9112, 3.2.2), as one for its path at its host."""
+    """Convert a request whose target is a whole URL (RFC 9112, 3.2.2) to one for path and host."""
     target: bytes = scope["raw_path"]
     scheme, mark, rest = target.partition(b"://")
     if not mark or scheme.lower() not in (b"http", b"https"):
@@ -134,10 +134,10 @@ def _by_path(scope: Scope) -> Scope:
 
 
 def _check_framing(scope: Scope) -> None:
-    """Refuse a request of which others on its way may see another end than we do.
+    """Refuse a request that a proxy could delimit differently (request smuggling).
 
-    RFC 9112, 6.1: of two lengths the one may have been meant, the other taken, and what is behind
-    would be another request. Such a connection is not used again.
+    RFC 9112, 6.1: with two lengths, proxy and server may use different ones, and the rest would
+    count as another request. The connection is then closed.
     """
     names = [name for name, _ in scope["headers"]]
     coded = b"transfer-encoding" in names
@@ -153,12 +153,12 @@ def _check_framing(scope: Scope) -> None:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IP address is of this machine alone."""
+    """Return whether an IP address is a loopback address."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _netloc(origin: str) -> str | None:
-    """Host and port of an Origin header; None where it names none, as ``null``."""
+    """Return host and port of an Origin header; None if it has none, like ``null``."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:
@@ -166,7 +166,7 @@ def _netloc(origin: str) -> str | None:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
+    """Return the name in a Host header, without port and brackets."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:

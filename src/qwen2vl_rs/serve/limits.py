@@ -1,4 +1,4 @@
-"""What a request may hold; beyond it the answer is a 4xx that says so."""
+"""Limits of requests; a request beyond them gets a 4xx error that states the limit."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one server.
+    """Limits of one server.
 
     Attributes:
-        image_bytes: size of an image file.
+        image_bytes: of an image file.
         pixels: width times height of an image, by its header.
-        unpacked_bytes: of all its bands, unpacked.
+        unpacked_bytes: of all its bands, decompressed.
         decoders: small images decoded at the same time.
-        small_bytes: unpacked, of an image that is decoded beside others; larger ones go one by one.
-        decode_bytes: memory that a decoding may take beyond its process's own.
-        decode_seconds: of computing that it may take, and three times as many in all.
-        images_waiting: requests that may wait for a decoder.
+        small_bytes: decompressed size of a small image; larger ones are decoded one at a time.
+        decode_bytes: memory for decoding, beyond the process's own.
+        decode_seconds: CPU time for decoding; the wall-clock limit is three times as long.
+        images_waiting: requests that wait for a decoder.
         questions: in one request.
         question_chars: of one question.
-        questions_bytes: of all questions of a request, as UTF-8: no token has less than one.
-        json_text_bytes: of a JSON body beside its images.
-        json_parts: brackets and commas in a JSON body: a small text can unpack to much memory.
-        body_seconds: a stretch of time of a body.
-        body_rate: bytes a second that have to come in each of them, on average.
-        idle_seconds: without any new byte of a body.
-        in_flight_bytes: bodies that are held at the same time, of all requests.
+        questions_bytes: of all questions of a request, as UTF-8; a token has at least one byte.
+        json_text_bytes: of a JSON body without its images.
+        json_parts: brackets and commas in a JSON body, as a small text can need much memory.
+        body_seconds: length of the intervals in which the speed of a body is measured.
+        body_rate: minimum bytes per second of a body in each interval.
+        idle_seconds: without a new byte of a body.
+        in_flight_bytes: of all bodies in memory.
         head_bytes: of a request's head.
-        head_seconds: until it has to be there.
-        wait_seconds: for which a connection may wait between requests.
+        head_seconds: for a request's head to arrive.
+        wait_seconds: of an idle connection between requests.
         connections: open at the same time.
         connections_of_a_peer: that an address keeps while others wait.
-        stop_body_seconds: for which bodies may still come when the server is told to stop.
-        stop_seconds: after which requests that are not answered by then are given up.
+        stop_body_seconds: for bodies to arrive after the server was asked to stop.
+        stop_seconds: for requests to be answered after that; then they are cancelled.
     """
 
     image_bytes: int = 64 * MIB
@@ -65,12 +65,12 @@ class Limits:
 
     @property
     def text_bytes(self) -> int:
-        """Of the questions in a form, as UTF-8, with some room."""
+        """Maximum bytes of a form's questions, as UTF-8, with some margin."""
         return 4 * self.questions * (self.question_chars + 2) + 2**14
 
     @property
     def body_bytes(self) -> int:
-        """Size of a body: an image in base64, with some text."""
+        """Maximum bytes of a body: an image in base64 and some text."""
         return self.image_bytes * 4 // 3 + MIB
 
 

@@ -1,4 +1,4 @@
-"""What requests can make the server write: few and short lines, whatever they hold."""
+"""Log limits: few and short lines, whatever clients send."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 LOGGERS = ("uvicorn.error", "asyncio", "python_multipart.multipart")
-_CHARS = 300  # of a line
-_LINES = 20  # of a logger in a minute
+_CHARS = 300  # per line
+_LINES = 20  # per logger and minute
 _WINDOW = 60.0  # seconds
 _NO_ROOM = "socket.accept() out of system resource"
 
 
 class Bounded(logging.Filter):
-    """Shortens lines, makes them printable, and lets only so many through in a minute.
+    """Shortens lines, makes them printable, and limits their number per minute.
 
-    The first line after some were left out says how many.
+    The first line after omitted ones states how many were left out.
 
     Args:
-        lines: most in a minute.
-        clock: seconds that pass.
+        lines: maximum per minute.
+        clock: time in seconds.
     """
 
     def __init__(self, lines: int = _LINES, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._lines, self._clock = lines, clock
         self._since, self._seen, self._left_out = clock(), 0, 0
-        self._told: float | None = None  # when, that connections cannot be accepted
+        self._told: float | None = None  # when a lack of connections was last logged
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is written; shortens it."""
+        """Shorten a record; return whether to log it."""
         now = self._clock()
-        if _NO_ROOM in record.getMessage():  # asyncio says so at every connection, and with a trace
+        if _NO_ROOM in record.getMessage():  # asyncio logs it per connection, with a traceback
             return self._tell_once(record, now)
         if now - self._since >= _WINDOW:
             self._since, self._seen = now, 0
@@ -50,7 +50,7 @@ class Bounded(logging.Filter):
         return True
 
     def _tell_once(self, record: logging.LogRecord, now: float) -> bool:
-        """No connection can be accepted: whether that is written, in a line."""
+        """Shorten the record of a lack of connections; return whether to log it."""
         if self._told is not None and now - self._told < _WINDOW:
             return False
         self._told = now
@@ -63,7 +63,7 @@ class Bounded(logging.Filter):
 
 @contextmanager
 def bound_logs() -> Iterator[None]:
-    """Bound what the libraries below the server write."""
+    """Limit the logs of the server's libraries."""
     with ExitStack() as stack:
         for logger in map(logging.getLogger, LOGGERS):
             logger.addFilter(bound := Bounded())

@@ -1,4 +1,4 @@
-"""Figures of a running server, in Prometheus' text form."""
+"""Prometheus metrics of a running server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client import (
 
 
 class Metrics:
-    """Counters of one server; each has a registry of its own."""
+    """Counters of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -36,5 +36,5 @@ class Metrics:
         self.seconds = Histogram("request_seconds", about, ["route"], **of_all)
 
     def text(self) -> bytes:
-        """All of them, in the text exposition format."""
+        """Return all metrics in the text exposition format."""
         return generate_latest(self._registry)

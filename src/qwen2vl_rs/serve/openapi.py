@@ -1,6 +1,6 @@
-"""What the server's routes give, and the OpenAPI document of what they take and give.
+"""Response models of the server's routes, and its OpenAPI document.
 
-``tests/faults/api.py`` holds the server to it.
+``tests/faults/api.py`` tests the server against it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class PreviewForm(BaseModel):
 
 
 class AskForm(PreviewForm):
-    """The same with what is asked."""
+    """A form with an image file and questions."""
 
-    questions: str = Field(pattern=r"\S", description="a line each")
+    questions: str = Field(pattern=r"\S", description="one per line")
     box: str = Field("", description="left, top, right, bottom in pixels")
 
 
 class Fault(BaseModel):
-    """Why there is no answer."""
+    """The reason why there is no answer."""
 
     message: str
     type: str
@@ -56,19 +56,19 @@ class Fault(BaseModel):
 
 
 class Error(BaseModel):
-    """The same in OpenAI's form."""
+    """An error in OpenAI's format."""
 
     error: Fault
 
 
 class Health(BaseModel):
-    """Whether questions are answered."""
+    """Whether the server answers questions."""
 
     status: Literal["ok", "stopping"]
 
 
 class Card(BaseModel):
-    """A model that can be asked."""
+    """A served model."""
 
     id: str
     object: Literal["model"] = "model"
@@ -77,14 +77,14 @@ class Card(BaseModel):
 
 
 class Cards(BaseModel):
-    """All of them."""
+    """All served models."""
 
     object: Literal["list"] = "list"
     data: list[Card]
 
 
 class Bounds(BaseModel, from_attributes=True):
-    """Of requests; see `Limits`."""
+    """Limits of requests; see `Limits`."""
 
     image_bytes: int
     questions: int
@@ -92,7 +92,7 @@ class Bounds(BaseModel, from_attributes=True):
 
 
 class Info(BaseModel):
-    """What the page has to know."""
+    """Configuration for the web page."""
 
     model: str
     tuned: bool
@@ -108,7 +108,7 @@ class Preview(BaseModel):
 
 
 class Said(BaseModel):
-    """A model's answer; ``chosen`` where it was among those of the question's answer set."""
+    """A model's answer; ``chosen`` if it was chosen among candidate answers."""
 
     text: str
     confidence: Share
@@ -116,7 +116,7 @@ class Said(BaseModel):
 
     @classmethod
     def of(cls, answer: ModelAnswer) -> Said:
-        """What a model said."""
+        """Convert a model's answer."""
         share, chosen = round(answer.confidence, 6), answer.shares is not None
         return cls(text=answer.text, confidence=share, chosen=chosen)
 
@@ -143,7 +143,7 @@ class Message(BaseModel):
 
 
 class Choice(BaseModel):
-    """The answer; its confidence is there where a model was asked."""
+    """The answer, with its confidence if a model was called."""
 
     index: Count
     message: Message
@@ -160,7 +160,7 @@ class Usage(BaseModel):
 
 
 class ChatAnswer(BaseModel):
-    """OpenAI's chat completion, and a note where earlier text was not used."""
+    """OpenAI's chat completion, with a note if earlier text was not used."""
 
     id: str
     object: Literal["chat.completion"]
@@ -172,13 +172,13 @@ class ChatAnswer(BaseModel):
 
 
 def _refusals(*statuses: int) -> dict[int | str, Schema]:
-    """Errors of a route, in OpenAI's form."""
-    why = {"model": Error, "description": "why not, in OpenAI's form"}
+    """Return the errors of a route, in OpenAI's format."""
+    why = {"model": Error, "description": "error, in OpenAI's format"}
     return dict.fromkeys(statuses, why)
 
 
 def _takes(*, form: type[BaseModel] | None = None, json: type[BaseModel] | None = None) -> Schema:
-    """The body of a route."""
+    """Return the request body of a route."""
     kinds = {"multipart/form-data": form, "application/json": json}
     content = {
         kind: {"schema": {"$ref": f"{_SCHEMAS}{model.__name__}"}}
@@ -191,7 +191,7 @@ def _takes(*, form: type[BaseModel] | None = None, json: type[BaseModel] | None 
 _POSTED = _refusals(400, 408, 413, 429)
 _SENT = {200: {"content": {"text/event-stream": {"schema": _EVENTS}}}}
 ALL = _refusals(401, 403)
-#: What a route takes and gives beside the usual, in the words of `FastAPI.add_api_route`.
+#: Arguments of `FastAPI.add_api_route` for each route, beside the common ones.
 ROUTES: dict[str, Schema] = {
     "/": {"response_class": HTMLResponse},
     "/health": {"responses": {503: {"model": Health, "description": "the server stops"}}},
@@ -212,11 +212,11 @@ ROUTES: dict[str, Schema] = {
 
 
 def document(app: FastAPI, models: Iterable[str], limits: Limits) -> Schema:
-    """The document of a server.
+    """Return the OpenAPI document of a server.
 
     Args:
         app: its routes.
-        models: names that it answers to.
+        models: names of the served models.
         limits: of requests.
     """
     made = get_openapi(title="Qwen2-VL-RS", version=VERSION, routes=app.routes)

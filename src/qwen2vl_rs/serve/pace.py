@@ -1,4 +1,4 @@
-"""How fast something comes: enough of it in every stretch of time, or it is late."""
+"""Minimum speed of a request body, measured in every interval of time."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import math
 
 
 class Pace:
-    """Bytes of one body as they come.
+    """The speed of one body.
 
-    In every stretch of ``seconds`` there have to be ``seconds * rate`` of them: what came at once
-    before buys no time.
+    Every interval of ``seconds`` needs ``seconds * rate`` bytes. A fast start does not make up for
+    slow intervals later.
 
     Args:
-        now: when it began, in seconds of any clock.
-        seconds: of a stretch.
-        rate: bytes a second that it has to have.
+        now: start time, in seconds of any clock.
+        seconds: length of an interval.
+        rate: minimum bytes per second.
     """
 
     def __init__(self, now: float, seconds: float, rate: float) -> None:
         self._seconds, self._enough = seconds, seconds * rate
         self._begun, self._stretch, self._in_stretch = now, now, 0
-        self._last, self._faded = now, 0.0  # bytes, the older the less they count
+        self._last, self._faded = now, 0.0  # recent bytes, weighted by age
 
     def add(self, size: int, now: float) -> None:
-        """So many bytes came."""
+        """Count received bytes."""
         self._faded = self._faded * math.exp((self._last - now) / self._seconds) + size
         self._last = now
         self._in_stretch += size
@@ -32,11 +32,11 @@ class Pace:
 
     @property
     def deadline(self) -> float:
-        """When it is late, if no more comes."""
+        """Return when the body is late, if no more bytes arrive."""
         return self._stretch + self._seconds
 
     def rate(self, now: float) -> float:
-        """Bytes a second of late; of the first byte on, whatever its age."""
+        """Return the recent bytes per second."""
         age = max(now - self._begun, 1e-3)
         faded = self._faded * math.exp((self._last - now) / self._seconds)
         return faded / (self._seconds * -math.expm1(-age / self._seconds))

@@ -1,7 +1,7 @@
-"""Parameters of chat requests beside those that are used: what is taken, and what is refused.
+"""Further parameters of chat requests: which are accepted, and which are refused.
 
-Answers are decoded greedily from one prompt. A parameter that would change that is taken only with
-the value that changes nothing, and one that nobody knows is refused, not ignored.
+Answers are decoded greedily from one prompt. A parameter that would change that is accepted only
+with a value that has no effect. An unknown parameter is refused, not ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SAMPLING_AND_NAMES = """
 temperature top_p seed user metadata store service_tier parallel_tool_calls safety_identifier
 prompt_cache_key prompt_cache_retention request_id priority spaces_between_special_tokens
 """
-#: Name → the values that change nothing. OpenAI's API (platform.openai.com/docs/api-reference),
+#: Parameter → values without effect. OpenAI's API (platform.openai.com/docs/api-reference),
 #: vLLM's and SGLang's extensions of it (docs.vllm.ai, "OpenAI-Compatible Server").
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys(_OFF.split(), _NOTHING),
@@ -36,7 +36,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "top_k": (None, -1, 0, 1),
 }
 UNUSED = frozenset(_SAMPLING_AND_NAMES.split())
-"""What samples and names requests: greedy decoding is the same whatever they are."""
+"""Parameters of sampling and naming: they do not affect greedy decoding."""
 SCHEMA: dict[str, Any] = {
     **{name: {} for name in sorted(UNUSED)},
     **{name: {"enum": list(values)} for name, values in NEUTRAL.items()},
@@ -45,14 +45,14 @@ SCHEMA: dict[str, Any] = {
 
 
 def check_parameters(value: Mapping[str, Any], used: Iterable[str]) -> None:
-    """See that a request holds no parameter that cannot be honoured.
+    """Refuse parameters that are not supported.
 
     Args:
         value: the request.
         used: names of the parameters that are used.
 
     Raises:
-        Refusal: it does; the first is told.
+        Refusal: for the first such parameter.
     """
     used = set(used)
     for name, one in value.items():
@@ -64,7 +64,7 @@ def check_parameters(value: Mapping[str, Any], used: Iterable[str]) -> None:
             raise Refusal(
                 400,
                 "unknown_parameter",
-                f"there is no parameter {name[:80]!r}",
+                f"unknown parameter {name[:80]!r}",
                 param=name[:80],
                 hint=hint,
             )
@@ -73,5 +73,5 @@ def check_parameters(value: Mapping[str, Any], used: Iterable[str]) -> None:
 
 
 def _spelt(values: Iterable[Any]) -> list[Any]:
-    """Values with whole numbers also as JSON's floats."""
+    """Return the values, with whole numbers also as floats, as in JSON."""
     return [w for v in values for w in ((v, float(v)) if type(v) is int else (v,))]

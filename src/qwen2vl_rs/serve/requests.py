@@ -1,6 +1,6 @@
-"""From a body to checked values: JSON, forms, data: URLs.
+"""Parse and validate request bodies: JSON, forms, data: URLs.
 
-Nothing here opens a path or a URL that stands in a request.
+Nothing here opens a path or a URL from a request.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from .api_errors import Refusal, too_large
 from .limits import MIB, Limits
 
-_HEAD = 2**12  # characters in which a data: URL has its comma
-_DATA = re.compile(rb'"(data:[^"]{4000,}+)"')  # URLs that are looked at by themselves
-_PIECE = 2**16  # bytes of a form taken apart at once
+_HEAD = 2**12  # maximum characters before the comma of a data: URL
+_DATA = re.compile(rb'"(data:[^"]{4000,}+)"')  # URLs that are parsed separately
+_PIECE = 2**16  # bytes of a form parsed at a time
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")
-_MESSAGES = "messages has to be a list of those of the user, the assistant and the system"
+_MESSAGES = "messages has to be a list of messages of the user, the assistant and the system"
 ASK = "send a message of the user with an image and a question"
 Content = bytes | bytearray
 M = TypeVar("M", bound=BaseModel)
@@ -32,10 +32,10 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An image file as it came.
+    """An uploaded image file.
 
     Attributes:
-        name: what the sender calls it; for messages only.
+        name: the client's name for it; for messages only.
         content: its bytes.
     """
 
@@ -44,13 +44,13 @@ class Upload:
 
 
 def parse_json(body: Content, limits: Limits) -> dict[str, Any]:
-    """A JSON object.
+    """Parse a JSON object.
 
     Text takes up to four times its bytes in memory, and is copied more than once: only images, as
     data: URLs in base64, may be long.
 
     Raises:
-        Refusal: it is none, too deep, made of too many parts, or has too much text beside images.
+        Refusal: it is invalid, too deep, has too many parts, or too much text beside images.
     """
     text, images = _lifted(body, limits)
     if sum(map(text.count, (b"[", b"{", b","))) > limits.json_parts:
@@ -59,8 +59,8 @@ def parse_json(body: Content, limits: Limits) -> dict[str, Any]:
         value = json.loads(text)
     except RecursionError as error:
         raise Refusal(400, "json_too_deep", "the JSON is nested too deeply") from error
-    except ValueError as error:  # also UnicodeDecodeError, and numbers of thousands of digits
-        raise Refusal(400, "invalid_json", f"the body is no JSON: {error}"[:200]) from error
+    except ValueError as error:  # also UnicodeDecodeError, and numbers with thousands of digits
+        raise Refusal(400, "invalid_json", f"the body is not JSON: {error}"[:200]) from error
     if not isinstance(value, dict):
         raise Refusal(400, "invalid_json", "the body has to be a JSON object")
     _put_back(value, images)
@@ -68,18 +68,18 @@ def parse_json(body: Content, limits: Limits) -> dict[str, Any]:
 
 
 def _lifted(body: Content, limits: Limits) -> tuple[Content, dict[str, bytes]]:
-    """A JSON text without its long data: URLs, and these by what stands in their place."""
+    """Replace the long data: URLs in a JSON text; return them by their placeholders."""
     images: dict[str, bytes] = {}
 
     def lift(found: re.Match[bytes]) -> bytes:
-        url = found[1].replace(b"\\/", b"/")  # as PHP writes it
+        url = found[1].replace(b"\\/", b"/")  # PHP escapes slashes
         if b"\\" in url or not url.isascii():
             return found[0]
         name = f"data:#{len(images)}"
         images[name] = url
         return f'"{name}"'.encode()
 
-    crowded = body.count(b'"data:') > limits.json_parts  # each would be looked at
+    crowded = body.count(b'"data:') > limits.json_parts  # too many to parse each
     text = body if crowded else _DATA.sub(lift, body)
     if len(text) > limits.json_text_bytes:
         raise Refusal(
@@ -103,13 +103,13 @@ def _put_back(value: dict[str, Any], images: dict[str, bytes]) -> None:
 
 
 def data_url(url: object, limits: Limits, param: str) -> Upload:
-    """The image in a data: URL.
+    """Decode the image in a data: URL.
 
     Raises:
-        Refusal: it is no such URL (others are not fetched), or too large.
+        Refusal: it is not such a URL (others are not fetched), or is too large.
     """
     if isinstance(url, Upload):
-        return url  # of a form
+        return url  # from a form
     if not isinstance(url, str) or url[:5].lower() != "data:":
         raise Refusal(
             400,
@@ -130,11 +130,11 @@ def data_url(url: object, limits: Limits, param: str) -> Upload:
         raise Refusal(400, "invalid_image", f"broken base64: {error}", param=param) from error
 
 
-def checked_question(text: object, limits: Limits, param: str) -> str:
-    """A question that can be asked.
+def validate_question(text: object, limits: Limits, param: str) -> str:
+    """Validate a question.
 
     Raises:
-        Refusal: it is no text, empty, too long, or holds lone surrogates.
+        Refusal: it is not text, is empty or too long, or contains lone surrogates.
     """
     if not isinstance(text, str):
         raise Refusal(400, "invalid_question", "a question has to be text", param=param)
@@ -151,12 +151,12 @@ def checked_question(text: object, limits: Limits, param: str) -> str:
     try:
         question.encode()
     except UnicodeEncodeError as error:
-        raise Refusal(400, "invalid_question", "a question is no Unicode", param=param) from error
+        raise Refusal(400, "invalid_question", "a question is not Unicode", param=param) from error
     return question
 
 
-def checked_questions(values: Sequence[object], limits: Limits) -> list[str]:
-    """All questions of a request."""
+def validate_questions(values: Sequence[object], limits: Limits) -> list[str]:
+    """Validate all questions of a request."""
     if not values:
         raise Refusal(400, "no_question", "there is no question", param="questions")
     if len(values) > limits.questions:
@@ -166,7 +166,7 @@ def checked_questions(values: Sequence[object], limits: Limits) -> list[str]:
             f"{len(values):,} questions, at most {limits.questions}",
             param="questions",
         )
-    questions = [checked_question(v, limits, "questions") for v in values]
+    questions = [validate_question(v, limits, "questions") for v in values]
     if sum(len(question.encode()) for question in questions) > limits.questions_bytes:
         raise Refusal(
             400,
@@ -179,7 +179,7 @@ def checked_questions(values: Sequence[object], limits: Limits) -> list[str]:
 
 
 def _whole(value: object) -> object:
-    """A JSON number without fraction as it is meant: 4.0 is 4."""
+    """Convert a JSON number without fraction to an integer: 4.0 is 4."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -200,14 +200,14 @@ _QUESTION: dict[str, Any] = {"type": "string", "pattern": r"\S"}
 
 
 class AskRequest(BaseModel, extra="forbid"):
-    """A request of the page: questions about an image, or about a piece of it.
+    """A request of the web page: questions about an image, or about a part of it.
 
     Attributes:
-        box: left, top, right, bottom in pixels of the image; None for all of it.
+        box: left, top, right, bottom in pixels of the image; None for the whole image.
     """
 
     questions: Annotated[
-        list[Any], AfterValidator(lambda values, info: checked_questions(values, info.context))
+        list[Any], AfterValidator(lambda values, info: validate_questions(values, info.context))
     ] = Field(min_length=1, json_schema_extra={"items": _QUESTION})
     image: Annotated[
         Any, AfterValidator(lambda image, info: data_url(image, info.context, "image"))
@@ -215,7 +215,7 @@ class AskRequest(BaseModel, extra="forbid"):
     box: Box | None = None
 
 
-# what is said of a field that is not what its model says: code, text and hint
+# errors of fields with an invalid value: code, text and hint
 _WRONG: dict[str, tuple[str, str, str | None]] = {
     "box": ("invalid_box", "a box is [left, top, right, bottom] in pixels", None),
     "content": (
@@ -225,16 +225,16 @@ _WRONG: dict[str, tuple[str, str, str | None]] = {
     ),
     "image": ("image_url_not_supported", "there is no image", None),
     "messages": ("unsupported_messages", _MESSAGES, ASK),
-    "n": ("unsupported_parameter", "one answer a request: n has to be 1", None),
+    "n": ("unsupported_parameter", "n has to be 1: there is one answer per request", None),
     "questions": ("no_question", "there is no question", None),
 }
 
 
-def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
-    """A request by its model.
+def validate(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
+    """Validate a request with its model.
 
     Raises:
-        Refusal: something in it is missing or wrong; the first is told.
+        Refusal: for the first missing or invalid field.
     """
     try:
         return model.model_validate(value, context=limits)
@@ -244,7 +244,7 @@ def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
         if first["type"] == "extra_forbidden":
             name = place[-1][:80]
             raise Refusal(
-                400, "unknown_parameter", f"there is no parameter {name!r}", param=name
+                400, "unknown_parameter", f"unknown parameter {name!r}", param=name
             ) from error
         other = ("invalid_parameter", f"{'.'.join(place)}: {_said(first['msg'])}", None)
         code, text, hint = next((_WRONG[n] for n in reversed(place) if n in _WRONG), other)
@@ -252,19 +252,19 @@ def checked(model: type[M], value: Mapping[str, Any], limits: Limits) -> M:
 
 
 def _said(message: str) -> str:
-    """Pydantic's words without the names of our classes."""
+    """Return pydantic's message without the names of our classes."""
     return message.partition(" or instance of ")[0]
 
 
-async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
-    """The request of the page: JSON, or a form with a file.
+async def parse_questions(body: Content, headers: Headers, limits: Limits) -> AskRequest:
+    """Parse a request of the web page: JSON, or a form with a file.
 
     Raises:
-        Refusal: something in it is missing or wrong.
+        Refusal: something is missing or invalid.
     """
     value: dict[str, Any]
     if headers.get("content-type", "").startswith("multipart/form-data"):
-        image, fields = await form(body, headers, limits)
+        image, fields = await parse_form(body, headers, limits)
         lines = [line for text in fields.getlist("questions") for line in text.splitlines()]
         value = {name: "" for name in fields if name not in ("questions", "box")}
         value |= {"image": image, "questions": [line for line in lines if line.strip()]}
@@ -272,18 +272,18 @@ async def asked(body: Content, headers: Headers, limits: Limits) -> AskRequest:
             value["box"] = [int(v) if _INTEGER.fullmatch(v) else v for v in raw.split(",")]
     else:
         value = await asyncio.to_thread(parse_json, body, limits)
-    return await asyncio.to_thread(checked, AskRequest, value, limits)
+    return await asyncio.to_thread(validate, AskRequest, value, limits)
 
 
-async def form(
+async def parse_form(
     body: Content, headers: Headers, limits: Limits
 ) -> tuple[Upload, ImmutableMultiDict[str, str]]:
-    """The file ``image`` of a form, and its text fields.
+    """Return the file ``image`` of a form, and its text fields.
 
     Raises:
-        Refusal: the form is broken, too long beside its file, or has no such file.
+        Refusal: the form is broken, has too much text or no such file.
     """
-    # In a thread of its own: a hostile form takes seconds, in which others are served.
+    # In a thread of its own, because a hostile form takes seconds.
     return await asyncio.to_thread(lambda: asyncio.run(_form(body, headers, limits)))
 
 
@@ -307,7 +307,7 @@ async def _form(
         parsed = await parser.parse()
     except (MultiPartException, LookupError, ValueError) as error:
         why = error.message if isinstance(error, MultiPartException) else "it is broken"
-        raise Refusal(400, "invalid_form", f"the form cannot be read: {why}"[:200]) from error
+        raise Refusal(400, "invalid_form", f"the form is not readable: {why}"[:200]) from error
     try:
         image = parsed.get("image")
         if not isinstance(image, UploadFile):
@@ -316,7 +316,7 @@ async def _form(
         if len(content) > limits.image_bytes:
             raise too_large(f"the image has more than {limits.image_bytes // MIB} MiB")
         texts = [(key, field) for key, field in parsed.multi_items() if isinstance(field, str)]
-        if sum(len(field) for _, field in texts) > limits.text_bytes:  # before it is split in lines
+        if sum(len(field) for _, field in texts) > limits.text_bytes:  # before splitting lines
             raise Refusal(400, "invalid_form", "the form has too much text", param="questions")
         name = _printable(image.filename or "the image")
         return Upload(name, content), ImmutableMultiDict(texts)
@@ -325,6 +325,6 @@ async def _form(
 
 
 def _printable(name: str) -> str:
-    """The last part of a file name, as far as it can be printed."""
+    """Return the last part of a file name, without characters that cannot be printed."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return "".join(c for c in last if c.isprintable())[:80] or "the image"

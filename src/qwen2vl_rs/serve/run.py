@@ -1,4 +1,4 @@
-"""From a socket to a running server, and its end."""
+"""Start and stop the server: listening socket, uvicorn, signals."""
 
 from __future__ import annotations
 
@@ -26,19 +26,18 @@ if TYPE_CHECKING:
     from ..predict.session import Session
 
 TOKEN = "QWEN2VL_RS_TOKEN"
-# Connections accepted before anything else is done: what a flood brings is looked at, and others
-# are answered, in between.
+# Connections accepted per turn of the event loop, so that a flood does not delay other requests.
 _ACCEPTED = 16
-_LAST = 5  # seconds in which what was given up has to end
-_QUEUED = 512  # by the system, until they are accepted
+_LAST = 5  # seconds for cancelled work to end
+_QUEUED = 512  # connections in the system's queue
 
 
 def bind(host: str, port: int, token: str | None) -> socket.socket:
-    """A listening address; port 0 takes a free one.
+    """Return a listening socket; port 0 selects a free port.
 
     Raises:
-        ConfigError: others could reach it, and there is no token; or there is no such address.
-        RunError: the port is taken.
+        ConfigError: the address is reachable by others and there is no token; or is invalid.
+        RunError: the port is in use.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -48,10 +47,10 @@ def bind(host: str, port: int, token: str | None) -> socket.socket:
         raise ConfigError(f"no address {host}: {error}", hint="e.g. --host 127.0.0.1") from error
     if token is None and not is_loopback(str(address[0])):
         raise ConfigError(
-            f"{host} can be reached by others, so a token is needed",
+            f"{host} is reachable by other machines, so a token is required",
             hint=f"set {TOKEN} (python -c 'import secrets; print(secrets.token_urlsafe())')",
         )
-    # Only with its protocol named does asyncio turn off Nagle's delay: 44 ms of every answer.
+    # asyncio turns off Nagle's delay (44 ms per answer) only if the socket names its protocol.
     sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -60,19 +59,19 @@ def bind(host: str, port: int, token: str | None) -> socket.socket:
         sock.close()
         raise RunError(
             f"cannot listen at {host}, port {port}: {error.strerror}",
-            hint="choose another: --port 0 takes a free one",
+            hint="choose another port: --port 0 selects a free one",
         ) from error
     return sock
 
 
 def url_of(sock: socket.socket) -> str:
-    """Where a socket is reached by HTTP."""
+    """Return the URL of a socket."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Loop(uvicorn.Server):
-    """Accepts connections some at a time, and stops in bounded time."""
+    """Accepts connections in small batches, and stops in bounded time."""
 
     def __init__(self, config: uvicorn.Config, service: Service, limits: Limits) -> None:
         super().__init__(config)
@@ -81,7 +80,7 @@ class _Loop(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for sock in sockets or ():
-            sock.listen(_QUEUED)  # asyncio queues as few as it accepts at a time
+            sock.listen(_QUEUED)  # asyncio's queue is only as long as its batch
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         loop, limits, service = asyncio.get_running_loop(), self._limits, self._service
@@ -98,15 +97,15 @@ class _Loop(uvicorn.Server):
 
 
 class Server:
-    """A server around a model; `run` serves until told to stop, then finishes what runs.
+    """A server around a model; `run` serves until asked to stop, then finishes open requests.
 
     Args:
         session: the model.
-        name: under which it is served.
+        name: name of the served model.
         sock: from `bind`.
         token: see `Guard`.
         limits: of requests.
-        waiting: most jobs in the queue.
+        waiting: maximum jobs in the queue.
         plain: see `Service`.
     """
 
@@ -146,21 +145,21 @@ class Server:
             timeout_graceful_shutdown=math.ceil(limits.stop_seconds) + _LAST,
             backlog=_ACCEPTED,
             ws="none",
-            proxy_headers=False,  # nothing here believes what a request says of its sender
+            proxy_headers=False,  # headers about the sender are not trusted
         )
         self._server = _Loop(config, service, limits)
 
     def run(self, ready: Callable[[str], Any] | None = None) -> None:
-        """Serve until `stop`, SIGTERM or Ctrl-C; requests that came before are answered.
+        """Serve until `stop`, SIGTERM or Ctrl-C; earlier requests are still answered.
 
         Args:
-            ready: called with the address once connections are accepted.
+            ready: called with the URL as soon as connections are accepted.
         """
         self._sock.listen(_QUEUED)
         if ready is not None:
             ready(self.url)
         try:
-            # a signal that uvicorn has obeyed, and raises again afterwards, ends nothing more
+            # uvicorn raises a handled signal again after its end; it has no further effect
             with bound_logs(), preserve_signals(["SIGTERM"], lambda *_: None):
                 self._server.run(sockets=[self._sock])
         finally:
@@ -168,7 +167,7 @@ class Server:
             self._sock.close()
 
     def stop(self) -> None:
-        """Ask it to finish; any thread may call this."""
+        """Ask the server to stop; thread-safe."""
         self._server.should_exit = True
 
 
@@ -184,17 +183,17 @@ def serve(
     """Load a model and serve it until SIGTERM or Ctrl-C.
 
     Args:
-        folder: a run, a checkpoint or a base.
-        base_folder: the base of a checkpoint; None for where it was.
+        folder: a run, a checkpoint or a base model.
+        base_folder: the base model of a checkpoint; None for the one that it records.
         host: address to listen at.
         port: 0 for a free one.
-        token: what clients have to send; needed beyond loopback.
-        ready: called with the address once connections are accepted.
+        token: required of clients; needed beyond loopback.
+        ready: called with the URL as soon as connections are accepted.
         plain: see `Service`.
 
     Raises:
         ConfigError: see `bind`.
-        ModelError: the folder holds no model of ours.
+        ModelError: the folder does not hold a usable model.
     """
     sock = bind(host, port, token)
     try:

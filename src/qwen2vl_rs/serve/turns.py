@@ -1,4 +1,4 @@
-"""Whose turn it is where only so many can go at a time: those who wait, by their addresses."""
+"""Fair queue: a limited number of places, shared evenly among client addresses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .api_errors import Refusal
 
 
 class Turns:
-    """Some places, and a bounded number of requests that wait for one.
+    """A limited number of places, and a bounded queue for them.
 
-    Addresses take turns, so that many requests of one do not delay the others'. Where too many
-    wait, the newest of the address that has most of them is refused.
+    Addresses take turns, so that many requests of one do not delay the others'. When the queue is
+    full, the newest request of the address with most of them is refused.
 
     Args:
-        places: how many go at a time.
-        waiting: how many may wait.
+        places: number of places.
+        waiting: maximum length of the queue.
     """
 
     def __init__(self, places: int, waiting: int) -> None:
@@ -27,10 +27,10 @@ class Turns:
 
     @contextlib.asynccontextmanager
     async def of(self, peer: str) -> AsyncIterator[None]:
-        """A place, waited for.
+        """Wait for a place and hold it for the duration of the context.
 
         Raises:
-            Refusal: too many wait already.
+            Refusal: the queue is full.
         """
         await self._take(peer)
         try:
@@ -54,24 +54,24 @@ class Turns:
             await called
         except asyncio.CancelledError:
             if called.done() and not called.cancelled() and called.exception() is None:
-                self._free += 1  # called in the moment in which it gave up
+                self._free += 1  # it got the place while it gave up
                 self._call()
             self._forget(peer, called)
             raise
 
     def _call(self) -> None:
-        """The first request of the address whose turn it is, for every place that is free."""
+        """Give every free place to the first request of the next address."""
         while self._free and self._waiting:
             peer, calls = self._waiting.popitem(last=False)
             called = calls.popleft()
             if calls:
-                self._waiting[peer] = calls  # behind all others
+                self._waiting[peer] = calls  # to the end of the line
             if not called.done():
                 self._free -= 1
                 called.set_result(None)
 
     def _refuse_for(self, peer: str) -> None:
-        """Make room for one more of an address, at the cost of one that has more of them."""
+        """Make room for a request of an address by refusing one of an address with more."""
         busy = Refusal(429, "busy", "too many images are waiting", retry_after=5)
         most = max(self._waiting, key=lambda one: len(self._waiting[one]))
         if len(self._waiting[most]) <= len(self._waiting.get(peer, ())) + 1:

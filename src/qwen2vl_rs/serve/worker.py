@@ -1,4 +1,4 @@
-"""The thread that owns the model: what waits together about one image is answered together."""
+"""The worker thread with the model: it answers waiting questions about an image together."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from ..models.images import ImageInput
     from ..predict.session import ModelAnswer, Session
 
-WAITING = 64  # jobs in the queue
-CACHED_TOKENS = 20_000  # visual tokens whose features are kept; 123 MB for a 2B model in float32
-_QUESTION_TOKENS = 24  # of a question with its answer, at least; `pack` counts
-_BYTES_OF_A_TOKEN = 2  # of a question; four in English, one in rare scripts
+WAITING = 64  # maximum jobs in the queue
+CACHED_TOKENS = 20_000  # visual tokens in the cache of features; 123 MB for a 2B model in float32
+_QUESTION_TOKENS = 24  # minimum of a question with its answer; `pack` counts exactly
+_BYTES_OF_A_TOKEN = 2  # minimum in a question; four in English, one in rare scripts
 
 
 @dataclass(slots=True, eq=False)
 class WorkItem:
-    """Questions about one image, put to one of the two models.
+    """Questions about one image, to one of the two models.
 
     Attributes:
-        key: digest of the image's content and of the piece of it that is meant.
-        pixels: the image, encoded or not.
-        questions: in plain words.
-        use_adapter: whether the fine-tuned model is asked, or its base.
-        closed: whether answers are chosen where the question type has an answer set.
-        most: longest written answer in tokens; None for the usual bound.
-        peer: the address that asks.
-        answers: one for every question, once it is done.
+        key: cache key of the image or its part.
+        pixels: the image, with or without features.
+        questions: without instruction.
+        use_adapter: whether the fine-tuned model or its base model answers.
+        closed: whether questions with candidate answers are answered by ranking them.
+        most: maximum tokens of a generated answer; None for the default.
+        peer: the client's address.
+        answers: the answers to all questions, once it is done.
         said: the answers so far.
-        turn: when it is answered, beside others.
-        left: whether nobody waits any more.
+        turn: number of its turn.
+        left: whether the client has disconnected.
     """
 
     key: str
@@ -56,21 +56,21 @@ class WorkItem:
     left: bool = False
 
     def fitting(self, tokens: int) -> int:
-        """How many of its next questions take no more than so many tokens, about."""
+        """Return how many of its next questions fit into about ``tokens`` tokens."""
         sizes = accumulate(map(_tokens, self.questions[len(self.said) :]))
         return sum(size <= tokens for size in sizes)
 
 
-_Batch = list[tuple[WorkItem, Sequence[str]]]  # jobs, with what is answered of them in one pass
+_Batch = list[tuple[WorkItem, Sequence[str]]]  # jobs, each with its questions in one pass
 
 
 class Worker:
-    """Owns a model; answers jobs in its own thread until it is closed.
+    """Owns a model and answers jobs in a thread until it is closed.
 
     Args:
         session: the model.
-        metrics: where it is counted what happens.
-        waiting: most jobs in the queue.
+        metrics: counts what happens.
+        waiting: maximum jobs in the queue.
     """
 
     def __init__(self, session: Session, metrics: Metrics, waiting: int = WAITING) -> None:
@@ -79,7 +79,7 @@ class Worker:
         self._queue: list[WorkItem] = []
         self._ready = threading.Condition()
         self._closed = False
-        self._pace = 0.0  # seconds a job took of late
+        self._pace = 0.0  # recent seconds per job
         self._pass = 0  # number of the next pass
         self._turns: dict[str, int] = {}  # the last turn of each address
         self._cache: OrderedDict[str, ImageInput] = OrderedDict()
@@ -89,11 +89,11 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether jobs are still answered."""
+        """Return whether the thread is running."""
         return self._thread.is_alive() and not self._closed
 
     def cached(self, key: str) -> ImageInput | None:
-        """An image that was encoded before, where it is still kept."""
+        """Return a cached image with features."""
         with self._ready:
             found = self._cache.get(key)
             if found is not None:
@@ -119,7 +119,7 @@ class Worker:
             self._ready.notify()
 
     def cancel(self, jobs: Sequence[WorkItem]) -> None:
-        """Take back jobs whose client has left; of one being answered the pass runs to its end."""
+        """Cancel jobs of a disconnected client; a running pass is completed."""
         with self._ready:
             for job in jobs:
                 job.left = True
@@ -130,7 +130,7 @@ class Worker:
             self._metrics.waiting.set(len(self._queue))
 
     def _make_room(self, jobs: Sequence[WorkItem]) -> None:
-        """Make room for jobs of an address, at the cost of one that has more of them."""
+        """Make room for jobs of an address by refusing some of an address with more."""
         wait = min(60, max(1, round(self._pace * len(self._queue))))
         full = Refusal(
             429,
@@ -150,14 +150,14 @@ class Worker:
                 newest[0].answers.set_exception(full)
 
     def _turn_of(self, peer: str) -> int:
-        """When something of an address is answered: not before what others sent since its last."""
+        """Return the next turn of an address: after what others sent since its last."""
         turn = max(self._pass, self._turns.get(peer, -1) + 1)
         self._turns = {one: last for one, last in self._turns.items() if last >= self._pass}
         self._turns[peer] = turn
         return turn
 
     def close(self) -> None:
-        """Answer what is in the queue, then end."""
+        """Answer what is in the queue, then stop."""
         with self._ready:
             self._closed = True
             self._ready.notify()
@@ -170,7 +170,7 @@ class Worker:
             start = time.monotonic()
             try:
                 self._answer(batch)
-            except Exception as error:  # whatever it is: the clients hear of it, the thread goes on
+            except Exception as error:  # any error goes to the clients; the thread continues
                 for job, _ in batch:
                     if not job.answers.done():
                         job.answers.set_exception(_explained(error))
@@ -179,11 +179,11 @@ class Worker:
             self._put_back([job for job, _ in batch])
 
     def _take(self) -> _Batch | None:
-        """What the next pass answers, waited for; None when closed and all are done.
+        """Wait for the next batch; None when closed and done.
 
-        The job whose turn it is says which model is asked and how. With it go the others of that
-        kind, in turn, as far as the tokens of a pass allow; an image that is in costs nothing
-        more. Of a job with many questions those go that fit, the others have another turn.
+        The job of the next turn determines model and answer mode. Other jobs of that kind join it
+        in order of their turns, up to the tokens of a pass; an image is counted once. Questions
+        that do not fit wait for another turn.
         """
         with self._ready:
             self._ready.wait_for(lambda: self._queue or self._closed)
@@ -198,7 +198,7 @@ class Worker:
                     continue
                 image = 0 if job.key in images else job.pixels.tokens
                 number = job.fitting(room - image)
-                if job is first:  # a large image must not leave its questions one to a pass
+                if job is first:  # a large image must not leave one question per pass
                     number = max(1, number, job.fitting(self.session.budget // 4))
                 if number == 0:
                     continue
@@ -217,7 +217,7 @@ class Worker:
             ]
 
     def _put_back(self, jobs: Sequence[WorkItem]) -> None:
-        """Jobs of which questions are left wait for their next turn, if anybody waits for them."""
+        """Queue jobs with remaining questions for their next turn, unless the client has left."""
         with self._ready:
             for job in jobs:
                 if job.answers.done():
@@ -231,7 +231,7 @@ class Worker:
             self._metrics.waiting.set(len(self._queue))
 
     def _answer(self, batch: _Batch) -> None:
-        """One pass: each image once, each of its questions once."""
+        """Run one pass: each image once, each of its questions once."""
         asked: dict[str, dict[str, None]] = {}
         images: dict[str, ImageInput] = {}
         for job, questions in batch:
@@ -262,7 +262,7 @@ class Worker:
             job.answers.set_result(answers)
 
     def _encoded(self, key: str, pixels: ImageInput) -> ImageInput:
-        """The image with its features, which are kept as long as there is room."""
+        """Return the image with features, which are cached if there is room."""
         known = self._cache.get(key)
         if known is not None:
             return known
@@ -278,12 +278,12 @@ class Worker:
 
 
 def _tokens(question: str) -> int:
-    """Of a question with its answer, about."""
+    """Estimate the tokens of a question with its answer."""
     return max(_QUESTION_TOKENS, len(question.encode()) // _BYTES_OF_A_TOKEN)
 
 
 def _explained(error: Exception) -> Exception:
-    """What the client is told: an expected failure in its own words, else the error itself."""
+    """Return the client's error: an expected failure with its hint, else the error itself."""
     if isinstance(error, Qwen2VLRSError):
         return Refusal(503, "model_failed", error.message, hint=error.hint)
     return error

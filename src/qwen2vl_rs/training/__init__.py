@@ -1,1 +1,1 @@
-"""Fine-tuning a base on question trees."""
+"""Fine-tune a base model on question trees."""

@@ -1,8 +1,8 @@
-"""What a run is computed with: beside its settings, all that its numbers depend on.
+"""Environment record of a run: hardware, precision and library versions.
 
-Sums of floats depend on the order in which they are taken, and that on the device, the number of
-threads and the versions of the libraries. The same run in other circumstances gives an adapter that
-is as good, and not the same.
+Floating-point sums depend on their order, which depends on the device, the number of threads and
+the versions of the libraries. The same run in another environment gives an adapter that is as good
+but not identical.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _NAMES = {
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that can change a result."""
+    """Return the versions of all libraries that can change a result."""
     names = ("torch", "transformers", "peft", "accelerate", "rasterio", "numpy", "pillow")
     own = {"qwen2vl-rs": VERSION, "python": platform.python_version()}
     return own | {name: metadata.version(name) for name in names}
 
 
 def circumstances(precision: Precision, attention: str, tokens: int) -> dict[str, Any]:
-    """What this process computes with, as it stands in a run's manifest.
+    """Return the environment of this process, as written to a run's manifest.
 
     Args:
-        precision: of the run.
-        attention: the kind in force.
-        tokens: most tokens in a pack.
+        precision: the run's precision.
+        attention: the attention implementation.
+        tokens: maximum tokens per pack.
     """
     device = choose_device()
     cuda = device.type == "cuda"
@@ -57,19 +57,19 @@ def circumstances(precision: Precision, attention: str, tokens: int) -> dict[str
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is other than when a run was started, for people.
+    """Describe what has changed since a run was started.
 
     Args:
-        before: its manifest; what older versions did not write down is not compared.
+        before: its manifest; values that older versions did not record are ignored.
         now: `circumstances`.
     """
     found = []
-    on_cpu = now["cpu"] is not None  # elsewhere threads only prepare what is computed
+    on_cpu = now["cpu"] is not None  # on a GPU, CPU threads only prepare the inputs
     if on_cpu and before.get("threads", now["threads"]) != now["threads"]:
         found.append(f"{before['threads']} threads then, {now['threads']} now")
     for key, name in _NAMES.items():
         both = (before.get(key), now[key])
-        if None not in both and both[0] != both[1]:  # None: of another kind of device
+        if None not in both and both[0] != both[1]:  # None: not applicable to the device
             found.append(f"{name} {before[key]} then, {now[key]} now")
     known = before.get("versions", {})
     for package, version in now["versions"].items():

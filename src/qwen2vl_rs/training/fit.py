@@ -1,4 +1,4 @@
-"""The training command: split, fine-tune, evaluate before and after."""
+"""The training pipeline: split, fine-tune, evaluate before and after."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..config import Config, write_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import moved
 from ..datasets.stored import read_stored
-from ..engine.memory import device_memory, explained_shortage, token_budget, training_memory
+from ..engine.memory import device_memory, memory_hint, token_budget, training_memory
 from ..engine.vision import encode_all
 from ..errors import RunError
 from ..hardware.devices import choose_device, processes
@@ -41,17 +41,17 @@ from .preparation import (
     check_images,
     check_run,
     choose_checkpoint,
+    decisive_settings,
     prepare_questions,
     record_settings,
-    what_matters,
 )
-from .trackers import tracking, usable
-from .trainer import Steps, TreeTrainer
+from .trackers import installed, tracking
+from .trainer import StepDataset, TreeTrainer
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Questions to train on and to be tested on, and the files that hold them."""
+    """Training and test questions, and the files with them."""
 
     train: Dataset
     test: Dataset
@@ -60,20 +60,20 @@ class Split:
 @quiet_libraries
 @preserve_environment
 def train(config: Config, *, resume: bool = False, copies: Path | None = Path()) -> Outcome | None:
-    """Fine-tune a base and evaluate it before and after.
+    """Fine-tune a base model and evaluate it before and after.
 
-    Writes everything into ``config.output``, and copies of the split into a folder.
+    Write everything to ``config.output``, and copies of the split to a folder.
 
     Args:
         config: all settings.
         copies: folder of ``data_vl_train.json`` and ``data_vl_test.json``; None for none.
-        resume: go on from the newest sound checkpoint of ``config.output``.
+        resume: continue from the newest valid checkpoint of ``config.output``.
 
     Returns:
-        What was measured before and after; None in all processes but the first.
+        The results before and after; None in all processes but the first.
 
     Raises:
-        Qwen2VLRSError: for data, images, base or run folder that cannot be used.
+        Qwen2VLRSError: data, images, base model or run folder are not usable.
     """
     check_strategy()
     run = Run(Path(config.output))
@@ -88,9 +88,9 @@ def train(config: Config, *, resume: bool = False, copies: Path | None = Path())
             check_run(run, config, resume)
             record_settings(run, config, resume)
             prepare_questions(config, run, resume, copies)
-        finished = resume and run.is_finished()  # asked before anything is set aside
+        finished = resume and run.is_finished()  # before any checkpoint is set aside
         team.wait_for_everyone()
-        # read back, so that every process, and `compare` later, sees the very same samples
+        # read from the run's copies, like in the other processes and in `compare` later
         files = [run.questions_copy(name) for name in (TRAIN_FILE, TEST_FILE)]
         images = config.data.images
         split = Split(*(moved(read_stored(file), images) for file in files))
@@ -119,7 +119,7 @@ def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     base = replace(base, images=replace(base.images, digests=read_json(run.folder / IMAGES) or {}))
     cache = run.folder / "vision-cache"
     paths = split.train.distinct("image")
-    for turn in (team.is_main_process, not team.is_main_process):  # the others find it written
+    for turn in (team.is_main_process, not team.is_main_process):  # the main process goes first
         if turn:
             images = encode_all(
                 base, paths, cache, int(settings.vision_cache_gb * 1e9), precision.compute
@@ -130,7 +130,7 @@ def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     budget = token_budget(
         model, settings.max_tokens_per_pack, checkpointing=settings.gradient_checkpointing
     )
-    steps = Steps(
+    steps = StepDataset(
         split.train,
         base.prompts,
         images or base.images,
@@ -139,19 +139,19 @@ def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
         base.model,
         team.num_processes,
     )
-    _describe(base, model, steps, settings, device, precision)
-    trackers = usable(settings.report_to)
+    _describe(base.folder, model, steps, settings, precision)
+    trackers = installed(settings.report_to)
     args = _arguments(config, run, trackers, precision)
     ground = typical_resolution(paths)
     trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
     if team.is_main_process:
         now = circumstances(precision, kind, budget)
         _write_manifest(config, split, base, run, now, checkpoint)
-    with tracking(trackers if team.is_main_process else [], run.folder), explained_shortage(budget):
+    with tracking(trackers if team.is_main_process else [], run.folder), memory_hint(budget):
         _run(trainer, checkpoint, precision)
     if team.is_main_process:
         _write_results(run)
-        discard(cache)  # open files on NFS stay as .nfs…
+        discard(cache)  # on NFS, open files remain as .nfs…
     team.wait_for_everyone()
     del trainer, model, base
     gc.collect()
@@ -160,22 +160,22 @@ def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
 
 
 def _run(trainer: TreeTrainer, checkpoint: Path | None, precision: Precision) -> None:
-    """Train, from a checkpoint where there is one."""
+    """Train from the beginning or from a checkpoint."""
     try:
         with without_casts(trainer.model, precision.compute is not torch.float32):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except pickle.UnpicklingError as error:  # nothing but numbers is read from such files
+    except pickle.UnpicklingError as error:  # only tensors and numbers are loaded
         why = str(error).splitlines()[0]
         raise RunError(
-            f"the state of training in {checkpoint} cannot be read: {why}",
-            hint="remove that checkpoint; the one before it is used then",
+            f"the training state in {checkpoint} is not readable: {why}",
+            hint="remove that checkpoint; the one before it is then used",
         ) from error
     finally:
         trainer.reporter.close()
 
 
 def _load(config: Config, device: torch.device, precision: Precision) -> tuple[Base, Kind]:
-    """The base, with the attention that suits the device, and which that is."""
+    """Load the base model; return its attention implementation, too."""
     folder = Path(config.model)
     heads = Heads.of(read_config(folder))
     kind, why = choose_attention(device, precision.compute, heads, config.training.attention)
@@ -191,7 +191,7 @@ def _arguments(
         output_dir=str(run),
         run_name=run.folder.name,
         per_device_train_batch_size=1,
-        num_train_epochs=1,  # `Steps` holds all epochs
+        num_train_epochs=1,  # `StepDataset` holds all epochs
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_ratio,
         lr_scheduler_type=settings.lr_scheduler_type,
@@ -201,7 +201,7 @@ def _arguments(
         activation_checkpointing_kwargs={"use_reentrant": False},
         bf16=precision.compute is torch.bfloat16,
         fp16=half,
-        # a fused step skips inside the kernel, where accelerate does not see it
+        # a fused step would skip inside the kernel, where accelerate does not notice it
         optim="adamw_torch" if half else "adamw_torch_fused",
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
@@ -214,19 +214,19 @@ def _arguments(
         report_to=trackers,
         seed=settings.seed,
     )
-    args._n_gpu = 1  # several GPUs in one process would mean DataParallel, which knows no packs
+    args._n_gpu = 1  # several GPUs in one process would mean DataParallel, which cannot split packs
     if torch.cuda.device_count() > processes().num_processes:
         say("one GPU of several is used; for all of them: torchrun --nproc-per-node gpu …")
     return args
 
 
 def _describe(
-    base: Base, model: Any, steps: Steps, settings: Any, device: torch.device, precision: Precision
+    folder: Path, model: Any, steps: StepDataset, settings: Any, precision: Precision
 ) -> None:
     trained, total = model.get_nb_trainable_parameters()
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "CPU"
     say(
-        f"training {trained / 1e6:.2f} M of {total / 1e6:.1f} M parameters of {base.folder} "
+        f"training {trained / 1e6:.2f} M of {total / 1e6:.1f} M parameters of {folder} "
         f"on {name} in {precision.name} ({precision.why})"
     )
     say(
@@ -234,7 +234,8 @@ def _describe(
         f"{settings.images_per_step} images, at most {steps.budget:,} tokens at once"
     )
     needed = training_memory(model, steps.budget, settings.gradient_checkpointing) / 1e9
-    say(f"memory: {needed:.1f} GB at most, of {device_memory(device) / 1e9:.1f} GB (estimate)")
+    room = device_memory(model.device) / 1e9
+    say(f"memory: {needed:.1f} GB at most, of {room:.1f} GB (estimate)")
 
 
 def _write_manifest(
@@ -245,17 +246,16 @@ def _write_manifest(
     now: dict[str, Any],
     checkpoint: Path | None,
 ) -> None:
-    """Write down what the run was started with, and where it is resumed, what is other now.
+    """Record the environment of the start, and what has changed at a resume.
 
-    ``now`` is as `circumstances` tells it, ``checkpoint`` the one that is resumed, None at the
-    start.
+    ``now`` is the result of `circumstances`; ``checkpoint`` is the one to resume from, if any.
     """
     before = run.manifest()
-    other = differences(before, now) if checkpoint else []  # else nothing is gone on with
+    other = differences(before, now) if checkpoint else []  # without one, nothing is continued
     if other:
         warn(
-            f"resumed in other circumstances ({'; '.join(other)}): the adapter will not be quite "
-            "the one that training without a break gives"
+            f"resumed in another environment ({'; '.join(other)}): the adapter will differ "
+            "slightly from that of an uninterrupted training"
         )
     resumed = before.get("resumed", []) if checkpoint else []
     if checkpoint and "versions" in before:
@@ -268,7 +268,7 @@ def _write_manifest(
         {
             **now,
             "seed": config.training.seed,
-            "settings": what_matters(config),
+            "settings": decisive_settings(config),
             "dataset": _dataset(config, split.test),
             "base": {"folder": str(base.folder.resolve()), "fingerprint": base.fingerprint},
             "data": {
@@ -285,7 +285,7 @@ def _write_manifest(
 
 
 def _dataset(config: Config, samples: Dataset) -> dict[str, str]:
-    """The data set of the questions, who says so, and how they were asked where we made them."""
+    """Return the dataset of the questions, how it was found, and the style of generated ones."""
     found = settle(samples, config.data.dataset)
     manners = sorted(filter(None, samples.distinct("manner")))
     return {"name": found.name, "from": found.how, "manner": ", ".join(manners)}
@@ -294,7 +294,7 @@ def _dataset(config: Config, samples: Dataset) -> dict[str, str]:
 def _write_results(run: Run) -> None:
     lines = read_metrics(run.folder / "metrics.jsonl")
     done = sum(line["questions"] for line in lines)
-    timed = all("seconds" in line for line in lines)  # else some were lost, see `trainer`
+    timed = all("seconds" in line for line in lines)  # else some are lost, see `trainer`
     seconds = lines[-1]["seconds"] if timed else None
     results = {
         "train_loss": sum(line["loss"] for line in lines) / len(lines),

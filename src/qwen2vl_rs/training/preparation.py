@@ -1,4 +1,4 @@
-"""What comes before the first step of training: guards of the run's folder, and its questions."""
+"""Checks before training: the run's folder, its settings, its checkpoints, questions and images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ..system.files import (
 from ..system.named_files import open_named
 
 IMAGES = "images.json"
-# settings that may be others when a run is resumed
+# settings that may change when a run is resumed
 _FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "vision_cache_gb"}
 
 
@@ -41,40 +41,40 @@ def check_run(run: Run, config: Config, resume: bool) -> None:
     """Refuse to mix two runs in one folder.
 
     Raises:
-        RunError: the folder holds a run and is not to be resumed, or holds none, or one with
-            other settings or another base.
+        RunError: the folder holds a run and ``resume`` is false; or it holds no run, or one with
+            other settings or another base model.
     """
     started = [*run.checkpoints(), *run.damaged_checkpoints()]
     if not resume:
         if started or is_there(run.folder / "train_results.json"):
             raise RunError(
                 f"{run} already holds a run",
-                hint="go on with it: --resume; or choose another folder: --output",
+                hint="continue it: --resume; or choose another folder: --output",
             )
         return
     if not is_there(run.folder / "config.toml"):
         raise RunError(f"nothing to resume in {run}", hint="start without --resume")
     before = load_config(run.folder / "config.toml")
     known = run.manifest()
-    # those it was started with: its config.toml may have been edited since
-    own = known.get("settings") or what_matters(before)
-    others = _differences(own, what_matters(config))
+    # the recorded settings of the start: config.toml may have been edited since
+    own = known.get("settings") or decisive_settings(before)
+    others = _differences(own, decisive_settings(config))
     hint = f"resume with its own: {run.resume_command()}"
-    if edited := _differences(own, what_matters(before)):
+    if edited := _differences(own, decisive_settings(before)):
         hint = (
-            f"put back in {run}/config.toml what it was started with ({'; '.join(edited)}), or "
-            "train anew in another folder: --output"
+            f"restore the settings of the start in {run}/config.toml ({'; '.join(edited)}), or "
+            "train in another folder: --output"
         )
     base = known.get("base", {})
     if (digest := base.get("fingerprint")) and not same_base(Path(config.model), digest):
         first = Path(base.get("folder") or before.model)
         if first.exists() and first.resolve() != Path(config.model).resolve():
-            others.append(f"the base is not the one it was started with ({first})")
+            others.append(f"the base model is not the one of the start ({first})")
         else:
-            others.append(f"the base in {config.model} is no longer what it was then")
+            others.append(f"the base model in {config.model} has changed since")
             hint = (
-                "put the base back as it was, or name a copy of it: --model FOLDER; or train anew "
-                "in another folder: --output"
+                "restore the base model, or name a copy of it: --model FOLDER; or train in another "
+                "folder: --output"
             )
     if others:
         raise RunError(
@@ -84,20 +84,20 @@ def check_run(run: Run, config: Config, resume: bool) -> None:
 
 
 def record_settings(run: Run, config: Config, resume: bool) -> None:
-    """Write down the settings that decide the result, before anything is made by them.
+    """Record the settings that determine the result, before any output.
 
-    The manifest is written whole when training begins; what `check_run` compares is there from
-    the start, and no edit of ``config.toml`` changes it.
+    The complete manifest is written when training begins. `check_run` needs these values from the
+    start, and independent of edits to ``config.toml``.
     """
     if not (resume and run.manifest()):
-        write_json(run.folder / "manifest.json", {"settings": what_matters(config)})
+        write_json(run.folder / "manifest.json", {"settings": decisive_settings(config)})
 
 
-def what_matters(config: Config) -> dict[str, Any]:
-    """The settings that decide the result of training."""
+def decisive_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that determine the result of training."""
     tree = config.model_dump(mode="json", include={"data", "view", "lora", "training"})
-    del tree["data"]["dataset"]  # of scoring
-    del tree["data"]["images"]  # their content is compared
+    del tree["data"]["dataset"]  # affects scoring only
+    del tree["data"]["images"]  # the images' content is compared instead
     tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
     return tree
 
@@ -113,15 +113,15 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
 
 
 def choose_checkpoint(run: Run, save_steps: int) -> None:
-    """Leave only sound checkpoints to resume from; what is damaged is set aside.
+    """Set damaged checkpoints aside, so that only valid ones are resumed from.
 
     Args:
-        run: the folder.
-        save_steps: how often a checkpoint is written.
+        run: the run.
+        save_steps: steps between checkpoints.
 
     Raises:
-        RunError: a checkpoint cannot be read, or all that stood there are damaged or gone:
-            training does not start from the beginning by itself then.
+        RunError: a checkpoint is not readable, or all are damaged or gone: training does not
+            start from the beginning without being asked to.
     """
     for _, hidden in matching_folders(run.folder, r"\.checkpoint-\d+\.tmp"):  # of a killed process
         shutil.rmtree(hidden, ignore_errors=True)
@@ -130,30 +130,30 @@ def choose_checkpoint(run: Run, save_steps: int) -> None:
             if last := run.trained_steps():
                 warn(
                     f"the last checkpoint, checkpoint-{last}, is gone or damaged: its steps are "
-                    "done again"
+                    "repeated"
                 )
             say(f"resuming from {checkpoint}")
-            # until they are done, training is not finished
+            # training is not finished until its steps are
             (run.folder / "train_results.json").unlink(missing_ok=True)
             return
         aside = set_aside(checkpoint)
         warn(f"{checkpoint} is not used, and set aside as {aside.name}: {problem}")
     hint = (
-        "put back a copy of one under its name (checkpoint-STEP) and resume; or train again in "
-        "another folder: --output"
+        "restore a copy of one under its name (checkpoint-STEP) and resume; or train in another "
+        "folder: --output"
     )
     if aside_now := run.damaged_checkpoints():
         names = ", ".join(path.name for path in aside_now)
-        raise RunError(f"no checkpoint in {run} is sound ({names})", hint=hint)
+        raise RunError(f"no checkpoint in {run} is valid ({names})", hint=hint)
     last = run.trained_steps()
     done = max((line["step"] for line in read_metrics(run.folder / "metrics.jsonl")), default=last)
     if done > save_steps:
-        raise RunError(f"{run} had come to step {done:,}, but its checkpoints are gone", hint=hint)
+        raise RunError(f"{run} had reached step {done:,}, but its checkpoints are gone", hint=hint)
     say("no checkpoint yet: starting from the beginning")
 
 
 def prepare_questions(config: Config, run: Run, resume: bool, copies: Path | None = Path()) -> None:
-    """See to it that the run has its own copies of its questions.
+    """Make sure that the run has its own copies of its questions.
 
     Args:
         config: its settings.
@@ -162,7 +162,7 @@ def prepare_questions(config: Config, run: Run, resume: bool, copies: Path | Non
         copies: folder of ``data_vl_train.json`` and ``data_vl_test.json``; None for none.
 
     Raises:
-        NoQuestions: it is resumed, and they are not those it was started with.
+        NoQuestions: it is resumed, and they are not those of the start.
         DataError: see `make_split`.
     """
     if not (resume and _has_questions(run)):
@@ -170,9 +170,9 @@ def prepare_questions(config: Config, run: Run, resume: bool, copies: Path | Non
 
 
 def _has_questions(run: Run) -> bool:
-    """Whether a run has its questions; False where it has not got so far.
+    """Return whether a run has its questions yet.
 
-    A run made before it kept copies gets them now.
+    A run of a version that kept no copies gets them now.
     """
     names = (TRAIN_FILE, TEST_FILE)
     if not run.manifest().get("data") and not all(is_there(run.questions_copy(n)) for n in names):
@@ -185,17 +185,17 @@ def _has_questions(run: Run) -> bool:
 
 
 def _copy(source: Path, path: Path) -> None:
-    """Write the bytes of a file to another, which appears whole or not at all."""
+    """Copy a file atomically."""
     with open_named(source, "rb") as read, atomic_write(path, "wb") as file:
         shutil.copyfileobj(read, file, 1 << 20)
 
 
 def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
-    """Read the questions, split them, and write them into the run, and copies into a folder.
+    """Read the questions, split them, and write them to the run, and copies to a folder.
 
-    A copy never replaces a file that the questions were read from.
+    A copy never replaces a file that the questions are read from.
 
-    Image paths become absolute: the run may be used from elsewhere.
+    Image paths become absolute, so that the run can be used from any folder.
 
     Raises:
         DataError: a file is missing or malformed, or too small to split.
@@ -230,8 +230,8 @@ def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
             hint="check the files given as training and test data",
         )
     if leaked := leak(train_set, test_set):
-        stand = "1 image stands" if leaked == 1 else f"{leaked:,} images stand"
-        warn(f"{stand} on both sides of the split: the test will look too good")
+        found = "1 image is" if leaked == 1 else f"{leaked:,} images are"
+        warn(f"{found} on both sides of the split: the test result will be too optimistic")
     train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
         own = run.questions_copy(name)
@@ -252,10 +252,10 @@ def _is_one_of(path: Path, others: Sequence[Path]) -> bool:
 def check_images(
     images: Sequence[str], known: Path, resume: bool, folder: str | None = None
 ) -> None:
-    """Look at every image before the long work starts, and write down or compare its digest.
+    """Check every image before the long work starts, and record or compare its checksum.
 
     Raises:
-        ImageError: one cannot be used, or is not what it was when the run was started.
+        ImageError: one is not usable, or has changed since the run was started.
     """
     digests = {}
     with Progress("checking images", len(images), "images") as progress:

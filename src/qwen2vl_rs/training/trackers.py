@@ -1,4 +1,4 @@
-"""Experiment trackers: never a prompt, never a word on stdout, never needed."""
+"""Experiment trackers (SwanLab, W&B, TensorBoard): no prompts, nothing on stdout, optional."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..system.console import say, warn
 from ..system.scopes import preserve_signals
 
 
-def usable(trackers: Sequence[str]) -> list[str]:
-    """Those of the trackers that are installed; the others are named in a warning."""
+def installed(trackers: Sequence[str]) -> list[str]:
+    """Return the installed trackers; warn about the others."""
     found = []
     for name in trackers:
         if importlib.util.find_spec(name):
@@ -31,11 +31,11 @@ def usable(trackers: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
-    """Start SwanLab for a run and finish it afterwards; the others start by themselves.
+    """Start SwanLab for a run and finish it afterwards; the other trackers need no start.
 
-    SwanLab goes online only with credentials (``swanlab login`` or ``SWANLAB_API_KEY``);
-    otherwise, or where that fails, it writes to ``<run>/swanlog``, which ``swanlab sync``
-    can send later. W&B is offline without ``WANDB_API_KEY``.
+    SwanLab goes online only with credentials (``swanlab login`` or ``SWANLAB_API_KEY``). Without
+    them, or if that fails, it writes to ``<run>/swanlog``, which ``swanlab sync`` can send later.
+    W&B is offline without ``WANDB_API_KEY``.
     """
     if "wandb" in trackers and "WANDB_API_KEY" not in os.environ:
         os.environ.setdefault("WANDB_MODE", "offline")
@@ -59,18 +59,18 @@ def tracking(trackers: Sequence[str], run: Path) -> Iterator[None]:
         state = "aborted"
         raise
     finally:
-        with _hushed(mode), contextlib.suppress(Exception):  # it may be finished by now
+        with _hushed(mode), contextlib.suppress(Exception):  # it may be finished already
             swanlab.finish(state=state)
 
 
-def make_harmless(callbacks: list[Any]) -> list[Any]:
-    """Trainer callbacks, of which those of trackers stop at their first error, not training."""
+def isolate_errors(callbacks: list[Any]) -> list[Any]:
+    """Return the callbacks, with trackers wrapped so that their errors do not stop training."""
     names = {kind: name for name, kind in INTEGRATION_TO_CALLBACK.items()}
     return [_Harmless(c, names[type(c)]) if type(c) in names else c for c in callbacks]
 
 
 class _Harmless:
-    """A tracker's callback; after an error it takes no more figures, which is said."""
+    """A tracker's callback that is disabled, with a warning, after its first error."""
 
     def __init__(self, callback: Any, name: str) -> None:
         self._callback, self._name = callback, name
@@ -84,9 +84,9 @@ class _Harmless:
                 return None
             try:
                 return method(*args, **more)
-            except Exception as error:  # whatever its client raises
+            except Exception as error:  # of any kind, from the tracker's client
                 self._off = True
-                warn(f"{self._name} takes no more figures ({_reason(error)}): training goes on")
+                warn(f"{self._name} is disabled ({_reason(error)}): training continues")
                 return None
 
         return call
@@ -97,17 +97,17 @@ def _reason(error: Exception) -> str:
 
 
 def _started(run: Path, folder: Path, mode: str, *others: str) -> str:
-    """Start SwanLab in the first mode in which it can; the last sends and writes nothing."""
+    """Start SwanLab in the first mode that works; the last mode sends and writes nothing."""
     import swanlab
 
     place = {"project": "qwen2vl-rs", "name": run.name, "log_dir": str(folder)}
     try:
-        # SwanLab's handlers close its run at an interrupt, also at one that is ignored, as by what
-        # a script started with ``&``; the next figures then have nowhere to go
+        # SwanLab's handlers close its run at an interrupt, even an ignored one (a script started
+        # with ``&`` ignores interrupts); later metrics would be lost
         with _hushed(mode), preserve_signals(("SIGINT", "SIGTERM", "SIGHUP")):
             swanlab.init(mode=mode, reinit=True, **place)
         return mode
-    except Exception as error:  # a refused key, no network: whatever its client raises
+    except Exception as error:  # a refused key, no network, …
         if not others:
             raise
         warn(f"SwanLab cannot go {mode} ({_reason(error)})")
@@ -115,5 +115,5 @@ def _started(run: Path, folder: Path, mode: str, *others: str) -> str:
 
 
 def _hushed(mode: str) -> contextlib.AbstractContextManager[Any]:
-    """Keep SwanLab off stdout; online its address is worth reading, else it is silent."""
+    """Keep SwanLab off stdout; online, its URL is shown on stderr, else it is silent."""
     return contextlib.redirect_stdout(sys.stderr if mode == "online" else io.StringIO())

@@ -1,7 +1,7 @@
-"""Hugging Face's `Trainer` on question trees.
+"""Training loop: Hugging Face's `Trainer` on question trees, checkpoints, training log.
 
-One item of the data set is one optimizer step: packs of trees whose loss tokens count alike.
-Checkpoints appear whole or not at all, and say which base and view they belong to.
+One item of the dataset is one optimizer step: packs of trees, with equal weight for every loss
+token. Checkpoints are written atomically and record their base model and input settings.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..datasets.base import Dataset as Table
 from ..engine.forward import forward
 from ..engine.inputs import Inputs, make_inputs
 from ..engine.packing import ImageQuery, Plan, pack, plan_epoch, prefix_order
-from ..engine.prefetch import Ahead
+from ..engine.prefetch import Prefetcher
 from ..engine.vision import EncodedImages
 from ..errors import RunError
 from ..hardware.devices import split_work
@@ -43,14 +43,14 @@ from ..system.jsonl import to_line
 from ..system.named_files import reading
 from ..system.oserrors import explain_read_errors, explain_write_errors
 from ..types import Sample
-from .trackers import make_harmless
+from .trackers import isolate_errors
 
-_MOST_SKIPPED = 20  # in a row; each halves the scale of the loss, which begins at 65,536
+_MOST_SKIPPED = 20  # in a row; each halves the loss scale, which begins at 65,536
 _IN_FLOAT32 = "train in float32: --set training.fp16=false"
 
 _FROM_THE_START = (
-    "nothing had been trained yet: the base's weights are damaged or overflow; try the base alone "
-    "(qwen2vl-rs ask BASE …), and fetch it again: qwen2vl-rs load --verify"
+    "nothing had been trained yet: the base model's weights are damaged or overflow; test it alone "
+    "(qwen2vl-rs ask BASE …), and check its files: qwen2vl-rs load --verify"
 )
 
 
@@ -59,11 +59,11 @@ class Step:
     """One process's share of an optimizer step.
 
     Attributes:
-        layouts: of its packs.
-        inputs: of each pack, ready to be moved to the device.
+        layouts: the layout of each pack.
+        inputs: the tensors of each pack, on the host.
         loss_tokens: number of answer and end tokens in the whole step.
-        weight: 1; 0 for a process that has nothing to do and repeats another's work, because
-            all have to take part in the exchange of gradients.
+        weight: 1, or 0 for a process without work, which repeats another's because all processes
+            have to take part in the gradient exchange.
     """
 
     layouts: list[Layout]
@@ -72,19 +72,19 @@ class Step:
     weight: int
 
 
-class Steps(Dataset[dict[str, Step]]):
-    """All optimizer steps of all epochs, in order; item i is the same whenever it is asked for.
+class StepDataset(Dataset[dict[str, Step]]):
+    """All optimizer steps of all epochs, in order; an item is always the same.
 
-    With several processes a step is shared out image by image: item ``i * world + rank`` is one
-    process's share of step i, which is how accelerate deals items out.
+    With several processes a step is divided by images: item ``i * world + rank`` is one process's
+    share of step i, which is how accelerate distributes items.
 
     Args:
         samples: the training questions.
-        prompts: of the base.
-        images: where images are read.
-        settings: how many images and questions a step holds, and in which order.
-        budget: most tokens in a pack.
-        model: where packs go.
+        prompts: of the base model.
+        images: the source of images or of their features.
+        settings: images and questions per step, and the seed of their order.
+        budget: maximum tokens per pack.
+        model: the model that the packs are for.
         world: number of processes.
     """
 
@@ -104,15 +104,15 @@ class Steps(Dataset[dict[str, Step]]):
         self.budget, self._model, self._world = budget, model, world
         self._plan = lru_cache(1)(self._planned)
         self.per_epoch = len(self._plan(0))
-        self._ahead = Ahead(self._make)
+        self._ahead = Prefetcher(self._make)
 
     def questions(self, step: int) -> int:
-        """Number of questions in an optimizer step, over all processes."""
+        """Return the number of questions in an optimizer step, over all processes."""
         return self._plan(step // self.per_epoch).questions(step % self.per_epoch)
 
     @property
     def steps(self) -> int:
-        """Number of optimizer steps."""
+        """The number of optimizer steps."""
         return self._settings.max_steps or self.per_epoch * self._settings.num_train_epochs
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ class Steps(Dataset[dict[str, Step]]):
         return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
 
     def _size(self, samples: list[Sample]) -> int:
-        """Tokens of one image with questions about it."""
+        """Return the tokens of one image with questions about it."""
         text = sum(len(self._prompts.question_ids(s.question)) for s in samples)
         return self._images.tokens(samples[0].image) + text
 
@@ -151,11 +151,11 @@ class TreeTrainer(Trainer):
     """`Trainer` whose batches are `Step` objects.
 
     Args:
-        base: what is fine-tuned; goes into every checkpoint's card.
-        view: likewise.
-        ground: likewise, see `models.loader.CheckpointMetadata`.
-        steps: the data.
-        keep: checkpoints kept, 0 for all.
+        base: the base model, recorded in every checkpoint.
+        view: the input settings, recorded likewise.
+        ground: resolution and tile size, likewise; see `models.loader.CheckpointMetadata`.
+        steps: the training steps.
+        keep: number of checkpoints kept, 0 for all.
         model, args: as for `Trainer`.
     """
 
@@ -164,7 +164,7 @@ class TreeTrainer(Trainer):
         base: Base,
         view: InputConfig,
         ground: tuple[float | None, int],
-        steps: Steps,
+        steps: StepDataset,
         keep: int,
         model: Any,
         args: TrainingArguments,
@@ -180,7 +180,7 @@ class TreeTrainer(Trainer):
         self.reporter = reporter
         self.remove_callback(PrinterCallback)  # it prints to stdout
         handler = self.callback_handler
-        handler.callbacks = make_harmless(handler.callbacks)
+        handler.callbacks = isolate_errors(handler.callbacks)
         self._base, self._view, self._ground, self._keep = base, view, ground, keep
         self._skipped_in_a_row = 0
         if args.fp16 and self.accelerator.scaler is None:  # accelerate has none for a CPU
@@ -194,11 +194,11 @@ class TreeTrainer(Trainer):
     def training_step(
         self, model: Any, inputs: dict[str, Step], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Forward and backward through all packs; the mean loss over the step's loss tokens."""
+        """Run forward and backward on all packs; return the mean loss of the loss tokens."""
         model.train()
         step = inputs["step"]
         total = torch.zeros((), device=self.args.device)
-        # gradients are averaged over the processes, so every share counts as often as there are
+        # gradients are averaged over the processes, so shares are scaled by their number
         scale = step.weight * self.args.world_size / step.loss_tokens
         for n, one in enumerate(step.inputs, 1):
             last = n == len(step.inputs)
@@ -208,13 +208,13 @@ class TreeTrainer(Trainer):
                     loss = pack_loss(model, one) * scale
                 self.accelerator.backward(loss)
             total += loss.detach()
-        return total  # looked at when it is logged: the host does not wait for it here
+        return total  # the host does not wait for it until it is logged
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Refuse what is not a number before anybody writes it down or a checkpoint is saved.
+        """Raise an error for NaN before it is logged or a checkpoint is saved.
 
         Raises:
-            RunError: the loss or the gradients are no numbers.
+            RunError: the loss or the gradients are not finite.
         """
         if "loss" in logs:
             self._check_numbers(logs)
@@ -223,7 +223,7 @@ class TreeTrainer(Trainer):
     def _check_numbers(self, logs: dict[str, float]) -> None:
         step, norm = self.state.global_step, logs["grad_norm"]
         rate = "lower the learning rate: --set training.learning_rate=2e-5"
-        if step == 1:  # nothing had been changed yet, so the rate is not to blame
+        if step == 1:  # no weights have changed yet, so it is not the learning rate
             rate = _FROM_THE_START
         if not math.isfinite(logs["loss"]):
             hint = rate
@@ -235,11 +235,11 @@ class TreeTrainer(Trainer):
         if self.accelerator.optimizer_step_was_skipped:
             self._skipped_in_a_row += 1
             logs["skipped_steps"] = 1
-            del logs["grad_norm"]  # infinite: the loss was scaled too far, and will be less
+            del logs["grad_norm"]  # infinite: the loss scale was too large and will be reduced
             if self._skipped_in_a_row == _MOST_SKIPPED:
                 raise RunError(
                     f"{_MOST_SKIPPED} steps in a row were skipped, the last is step {step}: their "
-                    "gradients do not fit float16 however little the loss is scaled up",
+                    "gradients overflow float16 at any loss scale",
                     hint=f"{_IN_FLOAT32}, or {rate}",
                 )
             return
@@ -259,11 +259,11 @@ class TreeTrainer(Trainer):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint into a hidden folder and rename it when it is complete."""
+        """Write a checkpoint to a temporary folder and rename it (atomic)."""
         name = f"checkpoint-{self.state.global_step}"
-        self.reporter.flush()  # the checkpoint counts on its figures
+        self.reporter.flush()  # the checkpoint refers to its lines
         main, everyone = self.args.should_save, self.accelerator.wait_for_everyone
-        self._staging = self._folder / f".{name}.tmp"  # where `staged_folder` puts it
+        self._staging = self._folder / f".{name}.tmp"  # the folder of `staged_folder`
         with staged_folder(self._folder / name) if main else contextlib.nullcontext():
             everyone()
             with explain_write_errors(self._folder / name):
@@ -283,26 +283,26 @@ class TreeTrainer(Trainer):
 
 
 def pack_loss(model: Any, inputs: Inputs) -> torch.Tensor:
-    """Summed cross-entropy of a pack's loss tokens, in nats; the head runs on these alone."""
+    """Return the summed cross-entropy of a pack's loss tokens, in nats."""
     logits = forward(model, inputs)  # (L, V)
     targets = inputs.targets.to(logits.device, non_blocking=True)
     return cross_entropy(logits.float(), targets, reduction="sum")
 
 
 class _Reporter(TrainerCallback):
-    """One line in ``metrics.jsonl`` for every step, and the progress bar.
+    """Writes a line of ``metrics.jsonl`` per step, and the progress bar.
 
-    A checkpoint holds all lines so far (``log_history`` in its ``trainer_state.json``), so that a
-    file that was damaged or cut short since is made good when it is resumed.
+    A checkpoint contains all lines so far (``log_history`` in its ``trainer_state.json``), so that
+    a damaged or incomplete file is repaired at a resume.
     """
 
-    def __init__(self, folder: Path, steps: Steps) -> None:
+    def __init__(self, folder: Path, steps: StepDataset) -> None:
         self._path, self._steps = folder / "metrics.jsonl", steps
         self._progress: Progress | None = None
         self._start = 0.0
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
-        """Keep the lines up to the checkpoint that is resumed; their time counts on."""
+        """Keep the lines up to the resumed checkpoint, and add up their time."""
         if not state.is_world_process_zero:
             return
         kept = self._lines_until(state)
@@ -312,9 +312,9 @@ class _Reporter(TrainerCallback):
         self._start = time.monotonic() - max((one.get("seconds", 0) for one in kept), default=0)
 
     def _lines_until(self, state: TrainerState) -> list[dict[str, Any]]:
-        """The lines of all steps that are done; what the file lacks is taken from the checkpoint.
+        """Return the lines of all completed steps; missing ones are taken from the checkpoint.
 
-        Checkpoints of older versions do not know the times.
+        Checkpoints of older versions do not contain the times.
         """
         known = {line["step"]: line for line in read_metrics(self._path)}
         history = {line["step"]: line for line in state.log_history if "loss" in line}
@@ -322,12 +322,12 @@ class _Reporter(TrainerCallback):
         if gone := [step for step in done if step not in known]:
             if not history.keys() >= set(gone):
                 raise RunError(
-                    f"neither {self._path} nor checkpoint-{state.global_step} has the figures of "
+                    f"neither {self._path} nor checkpoint-{state.global_step} has the metrics of "
                     f"step {gone[0]:,}",
-                    hint="put back a copy of the file, or train anew in another folder: --output",
+                    hint="restore a copy of the file, or train in another folder: --output",
                 )
             timed = all("seconds" in history[step] for step in gone)
-            said = "" if timed else "; how long they took is not known any more"
+            said = "" if timed else "; their times are lost"
             warn(
                 f"{self._path} lacks {counted(len(gone), 'step')} of {state.global_step:,}, from "
                 f"step {gone[0]:,}: taken from checkpoint-{state.global_step}{said}"
@@ -338,7 +338,7 @@ class _Reporter(TrainerCallback):
         ]
 
     def on_log(self, args: Any, state: TrainerState, control: Any, **more: Any) -> None:
-        """Write the step's figures."""
+        """Write the step's metrics."""
         logs: dict[str, float] | None = more.get("logs")
         if not logs or "loss" not in logs or not state.is_world_process_zero:
             return
@@ -346,7 +346,7 @@ class _Reporter(TrainerCallback):
         line = {"step": state.global_step, **logs}
         line["questions"] = self._steps.questions(state.global_step - 1)
         line["seconds"] = round(time.monotonic() - self._start, 3)
-        state.log_history[-1] |= line  # which checkpoints keep
+        state.log_history[-1] |= line  # becomes part of checkpoints
         with append_to(self._path) as file:
             file.write(_metrics_line(line))
         if self._progress:
@@ -358,13 +358,13 @@ class _Reporter(TrainerCallback):
             flush([self._path])
 
     def close(self) -> None:
-        """Leave the line of the progress bar, however training ended."""
+        """End the progress bar, however training ended."""
         if self._progress:
             self._progress.__exit__(None, None, None)
 
 
 def _metrics_line(values: dict[str, Any]) -> str:
-    """A line of ``metrics.jsonl``; a norm of gradients that overflowed is null."""
+    """Return a line of ``metrics.jsonl``; a gradient norm that overflowed is null."""
     finite = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()
     }

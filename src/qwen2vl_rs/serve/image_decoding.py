@@ -1,9 +1,9 @@
-"""The process that decodes images of strangers: it can be ended at any time, and has its limits.
+"""Sandboxed decoding of untrusted images, in a process with limits that can be killed any time.
 
-    python -m qwen2vl_rs.serve.decoding SECONDS MEMORY
+    python -m qwen2vl_rs.serve.image_decoding SECONDS MEMORY
 
-It reads jobs from stdin, a line of JSON each, and answers on stdout: a line of JSON, and as many
-bytes as that says. `decoders` starts it; nothing of what it sends is run there.
+It reads jobs from stdin, one line of JSON each. It answers on stdout: a line of JSON, and as many
+bytes as that states. `decoders` starts it and runs none of what it sends.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _PREVIEW = 1024  # longest side of a preview in pixels
 
 
 def measure(path: Path, limits: Limits) -> int:
-    """Bytes of an image with all its bands, by its header.
+    """Return the bytes of an image with all its bands, by its header.
 
     Raises:
-        ImageError: it cannot be used.
+        ImageError: it is not usable.
         Refusal: it is too large.
     """
-    with open_image(path, GDAL_NUM_THREADS="1") as source:  # as a scene: of any size, header only
+    with open_image(path, GDAL_NUM_THREADS="1") as source:  # like a scene: any size, header only
         width, height = source.width, source.height
         sizes = [np.dtype(d).itemsize for d in source.dtypes]
         unpacked: int = width * height * sum(sizes)
@@ -52,26 +52,26 @@ def measure(path: Path, limits: Limits) -> int:
         )
     if unpacked > limits.unpacked_bytes:
         raise too_large(
-            f"the image unpacks to {unpacked // MIB:,} MiB, at most "
-            f"{limits.unpacked_bytes // MIB:,}",
+            f"the decompressed image has {unpacked // MIB:,} MiB, at most "
+            f"{limits.unpacked_bytes // MIB:,} are allowed",
             hint="keep only the bands to be shown: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif",
         )
-    if 2 * unit + unpacked > limits.decode_bytes:  # the decoder's, and GDAL's copy of it
+    if 2 * unit + unpacked > limits.decode_bytes:  # the decoder's block, and GDAL's copy of it
         raise too_large(
-            f"a tile or strip of the image unpacks to {unit // MIB:,} MiB, too large here",
+            f"a decompressed tile or strip of the image has {unit // MIB:,} MiB, which is too much",
             hint="rewrite it in small tiles: gdal_translate -co TILED=YES IN OUT.tif",
         )
     return unpacked
 
 
 def read(path: Path, box: list[int] | None, rule: RasterToRGB) -> NDArray[np.uint8]:
-    """An image, or a piece of it, as RGB pixels of shape (height, width, 3).
+    """Read an image, or a part of it, as RGB pixels of shape (height, width, 3).
 
-    A piece is cut from what the whole image looks like.
+    A part is cut from the converted whole image.
 
     Raises:
-        ImageError: it cannot be used.
-        Refusal: the box does not lie in it.
+        ImageError: it is not usable.
+        Refusal: the box is not within the image.
     """
     rgb = read_rgb(path, rule)
     if box is None:
@@ -83,21 +83,21 @@ def read(path: Path, box: list[int] | None, rule: RasterToRGB) -> NDArray[np.uin
         raise Refusal(
             400,
             "invalid_box",
-            f"the box leaves the image of {width} × {height} pixels",
+            f"the box exceeds the image of {width} × {height} pixels",
             param="box",
         )
     if min(sides) < MIN_SIDE or max(sides) > MAX_ASPECT * min(sides):
         raise Refusal(
             400,
             "invalid_box",
-            f"the box of {sides[0]} × {sides[1]} pixels is too small: at least {MIN_SIDE} a side",
+            f"the box of {sides[0]} × {sides[1]} pixels is too small: at least {MIN_SIDE} per side",
             param="box",
         )
     return rgb[top:bottom, left:right]
 
 
 def preview(rgb: NDArray[np.uint8]) -> str:
-    """A data: URL of an image, reduced to what a page shows."""
+    """Return a data: URL of an image at the size of a preview."""
     image = Image.fromarray(rgb)
     image.thumbnail((_PREVIEW, _PREVIEW))
     file = io.BytesIO()
@@ -106,7 +106,7 @@ def preview(rgb: NDArray[np.uint8]) -> str:
 
 
 def _do(job: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
-    """One job: what it gives as JSON, and as bytes."""
+    """Run one job; return its result as JSON, and as bytes."""
     path = Path(job["path"])
     match job["what"]:
         case "measure":
@@ -120,7 +120,7 @@ def _do(job: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
 
 
 def _answer(job: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
-    """The same, failures among what it gives."""
+    """Run one job; failures are part of the result."""
     try:
         return _do(job)
     except ImageError as error:
@@ -136,7 +136,7 @@ def _answer(job: dict[str, Any]) -> tuple[dict[str, Any], bytes | memoryview]:
 
 
 def _used() -> int:
-    """Bytes of private memory of this process; 0 where the system does not say."""
+    """Return the bytes of private memory of this process; 0 if unknown."""
     with contextlib.suppress(OSError, ValueError, LookupError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("VmData:")[2].split()[0]) * 1024
@@ -144,28 +144,28 @@ def _used() -> int:
 
 
 def _bound_memory(most: int) -> None:
-    """Allow so many bytes of memory beyond what is used at the start."""
+    """Limit the memory of this process to ``most`` bytes more than now."""
     if used := _used():
-        import resource  # where there is /proc
+        import resource  # on systems with /proc
 
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (used + most, hard))
 
 
 def _bound_time(seconds: float) -> None:
-    """End after so many seconds of computing, also when the server is no more; 0 for never."""
+    """Kill this process after some CPU seconds, even if the server is gone; 0 for no limit."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def main(jobs: BinaryIO, out: BinaryIO, seconds: float, memory: int) -> None:
-    """Do jobs until there are no more.
+    """Run jobs until stdin ends.
 
     Args:
         jobs: from the server.
-        out: to it.
-        seconds: of computing that a job may take.
-        memory: bytes that it may take beyond what this process has now.
+        out: to the server.
+        seconds: CPU time limit of a job.
+        memory: bytes that a job may use beyond what this process uses now.
     """
     _bound_memory(memory)
     out.write(b"ready\n")
@@ -173,10 +173,10 @@ def main(jobs: BinaryIO, out: BinaryIO, seconds: float, memory: int) -> None:
     for line in jobs:
         job = json.loads(line)
         _bound_time(seconds)
-        told, content = _answer(job)
+        result, content = _answer(job)
         _bound_time(0)
-        told["bytes"] = len(content)
-        out.write(json.dumps(told).encode() + b"\n")
+        result["bytes"] = len(content)
+        out.write(json.dumps(result).encode() + b"\n")
         out.write(content)
         out.flush()
 
