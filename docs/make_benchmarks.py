@@ -15,8 +15,8 @@ HEAD = """\
 
 Both sides of every ratio ran in one process, with the same weights, images, questions and adapter.
 The base model is a Qwen2-VL with random weights (speed does not depend on the weights) and the real
-vocabulary: 84 M parameters, 58 M of them in the embedding of 151,936 tokens. The baseline (`plain`) is
-the model's own forward pass on padded batches of four questions, or its own `generate` on one.
+vocabulary: 84 M parameters, 58 M of them in the embedding of 151,936 tokens. The baseline (`plain`)
+is the model's own forward pass on padded batches of four questions, or its own `generate` on one.
 """
 SECTIONS = {
     "train": """\
@@ -36,10 +36,10 @@ Qwen2-VL-2B with random weights in float32, LoRA r 64, gradient checkpointing: a
 ## Evaluation: `benchmarks/eval.py`
 
 `free`: greedy decoding, compared with `generate`. `closed`: probabilities of yes and no, or of four
-buckets. A model trained on raw counts chooses among hundreds of numbers, about 140 tokens per question
-on RSVQA-LR instead of 20. `answer tokens`: the number decoded on both sides; 2 is a word and the end
-token. With this vocabulary each answer token costs more than twice the rest of the model, on both
-sides; at 256 px, where an image has only 81 tokens, this keeps the ratio below 25.
+buckets. A model trained on raw counts chooses among hundreds of numbers, about 140 tokens per
+question on RSVQA-LR instead of 20. `answer tokens`: the number decoded on both sides; 2 is a word
+and the end token. With this vocabulary each answer token costs more than twice the rest of the
+model, on both sides; at 256 px, where an image has only 81 tokens, this keeps the ratio below 25.
 """,
     "converge": """\
 ## Accuracy against time: `benchmarks/converge.py`
@@ -47,15 +47,15 @@ sides; at 256 px, where an image has only 81 tokens, this keeps the ratio below 
 Synthetic images of 112 px (16 visual tokens, so there is little to share), a small base model with
 random weights, the same time for each row, the better of two learning rates. Question trees do not
 cost accuracy: all batch shapes except the two largest, which take too few steps in this time, end
-within two points of the baseline or above it. The default, 4 images × 25 questions, is the largest of
-these with several images per step; the tables above show its gain with larger images.
+within two points of the baseline or above it. The default, 4 images × 25 questions, is the largest
+of these with several images per step; the tables above show its gain with larger images.
 """,
     "serve": """\
 ## Serving: `benchmarks/serve.py`
 
-The server and its clients share the machine; each client sends the next request as soon as it has the
-answer. `known`: eight images in turn, which stay cached; `new`: every image is new. Generated answers
-have 2 tokens, as above. `requests/pass`: the number of requests answered together.
+The server and its clients share the machine; each client sends the next request as soon as it has
+the answer. `known`: eight images in turn, which stay cached; `new`: every image is new. Generated
+answers have 2 tokens, as above. `requests/pass`: the number of requests answered together.
 """,
     "servememory": """\
 Memory of a server with a tiny model over 10,000 requests (`--memory`), every other one with a new
@@ -64,20 +64,20 @@ image:
     "first": """\
 ## Time to the first step: `benchmarks/first_step.py`
 
-A tiny base model, hard links to one small image, no vision cache; one run per row. `imports alone`: a
-process that only imports the modules of training. The package `datasets`, a development dependency,
-was installed and is then imported too.
+A tiny base model, hard links to one small image, no vision cache; one run per row. `imports alone`:
+a process that only imports the modules of training. The package `datasets`, a development
+dependency, was installed and is then imported too.
 """,
     "threads": """\
 ## On a busy machine: `benchmarks/threads.py`
 
-Threads wait for each other at the end of every operation; OpenMP lets them spin. `busy`: as many other
-busy processes as there are cores; half of the speed on an idle machine (`quiet`) is then a fair share.
-`embedded`: the demo's base model of 5.4 M parameters, images of 64 px; `small`: 84 M, 256 px. In
-brackets: the ratio to the speed without a setting. Commands set `GOMP_SPINCOUNT=10000`: on an idle
-machine it costs almost nothing, and on a busy machine it recovers most of the loss. Threads that sleep
-immediately (`PASSIVE`) cost a third of the idle-machine speed. If one of these variables, or
-`KMP_BLOCKTIME`, is set, the commands do not change it; the library never does.
+Threads wait for each other at the end of every operation; OpenMP lets them spin. `busy`: as many
+other busy processes as there are cores; half of the speed on an idle machine (`quiet`) is then a
+fair share. `embedded`: the demo's base model of 5.4 M parameters, images of 64 px; `small`: 84 M,
+256 px. In brackets: the ratio to the speed without a setting. Commands set `GOMP_SPINCOUNT=10000`:
+on an idle machine it costs almost nothing, and on a busy machine it recovers most of the loss.
+Threads that sleep immediately (`PASSIVE`) cost a third of the idle-machine speed. If one of these
+variables, or `KMP_BLOCKTIME`, is set, the commands do not change it; the library never does.
 """,
 }
 TAIL = """\

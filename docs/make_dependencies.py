@@ -23,20 +23,20 @@ oldest version of every range and runs the tests. `make test` uses the newest ve
 `constraints.txt`. One lower bound is not tested: torch 2.6 and later is allowed, for machines with
 older drivers, but no version before 2.13 was available for testing.
 
-There is an upper bound only if the next version is known to break something: other bounds would keep
-fixes away.
+There is an upper bound only if the next version is known to break something: other bounds would
+keep fixes away.
 
-- transformers < 6. Version 6 is announced to drop `is_gradient_checkpointing`, which PEFT (0.21) reads:
-  without it PEFT treats every model as one that checkpoints its activations.
+- transformers < 6. Version 6 is announced to drop `is_gradient_checkpointing`, which PEFT (0.21)
+  reads: without it PEFT treats every model as one that checkpoints its activations.
 
-The change announced for 5.40, that `past_key_values` is only called `cache`, needs no bound: the name is
-taken from the installed version. The tests pass with 5.23 and with 5.24.
+The change announced for 5.40, that `past_key_values` is only called `cache`, needs no bound: the
+name is taken from the installed version. The tests pass with 5.23 and with 5.24.
 
 ## Licences
 
-All packages that `pip install '.[train,serve]'` installs on Linux without a GPU, with the licence from
-their metadata. For a GPU, torch also installs Triton (MIT) and NVIDIA's libraries, under NVIDIA's own
-terms.
+All packages that `pip install '.[train,serve]'` installs on Linux without a GPU, with the licence
+from their metadata. For a GPU, torch also installs Triton (MIT) and NVIDIA's libraries, under
+NVIDIA's own terms.
 
 | package | licence | needed by |
 |---|---|---|

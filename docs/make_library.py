@@ -22,8 +22,8 @@ _HEAD = """\
 
 `import qwen2vl_rs as rs` gives access to everything that the commands do. Results are displayed as
 tables in a notebook, and have `to_dict()` and `to_pandas()` (pandas: `pip install -e
-'.[train,notebook]'`). Progress and warnings go through Python's `logging` (logger `qwen2vl_rs`). Errors
-are `rs.Qwen2VLRSError`, with a hint. A test runs the examples.
+'.[train,notebook]'`). Progress and warnings go through Python's `logging` (logger `qwen2vl_rs`).
+Errors are `rs.Qwen2VLRSError`, with a hint. A test runs the examples.
 """
 _ORDER = (
     "load", "Model", "datasets.RSVQA", "datasets.read", "datasets.Dataset", "evaluate", "score",

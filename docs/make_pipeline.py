@@ -15,8 +15,8 @@ INTRO = """\
 
 <!-- Written by `python docs/make_pipeline.py demo` from the files of a run of `make demo`. -->
 
-All excerpts are from one run of `make demo` (synthetic scenes, and a small base model trained on such
-scenes). With the real model and data the files are the same, but longer. All files are written
+All excerpts are from one run of `make demo` (synthetic scenes, and a small base model trained on
+such scenes). With the real model and data the files are the same, but longer. All files are written
 atomically: a file with its final name is complete.
 """
 
@@ -40,23 +40,23 @@ PIXELS = """\
 
 The model sees 8-bit RGB.
 
-- **Contrast stretch.** 8-bit files are not changed. Other files (16-bit, float) are stretched band by
-  band from the 2nd to the 98th percentile of their valid pixels, or between fixed values
-  (`--set view.image.value_range=[0,4096]`), so that equal values look equal in all images.
+- **Contrast stretch.** 8-bit files are not changed. Other files (16-bit, float) are stretched band
+  by band from the 2nd to the 98th percentile of their valid pixels, or between fixed values (`--set
+  view.image.value_range=[0,4096]`), so that equal values look equal in all images.
 - **Bands.** The bands tagged red, green and blue, or else the first three. To change them:
   `--set view.image.bands=[4,3,2]`.
 - **Nodata** is black and excluded from the percentiles: pixels that the file declares by a nodata
   value, a mask or an alpha band; NaN, infinity and fill values of floats (from 1e30 on, such as
-  −3.4e38). If a file declares nothing, a black border is nodata too: pixels that are exactly 0 in all
-  shown bands, connected (by sides) with the edge of the image, and together at least 1 % of it. Black
-  water or night at the edge stays data if the file declares anything, such as a mask without gaps. A
-  mask can also be in `scene.tif.msk`, and a nodata value in `scene.tif.aux.xml`, as GDAL and QGIS
-  write them; no other sidecar files are read.
-- **Orientation.** An image whose geotransform has south up, is mirrored, or swaps rows and columns is
-  shown with north up and unmirrored. A rotated image, or one without a geotransform, is shown as
+  −3.4e38). If a file declares nothing, a black border is nodata too: pixels that are exactly 0 in
+  all shown bands, connected (by sides) with the edge of the image, and together at least 1 % of it.
+  Black water or night at the edge stays data if the file declares anything, such as a mask without
+  gaps. A mask can also be in `scene.tif.msk`, and a nodata value in `scene.tif.aux.xml`, as GDAL
+  and QGIS write them; no other sidecar files are read.
+- **Orientation.** An image whose geotransform has south up, is mirrored, or swaps rows and columns
+  is shown with north up and unmirrored. A rotated image, or one without a geotransform, is shown as
   stored.
-- **Size.** Each side is resized to the nearest multiple of 28 pixels (Qwen3-VL: 32). The image is enlarged only below
-  `view.min_pixels`, and reduced only above `view.max_pixels`.
+- **Size.** Each side is resized to the nearest multiple of 28 pixels (Qwen3-VL: 32). The image is
+  enlarged only below `view.min_pixels`, and reduced only above `view.max_pixels`.
 
 Training, evaluation and inference use the same pixels: these settings are stored in
 `qwen2vl_rs.json` in every checkpoint.
@@ -65,13 +65,14 @@ Training, evaluation and inference use the same pixels: these settings are store
 PROMPT = """\
 ## Prompt and loss
 
-A prompt is the chat template of the base model with the image, then `view.instruction` (shared by all
-questions about an image), then the question. Only the answer and its end token contribute to the
-loss. Control tokens in a text (`<|im_end|>`) are tokenised as plain text.
+A prompt is the chat template of the base model with the image, then `view.instruction` (shared by
+all questions about an image), then the question. Only the answer and its end token contribute to
+the loss. Control tokens in a text (`<|im_end|>`) are tokenised as plain text.
 
 One optimizer step has `training.questions_per_image` questions about each of
 `training.images_per_step` images; an epoch uses every question once. A step that exceeds
-`training.max_tokens_per_pack` is split into several packed sequences, with the same loss and gradients.
+`training.max_tokens_per_pack` is split into several packed sequences, with the same loss and
+gradients.
 """
 
 

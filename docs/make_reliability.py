@@ -87,8 +87,8 @@ Every sound request had to get the answer that the same request got alone before
 ## Under siege
 
 300 connections with half a head, 50 with a body that drips, all coming again when they are cut off,
-and 4 clients that send image bombs without pause, beside 8 that ask (`tests/faults/siege.py`). The 8
-have to get the same answers, their 99th percentile may be three times what it was.
+and 4 clients that send image bombs without pause, beside 8 that ask (`tests/faults/siege.py`). The
+8 have to get the same answers, their 99th percentile may be three times what it was.
 
 {siege}
 
