@@ -33,21 +33,21 @@ $ qwen2vl-rs generate --image scenes/ --like hr --tile 512 -o towns
 
 ## Scenes
 
-A scene begins as a map: rivers and roads cut the ground into blocks, and these are filled with
-houses, halls, fields, woods, lakes, parks, in one of {settings} kinds of places from wilderness to
-city. The map is clipped to the image, and **what would be too small to be seen is taken off it**:
-buildings under three pixels, land under four. Buildings keep two pixels from each other, and land
-of one kind lies apart or is one piece, so that everything that counts can be counted. Then the map
-is drawn as seen from the air: furrows in the direction of their field, crowns, roofs and shadows
-under one sun, one season, haze, lens and sensor noise, at 0.15 to 10 m per pixel. Trees, cars and
-lines on the ground are decoration and hide nothing that counts.
+A scene starts as a vector map: rivers and roads divide the ground into blocks, which are filled
+with houses, industrial buildings, fields, woods, lakes and parks, in one of {settings} kinds of
+places from wilderness to city. The map is clipped to the image, and **elements that are too small
+to be seen are removed**: buildings under three pixels, land under four. Buildings keep a distance
+of two pixels, and areas of one kind are either apart or one piece, so that all elements can be
+counted. Then the map is rendered as an aerial image at 0.15 to 10 m per pixel: furrows along the
+fields, tree crowns, roofs and shadows with one sun position and one season, haze, lens and sensor
+noise. Trees, cars and ground markings are decoration and hide no elements.
 
-Images are GeoTIFFs in UTM; `vectors/` holds each map as GeoJSON with OpenStreetMap's tags. Reading
-it over its image gives the same elements again (a test compares them). A seed gives the same bytes
-on any number of processes; a scene of 256 pixels takes {cost} ms of one core. For training by hand
-there are `qwen2vl_rs.synthetic.scene.make_place` (the elements of a scene; its `draw()` gives the
-pixels) and `cell_shares` in `recipes/embedded_base/scenes.py` (for each cell of a grid, the share
-of every class).
+Images are GeoTIFFs in UTM; `vectors/` contains each map as GeoJSON with OpenStreetMap tags. Reading
+a map with its image gives the same elements (a test compares them). A seed gives the same bytes
+with any number of processes; a scene of 256 pixels takes {cost} ms on one core. To train on the
+scenes directly, use `qwen2vl_rs.synthetic.scene.make_place` (the elements of a scene; its `draw()`
+returns the pixels) and `cell_shares` in `recipes/embedded_base/scenes.py` (the share of every class
+in each cell of a grid).
 
 ## Vectors
 
