@@ -90,11 +90,11 @@ def until_first_step(folder: Path, base: Path) -> tuple[float, float]:
     command = [sys.executable, "-m", "qwen2vl_rs", "train", "--data", folder / "data.json"]
     command += ["--model", base, "--output", run / "run", "--set", "training.vision_cache_gb=0"]
     start = time.perf_counter()
-    with subprocess.Popen(command, cwd=run, stderr=(run / "said").open("w")) as training:
+    with subprocess.Popen(command, cwd=run, stderr=(run / "output.txt").open("w")) as training:
         metrics = run / "run" / "metrics.jsonl"
         while not (metrics.is_file() and metrics.stat().st_size):
             if training.poll() is not None:
-                raise SystemExit((run / "said").read_text(encoding="utf-8"))
+                raise SystemExit((run / "output.txt").read_text(encoding="utf-8"))
             time.sleep(0.05)
         found = time.perf_counter() - start, peak(training.pid)
         training.kill()
@@ -126,9 +126,9 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--questions", type=int, default=1_000_000)
     parser.add_argument("--images", type=int, nargs="+", default=[500, 77_000])
-    asked = parser.parse_args()
-    rows = [row for images in asked.images for row in measure(asked.questions, images)]
-    show(rows, asked.json)
+    args = parser.parse_args()
+    rows = [row for images in args.images for row in measure(args.questions, images)]
+    show(rows, args.json)
 
 
 if __name__ == "__main__":

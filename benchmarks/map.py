@@ -138,25 +138,25 @@ def agreement(run: Path, folder: Path) -> dict[str, Any]:
     done = make_map(session, request)
     seconds = time.perf_counter() - start
     tree = shapely.STRtree(shapes)
-    truth, said = [], []
+    truth, predicted = [], []
     for line in (line for line in done.lines if "replies" in line):
         corners = np.array(done.grid.corners(line["window"])) * METRES
         x, y = corners[:, 0], TILES * SIDE * METRES - corners[:, 1]
         window = shapely.box(x.min(), y.min(), x.max(), y.max())
         areas = [shapes[k].intersection(window).area for k in tree.query(window)]
         truth.append(max(areas, default=0.0) >= LEAST)
-        said.append(line["replies"][0]["shares"]["yes"])
+        predicted.append(line["replies"][0]["shares"]["yes"])
     return {
         "windows": len(truth), "with a building": int(sum(truth)),
-        "AUC": round(auc(np.array(truth), np.array(said)), 4),
-        "accuracy at 0.5": round(float(np.mean(np.array(truth) == (np.array(said) > 0.5))), 4),
+        "AUC": round(auc(np.array(truth), np.array(predicted)), 4),
+        "accuracy at 0.5": round(float(np.mean(np.array(truth) == (np.array(predicted) > 0.5))), 4),
         "seconds": round(seconds),
     }  # fmt: skip
 
 
-def auc(truth: np.ndarray, said: np.ndarray) -> float:
+def auc(truth: np.ndarray, predicted: np.ndarray) -> float:
     """Return the area under the ROC curve: the share of correctly ordered pairs, ties as half."""
-    high, low = said[truth][:, None], said[~truth][None]
+    high, low = predicted[truth][:, None], predicted[~truth][None]
     return float(((high > low) + 0.5 * (high == low)).mean())
 
 
@@ -165,19 +165,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         record = {
             "machine": {**machine(), "cores": os.cpu_count()},
-            "agreement": agreement(asked.run, folder),
+            "agreement": agreement(args.run, folder),
             "speed": [speed(folder, side) for side in (256, 512)],
-            "memory": memory(asked.run, folder),
+            "memory": memory(args.run, folder),
         }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     print(text)
-    if asked.json:
-        asked.json.write_text(text + "\n", encoding="utf-8")
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

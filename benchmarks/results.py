@@ -73,7 +73,7 @@ def rsvqa_lr_2b(folder: Path, data: Path, model: Path) -> Path:
     return path
 
 
-def figures(path: Path) -> dict[str, Any]:
+def measured(path: Path) -> dict[str, Any]:
     """Return the official scores before and after, the baselines and the times of a run."""
     sides = {
         side: json.loads((path / "eval" / side / "results.json").read_text(encoding="utf-8"))
@@ -112,22 +112,22 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="new folder; for rsvqa-lr-2b also one to resume")
     parser.add_argument("--data", type=Path, help="for rsvqa-lr: folder with its files and images")
     parser.add_argument("--model", type=Path, help="for rsvqa-lr-2b: folder of the base model")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     began = time.monotonic()
-    if asked.which == "demo":
-        path = demo(asked.folder)
-    elif asked.which == "rsvqa-lr":
-        path = rsvqa_lr(asked.folder, asked.data)
+    if args.which == "demo":
+        path = demo(args.folder)
+    elif args.which == "rsvqa-lr":
+        path = rsvqa_lr(args.folder, args.data)
     else:
-        path = rsvqa_lr_2b(asked.folder, asked.data, asked.model)
+        path = rsvqa_lr_2b(args.folder, args.data, args.model)
     record = {
-        **figures(path),
+        **measured(path),
         "seconds": round(time.monotonic() - began),
         # of the largest process: they run one after another
         "peak_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
         "cores": os.cpu_count(),
     }
-    target = RESULTS / f"run-{asked.which}.json"
+    target = RESULTS / f"run-{args.which}.json"
     target.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"wrote {target}")
 

@@ -85,7 +85,7 @@ def pictures(side: int, new: bool) -> Iterator[bytes]:
         yield file.getvalue()
 
 
-async def figures(client: httpx.AsyncClient) -> dict[str, float]:
+async def counters(client: httpx.AsyncClient) -> dict[str, float]:
     """Return the server's counters by name."""
     lines = (await client.get("/metrics")).text.splitlines()
     rows = (line.rpartition(" ") for line in lines if not line.startswith("#"))
@@ -123,9 +123,9 @@ async def speed(folder: Path, side: int, seconds: float) -> list[dict[str, Any]]
         for new, count, clients in itertools.product((False, True), (1, 20), (1, 8, 32)):
             images = pictures(side, new)
             await load(client, 1, texts[:count], images, requests=8)
-            before = await figures(client)
+            before = await counters(client)
             taken, total = await load(client, clients, texts[:count], images, seconds)
-            after = await figures(client)
+            after = await counters(client)
             passes = after["qwen2vl_rs_passes_total"] - before["qwen2vl_rs_passes_total"]
             cuts = statistics.quantiles(taken, n=100) if len(taken) > 1 else taken * 99
             row = {
@@ -153,7 +153,7 @@ async def memory(side: int, requests: int) -> list[dict[str, Any]]:
     async with serving(folder) as client:
         for done in (requests // 10 * tenth for tenth in range(1, 11)):
             _, total = await load(client, 8, ["Is there a road?"], images, requests=requests // 10)
-            now = await figures(client)
+            now = await counters(client)
             row = {
                 "requests": done,
                 "requests/s": round(requests / 10 / total),

@@ -36,7 +36,7 @@ JOBS = ("ask: questions/s", "map: windows/s", "eval: questions/s", "train: steps
 
 
 @contextmanager
-def beside(processes: int) -> Iterator[None]:
+def busy_processes(processes: int) -> Iterator[None]:
     """Run a number of busy processes."""
     count = "while True: pass"
     hogs = [subprocess.Popen([sys.executable, "-c", count]) for _ in range(processes)]
@@ -94,7 +94,7 @@ def worker(model: str, seconds: float) -> None:
     jobs = work(model)
     found = []
     for load in (0, os.cpu_count() or 1):
-        with beside(load):
+        with busy_processes(load):
             found.append([rate(call, units, seconds) for call, units in jobs])
     print(json.dumps(found))
 

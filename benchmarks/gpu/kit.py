@@ -72,8 +72,8 @@ def machine(device: str) -> str:
     """Return the name of the GPU from ``nvidia-smi``, or the number of cores."""
     if device == "cpu":
         return f"CPU, {os.cpu_count()} cores"
-    asked = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    command = ["nvidia-smi", *asked]
+    query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    command = ["nvidia-smi", *query]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "a GPU that nvidia-smi does not name"
 
@@ -81,10 +81,10 @@ def machine(device: str) -> str:
 def run_step(name: str, model: str, seconds: float, log: Any) -> dict[str, Any]:
     """Run one step and return its results, or its status."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = Path(folder) / "figures.json"
+        results = Path(folder) / "figures.json"
         environment = {**os.environ, "QWEN2VL_RS_DEADLINE": str(time.time() + seconds)}
         command = [sys.executable, str(HERE / "measure.py"), name, "--model", model]
-        command += ["--json", str(figures)]
+        command += ["--json", str(results)]
         began = time.monotonic()
         child = subprocess.Popen(
             command, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -97,7 +97,7 @@ def run_step(name: str, model: str, seconds: float, log: Any) -> dict[str, Any]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-        found = json.loads(figures.read_text()) if figures.is_file() else {}
+        found = json.loads(results.read_text()) if results.is_file() else {}
         if code != 0:
             found["status"] = "timed out" if code is None else "failed"
         return {**found, "step_seconds": round(time.monotonic() - began, 1)}
@@ -112,37 +112,37 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=list(LIMITS), help="only these steps")
     parser.add_argument("--seconds", type=float, help="time limit for all steps together")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     factor = 1
-    if asked.device == "cpu":
+    if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"], factor = "", SLOWER
     elif not torch_sees_cuda():
         raise SystemExit("torch sees no CUDA device here; on a CPU: --device cpu --model tiny")
-    whole = asked.seconds or WHOLE * factor
+    whole = args.seconds or WHOLE * factor
     began = time.monotonic()
     record: dict[str, Any] = {
-        "device": machine(asked.device),
-        "model": asked.model,
+        "device": machine(args.device),
+        "model": args.model,
         "versions": versions(),
         "steps": {},
     }
-    for folder in (asked.json, asked.log):
+    for folder in (args.json, args.log):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with asked.log.open("w") as log:
-        for name in asked.only or LIMITS:
+    with args.log.open("w") as log:
+        for name in args.only or LIMITS:
             left = whole - (time.monotonic() - began)
             if left < 10:
                 found: dict[str, Any] = {"status": "no time left"}
             else:
-                found = run_step(name, asked.model, min(LIMITS[name] * factor, left), log)
+                found = run_step(name, args.model, min(LIMITS[name] * factor, left), log)
             record["steps"][name] = found
             record["seconds"] = round(time.monotonic() - began, 1)
-            temporary = asked.json.with_suffix(".tmp")
+            temporary = args.json.with_suffix(".tmp")
             temporary.write_text(json.dumps(record, indent=2) + "\n")
-            temporary.replace(asked.json)
+            temporary.replace(args.json)
             print(f"{name}: {found['status']}", flush=True)
     if any(s["status"] in ("failed", "timed out", "cut off") for s in record["steps"].values()):
-        raise SystemExit(f"some steps failed: see {asked.log}")
+        raise SystemExit(f"some steps failed: see {args.log}")
 
 
 if __name__ == "__main__":

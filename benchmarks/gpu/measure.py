@@ -87,9 +87,9 @@ def attention(model: str, keep: Keep) -> Figures:
         if case.get("name") is None:  # in which it was interrupted
             continue
         bad = next((c for c in case if c.tag in ("failure", "error", "skipped")), None)
-        told = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
+        properties = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
         outcome = bad.tag if bad is not None else "passed"
-        figures["tests"][case.get("name")] = {"outcome": outcome, **told}
+        figures["tests"][case.get("name")] = {"outcome": outcome, **properties}
     passed = all(t["outcome"] in ("passed", "skipped") for t in figures["tests"].values())
     whole = "cut off" if cut else "done" if child.returncode == 0 else "failed"
     figures["status"] = whole if passed else "failed"
@@ -212,13 +212,13 @@ def memory_cap(model: str, keep: Keep) -> Figures:
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-cap-"))
     command = _prepare_training(folder, model, steps=6)
     os.chdir(folder)
-    told = io.StringIO()
+    output = io.StringIO()
     torch.cuda.reset_peak_memory_stats()
-    with redirect_stderr(told):
+    with redirect_stderr(output):
         code = run(command[3:])
-    sys.stderr.write(told.getvalue())
-    estimate = re.search(r"memory: ([0-9.]+) GB at most, of ([0-9.]+) GB", told.getvalue())
-    budget = re.search(r"at most ([0-9,]+) tokens at once", told.getvalue())
+    sys.stderr.write(output.getvalue())
+    estimate = re.search(r"memory: ([0-9.]+) GB at most, of ([0-9.]+) GB", output.getvalue())
+    budget = re.search(r"at most ([0-9,]+) tokens at once", output.getvalue())
     return {
         "status": "failed" if code else "done",
         "cap_gb": 12.0,
@@ -335,16 +335,16 @@ def main() -> None:
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--model", choices=["tiny", "2b"], default="2b")
     parser.add_argument("--json", type=Path, required=True)
-    asked = parser.parse_args()
-    what = (STEPS[asked.step].__doc__ or "").removesuffix(".")
+    args = parser.parse_args()
+    what = (STEPS[args.step].__doc__ or "").removesuffix(".")
 
     def keep(figures: Figures, status: str = "cut off") -> None:
         text = json.dumps({"status": status, "what": what, **figures})
-        asked.json.with_suffix(".tmp").write_text(text)
-        asked.json.with_suffix(".tmp").replace(asked.json)
+        args.json.with_suffix(".tmp").write_text(text)
+        args.json.with_suffix(".tmp").replace(args.json)
 
     try:
-        keep(STEPS[asked.step](asked.model, keep), "done")
+        keep(STEPS[args.step](args.model, keep), "done")
     except NeedsCuda as error:
         keep({"why": str(error)}, "needs CUDA")
 

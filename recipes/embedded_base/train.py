@@ -123,23 +123,23 @@ def package(base: Base, target: Path) -> None:
 
 def main() -> None:
     """Run all stages."""
-    asked, began = arguments(), time.monotonic()
-    torch.manual_seed(asked.seed)
-    held_folder = asked.folder / "val"
-    scenes.draw(held_folder, HELD_OUT_SEED, asked.held_out, asked.workers)
-    scenes.draw(asked.folder / "train", SEED, asked.scenes, asked.workers)
-    known, held = scenes.load(asked.folder / "train", asked.scenes), scenes.load(held_folder)
+    args, began = arguments(), time.monotonic()
+    torch.manual_seed(args.seed)
+    held_folder = args.folder / "val"
+    scenes.draw(held_folder, HELD_OUT_SEED, args.held_out, args.workers)
+    scenes.draw(args.folder / "train", SEED, args.scenes, args.workers)
+    known, held = scenes.load(args.folder / "train", args.scenes), scenes.load(held_folder)
     say(f"{len(known):,} scenes")
-    base = start(asked.folder, known, asked.seed)
-    head = train_vision(base, known, held, asked.folder, asked.eyes)
+    base = start(args.folder, known, args.seed)
+    head = train_vision(base, known, held, args.folder, args.eyes)
     figures: dict[str, object] = {"grid": grid_scores(base.model.model.visual, head, held)}
-    if asked.stop_after == "eyes":
+    if args.stop_after == "eyes":
         return
-    right, wrong = train_language(base, known, held, asked.folder, asked.words)
+    right, wrong = train_language(base, known, held, args.folder, args.words)
     figures |= {
         "sentences": right, "sentences_wrong_scene": wrong,
         "parameters": sum(p.numel() for p in base.model.parameters()),
-        "scenes": len(known), "eyes_steps": asked.eyes, "words_steps": asked.words,
+        "scenes": len(known), "eyes_steps": args.eyes, "words_steps": args.words,
         "threads": torch.get_num_threads(), "seconds_of_this_call": time.monotonic() - began,
     }  # fmt: skip
     package(base, PACKAGED)
