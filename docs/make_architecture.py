@@ -75,7 +75,7 @@ One responsibility per file, described by the first line of its docstring; no fi
    of the base model, the pixel settings and the dtype. If the features exceed
    `training.vision_cache_gb` or half of the free disk space, images are encoded in every epoch.
    Evaluation, the shuffled-image control, `ask`, `map` and `serve` read the image file again and
-   encode it once for all its questions (`encoded`); the report reads it to show it.
+   encode it once for all its questions (`with_features`); the report reads it to show it.
 6. `engine/packing.py` makes one tree per image from its questions and packs trees into packed
    sequences (`Pack`). `question_tree/tree.py` flattens a tree into one sequence, and
    `engine/inputs.py` makes the tensors.
@@ -84,7 +84,7 @@ One responsibility per file, described by the first line of its docstring; no fi
    (`engine/decoding.py`), or the probabilities of candidate answers (`engine/candidates.py`).
 8. `before_and_after` in `predict/evaluation.py` evaluates the base model and the checkpoint, and
    the checkpoint again with shuffled images, and writes `compare.json`. Each evaluation is a call
-   of `evaluated` in `predict/predictor.py`: it runs a job (`predict/job.py`) on a model
+   of `evaluate_predictor` in `predict/predictor.py`: it runs a job (`predict/job.py`) on a model
    (`predict/local.py`, which calls `Session.answers` in `predict/session.py`), writes
    `predictions.jsonl`, scores the answers (`questions/protocols.py`, `scoring/results.py`) and
    writes `results.json`. `train` prints the table made by `reporting/text.py`.
@@ -105,7 +105,7 @@ One responsibility per file, described by the first line of its docstring; no fi
 6. In the tree it attends to its image and to no other question.
 7. With closed answers, `eval` takes the candidate answers from the training answers
    (`questions/answer_sets.py`). `ask`, `map` and `serve` have no training answers; they choose
-   among the `words` of types that have two. A multiple-choice question brings its own candidates,
+   among the `choices` of types that have two. A multiple-choice question brings its own candidates,
    the letters of its options.
 8. `questions/protocols.py` decides which questions a protocol counts. `scoring/baselines.py`
    answers them without the image.
@@ -146,14 +146,14 @@ One responsibility per file, described by the first line of its docstring; no fi
 
 1. One new file in `questions/` with a subclass of `QuestionType`; example: `questions/count.py`.
 2. `templates`: patterns of its wording, with a group for each object it asks about.
-3. `normalise`: the normal form of an answer, or None if it is not one clear answer. `words`: the
-   candidate answers, if there are two.
-4. `official_class` and `candidates`, if they differ from the normal form and from `words`;
+3. `normalise`: the normal form of an answer, or None if it is not one clear answer. `choices`:
+   the candidate answers, if there are two.
+4. `official_class` and `candidates`, if they differ from the normal form and from `choices`;
    `of_question`, if each question brings its own candidates (`questions/choice.py`).
 5. `score`: from 0 to 1. Partial credit reaches statistics, comparison and report unchanged.
    `parts`: the members of answers that are lists; F1 is then reported too
    (`questions/land_cover.py`).
-6. `shown`: what a map draws: the probability of a word, a number, or a class.
+6. `map_value`: what a map draws: the probability of a word, a number, or a class.
 7. An entry in `OFFICIAL` (`questions/registry.py`) for a type of RSVQA, or `registry.add` in the
    file of the data set that has it. `OFFICIAL` has the order of the published tables. Templates are
    tried from the newest type to the oldest, `presence` last, so they must not be too general. Its
@@ -175,9 +175,9 @@ One responsibility per file, described by the first line of its docstring; no fi
    values are empty, and `dataset` is the `name`. If each record holds one question,
    `datasets/keyed_rows.py` does this. `records`, `field` and `fail` in `datasets/json_records.py`
    read large files and report errors with the record number; count skipped questions with
-   `LeftOut.add`. Image paths are looked up beside the file (`datasets/image_paths.py`, `beside`).
-5. For a data set in RSVQA's own layout, `prefixes`, `folders`, `image_folders` and `lists` take the
-   place of step 4; example: `datasets/rsvqa_hr.py`.
+   `LeftOut.add`. Image paths are looked up beside the file (`find_beside`).
+5. For a data set in RSVQA's own layout, `prefixes`, `folders`, `image_folders` and
+   `matches_image_list` take the place of step 4; example: `datasets/rsvqa_hr.py`.
 6. The file's name in `_BUILT_IN` (`known_datasets.py`), and the title in `[dataset]` of
    `reporting/i18n.toml`. All commands that take questions now read the files, and `--dataset`
    accepts the name.
@@ -201,7 +201,8 @@ One responsibility per file, described by the first line of its docstring; no fi
 
 1. One new file in `models/` that implements `Family` (`models/family.py`); example:
    `models/qwen_vl.py`.
-2. `network`: its class in transformers. `wrong`: values in a configuration to refuse.
+2. `network`: its class in transformers. `config_problem`: values in a configuration to
+   refuse.
 3. `processor`, `preprocess`, `grid`: how an image becomes patches, and how many.
 4. `root_positions`: the rotary positions of the header, the image and the text after it.
 5. `encode` and `image_inputs`: from patches to features, and how the network takes them.
@@ -221,7 +222,7 @@ One responsibility per file, described by the first line of its docstring; no fi
    `make_map`, beside `write_windows`.
 3. `rehearse` in `maps/files.py` is the dry run: it writes and removes an empty file of each kind
    before the work starts, so that a full or unsuitable disk shows early. Add the new file.
-4. The value of an answer on a map comes from its question type (`shown`, `number`).
+4. The value of an answer on a map comes from its question type (`map_value`, `number`).
 5. `cli/map.py` prints the file names and describes them in its help; `map.files` in
    `reporting/i18n.toml` describes them on `map.html` (`reporting/map_page.py`).
 6. Test it in `tests/maps/test_mapper.py` with a library that users open it with. Describe it in
@@ -229,11 +230,11 @@ One responsibility per file, described by the first line of its docstring; no fi
 
 ### A baseline
 
-1. A baseline (a `Control` in the code, `controls` in `results.json`) answers the same questions
+1. A baseline (`Baseline` in the code, `controls` in `results.json`) answers the same questions
    without the part that is to be measured. It is fitted on training questions, never on questions
-   about images that are scored (`gather` in `scoring/baselines.py`).
+   about images that are scored (`count_training` in `scoring/baselines.py`).
 2. A baseline that does not see the image is a function that fits a `LookupClassifier` to
-   `Questions`, such as `question_only`, and an entry in `CONTROLS` with its names.
+   `TrainingCounts`, such as `question_only_baseline`, and an entry in `BASELINES` with its names.
 3. It is then fitted, scored under every protocol, and shown in tables, report and cards
    (`tests/scoring/test_baselines.py` defines one).
 4. Asking the model about something else is not an extension point. There is one such control, the
