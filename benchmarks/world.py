@@ -28,7 +28,7 @@ SCENES = 400  # per style of questions
 
 def speed(count: int = 200) -> float:
     """Return the CPU milliseconds for a scene of 256 pixels."""
-    make_place(1, 0).draw()  # textures are made once per process
+    make_place(1, 0).draw()  # textures are made once a process
     start = time.process_time()
     for number in range(count):
         make_place(1, number).draw()

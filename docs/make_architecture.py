@@ -114,7 +114,7 @@ One responsibility per file, described by the first line of its docstring; no fi
 
 1. `predict/job.py` makes a cache key from everything that decides an answer: model, adapter, input
    settings, evaluation settings, questions, and the content of the images.
-2. If `predictions.jsonl` has this key and its checksum is right, nothing is computed again.
+2. If `inputs.json` has this key and the checksum of `predictions.jsonl`, nothing is computed again.
 3. Otherwise the questions go in batches to the model on this machine (`predict/local.py`) or to a
    server (`predict/endpoint.py`).
 4. Answers are appended to `predictions.partial-N.jsonl` as they come, so an interrupted command
@@ -192,8 +192,8 @@ One responsibility per file, described by the first line of its docstring; no fi
 1. Questions: an entry in `QUESTIONS` (`datasets/record_forms.py`) with the keys that identify a
    record, and the keys of its turns or texts. Results: an entry in `PREDICTIONS`.
 2. New field names: in `COLUMNS` or `IMAGES` there.
-3. Export: an entry in `FORMS` (`datasets/export_formats.py`), and its name in `cli/export.py`;
-   `tests/datasets/test_foreign_records.py` then reads the exported files back.
+3. Export: an entry in `EXPORT_FORMATS` (`datasets/export_formats.py`), and its name in
+   `cli/export.py`; `tests/datasets/test_foreign_records.py` then reads the exported files back.
 4. Records in the tool's published format: in `ONE` of that test, or in `FORMS` of
    `tests/scoring/test_foreign_predictions.py`. A row in [other_tools.md](other_tools.md).
 

@@ -45,7 +45,7 @@ noise. Trees, cars and ground markings are decoration and hide no elements.
 Images are GeoTIFFs in UTM; `vectors/` contains each map as GeoJSON with OpenStreetMap tags. Reading
 a map with its image gives the same elements (a test compares them). A seed gives the same bytes
 with any number of processes; a scene of 256 pixels takes {cost} ms on one core. To train on the
-scenes directly, use `qwen2vl_rs.synthetic.scene.make_place` (the elements of a scene; its `draw()`
+scenes directly, use `qwen2vl_rs.synthetic.scene.make_scene` (the elements of a scene; its `draw()`
 returns the pixels) and `cell_shares` in `recipes/embedded_base/scenes.py` (the share of every class
 in each cell of a grid).
 

@@ -127,7 +127,7 @@ def _samples(line: Any, scale: float, samples: int) -> list[float]:
 
 
 def _has(things: Things, elements: tuple[Element, ...], layer: Layer, word: str) -> Any:
-    """Return a mask of the elements of a layer that have an attribute."""
+    """Which elements of a layer have an attribute."""
     if layer != "land":
         label = "building" if layer == "building" else "water area"
         return things.select(Phrase(layer, label, word))
