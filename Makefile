@@ -1,12 +1,11 @@
-# Each target makes its environment by itself when it is missing or out of date: .venv-make, so that
-# the packages of .venv, which users make, stay as they are.
+# Targets create or update their own environment, .venv-make, and do not change the user's .venv.
 PYTHON ?= python3
 VENV := .venv-make
 BIN := $(VENV)/bin
-# the same bytes are promised on a CPU, and with the same number of threads
+# results are byte-identical on a CPU with the same number of threads
 ALONE := OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 
-# where other programs live that read what is exported; they share one torch
+# environments of other programs that read exported files; they share one torch
 PEERS ?= .peers
 KIT ?= .kit
 CLIENTS ?= .clients
@@ -15,10 +14,10 @@ SHARED = $(PEERS)/torch/lib/$$(ls $(PEERS)/torch/lib)/site-packages
 
 .PHONY: help bin demo test test-slow kit kit-ready test-oldest peers peers-ready clients clients-ready mutants torture check docs clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-bin:  # where its programs lie, for scripts
+bin:  # print the folder of its programs, for scripts
 	@echo $(BIN)
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -27,23 +26,23 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,serve,dev]'
 	touch $@
 
-demo: $(VENV)/.ready  ## the main job on drawn scenes and a small trained base, in minutes
+demo: $(VENV)/.ready  ## run all steps on synthetic scenes with the bundled base model, in minutes
 	$(BIN)/qwen2vl-rs demo
 
-# tests write 60,000 small files: in memory, where there is room, they take a tenth less time
+# tests write 60,000 small files: in memory, if there is space, they take a tenth less time
 MEMORY = $$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print $$6}')
 
-test: $(VENV)/.ready  ## the tests; what they wrote stays only where one failed
+test: $(VENV)/.ready  ## run the tests; keep their files only if a test fails
 	at=$$(mktemp -d -p "$(MEMORY)") && OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --basetemp=$$at/tests && rm -r $$at
 
-test-slow: $(VENV)/.ready  ## the tests that take minutes
+test-slow: $(VENV)/.ready  ## run the tests that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
 THIS = $$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PACK = PYTHON=$(BIN)/python benchmarks/gpu/pack.sh
 WHOLE_KIT = --python $(THIS) --everything --wheels $(KIT)/whole
 
-kit: kit-ready  ## what is ready for a GPU, packed and run on the CPU
+kit: kit-ready  ## pack the GPU measurements and run them on the CPU
 	$(PACK) $(WHOLE_KIT) -o $(KIT)/whole.tar.xz
 	$(PACK) --wheels $(KIT)/gpu -o $(KIT)/gpu.tar.xz
 	KIT=$(KIT) $(BIN)/python -m pytest -q -m slow tests/whole/test_kit.py
@@ -53,14 +52,14 @@ kit-ready: $(VENV)/.ready
 	$(PACK) $(WHOLE_KIT) --fetch
 	$(PACK) --wheels $(KIT)/gpu --fetch
 
-test-oldest:  ## the tests with the oldest dependencies allowed
+test-oldest:  ## run the tests with the oldest allowed dependencies
 	$(PYTHON) tests/oldest.py >oldest.txt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet -c oldest.txt -e '.[train,serve,dev]'
 	.venv-oldest/bin/pip check
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2
 
-peers: peers-ready  ## what TRL, ms-swift and LLaMA-Factory train of exported data (installs them: 9 GB)
+peers: peers-ready  ## compare tokens with TRL, ms-swift and LLaMA-Factory (installs them: 9 GB)
 	PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/whole/test_peers.py
 
 peers-ready: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready
@@ -76,7 +75,7 @@ $(PEERS)/%/.ready: tests/peers/%.txt $(PEERS)/torch/.ready
 	$(PEERS)/$*/bin/pip install --quiet -r $<
 	touch $@
 
-clients: clients-ready  ## chat clients of others against the server (installs them: 2 GB)
+clients: clients-ready  ## test the server with chat clients (installs them: 2 GB)
 	CLIENTS=$(CLIENTS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/whole/test_clients.py
 
 clients-ready: $(VENV)/.ready $(CLIENTS)/python/.ready $(CLIENTS)/node/.ready
@@ -91,7 +90,7 @@ $(CLIENTS)/node/.ready: tests/clients/node.txt
 	! command -v npm || npm install --silent --no-audit --no-fund --prefix $(CLIENTS)/node $$(cat $<)
 	touch $@
 
-mutants: .mutants/.ready  ## faults put into the code that differs from SINCE: which do tests see?
+mutants: .mutants/.ready  ## mutation testing of the code that differs from SINCE
 	.mutants/bin/python tests/mutants.py --since "$(SINCE)" $(MUTANTS)
 
 .mutants/.ready: tests/mutants.txt $(VENV)/.ready
@@ -100,7 +99,7 @@ mutants: .mutants/.ready  ## faults put into the code that differs from SINCE: w
 	.mutants/bin/pip install --quiet -r $<
 	touch $@
 
-torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: an hour or so
+torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load; about an hour
 	$(ALONE) $(BIN)/python tests/faults/kill.py --json docs/results/faults.json
 	$(ALONE) $(BIN)/python tests/faults/kill.py --disk --json docs/results/disk.json
 	$(ALONE) $(BIN)/python tests/faults/fuzz.py --json docs/results/fuzz.json
@@ -109,7 +108,7 @@ torture: $(VENV)/.ready  ## kills, full disks, broken files and requests, load: 
 	$(ALONE) $(BIN)/python tests/faults/siege.py --json docs/results/siege.json
 	$(BIN)/python docs/make_reliability.py
 
-check: $(VENV)/.ready  ## ruff, mypy and the generated pages
+check: $(VENV)/.ready  ## ruff, mypy, and whether generated pages are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -125,7 +124,7 @@ check: $(VENV)/.ready  ## ruff, mypy and the generated pages
 	$(BIN)/python docs/make_world.py --check
 	$(BIN)/python docs/make_gpu.py --check
 
-docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
+docs: $(VENV)/.ready  ## write the generated pages (runs the demo)
 	$(BIN)/python docs/make_architecture.py
 	$(BIN)/python docs/make_cli.py
 	$(BIN)/python docs/make_library.py
@@ -141,5 +140,5 @@ docs: $(VENV)/.ready  ## write the generated pages anew (runs the demo)
 	$(BIN)/python docs/make_pipeline.py demo
 	$(BIN)/python docs/make_picture.py demo
 
-clean:  ## remove what was made
+clean:  ## remove generated files and environments
 	rm -rf .venv-make .peers .venv-oldest oldest.txt .mypy_cache .pytest_cache .ruff_cache demo

@@ -1,4 +1,4 @@
-"""What the benchmarks share: bases, generated data, the plain Hugging Face path, measures."""
+"""Shared code of the benchmarks: base models, generated data, plain Hugging Face, measurements."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ PLACES = ("", " in the image", " on the left of a  road", " at the top of a  bui
 
 
 def merges() -> Path:
-    """The real vocabulary's merges, from the package dashscope."""
-    for folder in sys.path:  # not `find_spec`: of the package only this file may be there
+    """Return the merges of the real vocabulary, from the package dashscope."""
+    for folder in sys.path:  # not `find_spec`: this file may be all there is of the package
         found = Path(folder) / "dashscope" / "resources" / "qwen.tiktoken"
         if found.is_file():
             return found
@@ -67,7 +67,7 @@ def merges() -> Path:
 
 
 def base_folder(model: str, dtype: torch.dtype) -> Path:
-    """A base with random weights and the real vocabulary, written once."""
+    """Write a base model with random weights and the real vocabulary, unless it exists."""
     name = str(dtype).removeprefix("torch.")
     folder = Path(tempfile.gettempdir()) / f"qwen2vl-rs-base-{model}-{name}"
     if not (folder / "chat_template.json").exists():  # written last
@@ -83,14 +83,14 @@ def base_folder(model: str, dtype: torch.dtype) -> Path:
 
 
 def make_base(model: str, dtype: torch.dtype) -> Base:
-    """The same, loaded on the best device."""
+    """Load the base model of `random_base` on the best device."""
     folder, device = base_folder(model, dtype), choose_device()
     kind = choose_attention(device, dtype, Heads.of(read_config(folder)))[0]
     return load_base(folder, InputConfig(), device, dtype, kind)
 
 
 def make_samples(images: int, questions: int, side: int) -> list[Sample]:
-    """Questions of RSVQA's form and length about noise: content does not change the speed."""
+    """Return questions of RSVQA's form and length about noise; content does not affect speed."""
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-bench-"))
     random = np.random.default_rng(0)
     texts = [
@@ -120,7 +120,7 @@ def make_samples(images: int, questions: int, side: int) -> list[Sample]:
 def plain_batch(
     base: Base, samples: Sequence[Sample], images: Sequence[ImageInput]
 ) -> dict[str, Any]:
-    """What a Hugging Face collator makes of questions: one padded sequence each, labels masked."""
+    """Collate questions as Hugging Face does: one padded sequence each, with masked labels."""
     rows, labels = [], []
     for sample, pixels in zip(samples, images, strict=True):
         prompt = [
@@ -144,7 +144,7 @@ def plain_batch(
 
 
 def plain_loss(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Summed loss of a padded batch, by the model's own forward over all positions."""
+    """Return the summed loss of a padded batch, from the model's own forward pass."""
     labels = batch.pop("labels")
     logits = model(**batch).logits
     return cross_entropy(
@@ -159,7 +159,7 @@ def sync() -> None:
 
 
 def timed(work: Callable[[], Any], repeats: int) -> float:
-    """Median seconds of a call, after one to warm up."""
+    """Return the median seconds of a call, after a warm-up call."""
     work()
     times = []
     for _ in range(repeats):
@@ -172,7 +172,7 @@ def timed(work: Callable[[], Any], repeats: int) -> float:
 
 
 def matmul_peak(dtype: torch.dtype) -> float:
-    """FLOP/s of a large square matrix product on this machine, best of several."""
+    """Return the FLOP/s of a large square matrix product on this machine, best of several."""
     device = choose_device()
     n = 8192 if device.type == "cuda" else 2048
     a = torch.randn(n, n, device=device, dtype=dtype)
@@ -180,7 +180,7 @@ def matmul_peak(dtype: torch.dtype) -> float:
 
 
 def reset_peak_memory() -> None:
-    """Begin to measure the peak anew."""
+    """Reset the peak memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -189,7 +189,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_gb() -> float:
-    """Peak memory since then: of the CUDA device, or of the whole process."""
+    """Return the peak memory since the reset, of the CUDA device or of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     status = Path("/proc/self/status").read_text()
@@ -197,7 +197,7 @@ def peak_memory_gb() -> float:
 
 
 def machine() -> dict[str, str]:
-    """Device and versions, for the record."""
+    """Return device and versions."""
     device = choose_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
     return {
@@ -207,7 +207,7 @@ def machine() -> dict[str, str]:
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """Options that all benchmarks have."""
+    """Return a parser with the options of all benchmarks."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--model", choices=SIZES, default="small")
     parser.add_argument("--repeats", type=int, default=3)
@@ -216,7 +216,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def show(rows: list[dict[str, Any]], to: Path | None) -> None:
-    """Print rows as a table, and as JSON where wanted."""
+    """Print rows as a table, and write them as JSON if a file is given."""
     record = {"machine": machine(), "rows": rows}
     names = list(rows[0])
     widths = [max(len(n), *(len(str(r.get(n, ""))) for r in rows)) for n in names]

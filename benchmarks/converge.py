@@ -1,9 +1,9 @@
-"""Accuracy against time: how many questions of how many images a step should hold.
+"""Accuracy against training time, for different numbers of images and questions per step.
 
-Question trees with several shapes of a step, and the plain path (batches of four, four of them a
-step, as the original trains), on the same drawn images, the same small random base, the same
-optimizer. Each is trained for the same time, with two learning rates of which the better counts;
-time spent on measuring accuracy is not counted.
+Compares question trees with several batch shapes, and the baseline (batches of four, four batches
+per step, as in the original system), with the same synthetic images, base model (small, random
+weights) and optimizer. Each is trained for the same time with two learning rates, and the better
+one is reported. Time for measuring accuracy is not counted.
 
     python benchmarks/converge.py                 two CPU cores, about 20 minutes
 """
@@ -34,13 +34,13 @@ from qwen2vl_rs.training.trainer import StepDataset, pack_loss
 from qwen2vl_rs.types import Prediction, Sample
 from random_base import Size, write_random_base
 
-# images and questions of each in a step
+# images per step, and questions per image
 SHAPES = [(16, 1), (4, 4), (2, 8), (4, 25), (8, 25), (1, 70), (4, 70)]
 Step = Callable[[], None]  # forward and backward of one optimizer step
 
 
 def ours(base: Base, model: Any, samples: list[Sample], shape: tuple[int, int]) -> Iterator[Step]:
-    """Steps of question trees."""
+    """Return a function that does one step with question trees."""
     images, questions = shape
     settings = TrainingSettings(
         images_per_step=images, questions_per_image=questions, num_train_epochs=1000
@@ -58,7 +58,7 @@ def ours(base: Base, model: Any, samples: list[Sample], shape: tuple[int, int]) 
 
 
 def plain(base: Base, model: Any, samples: list[Sample]) -> Iterator[Step]:
-    """Steps of 16 questions in padded batches of four."""
+    """Return a function that does one step of 16 questions in padded batches of four."""
     random = np.random.default_rng(0)
     while True:
         order = random.permutation(len(samples))
@@ -75,7 +75,7 @@ def plain(base: Base, model: Any, samples: list[Sample]) -> Iterator[Step]:
 
 
 def accuracy(base: Base, model: Any, samples: list[Sample]) -> float:
-    """OA by the official protocol."""
+    """Return the OA under the official protocol."""
     model.eval()
     groups = group_by_image(samples)
     asked = [(base.images.read(g[0].image), [s.question for s in g]) for g in groups]
@@ -92,11 +92,11 @@ def accuracy(base: Base, model: Any, samples: list[Sample]) -> float:
 def train(
     base: Base, model: Any, steps: Iterator[Step], rate: float, marks: list[float], test: Any
 ) -> tuple[list[float], int]:
-    """Accuracy at each of the marks, in seconds of training, and the steps taken."""
+    """Return the accuracy after each number of seconds in the marks, and the steps taken."""
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
     found, spent = [], 0.0
     for taken, step in enumerate(steps, 1):
-        for group in optimizer.param_groups:  # warm up, then down to nothing at the end
+        for group in optimizer.param_groups:  # warm up, then decay to zero
             group["lr"] = rate * min(1.0, taken / 10, max(0.02, 1 - spent / marks[-1]))
         start = time.perf_counter()
         step()
@@ -112,7 +112,7 @@ def train(
 
 
 def main() -> None:
-    """Train each way and print accuracy against time."""
+    """Train each configuration and print accuracy against time."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3])

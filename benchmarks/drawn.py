@@ -1,4 +1,4 @@
-"""Crude images with exact answers, for measurements that need something to learn."""
+"""Simple synthetic images with exact answers, for benchmarks that need something to learn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = {"building": (235, 225, 215), "road": (120, 120, 120), "water area": (
 
 
 def draw(random: np.random.Generator) -> tuple[np.ndarray, dict[str, int]]:
-    """An image (H, W, 3) of grass with objects on it, and how many there are of each kind."""
+    """Return an image (H, W, 3) of grass with objects, and the count of each kind."""
     image = random.normal((70, 110, 60), 8, (SIDE, SIDE, 3))
     counts = dict.fromkeys(COLOURS, 0)
     urban = random.random() < 0.5
@@ -35,7 +35,7 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, dict[str, int]]:
 
 
 def questions(counts: dict[str, int]) -> list[tuple[str, str]]:
-    """Question and answer of all that is asked about an image, in RSVQA's wordings."""
+    """Yield the questions and answers about an image, in RSVQA's wordings."""
     urban = counts["building"] > 6
     asked = [("Is it a rural or an urban area", "urban" if urban else "rural")]
     for end in ("", " in the image"):
@@ -58,7 +58,7 @@ def questions(counts: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def write_samples(folder: Path, images: int, seed: int) -> list[Sample]:
-    """Draw images into a folder; about 70 questions about each."""
+    """Write images to a folder, and return about 70 questions about each."""
     random = np.random.default_rng(seed)
     samples = []
     for image in range(images):

@@ -1,11 +1,11 @@
-"""Evaluation speed: all questions of an image at once against `generate` on each alone.
+"""Evaluation speed: all questions about an image at once, compared with `generate` on each alone.
 
-Free answers are compared word for word with `generate` (greedy); closed answers choose between yes
-and no, or among four buckets. The base is random and never ends an answer, so both sides decode
-exactly ``--new-tokens``: 2 is a word and its end, what most of RSVQA's answers take.
+Generated answers must equal those of `generate` (greedy); closed-set answers are yes or no, or one
+of four buckets. The base model has random weights and never ends an answer, so both sides decode
+exactly ``--new-tokens``: 2 is a word and the end token, which is enough for most RSVQA answers.
 
     python benchmarks/eval.py                         small model, CPU, a few minutes
-    python benchmarks/eval.py --model 2b --bf16       full size, wants a GPU
+    python benchmarks/eval.py --model 2b --bf16       full size, requires a GPU
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ANSWERS = {"How": ("0", "between 0 and 10", "between 10 and 100", "more than 100
 
 
 def one_by_one(base: Base, samples: list[Sample], new_tokens: int) -> list[str]:
-    """Answers of the model's own `generate`, a question at a time."""
+    """Return the answers of the model's own `generate`, one question at a time."""
     found = []
     for sample in samples:
         batch = plain_batch(base, [sample], [base.images.read(sample.image)])
@@ -42,7 +42,7 @@ def one_by_one(base: Base, samples: list[Sample], new_tokens: int) -> list[str]:
 
 
 def compare(base: Base, side: int, questions: int, new_tokens: int, repeats: int) -> dict[str, Any]:
-    """One row: our two ways against `generate`, measured one after the other."""
+    """Return one row: generated and closed-set answers, compared with `generate`."""
     budget = token_budget(base.model)
     few, samples = make_samples(1, 8, side), make_samples(1, questions, side)
 

@@ -1,11 +1,11 @@
-"""How long `train` takes, and how much memory, until its first step on many questions.
+"""Time and memory of `train` until its first step, with many questions.
 
-Conversations of RSVQA's wording are written about hard links to one small image, and `train` runs
-on them in a process of its own, with a tiny base, until ``metrics.jsonl`` has a line. Memory is the
-most that process ever held (``VmHWM``). Beside it stands a process that only imports the same
-modules: what torch and transformers take by themselves.
+Writes conversations in RSVQA's wording about hard links to one small image, and runs `train` on
+them in a separate process with a tiny base model, until ``metrics.jsonl`` has a line. Memory is the
+peak of that process (``VmHWM``). A process that only imports the same modules shows the share of
+torch and transformers.
 
-    python benchmarks/first_step.py [--json docs/results/first-cpu.json]      some minutes
+    python benchmarks/first_step.py [--json docs/results/first-cpu.json]      a few minutes
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _IMPORTS = "import qwen2vl_rs.training.fit, time; print(flush=True); time.sleep(
 
 
 def questions(images: list[Path], number: int) -> Iterator[Sample]:
-    """Questions with their answers, image after image."""
+    """Yield questions with answers, image by image."""
     random = np.random.default_rng(0)
     firsts, seconds = random.integers(0, len(NOUNS), (2, number))
     places, kinds = random.integers(0, len(PLACES), number), random.integers(0, 3, number)
@@ -50,7 +50,7 @@ def questions(images: list[Path], number: int) -> Iterator[Sample]:
 
 
 def write_images(folder: Path, number: int) -> list[Path]:
-    """One image under many names, or a few."""
+    """Write one image under many names, as hard links."""
     folder.mkdir()
     first = folder / "0.tif"
     pixels = np.random.default_rng(0).integers(0, 255, (3, _SIDE, _SIDE), dtype=np.uint8)
@@ -68,13 +68,13 @@ def write_images(folder: Path, number: int) -> list[Path]:
 
 
 def peak(process: int) -> float:
-    """The most memory a process ever held, in MB."""
+    """Return the peak memory of a process, in MB."""
     status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def imports_alone() -> tuple[float, float]:
-    """Seconds and MB of a process that imports what training needs, and does nothing."""
+    """Return seconds and MB of a process that only imports the modules of training."""
     start = time.perf_counter()
     with subprocess.Popen([sys.executable, "-c", _IMPORTS], stdout=subprocess.PIPE) as alone:
         assert alone.stdout
@@ -85,16 +85,16 @@ def imports_alone() -> tuple[float, float]:
 
 
 def until_first_step(folder: Path, base: Path) -> tuple[float, float]:
-    """Seconds and MB of `train` until its first step is done."""
+    """Return seconds and MB of `train` until its first step is done."""
     run = Path(tempfile.mkdtemp(dir=folder))
     command = [sys.executable, "-m", "qwen2vl_rs", "train", "--data", folder / "data.json"]
     command += ["--model", base, "--output", run / "run", "--set", "training.vision_cache_gb=0"]
     start = time.perf_counter()
-    with subprocess.Popen(command, cwd=run, stderr=(run / "said").open("w")) as training:
+    with subprocess.Popen(command, cwd=run, stderr=(run / "output.txt").open("w")) as training:
         metrics = run / "run" / "metrics.jsonl"
         while not (metrics.is_file() and metrics.stat().st_size):
             if training.poll() is not None:
-                raise SystemExit((run / "said").read_text(encoding="utf-8"))
+                raise SystemExit((run / "output.txt").read_text(encoding="utf-8"))
             time.sleep(0.05)
         found = time.perf_counter() - start, peak(training.pid)
         training.kill()
@@ -102,7 +102,7 @@ def until_first_step(folder: Path, base: Path) -> tuple[float, float]:
 
 
 def measure(number: int, images: int) -> list[dict[str, Any]]:
-    """The rows of the table."""
+    """Return the rows of the table."""
     with tempfile.TemporaryDirectory(prefix="qwen2vl-rs-first-step-") as name:
         folder, base = Path(name), Path(name) / "base"
         write_random_base(base, SIZES["tiny"])
@@ -122,13 +122,13 @@ def measure(number: int, images: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, and print or write the rows."""
+    """Measure, print and write."""
     parser = arguments(__doc__)
     parser.add_argument("--questions", type=int, default=1_000_000)
     parser.add_argument("--images", type=int, nargs="+", default=[500, 77_000])
-    asked = parser.parse_args()
-    rows = [row for images in asked.images for row in measure(asked.questions, images)]
-    show(rows, asked.json)
+    args = parser.parse_args()
+    rows = [row for images in args.images for row in measure(args.questions, images)]
+    show(rows, args.json)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
-"""Question maps: speed against `generate`, memory of a large scene, and agreement with vectors.
+"""Question maps: speed compared with `generate`, memory for a large scene, agreement with vectors.
 
     python benchmarks/map.py RUN [--json docs/results/map.json]
 
-RUN is a fine-tuned model, such as ``demo/output/demo``; some six minutes on two CPU cores.
+RUN is a fine-tuned model, such as ``demo/output/demo``. Takes about six minutes on two CPU cores.
 
-Speed: 20 yes/no questions a window, the small random base with the real vocabulary; the other side
-reads the same windows and asks `generate` each question alone, two tokens each (a word and its
-end), on four windows. Memory: RUN over a scene of 10,000 × 10,000 pixels, beyond what it takes over
-one of 512. Agreement: RUN over a mosaic of drawn scenes with windows that overlap by half, so that
-most of them straddle several scenes; truth is whether a building's polygon has at least nine pixels
-in the window, and AUC how often a window with a building gets a higher P(yes) than one without.
+Speed: 20 yes/no questions per window, with a small base model with random weights and the real
+vocabulary. The baseline reads the same windows and calls `generate` for each question, two tokens
+each (a word and the end token), on four windows. Memory: RUN on a scene of 10,000 × 10,000 pixels,
+minus the memory for a scene of 512 × 512. Agreement: RUN on a mosaic of synthetic scenes with
+windows that overlap by half, so that most windows contain parts of several scenes. Ground truth:
+whether a building's polygon covers at least nine pixels of the window. AUC: how often a window with
+a building gets a higher P(yes) than one without.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from qwen2vl_rs.types import Sample
 
 SIDE, TILES, METRES = 256, 12, 0.75
 BUILDING = "Is there a building?"
-LEAST = 9 * METRES**2  # square metres of a building that can be seen
+LEAST = 9 * METRES**2  # square metres of a visible building
 QUESTIONS = tuple(
     f"Is there a {noun}{place}?" for place in ("", " next to a road", " at the top of a building")
     for noun in NOUNS
@@ -51,7 +52,7 @@ QUESTIONS = tuple(
 
 
 def write_scene(path: Path, pixels: np.ndarray) -> Path:
-    """A GeoTIFF in tiles of (height, width, 3) pixels."""
+    """Write a tiled GeoTIFF of (height, width, 3) pixels."""
     height, width, _ = pixels.shape
     with rasterio.open(
         path, "w", driver="GTiff", width=width, height=height, count=3, dtype="uint8",
@@ -63,7 +64,7 @@ def write_scene(path: Path, pixels: np.ndarray) -> Path:
 
 
 def speed(folder: Path, side: int) -> dict[str, Any]:
-    """Windows per second of `map`, and of `generate` on each question."""
+    """Return windows per second of `map`, and of `generate` on each question."""
     base = make_base("small", torch.float32)
     session = Session(base, base.model, InputConfig(), None, "small", base.fingerprint)
     noise = np.random.default_rng(0).integers(0, 255, (4 * side, 5 * side, 3), dtype=np.uint8)
@@ -90,7 +91,7 @@ def speed(folder: Path, side: int) -> dict[str, Any]:
 
 
 def memory(run: Path, folder: Path) -> dict[str, Any]:
-    """Peak memory of the command over a large and over a small scene, each in its own process."""
+    """Return the peak memory for a large and a small scene, each in its own process."""
     found = {}
     for name, side in (("small", 512), ("large", 10_000)):
         rng = np.random.default_rng(1)
@@ -117,7 +118,7 @@ def memory(run: Path, folder: Path) -> dict[str, Any]:
 
 
 def agreement(run: Path, folder: Path) -> dict[str, Any]:
-    """AUC of P("Is there a building?") over a mosaic against the vectors it was drawn from."""
+    """Return the AUC of P("Is there a building?") on a mosaic, with its vectors as ground truth."""
     mosaic = np.zeros((TILES * SIDE, TILES * SIDE, 3), dtype=np.uint8)
     shapes = []
     for number in range(TILES**2):
@@ -137,25 +138,25 @@ def agreement(run: Path, folder: Path) -> dict[str, Any]:
     done = make_map(session, request)
     seconds = time.perf_counter() - start
     tree = shapely.STRtree(shapes)
-    truth, said = [], []
+    truth, predicted = [], []
     for line in (line for line in done.lines if "replies" in line):
         corners = np.array(done.grid.corners(line["window"])) * METRES
         x, y = corners[:, 0], TILES * SIDE * METRES - corners[:, 1]
         window = shapely.box(x.min(), y.min(), x.max(), y.max())
         areas = [shapes[k].intersection(window).area for k in tree.query(window)]
         truth.append(max(areas, default=0.0) >= LEAST)
-        said.append(line["replies"][0]["shares"]["yes"])
+        predicted.append(line["replies"][0]["shares"]["yes"])
     return {
         "windows": len(truth), "with a building": int(sum(truth)),
-        "AUC": round(auc(np.array(truth), np.array(said)), 4),
-        "accuracy at 0.5": round(float(np.mean(np.array(truth) == (np.array(said) > 0.5))), 4),
+        "AUC": round(auc(np.array(truth), np.array(predicted)), 4),
+        "accuracy at 0.5": round(float(np.mean(np.array(truth) == (np.array(predicted) > 0.5))), 4),
         "seconds": round(seconds),
     }  # fmt: skip
 
 
-def auc(truth: np.ndarray, said: np.ndarray) -> float:
-    """Area under the ROC curve: the share of pairs in the right order, ties by half."""
-    high, low = said[truth][:, None], said[~truth][None]
+def auc(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the area under the ROC curve: the share of correctly ordered pairs, ties as half."""
+    high, low = predicted[truth][:, None], predicted[~truth][None]
     return float(((high > low) + 0.5 * (high == low)).mean())
 
 
@@ -164,19 +165,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         record = {
             "machine": {**machine(), "cores": os.cpu_count()},
-            "agreement": agreement(asked.run, folder),
+            "agreement": agreement(args.run, folder),
             "speed": [speed(folder, side) for side in (256, 512)],
-            "memory": memory(asked.run, folder),
+            "memory": memory(args.run, folder),
         }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     print(text)
-    if asked.json:
-        asked.json.write_text(text + "\n", encoding="utf-8")
+    if args.json:
+        args.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

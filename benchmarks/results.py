@@ -1,13 +1,13 @@
-"""Run the main job as a user does, and keep its figures.
+"""Run training and evaluation as a user does, and store the results.
 
     python benchmarks/results.py demo FOLDER
     python benchmarks/results.py rsvqa-lr FOLDER --data RSVQA_LR
     python benchmarks/results.py rsvqa-lr-2b FOLDER --data RSVQA_LR --model BASE
 
-``demo``: ``qwen2vl-rs demo`` in FOLDER, some four minutes on two cores. ``rsvqa-lr``: the embedded
-base fine-tuned, with the demo's settings and as many steps, on RSVQA-LR's train split and
-evaluated on its val split; of either, those questions whose image is in RSVQA_LR. ``rsvqa-lr-2b``:
-configs/rsvqa_lr_2b.toml, the full-size model on the whole of it, which wants a GPU. Writes
+``demo``: ``qwen2vl-rs demo`` in FOLDER, about four minutes on two cores. ``rsvqa-lr``: the bundled
+base model, fine-tuned with the demo's settings and number of steps on RSVQA-LR's train split and
+evaluated on its val split, with the questions whose image is in RSVQA_LR. ``rsvqa-lr-2b``:
+configs/rsvqa_lr_2b.toml, the full-size model on all of RSVQA-LR, which requires a GPU. Writes
 docs/results/run-*.json, from which ``docs/make_results.py`` makes the page.
 """
 
@@ -32,27 +32,27 @@ SPLITS = {"train": "data_vl.json", "val": "held_out.json"}
 
 
 def run(*arguments: str, cwd: Path | None = None) -> None:
-    """One command, aloud."""
+    """Print a command and run it."""
     environment = {**os.environ, "SWANLAB_MODE": "offline"}
     command = [sys.executable, "-m", "qwen2vl_rs", *arguments]
     subprocess.run(command, cwd=cwd, env=environment, check=True)
 
 
 def demo(folder: Path) -> Path:
-    """The demo; returns its run."""
+    """Run the demo and return its run folder."""
     run("demo", "--folder", str(folder))
     return folder / "output" / "demo"
 
 
 def rsvqa_lr(folder: Path, data: Path) -> Path:
-    """Fine-tuning on real images; returns the run."""
+    """Fine-tune on real images and return the run folder."""
     folder.mkdir(parents=True)
     for split, name in SPLITS.items():
         table = folder / f"{split}.csv"
         run("data2csv", "--folder", str(data), "--split", split, "-o", str(table))
         run("csv2json", "--input", str(table), "--output", str(folder / name))
     settings = SETTINGS.replace('model = "base"', f'model = "{BASE}"')
-    # 64 images in place of 420: seven epochs in place of two are as many steps
+    # 64 images instead of 420: seven epochs instead of two give the same number of steps
     settings = settings.replace("num_train_epochs = 2", "num_train_epochs = 7")
     (folder / "demo.toml").write_text(settings, encoding="utf-8")
     run("train", "demo.toml", cwd=folder)
@@ -61,7 +61,7 @@ def rsvqa_lr(folder: Path, data: Path) -> Path:
 
 
 def rsvqa_lr_2b(folder: Path, data: Path, model: Path) -> Path:
-    """The full-size model on the official splits; returns the run."""
+    """Run the full-size model on the official splits and return the run folder."""
     folder.mkdir(parents=True, exist_ok=True)
     arguments = ["train", str(CONFIG), "--model", str(model.resolve())]
     for part in ("train", "test"):
@@ -73,8 +73,8 @@ def rsvqa_lr_2b(folder: Path, data: Path, model: Path) -> Path:
     return path
 
 
-def figures(path: Path) -> dict[str, Any]:
-    """The official scores of a run before and after, its controls, its times."""
+def measured(path: Path) -> dict[str, Any]:
+    """Return the official scores before and after, the baselines and the times of a run."""
     sides = {
         side: json.loads((path / "eval" / side / "results.json").read_text(encoding="utf-8"))
         for side in ("before", "after")
@@ -109,25 +109,25 @@ def main() -> None:
     """Run, measure and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("which", choices=["demo", "rsvqa-lr", "rsvqa-lr-2b"])
-    parser.add_argument("folder", type=Path, help="a new one; of rsvqa-lr-2b also one to resume")
-    parser.add_argument("--data", type=Path, help="of rsvqa-lr: folder with its files and images")
-    parser.add_argument("--model", type=Path, help="of rsvqa-lr-2b: folder of the base")
-    asked = parser.parse_args()
+    parser.add_argument("folder", type=Path, help="new folder; for rsvqa-lr-2b also one to resume")
+    parser.add_argument("--data", type=Path, help="for rsvqa-lr: folder with its files and images")
+    parser.add_argument("--model", type=Path, help="for rsvqa-lr-2b: folder of the base model")
+    args = parser.parse_args()
     began = time.monotonic()
-    if asked.which == "demo":
-        path = demo(asked.folder)
-    elif asked.which == "rsvqa-lr":
-        path = rsvqa_lr(asked.folder, asked.data)
+    if args.which == "demo":
+        path = demo(args.folder)
+    elif args.which == "rsvqa-lr":
+        path = rsvqa_lr(args.folder, args.data)
     else:
-        path = rsvqa_lr_2b(asked.folder, asked.data, asked.model)
+        path = rsvqa_lr_2b(args.folder, args.data, args.model)
     record = {
-        **figures(path),
+        **measured(path),
         "seconds": round(time.monotonic() - began),
-        # of the largest process, as all run one after another
+        # of the largest process: they run one after another
         "peak_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
         "cores": os.cpu_count(),
     }
-    target = RESULTS / f"run-{asked.which}.json"
+    target = RESULTS / f"run-{args.which}.json"
     target.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"wrote {target}")
 

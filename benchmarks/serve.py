@@ -1,13 +1,14 @@
-"""The server under load: requests a second, latency, and memory over many requests.
+"""The server under load: requests per second, latency, and memory over many requests.
 
-The server runs in a process of its own; clients ask its ``/api/ask`` over the loopback, each its
-next request as soon as the last is answered. ``known``: eight images in turn, which the server
-keeps encoded; ``new``: no image is asked about twice. The base is random and never ends an answer,
-so a written one is held to 2 tokens, a word and its end; presence and comparison are chosen.
+The server runs in its own process. Clients call ``/api/ask`` over the loopback, and each sends the
+next request as soon as it has the answer. ``known``: eight images in turn, which the server caches;
+``new``: every request has a new image. The base model has random weights and never ends an answer,
+so generated answers are limited to 2 tokens, a word and the end token; presence and comparison are
+ranked.
 
     python benchmarks/serve.py                         84 M model, CPU, two minutes
     python benchmarks/serve.py --memory                tiny model, 10,000 requests, two minutes
-    python benchmarks/serve.py --model 2b              full size, wants a GPU
+    python benchmarks/serve.py --model 2b              full size, requires a GPU
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TINY = Size(hidden=64, layers=2, vision_hidden=32, vision_layers=1, kv_heads=1)
 
 
 def run_server(folder: Path, threads: int, ready: Connection) -> None:
-    """Serve a base until the other end of ``ready`` says so."""
+    """Serve a base model until ``ready`` receives a message."""
     torch.set_num_threads(threads)
     engine = Session.open(folder)
     engine.max_new_tokens = 2
@@ -56,7 +57,7 @@ def run_server(folder: Path, threads: int, ready: Connection) -> None:
 
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a server that runs in its own process."""
+    """Yield a client of a server that runs in its own process."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=run_server, args=(folder, torch.get_num_threads(), there))
@@ -72,7 +73,7 @@ async def serving(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def pictures(side: int, new: bool) -> Iterator[bytes]:
-    """PNG files of noise, for ever: eight in turn, or each another."""
+    """Yield PNG files of noise without end: eight in turn, or a new one each time."""
     random = np.random.default_rng(0)
     noise = random.integers(0, 255, (8, side, side, 3), dtype=np.uint8)
     for number in itertools.count():
@@ -84,8 +85,8 @@ def pictures(side: int, new: bool) -> Iterator[bytes]:
         yield file.getvalue()
 
 
-async def figures(client: httpx.AsyncClient) -> dict[str, float]:
-    """What the server counts, by name."""
+async def counters(client: httpx.AsyncClient) -> dict[str, float]:
+    """Return the server's counters by name."""
     lines = (await client.get("/metrics")).text.splitlines()
     rows = (line.rpartition(" ") for line in lines if not line.startswith("#"))
     return {name: float(value) for name, _, value in rows}
@@ -95,7 +96,7 @@ async def load(
     client: httpx.AsyncClient, clients: int, questions: list[str], images: Iterator[bytes],
     seconds: float = 1e9, requests: int = 10**9,
 ) -> tuple[list[float], float]:  # fmt: skip
-    """Latencies of all requests in some time, or of so many, and the time they took."""
+    """Return the latencies of the requests in a time, or of a number of them, and the time."""
     taken: list[float] = []
     start = time.perf_counter()
     left = itertools.count(1)
@@ -115,16 +116,16 @@ async def load(
 
 
 async def speed(folder: Path, side: int, seconds: float) -> list[dict[str, Any]]:
-    """A row for each number of clients, of questions, and kind of images."""
+    """Return one row per number of clients, number of questions and kind of images."""
     texts = [sample.question for sample in make_samples(1, 20, side)]
     rows = []
     async with serving(folder) as client:
         for new, count, clients in itertools.product((False, True), (1, 20), (1, 8, 32)):
             images = pictures(side, new)
             await load(client, 1, texts[:count], images, requests=8)
-            before = await figures(client)
+            before = await counters(client)
             taken, total = await load(client, clients, texts[:count], images, seconds)
-            after = await figures(client)
+            after = await counters(client)
             passes = after["qwen2vl_rs_passes_total"] - before["qwen2vl_rs_passes_total"]
             cuts = statistics.quantiles(taken, n=100) if len(taken) > 1 else taken * 99
             row = {
@@ -143,7 +144,7 @@ async def speed(folder: Path, side: int, seconds: float) -> list[dict[str, Any]]
 
 
 async def memory(side: int, requests: int) -> list[dict[str, Any]]:
-    """The server's memory as requests go by; every other image is a new one."""
+    """Return the server's memory over many requests; every other image is new."""
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-tiny-")) / "base"
     write_random_base(folder, TINY)
     kinds = itertools.cycle((pictures(side, new=False), pictures(side, new=True)))
@@ -152,7 +153,7 @@ async def memory(side: int, requests: int) -> list[dict[str, Any]]:
     async with serving(folder) as client:
         for done in (requests // 10 * tenth for tenth in range(1, 11)):
             _, total = await load(client, 8, ["Is there a road?"], images, requests=requests // 10)
-            now = await figures(client)
+            now = await counters(client)
             row = {
                 "requests": done,
                 "requests/s": round(requests / 10 / total),
@@ -168,8 +169,8 @@ def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--seconds", type=float, default=7, help="of each row")
-    parser.add_argument("--memory", action="store_true", help="memory over --requests instead")
+    parser.add_argument("--seconds", type=float, default=7, help="time per row")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead")
     parser.add_argument("--requests", type=int, default=10_000)
     chosen = parser.parse_args()
     if chosen.memory:

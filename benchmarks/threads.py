@@ -1,12 +1,11 @@
-"""How fast the work is when the machine does something else, by what waiting threads do.
+"""Speed on a busy machine, by the wait policy of OpenMP threads.
 
-Threads of an operation wait for each other at its end. OpenMP lets them spin, which is fastest on
-a machine of one's own; where another process holds a core, the threads spin until they are
-interrupted, at every operation. Each way of waiting runs in a process of its own, in turn, quiet
-and beside as many processes as there are cores that only count; a figure is the median of all
-rounds.
+The threads of an operation wait for each other at its end. OpenMP lets them spin, which is fastest
+on an idle machine. If another process occupies a core, they spin until they are interrupted, at
+every operation. Each wait policy runs in its own process, in turn, on an idle machine and next to
+as many busy processes as there are cores. Results are medians of all rounds.
 
-    python benchmarks/threads.py [--json docs/results/threads-cpu.json]      some 20 minutes
+    python benchmarks/threads.py [--json docs/results/threads-cpu.json]      about 20 minutes
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ JOBS = ("ask: questions/s", "map: windows/s", "eval: questions/s", "train: steps
 
 
 @contextmanager
-def beside(processes: int) -> Iterator[None]:
-    """So many processes that only count."""
+def busy_processes(processes: int) -> Iterator[None]:
+    """Run a number of busy processes."""
     count = "while True: pass"
     hogs = [subprocess.Popen([sys.executable, "-c", count]) for _ in range(processes)]
     try:
@@ -50,7 +49,7 @@ def beside(processes: int) -> Iterator[None]:
 
 
 def work(model: str) -> list[tuple[Callable[[], Any], int]]:
-    """For each job a function, and how many of its units a call does."""
+    """Return for each job a function, and the number of units per call."""
     import torch
     from common import make_base, make_samples
     from train import ours
@@ -91,17 +90,17 @@ def work(model: str) -> list[tuple[Callable[[], Any], int]]:
 
 
 def worker(model: str, seconds: float) -> None:
-    """Print the rates of all jobs, quiet and busy, as a line of JSON."""
+    """Print the rates of all jobs, idle and busy, as a line of JSON."""
     jobs = work(model)
     found = []
     for load in (0, os.cpu_count() or 1):
-        with beside(load):
+        with busy_processes(load):
             found.append([rate(call, units, seconds) for call, units in jobs])
     print(json.dumps(found))
 
 
 def rate(call: Callable[[], Any], units: int, seconds: float) -> float:
-    """Units a second, of as many calls as fit."""
+    """Return units per second."""
     call()
     start, calls = time.perf_counter(), 0
     while (spent := time.perf_counter() - start) < seconds:
@@ -111,7 +110,7 @@ def rate(call: Callable[[], Any], units: int, seconds: float) -> float:
 
 
 def run(model: str, way: dict[str, str], seconds: float) -> list[list[float]]:
-    """The rates of one process that waits in a certain way: quiet, then busy."""
+    """Return the rates of one process with a wait policy: idle, then busy."""
     environment = {k: v for k, v in os.environ.items() if k not in NAMES} | way
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
@@ -124,7 +123,7 @@ def run(model: str, way: dict[str, str], seconds: float) -> list[list[float]]:
 
 
 def measure(model: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """A row for each way of waiting and load: rates, over those of the first way."""
+    """Return one row per wait policy and load: rates, and ratios to the first policy."""
     found: dict[str, list[list[list[float]]]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way, variables in WAYS.items():
@@ -146,11 +145,11 @@ def measure(model: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", choices=["embedded", "small"], help="[default: one, then other]")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4, help="of each figure")
+    parser.add_argument("--seconds", type=float, default=4, help="time per measurement")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Training speed: question trees against one question a sample, the same model and LoRA.
+"""Training speed: question trees compared with one question per sample, same model and LoRA.
 
-Both paths do forward and backward over the same questions of the same images with the same
-adapter; the plain path is the model's own forward on padded batches of four, as a Hugging Face
-trainer runs it. The optimizer is left out of both. Ours includes reading the images, or the
-vision cache where ``--cache`` is given (as `train` does by default).
+Both sides do forward and backward for the same questions about the same images with the same
+adapter. The baseline is the model's own forward pass on padded batches of four, as in a Hugging
+Face trainer. The optimizer is excluded on both sides. Our side includes reading the images, or the
+vision cache with ``--cache`` (the default of `train`).
 
-    python benchmarks/train.py                            small model, CPU, some minutes
-    python benchmarks/train.py --model 2b --precisions bf16 --checkpointing      wants a GPU
+    python benchmarks/train.py                            small model, CPU, a few minutes
+    python benchmarks/train.py --model 2b --precisions bf16 --checkpointing      requires a GPU
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PLAIN_BATCH = 4  # per_device_train_batch_size of the original
 
 
 def flops(base: Base, model: Any, step: Step, computed: bool) -> float:
-    """FLOPs of all matrix products that forward and backward of a step need.
+    """Return the FLOPs of all matrix products in forward and backward of a step.
 
     Frozen layers need no weight gradient: 4 FLOPs a weight and token; adapters need it: 6. The
     head runs on loss tokens, the vision tower (where it is ``computed``) forward only. Attention
@@ -73,20 +73,20 @@ def flops(base: Base, model: Any, step: Step, computed: bool) -> float:
 
 
 def head_size(config: Any) -> int:
-    """Values of an attention head."""
+    """Return the size of an attention head."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def ours(
     model: Any, base: Base, samples: list[Sample], cache: bool, bf16: bool, checkpointing: bool
 ) -> Any:
-    """A function that does one step over all samples, and the layouts' sizes."""
+    """Return a function that does one step over all samples, and the sizes of the layouts."""
     settings = Config().training
     settings = settings.model_copy(
         update={
             "questions_per_image": len(samples),
             "images_per_step": len(samples),
-            "num_train_epochs": 10**6,  # each call does the next step: it was read ahead
+            "num_train_epochs": 10**6,  # each call does the next, prefetched step
         }
     )
     images: Any = base.images
@@ -113,7 +113,7 @@ def ours(
 
 
 def plain(model: Any, base: Base, samples: list[Sample], bf16: bool) -> Any:
-    """A function that does one step over all samples, one sequence a question."""
+    """Return a function that does one step over all samples, one sequence per question."""
 
     def run() -> None:
         for start in range(0, len(samples), PLAIN_BATCH):
@@ -128,14 +128,14 @@ def plain(model: Any, base: Base, samples: list[Sample], bf16: bool) -> Any:
 
 
 def main() -> None:
-    """Measure every combination and print ratios."""
+    """Measure every configuration and print ratios."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32"])
-    parser.add_argument("--cache", action="store_true", help="features encoded beforehand")
+    parser.add_argument("--cache", action="store_true", help="use cached image features")
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--questions", type=int, nargs="+", default=[1, 4, 25, 100])
     parser.add_argument("--images", type=int, default=1)
-    parser.add_argument("--plain", type=int, default=8, help="questions the plain path is asked")
+    parser.add_argument("--plain", type=int, default=8, help="questions of the baseline")
     parser.add_argument("--checkpointing", action="store_true")
     chosen = parser.parse_args()
     cuda = torch.cuda.is_available()
@@ -156,8 +156,8 @@ def main() -> None:
 def compare(
     base: Base, model: Any, side: int, bf16: bool, chosen: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Rows of one image size."""
-    # The plain path's speed does not depend on how many questions an image has.
+    """Yield the rows of one image size."""
+    # The baseline's speed does not depend on the number of questions per image.
     few = make_samples(1, chosen.plain, side)
     slow = plain(model, base, few, bf16)
     reset_peak_memory()
@@ -168,7 +168,7 @@ def compare(
         samples = make_samples(chosen.images, questions, side)
         run, step = ours(model, base, samples, chosen.cache, bf16, chosen.checkpointing)
         reset_peak_memory()
-        # measured next to the step: a machine's peak is not the same at every moment
+        # measured next to the step: a machine's peak varies over time
         peak = matmul_peak(torch.bfloat16 if bf16 else torch.float32)
         seconds = timed(run, chosen.repeats)
         memory = peak_memory_gb()

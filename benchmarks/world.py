@@ -1,4 +1,4 @@
-"""Measure the worlds that ask questions: likeness to RSVQA, leaks of language, speed.
+"""Measure generated data sets: similarity to RSVQA, question-only baseline, speed.
 
 Command: ``python benchmarks/world.py`` (about ten minutes on two cores); writes
 docs/results/world.json and docs/img/scenes.jpg, from which ``docs/make_world.py`` makes the page.
@@ -16,18 +16,18 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests/support"))  # worlds and measures are those of the tests
+sys.path.insert(0, str(ROOT / "tests/support"))  # the data sets and statistics of the tests
 
 from qwen2vl_rs.synthetic.layout import SETTINGS  # noqa: E402
 from qwen2vl_rs.synthetic.scene import make_place  # noqa: E402
 from worlds import PUBLISHED, legacy, question_only, statistics  # noqa: E402
 
-IMAGES = 260  # of each legacy kind
-SCENES = 400  # of each manner
+IMAGES = 260  # per legacy data set
+SCENES = 400  # per style of questions
 
 
 def speed(count: int = 200) -> float:
-    """Milliseconds of one core for a scene of 256 pixels; other work does not count."""
+    """Return the CPU milliseconds for a scene of 256 pixels."""
     make_place(1, 0).draw()  # textures are made once a process
     start = time.process_time()
     for number in range(count):
@@ -36,7 +36,7 @@ def speed(count: int = 200) -> float:
 
 
 def contact_sheet(path: Path, side: int = 168) -> None:
-    """Scenes of all settings, and from near and far."""
+    """Write the picture of scenes of all settings, at different resolutions."""
     wanted = [(name, None) for name in SETTINGS] + [("suburb", 0.15), ("village", 2.0),
                                                     ("farm", 10.0)]  # fmt: skip
     sheet = Image.new("RGB", (6 * (side + 4) - 4, 2 * (side + 4) - 4), "white")

@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the program itself; ``--check`` only says whether it is up to date."""
+"""Write docs/cli.md from the command line's own help; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ PAGE = Path(__file__).with_name("cli.md")
 _HEAD = """\
 # Commands
 
-<!-- Written by `python docs/make_cli.py` from the program itself; changes here are lost. -->
+<!-- Written by `python docs/make_cli.py` from the help of the commands; changes here are lost. -->
 
-Results go to stdout, everything else to stderr. Exit codes: 0 all right, 1 an expected failure
-(with a hint what to do about it), 2 wrong usage, 130 interrupted. With `QWEN2VL_RS_DEBUG=1` a
-failure shows its traceback.
+Results go to stdout, everything else to stderr. Exit codes: 0 success, 1 an expected error (with a
+hint), 2 wrong usage, 130 interrupted. With `QWEN2VL_RS_DEBUG=1` an error shows its traceback.
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     top = click.Context(cli, info_name="qwen2vl-rs", **cli.context_settings)
     parts = [_HEAD, *_section(top)]
     for name in cli.list_commands(top):
@@ -36,7 +35,7 @@ def page() -> str:
 
 
 def _section(context: click.Context) -> Iterator[str]:
-    """Heading, usage, description and options of one command."""
+    """Yield heading, usage, description, options and examples of one command."""
     command = context.command
     usage = context.get_usage().removeprefix("Usage: ")
     yield f"## {context.command_path}\n"
@@ -57,19 +56,19 @@ def _options(context: click.Context) -> Iterator[str]:
             continue  # the usage line names the arguments
         names, text = record
         if names == "-h, --help" and context.parent:
-            continue  # is said once
+            continue  # listed once, at the top
         yield f"- `{names}`" + (f": {' '.join(text.split())}" if text else "")
 
 
 def main(args: Sequence[str]) -> int:
-    """Write or check the page; returns the exit code."""
+    """Write or compare the page; return the exit code."""
     text = page()
     if list(args) != ["--check"]:
         PAGE.write_text(text, encoding="utf-8")
         return 0
     if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == text:
         return 0
-    sys.stderr.write(f"{PAGE} is out of date; write it again: python docs/make_cli.py\n")
+    sys.stderr.write(f"{PAGE} is out of date; run: python docs/make_cli.py\n")
     return 1
 
 

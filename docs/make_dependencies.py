@@ -1,4 +1,4 @@
-"""Write docs/dependencies.md from what is installed; ``--check`` only compares."""
+"""Write docs/dependencies.md from the installed packages; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 PAGE = Path(__file__).with_name("dependencies.md")
 GPU = ("nvidia-", "cuda-", "triton")  # what torch needs on a GPU; its CPU build does not
 PARTS = {
-    "the light part": "",
+    "the base install": "",
     "`[train]`": "train",
     "`[serve]`": "serve",
     "`[notebook]`": "notebook",
@@ -22,29 +22,27 @@ PARTS = {
 TEXT = """\
 # Dependencies
 
-<!-- Written by `python docs/make_dependencies.py` from what is installed. -->
+<!-- Written by `python docs/make_dependencies.py` from the installed packages. -->
 
-What `pyproject.toml` allows begins at the oldest versions tested: `make test-oldest` installs the
-oldest of every range at once and runs the tests. The newest are those of `constraints.txt`, which
-`make test` uses. One bound is not tested: torch from 2.6 on is allowed, for machines whose driver
-is older than today's torch, but no version before 2.13 was at hand.
+The lower bounds in `pyproject.toml` are the oldest tested versions: `make test-oldest` installs the
+oldest version of every range and runs the tests. `make test` uses the newest versions, those of
+`constraints.txt`. One lower bound is not tested: torch 2.6 and later is allowed, for machines with
+older drivers, but no version before 2.13 was available for testing.
 
-There is an upper bound where the next version is known to change something here, and nowhere else:
-bounds keep people from updates that mend things.
+There is an upper bound only if the next version is known to break something: other bounds would
+keep fixes away.
 
-- transformers < 6. It announces that 6 drops `is_gradient_checkpointing`, which PEFT (0.21) reads:
-  without it every model counts as one that checkpoints its activations.
+- transformers < 6. Version 6 is announced to drop `is_gradient_checkpointing`, which PEFT (0.21)
+  reads: without it PEFT treats every model as one that checkpoints its activations.
 
-What it announces for 5.40, that `past_key_values` is only called `cache`, needs none: the name is
-taken from the version that is installed. The tests pass with 5.23 and with 5.24.
-
-pyarrow holds the questions of a data set as columns, and maps those of a run from its file.
+The change announced for 5.40, that `past_key_values` is only called `cache`, needs no bound: the
+name is taken from the installed version. The tests pass with 5.23 and with 5.24.
 
 ## Licences
 
-What `pip install '.[train,serve,notebook,tables]'` installs on Linux without a GPU, by what the
-packages say of
-themselves. For a GPU torch brings Triton (MIT) and NVIDIA's libraries, under NVIDIA's own terms.
+All packages that `pip install '.[train,serve,notebook,tables]'` installs on Linux without a GPU, with the licence
+from their metadata. For a GPU, torch also installs Triton (MIT) and NVIDIA's libraries, under
+NVIDIA's own terms.
 
 | package | licence | needed by |
 |---|---|---|
@@ -53,12 +51,12 @@ themselves. For a GPU torch brings Triton (MIT) and NVIDIA's libraries, under NV
 
 
 def normal(name: str) -> str:
-    """A distribution's name as PyPI compares it."""
+    """Return a distribution's name in the normal form of PyPI."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def closure(name: str, extra: str, found: dict[str, metadata.Distribution]) -> None:
-    """Add a distribution and all that it requires here."""
+    """Add a distribution and everything that it requires on this machine."""
     known = normal(name) in found
     found[normal(name)] = metadata.distribution(name)
     if known and not extra:
@@ -73,16 +71,16 @@ def closure(name: str, extra: str, found: dict[str, metadata.Distribution]) -> N
 
 
 def licence(package: metadata.Distribution) -> str:
-    """What a package says of its licence: by SPDX, by classifier, or in words."""
+    """Return the licence from a package's metadata: SPDX, classifier, or text."""
     facts = package.metadata
-    if said := facts.get("License-Expression"):
-        return said
+    if spdx := facts.get("License-Expression"):
+        return spdx
     classes = [c.rpartition(" :: ")[2] for c in facts.get_all("Classifier", []) if "License" in c]
     return ", ".join(classes) or facts.get("License", "?").splitlines()[0]
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     found: dict[str, metadata.Distribution] = {}
     part_of: dict[str, str] = {}
     for part, extra in PARTS.items():
@@ -97,7 +95,7 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or check it."""
+    """Write the page, or with ``--check`` compare it."""
     if "--check" not in sys.argv:
         PAGE.write_text(page(), encoding="utf-8")
     elif PAGE.read_text(encoding="utf-8") != page():

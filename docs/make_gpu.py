@@ -1,4 +1,4 @@
-"""Write docs/gpu.md from docs/results/gpu*.json; ``--check`` only says whether it is so."""
+"""Write docs/gpu.md from docs/results/gpu*.json; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -16,89 +16,90 @@ INTRO = """\
 
 <!-- Written by `python docs/make_gpu.py` from docs/results/gpu*.json. -->
 
-All that only a GPU can show is one command, which takes ten minutes and needs no network:
+One command makes all measurements that need a GPU. It takes ten minutes and needs no network:
 
 ```bash
-benchmarks/gpu/pack.sh --python 3.12 -o kit.tar.xz    # here: wheels and this tree, 40 MiB
-tar -xJf kit.tar.xz                                    # there
-project/benchmarks/gpu/run.sh -o results               # there: results/gpu.json, results/gpu.log
+benchmarks/gpu/pack.sh --python 3.12 -o kit.tar.xz    # here: wheels and repository, 40 MiB
+tar -xJf kit.tar.xz                                    # on the GPU machine
+project/benchmarks/gpu/run.sh -o results               # writes results/gpu.json, results/gpu.log
 ```
 
-The machine needs CPython of that version on x86-64 with torch, accelerate, peft, safetensors,
-tokenizers, huggingface_hub, numpy and pillow; `pack.sh --everything` packs all but torch. `run.sh`
-does its steps in order of worth, each with a time limit, and writes the JSON anew after each, so a
-run that is cut off leaves what it has. `--device cpu --model tiny` tries it without a GPU. The
-figures appear below once the JSON is `docs/results/gpu-CARD.json`: `python docs/make_gpu.py`.
+The GPU machine needs CPython of that version on x86-64 with torch, accelerate, peft, safetensors,
+tokenizers, huggingface_hub, numpy, pillow and pyarrow; `pack.sh --everything` packs all of them but
+torch. `run.sh` runs the steps in order of importance, each with a time limit, and writes the JSON
+after every step, so an interrupted run keeps its results. `--device cpu --model tiny` tries it
+without a GPU. To add the results to this page, save the JSON as `docs/results/gpu-CARD.json` and
+run `python docs/make_gpu.py`.
 
-On a machine with several GPUs each command takes the first it can see: `--device cuda:1` chooses
-another, `--device cpu` none, and `CUDA_VISIBLE_DEVICES=2,3` before a command says which it can see
-(`cuda:0` is then GPU 2). `torchrun --nproc-per-node gpu -m qwen2vl_rs train` uses all it can see.
+With several GPUs, a command uses the first visible one. `--device cuda:1` selects another,
+`--device cpu` none, and the environment variable `CUDA_VISIBLE_DEVICES=2,3` limits the visible ones
+(`cuda:0` is then GPU 2). `torchrun --nproc-per-node gpu -m qwen2vl_rs train` uses all visible GPUs.
 """
 
 
 def records() -> list[dict[str, Any]]:
-    """The records of all cards, docs/results/gpu*.json, by name."""
+    """Return the records of all GPUs, docs/results/gpu*.json, sorted by file name."""
     found = sorted(RESULTS.glob("gpu*.json"))
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
 def card(record: dict[str, Any]) -> str:
-    """The short name of a record's card, such as H100."""
+    """Return the short name of a record's GPU, such as H100."""
     words: list[str] = record["device"].split(",")[0].split()
     return words[1] if words[0] == "NVIDIA" else words[0]
 
 
 def rows_of(record: dict[str, Any], step: str) -> list[dict[str, Any]]:
-    """The table of a step; of one that was cut off, the rows it has."""
+    """Return the table of a step; of an interrupted step, the rows it has."""
     rows: list[dict[str, Any]] = record["steps"].get(step, {}).get("rows", [])
     return rows
 
 
-Cell = tuple[float, str] | None  # a value, and how it was reached
+Cell = tuple[float, str] | None  # a value, and the configuration that reached it
 
 
 def best(rows: list[dict[str, Any]], key: str, **wanted: Any) -> Cell:
-    """The best value of some rows, and what was set for it."""
+    """Return the best value of the matching rows, and its configuration."""
     fitting = [r for r in rows if all(r[k] == v for k, v in wanted.items())]
     if not fitting:
         return None
     row = max(fitting, key=lambda r: float(r[key]))
     if "images" not in row:
-        return row[key], f"{row['questions/image']} questions an image"
+        return row[key], f"{row['questions/image']} questions per image"
     how = "" if row["checkpointing"] else ", no checkpointing"
-    return row[key], f"{row['images']} images a step{how}"
+    return row[key], f"{row['images']} images per step{how}"
 
 
 def measured(record: dict[str, Any]) -> list[tuple[str, str, Cell]]:
-    """Each goal: what of, how much, and what this card gave."""
-    trained, asked = rows_of(record, "training"), rows_of(record, "evaluation")
+    """Return each goal with its name, its bound, and the value on this GPU."""
+    trained, evaluated = rows_of(record, "training"), rows_of(record, "evaluation")
     lines = []
     for name, side, speed, ratio in (("LR, 256 px", 256, 1500, 8), ("HR, 512 px", 512, 800, 20)):
         of: dict[str, Any] = {"side": side, "questions/image": 25}
         usual = {**of, "images": 4, "checkpointing": True}
         lines += [
-            (f"training, {name}, as it comes: questions/s", f"≥ {speed:,}",
+            (f"training, {name}, defaults: questions/s", f"≥ {speed:,}",
              best(trained, "questions/s", **usual)),
-            (f"training, {name}, at best: questions/s", f"≥ {speed:,}",
+            (f"training, {name}, best: questions/s", f"≥ {speed:,}",
              best(trained, "questions/s", **of)),
             (f"training, {name}: share of the peak of matrix products", "≥ 0.40",
              best(trained, "share of peak", **of)),
-            (f"training, {name}, as it comes: against plain Hugging Face", f"≥ {ratio} ×",
+            (f"training, {name}, defaults: ratio to plain Hugging Face", f"≥ {ratio} ×",
              best(trained, "ratio", **usual)),
         ]  # fmt: skip
     capped = record["steps"].get("memory_cap", {})
     peak = capped.get("peak_allocated_gb")
-    packs = f"packs of at most {capped.get('tokens_at_once', 0):,} tokens"
+    packs = f"packed sequences of at most {capped.get('tokens_at_once', 0):,} tokens"
     return [
         *lines,
-        ("evaluation, closed: questions/s", "≥ 3,000", best(asked, "closed questions/s")),
-        ("evaluation, free: questions/s", "≥ 1,500", best(asked, "free questions/s")),
+        ("evaluation, closed set: questions/s", "≥ 3,000", best(evaluated, "closed questions/s")),
+        ("evaluation, generated: questions/s", "≥ 1,500", best(evaluated, "free questions/s")),
         ("peak memory, defaults, 12 GB cap: GB", "≤ 10", None if peak is None else (peak, packs)),
     ]
 
 
 def goals(found: list[dict[str, Any]]) -> str:
-    """Each goal beside what was measured on each card."""
+    """Return the table of goals and measured values."""
     columns = [measured(record) for record in found]
     head = ["on one GPU, bfloat16", "goal", *map(card, found)]
     lines = [head, ["---"] * len(head)]
@@ -119,22 +120,22 @@ def _reached(goal: str, value: float) -> bool:
 
 
 def _next_step(found: list[dict[str, Any]], missed: list[str]) -> str:
-    """Which goals were missed, and what takes most of the time in the profile of a step."""
+    """Return the missed goals, and the largest cause in the profile of a step."""
     text = "\nMissed: " + "; ".join(missed) + "."
     profiled = [r for r in found if r["steps"].get("profile", {}).get("status") == "done"]
     if not profiled:
-        return text + " There is no profile that says why.\n"
+        return text + " There is no profile.\n"
     profile = profiled[-1]["steps"]["profile"]
     name, count, ms = profile["largest"][0]
     idle = profile.get("idle_share", 0.0)
     busiest = f"the kernel {name} ({count} calls, {ms} ms of {1e3 * profile['seconds']:.0f} ms)"
     name = card(profiled[-1])
-    cause = f"the {name} idles for {idle:.0%} of a step" if idle > 0.25 else busiest
-    return f"{text} Largest cause in the profile, and the next step: {cause}.\n"
+    cause = f"the {name} is idle for {idle:.0%} of a step" if idle > 0.25 else busiest
+    return f"{text} Largest cause in the profile, to be improved next: {cause}.\n"
 
 
 def section(step: str, found: dict[str, Any]) -> str:
-    """What one step gave."""
+    """Return the section of one step."""
     parts = [f"### {found.get('what', step)}\n"]
     if found["status"] != "done":
         parts.append(f"{found['status'].capitalize()}: {found.get('why', 'see the log')}.\n")
@@ -163,10 +164,10 @@ def _rounded(value: Any) -> Any:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     found = records()
     if not found:
-        return INTRO + "\n## Measured\n\nNothing yet: no GPU has been at hand.\n"
+        return INTRO + "\n## Measured\n\nNothing yet: no GPU was available.\n"
     parts = [INTRO, goals(found)]
     for record in found:
         facts = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
@@ -178,7 +179,7 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or check it."""
+    """Write the page, or with ``--check`` compare it."""
     if "--check" not in sys.argv:
         PAGE.write_text(page(), encoding="utf-8")
     elif PAGE.read_text(encoding="utf-8") != page():

@@ -1,4 +1,4 @@
-"""Write docs/library.md from the docstrings; ``--check`` only says whether it is up to date."""
+"""Write docs/library.md from the docstrings of the library; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from qwen2vl_rs.library import imagery, model, results, runs
 PAGE = Path(__file__).with_name("library.md")
 
 _HEAD = """\
-# From Python
+# Python API
 
 <!-- Written by `python docs/make_library.py` from the docstrings; changes here are lost. -->
 
-`import qwen2vl_rs as rs`: everything that the commands do. Results show themselves in a notebook,
-and have `to_dict()` and `to_pandas()` (pandas: `pip install -e '.[train,notebook]'`). Progress and
-warnings go through Python's `logging` (logger `qwen2vl_rs`); errors are `rs.Qwen2VLRSError`, with a
-hint. The examples are run by a test.
+`import qwen2vl_rs as rs` gives access to everything that the commands do. Results are displayed as
+tables in a notebook, and have `to_dict()` and `to_pandas()` (pandas: `pip install -e
+'.[train,notebook]'`). Progress and warnings go through Python's `logging` (logger `qwen2vl_rs`).
+Errors are `rs.Qwen2VLRSError`, with a hint. A test runs the examples.
 """
 _ORDER = (
     "load", "Model", "datasets.RSVQA", "datasets.read", "datasets.Dataset", "evaluate", "score",
@@ -39,7 +39,7 @@ _RESULTS = (
 
 
 def names(module: ModuleType = rs, prefix: str = "") -> Iterator[str]:
-    """Every public name."""
+    """Yield every public name."""
     for name in module.__all__:
         value = getattr(module, name)
         if inspect.ismodule(value):
@@ -49,7 +49,7 @@ def names(module: ModuleType = rs, prefix: str = "") -> Iterator[str]:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     assert sorted(_ORDER) == sorted(names()), "a public name is missing in _ORDER"
     parts = [part for name in _ORDER for part in _section(name)]
     for value in _RESULTS:
@@ -66,7 +66,7 @@ def _section(name: str) -> Iterator[str]:
 
 
 def _members(name: str, value: Any) -> Iterator[str]:
-    """What a class or function is, and what a class has."""
+    """Yield the docstring of a class or function, and those of a class's members."""
     yield from _entry(name, value)
     if not inspect.isclass(value) or issubclass(value, Exception):
         return
@@ -100,7 +100,7 @@ def _shown(parameter: inspect.Parameter) -> str:
 
 
 def _starred(shown: str, parameters: Any) -> str:
-    """With the star before the first parameter that is only given by name."""
+    """Insert the star before the first keyword-only parameter."""
     first = next((p for p in parameters if p.kind is p.KEYWORD_ONLY), None)
     return (
         shown if first is None else re.sub(rf"\b{first.name}\b", f"*, {first.name}", shown, count=1)
@@ -108,7 +108,7 @@ def _starred(shown: str, parameters: Any) -> str:
 
 
 def _markdown(text: str) -> str:
-    """A Google-style docstring as Markdown."""
+    """Return a Google-style docstring as Markdown."""
     lines: list[str] = []
     part = ""
     for line in text.splitlines():
@@ -134,7 +134,7 @@ def _ticks(lines: list[str]) -> str:
 
 
 def main() -> int | str:
-    """Write the page, or compare it; returns the exit code, or what is wrong."""
+    """Write the page, or with ``--check`` compare it; return 0 or the error message."""
     made = page().rstrip() + "\n"
     if "--check" in sys.argv:
         same = PAGE.is_file() and PAGE.read_text("utf-8") == made

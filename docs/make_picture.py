@@ -1,9 +1,9 @@
-"""Cut docs/img/report.jpg, README's picture, out of a demo's report.
+"""Write docs/img/report.jpg, README's picture, from the report of a demo.
 
     python docs/make_picture.py demo
 
-The tiles with the main figures and the first case of each question type, as they stand in
-``demo/output/demo/report.html``. Needs Chromium and playwright, as the tests of the report do.
+Shows the key metrics and the first example of each question type from
+``demo/output/demo/report.html``. Requires Chromium and playwright, as the browser tests do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 PICTURE = Path(__file__).with_name("img") / "report.jpg"
-CASES = 4  # one of each question type, which come in turn
+CASES = 4  # one per question type: the report takes them in turn
 KEPT = f"""
 const main = document.querySelector('main');
 const tiles = document.querySelector('ul.tiles');

@@ -1,4 +1,4 @@
-"""Write docs/results.md from docs/results/run-*.json; ``--check`` only says whether it is so."""
+"""Write docs/results.md from docs/results/run-*.json; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ INTRO = """\
 
 <!-- Written by `python docs/make_results.py` from docs/results/run-*.json. -->
 
-What fine-tuning changed, under the official protocol ([how answers are scored](scoring.md)), with
-95 % intervals clustered by image. *Question only* is a table that never sees an image; *wrong
-image* is the same model shown another scene. The first two are on the
-[embedded base](../src/qwen2vl_rs/models/base/README.md) of 5.4 million parameters: these are
-figures of the method and of a very small model, not of Qwen2-VL-2B.
+Accuracy before and after fine-tuning, under the official protocol ([scoring](scoring.md)), with
+95 % confidence intervals clustered by image. *Majority* and *question only* are baselines that
+never see an image; *shuffled images* is the fine-tuned model with the wrong images. The first two
+sections use the [bundled base model](../src/qwen2vl_rs/models/base/README.md) of 5.4 million
+parameters: they measure the method with a very small model, not Qwen2-VL-2B.
 """
 
 FULL = """\
 ## Qwen2-VL-2B on RSVQA-LR
 
 `python benchmarks/results.py rsvqa-lr-2b FOLDER --data RSVQA_LR --model Qwen/Qwen2-VL-2B-Instruct`
-(settings: [configs/rsvqa_lr_2b.toml](../configs/rsvqa_lr_2b.toml)): {train_questions:,} questions
-about {train_images} images of the train split, asked {test_questions:,} questions about
-{test_images} images of the test split.
+(settings: [configs/rsvqa_lr_2b.toml](../configs/rsvqa_lr_2b.toml)): trained on {train_questions:,}
+questions about {train_images} images of the train split, tested on {test_questions:,} questions
+about {test_images} images of the test split.
 """
 
 FULL_MISSING = """\
 ## Qwen2-VL-2B on RSVQA-LR
 
-Not measured yet: it wants a GPU, the model and the data set. Whoever has them fills this in:
+Not measured yet: it requires a GPU, the model and the data set. To measure it:
 
 ```console
 $ python benchmarks/results.py rsvqa-lr-2b FOLDER --data RSVQA_LR --model Qwen/Qwen2-VL-2B-Instruct
@@ -45,52 +45,55 @@ $ python docs/make_results.py
 """
 
 DEMO = """\
-## The demo: drawn scenes
+## The demo: synthetic scenes
 
-`qwen2vl-rs demo`: {train_questions:,} questions about {train_images} scenes to train on,
-{test_questions:,} about {test_images} others, drawn from other seeds, to ask. Answers are balanced
-within each question's wording, so that words alone give nothing away.
+`qwen2vl-rs demo`: {train_questions:,} questions about {train_images} scenes for training,
+{test_questions:,} about {test_images} scenes for the test. Answers are balanced within each
+wording of a question, so that the wording does not give the answer away.
 """
 
 REAL = """\
-## Real images: RSVQA-LR in small
+## Real images: a part of RSVQA-LR
 
-`python benchmarks/results.py rsvqa-lr FOLDER --data RSVQA_LR`: the same base, which has never met a
-real image, with the same settings and as many steps, on {train_questions:,} questions about
-{train_images} images of RSVQA-LR's train split (a ninth of it), asked {test_questions:,} questions
-about {test_images} images of its val split.
+`python benchmarks/results.py rsvqa-lr FOLDER --data RSVQA_LR`: the same base model, which was not
+trained on real images, with the same settings and number of steps, trained on {train_questions:,}
+questions about {train_images} images of RSVQA-LR's train split (a ninth of it), tested on
+{test_questions:,} questions about {test_images} images of its val split.
 """
 
-DEMO_SAYS = "It learnt the form of the answers, and it answers from the image.\n"
+DEMO_CONCLUSION = "The model learnt the answer format, and its answers depend on the image.\n"
 
-REAL_SAYS = """\
-**Here it answers from the wording alone.** The accuracy by itself would look like a success of
-fine-tuning; that a table without eyes does better, and that another image costs nothing, says that
-the base's sight, learnt on drawings, does not carry over to Sentinel-2 at 10 m with 64 images, and
-that the answers follow from the questions. This is why accuracies here come with these controls.
+REAL_CONCLUSION = """\
+**Here the model answers from the wording alone.** The accuracy by itself would look like a success
+of fine-tuning. But the question-only baseline is better, and shuffled images cost nothing: with 64
+images, the vision tower trained on synthetic scenes does not transfer to Sentinel-2 at 10 m, and
+the answers follow from the questions. This is why accuracies are reported with these baselines.
 """
 
 SUMMARY = """\
 - Change: {change}, {fixed:,} answers fixed and {broken:,} broken.
-- Visual gain, over the table that never sees an image: {gain}.
-- What a wrong image costs: {cost}.
-- From the first command to the report {seconds} s on {cores} cores without a GPU, {memory:.1f} GiB
-  at most.
+- Visual gain over the question-only baseline: {gain}.
+- Cost of shuffled images: {cost}.
+- Time from the first command to the report: {seconds} s on {cores} cores without a GPU; peak memory
+  {memory:.1f} GiB.
 """
 
 MAPS = """\
 ## Question maps
 
-`python benchmarks/map.py demo/output/demo`: the demo's model over a mosaic of 144 drawn scenes,
-windows of 256 pixels that overlap by half, so that most straddle several scenes. Of
-{windows} windows {buildings} show a building (nine pixels of one or more, by the vectors).
+`python benchmarks/map.py demo/output/demo`: the demo's model on a mosaic of 144 synthetic scenes,
+with windows of 256 pixels that overlap by half, so that most windows contain parts of several
+scenes. Of
+{windows} windows {buildings} show a building (at least nine pixels, by the vectors).
 
-- AUC of P("Is there a building?") against the vectors: **{auc:.3f}**; right at 0.5: {right:.1%}.
-- A scene of {pixels} pixels, {large} windows with {few} questions each: {seconds} s, and
-  {memory} GiB of memory beyond what a scene of 512 × 512 takes.
+- AUC of P("Is there a building?"), with the vectors as ground truth: **{auc:.3f}**; accuracy at
+  0.5:
+  {right:.1%}.
+- A scene of {pixels} pixels, {large} windows with {few} questions each, takes {seconds} s and
+  {memory} GiB more memory than a scene of 512 × 512 pixels.
 
-Speed with {questions} yes/no questions a window, the small random base with the real vocabulary,
-against `generate` on each question alone:
+Speed with {questions} yes/no questions per window, compared with `generate` on each question alone
+(small base model with random weights and the real vocabulary):
 
 {speed}
 """
@@ -100,13 +103,13 @@ NAMES = {
     "rural_urban": "rural or urban", "AA": "average (AA)", "OA": "overall (OA)",
 }  # fmt: skip
 COLUMNS = {
-    "before": "before", "after": "after", "constant": "most frequent answer",
-    "question_only": "question only", "shuffled_image": "wrong image",
+    "before": "before", "after": "after", "constant": "majority",
+    "question_only": "question only", "shuffled_image": "shuffled images",
 }  # fmt: skip
 
 
-def run_section(name: str, text: str, says: str) -> str:
-    """One run: what it was, a table, and what it says."""
+def run_section(name: str, text: str, conclusion: str) -> str:
+    """Return the section of one run: data, table, summary, conclusion."""
     found = json.loads((RESULTS / f"run-{name}.json").read_text(encoding="utf-8"))
     train, test = found["data"]
     scores, change = found["scores"], found["change"]
@@ -116,7 +119,7 @@ def run_section(name: str, text: str, says: str) -> str:
             continue
         n = scores["after"]["counted"].get(key, scores["after"]["n"])
         rows.append([label, f"{n:,}", *(_cell(scores[side], key) for side in COLUMNS)])
-    told = text.format(
+    data = text.format(
         train_questions=train["questions"],
         train_images=train["images"],
         test_questions=test["questions"],
@@ -133,11 +136,11 @@ def run_section(name: str, text: str, says: str) -> str:
         memory=found["peak_gib"],
     )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{told}\n{table}\n\n{summary}\n{says}"
+    return f"{data}\n{table}\n\n{summary}\n{conclusion}"
 
 
 def full_section() -> str:
-    """The full-size model, where somebody has run it."""
+    """Return the section of the full-size model, or how to measure it."""
     if (RESULTS / "run-rsvqa-lr-2b.json").is_file():
         return run_section("rsvqa-lr-2b", FULL, "")
     return FULL_MISSING
@@ -155,7 +158,7 @@ def _points(value: float, ci: list[float]) -> str:
 
 
 def map_section() -> str:
-    """Maps: agreement with vectors, memory, speed."""
+    """Return the section about maps: agreement with vectors, memory, speed."""
     found = json.loads((RESULTS / "map.json").read_text(encoding="utf-8"))
     agreement, memory, speed = found["agreement"], found["memory"], found["speed"]
     rows = [["window, px", "windows/s", "generate, windows/s", "ratio"], ["---:"] * 4]
@@ -178,11 +181,11 @@ def map_section() -> str:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     parts = [
         INTRO,
-        run_section("demo", DEMO, DEMO_SAYS),
-        run_section("rsvqa-lr", REAL, REAL_SAYS),
+        run_section("demo", DEMO, DEMO_CONCLUSION),
+        run_section("rsvqa-lr", REAL, REAL_CONCLUSION),
         full_section(),
         map_section(),
     ]
@@ -190,7 +193,7 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or check it."""
+    """Write the page, or with ``--check`` compare it."""
     if "--check" not in sys.argv:
         PAGE.write_text(page(), encoding="utf-8")
     elif PAGE.read_text(encoding="utf-8") != page():

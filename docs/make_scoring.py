@@ -1,8 +1,8 @@
-"""Write the computed tables of docs/scoring.md; ``--check`` says whether they are up to date.
+"""Write the computed tables of docs/scoring.md; ``--check`` only compares.
 
-The data sets are those that the program knows. Published RSVQA-LR averages are recomputed from
-their per-type accuracies both ways: the accuracies are facts quoted from the table of Kuckreja et
-al., GeoChat, CVPR 2024; the numbers of questions are those of the official test file.
+The published averages on RSVQA-LR are recomputed from the accuracies per question type in both
+ways. The accuracies are quoted from the table of Kuckreja et al., GeoChat, CVPR 2024; the numbers
+of questions are those of the official test file.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PUBLISHED = {
 
 
 def averages(types: tuple[float, ...]) -> tuple[float, float]:
-    """Question-weighted (OA) and macro (AA) average of three accuracies."""
+    """Return the question-weighted (OA) and the macro (AA) average of three accuracies."""
     weights = list(QUESTIONS.values())
     weighted = sum(a * n for a, n in zip(types, weights, strict=True)) / sum(weights)
     return weighted, sum(types) / len(types)
 
 
 def datasets() -> str:
-    """What is known of each data set."""
+    """Return the table of the known data sets."""
     rows = [
         "| name | data set | licence | splits | question types | in buckets |",
         "|" + "---|" * 6,
@@ -52,7 +52,7 @@ def datasets() -> str:
 
 
 def published() -> str:
-    """The accuracies that papers print."""
+    """Return the table of published accuracies."""
     rows = [
         "| model | presence | comparison | rural/urban | printed | question-weighted | macro "
         "| printed is |",
@@ -67,7 +67,7 @@ def published() -> str:
 
 
 def main() -> None:
-    """Put the table into the page, or check it."""
+    """Replace the tables in the page, or with ``--check`` compare them."""
     text = new = PAGE.read_text(encoding="utf-8")
     for table in (datasets, published):
         begin, end = (mark.format(table.__name__) for mark in MARKS)

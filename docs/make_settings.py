@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings' own classes; ``--check`` only says whether it is so."""
+"""Write docs/settings.md from the classes in config.py; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ PAGE = Path(__file__).with_name("settings.md")
 _HEAD = """\
 # Settings
 
-<!-- Written by `python docs/make_settings.py` from the program itself; changes here are lost. -->
+<!-- Written by `python docs/make_settings.py` from config.py; changes here are lost. -->
 
-In a TOML file (`qwen2vl-rs train my.toml`) keys stand under the heading of their section; on the
-command line with it: `--set training.learning_rate=5e-5`. A run keeps all of them in its
-`config.toml`. Names are those of `TrainingArguments` and `LoraConfig`; a name of another program
-(`lr`, `load_in_4bit`, `eval_strategy`) is answered with ours, or with what to do instead. Which
-device computes is no setting but an option: `--device cpu`, `--device cuda:1`; which GPUs can be
-seen at all, the environment variable `CUDA_VISIBLE_DEVICES` says.
+In a TOML file (`qwen2vl-rs train my.toml`) a key is in the table of its section; on the command
+line the section is part of the name: `--set training.learning_rate=5e-5`. A run stores all settings
+in its `config.toml`. Names are those of `TrainingArguments` and `LoraConfig`. For a name of another
+program (`lr`, `load_in_4bit`, `eval_strategy`) the error message gives the name used here, or what
+to do instead. The device is not a setting but an option: `--device cpu`, `--device cuda:1`; the
+environment variable `CUDA_VISIBLE_DEVICES` limits the visible GPUs.
 """
 _SIGNS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     return "\n".join([_HEAD, *_section(Config, "")])
 
 
 def _section(section: type[Section], name: str) -> Iterator[str]:
-    """A table of a section's own settings, then the sections in it."""
+    """Yield a table of the section's own settings, then its subsections."""
     meanings = meaning(section)
     inner = []
-    yield f"## [{name}]\n" if name else "## At the top\n"
+    yield f"## [{name}]\n" if name else "## Top level\n"
     yield "| key | meaning | default | allowed |\n| --- | --- | --- | --- |"
     for key, field in section.model_fields.items():
         kind = field.annotation
@@ -58,12 +58,12 @@ def _section(section: type[Section], name: str) -> Iterator[str]:
 
 
 def meaning(section: type[Section]) -> dict[str, str]:
-    """What the docstring of a section says of each of its attributes."""
-    text = inspect.getdoc(section) or ""
+    """Return the descriptions of the attributes from the docstring of a section."""
+    doc = inspect.getdoc(section) or ""
     found = {}
-    for entry in re.split(r"\n    (?=\w)", text.partition("Attributes:")[2]):
-        names, _, said = entry.strip().partition(": ")
-        plain = " ".join(said.split()).replace("``", "`").replace("; None:", "; not set:")
+    for entry in re.split(r"\n    (?=\w)", doc.partition("Attributes:")[2]):
+        names, _, text = entry.strip().partition(": ")
+        plain = " ".join(text.split()).replace("``", "`").replace("; None:", "; not set:")
         plain = plain.replace("None:", "Not set:")
         for name in names.split(", "):
             found[name] = plain[:1].upper() + plain[1:]
@@ -76,7 +76,7 @@ def _toml(value: Any) -> str:
 
 
 def allowed(kind: Any) -> str:
-    """The values a setting takes, for people."""
+    """Return the allowed values of a setting as text."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         limits = [
@@ -97,7 +97,7 @@ def allowed(kind: Any) -> str:
 
 
 def main(args: Sequence[str]) -> int:
-    """Write the page, or with ``--check`` compare it; returns the exit code."""
+    """Write the page, or with ``--check`` compare it; return the exit code."""
     text = page()
     if "--check" not in args:
         PAGE.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Write docs/world.md from docs/results/world.json; ``--check`` only says whether it is so."""
+"""Write docs/world.md from docs/results/world.json; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -10,68 +10,67 @@ PAGE = Path(__file__).with_name("world.md")
 RESULT = Path(__file__).with_name("results") / "world.json"
 
 TEXT = """\
-# Worlds that ask questions
+# Generating data sets
 
 <!-- Written by `python docs/make_world.py` from docs/results/world.json. -->
 
-`qwen2vl-rs generate` makes an RSVQA: images, questions and true answers in the official layout,
-split by region, with a page that shows what is in it. Either the images are drawn:
+`qwen2vl-rs generate` makes an RSVQA-style data set: images, questions and answers in the official
+layout, split by region, with a page that summarises it. The images are either synthetic:
 
 ```console
 $ qwen2vl-rs generate --synthetic 400 --balanced -o world
 $ qwen2vl-rs data2csv --folder world --split train -o train.csv
 ```
 
-or they are yours, with vectors from OpenStreetMap over them:
+or your own, with vectors from OpenStreetMap:
 
 ```console
 $ qwen2vl-rs generate --image scene.tif --vectors region.osm.pbf --tile 256 -o utrecht
 $ qwen2vl-rs generate --image scenes/ --like hr --tile 512 -o towns
 ```
 
-![Twelve drawn scenes](img/scenes.jpg)
+![Twelve synthetic scenes](img/scenes.jpg)
 
 ## Scenes
 
-A scene begins as a map: rivers and roads cut the ground into blocks, and these are filled with
-houses, halls, fields, woods, lakes, parks, in one of {settings} kinds of places from wilderness to
-city. The map is clipped to the image, and **what would be too small to be seen is taken off it**:
-buildings under three pixels, land under four. Buildings keep two pixels from each other, and land
-of one kind lies apart or is one piece, so that everything that counts can be counted. Then the map
-is drawn as seen from the air: furrows in the direction of their field, crowns, roofs and shadows
-under one sun, one season, haze, lens and sensor noise, at 0.15 to 10 m per pixel. Trees, cars and
-lines on the ground are decoration and hide nothing that counts.
+A scene starts as a vector map: rivers and roads divide the ground into blocks, which are filled
+with houses, industrial buildings, fields, woods, lakes and parks, in one of {settings} kinds of
+places from wilderness to city. The map is clipped to the image, and **elements that are too small
+to be seen are removed**: buildings under three pixels, land under four. Buildings keep a distance
+of two pixels, and areas of one kind are either apart or one piece, so that all elements can be
+counted. Then the map is rendered as an aerial image at 0.15 to 10 m per pixel: furrows along the
+fields, tree crowns, roofs and shadows with one sun position and one season, haze, lens and sensor
+noise. Trees, cars and ground markings are decoration and hide no elements.
 
-Images are GeoTIFFs in UTM; `vectors/` holds each map as GeoJSON with OpenStreetMap's tags. Reading
-it over its image gives the same elements again (a test compares them). A seed gives the same bytes
-on any number of processes; a scene of 256 pixels takes {cost} ms of one core. For training by hand
-there are `qwen2vl_rs.synthetic.scene.make_place` (the elements of a scene; its `draw()` gives the pixels)
-and `cell_shares` in `recipes/embedded_base/scenes.py` (for each cell of a grid, the share of every
-class).
+Images are GeoTIFFs in UTM; `vectors/` contains each map as GeoJSON with OpenStreetMap tags. Reading
+a map with its image gives the same elements (a test compares them). A seed gives the same bytes
+with any number of processes; a scene of 256 pixels takes {cost} ms on one core. To train on the
+scenes directly, use `qwen2vl_rs.synthetic.scene.make_scene` (the elements of a scene; its `draw()`
+returns the pixels) and `cell_shares` in `recipes/embedded_base/scenes.py` (the share of every class
+in each cell of a grid).
 
 ## Vectors
 
-Any file that GDAL reads, in any reference system: GeoJSON, GeoPackage, Shapefile, `.osm.pbf`. Tags
-are columns (`building`, `highway`, `landuse`, …) or stand together in a column `other_tags`,
-`all_tags` or `tags`, as HSTORE or JSON. Lengths and areas are true metres, measured in the UTM zone
-of the place, not Web Mercator's. Outlines that cross themselves are repaired and counted. Things
-narrower than a pixel are left out and counted, but in `--legacy`; so is what cannot be seen from
-above: tunnels, what lies below ground or under a roof. Relations of `.osm` files that lack members
-or do not close, which GDAL passes over in silence, are counted.
+Any file that GDAL reads, in any coordinate reference system: GeoJSON, GeoPackage, Shapefile,
+`.osm.pbf`. Tags are columns (`building`, `highway`, `landuse`, …), or are together in a column
+`other_tags`, `all_tags` or `tags`, as HSTORE or JSON. Lengths and areas are true metres, measured
+in the local UTM zone. Self-intersecting outlines are repaired and counted. Elements narrower than a
+pixel and elements that are not visible from above (tunnels, underground, under a roof) are skipped
+and counted, except with `--legacy`. Relations of `.osm` files with missing members or open rings,
+which GDAL skips silently, are counted.
 
-Life-cycle tags decide by what there is to be seen. Left out and counted, but in `--legacy`, is what
-is not there: `building=construction` (or `proposed`, `planned`, `demolished`, `razed`, `removed`,
-`destroyed`, `dismantled`), and what carries such a key beside its own tag (`demolished=yes`,
-`construction=yes`). A building under construction may be a pit or a roof, so it is not asked about.
-What is `abandoned=yes`, `disused=yes` or in ruins still stands, and counts. Under a prefix
-(`razed:building=house`, `abandoned:highway=track`) a thing is no longer what it was: it is none of
-RSVQA's things in any manner, and is counted among those left out. A road whose value is
-`construction` or `proposed` is likewise none.
+Life-cycle tags are used to keep what is visible. Elements that do not exist are skipped and
+counted, except with `--legacy`: `building=construction` (or `proposed`, `planned`, `demolished`,
+`razed`, `removed`, `destroyed`, `dismantled`), and elements with such a key next to their own tag
+(`demolished=yes`, `construction=yes`). A building under construction may be a pit or a roof, so
+there are no questions about it. Elements with `abandoned=yes`, `disused=yes` or in ruins are
+visible, and count. With a life-cycle prefix (`razed:building=house`, `abandoned:highway=track`) an
+element is always skipped and counted, as is a road with the value `construction` or `proposed`.
 
-Tiles are split in blocks of up to 4 × 4; where blocks of two splits meet, the tiles beside the
-smaller split are left out, so that no neighbour leaks.
+Tiles are split in blocks of up to 4 × 4. Where blocks of two splits meet, the adjacent tiles of the
+larger split are skipped, so that neighbouring tiles do not leak.
 
-## Three manners of asking
+## Three styles of questions
 
 | | default | `--legacy` | `--balanced` |
 |---|---|---|---|
@@ -79,58 +78,59 @@ smaller split are left out, so that no neighbour leaks.
 | square | a rectangle with equal sides | the same as circular | as default |
 | size of a road | never asked | every road is small (LR) | never asked |
 | next to | within 6 % of the image's side | within 1,000 units | as default |
-| areas that overlap | count once | count twice | count once |
-| rural or urban | urban where more than 55 % of the ground lies within 30 m of a building, rural below 40 %, not asked between | urban from 501 buildings | as default, each half |
-| land uses that are not there | asked about as often as those that are | asked about only where there is none at all | as often |
+| overlapping areas | count once | count twice | count once |
+| rural or urban | urban where more than 55 % of the ground lies within 30 m of a building, rural below 40 %, no question in between | urban from 501 buildings | as default, half each |
+| questions about absent land uses | as many as about present ones | only if there is no land use at all | as default |
 | spelling | an orchard, cemeteries | a orchard, cemeterys, two spaces before the second thing | as default |
-| answers | as they come | as they come | of each question, equally often |
+| answers | not balanced | not balanced | balanced for each question |
 
-Small, medium and large are those of RSVQA-HR (100 and 500 m²) finer than 3 m per pixel, and of
-RSVQA-LR (3,000 and 10,000 m²) beyond. `--like hr` asks for areas in place of rural and urban, and
-counts are then scored exactly.
+The thresholds of small, medium and large are those of RSVQA-HR (100 and 500 m²) below 3 m per
+pixel, and those of RSVQA-LR (3,000 and 10,000 m²) above. `--like hr` asks about areas instead of
+rural or urban, and counts are then scored exactly.
 
-### Legacy, compared
+### `--legacy` compared with RSVQA
 
-Shares over {images} maps of each kind, beside those measured on 62 published images. The maps are
-drawn ones made as incomplete as OpenStreetMap's. How often the answer is yes depends on the place
-more than on the asking: in the published images the standard deviation of one type's share from
-image to image is four to five points.
+Shares over {images} maps of each kind, and shares measured on 62 published images. The maps are
+synthetic, and as incomplete as OpenStreetMap. How often the answer is yes depends more on the place
+than on the style: in the published images the standard deviation of one type's share between images
+is four to five points.
 
 {likeness}
 
-### What the words alone give away
+### Question-only baseline
 
-A table from question to answer (`scoring/baselines.py`), filled on {train} scenes and asked about
-{test} others, official protocol, {scenes} scenes in all:
+Accuracy of the question-only baseline (`scoring/baselines.py`), fitted on {train} scenes and tested
+on
+{test} others, official protocol, {scenes} scenes in total:
 
 {blind}
 """
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Rows as a Markdown table."""
+    """Return rows as a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def percent(share: float | None) -> str:
-    """A share for people."""
+    """Return a share as a percentage."""
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     found = json.loads(RESULT.read_text(encoding="utf-8"))
     published, legacy, blind = found["published"], found["legacy"], found["question_only"]
+    sides = (published, legacy)
     names = list(dict.fromkeys([*published["lr"], *published["hr"]]))
     likeness = table(
         ["", "RSVQA-LR", "legacy", "RSVQA-HR", "legacy"],
         [
-            [name, *(percent(side[like].get(name)) for like in ("lr", "hr")
-                     for side in (published, legacy))]
+            [name, *(percent(side[like].get(name)) for like in ("lr", "hr") for side in sides)]
             for name in names
         ],
-    )  # fmt: skip
+    )
     types = ["presence", "count", "comp", "rural_urban", "OA"]
     blind_table = table(
         ["", *blind], [[t, *(percent(blind[m].get(t)) for m in blind)] for t in types]
@@ -149,7 +149,7 @@ def page() -> str:
 
 
 def main() -> None:
-    """Write the page, or check it."""
+    """Write the page, or with ``--check`` compare it."""
     if "--check" not in sys.argv:
         PAGE.write_text(page(), encoding="utf-8")
     elif PAGE.read_text(encoding="utf-8") != page():

@@ -1,8 +1,8 @@
-"""All that only a GPU can show, in order of worth, each step in a process with a time limit.
+"""All measurements that need a GPU, in order of importance, each in a process with a time limit.
 
     python benchmarks/gpu/kit.py --device cuda --model 2b --json docs/results/gpu.json
 
-The JSON is written anew after every step, so that a run that is cut off leaves what it has.
+The JSON is written after every step, so an interrupted run keeps its results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-# seconds on a GPU; a process takes a minute to start there (imports, weights, compiling attention)
+# seconds on a GPU; a process takes a minute to start (imports, weights, compiling attention)
 LIMITS = {
     "attention": 140,
     "training": 130,
@@ -33,7 +33,7 @@ LIMITS = {
     "embedded_base": 40,
 }
 WHOLE = sum(LIMITS.values())
-SLOWER = 6  # times as long on a CPU, with the tiny model
+SLOWER = 6  # factor of the limits on a CPU, with the tiny model
 NEEDED = {
     "torch": "2.6", "transformers": "5.23", "peft": "0.20", "accelerate": "1.3",
     "safetensors": "0.8", "tokenizers": "0.23.1", "huggingface_hub": "1.31", "numpy": "2.0",
@@ -42,7 +42,7 @@ NEEDED = {
 
 
 def versions() -> dict[str, str]:
-    """Versions of all that is needed; ends with a list of what is missing or too old."""
+    """Return the versions of all requirements; exit with a list if some are missing or too old."""
     found, wrong = {"python": platform.python_version()}, []
     for name, least in NEEDED.items():
         try:
@@ -63,28 +63,28 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def torch_sees_cuda() -> bool:
-    """Asked of another process, so that this one holds no memory of the device."""
+    """Return the device, from another process, so that this one allocates no GPU memory."""
     code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def machine(device: str) -> str:
-    """The card as ``nvidia-smi`` names it, or the number of cores."""
+    """Return the name of the GPU from ``nvidia-smi``, or the number of cores."""
     if device == "cpu":
         return f"CPU, {os.cpu_count()} cores"
-    asked = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    command = ["nvidia-smi", *asked]
+    query = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    command = ["nvidia-smi", *query]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "a GPU that nvidia-smi does not name"
 
 
 def run_step(name: str, model: str, seconds: float, log: Any) -> dict[str, Any]:
-    """One step's figures, or what became of it."""
+    """Run one step and return its results, or its status."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = Path(folder) / "figures.json"
+        results = Path(folder) / "figures.json"
         environment = {**os.environ, "QWEN2VL_RS_DEADLINE": str(time.time() + seconds)}
         command = [sys.executable, str(HERE / "measure.py"), name, "--model", model]
-        command += ["--json", str(figures)]
+        command += ["--json", str(results)]
         began = time.monotonic()
         child = subprocess.Popen(
             command, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -93,56 +93,56 @@ def run_step(name: str, model: str, seconds: float, log: Any) -> dict[str, Any]:
             code: int | None = child.wait(seconds)
         except subprocess.TimeoutExpired:
             code = None
-        finally:  # with what it started, which would disturb the next step
+        finally:  # with its children, which would disturb the next step
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-        found = json.loads(figures.read_text()) if figures.is_file() else {}
+        found = json.loads(results.read_text()) if results.is_file() else {}
         if code != 0:
             found["status"] = "timed out" if code is None else "failed"
         return {**found, "step_seconds": round(time.monotonic() - began, 1)}
 
 
 def main() -> None:
-    """Run all steps and keep what they find."""
+    """Run all steps and store their results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--model", choices=["tiny", "2b"], default="2b")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=list(LIMITS), help="these steps alone")
-    parser.add_argument("--seconds", type=float, help="for all steps together")
-    asked = parser.parse_args()
+    parser.add_argument("--only", nargs="+", choices=list(LIMITS), help="only these steps")
+    parser.add_argument("--seconds", type=float, help="time limit for all steps together")
+    args = parser.parse_args()
     factor = 1
-    if asked.device == "cpu":
+    if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"], factor = "", SLOWER
     elif not torch_sees_cuda():
         raise SystemExit("torch sees no CUDA device here; on a CPU: --device cpu --model tiny")
-    whole = asked.seconds or WHOLE * factor
+    whole = args.seconds or WHOLE * factor
     began = time.monotonic()
     record: dict[str, Any] = {
-        "device": machine(asked.device),
-        "model": asked.model,
+        "device": machine(args.device),
+        "model": args.model,
         "versions": versions(),
         "steps": {},
     }
-    for folder in (asked.json, asked.log):
+    for folder in (args.json, args.log):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with asked.log.open("w") as log:
-        for name in asked.only or LIMITS:
+    with args.log.open("w") as log:
+        for name in args.only or LIMITS:
             left = whole - (time.monotonic() - began)
             if left < 10:
                 found: dict[str, Any] = {"status": "no time left"}
             else:
-                found = run_step(name, asked.model, min(LIMITS[name] * factor, left), log)
+                found = run_step(name, args.model, min(LIMITS[name] * factor, left), log)
             record["steps"][name] = found
             record["seconds"] = round(time.monotonic() - began, 1)
-            temporary = asked.json.with_suffix(".tmp")
+            temporary = args.json.with_suffix(".tmp")
             temporary.write_text(json.dumps(record, indent=2) + "\n")
-            temporary.replace(asked.json)
+            temporary.replace(args.json)
             print(f"{name}: {found['status']}", flush=True)
     if any(s["status"] in ("failed", "timed out", "cut off") for s in record["steps"].values()):
-        raise SystemExit(f"some steps failed: see {asked.log}")
+        raise SystemExit(f"some steps failed: see {args.log}")
 
 
 if __name__ == "__main__":

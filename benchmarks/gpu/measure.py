@@ -1,7 +1,7 @@
-"""What only a GPU can show, one step a process: ``python measure.py NAME --model 2b --json FILE``.
+"""The steps of `kit.py`, one per process: ``python measure.py NAME --model 2b --json FILE``.
 
-Each writes its figures as one JSON object, and what it has so far as it goes, so that a step that
-is cut off leaves figures too. `kit.py` calls them.
+A step writes its results as one JSON object, and updates it as it goes, so that an interrupted step
+keeps its results.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ CUDA = torch.cuda.is_available()
 Figures = dict[str, Any]
 Keep = Callable[[Figures], None]
 DEADLINE = "QWEN2VL_RS_DEADLINE"  # seconds since the epoch at which the kit ends this step
-SPARE = 12  # seconds before it, in which figures are written
+SPARE = 12  # seconds before the deadline, for writing results
 
 
 def time_left() -> float:
-    """Seconds until this step had better write what it has."""
+    """Return the seconds until this step must write its results."""
     return float(os.environ.get(DEADLINE, time.time() + 600)) - SPARE - time.time()
 
 
 class NeedsCuda(Exception):
-    """A step that a CPU cannot do."""
+    """A step that needs a GPU."""
 
 
 def precision(model: str) -> torch.dtype:
-    """Of a base: bfloat16 at full size, so that it fits; on a CPU float32."""
+    """Return the dtype of a base model: bfloat16 at full size (to fit), float32 on a CPU."""
     return torch.bfloat16 if CUDA and model == "2b" else torch.float32
 
 
 def attention(model: str, keep: Keep) -> Figures:
-    """Attention against float64 and plain transformers (``pytest -m gpu``)."""
+    """Attention compared with float64 and plain transformers (``pytest -m gpu``)."""
     report = Path(tempfile.mkdtemp()) / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:logging"]
     command += ["-p", "pytest_timeout", "-m", "gpu" if CUDA else "not gpu", f"--junitxml={report}"]
@@ -73,7 +73,7 @@ def attention(model: str, keep: Keep) -> Figures:
             child.wait(max(1.0, time_left()))
         except subprocess.TimeoutExpired:
             cut = True
-            child.send_signal(signal.SIGINT)  # it writes what is done, and may then hang
+            child.send_signal(signal.SIGINT)  # it writes its results, and may then hang
             try:
                 child.wait(SPARE - 2)
             except subprocess.TimeoutExpired:
@@ -87,9 +87,9 @@ def attention(model: str, keep: Keep) -> Figures:
         if case.get("name") is None:  # in which it was interrupted
             continue
         bad = next((c for c in case if c.tag in ("failure", "error", "skipped")), None)
-        told = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
+        properties = {p.get("name"): json.loads(p.get("value", "")) for p in case.iter("property")}
         outcome = bad.tag if bad is not None else "passed"
-        figures["tests"][case.get("name")] = {"outcome": outcome, **told}
+        figures["tests"][case.get("name")] = {"outcome": outcome, **properties}
     passed = all(t["outcome"] in ("passed", "skipped") for t in figures["tests"].values())
     whole = "cut off" if cut else "done" if child.returncode == 0 else "failed"
     figures["status"] = whole if passed else "failed"
@@ -99,7 +99,7 @@ def attention(model: str, keep: Keep) -> Figures:
 
 
 def training(model: str, keep: Keep) -> Figures:
-    """Training, forward and backward, with random weights, LoRA r 64, beside plain Hugging Face."""
+    """Training, forward and backward, with random weights, LoRA r 64, and plain Hugging Face."""
     import train
 
     tiny = model == "tiny"
@@ -127,7 +127,7 @@ def training(model: str, keep: Keep) -> Figures:
 
 
 def evaluation(model: str, keep: Keep) -> Figures:
-    """Free and closed answers against ``generate`` on each question alone."""
+    """Generated and closed-set answers, compared with ``generate`` on each question alone."""
     import eval as evaluation_speed
 
     tiny = model == "tiny"
@@ -182,7 +182,7 @@ def _steps(folder: Path) -> list[Figures]:
 
 
 def _prepare_training(folder: Path, model: str, steps: int) -> list[str]:
-    """Questions about noise in a folder; the command that trains on them."""
+    """Write questions about noise to a folder and return the command that trains on them."""
     tiny = model == "tiny"
     samples = make_samples(4 if tiny else 16, 10 if tiny else 100, 256)
     write_conversations(folder / "data_vl.json", samples)
@@ -198,7 +198,7 @@ def _prepare_training(folder: Path, model: str, steps: int) -> list[str]:
 
 
 def memory_cap(model: str, keep: Keep) -> Figures:
-    """The defaults of `train` in a process that may use 12 GB; the estimate beside the peak."""
+    """The defaults of `train` in a process limited to 12 GB: estimated and peak memory."""
     if not CUDA:
         raise NeedsCuda("only a GPU's memory can be capped within a process")
     import io
@@ -212,13 +212,13 @@ def memory_cap(model: str, keep: Keep) -> Figures:
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-cap-"))
     command = _prepare_training(folder, model, steps=6)
     os.chdir(folder)
-    told = io.StringIO()
+    output = io.StringIO()
     torch.cuda.reset_peak_memory_stats()
-    with redirect_stderr(told):
+    with redirect_stderr(output):
         code = run(command[3:])
-    sys.stderr.write(told.getvalue())
-    estimate = re.search(r"memory: ([0-9.]+) GB at most, of ([0-9.]+) GB", told.getvalue())
-    budget = re.search(r"at most ([0-9,]+) tokens at once", told.getvalue())
+    sys.stderr.write(output.getvalue())
+    estimate = re.search(r"memory: ([0-9.]+) GB at most, of ([0-9.]+) GB", output.getvalue())
+    budget = re.search(r"at most ([0-9,]+) tokens at once", output.getvalue())
     return {
         "status": "failed" if code else "done",
         "cap_gb": 12.0,
@@ -230,7 +230,7 @@ def memory_cap(model: str, keep: Keep) -> Figures:
 
 
 def profile(model: str, keep: Keep) -> Figures:
-    """One training step: the share of it in which the device idles, largest kernels, waits."""
+    """One training step: idle share of the device, largest kernels, waits."""
     import train
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
@@ -290,7 +290,7 @@ def profile(model: str, keep: Keep) -> Figures:
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:
-    """Length of the union of spans."""
+    """Return the length of the union of spans."""
     busy, end = 0.0, min((start for start, _ in spans), default=0.0)
     for start, stop in sorted(spans):
         busy += max(0.0, stop - max(start, end))
@@ -299,7 +299,7 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 
 
 def embedded_base(model: str, keep: Keep) -> Figures:
-    """The first phase of the embedded base's recipe on drawn scenes, for as long as there is."""
+    """The first phase of the recipe of the bundled base model, until the deadline."""
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-recipe-"))
     scenes, steps = (100, 4) if model == "tiny" else (1000, 4500)
     command = [
@@ -330,21 +330,21 @@ STEPS = {
 
 
 def main() -> None:
-    """Do one step and write what it found."""
+    """Run one step and write its results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("step", choices=STEPS)
     parser.add_argument("--model", choices=["tiny", "2b"], default="2b")
     parser.add_argument("--json", type=Path, required=True)
-    asked = parser.parse_args()
-    what = (STEPS[asked.step].__doc__ or "").removesuffix(".")
+    args = parser.parse_args()
+    what = (STEPS[args.step].__doc__ or "").removesuffix(".")
 
     def keep(figures: Figures, status: str = "cut off") -> None:
         text = json.dumps({"status": status, "what": what, **figures})
-        asked.json.with_suffix(".tmp").write_text(text)
-        asked.json.with_suffix(".tmp").replace(asked.json)
+        args.json.with_suffix(".tmp").write_text(text)
+        args.json.with_suffix(".tmp").replace(args.json)
 
     try:
-        keep(STEPS[asked.step](asked.model, keep), "done")
+        keep(STEPS[args.step](args.model, keep), "done")
     except NeedsCuda as error:
         keep({"why": str(error)}, "needs CUDA")
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Collects what a machine without network needs to run benchmarks/gpu/run.sh, in one archive.
+# Packs everything that benchmarks/gpu/run.sh needs on a machine without network into one archive.
 #   pack.sh [--python 3.12|3.11] [--everything] [--wheels FOLDER] [-o KIT.tar.xz | --fetch]
-# The machine is x86-64 and has CPython, torch, accelerate, peft, safetensors, tokenizers,
-# huggingface_hub, numpy, pillow and pyarrow with what these need; --everything packs all but torch.
-# Wheels are kept in FOLDER; --fetch only fetches them.
+# The machine must be x86-64 and have CPython, torch, accelerate, peft, safetensors, tokenizers,
+# huggingface_hub, numpy, pillow and pyarrow with their dependencies; --everything packs all but torch.
+# Wheels are cached in FOLDER; --fetch only downloads them.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
@@ -34,7 +34,7 @@ wheels="${wheels:-$work/wheels}"
 if [ ! -e "$wheels/complete" ]; then
   platforms=()
   for glibc in 17 24 27 28 31 34; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
-  # the tested versions, of those that stand there
+  # the tested versions, for packages in constraints.txt
   for name in "${wanted[@]}"; do
     pattern="^${name//[-_]/[-_]}=="
     grep -iE "$pattern" "$root/constraints.txt" || echo "$name"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs what only a GPU can show; see docs/gpu.md.
+# Runs all measurements that need a GPU; see docs/gpu.md.
 #   run.sh [--archive KIT.tar.xz] [--python PYTHON] [--torch SITE_PACKAGES] [-o FOLDER] [KIT OPTIONS]
-# From an unpacked archive, or with --archive from a checkout: unpacks it first. --torch takes
-# torch, and nothing else, from a folder of packages. KIT OPTIONS go to kit.py:
+# Runs from an unpacked archive, or with --archive from a checkout (unpacks it first). --torch uses
+# torch, and nothing else, from a folder of packages. KIT OPTIONS are passed to kit.py:
 #   --device cuda|cpu  --model 2b|tiny  --only STEP…  --seconds N
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"

@@ -1,4 +1,4 @@
-"""Unpack wheels into one folder, without what the kit does not use.
+"""Unpack wheels into one folder, without the files that the kit does not use.
 
 python unpack.py WHEELS MERGES SITE
 """
@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-# What importing the three families, the trainer and PEFT takes of transformers' models.
+# The models of transformers that the three families, the trainer and PEFT import.
 MODELS = {
     "auto", "bloom", "encoder_decoder", "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_vl",
 }  # fmt: skip
@@ -22,10 +22,10 @@ HEADERS = (".pyi", ".h", ".a")
 
 
 def wanted(name: str) -> bool:
-    """Whether a file of a wheel is used."""
+    """Return whether a file of a wheel is used."""
     parts = name.split("/")
     if parts[:2] == ["transformers", "models"] and len(parts) > 3:
-        # AutoTokenizer looks at the configuration of every model
+        # AutoTokenizer reads the configuration of every model
         return parts[2] in MODELS or parts[3].startswith(("__init__", "configuration_"))
     return not ("tests" in parts[:-1] or name.startswith(UNUSED) or name.endswith(HEADERS))
 

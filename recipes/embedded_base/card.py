@@ -1,4 +1,4 @@
-"""The model card of the embedded base."""
+"""Write the model card of the bundled base model."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ pipeline_tag: image-text-to-text
 tags: [remote-sensing, synthetic-data]
 ---
 
-# The embedded base
+# The bundled base model
 
-A Qwen2-VL of {millions:.1f} million parameters that looks at drawn aerial scenes and answers in
-sentences. `qwen2vl-rs demo` fine-tunes it, so that the whole way can be walked without a GPU and
-without a download. Apache-2.0; nothing in it comes from another model or data set.
+A Qwen2-VL of {millions:.1f} million parameters, trained on synthetic aerial scenes, that answers in
+sentences. `qwen2vl-rs demo` fine-tunes it, so that all steps can be tried without a GPU and without
+a download. Apache-2.0; it uses no other model and no other data set.
 
-Architecture, weight names and file layout are those of `Qwen/Qwen2-VL-2B-Instruct`; width, depth
-and vocabulary (900 words and Qwen's special tokens, whose ids differ) are its own.
+Architecture, weight names and file layout are those of `Qwen/Qwen2-VL-2B-Instruct`. Width, depth
+and vocabulary (900 tokens and Qwen's special tokens, with different ids) differ.
 
 ## How it was trained
 
 `python recipes/embedded_base/train.py FOLDER`, from random weights, on {scenes:,} scenes drawn by
-`qwen2vl_rs.synthetic`. First the vision tower alone, {eyes:,} steps: a linear head, since thrown
-away, read off each visual token what lies in its cell. Then, the tower at rest, the language model,
-{words:,} steps of questions and answers in sentences: what can be seen, how many, which are more,
-where, town or country. It has met neither RSVQA's question templates nor its answer forms, nor
-any real image. On {threads} threads of a server processor without a GPU this took {minutes:.0f}
-minutes, the drawing of the scenes (about 20 a second) not counted.
+`qwen2vl_rs.synthetic`. First the vision tower alone, {eyes:,} steps: a linear head, discarded
+afterwards, predicted the content of each visual token's cell. Then, with the tower frozen, the
+language model, {words:,} steps of questions and answers in sentences: presence, counts,
+comparisons, positions, town or country. It was not trained on RSVQA's question templates and answer
+formats, nor on real images. On {threads} threads of a server processor without a GPU this took
+{minutes:.0f} minutes, without the drawing of the scenes (about 20 per second).
 
-## Figures
+## Results
 
-On scenes of a seed it was not trained on:
+On scenes of another seed than in training:
 
-| what | right |
+| question | correct |
 |---|---|
 {rows}
 
-A token's knowledge of its cell: {shares:.0%} of the variance of land-cover shares,
-{buildings:.0%} of that of the number of buildings.
+Explained variance in a token's cell: {shares:.0%} for land-cover shares, {buildings:.0%} for the
+number of buildings.
 
 ## Limits
 
-It knows drawn scenes of 0.45 to 2 metres per pixel, 256 pixels wide, and nothing of real images.
-Numbers above twenty are estimates. It is there to be fine-tuned in a demonstration and in tests;
-figures of runs on it say nothing about Qwen2-VL-2B.
+It is trained on synthetic scenes of 0.45 to 2 metres per pixel, 256 pixels wide, and not on real
+images. Numbers above twenty are estimates. It is meant for fine-tuning in a demonstration and in
+tests; results of runs with it say nothing about Qwen2-VL-2B.
 """
 
 _KINDS = {
-    "seen": "is something there", "counted": "exact number", "compared": "which are more",
-    "halved": "is it in that half", "found": "where is it", "placed": "town or country",
-    "told": "full description", "all": "all, as asked in training",
+    "seen": "presence", "counted": "exact count", "compared": "comparison",
+    "halved": "in that half of the image", "found": "position", "placed": "town or country",
+    "told": "full description", "all": "all, in the proportions of training",
 }  # fmt: skip
 
 
@@ -60,12 +60,12 @@ def write_card(path: Path, figures: dict[str, Any]) -> None:
     """Write the card.
 
     Args:
-        path: of the card.
-        figures: as ``train.py`` measured them.
+        path: the file to write.
+        figures: the measurements of ``train.py``.
     """
     right, wrong = figures["sentences"], figures["sentences_wrong_scene"]
     rows = [
-        f"| {name} | {right[kind]:.1%} (shown another scene: {wrong[kind]:.1%}) |"
+        f"| {name} | {right[kind]:.1%} (with another scene: {wrong[kind]:.1%}) |"
         for kind, name in _KINDS.items()
         if kind in right and kind in wrong
     ]

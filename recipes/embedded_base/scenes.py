@@ -1,4 +1,4 @@
-"""Scenes for pre-training, drawn once into memory-mapped files, with what each visual token holds.
+"""Synthetic scenes for pre-training in memory-mapped files, with targets for each visual token.
 
 Shapes: N scenes, `SIDE` pixels along a side, `CELLS` visual tokens along a side, C classes.
 """
@@ -26,25 +26,25 @@ from qwen2vl_rs.system.files import atomic_write
 from qwen2vl_rs.vqa_generation.referring import SHAPES, SIZES, Phrase, Rules, Things
 
 CELLS = 9
-SIDE = 28 * CELLS  # what the processor makes of the 256 pixels of a generated image
+SIDE = 28 * CELLS  # the processor's size for a generated image of 256 pixels
 DRAWN = 256
 _KINDS = [(layer, a) for layer in ("building", "water", "land") for a in (*SIZES, *SHAPES)]
-#: Of each cell: shares of the classes, how many centres of the classes and of things of each size
-#: and shape, share near a building.
+#: Targets per cell: shares of the classes; number of centres by class, and by size and shape; share
+#: near a building.
 SHARES, CENTRES = len(CLASSES), len(CLASSES) + len(_KINDS)
 TARGETS = SHARES + CENTRES + 1
-_BUILT_UP = 30.0  # metres around a building: what rural and urban are told by
+_BUILT_UP = 30.0  # metres around a building: the criterion of rural and urban
 _CHUNK = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Scenes:
-    """Scenes in files.
+    """Scenes in memory-mapped files.
 
     Attributes:
         pixels: (N, SIDE, SIDE, 3) 8-bit.
-        targets: (N, CELLS, CELLS, TARGETS) as `cell_truth` gives them.
-        folder: where they lie.
+        targets: (N, CELLS, CELLS, TARGETS), see `cell_truth`.
+        folder: the folder of the files.
     """
 
     pixels: NDArray[np.uint8]
@@ -55,13 +55,13 @@ class Scenes:
         return len(self.pixels)
 
     def elements(self, chunk: int) -> list[tuple[float, tuple[Element, ...]]]:
-        """Side in metres and elements of the scenes of one chunk of `_CHUNK`."""
+        """Return the side in metres and the elements of each scene of a chunk."""
         found: list[Any] = pickle.loads((self.folder / f"elements-{chunk}.pickle").read_bytes())
         return found
 
 
 def cell_truth(elements: tuple[Element, ...], side: float) -> NDArray[np.float32]:
-    """(CELLS, CELLS, TARGETS) what a visual token should know of its cell."""
+    """Return the targets of each cell, shape (CELLS, CELLS, TARGETS)."""
     shares = cell_shares(elements, side, CELLS)
     centres = np.zeros((CELLS, CELLS, CENTRES), np.float32)
     numbers = {label: k for k, label in enumerate(CLASSES)}
@@ -88,17 +88,17 @@ def cell_truth(elements: tuple[Element, ...], side: float) -> NDArray[np.float32
 
 
 def cell_shares(elements: Iterable[Element], side: float, cells: int) -> NDArray[np.float32]:
-    """What lies in each cell of a grid over a square image, to teach a model to see.
+    """Return the share of every class in each cell of a grid over a square image.
 
     Args:
-        elements: of a scene.
-        side: of the image, in metres.
+        elements: the elements of a scene.
+        side: side of the image, in metres.
         cells: number of cells along a side, e.g. 9 for 252 pixels and one token per 28 pixels.
 
     Returns:
-        Shares, shape (cells, cells, len(CLASSES)): of the cell's area that each class covers, 0..1.
-        Classes overlap (a house on a residential area counts for both), so they add to more
-        than 1. Row 0 is the north, column 0 the west.
+        Shares of the cell's area from 0 to 1, shape (cells, cells, len(CLASSES)). Classes overlap
+        (a house on a residential area counts for both), so the sum may exceed 1. Row 0 is the
+        north, column 0 the west.
     """
     samples = 14 * cells
     scale = samples / side
@@ -150,13 +150,13 @@ def _chunk(seed: int, folder: Path, number: int) -> tuple[int, Any, Any]:
 
 
 def draw(folder: Path, seed: int, number: int, workers: int = 2) -> None:
-    """Draw scenes; what is there already is kept.
+    """Draw scenes into files, unless they exist.
 
     Args:
-        folder: of the files.
-        seed: of the series.
-        number: of scenes, a multiple of `_CHUNK`.
-        workers: processes.
+        folder: the folder of the files.
+        seed: seed of the scenes.
+        number: number of scenes, a multiple of `_CHUNK`.
+        workers: number of processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done_file = folder / "done.json"
@@ -169,9 +169,9 @@ def draw(folder: Path, seed: int, number: int, workers: int = 2) -> None:
             file.truncate(max(number * size, file.tell()))
     pixels, targets = _files(folder, "r+")
     with multiprocessing.Pool(workers) as pool, Progress("drawing", len(todo), "chunks") as bar:
-        for k, drawn, told in pool.imap_unordered(partial(_chunk, seed, folder), todo):
+        for k, drawn, cells in pool.imap_unordered(partial(_chunk, seed, folder), todo):
             part = slice(k * _CHUNK, (k + 1) * _CHUNK)
-            pixels[part], targets[part] = drawn, told
+            pixels[part], targets[part] = drawn, cells
             pixels.flush()
             targets.flush()
             done.add(k)
@@ -187,7 +187,7 @@ def _files(folder: Path, mode: Any) -> tuple[Any, Any]:
 
 
 def load(folder: Path, most: int | None = None) -> Scenes:
-    """Scenes that `draw` has drawn: of the chunks from the first on, at most so many."""
+    """Load the scenes that `draw` has drawn, up to the first missing chunk, at most ``most``."""
     done = set(json.loads((folder / "done.json").read_text()))
     whole = next(k for k in range(len(done) + 1) if k not in done) * _CHUNK
     pixels, targets = _files(folder, "r")

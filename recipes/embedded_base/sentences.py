@@ -1,7 +1,7 @@
-"""What the base is told about a scene, and asked: in sentences of its own.
+"""Questions and answers about a scene for pre-training, in full sentences.
 
-Neither RSVQA's templates nor the form of its answers occurs here (numbers are never put into
-classes, nothing is answered by a bare word), so that fine-tuning has to teach them.
+RSVQA's templates and answer formats do not occur here (no buckets, no answers of one word), so that
+only fine-tuning can teach them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen
           "eighteen", "nineteen")  # fmt: skip
 _UNITS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", *_TEENS)
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-#: Questions whether something is there, with both answers.
+#: Presence questions, with both answers.
 _SEEN = (
     ("Can {a} be seen?", "Yes, it can.", "No, it cannot."),
     ("Does the picture show {a}?", "Yes, it does.", "No, it does not."),
@@ -48,7 +48,7 @@ _HALVES = ("top", "bottom", "left", "right")
 
 
 class Pair(NamedTuple):
-    """A question with its answer; ``kind`` is the name of the method of `Talk` that made it."""
+    """A question with its answer; ``kind`` is the method of `Talk` that made it."""
 
     kind: str
     question: str
@@ -56,7 +56,7 @@ class Pair(NamedTuple):
 
 
 def in_words(n: int) -> str:
-    """A number up to 99 in words, others in figures."""
+    """Return a number up to 99 in words, a larger one in digits."""
     if n < 20:
         return _UNITS[n]
     if n > 99:
@@ -65,13 +65,13 @@ def in_words(n: int) -> str:
 
 
 class Talk:
-    """One scene being talked about.
+    """Makes questions and answers about one scene.
 
     Args:
-        rng: source of all that is random.
-        elements: of the scene.
-        side: of the square image, in metres.
-        pixels: along it.
+        rng: random number generator.
+        elements: the elements of the scene.
+        side: side of the square image, in metres.
+        pixels: side of the image, in pixels.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Talk:
         self.here = sorted(set(self.things.land().tolist()))
 
     def pairs(self, number: int) -> Iterator[Pair]:
-        """So many different questions with their answers, or fewer where it knows no more."""
+        """Yield a number of different questions with answers, or fewer if there are no more."""
         kinds: tuple[tuple[Callable[[], tuple[str, str] | None], float], ...] = (
             (self.seen, 0.27), (self.counted, 0.3), (self.compared, 0.3), (self.halved, 0.05),
             (self.placed, 0.03), (self.told, 0.02), (self.found, 0.03),
@@ -99,29 +99,29 @@ class Talk:
                 return
 
     def number(self, phrase: Phrase) -> int:
-        """How many there are."""
+        """Return the number of elements that a phrase refers to."""
         return int(self.things.select(phrase).sum())
 
     def seen(self) -> tuple[str, str]:
-        """Whether something is there."""
+        """Make a presence question."""
         phrase = self._phrase_with(self.rng.random() < 0.5)
         a, many = self.wording.thing(phrase, False), self.wording.things(phrase, False)
         question, yes, no = _SEEN[int(self.rng.integers(len(_SEEN)))]
-        told = yes if self.number(phrase) else no
-        return question.format(a=a, many=many), told.format(one=a.split(" ", 1)[1])
+        text = yes if self.number(phrase) else no
+        return question.format(a=a, many=many), text.format(one=a.split(" ", 1)[1])
 
     def counted(self) -> tuple[str, str]:
-        """How many there are, in words or in figures."""
+        """Make a counting question, answered in words or in digits."""
         phrase = self._phrase_with(self.rng.random() < 0.75)
         n, many = self.number(phrase), self.wording.things(phrase, unique=False)
         if self.rng.random() < 0.4:
             return self._pick(_FIGURE).format(many=many), f"I count {n}."
         one = self.wording.thing(phrase, unique=False).split(" ", 1)[1]
-        told = f"There is one {one}." if n == 1 else f"There are {in_words(n)} {many}."
-        return self._pick(_COUNT).format(many=many), told
+        text = f"There is one {one}." if n == 1 else f"There are {in_words(n)} {many}."
+        return self._pick(_COUNT).format(many=many), text
 
     def compared(self) -> tuple[str, str]:
-        """Which of two there are more of."""
+        """Make a comparison of two counts."""
         way, wanted = int(self.rng.integers(4)), bool(self.rng.random() < 0.5)
         for _ in range(5):
             first = self._phrase_with(self.rng.random() < 0.65)
@@ -140,7 +140,7 @@ class Talk:
         return question, "Yes, that is so." if true else "No, that is not so."
 
     def halved(self) -> tuple[str, str]:
-        """Whether something reaches into one half of the picture."""
+        """Make a question whether something is in one half of the picture."""
         phrase = self._phrase_with(True)
         half = self._pick(_HALVES)
         low, mid = -1.0, self.side / 2
@@ -158,7 +158,7 @@ class Talk:
         return question, f"Yes, {where}." if yes else f"No, not {where}."
 
     def found(self) -> tuple[str, str] | None:
-        """Where the only one of its kind is."""
+        """Make a question about the position of a unique element."""
         phrase = self._phrase_with(True)
         mask = self.things.select(phrase)
         if int(mask.sum()) != 1 or phrase.layer == "road":
@@ -171,13 +171,13 @@ class Talk:
         return f"Where is the {one}?", f"It lies at the {where}."
 
     def placed(self) -> tuple[str, str]:
-        """Town or country."""
+        """Make a question about rural or urban."""
         urban = self.things.urban()
         kind = {True: "a town", False: "the countryside", None: "the edge of a town"}[urban]
         return self._pick(_PLACE), f"This is {kind}."
 
     def told(self) -> tuple[str, str]:
-        """What there is."""
+        """Make a request for a description."""
         found = [self.wording.things(Phrase("land", v), unique=False) for v in self.here]
         for layer, label in _PLAIN[1:5]:
             if n := self.number(Phrase(layer, label)):
@@ -190,7 +190,7 @@ class Talk:
         return choices[int(self.rng.integers(len(choices)))]
 
     def _phrase_with(self, present: bool) -> Phrase:
-        """A phrase; if possible one that there is something of, or nothing."""
+        """Return a phrase; if possible one that refers to something, or to nothing."""
         phrase = self._phrase()
         for _ in range(5):
             if (self.number(phrase) > 0) == present:
@@ -222,9 +222,9 @@ class Talk:
 
 
 def corpus(elements: list[tuple[float, tuple[Element, ...]]]) -> Iterator[str]:
-    """Text from which the vocabulary is made: these sentences, and RSVQA's questions.
+    """Yield the text for the vocabulary: these sentences, and RSVQA's questions.
 
-    The questions only make words short; their tokens are not trained on.
+    RSVQA's questions only affect the vocabulary; the model is not trained on them.
     """
     for n, (side, things) in enumerate(elements):
         rng = np.random.default_rng([7, n])

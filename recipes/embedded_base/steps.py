@@ -1,7 +1,7 @@
-"""What both phases of training share: steps that can be interrupted and taken again alike.
+"""The training loop of both phases, which can be interrupted and resumed.
 
-Everything random in a step comes from the seed and the step's number, so a run that goes on from
-its last state ends as an undisturbed one.
+All random numbers of a step depend on the seed and the step number, so a resumed run ends like an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVERY = 50  # steps between states
 
 
 def schedule(step: int, steps: int, warmup: int = 50) -> float:
-    """Share of the learning rate: up within ``warmup`` steps, then down by half a cosine."""
+    """Return the factor of the learning rate: linear warm-up, then cosine decay."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
@@ -40,20 +40,20 @@ def train(
     matrix_rate: float,
     report: Callable[[], dict[str, float]],
 ) -> None:
-    """Train a module, going on where an earlier call was interrupted.
+    """Train a module, or resume an interrupted training.
 
     Args:
-        name: of the phase; its state is ``NAME.safetensors``, its log ``NAME.jsonl``.
-        module: what is trained.
-        loss: step's number → its loss, ready for ``backward``.
-        folder: of the files.
-        steps: in all.
-        rate: learning rate after warm-up, of AdamW.
-        matrix_rate: the same of Muon, which moves the matrices between input and output.
-        report: figures to log now and then.
+        name: name of the phase; its state is ``NAME.safetensors``, its log ``NAME.jsonl``.
+        module: the module to train.
+        loss: returns the loss of a step, given its number.
+        folder: the folder of the files.
+        steps: total number of steps.
+        rate: learning rate of AdamW after warm-up.
+        matrix_rate: learning rate of Muon, which updates the matrices between input and output.
+        report: returns metrics to log now and then.
     """
     weights = {n: p for n, p in module.named_parameters() if p.requires_grad}
-    matrices = [n for n, p in weights.items() if p.ndim == 2 and not _at_an_end(n)]
+    matrices = [n for n, p in weights.items() if p.ndim == 2 and not _is_embedding_or_head(n)]
     others = [p for n, p in weights.items() if n not in matrices]
     optimizers: list[tuple[torch.optim.Optimizer, float]] = [
         (Muon([weights[n] for n in matrices], matrix_rate, 0.95, 0.02), matrix_rate),
@@ -84,8 +84,8 @@ def train(
                 recent = []
 
 
-def _at_an_end(name: str) -> bool:
-    """Whether a weight belongs to what is read in or read off: words, and heads."""
+def _is_embedding_or_head(name: str) -> bool:
+    """Return whether a weight belongs to an embedding or a head."""
     return any(part in name for part in ("embed", "head", "linear"))
 
 
@@ -95,7 +95,7 @@ def _save(path: Path, module: torch.nn.Module, optimizers: Any, step: int) -> No
         for n, values in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{which}.{n}.{k}": v for k, v in values.items()}
     temporary = path.with_suffix(".tmp")
-    # tied weights stand twice in a state: each gets memory of its own
+    # tied weights are twice in a state: each gets its own memory
     save_file({k: v.clone() for k, v in tensors.items()}, temporary, {"step": str(step)})
     temporary.replace(path)
 

@@ -1,12 +1,12 @@
-"""Pre-training of the embedded base: a small Qwen2-VL that sees, and answers in sentences.
+"""Pre-train the bundled base model: a small Qwen2-VL that answers in sentences.
 
     python recipes/embedded_base/train.py FOLDER
 
-Draws scenes, teaches the eyes, then the words, measures both on scenes of another seed, and
-writes the base to src/qwen2vl_rs/models/base. Every stage goes on where it was interrupted; the
-same seed gives the same base on the same kind of machine.
+Draws scenes, trains the vision tower, then the language model, evaluates both on scenes of another
+seed, and writes the base model to src/qwen2vl_rs/models/base. Every stage resumes after an
+interruption; the same seed gives the same weights on the same kind of machine.
 
-Hardware, time and figures: see README.md beside the weights, which this script writes.
+Hardware, time and results: see the README.md that this script writes next to the weights.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 import scenes
 import torch
 from card import write_card
-from eyes import GridHead, grid_loss, grid_scores, see, turned
+from language_phase import Lessons, encode, sentence_scores
 from scenes import CELLS, TARGETS, Scenes
 from sentences import corpus
 from steps import train
-from words import Lessons, encode, sentence_scores
+from vision_phase import GridHead, grid_loss, grid_scores, rotate, visual_tokens
 
 from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.models.loader import Base, load_base
@@ -45,29 +45,29 @@ SEED, HELD_OUT_SEED = 900_000, 900_001  # of scenes
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="for scenes and states (3 GB)")
     parser.add_argument("--scenes", type=int, default=12000)
     parser.add_argument("--eyes", type=int, default=4500, help="steps of the first phase")
     parser.add_argument("--words", type=int, default=3000, help="steps of the second phase")
-    parser.add_argument("--held-out", type=int, default=300, help="scenes to measure on")
-    parser.add_argument("--stop-after", choices=["eyes"], help="to try it: packages nothing")
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--held-out", type=int, default=300, help="scenes for the evaluation")
+    parser.add_argument("--stop-after", choices=["eyes"], help="for a trial: writes no base model")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw scenes")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
 def start(folder: Path, known: Scenes, seed: int) -> Base:
-    """A base with random weights, and words from the sentences of some scenes."""
+    """Write and load a base model with random weights and a vocabulary from some scenes."""
     path = folder / "base"
     if not (path / "config.json").exists():
         write_random_base(path, SIZE, corpus=corpus(known.elements(0)), seed=seed)
     return load_base(path, InputConfig(instruction=""), dtype=torch.float32)
 
 
-def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int) -> GridHead:
-    """First phase; see `eyes`."""
+def train_vision(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int) -> GridHead:
+    """Run the first phase; see `vision_phase`."""
     visual, head = base.model.model.visual.requires_grad_(True), GridHead(SIZE.hidden)
     head.to(visual.device)
 
@@ -75,10 +75,10 @@ def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
         rng = np.random.default_rng([1, step])
         chosen = np.sort(rng.choice(len(known), 8, replace=False))
         way = int(rng.integers(8))
-        pixels = turned(known.pixels[chosen], way).copy()
-        flat = turned(known.targets[chosen], way).astype(np.float32, order="C")
+        pixels = rotate(known.pixels[chosen], way).copy()
+        flat = rotate(known.targets[chosen], way).astype(np.float32, order="C")
         truth = torch.from_numpy(flat).view(len(chosen), CELLS**2, TARGETS)
-        return grid_loss(head(see(visual, pixels)), truth.to(visual.device))
+        return grid_loss(head(visual_tokens(visual, pixels)), truth.to(visual.device))
 
     both = torch.nn.ModuleList([visual, head])
     train("eyes", both, loss, folder, steps=steps, rate=1.5e-3, matrix_rate=3e-3,
@@ -87,10 +87,10 @@ def teach_eyes(base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
     return head
 
 
-def teach_words(
+def train_language(
     base: Base, known: Scenes, held: Scenes, folder: Path, steps: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Second phase; see `words`. Returns scores with the right scenes and with wrong ones."""
+    """Run the second phase (`language_phase`); return scores with right and wrong scenes."""
     seen = encode(base, known)
     held_seen = encode(base, held)
     base.model.model.language_model.requires_grad_(True)
@@ -106,7 +106,7 @@ def teach_words(
 
 
 def package(base: Base, target: Path) -> None:
-    """Write the base as it is published: brain floats, and the files beside the weights."""
+    """Write the base model in bfloat16, with its other files."""
     target.mkdir(parents=True, exist_ok=True)
     for path in base.folder.iterdir():
         if path.suffix in (".json", ".txt"):
@@ -123,23 +123,23 @@ def package(base: Base, target: Path) -> None:
 
 def main() -> None:
     """Run all stages."""
-    asked, began = arguments(), time.monotonic()
-    torch.manual_seed(asked.seed)
-    held_folder = asked.folder / "val"
-    scenes.draw(held_folder, HELD_OUT_SEED, asked.held_out, asked.workers)
-    scenes.draw(asked.folder / "train", SEED, asked.scenes, asked.workers)
-    known, held = scenes.load(asked.folder / "train", asked.scenes), scenes.load(held_folder)
+    args, began = arguments(), time.monotonic()
+    torch.manual_seed(args.seed)
+    held_folder = args.folder / "val"
+    scenes.draw(held_folder, HELD_OUT_SEED, args.held_out, args.workers)
+    scenes.draw(args.folder / "train", SEED, args.scenes, args.workers)
+    known, held = scenes.load(args.folder / "train", args.scenes), scenes.load(held_folder)
     say(f"{len(known):,} scenes")
-    base = start(asked.folder, known, asked.seed)
-    head = teach_eyes(base, known, held, asked.folder, asked.eyes)
+    base = start(args.folder, known, args.seed)
+    head = train_vision(base, known, held, args.folder, args.eyes)
     figures: dict[str, object] = {"grid": grid_scores(base.model.model.visual, head, held)}
-    if asked.stop_after == "eyes":
+    if args.stop_after == "eyes":
         return
-    right, wrong = teach_words(base, known, held, asked.folder, asked.words)
+    right, wrong = train_language(base, known, held, args.folder, args.words)
     figures |= {
         "sentences": right, "sentences_wrong_scene": wrong,
         "parameters": sum(p.numel() for p in base.model.parameters()),
-        "scenes": len(known), "eyes_steps": asked.eyes, "words_steps": asked.words,
+        "scenes": len(known), "eyes_steps": args.eyes, "words_steps": args.words,
         "threads": torch.get_num_threads(), "seconds_of_this_call": time.monotonic() - began,
     }  # fmt: skip
     package(base, PACKAGED)

@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "recipes/embedded_base"))
 @pytest.mark.slow  # a hundred scenes are drawn
 def test_a_step_of_each_phase(tmp_path):
     import scenes
-    from eyes import GridHead, grid_loss, see
+    from language_phase import Lessons, encode, sentence_scores
     from sentences import corpus
-    from words import Lessons, encode, sentence_scores
+    from vision_phase import GridHead, grid_loss, visual_tokens
 
     from qwen2vl_rs.models.loader import load_base
     from random_base import Size, write_random_base
@@ -28,9 +28,9 @@ def test_a_step_of_each_phase(tmp_path):
     base = load_base(folder, InputConfig(instruction=""), dtype=torch.float32)
 
     visual, head = base.model.model.visual.requires_grad_(True), GridHead(size.hidden)
-    told = head(see(visual, known.pixels[:2]))
-    truth = torch.from_numpy(known.targets[:2].astype("float32")).view(told.shape)
-    grid_loss(told, truth).backward()
+    predicted = head(visual_tokens(visual, known.pixels[:2]))
+    truth = torch.from_numpy(known.targets[:2].astype("float32")).view(predicted.shape)
+    grid_loss(predicted, truth).backward()
     assert all(p.grad is not None for p in head.parameters())
     visual.requires_grad_(False)
 

@@ -1,6 +1,6 @@
-"""Then the words: the language model learns to talk about what the eyes see.
+"""Second phase: train the language model on questions and answers about scenes.
 
-The eyes rest in this phase, so each scene is encoded once; many questions hang below each image
+The vision tower is frozen, so each scene is encoded once. Many questions share an image
 (`qwen2vl_rs.question_tree.tree`).
 """
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from eyes import GRID, see
 from scenes import CELLS, Scenes
 from sentences import INSTRUCTIONS, Talk
 from torch.nn.functional import cross_entropy
+from vision_phase import GRID, visual_tokens
 
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.engine.forward import forward
@@ -30,7 +30,7 @@ from qwen2vl_rs.system.console import Progress
 
 @torch.no_grad()
 def encode(base: Base, scenes: Scenes) -> Any:
-    """(N, CELLS², H) half-precision visual tokens of scenes, kept in a file beside them."""
+    """Return (N, CELLS², H) half-precision visual tokens of scenes, cached in their folder."""
     visual = base.model.model.visual
     digest = hashlib.sha256(
         b"".join(w.cpu().numpy().tobytes() for w in visual.state_dict().values())
@@ -43,7 +43,7 @@ def encode(base: Base, scenes: Scenes) -> Any:
         with Progress("encoding", len(scenes), "scenes") as bar:
             for start in range(0, len(scenes), 20):
                 part = slice(start, start + 20)
-                seen = see(visual, scenes.pixels[part])
+                seen = visual_tokens(visual, scenes.pixels[part])
                 values[part] = seen.cpu().numpy()
                 bar.advance(len(seen))
         values.flush()
@@ -51,22 +51,22 @@ def encode(base: Base, scenes: Scenes) -> Any:
     return np.memmap(path, np.float16, "r", shape=shape)
 
 
-def shown(features: Any) -> ImageInput:
-    """One scene's visual tokens (CELLS², H) as the engine takes them."""
+def image_input(features: Any) -> ImageInput:
+    """Return the visual tokens (CELLS², H) of a scene as input of the engine."""
     seen = torch.from_numpy(features.astype(np.float32))
     return ImageInput(GRID, CELLS**2, features=seen[:, None])
 
 
 class Lessons:
-    """Questions and answers about scenes, a step at a time.
+    """Questions and answers about scenes, in training steps.
 
     Args:
-        base: what is trained.
-        scenes: what is talked about.
-        features: of `encode`.
-        images: scenes in a step.
-        questions: about each of them.
-        seed: of the choice.
+        base: the model to train.
+        scenes: the scenes.
+        features: their visual tokens, from `encode`.
+        images: number of scenes per step.
+        questions: number of questions per scene.
+        seed: seed of the random choice.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Lessons:
         ]
 
     def loss(self, step: int) -> torch.Tensor:
-        """Mean cross-entropy of a step's answers."""
+        """Return the mean cross-entropy of a step's answers."""
         rng = np.random.default_rng([self.seed, step])
         prompts = self.prompts[int(rng.integers(len(self.prompts)))]
         chosen = rng.choice(len(self.scenes), self.images, replace=False)
@@ -97,20 +97,20 @@ class Lessons:
         side, elements = self.elements[n]
         pairs = Talk(rng, elements, side).pairs(self.questions)
         branches = [prompts.branch(p.question, p.answer) for p in pairs]
-        return ImageQuery(shown(self.features[n]), branches)
+        return ImageQuery(image_input(self.features[n]), branches)
 
 
 def sentence_scores(
     base: Base, scenes: Scenes, features: Any, most: int, *, wrong: bool = False
 ) -> dict[str, float]:
-    """Share of answers that are right to the letter, by kind, on scenes not trained on.
+    """Return the share of exactly right answers by kind, on held-out scenes.
 
     Args:
-        base: with a prompt that has no instruction.
-        scenes: asked about.
-        features: of `encode`.
-        most: scenes.
-        wrong: show each question another scene: what remains is guessed.
+        base: the model, with a prompt without instruction.
+        scenes: the scenes.
+        features: their visual tokens, from `encode`.
+        most: maximum number of scenes.
+        wrong: show another scene with each question, to measure the share that is guessed.
     """
     right: Counter[str] = Counter()
     total: Counter[str] = Counter()
@@ -119,9 +119,9 @@ def sentence_scores(
     for n in range(min(most, len(scenes))):
         side, things = elements[n]
         pairs = list(Talk(np.random.default_rng([5, n]), things, side).pairs(24))
-        seen = shown(features[(n + 1) % len(scenes) if wrong else n])
-        told = answer(base, base.model, [(seen, [p.question for p in pairs])])[0]
-        for pair, one in zip(pairs, told, strict=True):
+        seen = image_input(features[(n + 1) % len(scenes) if wrong else n])
+        answers = answer(base, base.model, [(seen, [p.question for p in pairs])])[0]
+        for pair, one in zip(pairs, answers, strict=True):
             total.update([pair.kind, "all"])
             right.update([pair.kind, "all"] if one.text == pair.answer else [])
     base.model.train()
