@@ -87,7 +87,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 6. In the tree it sees its image, and none of its neighbours.
 7. Where answers are closed, `eval` takes candidates from the training answers
    (`questions/answer_sets.py`); `ask`, `map` and `serve`, which know no training answers, choose
-   between the `words` of types that have two. A multiple choice brings its own: its letters.
+   between the `choices` of types that have two. A multiple choice brings its own: its letters.
 8. `questions/protocols.py` says which questions count, `scoring/baselines.py` what is answered
    without looking at the image.
 
@@ -125,12 +125,12 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 
 1. One new file in `questions/` with a subclass of `QuestionType`: `questions/count.py` is one.
 2. `templates`: patterns of its wording, with a group for each object it asks about.
-3. `normalise`: what is one clear answer; `words`, where there are only two.
+3. `normalise`: what is one clear answer; `choices`, where there are only two.
 4. `official_class` and `candidates`, where they differ from the normal form.
    `of_question`, where each question says what it can be answered with (`questions/choice.py`).
 5. `score`: from 0 to 1; partial credit goes through statistics, comparison and report as it is.
    `parts`, where answers are lists: then F1 stands beside it (`questions/land_cover.py`).
-6. `shown`: what a map draws: the probability of a word, a number, or a class.
+6. `map_value`: what a map draws: the probability of a word, a number, or a class.
 7. Its place in `OFFICIAL` (`questions/registry.py`): the order of the published tables, and
    from the last to the first that in which wordings are tried (`presence` at the end): templates
    must not be wide. Its name in two languages:
@@ -147,7 +147,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 3. `prefixes` and `folders`: by which its published files and images are recognised.
 4. `types` of its questions, `bucketed`: those whose numbers are compared in the official buckets,
    `answers`: what can be said where no training question is known.
-5. `lists`: which records of an image list (`…images.json`) are its own, where the names do not say.
+5. `matches_image_list`: which records of an image list (`…images.json`) are its own, where the names do not say.
    This and the step before next are for files in RSVQA's layout only.
 6. Its file in `_BUILT_IN` (`known_datasets.py`), its title in `[dataset]` of `reporting/i18n.toml`.
 7. Questions in a form of its own: the file registers a `FileForm` (`datasets/file_forms.py`) that
@@ -193,7 +193,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
    renames; `make_map` calls it before.
 3. `rehearse` in `maps/files.py` writes and removes an empty one of each file before the work begins, so that
    hours of it do not end on a disk that cannot take them: add yours.
-4. What an answer is worth on a map is said by its question type (`shown`, `number`).
+4. What an answer is worth on a map is said by its question type (`map_value`, `number`).
 5. `cli/map.py` names the files on stdout, `[map]` in `reporting/i18n.toml` on the page; the page `map.html` is `reporting/map_page.py`.
 6. Test it in `tests/maps/test_mapper.py` by opening it with the library its users have;
    [map.md](map.md) says what opens it.

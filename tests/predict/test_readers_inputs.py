@@ -28,8 +28,8 @@ from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import HubError, ImageError, Qwen2VLRSError
 from qwen2vl_rs.predict.endpoint_replies import Failure, message, read_reply, refusal
-from qwen2vl_rs.questions.normal_forms import normalise, understood
-from qwen2vl_rs.questions.reply import spoken
+from qwen2vl_rs.questions.normal_forms import interpret, normalise
+from qwen2vl_rs.questions.reply import extract_answer
 from qwen2vl_rs.raster import read_rgb
 
 # Servers (13, 15)
@@ -220,7 +220,7 @@ def test_other_settings_are_asked_anew(asked):
 )  # fmt: skip
 def test_latex_is_read_as_it_is_typeset(reply, type, answer):
     assert normalise(reply, type) == answer
-    assert understood(reply, type) == (answer, "")
+    assert interpret(reply, type) == (answer, "")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_latex_earns_nothing_that_is_not_said(type, inside):
 def test_latex_takes_no_longer_than_it_is_long():
     start = time.process_time()
     for piece in ("\\boxed{", "\\text{", "{", "$", "$a ", "\\(", "\\[", "\\SI{a}{", "{{{{", "^{"):
-        spoken(piece * 20_000)
+        extract_answer(piece * 20_000)
     assert time.process_time() - start < 5
 
 
@@ -266,7 +266,7 @@ def test_lines_of_several_data_sets_are_not_scored_as_one(tmp_path, capsys, sets
     for words in (["score", path, "--json"], ["report", "--after", path, "-o", str(tmp_path)]):
         assert main(words) == 1
         err = capsys.readouterr().err
-        assert "its lines name several data sets" in err
+        assert "names several data sets" in err
         assert "LR (" in err
         assert "not known" not in err
     for name, right in (("LR", 1), ("HR", 0)):
@@ -299,7 +299,7 @@ def test_nor_is_a_model_here(asked, small_base, capsys):
     mixed = [replace(s, dataset=("LR", "HR")[n % 2]) for n, s in enumerate(asked)]
     write_conversations(Path("test.json"), mixed)
     assert main(["eval", str(small_base), "--test", "test.json", "-o", "out"]) == 1
-    assert "its lines name several data sets" in capsys.readouterr().err
+    assert "names several data sets" in capsys.readouterr().err
     assert not Path("out").exists()
 
 

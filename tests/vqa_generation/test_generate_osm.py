@@ -12,7 +12,7 @@ from rasterio.warp import transform
 
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.questions.elements import classify, unseen
+from qwen2vl_rs.questions.elements import classify, is_hidden
 from qwen2vl_rs.vqa_generation.lifecycle import is_absent
 
 LEFT, TOP, SIDE = 500_000, 5_600_512, 256
@@ -230,7 +230,7 @@ PARKING = {"amenity": "parking"}
 )
 def test_what_cannot_be_seen_from_above(tags, dimension, hidden):
     layer, _ = classify(tags, dimension)
-    assert (unseen(tags, layer) or is_absent(tags)) == hidden
+    assert (is_hidden(tags, layer) or is_absent(tags)) == hidden
 
 
 @pytest.mark.slow

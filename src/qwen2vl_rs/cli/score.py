@@ -86,7 +86,7 @@ def score(
     lmms-eval and VLMEvalKit are read as these programs write them, tables too; --questions names
     the test set where they do not hold the questions.
     """
-    from ..questions.class_sets import of_predictions
+    from ..questions.class_sets import dataset_of_predictions
     from ..questions.protocols import PROTOCOLS
     from ..scoring.comparison import compare_runs
     from ..scoring.predictions import read_predictions, read_questions, read_training
@@ -101,7 +101,7 @@ def score(
         train=read_training(train, dataset) if train else None,
         shuffled=read_predictions(shuffled, asked) if shuffled else None,
         protocols=names,
-        dataset=of_predictions(file, run, dataset),
+        dataset=dataset_of_predictions(file, run, dataset),
     )
     change = against and compare_runs(
         read_predictions(against, asked), run, protocols=names, dataset=found["dataset"]

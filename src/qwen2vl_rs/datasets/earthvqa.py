@@ -35,7 +35,7 @@ EARTHVQA = register(
         ),
     )
 )
-registry.add(
+registry.register_types(
     Judging("Basic Judging"),
     Judging("Reasoning-based Judging"),
     NumberOrShare("Basic Counting"),

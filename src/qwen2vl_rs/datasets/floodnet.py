@@ -30,7 +30,7 @@ FLOODNET = register(
         types=("condition", "Yes_No", "Simple_Counting", "Complex_Counting"),
     )
 )
-registry.add(
+registry.register_types(
     Condition(),
     YesNo("Yes_No"),
     Quantity("Simple_Counting", by_dataset=False, exact_numbers=True),

@@ -31,7 +31,7 @@ from .left_out import NO_ANSWER, LeftOut
 SEVERAL_IMAGES = "about several images"
 NO_PICTURE = "that name no image"
 OTHER_SUBTASK = "of another subtask than Remote Sensing"
-registry.add(Choice())
+registry.register_types(Choice())
 CHOICE, GEOBENCH, XLRS, MME = (
     register(KnownDataset(name, name, licence, ("test",), (NAME,)))
     for name, licence in (

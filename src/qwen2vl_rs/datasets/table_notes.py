@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..known_datasets import KnownDataset, all_datasets, dataset_name
 from ..system.console import say
 from ..system.files import read_json, sha256, write_json
-from ..types import manner_named
+from ..types import canonical_manner
 from . import json_records as jsonstream
 from .rsvqa import SPLIT_NAME, WHOLE, WHOLE_NAME
 
@@ -51,7 +51,7 @@ def official_note(questions: Path, images: Path | None) -> Note:
     prefix, split = str(parts.get("prefix", "")).rstrip("_"), str(parts.get("split", ""))
     plan = (_object(questions.with_name(PLAN_FILE))).get("plan")
     if isinstance(plan, dict) and isinstance(plan.get("manner"), str):
-        return Note(dataset_name(plan.get("like")), manner_named(plan["manner"]), split)
+        return Note(dataset_name(plan.get("like")), canonical_manner(plan["manner"]), split)
     return Note(_named_by(questions, prefix, images), split=split)
 
 
@@ -93,9 +93,9 @@ def _named_by(questions: Path, prefix: str, images: Path | None) -> str:
         return by_prefix
     first = _first_image(questions)
     return (
-        found(lambda one: one.lists(first))
+        found(lambda one: one.matches_image_list(first))
         or found(lambda one: images is not None and images.name in one.folders)
-        or found(lambda one: prefix in one.shared_prefixes)
+        or found(lambda one: prefix in one.ambiguous_prefixes)
     )
 
 
@@ -142,7 +142,7 @@ def read_note(table: Path) -> Note:
         say(f"{_place(table)} is about another content of {table}, and not used")
         return Note()
     texts = {key: str(value) for key, value in known.items()}
-    texts["manner"] = manner_named(texts["manner"])
+    texts["manner"] = canonical_manner(texts["manner"])
     return Note(**texts | {"dataset": dataset_name(known["dataset"])})
 
 

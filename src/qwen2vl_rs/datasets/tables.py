@@ -29,7 +29,7 @@ from ..known_datasets import dataset_name
 from ..system.console import say
 from ..system.files import atomic_write
 from ..system.scopes import Shared
-from ..types import Sample, manner_named
+from ..types import Sample, canonical_manner
 from . import json_records as jsonstream
 from .base import Row, no_text, rows_of
 from .file_opening import opened, short
@@ -302,7 +302,7 @@ def conversation_row(path: Path, n: int, record: dict[str, Any]) -> Row:
 def _origin(record: dict[str, Any]) -> tuple[str, str]:
     """Data set and manner; others may mean something else by these keys."""
     dataset = dataset_name(record.get("dataset"))
-    return dataset, manner_named(str(record.get("manner", ""))) if dataset else ""
+    return dataset, canonical_manner(str(record.get("manner", ""))) if dataset else ""
 
 
 def _conversation(

@@ -41,7 +41,7 @@ VRSBENCH = register(
         types=TYPES,
     )
 )
-registry.add(
+registry.register_types(
     *(OpenAnswer(name) for name in TYPES[:-2]),
     OpenAnswer("scene type", other_names=("image",)),
     OpenAnswer("reasoning"),

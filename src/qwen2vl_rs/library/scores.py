@@ -264,13 +264,17 @@ def score(
         0.5
     """
     from ..known_datasets import known_name
-    from ..questions.class_sets import of_predictions, settle
+    from ..questions.class_sets import dataset_of_predictions, resolve_dataset
     from ..questions.protocols import PROTOCOLS
     from ..scoring.predictions import read_training
     from ..scoring.results import results
 
     run, named = _predictions(predictions), dataset and known_name(dataset)
-    whose = of_predictions(p, run, named) if (p := _file(predictions)) else settle(run, named)
+    whose = (
+        dataset_of_predictions(p, run, named)
+        if (p := _file(predictions))
+        else resolve_dataset(run, named)
+    )
     file = _file(train)
     found = results(
         run,

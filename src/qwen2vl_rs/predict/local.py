@@ -18,7 +18,7 @@ from ..models.family import family_of
 from ..models.fingerprint import fingerprint
 from ..models.images import ImageInput
 from ..models.loader import Base, attach_adapter, read_config
-from ..questions.answer_sets import AnswerSet, answer_sets, own_set
+from ..questions.answer_sets import AnswerSet, answer_sets, question_answer_set
 from ..questions.class_sets import DatasetName
 from ..questions.grammar import type_of
 from ..raster import image_size
@@ -161,7 +161,7 @@ class LocalPredictor:
 
 
 def _own(sample: Sample) -> AnswerSet | None:
-    return own_set(type_of(sample), sample.question)
+    return question_answer_set(type_of(sample), sample.question)
 
 
 def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:
@@ -169,6 +169,8 @@ def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:
     for kind in types:
         if kind not in sets:
             say(f"no answer set for {kind}: {types[kind]:,} questions are answered freely")
-        elif sets[kind].covered < 1:
+        elif sets[kind].coverage < 1:
             one = sets[kind]
-            say(f"{kind}: {len(one.texts):,} candidates, {one.covered:.1%} of the training answers")
+            say(
+                f"{kind}: {len(one.texts):,} candidates, {one.coverage:.1%} of the training answers"
+            )

@@ -15,7 +15,7 @@ from ..datasets.image_paths import moved
 from ..datasets.split import limit_by_image
 from ..questions.class_sets import DatasetName
 from ..questions.grammar import type_of
-from ..questions.normal_forms import understood
+from ..questions.normal_forms import interpret
 from ..questions.reply import CUT_OFF
 from ..scoring.baselines import shuffle_images
 from ..scoring.results import Results, results
@@ -85,7 +85,7 @@ class Predictor(Protocol):
 def predict(sample: Sample, reply: Reply) -> Prediction:
     """The prediction that a reply is."""
     kind = type_of(sample)
-    prediction, unreadable = understood(reply.text, kind, reply.cut, sample.question)
+    prediction, unreadable = interpret(reply.text, kind, reply.cut, sample.question)
     return Prediction(
         id=sample.id,
         image=sample.image,
@@ -117,7 +117,7 @@ def predictions(
         shuffled: whether the images are not the questions' own.
     """
     team, made_by = predictor.team, predictor.made_by(shuffled)
-    job = Job(samples, folder, made_by, dataset.written, predictor.checkpoint)
+    job = Job(samples, folder, made_by, dataset.stored_name, predictor.checkpoint)
     if (found := job.ready()) is not None:
         team.wait_for_everyone()  # until all have read it
         if team.is_main_process:

@@ -267,4 +267,4 @@ def words_of(kind: str, question: str) -> tuple[str, ...] | None:
     None for other types: what a model was taught to write as numbers, or as other words, a
     checkpoint does not say.
     """
-    return tuple(sorted(type_named(kind).of_question(question).words)) or None
+    return tuple(sorted(type_named(kind).of_question(question).choices)) or None

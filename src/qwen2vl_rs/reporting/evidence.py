@@ -10,7 +10,7 @@ from typing import Any, cast
 from ..config import Config, RasterToRGB, load_config
 from ..datasets.base import Dataset as Questions
 from ..errors import RunError
-from ..questions.class_sets import DatasetName, of_predictions
+from ..questions.class_sets import DatasetName, dataset_of_predictions
 from ..run import TRAIN_FILE, NoQuestions, Run, listed, read_metrics, runs_below
 from ..scoring.comparison import Comparison, compare_runs, match
 from ..scoring.predictions import read_predictions, read_questions, read_training
@@ -216,7 +216,7 @@ def _sides(
     """
     new = read_predictions(after, questions)
     other = read_predictions(shuffled, questions) if shuffled else None
-    known = of_predictions(after, new, dataset, old=old)
+    known = dataset_of_predictions(after, new, dataset, old=old)
 
     def side(file: Path, asked: list[Prediction], wrong: list[Prediction] | None) -> Side:
         if stored and (found := _stored(file.with_name("results.json"), asked, known)):

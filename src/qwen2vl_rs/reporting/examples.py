@@ -19,7 +19,7 @@ from ..datasets.image_paths import place
 from ..errors import ImageError
 from ..questions.grammar import template, type_of
 from ..questions.protocols import judge, protocol
-from ..questions.reply import spoken
+from ..questions.reply import extract_answer
 from ..raster import read_rgb
 from ..scoring.metrics import cluster_codes, type_order
 from ..scoring.pairs import Pair, pairs
@@ -142,7 +142,7 @@ def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:
 def _said(who: str, text: str, right: bool, sure: float | None, w: Words) -> Said:
     return Said(
         who=w(f"cases.{who}"),
-        text=_cut(spoken(text).text or text) or w("cases.nothing"),
+        text=_cut(extract_answer(text).text or text) or w("cases.nothing"),
         right=right,
         mark=w("cases.right" if right else "cases.wrong"),
         confidence="" if sure is None else w("cases.confidence", value=w.percent(sure)),

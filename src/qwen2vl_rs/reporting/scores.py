@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from ..questions.class_sets import is_scored_by
+from ..questions.class_sets import depends_on_dataset
 from ..questions.protocols import PROTOCOLS
 from ..questions.registry import rules_of
 from ..scoring import baselines
@@ -81,7 +81,7 @@ def causes(results: Results, w: Words) -> str:
 
 def dataset(results: Results, w: Words) -> list[str]:
     """A note where nobody says whose classes apply, and it matters."""
-    if not is_scored_by(results["protocols"][OFFICIAL]["types"]):
+    if not depends_on_dataset(results["protocols"][OFFICIAL]["types"]):
         return []
     if results["dataset_from"] == "inferred":
         return [w("dataset.inferred", dataset=results["dataset"])]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ..datasets.base import Dataset
 from ..errors import DataError
-from ..questions.grammar import KIND, back_off
+from ..questions.grammar import KIND, backoff_keys
 from ..questions.protocols import Protocol
 from ..types import Prediction, Sample
 
@@ -105,9 +105,9 @@ def question_only(train: Questions, by: Protocol, dataset: str) -> LookupClassif
     """The most frequent class of each question, in the classes of a protocol.
 
     A question never seen, or with a tie, is looked up by ever less of its wording, in the end
-    by its type: see `grammar.back_off`.
+    by its type: see `grammar.backoff_keys`.
     """
-    return _fit(train, by, dataset, back_off)
+    return _fit(train, by, dataset, backoff_keys)
 
 
 @dataclass(frozen=True, slots=True)

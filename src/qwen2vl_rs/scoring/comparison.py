@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from ..errors import DataError
-from ..questions.class_sets import settle
+from ..questions.class_sets import resolve_dataset
 from ..questions.protocols import PROTOCOLS, judge, protocol
 from ..types import Prediction
 from .metrics import cluster_codes, group_codes
@@ -100,7 +100,7 @@ def compare_runs(
     clusters, clustered_by = cluster_codes(pairs[0])
     found: Comparison = {
         "n": len(common),
-        "dataset": dataset or settle((*pairs[0], *pairs[1])).name,
+        "dataset": dataset or resolve_dataset((*pairs[0], *pairs[1])).name,
         "matched_by": matched_by,
         "clustered_by": clustered_by,
         "clusters": int(clusters.max()) + 1,

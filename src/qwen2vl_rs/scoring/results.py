@@ -9,9 +9,9 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from ..errors import DataError
-from ..questions.class_sets import DatasetName, settle
+from ..questions.class_sets import DatasetName, resolve_dataset
 from ..questions.protocols import PROTOCOLS, Judged, Protocol, f1_of, judge, protocol, scores_of
-from ..questions.reply import CAUSES, UNCLEAR, spoken
+from ..questions.reply import CAUSES, UNCLEAR, extract_answer
 from ..types import Prediction, Sample
 from . import baselines
 from .baselines import Questions, gather
@@ -105,7 +105,7 @@ def results(
     if not predictions:
         raise DataError("there are no predictions to score", hint="run: qwen2vl-rs eval")
     chosen = [protocol(name) for name in protocols]
-    dataset = dataset or settle(predictions)
+    dataset = dataset or resolve_dataset(predictions)
     clusters, clustered_by = cluster_codes(predictions)
     found: Results = {
         "n": len(predictions),
@@ -169,7 +169,7 @@ def unreadable(predictions: Sequence[Prediction], dataset: str) -> Unreadable:
     causes: Counter[str] = Counter()
     for p, predicted, one in zip(predictions, judged.predicted, judged.scores, strict=True):
         if one < 1 and (p.unreadable or predicted is None):
-            causes[p.unreadable or spoken(p.text or p.prediction).cause or UNCLEAR] += 1
+            causes[p.unreadable or extract_answer(p.text or p.prediction).cause or UNCLEAR] += 1
     return {"n": causes.total(), "causes": {c: causes[c] for c in CAUSES if causes[c]}}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..questions.class_sets import is_scored_by
+from ..questions.class_sets import depends_on_dataset
 from ..questions.question_type import RULES
 from ..questions.registry import rules_of
 from ..system.terminal import shown, shown_lines
@@ -118,7 +118,7 @@ def _notes(results: Results) -> list[str]:
 def dataset_note(results: Results) -> list[str]:
     """A line where nobody says whose classes apply, and it matters."""
     types = {kind for score in results["protocols"].values() for kind in score["types"]}
-    if not is_scored_by(types):
+    if not depends_on_dataset(types):
         return []
     if results["dataset_from"] == "inferred":
         return [

@@ -29,7 +29,7 @@ from ..models.shapes import outline
 from ..predict.evaluation import Outcome, before_and_after
 from ..question_tree.attention import Kind
 from ..question_tree.attention_check import Heads, choose_attention
-from ..questions.class_sets import settle
+from ..questions.class_sets import resolve_dataset
 from ..raster.scenes import typical_resolution
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics, step_of
 from ..system.console import say, warn
@@ -286,7 +286,7 @@ def _write_manifest(
 
 def _dataset(config: Config, samples: Dataset) -> dict[str, str]:
     """The data set of the questions, who says so, and how they were asked where we made them."""
-    found = settle(samples, config.data.dataset)
+    found = resolve_dataset(samples, config.data.dataset)
     manners = sorted(filter(None, samples.distinct("manner")))
     return {"name": found.name, "from": found.how, "manner": ", ".join(manners)}
 

@@ -23,7 +23,7 @@ from ..system.console import Progress, say, warn
 from ..system.disk import make_folder
 from ..system.files import read_json, run_lock, write_json
 from ..system.oserrors import unwritable
-from ..types import manner_named
+from ..types import canonical_manner
 from ..version import VERSION
 from . import summary
 from .balance import SURPLUS, balance
@@ -162,7 +162,7 @@ def _is_done(plan: Plan, folder: Path) -> bool:
         write_json(folder / PLAN_FILE, new)
         return False
     if isinstance(own := old.get("plan"), dict) and "manner" in own:
-        own["manner"] = manner_named(own["manner"])
+        own["manner"] = canonical_manner(own["manner"])
     if {key: old.get(key) for key in new} != new:
         raise RunError(
             f"{folder} holds a data set of another plan ({PLAN_FILE} says which)",

@@ -33,8 +33,8 @@ from ..questions.elements import (
     Layer,
     breadth,
     classify,
+    is_hidden,
     road_width,
-    unseen,
 )
 from ..raster import reproject
 from ..raster.scenes import Georeference, LargeImage
@@ -294,7 +294,7 @@ def _incomplete(file: Path, legacy: bool) -> int:
             number
             for number, tags in relations(file)
             if (kind := classify(tags, 2, legacy=legacy))
-            and (legacy or not (is_absent(tags) or unseen(tags, kind[0])))
+            and (legacy or not (is_absent(tags) or is_hidden(tags, kind[0])))
         }
     except (ValueError, OSError) as error:
         warn(f"{file}: incomplete relations, if any, are not counted: {error}")
@@ -325,7 +325,7 @@ def _elements(
             counts[NO_SHAPE if dimension < 1 else why] += 1
         elif not legacy and is_absent(tag):
             counts[ABSENT] += 1
-        elif not legacy and unseen(tag, kind[0]):
+        elif not legacy and is_hidden(tag, kind[0]):
             counts[UNSEEN] += 1
         else:
             kinds.append((*kind, road_width(tag) if kind[0] == "road" else 0.0))
