@@ -92,18 +92,18 @@ def test_answer_sets_and_data_set_are_those_of_the_records():
 
 
 def test_a_name_that_is_not_utf8_is_said():
-    with pytest.raises(DataError, match="sample b cannot be written as UTF-8"):
+    with pytest.raises(DataError, match="sample b cannot be encoded as UTF-8"):
         Dataset.of([Sample("a", "1.tif", "q", "a"), Sample("b", "\udcff.tif", "q", "a")])
 
 
 @pytest.mark.parametrize(
     ("ids", "blank", "said"),
     [
-        ("abcbd", None, "the id 'b' stands on several"),
+        ("abcbd", None, "the id 'b' is a duplicate"),
         ("abcde", 2, "the question of 'c' is empty"),
         ("abcbd", 1, "the question of 'b' is empty"),
-        ("aacbd", 4, "the id 'a' stands on several"),
-        ("abcbd", 3, "the id 'b' stands on several"),
+        ("aacbd", 4, "the id 'a' is a duplicate"),
+        ("abcbd", 3, "the id 'b' is a duplicate"),
     ],
 )
 @pytest.mark.parametrize("broken", [False, True])

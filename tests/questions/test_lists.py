@@ -459,7 +459,7 @@ def test_reasons_why_something_is_missing(tmp_path, row, training, missing, reas
 @pytest.mark.parametrize(
     ("said", "cause"),
     [({"text": "1", "unreadable": "cut_off"}, "cut off"), ({"text": ""}, "empty"),
-     ({"text": "<think>one</think>"}, "thoughts without an answer"),
+     ({"text": "<think>one</think>"}, "reasoning without an answer"),
      ({"text": "many"}, "no clear answer")],
 )  # fmt: skip
 def test_causes_of_answers_that_cannot_be_read(tmp_path, capsys, said, cause):

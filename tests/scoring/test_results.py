@@ -193,7 +193,7 @@ def test_answers_that_cannot_be_read_are_counted_by_cause():
     found = results(run)
     causes = {"cut_off": 1, "empty": 1, "no_answer": 2, "unclear": 2}
     assert found["unreadable"] == {"n": 6, "causes": causes}
-    line = "unreadable: 6, of these cut off: 1, empty: 1, thoughts without an answer: 2"
+    line = "unreadable: 6, of these cut off: 1, empty: 1, reasoning without an answer: 2"
     assert line in render_results(found)
     for name in ("official", "raw"):
         right = {"official": 4, "raw": 3}[name]  # "Yes." is another string

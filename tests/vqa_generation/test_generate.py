@@ -12,7 +12,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.rsvqa import LeftOut, find_split, read_split
 from qwen2vl_rs.errors import DataError, RunError
 from qwen2vl_rs.questions.grammar import question_type
-from qwen2vl_rs.synthetic.scene import make_place
+from qwen2vl_rs.synthetic.scene import make_scene
 from qwen2vl_rs.vqa_generation import generate as module
 from qwen2vl_rs.vqa_generation.generate import Plan, generate
 from qwen2vl_rs.vqa_generation.tiles import Source
@@ -136,7 +136,7 @@ def test_legacy_hr_has_the_habits_and_names_of_rsvqa_hr(tmp_path):
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     folder = tmp_path_factory.mktemp("town")
-    scene = make_place(2, 0, side=640, resolution=0.8, setting="suburb")
+    scene = make_scene(2, 0, side=640, resolution=0.8, setting="suburb")
     return Source(*write_scene(scene, folder, "town"))
 
 
@@ -166,7 +166,7 @@ def test_too_few_tiles_for_all_splits_is_said(town, tmp_path, capsys):
 
 
 def test_an_image_without_anything_is_refused(tmp_path, town):
-    image, _ = write_scene(make_place(2, 1, side=64), tmp_path, "elsewhere")
+    image, _ = write_scene(make_scene(2, 1, side=64), tmp_path, "elsewhere")
     with pytest.raises(DataError, match="none of its features lies in the image"):
         generate(Plan(sources=(Source(image, town.vectors),), tile=64), tmp_path / "w")
     with rasterio.open(image, "r+") as file:

@@ -318,9 +318,9 @@ def test_missing_numbers_are_no_tags(scene, tmp_path, capsys):
 @pytest.mark.parametrize("manner", ["--legacy", "--balanced"])
 def test_scenes_of_ten_metres_whose_fields_are_all_lake(tmp_path, manner):
     """Scene 54 of seed 0 has a piece of land that its lake leaves nothing of."""
-    from qwen2vl_rs.synthetic.scene import make_place
+    from qwen2vl_rs.synthetic.scene import make_scene
 
-    assert make_place(0, 54, resolution=10.0).elements
+    assert make_scene(0, 54, resolution=10.0).elements
     words = ["--synthetic", "2", "--resolution", "10", manner, "--workers", "1", "--tile", "64"]
     assert main(["-q", "generate", *words, "-o", str(tmp_path / "out")]) == 0
 

@@ -103,10 +103,10 @@ def generate(
     from ..vqa_generation.dataset import parse_split
     from ..vqa_generation.generate import Plan, first_split
     from ..vqa_generation.generate import generate as make
-    from ..vqa_generation.tiles import pair
+    from ..vqa_generation.tiles import pair_vectors
 
     left_out: Counter[str] = Counter()
-    sources = pair(image, vectors, left_out) if image else ()
+    sources = pair_vectors(image, vectors, left_out) if image else ()
     plan = Plan(
         synthetic=synthetic or 0,
         sources=sources,

@@ -8,7 +8,7 @@ from ..known_datasets import KnownDataset, register
 
 
 def is_product_tile(record: Mapping[str, Any]) -> bool:
-    """Whether an image was cut out of a product: its name ends in the place of the tile there."""
+    """Whether an image is a tile of a Sentinel-2 product: its name ends with the tile position."""
     return bool(re.search(r"_\d+-\d+\.tif$", str(record.get("original_name"))))
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..config import Config, InputConfig
 from ..datasets.base import Dataset as Table
-from ..datasets.image_paths import moved
+from ..datasets.image_paths import relocate_images
 from ..datasets.split import limit_by_image
 from ..questions.class_sets import DatasetName
 from ..questions.grammar import type_of
@@ -214,7 +214,7 @@ def asked_samples(
 ) -> Table:
     """Test questions as they are asked: as many as wanted, their images where they are now."""
     samples = limit_by_image(samples, config.eval.max_eval)
-    return bare_samples(moved(samples, images or config.data.images), view)
+    return bare_samples(relocate_images(samples, images or config.data.images), view)
 
 
 def bare_samples(samples: Iterable[Sample], view: InputConfig) -> Table:

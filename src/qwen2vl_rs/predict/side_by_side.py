@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..datasets.image_paths import moved
+from ..datasets.image_paths import relocate_images
 from ..datasets.reading import read_samples
 from ..errors import RunError
 from ..models.located import locate_checkpoint
@@ -60,7 +60,7 @@ def compare(
                 test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR"
             )
         place = place / f"{test.stem}-{sha256(test)[:8]}"
-        samples = bare_samples(moved(samples, images or config.data.images), found.view)
+        samples = bare_samples(relocate_images(samples, images or config.data.images), found.view)
         whose = resolve_dataset(samples, dataset, otherwise=own)
     found.require_own_base()
     closed = config.eval.answers == "closed"

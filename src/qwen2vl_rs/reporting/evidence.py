@@ -12,7 +12,7 @@ from ..datasets.base import Dataset as Questions
 from ..errors import RunError
 from ..questions.class_sets import DatasetName, dataset_of_predictions
 from ..run import TRAIN_FILE, NoQuestions, Run, listed, read_metrics, runs_below
-from ..scoring.comparison import Comparison, compare_runs, match
+from ..scoring.comparison import Comparison, compare_runs, match_runs
 from ..scoring.predictions import read_predictions, read_questions, read_training
 from ..scoring.results import Gain, Results, results, unreadable
 from ..system.files import read_json
@@ -81,7 +81,7 @@ class ReportInputs:
         """The answers before and after, question by question, in the order of after."""
         if self.before is None:
             return None
-        _, left, right, _ = match(self.before.predictions, self.after.predictions)
+        _, left, right, _ = match_runs(self.before.predictions, self.after.predictions)
         return [left[key] for key in right], list(right.values())
 
 
@@ -230,7 +230,7 @@ def _sides(
     comparison = compare_runs(was, new, dataset=known.name)
     if comparison["n"] < max(len(was), len(new)):
         # figures of all questions of a run would not be those that are compared
-        _, left, right, _ = match(was, new)
+        _, left, right, _ = match_runs(was, new)
         was = [p for key, p in left.items() if key in right]
         new = [p for key, p in right.items() if key in left]
         stored = False

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import RasterToRGB
-from ..datasets.image_paths import place
+from ..datasets.image_paths import find_in_folder
 from ..errors import ImageError
 from ..questions.grammar import template, type_of
 from ..questions.protocols import judge, protocol
@@ -61,7 +61,7 @@ class Pictures:
         if not path:
             self.unnamed += 1
             return ""
-        file = place(self.folder, path) if self.folder else path
+        file = find_in_folder(self.folder, path) if self.folder else path
         try:
             pixels = read_rgb(file, self.rule)
         except ImageError as error:

@@ -29,7 +29,7 @@ def by_type(found: ReportInputs, w: Words) -> Section:
     results = found.after.results
     after = results["protocols"][OFFICIAL]
     before = found.before.results["protocols"][OFFICIAL] if found.before else None
-    known = {one.name: results["controls"].get(one.name, {}) for one in baselines.CONTROLS}
+    known = {one.name: results["controls"].get(one.name, {}) for one in baselines.BASELINES}
     controls = {name: scores[OFFICIAL] for name, scores in known.items() if OFFICIAL in scores}
     lead = "types.lead_controls" if controls else "types.lead"
     return Section(

@@ -14,7 +14,7 @@ from .layout import Map
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Canvas:
     """Something to paint on, larger than the picture by a whole factor.
 
     Attributes:
@@ -32,7 +32,7 @@ class Sheet:
     pen: Any
 
     @classmethod
-    def new(cls, map_: Map, side: int, factor: int, mode: str, colour: Any = 0) -> Sheet:
+    def new(cls, map_: Map, side: int, factor: int, mode: str, colour: Any = 0) -> Canvas:
         """An empty sheet."""
         image = Image.new(mode, (side * factor, side * factor), colour)
         return cls(map_, side, factor, image, ImageDraw.Draw(image))
@@ -42,7 +42,7 @@ class Sheet:
         """Sheet pixels per metre."""
         return self.factor / self.map.resolution
 
-    def place(self, points: Any) -> NDArray[Any]:
+    def to_pixels(self, points: Any) -> NDArray[Any]:
         """Sheet coordinates (x, y) of points in metres, shape (n, 2)."""
         at = np.asarray(points, dtype=np.float64) * self.scale
         at[:, 1] = self.image.height - at[:, 1]
@@ -56,17 +56,17 @@ class Sheet:
 
     def ring(self, points: Any, colour: Any) -> None:
         """Fill a ring of points in metres."""
-        self.pen.polygon(self.place(points).ravel().tolist(), fill=colour)
+        self.pen.polygon(self.to_pixels(points).ravel().tolist(), fill=colour)
 
     def line(self, points: Any, width: float, colour: Any) -> None:
         """Draw a line, its width in metres, with round bends and ends."""
-        at = self.place(points)
+        at = self.to_pixels(points)
         wide = max(1, round(width * self.scale))
         self.pen.line(at.ravel().tolist(), fill=colour, width=wide, joint="curve")
 
     def disc(self, x: float, y: float, radius: float, colour: Any) -> None:
         """Fill a circle, all in metres."""
-        ((px, py),) = self.place([(x, y)])
+        ((px, py),) = self.to_pixels([(x, y)])
         r = radius * self.scale
         self.pen.ellipse([px - r, py - r, px + r, py + r], fill=colour)
 

@@ -66,7 +66,7 @@ class Map:
     features: tuple[Feature, ...] = field(repr=False)
 
 
-def lay_out(rng: Generator, side: float, resolution: float, setting: str) -> Map:
+def generate_map(rng: Generator, side: float, resolution: float, setting: str) -> Map:
     """Lay out a map.
 
     Args:

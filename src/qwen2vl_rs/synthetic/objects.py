@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from . import palette
-from .canvas import Sheet
+from .canvas import Canvas
 from .features import Feature
 from .layout import Map
 from .palette import ImagingConditions
@@ -71,9 +71,9 @@ def _clearance(map_: Map, side: int) -> NDArray[np.bool_]:
     return np.asarray(image)
 
 
-def shadows(sheet: Sheet, map_: Map, trees: NDArray[Any], air: ImagingConditions) -> None:
+def shadows(sheet: Canvas, map_: Map, trees: NDArray[Any], conditions: ImagingConditions) -> None:
     """Paint where the sun does not reach."""
-    away = -air.sun * air.reach
+    away = -conditions.sun * conditions.reach
     for feature in map_.features:
         height = 9.0 if feature.look == "forest" else feature.height
         if height:
@@ -88,29 +88,31 @@ def shadows(sheet: Sheet, map_: Map, trees: NDArray[Any], air: ImagingConditions
         sheet.disc(x + dx / 2, y + dy / 2, radius * 0.9, 255)
 
 
-def crowns(sheet: Sheet, trees: NDArray[Any], air: ImagingConditions, rng: Generator) -> None:
+def crowns(
+    sheet: Canvas, trees: NDArray[Any], conditions: ImagingConditions, rng: Generator
+) -> None:
     """Paint tree crowns, lit from the side of the sun."""
-    colours = np.array(palette.colours("crown", air.season), np.float64)
+    colours = np.array(palette.colours("crown", conditions.season), np.float64)
     for x, y, radius, tint in trees.tolist():
         colour = colours[int(tint * len(colours))] * (0.85 + 0.3 * ((tint * 17) % 1))
         for size, bright in ((1.0, 0.78), (0.75, 1.0), (0.42, 1.22)):
-            dx, dy = air.sun * radius * (1 - size) * 0.55
+            dx, dy = conditions.sun * radius * (1 - size) * 0.55
             tone = np.clip(colour * bright, 0, 255).astype(int)
             sheet.disc(x + dx, y + dy, radius * size, (*tone.tolist(), 255))
 
 
-def tops(sheet: Sheet, map_: Map, rng: Generator, air: ImagingConditions) -> None:
+def tops(sheet: Canvas, map_: Map, rng: Generator, conditions: ImagingConditions) -> None:
     """Paint the roofs."""
     for feature in map_.features:
         if feature.layer != "building":
             continue
-        colour = palette.surface(feature.look, air.season, feature.tint)
+        colour = palette.surface(feature.look, conditions.season, feature.tint)
         if feature.look == "tank":
-            _tank(sheet, feature, colour, air)
+            _tank(sheet, feature, colour, conditions)
         elif feature.look in ("gable", "barn"):
-            _ridged(sheet, feature, colour, air)
+            _ridged(sheet, feature, colour, conditions)
         else:
-            _flat(sheet, feature, colour, rng, air)
+            _flat(sheet, feature, colour, rng, conditions)
 
 
 def _solid(colour: NDArray[Any], bright: float) -> tuple[int, ...]:
@@ -124,7 +126,9 @@ def _long_first(feature: Feature) -> NDArray[Any]:
     return ring if first @ first >= second @ second else np.roll(ring, -1, axis=0)
 
 
-def _ridged(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: ImagingConditions) -> None:
+def _ridged(
+    sheet: Canvas, feature: Feature, colour: NDArray[Any], conditions: ImagingConditions
+) -> None:
     """A roof with a ridge along its middle; with sloping ends for some."""
     a, b, c, d = _long_first(feature)
     hip = 0.28 if feature.look == "gable" and (feature.tint * 31) % 1 > 0.5 else 0.0
@@ -135,14 +139,18 @@ def _ridged(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: ImagingCo
     if hip:
         faces += [([d, a, start], a - b), ([b, c, end], b - a)]
     for face, outward in faces:
-        facing = float(outward @ air.sun / np.hypot(*outward))
+        facing = float(outward @ conditions.sun / np.hypot(*outward))
         sheet.ring(face, _solid(colour, 0.95 + 0.24 * facing))
     if sheet.map.resolution < 0.6:
         sheet.line([start, end], 0.35, _solid(colour, 1.25))
 
 
 def _flat(
-    sheet: Sheet, feature: Feature, colour: NDArray[Any], rng: Generator, air: ImagingConditions
+    sheet: Canvas,
+    feature: Feature,
+    colour: NDArray[Any],
+    rng: Generator,
+    conditions: ImagingConditions,
 ) -> None:
     """A flat roof with a parapet, and what stands on it."""
     corners = _long_first(feature)
@@ -162,21 +170,23 @@ def _flat(
     for _ in range(int(rng.integers(0, 4)) if long > 13 else 0):
         at = a + u * rng.uniform(0.15, 0.8) * long + v * rng.uniform(0.2, 0.7) * short
         box = np.array([at, at + u * 2.6, at + u * 2.6 + v * 2.0, at + v * 2.0])
-        sheet.ring(box - air.sun * 0.9, _solid(colour, 0.62))
+        sheet.ring(box - conditions.sun * 0.9, _solid(colour, 0.62))
         sheet.ring(box, _solid(colour, 1.15))
 
 
-def _tank(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: ImagingConditions) -> None:
+def _tank(
+    sheet: Canvas, feature: Feature, colour: NDArray[Any], conditions: ImagingConditions
+) -> None:
     """A round roof, bright towards the sun."""
     centre = feature.whole.centroid
     radius = float(np.sqrt(feature.whole.area / np.pi))
     sheet.ring(shapely.get_coordinates(feature.whole.exterior), _solid(colour, 0.8))
     for size, bright in ((0.85, 0.95), (0.55, 1.08)):
-        dx, dy = air.sun * radius * (1 - size) * 0.5
+        dx, dy = conditions.sun * radius * (1 - size) * 0.5
         sheet.disc(centre.x + dx, centre.y + dy, radius * size, _solid(colour, bright))
 
 
-def markings(sheet: Sheet, feature: Feature, rng: Generator) -> None:
+def markings(sheet: Canvas, feature: Feature, rng: Generator) -> None:
     """Lines of pitches and parking lots, toys of playgrounds."""
     resolution = sheet.map.resolution
     if feature.look in ("pitch", "court") and resolution < 1.6:
@@ -190,7 +200,7 @@ def markings(sheet: Sheet, feature: Feature, rng: Generator) -> None:
                 sheet.disc(x, y, max(0.9, 0.6 * resolution), colour)
 
 
-def _lines(sheet: Sheet, feature: Feature) -> None:
+def _lines(sheet: Canvas, feature: Feature) -> None:
     corners = _long_first(feature)
     middle = corners.mean(axis=0)
     width = max(0.35, 0.45 * sheet.map.resolution)
@@ -206,7 +216,7 @@ def _lines(sheet: Sheet, feature: Feature) -> None:
         sheet.line(circle, width, white)
 
 
-def cars(sheet: Sheet, map_: Map, rng: Generator) -> None:
+def cars(sheet: Canvas, map_: Map, rng: Generator) -> None:
     """Cars on roads and in rows on parking lots, where they are large enough to be seen."""
     if map_.resolution > 1.3:
         return
@@ -223,7 +233,7 @@ def cars(sheet: Sheet, map_: Map, rng: Generator) -> None:
                 _car(sheet, here + across * feature.width * 0.24, along, rng)
 
 
-def _parked(sheet: Sheet, feature: Feature, rng: Generator) -> None:
+def _parked(sheet: Canvas, feature: Feature, rng: Generator) -> None:
     along = np.array([np.cos(feature.angle), np.sin(feature.angle)])
     across = np.array([-along[1], along[0]])
     ring = shapely.get_coordinates(feature.whole)  # of all parts, where a road parts it
@@ -244,7 +254,7 @@ def _parked(sheet: Sheet, feature: Feature, rng: Generator) -> None:
         _car(sheet, point, across, rng)
 
 
-def _car(sheet: Sheet, at: NDArray[Any], along: NDArray[Any], rng: Generator) -> None:
+def _car(sheet: Canvas, at: NDArray[Any], along: NDArray[Any], rng: Generator) -> None:
     across = np.array([-along[1], along[0]])
     choice = palette.colours("car")
     colour = choice[int(rng.integers(len(choice)))]

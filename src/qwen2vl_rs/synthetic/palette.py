@@ -15,7 +15,7 @@ SEASONS = ("spring", "summer", "autumn", "winter")
 
 
 @dataclass(frozen=True, slots=True)
-class Grain:
+class Texture:
     """How a surface differs from one flat colour; amplitudes are parts of its brightness.
 
     Attributes:
@@ -37,27 +37,27 @@ class Grain:
     plots: float = 0.0
 
 
-GRAIN = {
-    "forest": Grain(0.05, 0.05, crowns=1.0),
-    "scrub": Grain(0.14, 0.16, crowns=0.55),
-    "heath": Grain(0.16, 0.14),
-    "wetland": Grain(0.3, 0.08),
-    "meadow": Grain(0.12, 0.07),
-    "lawn": Grain(0.04, 0.025),
-    "park": Grain(0.08, 0.04),
-    "field": Grain(0.06, 0.04, rows=0.09, period=4.0),
-    "orchard": Grain(0.07, 0.04, dots=0.5, period=7.0),
-    "vineyard": Grain(0.06, 0.05, rows=0.32, period=3.0),
-    "gardens": Grain(0.14, 0.1, plots=0.16),
-    "allotments": Grain(0.08, 0.08, plots=0.55),
-    "paved": Grain(0.05, 0.06, plots=0.12),
-    "concrete": Grain(0.06, 0.04),
-    "graves": Grain(0.06, 0.05, dots=-0.45, period=3.2),
-    "yard": Grain(0.1, 0.07),
-    "water": Grain(0.05, 0.02),
-    "pitch": Grain(0.03, 0.02, rows=0.07, period=9.0),
+TEXTURES = {
+    "forest": Texture(0.05, 0.05, crowns=1.0),
+    "scrub": Texture(0.14, 0.16, crowns=0.55),
+    "heath": Texture(0.16, 0.14),
+    "wetland": Texture(0.3, 0.08),
+    "meadow": Texture(0.12, 0.07),
+    "lawn": Texture(0.04, 0.025),
+    "park": Texture(0.08, 0.04),
+    "field": Texture(0.06, 0.04, rows=0.09, period=4.0),
+    "orchard": Texture(0.07, 0.04, dots=0.5, period=7.0),
+    "vineyard": Texture(0.06, 0.05, rows=0.32, period=3.0),
+    "gardens": Texture(0.14, 0.1, plots=0.16),
+    "allotments": Texture(0.08, 0.08, plots=0.55),
+    "paved": Texture(0.05, 0.06, plots=0.12),
+    "concrete": Texture(0.06, 0.04),
+    "graves": Texture(0.06, 0.05, dots=-0.45, period=3.2),
+    "yard": Texture(0.1, 0.07),
+    "water": Texture(0.05, 0.02),
+    "pitch": Texture(0.03, 0.02, rows=0.07, period=9.0),
 }
-PLAIN = Grain(0.03, 0.03)
+PLAIN = Texture(0.03, 0.03)
 
 #: Possible colours of grounds, roofs, cars and tree crowns, by look; where the season matters, for
 #: each of `SEASONS`.

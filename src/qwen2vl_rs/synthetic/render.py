@@ -1,4 +1,4 @@
-"""A map drawn as a picture from the air.
+"""A map drawn as a picture from the conditions.
 
 The ground is painted flat, larger than life, and brought to size; then it gets its grain and
 shadows; what stands on it is painted on a second, transparent sheet and laid over. All of it is
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from . import objects, palette, textures
-from .canvas import Sheet
+from .canvas import Canvas
 from .features import Feature
 from .layout import Map
-from .palette import GRAIN, PLAIN, ImagingConditions
+from .palette import PLAIN, TEXTURES, ImagingConditions
 from .urban import COARSE
 
 ImageInput = NDArray[np.uint8]
@@ -41,31 +41,31 @@ def draw(map_: Map, rng: Generator, side: int) -> ImageInput:
     Returns:
         Shape (side, side, 3): row 0 is the north, channels red, green, blue.
     """
-    air = palette.draw_conditions(rng)
+    conditions = palette.draw_conditions(rng)
     trees = objects.trees(map_, rng, side)
-    ground = _paint_ground(map_, rng, air, side)
+    ground = _paint_ground(map_, rng, conditions, side)
     index = _index(map_, side)
-    shadow = Sheet.new(map_, side, _FACTOR, "L")
-    over = Sheet.new(map_, side, _FACTOR, "RGBA", (0, 0, 0, 0))
-    objects.shadows(shadow, map_, trees, air)
-    objects.tops(over, map_, rng, air)
-    objects.crowns(over, trees, air, rng)
+    shadow = Canvas.new(map_, side, _FACTOR, "L")
+    over = Canvas.new(map_, side, _FACTOR, "RGBA", (0, 0, 0, 0))
+    objects.shadows(shadow, map_, trees, conditions)
+    objects.tops(over, map_, rng, conditions)
+    objects.crowns(over, trees, conditions, rng)
 
     light: Any = np.asarray(ground.reduced(), dtype=np.float32)
-    light = light * _grain(map_, rng, air, side, index)
-    dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * air.shade
+    light = light * _texture(map_, rng, conditions, side, index)
+    dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * conditions.shade
     # nothing on the map is below a canopy, and trees do not shade each other here
     woods = np.array([False, *(f.look == "forest" for f in map_.features)])
     dark = np.where(woods[index], 0, dark)[..., None]
     light = light * (1 - dark * np.array([1.0, 0.96, 0.86], np.float32))
     sheet = np.asarray(over.image.convert("RGBa").reduce(_FACTOR), dtype=np.float32)
     light = light * (1 - sheet[..., 3:] / 255) + sheet[..., :3]
-    return _photograph(light, rng, air)
+    return _photograph(light, rng, conditions)
 
 
 def _index(map_: Map, side: int) -> NDArray[Any]:
     """Which feature covers each pixel's ground, counted from 1; 0 for none; shape (H, W)."""
-    sheet = Sheet.new(map_, side, 1, "I")
+    sheet = Canvas.new(map_, side, 1, "I")
     for number, feature in enumerate(map_.features, start=1):
         if feature.layer in ("land", "water"):
             sheet.fill(feature.shape, number, 0)
@@ -74,28 +74,30 @@ def _index(map_: Map, side: int) -> NDArray[Any]:
     return np.asarray(sheet.image)
 
 
-def _paint_ground(map_: Map, rng: Generator, air: ImagingConditions, side: int) -> Sheet:
+def _paint_ground(map_: Map, rng: Generator, conditions: ImagingConditions, side: int) -> Canvas:
     """Land, water, roads and what is flat on them."""
-    base = _colour("none", air, 0.5)
-    sheet = Sheet.new(map_, side, _FACTOR, "RGB", base)
+    base = _colour("none", conditions, 0.5)
+    sheet = Canvas.new(map_, side, _FACTOR, "RGB", base)
     for feature in map_.features:
-        colour = _colour(feature.look, air, feature.tint) if feature.layer != "building" else base
+        colour = (
+            _colour(feature.look, conditions, feature.tint) if feature.layer != "building" else base
+        )
         if feature.layer == "land":
             sheet.fill(feature.shape, colour, base)
             objects.markings(sheet, feature, rng)
         elif feature.layer == "water":
             _paint_water(sheet, feature, colour, base)
     roads = [f for f in map_.features if f.layer == "road"]
-    _paint_roads(sheet, roads, air)
+    _paint_roads(sheet, roads, conditions)
     objects.cars(sheet, map_, rng)
     return sheet
 
 
-def _colour(look: str, air: ImagingConditions, tint: float) -> tuple[int, ...]:
-    return tuple(int(c) for c in palette.surface(look, air.season, tint))
+def _colour(look: str, conditions: ImagingConditions, tint: float) -> tuple[int, ...]:
+    return tuple(int(c) for c in palette.surface(look, conditions.season, tint))
 
 
-def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
+def _paint_water(sheet: Canvas, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
     """A bank, shallow water, deep water."""
     resolution = sheet.map.resolution
     ring = shapely.get_coordinates(feature.whole.exterior)
@@ -112,7 +114,7 @@ def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: 
             sheet.fill(part, colour, base)
 
 
-def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: ImagingConditions) -> None:
+def _paint_roads(sheet: Canvas, roads: Iterable[Feature], conditions: ImagingConditions) -> None:
     """All edges first, then all surfaces: roads run into each other at crossings."""
     resolution = sheet.map.resolution
     lines = [(r, shapely.get_coordinates(r.whole)) for r in roads]
@@ -122,7 +124,7 @@ def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: ImagingConditions)
         if road.look == "road":
             sheet.line(points, road.width + max(1.6, 0.9 * resolution), edge)
     for road, points in lines:
-        sheet.line(points, road.width, _colour(road.look, air, road.tint))
+        sheet.line(points, road.width, _colour(road.look, conditions, road.tint))
     for road, points in lines:
         if road.look == "track" and resolution < 0.7 and road.value == "track":
             sheet.line(points, 0.8, (128, 126, 84))
@@ -134,12 +136,12 @@ def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: ImagingConditions)
                 sheet.line(shapely.get_coordinates(dash), 0.25, (220, 218, 206))
 
 
-def _grain(
-    map_: Map, rng: Generator, air: ImagingConditions, side: int, index: NDArray[Any]
+def _texture(
+    map_: Map, rng: Generator, conditions: ImagingConditions, side: int, index: NDArray[Any]
 ) -> Plane:
     """What the flat colours are multiplied by, shape (H, W, 3)."""
     resolution = map_.resolution
-    grains = [GRAIN["meadow"], *(GRAIN.get(f.look, PLAIN) for f in map_.features)]
+    grains = [TEXTURES["meadow"], *(TEXTURES.get(f.look, PLAIN) for f in map_.features)]
 
     def spread(values: Iterable[float]) -> Plane:
         return np.asarray(np.array(list(values), np.float32)[index])
@@ -166,10 +168,10 @@ def _grain(
         tone = np.stack([plot, 0.8 * plot + 0.2 * other, 0.6 * plot + 0.4 * other], axis=2)
         out *= 1 + amount * (tone - 0.52)
     if any(g.crowns for g in grains):
-        shade, tree = textures.crowns(rng, side, 6.5, resolution, air.sun)
+        shade, tree = textures.crowns(rng, side, 6.5, resolution, conditions.sun)
         amount = spread(g.crowns for g in grains)[..., None]
         out *= np.maximum(1 + amount * shade[..., None] * 0.95, 0.25)
-        strong = 0.5 if air.season == "autumn" else 0.22
+        strong = 0.5 if conditions.season == "autumn" else 0.22
         tone = (tree[..., None] - 0.5) * np.array([1.0, 0.5, 0.1], np.float32)
         out *= 1 + amount * strong * tone
     return np.asarray(out, dtype=np.float32)
@@ -206,16 +208,16 @@ def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread:
     return np.asarray(1 - amount[..., None] * dot * tone, np.float32)
 
 
-def _photograph(light: Plane, rng: Generator, air: ImagingConditions) -> ImageInput:
+def _photograph(light: Plane, rng: Generator, conditions: ImagingConditions) -> ImageInput:
     """Haze, lens and sensor; shape (H, W, 3)."""
     # one matrix does it all: mixing channels takes colour out, then brightness, then haze
-    mix = np.eye(3) * (1 - air.pale) + air.pale / 3
-    mix = (mix * air.gain * (1 - air.haze)).astype(np.float32)
-    light = light @ mix + np.array([168, 178, 190], np.float32) * air.haze
+    mix = np.eye(3) * (1 - conditions.pale) + conditions.pale / 3
+    mix = (mix * conditions.gain * (1 - conditions.haze)).astype(np.float32)
+    light = light @ mix + np.array([168, 178, 190], np.float32) * conditions.haze
     image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
-    image = image.filter(ImageFilter.GaussianBlur(air.blur))
+    image = image.filter(ImageFilter.GaussianBlur(conditions.blur))
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     noise *= 0.6
     noise += 0.8 * noise[:, ::-1, :1]  # grey noise from the mirrored colour noise is as good
-    noisy = np.asarray(image, np.float32) + air.noise * noise
+    noisy = np.asarray(image, np.float32) + conditions.noise * noise
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

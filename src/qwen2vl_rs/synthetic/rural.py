@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 from ..questions.elements import breadth
 from . import urban
 from .features import Setting, blob, boxes, direction, parts
-from .urban import Site, pack
+from .urban import Site, place_rectangles
 
 #: Wild ground: tag key and value, by look.
 WILD = {
@@ -29,7 +29,7 @@ PARCELS = {
 def fill(site: Site, region: Any, setting: Setting) -> None:
     """Fill the ground between main roads as a setting asks for."""
     if setting.grid:
-        urban.settle(site, region, setting.theme, setting.grid)
+        urban.fill_town(site, region, setting.theme, setting.grid)
     elif setting.theme == "park":
         _park(site, region)
     else:
@@ -59,7 +59,7 @@ def _wild(site: Site, region: Any, theme: str) -> None:
     base = site.pick(shares)
     if theme == "shore" and rng.random() < 0.5 and site.resolution <= urban.COARSE:
         wanted = [(rng.uniform(9, 14), rng.uniform(8, 11), "hut")] * int(rng.integers(1, 4))
-        for shape, angle, what in list(pack(site, region.buffer(-6), wanted)):
+        for shape, angle, what in list(place_rectangles(site, region.buffer(-6), wanted)):
             site.put(what, shape, angle)
     rest = _lake(site, region, 0.35 if theme == "wild" else 0.1)
     # no two patches of one kind, which could lie side by side
@@ -202,6 +202,6 @@ def _farm(site: Site, region: Any) -> Any:
     wanted = [(rng.uniform(11, 15), rng.uniform(8, 10), "house")]
     wanted += [(rng.uniform(18, 30), rng.uniform(10, 14), "barn")] * int(rng.integers(1, 3))
     wanted += [(d := rng.uniform(6, 9), d, "silo")] * int(rng.integers(0, 3))
-    for shape, angle, what in pack(site, yard.buffer(-1), wanted):
+    for shape, angle, what in place_rectangles(site, yard.buffer(-1), wanted):
         site.put(what, shape, angle)
     return region.difference(yard.buffer(max(1.0, site.resolution)))

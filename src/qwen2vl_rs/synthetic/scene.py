@@ -21,7 +21,7 @@ from ..questions.elements import Element
 from ..raster import reproject
 from ..system.files import atomic_write
 from . import render
-from .layout import SETTINGS, WEIGHTS, Map, lay_out
+from .layout import SETTINGS, WEIGHTS, Map, generate_map
 
 #: Finest and coarsest resolution that is drawn, metres per pixel.
 RESOLUTIONS = (0.15, 10.0)
@@ -60,7 +60,7 @@ CLASSES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Scene:
     """What a scene shows, not yet drawn.
 
     Attributes:
@@ -102,14 +102,14 @@ class Place:
         return render.draw(self.map, rng, self.pixels_side)
 
 
-def make_place(
+def make_scene(
     seed: int,
     number: int = 0,
     *,
     side: int = 256,
     resolution: float | None = None,
     setting: str | None = None,
-) -> Place:
+) -> Scene:
     """Lay out one scene without drawing it.
 
     Args:
@@ -136,9 +136,9 @@ def make_place(
         low, high = np.log(_USUAL_EMPTY if empty else _USUAL)
         resolution = round(float(np.exp(rng.uniform(low, high))), 2)
     crs, left, top = _somewhere(rng)
-    map_ = lay_out(rng, side * resolution, resolution, setting)
+    map_ = generate_map(rng, side * resolution, resolution, setting)
     elements = tuple(Element(*f.kind, f.shape, f.width) for f in map_.features)
-    return Place(seed, number, map_, elements, side, crs, left, top)
+    return Scene(seed, number, map_, elements, side, crs, left, top)
 
 
 def _somewhere(rng: Generator) -> tuple[str, float, float]:
@@ -148,22 +148,22 @@ def _somewhere(rng: Generator) -> tuple[str, float, float]:
     return f"EPSG:{32600 + zone}", round(float(left)), round(float(top))
 
 
-def write_vectors(place: Place, path: Path) -> None:
+def write_vectors(scene: Scene, path: Path) -> None:
     """Write what a scene shows as GeoJSON.
 
     Raises:
         RunError: it cannot be written.
     """
     with atomic_write(path) as file:
-        file.write(geojson(place))
+        file.write(geojson(scene))
 
 
-def geojson(place: Place) -> str:
+def geojson(scene: Scene) -> str:
     """The features as GeoJSON, longitude and latitude to a tenth of a millimetre."""
-    features = place.map.features
+    features = scene.map.features
     shapes = np.array([f.shape for f in features], dtype=object)
-    points = shapely.get_coordinates(shapes) + np.array([place.left, place.top - place.side])
-    there = reproject(place.crs, "EPSG:4326", points) if len(points) else points
+    points = shapely.get_coordinates(shapes) + np.array([scene.left, scene.top - scene.side])
+    there = reproject(scene.crs, "EPSG:4326", points) if len(points) else points
     shapes = shapely.set_coordinates(shapes, np.round(there, 9))
     lines = [
         json.dumps({"type": "Feature", "properties": f.tags})[:-1]

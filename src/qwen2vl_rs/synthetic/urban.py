@@ -139,7 +139,7 @@ def _beside(site: Site, line: LineString) -> bool:
     return any(seen.intersection(other.buffer(gap)).length > 0.35 * seen.length for other in near)
 
 
-def settle(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, float]) -> None:
+def fill_town(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, float]) -> None:
     """Fill a region with streets and blocks of a town."""
     before = len(site.features)
     apart = max(1.0, site.resolution / 2)  # from afar only the main streets are seen
@@ -192,7 +192,7 @@ def halls(site: Site, block: Any) -> None:
     wanted += [(rng.uniform(26, 50), rng.uniform(18, 32), "lot")] * int(rng.random() < 0.6)
     if rng.random() < 0.35:
         wanted += [(d := rng.uniform(9, 16), d, "tank")] * int(rng.integers(1, 6))
-    for shape, angle, what in pack(site, block.buffer(-3), wanted):
+    for shape, angle, what in place_rectangles(site, block.buffer(-3), wanted):
         site.put(what, shape, angle, site.pick(HALLS) if what == "hall" else "")
 
 
@@ -203,7 +203,7 @@ def shops(site: Site, block: Any) -> None:
     wanted = [(rng.uniform(30, 55), rng.uniform(20, 34), "shop")]
     wanted += [(rng.uniform(30, 60), rng.uniform(24, 40), "lot")]
     wanted += [(rng.uniform(12, 20), rng.uniform(10, 14), "shop")] * int(rng.integers(0, 3))
-    for shape, angle, what in pack(site, block.buffer(-3), wanted):
+    for shape, angle, what in place_rectangles(site, block.buffer(-3), wanted):
         value = str(rng.choice(["retail", "supermarket", "commercial"])) if what == "shop" else ""
         site.put(what, shape, angle, value)
 
@@ -236,7 +236,7 @@ def green(site: Site, block: Any) -> None:
     wanted += [(rng.uniform(12, 22), rng.uniform(10, 16), "play")] * int(rng.random() < 0.4)
     wanted += [(rng.uniform(10, 16), rng.uniform(9, 12), "hut")] * int(rng.random() < 0.2)
     wanted = [(a, b or a, what) for a, b, what in wanted]
-    for shape, angle, what in pack(site, block.buffer(-2), wanted):
+    for shape, angle, what in place_rectangles(site, block.buffer(-2), wanted):
         if what == "pond":
             round_ = bool(rng.random() < 0.4)
             pond = blob(
@@ -255,7 +255,7 @@ def play(site: Site, block: Any) -> None:
     wanted += [(rng.uniform(24, 30), rng.uniform(13, 16), "court")] * int(rng.integers(0, 4))
     wanted += [(rng.uniform(24, 44), rng.uniform(12, 18), "club")] * int(rng.random() < 0.6)
     wanted += [(rng.uniform(12, 22), rng.uniform(10, 16), "play")] * int(rng.random() < 0.3)
-    for shape, angle, what in pack(site, block.buffer(-2), wanted):
+    for shape, angle, what in place_rectangles(site, block.buffer(-2), wanted):
         site.put(what, shape, angle)
 
 
@@ -328,7 +328,7 @@ def _apart(shapes: NDArray[Any], allowed: NDArray[np.bool_], gap: float) -> list
     return sorted(chosen)
 
 
-def pack(
+def place_rectangles(
     site: Site, block: Any, wanted: Sequence[tuple[float, float, str]]
 ) -> Iterator[tuple[Any, float, str]]:
     """Rectangles placed at random in a block, in line with it, none touching another."""

@@ -14,7 +14,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..config import Config, write_config
 from ..datasets.base import Dataset
-from ..datasets.image_paths import moved
+from ..datasets.image_paths import relocate_images
 from ..datasets.stored import read_stored
 from ..engine.memory import device_memory, explained_shortage, token_budget, training_memory
 from ..engine.vision import encode_all
@@ -93,7 +93,7 @@ def train(config: Config, *, resume: bool = False) -> Outcome | None:
         # read back, so that every process, and `compare` later, sees the very same samples
         files = [run.own_file(name) for name in (TRAIN_FILE, TEST_FILE)]
         images = config.data.images
-        split = Split(*(moved(read_stored(file), images) for file in files))
+        split = Split(*(relocate_images(read_stored(file), images) for file in files))
         if team.is_main_process:
             parts = (split.train, split.test)
             named = list(dict.fromkeys(i for part in parts for i in part.distinct("image")))

@@ -29,7 +29,7 @@ _FEW, _TRIES = 2000, 24  # tiles up to which other choices are tried, and how ma
 Region = tuple[int, int, int]  # (source, row, column) of a tile
 
 
-def layout(like: str) -> tuple[str, str]:
+def file_layout(like: str) -> tuple[str, str]:
     """The prefix of a data set's lists and the folder of its images, as they are published."""
     prefix, folders = next(iter(all_datasets()[dataset_name(like)].image_folders.items()))
     return prefix, folders[0]
@@ -56,7 +56,7 @@ class Picture:
 
 
 @dataclass
-class Result:
+class Generated:
     """What was made.
 
     Attributes:
@@ -90,7 +90,7 @@ def parse_split(text: str) -> tuple[float, ...]:
     return (*shares, 0.0)[:3]
 
 
-def assign(
+def assign_splits(
     regions: Sequence[Region],
     shares: Sequence[float],
     seed: int,
@@ -147,7 +147,7 @@ def _choose(
     block: int,
     seed: Sequence[int],
 ) -> list[str | None]:
-    """One choice as `assign` describes, in blocks of a side; ``wanted`` by share."""
+    """One choice as `assign_splits` describes, in blocks of a side; ``wanted`` by share."""
     blocks = _blocks(regions, block)
     order = np.random.default_rng(seed).permutation(len(blocks)).tolist()
     names = sorted(blocks)
@@ -183,7 +183,7 @@ def _blocks(regions: Iterable[Region], side: int) -> dict[Region, list[Region]]:
     return found
 
 
-def write_lists(folder: Path, prefix: str, made: Result) -> list[Path]:
+def write_lists(folder: Path, prefix: str, made: Generated) -> list[Path]:
     """Write the lists of all splits.
 
     Args:

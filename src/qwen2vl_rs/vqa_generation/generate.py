@@ -18,7 +18,7 @@ import numpy as np
 from ..datasets.table_notes import PLAN_FILE
 from ..errors import DataError, RunError
 from ..raster import write_geotiff
-from ..synthetic.scene import CLASSES, make_place, write_vectors
+from ..synthetic.scene import CLASSES, make_scene, write_vectors
 from ..system.console import Progress, say, warn
 from ..system.disk import make_folder
 from ..system.files import read_json, run_lock, write_json
@@ -27,8 +27,8 @@ from ..types import canonical_manner
 from ..version import VERSION
 from . import summary
 from .balance import SURPLUS, balance
-from .dataset import SPLITS, Picture, Result, assign, layout, write_lists
-from .questions import Asker, Manner, Question, View
+from .dataset import SPLITS, Generated, Picture, assign_splits, file_layout, write_lists
+from .questions import AnnotatedImage, Manner, Question, QuestionGenerator
 from .tiles import Source, tiles
 
 #: Land uses that scenes can hold.
@@ -63,9 +63,9 @@ class Plan:
     resolution: float | None = None
 
     @property
-    def asker(self) -> Asker:
+    def asker(self) -> QuestionGenerator:
         """Asks by this plan, of scenes."""
-        return Asker(self.manner, self.like == "hr", LAND)
+        return QuestionGenerator(self.manner, self.like == "hr", LAND)
 
     @property
     def asked(self) -> int:
@@ -96,8 +96,8 @@ def generate(
         if _is_done(plan, folder) and page.is_file():
             say(f"{folder} is complete already")
             return page
-        result = Result(left_out=left_out or Counter())
-        images = folder / layout(plan.like)[1]
+        result = Generated(left_out=left_out or Counter())
+        images = folder / file_layout(plan.like)[1]
         try:
             make_folder(images)
         except OSError as error:
@@ -110,7 +110,7 @@ def generate(
             reasons = "; ".join(f"{n:,} {why}" for why, n in result.left_out.items() if n)
             raise DataError(f"no image is left: {reasons}", hint="take larger images, or --tile")
         _divide(plan, result)
-        write_lists(folder, layout(plan.like)[0], result)
+        write_lists(folder, file_layout(plan.like)[0], result)
         summary.write(page, images, plan.manner, plan.like, result)
         dataset = {"name": plan.like.upper(), "manner": plan.manner}  # whose classes; how asked
         write_json(folder / PLAN_FILE, {**_written(plan), "dataset": dataset, **_counted(result)})
@@ -122,7 +122,7 @@ def generate(
     return page
 
 
-def _counted(result: Result) -> dict[str, object]:
+def _counted(result: Generated) -> dict[str, object]:
     """What is written down beside a plan once it is carried out."""
     asked = dict.fromkeys(SPLITS, 0)
     for questions, split in zip(result.questions, result.splits, strict=True):
@@ -168,7 +168,7 @@ def _is_done(plan: Plan, folder: Path) -> bool:
             f"{folder} holds a data set of another plan ({PLAN_FILE} says which)",
             hint="choose another folder: --output FOLDER",
         )
-    there = len(list((folder / layout(plan.like)[1]).glob("*.tif")))
+    there = len(list((folder / file_layout(plan.like)[1]).glob("*.tif")))
     return bool(old.get("images") == there)
 
 
@@ -193,21 +193,23 @@ def _mapped(
 
 
 def _scene(plan: Plan, images: Path, number: int) -> tuple[Picture, list[Question]]:
-    place = make_place(plan.seed, number, side=plan.tile, resolution=plan.resolution)
+    scene = make_scene(plan.seed, number, side=plan.tile, resolution=plan.resolution)
     vectors, image = images.parent / "vectors" / f"{number}.geojson", images / f"{number}.tif"
     if not vectors.is_file():
-        write_vectors(place, vectors)
+        write_vectors(scene, vectors)
     if not image.is_file():
-        write_geotiff(image, place.draw(), place.crs, place.transform)
-    y = place.top - place.side if plan.manner == "legacy" else place.top
-    name = f"{place.map.setting}_{plan.seed}_{number}"
-    picture = Picture(name, "synthetic", place.left, y, place.resolution, (number, 0, 0))
-    view = View(place.elements, place.side, place.side, place.resolution, place.top / 111_200)
+        write_geotiff(image, scene.draw(), scene.crs, scene.transform)
+    y = scene.top - scene.side if plan.manner == "legacy" else scene.top
+    name = f"{scene.map.setting}_{plan.seed}_{number}"
+    picture = Picture(name, "synthetic", scene.left, y, scene.resolution, (number, 0, 0))
+    view = AnnotatedImage(
+        scene.elements, scene.side, scene.side, scene.resolution, scene.top / 111_200
+    )
     rng = np.random.default_rng([plan.seed, number, 2])
     return picture, plan.asker.questions(rng, view, plan.asked)
 
 
-def _tiles(plan: Plan, images: Path, result: Result) -> Iterator[tuple[Picture, list[Question]]]:
+def _tiles(plan: Plan, images: Path, result: Generated) -> Iterator[tuple[Picture, list[Question]]]:
     """Cut the sources and ask about each tile."""
     number = 0
     for k, source in enumerate(plan.sources):
@@ -229,10 +231,10 @@ def _tiles(plan: Plan, images: Path, result: Result) -> Iterator[tuple[Picture, 
             number += 1
 
 
-def _divide(plan: Plan, result: Result) -> None:
+def _divide(plan: Plan, result: Generated) -> None:
     """Give each image its split, and level the answers within each."""
     regions = [p.region for p in result.pictures]
-    result.splits = assign(regions, plan.split, plan.seed, result.left_out)
+    result.splits = assign_splits(regions, plan.split, plan.seed, result.left_out)
     # an image between two splits stays in the folder and is asked nothing
     asked = [q if s else [] for q, s in zip(result.questions, result.splits, strict=True)]
     for split, share in zip(SPLITS, plan.split, strict=True):

@@ -20,7 +20,7 @@ _SWAP = 'swap them: ogr2ogr -s_srs {0} -t_srs {0} -ct "+proj=axisswap +order=2,1
 Bounds = tuple[float, float, float, float]  # least x and y, greatest x and y
 
 
-def around(image: LargeImage, crs: str) -> Bounds | None:
+def image_bounds(image: LargeImage, crs: str) -> Bounds | None:
     """The bounds of an image in a system; None where it cannot be expressed there."""
     at = np.linspace(0, 1, 21)
     x, y = at * image.width, at * image.height
@@ -34,7 +34,7 @@ def around(image: LargeImage, crs: str) -> Bounds | None:
     return left, bottom, right, top
 
 
-def system_of(file: Path, layer: str, image: LargeImage) -> str:
+def crs_hint(file: Path, layer: str, image: LargeImage) -> str:
     """What helps with a layer that does not say its reference system."""
     bounds = _bounds(file, layer)
     fit = bounds and _fit(bounds, None, image)
@@ -47,7 +47,7 @@ def system_of(file: Path, layer: str, image: LargeImage) -> str:
     )
 
 
-def why_elsewhere(
+def diagnose_misplaced(
     file: Path, layers: Sequence[tuple[str, str]], image: LargeImage
 ) -> tuple[str, str] | None:
     """The obvious cause why none of some layers (name, reference system) lies in an image.
@@ -74,7 +74,7 @@ def _fit(bounds: Bounds, crs: str | None, image: LargeImage) -> tuple[str, str] 
     swapped = (bounds[1], bounds[0], bounds[3], bounds[2])
     for system in dict.fromkeys((crs or _DEGREES, image.reference.crs, _DEGREES)):
         try:
-            there = around(image, system)
+            there = image_bounds(image, system)
         except ImageError:
             continue
         if there is None:

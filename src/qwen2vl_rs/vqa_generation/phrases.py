@@ -84,7 +84,7 @@ class Wording:
         return RURAL_URBAN if self.legacy else f"{RURAL_URBAN}?"
 
 
-def ask(rng: Generator, kind: str, **words: str) -> str:
+def fill_template(rng: Generator, kind: str, **words: str) -> str:
     """One of a kind's templates, filled; with the suffix for one in ten."""
     choices = TEMPLATES[kind]
     text = choices[int(rng.integers(len(choices)))].format(**words)

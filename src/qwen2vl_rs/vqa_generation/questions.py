@@ -21,8 +21,8 @@ import numpy as np
 from numpy.random import Generator
 
 from ..questions.elements import Element, Layer
-from .phrases import COMPARATORS, Wording, ask
-from .referring import RELATIONS, SHAPES, SIZES, Phrase, Rules, Things
+from .phrases import COMPARATORS, Wording, fill_template
+from .referring import RELATIONS, SHAPES, SIZES, ImageElements, Phrase, Rules
 
 #: Probability that a pass asks a question of the type, in the order of a pass.
 RATES = {"presence": 0.5, "count": 0.5, "comp": 0.1, "area": 0.2}
@@ -90,7 +90,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class AnnotatedImage:
     """An image to be asked about.
 
     Attributes:
@@ -108,7 +108,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class QuestionGenerator:
     """Asks questions.
 
     Attributes:
@@ -126,7 +126,7 @@ class Asker:
         """Whether the habits of the published data are kept."""
         return self.manner == "legacy"
 
-    def questions(self, rng: Generator, view: View, number: int = 100) -> list[Question]:
+    def questions(self, rng: Generator, view: AnnotatedImage, number: int = 100) -> list[Question]:
         """Questions about one image.
 
         Args:
@@ -136,7 +136,7 @@ class Asker:
         """
         stretch = 1 / np.cos(np.radians(view.latitude))
         rules = Rules(self.legacy, view.resolution, float(stretch), self.hr)
-        talk = _Talk(self, rng, Things(view.elements, view.width, view.height, rules))
+        talk = _Talk(self, rng, ImageElements(view.elements, view.width, view.height, rules))
         asked: dict[tuple[object, ...], Question] = {}
         if not self.hr and (first := talk.rural_urban()):
             asked[first.key] = first
@@ -155,7 +155,7 @@ class Asker:
 class _Talk:
     """One image being asked about."""
 
-    def __init__(self, asker: Asker, rng: Generator, things: Things) -> None:
+    def __init__(self, asker: QuestionGenerator, rng: Generator, things: ImageElements) -> None:
         self.asker, self.rng, self.things = asker, rng, things
         self.legacy, self.hr = asker.legacy, asker.hr
         self.wording = Wording(self.legacy, bare=self.legacy and not asker.hr)
@@ -180,9 +180,9 @@ class _Talk:
         mask = self.things.select(phrase)
         unique = self._unique(phrase)
         if type_ == "presence":
-            text = ask(self.rng, type_, a=self.wording.thing(phrase, unique))
+            text = fill_template(self.rng, type_, a=self.wording.thing(phrase, unique))
             return Question(type_, text, _yes(bool(mask.any())), (type_, phrase))
-        text = ask(self.rng, type_, things=self.wording.things(phrase, unique))
+        text = fill_template(self.rng, type_, things=self.wording.things(phrase, unique))
         answer = str(int(mask.sum()))
         if type_ == "area":
             answer = f"{int(self.things.area(mask))}m2"
@@ -202,7 +202,7 @@ class _Talk:
         a, b = (int(self.things.select(p).sum()) for p in (first, second))
         answer = {"less": a < b, "more": a > b, "equal": a == b}[comparator]
         words = [self.wording.things(p, self._unique(p)) for p in (first, second)]
-        text = ask(self.rng, comparator, things=words[0], others=words[1])
+        text = fill_template(self.rng, comparator, things=words[0], others=words[1])
         return Question("comp", text, _yes(answer), ("comp", comparator, first, second))
 
     def _unique(self, phrase: Phrase) -> bool:

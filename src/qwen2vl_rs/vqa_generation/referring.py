@@ -80,7 +80,7 @@ class Phrase:
     other: Phrase | None = None
 
 
-class Things:
+class ImageElements:
     """The elements of one image, ready to be asked about.
 
     Args:

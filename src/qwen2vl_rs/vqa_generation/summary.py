@@ -16,7 +16,7 @@ from ..config import RasterToRGB
 from ..questions.protocols import class_order, protocol
 from ..raster import read_rgb
 from ..system.files import atomic_write
-from .dataset import SPLITS, Result
+from .dataset import SPLITS, Generated
 from .questions import Manner, Question
 
 _EXAMPLES = 12
@@ -29,7 +29,7 @@ _MANNERS = {
 }
 
 
-def write(page: Path, images: Path, manner: Manner, like: str, made: Result) -> None:
+def write(page: Path, images: Path, manner: Manner, like: str, made: Generated) -> None:
     """Write the page, in one file without scripts.
 
     Args:
@@ -66,7 +66,7 @@ def write(page: Path, images: Path, manner: Manner, like: str, made: Result) -> 
         file.write(text)
 
 
-def _splits(made: Result, types: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _splits(made: Generated, types: Sequence[str]) -> Iterator[dict[str, Any]]:
     for split in SPLITS:
         mine = [asked for asked, s in zip(made.questions, made.splits, strict=True) if s == split]
         count = Counter(q.type for asked in mine for q in asked)
@@ -101,7 +101,7 @@ def _answers(
         }
 
 
-def _examples(images: Path, made: Result) -> Iterator[dict[str, Any]]:
+def _examples(images: Path, made: Generated) -> Iterator[dict[str, Any]]:
     """Images spread over the whole set, each with a few of its questions."""
     asked_about = [k for k, asked in enumerate(made.questions) if asked]
     step = max(1, len(asked_about) // _EXAMPLES)

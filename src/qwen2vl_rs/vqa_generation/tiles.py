@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..raster import write_geotiff
 from ..raster.scenes import Georeference, LargeImage, open_scene
 from ..system.console import Progress, say, warn
-from .questions import View
+from .questions import AnnotatedImage
 from .vectors import REPAIRED, Tile, Vectors, read_vectors
 
 NO_DATA = "tiles mostly without data"
@@ -36,7 +36,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ImageTile:
     """A tile of an image.
 
     Attributes:
@@ -53,7 +53,7 @@ class Cut:
     column: int
     pixels: NDArray[np.uint8]
     reference: Georeference
-    view: View
+    view: AnnotatedImage
     vocabulary: tuple[str, ...]
 
     @property
@@ -71,7 +71,7 @@ class Cut:
         write_geotiff(path, self.pixels, self.reference.crs, self.reference.transform)
 
 
-def pair(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Source, ...]:
+def pair_vectors(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Source, ...]:
     """Images with their vectors.
 
     Args:
@@ -109,7 +109,7 @@ def pair(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Sourc
     return tuple(found)
 
 
-def tiles(source: Source, side: int, legacy: bool, counts: Counter[str]) -> Iterator[Cut]:
+def tiles(source: Source, side: int, legacy: bool, counts: Counter[str]) -> Iterator[ImageTile]:
     """Cut an image into tiles.
 
     Args:
@@ -152,7 +152,7 @@ def _cut(
     tile: Tile,
     legacy: bool,
     counts: Counter[str],
-) -> Cut | None:
+) -> ImageTile | None:
     """One tile, or None where there is nothing to see or to ask."""
     pixels, share = image.read(tile.column, tile.row, tile.width, tile.height)
     if share < 0.5:
@@ -165,9 +165,11 @@ def _cut(
         return None
     middle = tile.column + tile.width / 2, tile.row + tile.height / 2
     _, north = image.reference.place(*middle)
-    view = View(elements, tile.width * across, tile.height * down, (across + down) / 2, north)
+    view = AnnotatedImage(
+        elements, tile.width * across, tile.height * down, (across + down) / 2, north
+    )
     land = sorted({label for layer, label, _ in vectors.kinds if layer == "land"})
     name = f"{source.image.stem}_{tile.column}-{tile.row}{source.image.suffix}"
     reference = image.reference.moved(tile.column, tile.row)
     row, column = tile.row // tile.height, tile.column // tile.width
-    return Cut(name, row, column, pixels, reference, view, tuple(land))
+    return ImageTile(name, row, column, pixels, reference, view, tuple(land))

@@ -42,7 +42,7 @@ from ..system.console import warn
 from ..system.oserrors import is_file, mode_of, unreadable, why_unread
 from ..system.scopes import ignoring
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
-from .misplaced import around, system_of, why_elsewhere
+from .misplaced import crs_hint, diagnose_misplaced, image_bounds
 from .relations import relations
 
 NO_TAGS = "without a tag that RSVQA knows"
@@ -173,7 +173,7 @@ def _read(path: str | os.PathLike[str], file: Path, image: LargeImage, legacy: b
                 if not (crs := info["crs"]):
                     raise DataError(
                         f"{path}: layer {name!r} has no coordinate reference system",
-                        hint=system_of(file, name, image),
+                        hint=crs_hint(file, name, image),
                     )
                 layers.append((name, crs))
                 wkb, tags = _read_layer(file, name, tagged, crs, image, counts)
@@ -192,7 +192,7 @@ def _read(path: str | os.PathLike[str], file: Path, image: LargeImage, legacy: b
     found = Vectors(every, kinds, image.reference, counts)
     if not found.kinds:
         _refuse_empty(path, found, total, columns)
-        why, hint = why_elsewhere(file, layers, image) or (
+        why, hint = diagnose_misplaced(file, layers, image) or (
             "",
             "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
         )
@@ -219,7 +219,7 @@ def _read_layer(
     file: Path, layer: str, columns: list[str], crs: str, image: LargeImage, counts: Counter[str]
 ) -> tuple[NDArray[Any], list[dict[str, str]]]:
     """Geometries (WKB) and tags of the features near the image."""
-    bbox = around(image, crs)
+    bbox = image_bounds(image, crs)
     if bbox is None:
         return np.array([]), []
     meta, _, geometry, values = read_raw(file, layer=layer, columns=columns, bbox=bbox)
