@@ -45,7 +45,7 @@ lines on the ground are decoration and hide nothing that counts.
 Images are GeoTIFFs in UTM; `vectors/` holds each map as GeoJSON with OpenStreetMap's tags. Reading
 it over its image gives the same elements again (a test compares them). A seed gives the same bytes
 on any number of processes; a scene of 256 pixels takes {cost} ms of one core. For training by hand
-there are `qwen2vl_rs.synthetic.scene.make_place` (the elements of a scene; its `draw()` gives the pixels)
+there are `qwen2vl_rs.synthetic.scene.make_scene` (the elements of a scene; its `draw()` gives the pixels)
 and `cell_shares` in `recipes/embedded_base/scenes.py` (for each cell of a grid, the share of every
 class).
 

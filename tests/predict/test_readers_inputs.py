@@ -370,7 +370,7 @@ def test_only_what_is_there_is_counted(scene, tmp_path, capsys, column):
     path = write_vectors(tmp_path / "v.geojson", THERE + NOT_THERE, column=column)
     assert make(scene, path, tmp_path / "out") == 0
     err = capsys.readouterr().err
-    assert f"left out: {len(NOT_THERE)} features that are not there" in err
+    assert f"left out: {len(NOT_THERE)} features not existing" in err
     assert "without a tag" not in err
     found = answers(tmp_path / "out")
     counted = {a for q, a in found.items() if q.lower().endswith("number of buildings?")}
@@ -389,7 +389,7 @@ def test_the_published_manner_knows_no_life_cycle(scene, tmp_path, capsys):
     )
     err = capsys.readouterr().err
     assert "3 features in" in err
-    assert "left out: 1 features that are not there" in err
+    assert "left out: 1 features not existing" in err
 
 
 def test_where_nothing_is_there_any_more_it_is_said(scene, tmp_path, capsys):
@@ -401,7 +401,7 @@ def test_where_nothing_is_there_any_more_it_is_said(scene, tmp_path, capsys):
 def test_vectors_of_another_place_are_refused(scene, tmp_path, capsys):
     path = write_vectors(tmp_path / "v.geojson", [{"building": "yes"}], swap=True)
     assert make(scene, path, tmp_path / "out") == 1
-    assert "none of its features lies in the image" in capsys.readouterr().err
+    assert "none of its features is in the image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("manner", few([[], ["--legacy"], ["--balanced"], ["--like", "hr"]], 0, 2))

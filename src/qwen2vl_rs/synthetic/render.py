@@ -1,9 +1,9 @@
-"""A map drawn as a picture from the conditions.
+"""Render a map as an aerial image.
 
-The ground is painted flat, larger than life, and brought to size; then it gets its grain and
-shadows; what stands on it is painted on a second, transparent sheet and laid over. All of it is
-decoration but the features of the map: each of these is drawn, and nothing else that could be
-taken for one. H, W: rows and columns of the picture (H = W).
+The ground is drawn supersampled in flat colours and downsampled; then texture and shadows are
+added; objects are drawn on a second, transparent canvas and composited. Every feature of the map is
+drawn, and the decoration contains nothing that could be mistaken for a feature. H, W: rows and
+columns of the image (H = W).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from .urban import COARSE
 ImageInput = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 
-_FACTOR = 2  # sheet pixels per picture pixel
+_FACTOR = 2  # canvas pixels per image pixel
 
 
 def draw(map_: Map, rng: Generator, side: int) -> ImageInput:
-    """Draw a map.
+    """Render a map.
 
     Args:
-        map_: what is drawn.
-        rng: source of weather, colours, trees and noise.
-        side: of the picture, in pixels.
+        map_: the map.
+        rng: random generator for imaging conditions, colours, trees and noise.
+        side: side of the image, in pixels.
 
     Returns:
-        Shape (side, side, 3): row 0 is the north, channels red, green, blue.
+        RGB image of shape (side, side, 3); row 0 is north.
     """
     conditions = palette.draw_conditions(rng)
     trees = objects.trees(map_, rng, side)
@@ -54,56 +54,56 @@ def draw(map_: Map, rng: Generator, side: int) -> ImageInput:
     light: Any = np.asarray(ground.reduced(), dtype=np.float32)
     light = light * _texture(map_, rng, conditions, side, index)
     dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * conditions.shade
-    # nothing on the map is below a canopy, and trees do not shade each other here
+    # no feature is below a canopy, and trees in a forest cast no separate shadows
     woods = np.array([False, *(f.look == "forest" for f in map_.features)])
     dark = np.where(woods[index], 0, dark)[..., None]
     light = light * (1 - dark * np.array([1.0, 0.96, 0.86], np.float32))
-    sheet = np.asarray(over.image.convert("RGBa").reduce(_FACTOR), dtype=np.float32)
-    light = light * (1 - sheet[..., 3:] / 255) + sheet[..., :3]
+    canvas = np.asarray(over.image.convert("RGBa").reduce(_FACTOR), dtype=np.float32)
+    light = light * (1 - canvas[..., 3:] / 255) + canvas[..., :3]
     return _photograph(light, rng, conditions)
 
 
 def _index(map_: Map, side: int) -> NDArray[Any]:
-    """Which feature covers each pixel's ground, counted from 1; 0 for none; shape (H, W)."""
-    sheet = Canvas.new(map_, side, 1, "I")
+    """Return the number of the feature at each pixel, from 1; 0 for none; shape (H, W)."""
+    canvas = Canvas.new(map_, side, 1, "I")
     for number, feature in enumerate(map_.features, start=1):
         if feature.layer in ("land", "water"):
-            sheet.fill(feature.shape, number, 0)
+            canvas.fill(feature.shape, number, 0)
         elif feature.layer == "road":
-            sheet.line(shapely.get_coordinates(feature.shape), feature.width, number)
-    return np.asarray(sheet.image)
+            canvas.line(shapely.get_coordinates(feature.shape), feature.width, number)
+    return np.asarray(canvas.image)
 
 
 def _paint_ground(map_: Map, rng: Generator, conditions: ImagingConditions, side: int) -> Canvas:
-    """Land, water, roads and what is flat on them."""
+    """Draw land, water, roads, and flat objects on them."""
     base = _colour("none", conditions, 0.5)
-    sheet = Canvas.new(map_, side, _FACTOR, "RGB", base)
+    canvas = Canvas.new(map_, side, _FACTOR, "RGB", base)
     for feature in map_.features:
         colour = (
             _colour(feature.look, conditions, feature.tint) if feature.layer != "building" else base
         )
         if feature.layer == "land":
-            sheet.fill(feature.shape, colour, base)
-            objects.markings(sheet, feature, rng)
+            canvas.fill(feature.shape, colour, base)
+            objects.markings(canvas, feature, rng)
         elif feature.layer == "water":
-            _paint_water(sheet, feature, colour, base)
+            _paint_water(canvas, feature, colour, base)
     roads = [f for f in map_.features if f.layer == "road"]
-    _paint_roads(sheet, roads, conditions)
-    objects.cars(sheet, map_, rng)
-    return sheet
+    _paint_roads(canvas, roads, conditions)
+    objects.cars(canvas, map_, rng)
+    return canvas
 
 
 def _colour(look: str, conditions: ImagingConditions, tint: float) -> tuple[int, ...]:
     return tuple(int(c) for c in palette.surface(look, conditions.season, tint))
 
 
-def _paint_water(sheet: Canvas, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
-    """A bank, shallow water, deep water."""
-    resolution = sheet.map.resolution
+def _paint_water(canvas: Canvas, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
+    """Draw the bank, shallow water and deep water."""
+    resolution = canvas.map.resolution
     ring = shapely.get_coordinates(feature.whole.exterior)
     bank = (172, 160, 128) if feature.tint > 0.5 else (96, 104, 68)
-    sheet.line(ring, max(2.4 * resolution, 2.5), bank)
-    sheet.fill(
+    canvas.line(ring, max(2.4 * resolution, 2.5), bank)
+    canvas.fill(
         feature.shape,
         tuple(int(c * 0.75 + g * 0.25) for c, g in zip(colour, (112, 118, 96), strict=True)),
         base,
@@ -111,35 +111,35 @@ def _paint_water(sheet: Canvas, feature: Feature, colour: tuple[int, ...], base:
     deep = feature.whole.buffer(-max(2.0 * resolution, 2.0))
     for part in shapely.get_parts(deep):
         if not part.is_empty:
-            sheet.fill(part, colour, base)
+            canvas.fill(part, colour, base)
 
 
-def _paint_roads(sheet: Canvas, roads: Iterable[Feature], conditions: ImagingConditions) -> None:
-    """All edges first, then all surfaces: roads run into each other at crossings."""
-    resolution = sheet.map.resolution
+def _paint_roads(canvas: Canvas, roads: Iterable[Feature], conditions: ImagingConditions) -> None:
+    """Draw all edges first, then all surfaces, so that roads merge at crossings."""
+    resolution = canvas.map.resolution
     lines = [(r, shapely.get_coordinates(r.whole)) for r in roads]
     town = any(r.value == "residential" for r in roads)
     edge = (166, 163, 157) if town else (142, 136, 104)
     for road, points in lines:
         if road.look == "road":
-            sheet.line(points, road.width + max(1.6, 0.9 * resolution), edge)
+            canvas.line(points, road.width + max(1.6, 0.9 * resolution), edge)
     for road, points in lines:
-        sheet.line(points, road.width, _colour(road.look, conditions, road.tint))
+        canvas.line(points, road.width, _colour(road.look, conditions, road.tint))
     for road, points in lines:
         if road.look == "track" and resolution < 0.7 and road.value == "track":
-            sheet.line(points, 0.8, (128, 126, 84))
+            canvas.line(points, 0.8, (128, 126, 84))
         elif road.width > 7.2 and road.look == "road" and resolution < 0.65:
             length = road.whole.length
             at = np.arange(0, length, 9.0)
             for start in at.tolist():
                 dash = shapely.line_interpolate_point(road.whole, [start, start + 4.5])
-                sheet.line(shapely.get_coordinates(dash), 0.25, (220, 218, 206))
+                canvas.line(shapely.get_coordinates(dash), 0.25, (220, 218, 206))
 
 
 def _texture(
     map_: Map, rng: Generator, conditions: ImagingConditions, side: int, index: NDArray[Any]
 ) -> Plane:
-    """What the flat colours are multiplied by, shape (H, W, 3)."""
+    """Return the texture that multiplies the flat colours, shape (H, W, 3)."""
     resolution = map_.resolution
     grains = [TEXTURES["meadow"], *(TEXTURES.get(f.look, PLAIN) for f in map_.features)]
 
@@ -160,7 +160,7 @@ def _texture(
         out *= _dots(grains, resolution, side, angle, spread)
     if any(g.plots for g in grains):
         u, v = textures.frame(side, resolution, angle)
-        # houses too small to be drawn make a settlement speckled
+        # settlements with houses too small to be drawn look speckled
         amount = spread(g.plots for g in grains)[..., None] * (1 if resolution < COARSE else 4)
         wide = max(7.0, 1.4 * resolution)
         plot = textures.plots(u, v, wide, 1.6 * wide)
@@ -178,12 +178,12 @@ def _texture(
 
 
 def _rows(map_: Map, grains: list[Any], side: int, angle: Plane, spread: Any) -> Plane:
-    """Furrows, each field in its own direction, and the wheel tracks through them."""
+    """Return furrows in the direction of each field, with wheel tracks."""
     resolution = map_.resolution
     least = 2.6 * resolution
     tints = [0.5, *(f.tint for f in map_.features)]
     periods = [max(g.period * (0.8 + 0.5 * t), least) for g, t in zip(grains, tints, strict=True)]
-    # furrows cannot be seen from afar; the rows of vines stay, as they make the vineyard
+    # furrows are invisible at coarse resolution; vine rows stay, to identify the vineyard
     fade = min(1.0, 1.6 / resolution)
     amount = [
         g.rows * (0.5 + (t * 7.3) % 1.0) * (1 if g.rows > 0.2 else fade)
@@ -198,7 +198,7 @@ def _rows(map_: Map, grains: list[Any], side: int, angle: Plane, spread: Any) ->
 
 
 def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread: Any) -> Plane:
-    """Trees of orchards, stones of graves; shape (H, W, 3)."""
+    """Return orchard trees and gravestones; shape (H, W, 3)."""
     u, v = textures.frame(side, resolution, angle)
     period = spread(max(g.period, 3.6 * resolution) for g in grains)
     amount = spread(g.dots for g in grains)
@@ -209,8 +209,8 @@ def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread:
 
 
 def _photograph(light: Plane, rng: Generator, conditions: ImagingConditions) -> ImageInput:
-    """Haze, lens and sensor; shape (H, W, 3)."""
-    # one matrix does it all: mixing channels takes colour out, then brightness, then haze
+    """Apply haze, lens blur and sensor noise; shape (H, W, 3)."""
+    # one matrix: desaturation, then gain, then haze
     mix = np.eye(3) * (1 - conditions.pale) + conditions.pale / 3
     mix = (mix * conditions.gain * (1 - conditions.haze)).astype(np.float32)
     light = light @ mix + np.array([168, 178, 190], np.float32) * conditions.haze
@@ -218,6 +218,6 @@ def _photograph(light: Plane, rng: Generator, conditions: ImagingConditions) -> 
     image = image.filter(ImageFilter.GaussianBlur(conditions.blur))
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     noise *= 0.6
-    noise += 0.8 * noise[:, ::-1, :1]  # grey noise from the mirrored colour noise is as good
+    noise += 0.8 * noise[:, ::-1, :1]  # reuses the mirrored colour noise as grey noise
     noisy = np.asarray(image, np.float32) + conditions.noise * noise
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
