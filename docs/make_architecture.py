@@ -166,7 +166,7 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 1. Its questions: a line in `QUESTIONS` (`datasets/record_forms.py`): by which keys a record is
    recognised, and where its turns or texts stand. Its results: a line in `PREDICTIONS`.
 2. Names of fields that are new: in `COLUMNS` or `IMAGES` there.
-3. What is to be written for it: a line in `FORMS` (`datasets/export_formats.py`), and its name in
+3. What is to be written for it: a line in `EXPORT_FORMATS` (`datasets/export_formats.py`), and its name in
    `cli/export.py`; `tests/datasets/test_foreign_records.py` then reads it back.
 4. Records in the program's published format in `ONE` of that file, or in `FORMS` of
    `tests/scoring/test_foreign_predictions.py`; its line in [other_tools.md](other_tools.md).
@@ -201,9 +201,9 @@ One duty a file, in the words of its first line; no file has more than 400 lines
 **A control.**
 
 1. A control answers the same questions without what is to be measured; baselines are fitted on
-   training questions (`gather` in `scoring/baselines.py`), never on images that are scored.
-2. One that sees no image is a function from `Questions` to a `Table`, as `question_only` is, and an
-   entry of `CONTROLS` there, with what it is called.
+   training questions (`count_training` in `scoring/baselines.py`), never on images that are scored.
+2. One that sees no image is a function from `TrainingCounts` to a `LookupClassifier`, as `question_only_baseline` is, and an
+   entry of `BASELINES` there, with what it is called.
 3. With that it is fitted, scored by every protocol and shown in tables, report and cards
    (`tests/scoring/test_baselines.py` makes up one).
 4. One that asks the model about something else is another job (`predict/job.py`): there is one, the

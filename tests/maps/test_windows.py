@@ -613,7 +613,7 @@ def test_what_is_no_number_is_wrong_usage(image, small_base, tmp_path, capsys, n
 def test_shares_that_are_none(image, tmp_path, capsys, split):
     vectors = write_vectors(tmp_path / "v.gpkg", [in_degrees(HOUSES[0])], {"building": ["yes"]})
     assert generate(image, vectors, tmp_path / "o", "--split", split) == 1
-    assert "are not a list of shares of train, val and test" in capsys.readouterr().err
+    assert "is not a list of shares of train, val and test" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

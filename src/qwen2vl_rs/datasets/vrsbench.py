@@ -20,18 +20,8 @@ from .json_records import answer_of, records
 from .keyed_rows import Keys
 from .left_out import LeftOut
 
-TYPES = (
-    "object category",
-    "object existence",
-    "object quantity",
-    "object color",
-    "object shape",
-    "object size",
-    "object position",
-    "object direction",
-    "scene type",
-    "reasoning",
-)
+_ASPECTS = ("category", "existence", "quantity", "color", "shape", "size", "position", "direction")
+TYPES = (*(f"object {name}" for name in _ASPECTS), "scene type", "reasoning")
 VRSBENCH = register(
     KnownDataset(
         name="VRSBench",

@@ -9,20 +9,14 @@ from .wording import word_set
 
 _BOUNDS = (10, 100, 1000)
 
-_UNITS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-_TEENS = [
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_UNITS, _TEENS, _TENS = map(
+    str.split,
+    (
+        "one two three four five six seven eight nine",
+        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen",
+        "twenty thirty forty fifty sixty seventy eighty ninety",
+    ),
+)
 _VALUES = (
     {word: i for i, word in enumerate(_UNITS, 1)}
     | {word: i for i, word in enumerate(_TEENS, 10)}

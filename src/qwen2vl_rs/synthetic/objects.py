@@ -71,9 +71,9 @@ def _clearance(map_: Map, side: int) -> NDArray[np.bool_]:
     return np.asarray(image)
 
 
-def shadows(canvas: Canvas, map_: Map, trees: NDArray[Any], conditions: ImagingConditions) -> None:
+def shadows(canvas: Canvas, map_: Map, trees: NDArray[Any], imaging: ImagingConditions) -> None:
     """Draw the shadows of buildings, forests and trees."""
-    away = -conditions.sun * conditions.reach
+    away = -imaging.sun * imaging.reach
     for feature in map_.features:
         height = 9.0 if feature.look == "forest" else feature.height
         if height:
@@ -88,31 +88,29 @@ def shadows(canvas: Canvas, map_: Map, trees: NDArray[Any], conditions: ImagingC
         canvas.disc(x + dx / 2, y + dy / 2, radius * 0.9, 255)
 
 
-def crowns(
-    canvas: Canvas, trees: NDArray[Any], conditions: ImagingConditions, rng: Generator
-) -> None:
+def crowns(canvas: Canvas, trees: NDArray[Any], imaging: ImagingConditions, rng: Generator) -> None:
     """Draw tree crowns, lit by the sun."""
-    colours = np.array(palette.colours("crown", conditions.season), np.float64)
+    colours = np.array(palette.colours("crown", imaging.season), np.float64)
     for x, y, radius, tint in trees.tolist():
         colour = colours[int(tint * len(colours))] * (0.85 + 0.3 * ((tint * 17) % 1))
         for size, bright in ((1.0, 0.78), (0.75, 1.0), (0.42, 1.22)):
-            dx, dy = conditions.sun * radius * (1 - size) * 0.55
+            dx, dy = imaging.sun * radius * (1 - size) * 0.55
             tone = np.clip(colour * bright, 0, 255).astype(int)
             canvas.disc(x + dx, y + dy, radius * size, (*tone.tolist(), 255))
 
 
-def tops(canvas: Canvas, map_: Map, rng: Generator, conditions: ImagingConditions) -> None:
+def tops(canvas: Canvas, map_: Map, rng: Generator, imaging: ImagingConditions) -> None:
     """Draw the roofs."""
     for feature in map_.features:
         if feature.layer != "building":
             continue
-        colour = palette.surface(feature.look, conditions.season, feature.tint)
+        colour = palette.surface(feature.look, imaging.season, feature.tint)
         if feature.look == "tank":
-            _tank(canvas, feature, colour, conditions)
+            _tank(canvas, feature, colour, imaging)
         elif feature.look in ("gable", "barn"):
-            _ridged(canvas, feature, colour, conditions)
+            _ridged(canvas, feature, colour, imaging)
         else:
-            _flat(canvas, feature, colour, rng, conditions)
+            _flat(canvas, feature, colour, rng, imaging)
 
 
 def _solid(colour: NDArray[Any], bright: float) -> tuple[int, ...]:
@@ -127,7 +125,7 @@ def _long_first(feature: Feature) -> NDArray[Any]:
 
 
 def _ridged(
-    canvas: Canvas, feature: Feature, colour: NDArray[Any], conditions: ImagingConditions
+    canvas: Canvas, feature: Feature, colour: NDArray[Any], imaging: ImagingConditions
 ) -> None:
     """Draw a gable roof; some are hipped."""
     a, b, c, d = _long_first(feature)
@@ -139,7 +137,7 @@ def _ridged(
     if hip:
         faces += [([d, a, start], a - b), ([b, c, end], b - a)]
     for face, outward in faces:
-        facing = float(outward @ conditions.sun / np.hypot(*outward))
+        facing = float(outward @ imaging.sun / np.hypot(*outward))
         canvas.ring(face, _solid(colour, 0.95 + 0.24 * facing))
     if canvas.map.resolution < 0.6:
         canvas.line([start, end], 0.35, _solid(colour, 1.25))
@@ -150,7 +148,7 @@ def _flat(
     feature: Feature,
     colour: NDArray[Any],
     rng: Generator,
-    conditions: ImagingConditions,
+    imaging: ImagingConditions,
 ) -> None:
     """Draw a flat roof with parapet, skylights and equipment."""
     corners = _long_first(feature)
@@ -170,19 +168,19 @@ def _flat(
     for _ in range(int(rng.integers(0, 4)) if long > 13 else 0):
         at = a + u * rng.uniform(0.15, 0.8) * long + v * rng.uniform(0.2, 0.7) * short
         box = np.array([at, at + u * 2.6, at + u * 2.6 + v * 2.0, at + v * 2.0])
-        canvas.ring(box - conditions.sun * 0.9, _solid(colour, 0.62))
+        canvas.ring(box - imaging.sun * 0.9, _solid(colour, 0.62))
         canvas.ring(box, _solid(colour, 1.15))
 
 
 def _tank(
-    canvas: Canvas, feature: Feature, colour: NDArray[Any], conditions: ImagingConditions
+    canvas: Canvas, feature: Feature, colour: NDArray[Any], imaging: ImagingConditions
 ) -> None:
     """Draw a round roof, brighter towards the sun."""
     centre = feature.whole.centroid
     radius = float(np.sqrt(feature.whole.area / np.pi))
     canvas.ring(shapely.get_coordinates(feature.whole.exterior), _solid(colour, 0.8))
     for size, bright in ((0.85, 0.95), (0.55, 1.08)):
-        dx, dy = conditions.sun * radius * (1 - size) * 0.5
+        dx, dy = imaging.sun * radius * (1 - size) * 0.5
         canvas.disc(centre.x + dx, centre.y + dy, radius * size, _solid(colour, bright))
 
 

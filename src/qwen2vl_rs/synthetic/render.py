@@ -35,32 +35,32 @@ def draw(map_: Map, rng: Generator, side: int) -> ImageInput:
 
     Args:
         map_: the map.
-        rng: random generator for imaging conditions, colours, trees and noise.
+        rng: random generator for imaging imaging, colours, trees and noise.
         side: side of the image, in pixels.
 
     Returns:
         RGB image of shape (side, side, 3); row 0 is north.
     """
-    conditions = palette.draw_conditions(rng)
+    imaging = palette.draw_conditions(rng)
     trees = objects.trees(map_, rng, side)
-    ground = _paint_ground(map_, rng, conditions, side)
+    ground = _paint_ground(map_, rng, imaging, side)
     index = _index(map_, side)
     shadow = Canvas.new(map_, side, _FACTOR, "L")
     over = Canvas.new(map_, side, _FACTOR, "RGBA", (0, 0, 0, 0))
-    objects.shadows(shadow, map_, trees, conditions)
-    objects.tops(over, map_, rng, conditions)
-    objects.crowns(over, trees, conditions, rng)
+    objects.shadows(shadow, map_, trees, imaging)
+    objects.tops(over, map_, rng, imaging)
+    objects.crowns(over, trees, imaging, rng)
 
     light: Any = np.asarray(ground.reduced(), dtype=np.float32)
-    light = light * _texture(map_, rng, conditions, side, index)
-    dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * conditions.shade
+    light = light * _texture(map_, rng, imaging, side, index)
+    dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * imaging.shade
     # no feature is below a canopy, and trees in a forest cast no separate shadows
     woods = np.array([False, *(f.look == "forest" for f in map_.features)])
     dark = np.where(woods[index], 0, dark)[..., None]
     light = light * (1 - dark * np.array([1.0, 0.96, 0.86], np.float32))
     canvas = np.asarray(over.image.convert("RGBa").reduce(_FACTOR), dtype=np.float32)
     light = light * (1 - canvas[..., 3:] / 255) + canvas[..., :3]
-    return _photograph(light, rng, conditions)
+    return _photograph(light, rng, imaging)
 
 
 def _index(map_: Map, side: int) -> NDArray[Any]:
@@ -74,13 +74,13 @@ def _index(map_: Map, side: int) -> NDArray[Any]:
     return np.asarray(canvas.image)
 
 
-def _paint_ground(map_: Map, rng: Generator, conditions: ImagingConditions, side: int) -> Canvas:
+def _paint_ground(map_: Map, rng: Generator, imaging: ImagingConditions, side: int) -> Canvas:
     """Draw land, water, roads, and flat objects on them."""
-    base = _colour("none", conditions, 0.5)
+    base = _colour("none", imaging, 0.5)
     canvas = Canvas.new(map_, side, _FACTOR, "RGB", base)
     for feature in map_.features:
         colour = (
-            _colour(feature.look, conditions, feature.tint) if feature.layer != "building" else base
+            _colour(feature.look, imaging, feature.tint) if feature.layer != "building" else base
         )
         if feature.layer == "land":
             canvas.fill(feature.shape, colour, base)
@@ -88,13 +88,13 @@ def _paint_ground(map_: Map, rng: Generator, conditions: ImagingConditions, side
         elif feature.layer == "water":
             _paint_water(canvas, feature, colour, base)
     roads = [f for f in map_.features if f.layer == "road"]
-    _paint_roads(canvas, roads, conditions)
+    _paint_roads(canvas, roads, imaging)
     objects.cars(canvas, map_, rng)
     return canvas
 
 
-def _colour(look: str, conditions: ImagingConditions, tint: float) -> tuple[int, ...]:
-    return tuple(int(c) for c in palette.surface(look, conditions.season, tint))
+def _colour(look: str, imaging: ImagingConditions, tint: float) -> tuple[int, ...]:
+    return tuple(int(c) for c in palette.surface(look, imaging.season, tint))
 
 
 def _paint_water(canvas: Canvas, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
@@ -114,7 +114,7 @@ def _paint_water(canvas: Canvas, feature: Feature, colour: tuple[int, ...], base
             canvas.fill(part, colour, base)
 
 
-def _paint_roads(canvas: Canvas, roads: Iterable[Feature], conditions: ImagingConditions) -> None:
+def _paint_roads(canvas: Canvas, roads: Iterable[Feature], imaging: ImagingConditions) -> None:
     """Draw all edges first, then all surfaces, so that roads merge at crossings."""
     resolution = canvas.map.resolution
     lines = [(r, shapely.get_coordinates(r.whole)) for r in roads]
@@ -124,7 +124,7 @@ def _paint_roads(canvas: Canvas, roads: Iterable[Feature], conditions: ImagingCo
         if road.look == "road":
             canvas.line(points, road.width + max(1.6, 0.9 * resolution), edge)
     for road, points in lines:
-        canvas.line(points, road.width, _colour(road.look, conditions, road.tint))
+        canvas.line(points, road.width, _colour(road.look, imaging, road.tint))
     for road, points in lines:
         if road.look == "track" and resolution < 0.7 and road.value == "track":
             canvas.line(points, 0.8, (128, 126, 84))
@@ -137,7 +137,7 @@ def _paint_roads(canvas: Canvas, roads: Iterable[Feature], conditions: ImagingCo
 
 
 def _texture(
-    map_: Map, rng: Generator, conditions: ImagingConditions, side: int, index: NDArray[Any]
+    map_: Map, rng: Generator, imaging: ImagingConditions, side: int, index: NDArray[Any]
 ) -> Plane:
     """Return the texture that multiplies the flat colours, shape (H, W, 3)."""
     resolution = map_.resolution
@@ -168,10 +168,10 @@ def _texture(
         tone = np.stack([plot, 0.8 * plot + 0.2 * other, 0.6 * plot + 0.4 * other], axis=2)
         out *= 1 + amount * (tone - 0.52)
     if any(g.crowns for g in grains):
-        shade, tree = textures.crowns(rng, side, 6.5, resolution, conditions.sun)
+        shade, tree = textures.crowns(rng, side, 6.5, resolution, imaging.sun)
         amount = spread(g.crowns for g in grains)[..., None]
         out *= np.maximum(1 + amount * shade[..., None] * 0.95, 0.25)
-        strong = 0.5 if conditions.season == "autumn" else 0.22
+        strong = 0.5 if imaging.season == "autumn" else 0.22
         tone = (tree[..., None] - 0.5) * np.array([1.0, 0.5, 0.1], np.float32)
         out *= 1 + amount * strong * tone
     return np.asarray(out, dtype=np.float32)
@@ -208,16 +208,16 @@ def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread:
     return np.asarray(1 - amount[..., None] * dot * tone, np.float32)
 
 
-def _photograph(light: Plane, rng: Generator, conditions: ImagingConditions) -> ImageInput:
+def _photograph(light: Plane, rng: Generator, imaging: ImagingConditions) -> ImageInput:
     """Apply haze, lens blur and sensor noise; shape (H, W, 3)."""
     # one matrix: desaturation, then gain, then haze
-    mix = np.eye(3) * (1 - conditions.pale) + conditions.pale / 3
-    mix = (mix * conditions.gain * (1 - conditions.haze)).astype(np.float32)
-    light = light @ mix + np.array([168, 178, 190], np.float32) * conditions.haze
+    mix = np.eye(3) * (1 - imaging.pale) + imaging.pale / 3
+    mix = (mix * imaging.gain * (1 - imaging.haze)).astype(np.float32)
+    light = light @ mix + np.array([168, 178, 190], np.float32) * imaging.haze
     image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
-    image = image.filter(ImageFilter.GaussianBlur(conditions.blur))
+    image = image.filter(ImageFilter.GaussianBlur(imaging.blur))
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     noise *= 0.6
     noise += 0.8 * noise[:, ::-1, :1]  # reuses the mirrored colour noise as grey noise
-    noisy = np.asarray(image, np.float32) + conditions.noise * noise
+    noisy = np.asarray(image, np.float32) + imaging.noise * noise
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

@@ -31,31 +31,10 @@ _USUAL_EMPTY = (0.5, 2.0)  # settings without houses
 
 #: Labels of the elements of scenes; all after the first five are land uses.
 CLASSES = (
-    "residential building",
-    "commercial building",
-    "building",
-    "road",
-    "water area",
-    "residential",
-    "commercial",
-    "industrial",
-    "retail",
-    "parking",
-    "farmyard",
-    "farmland",
-    "meadow",
-    "grass",
-    "forest",
-    "orchard",
-    "vineyard",
-    "scrub",
-    "heath",
-    "wetland",
-    "park",
-    "pitch",
-    "playground",
-    "cemetery",
-    "allotments",
+    *("residential building", "commercial building", "building", "road", "water area"),
+    *("residential", "commercial", "industrial", "retail", "parking", "farmyard", "farmland"),
+    *("meadow", "grass", "forest", "orchard", "vineyard", "scrub", "heath", "wetland", "park"),
+    *("pitch", "playground", "cemetery", "allotments"),
 )
 
 

@@ -44,28 +44,9 @@ _CATEGORIES: tuple[tuple[Layer, str], ...] = (
 )
 #: Land uses for legacy questions about images without land use; the answer is then always no.
 FALLBACK = (
-    "residential",
-    "grass",
-    "commercial",
-    "construction",
-    "industrial",
-    "allotment",
-    "cemetery",
-    "depot",
-    "farmland",
-    "farmyard",
-    "forest",
-    "garage",
-    "greenfield",
-    "landfill",
-    "meadow",
-    "military area",
-    "orchard",
-    "port",
-    "railway",
-    "recreation_ground",
-    "religious",
-    "salt_pond",
+    *("residential", "grass", "commercial", "construction", "industrial", "allotment", "cemetery"),
+    *("depot", "farmland", "farmyard", "forest", "garage", "greenfield", "landfill", "meadow"),
+    *("military area", "orchard", "port", "railway", "recreation_ground", "religious", "salt_pond"),
     "vineyard",
 )
 
