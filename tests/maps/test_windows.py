@@ -585,7 +585,7 @@ def test_false_is_no_building(image, tmp_path, capsys):
         ("noprj.shp", None, in_utm, "no coordinate reference system", "-a_srs EPSG:32632"),
         ("degrees.shp", None, in_degrees, "no coordinate reference system", "-a_srs EPSG:4326"),
         ("other.shp", None, lambda p: [(x + 9e6, y) for x, y in in_utm(p)],
-         "no coordinate reference system", "no degrees: say which system they are in"),
+         "no coordinate reference system", "not degrees; assign their system"),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:'crs' was not provided")

@@ -102,7 +102,7 @@ def _checked(path: Path, rows: Iterable[Row]) -> Dataset:
     try:
         builder.extend(rows)
     except DataError:
-        _check(path, builder.build())  # what stands before is said first
+        _check(path, builder.build())  # errors before it come first
         raise
     data = builder.build()
     _check(path, data)
@@ -149,14 +149,14 @@ def data2csv(
     inputs = [questions, answers]
     if out.suffix.lower() in rsvqa.SUFFIXES:
         inputs.append(images / out.name)
-    _spare(out, *inputs)
+    _protect(out, *inputs)
     note = note_with_dataset(official_note(questions, images), questions, dataset)
     counts = LeftOut()
     seen: dict[str, None] = {}
     samples = rsvqa.read_split(questions, answers, images, counts=counts)
-    written = tables.write_csv(out, _noting(samples, seen), with_type)
+    written = tables.write_csv(out, _record_images(samples, seen), with_type)
     write_note(out, note)
-    return _told(Conversion(out, written, len(seen), counts))
+    return _announce(Conversion(out, written, len(seen), counts))
 
 
 def published2csv(
@@ -174,12 +174,12 @@ def published2csv(
         DataError: the file cannot be read, contains no question, or is the output itself.
         RunError: the output cannot be written.
     """
-    _spare(out, questions)
+    _protect(out, questions)
     data = relocate_images(read_samples(questions, dataset=dataset), images)
     written = tables.write_csv(out, data, with_type=True)
     note = published_note(questions, data.distinct("dataset"))
     write_note(out, note)
-    return _told(_report(out, written, data.distinct("image"), note.split))
+    return _announce(_report(out, written, data.distinct("image"), note.split))
 
 
 def published_in(folder: Path, split: str | None = None, dataset: str | None = None) -> Path | None:
@@ -225,7 +225,7 @@ def csv2json(
         DataError: the table cannot be read or has no rows, or is the output itself.
         RunError: the output cannot be written.
     """
-    _spare(out, table)
+    _protect(out, table)
     seen: dict[str, None] = {}
     before, counts = _images_of(out), LeftOut()
     samples: Iterable[Sample]
@@ -239,14 +239,14 @@ def csv2json(
         given = file_forms.FileOptions(
             columns or {}, out.with_name(f"{out.stem}_images"), dataset or ""
         )
-        rows = _unlike(table, file_forms.rows(table, True, counts, given))
+        rows = _unique_ids(table, file_forms.rows(table, True, counts, given))
         samples = file_forms.apply_note((Sample(*row) for row in rows), note)
     if images:
         samples = relocate_images(samples, images)
-    written = tables.write_conversations(out, _noting(samples, seen))
+    written = tables.write_conversations(out, _record_images(samples, seen))
     if others := [image for image in before if image not in seen]:
         warn(f"{out} contained questions about other images, e.g. {others[0]}: it is replaced")
-    return _told(_report(out, written, seen, note.split, counts))
+    return _announce(_report(out, written, seen, note.split, counts))
 
 
 def _report(
@@ -263,7 +263,7 @@ def _repeated(path: Path, name: str) -> DataError:
     )
 
 
-def _unlike(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+def _unique_ids(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
     """Check that the ids of a file, if it has any, are unique."""
     seen: set[str] = set()
     for k, row in enumerate(rows, 1):
@@ -283,9 +283,8 @@ def _require_table(path: Path) -> None:
     start = sniff(path)
     kind, key, *_ = start
     read = Records(path, "record", False, LeftOut())
-    if read.accepts(start.record) or (
-        kind == "list" and start.first is None
-    ):  # too long to be told
+    # the first record may be too long to sniff
+    if read.accepts(start.record) or (kind == "list" and start.first is None):
         return
     if kind == "list":
         ready = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
@@ -312,7 +311,7 @@ def _images_of(path: Path) -> list[str]:
     return list(found)
 
 
-def _spare(out: Path, *inputs: Path) -> None:
+def _protect(out: Path, *inputs: Path) -> None:
     """Refuse to overwrite an input, whatever path or link names it."""
     for path in inputs:
         with contextlib.suppress(OSError):  # missing files are reported when opened
@@ -323,13 +322,13 @@ def _spare(out: Path, *inputs: Path) -> None:
                 )
 
 
-def _noting(samples: Iterable[Sample], seen: dict[str, None]) -> Iterator[Sample]:
+def _record_images(samples: Iterable[Sample], seen: dict[str, None]) -> Iterator[Sample]:
     for sample in samples:
         seen[sample.image] = None
         yield sample
 
 
-def _told(report: Conversion) -> Conversion:
+def _announce(report: Conversion) -> Conversion:
     questions, images = counted(report.written, "question"), counted(report.images, "image")
     say(f"wrote {questions} about {images} to {report.path}")
     _say_left_out(report.left_out)

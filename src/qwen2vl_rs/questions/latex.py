@@ -42,7 +42,7 @@ _GROUP = re.compile(r"(?<![\\}])\{([^{}]*)\}")
 
 
 def boxes(text: str) -> list[str]:
-    r"""What stands in each ``\boxed{…}`` of a text, of boxes inside boxes in the innermost."""
+    r"""Return the content of each ``\boxed{…}`` in a text; of nested boxes, the innermost."""
     found = []
     for inside in _BOXED.findall(text):
         found += boxes(inside) or [inside]

@@ -13,7 +13,7 @@ from .wording import ATTRIBUTES, NOUN_WORDS, word_set
 
 _HEAD = re.compile(r"(yes|no)(?!['/-]?\w)(?P<stop> ?[,.;:!–—-]*) *(?P<rest>.*)")
 # Words that may follow a bare "no"; any other word makes it "no roads", "no idea".
-_GOES_ON = re.compile(
+_CONTINUES = re.compile(
     r"(?:no|there|it|they|the|this|that|these|those|i|we|you|because|since|as|is|are)(?:'|n't)?\b"
     r"|[^\w]|[0-9.]+ ?%"
 )
@@ -47,18 +47,18 @@ def yes_no(answer: str, presence: bool) -> str | None:
     head = _HEAD.fullmatch(answer)
     if head is None:
         return existence(answer) if presence else None
-    said, stop, rest = head[1], head["stop"].strip(), head["rest"]
-    if said == "no" and rest and not stop and not _GOES_ON.match(rest):
+    word, stop, rest = head[1], head["stop"].strip(), head["rest"]
+    if word == "no" and rest and not stop and not _CONTINUES.match(rest):
         # "No roads": "no" belongs to the noun
         return existence(answer) if presence else None
-    if said == "no" and stop in ("", ".") and rest.isdecimal():
+    if word == "no" and stop in ("", ".") and rest.isdecimal():
         return None  # "No. 12" means "number 12"
     if presence and (clause := existence(rest)):
-        return said if clause == said else None
+        return word if clause == word else None
     words = words_of(rest)
     if is_hedged(rest, words):
         return None
-    return None if (is_negated(words) if said == "yes" else "yes" in words) else said
+    return None if (is_negated(words) if word == "yes" else "yes" in words) else word
 
 
 def existence(sentence: str) -> str | None:

@@ -42,7 +42,7 @@ def crs_hint(file: Path, layer: str, image: LargeImage) -> str:
         return fit[1]
     if bounds is None or _may_be_degrees(bounds):
         return f"assign it: {_ASSIGN.format(_DEGREES)}"
-    return f"its coordinates {_told(bounds)} are not degrees; assign their system: " + (
+    return f"its coordinates {_text(bounds)} are not degrees; assign their system: " + (
         _ASSIGN.format("EPSG:…")
     )
 
@@ -63,7 +63,7 @@ def diagnose_misplaced(
             return found
         if _in_degrees(crs) and not _may_be_degrees(bounds):
             return (
-                f"its coordinates {_told(bounds)} are not degrees, unlike its reference system",
+                f"its coordinates {_text(bounds)} are not degrees, unlike its reference system",
                 f"assign their system: {_ASSIGN.format('EPSG:…')}",
             )
     return None
@@ -81,7 +81,7 @@ def _fit(bounds: Bounds, crs: str | None, image: LargeImage) -> tuple[str, str] 
             continue
         if _meet(bounds, there) and system != crs:
             return (
-                f"its coordinates {_told(bounds)} would be in it in {system[:60]}",
+                f"its coordinates {_text(bounds)} would be in it in {system[:60]}",
                 f"if that is their system, assign it: {_ASSIGN.format(_named(system))}",
             )
         if _meet(swapped, there):
@@ -117,5 +117,5 @@ def _in_degrees(crs: str) -> bool:
     return crs in (_DEGREES, "OGC:CRS84", "EPSG:4979", "EPSG:4269", "EPSG:4258")
 
 
-def _told(bounds: Bounds) -> str:
+def _text(bounds: Bounds) -> str:
     return f"({bounds[0]:.6g} {bounds[1]:.6g} to {bounds[2]:.6g} {bounds[3]:.6g})"

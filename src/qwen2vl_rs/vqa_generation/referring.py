@@ -131,10 +131,10 @@ class ImageElements:
         return float(shapely.union_all(self.shapes[mask]).area)
 
     def urban(self) -> bool | None:
-        """Whether the place is urban; None where it is between the two.
+        """Whether the image is urban; None if it is between urban and rural.
 
-        The place is urban where most of it lies within 30 metres of a building. Legacy: where
-        it has more than 500 buildings.
+        An image is urban if most of it is within 30 metres of a building; in legacy, if it has more
+        than 500 buildings.
         """
         buildings = self.shapes[self.layers == LAYERS.index("building")]
         if self.rules.legacy:
@@ -163,7 +163,7 @@ class ImageElements:
         return np.asarray(shapely.bounds(self.shapes), float).reshape(-1, 4)
 
     def _has(self, attribute: str) -> Mask:
-        """Which elements have an attribute."""
+        """Return the mask of the elements with an attribute."""
         if attribute in SIZES:
             medium, large = self.rules.limits
             size = np.digitize(self._area, [medium, large])
