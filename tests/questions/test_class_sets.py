@@ -83,7 +83,7 @@ def test_a_note_is_that_of_its_table_alone(capsys):
     table.write_text(table.read_text().rpartition("\n/")[0] + "\n")
     capsys.readouterr()
     assert datasets(table) == {""}
-    assert "rsvqa-dataset.csv.json is ignored of rsvqa-dataset.csv" in (capsys.readouterr().err)
+    assert "rsvqa-dataset.csv.json is ignored: rsvqa-dataset.csv" in (capsys.readouterr().err)
     run("data2csv", "--folder", write_rsvqa(Path("other"), images=2, side=28))
     assert datasets(table) == {""}  # and nothing of the last one is left
     for text in ("[]", "{", '{"sha256": 1, "dataset": "HR"}'):
@@ -118,7 +118,7 @@ def test_counts_of_hr_are_not_scored_in_lr_s_buckets(capsys, said, oa):
     assert found["protocols"]["official"]["OA"] == oa
     run("score", "p.jsonl")
     assert (EXACT in capsys.readouterr().out) == (not said)
-    for language, words in (("en", "The data set is unknown"), ("zh", "数据集未知")):
+    for language, words in (("en", "The data set is not known"), ("zh", "数据集未知")):
         run("report", "--after", "p.jsonl", "--lang", language, "-o", language)
         page = Path(language, "report.html").read_text("utf-8")
         assert (words in page) == (not said)
@@ -253,7 +253,7 @@ def test_a_run_made_before_keeps_its_classes_and_says_that_they_are_inferred(run
     page = (run_here / "report.html").read_text("utf-8")
     assert "RSVQA-LR classes" in page
     assert "is inferred from the types" in page
-    words = "the data set was not recorded when this run was made; inferred from the types"
+    words = "the run did not record its data set; inferred from the question types"
     run("score", run_here / "eval/after/predictions.jsonl")
     assert words in capsys.readouterr().out
     run("eval", run_here, "--json")
