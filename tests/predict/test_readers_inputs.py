@@ -282,7 +282,7 @@ def test_the_set_of_each_line_counts_where_they_are_told_apart_as_hinted(tmp_pat
         assert (found["dataset"], found["dataset_from"]) == (name, "files")
         assert found["protocols"]["official"]["OA"] == right
     assert main(["score", lines_of(tmp_path / "p.jsonl", "", "")]) == 0
-    assert "not known" in capsys.readouterr().out
+    assert "unknown data set" in capsys.readouterr().out
 
 
 def test_a_server_is_not_asked_questions_of_several_data_sets(asked, capsys):
@@ -378,7 +378,7 @@ def test_only_what_is_there_is_counted(scene, tmp_path, capsys, column):
     assert counted == {str(len(THERE))}
     roads = {a for q, a in found.items() if q in ("Is there a road?", "Is a road present?")}
     assert roads <= {"no"}
-    assert "that are not there" in (tmp_path / "out/index.html").read_text()
+    assert "not existing" in (tmp_path / "out/index.html").read_text()
 
 
 def test_the_published_manner_knows_no_life_cycle(scene, tmp_path, capsys):
@@ -395,7 +395,7 @@ def test_the_published_manner_knows_no_life_cycle(scene, tmp_path, capsys):
 def test_where_nothing_is_there_any_more_it_is_said(scene, tmp_path, capsys):
     path = write_vectors(tmp_path / "v.geojson", [{"demolished:building": "yes"}] * 2)
     assert make(scene, path, tmp_path / "out") == 1
-    assert "2 that are not there" in capsys.readouterr().err
+    assert "2 not existing" in capsys.readouterr().err
 
 
 def test_vectors_of_another_place_are_refused(scene, tmp_path, capsys):

@@ -35,7 +35,7 @@ def test_raw_numbers_are_the_members_of_their_classes():
     found = answer_sets(samples(COUNT, "12", "0", "7", "12", "3", "a few"), "LR")["count"]
     assert found.texts == ("0", "3", "7", "12")
     assert found.classes == ("0", "between 0 and 10", "between 0 and 10", "between 10 and 100")
-    assert found.coverage == pytest.approx(5 / 6)
+    assert found.covered == pytest.approx(5 / 6)
     hr = answer_sets(samples(COUNT, "12", "3") + samples(AREA, "0m2", "500m2"), "HR")
     assert hr["count"].classes == ("3", "12")
     assert hr["area"].classes == ("0m2", "between 100m2 and 1000m2")
@@ -53,7 +53,7 @@ def test_the_most_frequent_answers_are_kept():
     numbers = [str(n) for n in range(MAX_CANDIDATES + 5)] + often
     found = answer_sets(samples(COUNT, *numbers), "LR")["count"]
     assert list(found.texts) == [n for n in numbers[: -len(often)] if not "994" <= n <= "998"]
-    assert found.coverage == (MAX_CANDIDATES + 2) / (MAX_CANDIDATES + 7)
+    assert found.covered == (MAX_CANDIDATES + 2) / (MAX_CANDIDATES + 7)
 
 
 def test_words_are_written_as_they_were_taught_if_both_were():

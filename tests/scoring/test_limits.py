@@ -178,7 +178,7 @@ def test_candidates_are_a_thousand_at_most():
         return answer_sets(asked, "LR")["count"]
 
     for n, kept, covered in ((999, 999, 1), (1000, 1000, 1), (1001, 1000, 1000 / 1001)):
-        assert (len(found(n).texts), found(n).coverage) == (kept, pytest.approx(covered))
+        assert (len(found(n).texts), found(n).covered) == (kept, pytest.approx(covered))
 
 
 @pytest.mark.parametrize(("classes", "shown"), [(11, 11), (12, 12), (13, 13), (14, 13)])

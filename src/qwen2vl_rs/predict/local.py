@@ -169,8 +169,6 @@ def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:
     for kind in types:
         if kind not in sets:
             say(f"no answer set for {kind}: {types[kind]:,} questions are answered freely")
-        elif sets[kind].coverage < 1:
+        elif sets[kind].covered < 1:
             one = sets[kind]
-            say(
-                f"{kind}: {len(one.texts):,} candidates, {one.coverage:.1%} of the training answers"
-            )
+            say(f"{kind}: {len(one.texts):,} candidates, {one.covered:.1%} of the training answers")

@@ -22,17 +22,17 @@ MAX_CANDIDATES = 1000
 
 @dataclass(frozen=True, slots=True)
 class AnswerSet:
-    """Candidate answers of one question type.
+    """Candidate answers of one question type; its ``repr`` is part of the cache key of answers.
 
     Attributes:
         texts: the candidates, all different.
         classes: the official class of each candidate.
-        coverage: share of the training answers of the type that are candidates; 1 without any.
+        covered: share of the training answers of the type that are candidates; 1 without any.
     """
 
     texts: tuple[str, ...]
     classes: tuple[str, ...]
-    coverage: float
+    covered: float
 
 
 def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet]:
