@@ -268,7 +268,7 @@ def test_lines_of_several_data_sets_are_not_scored_as_one(tmp_path, capsys, sets
         err = capsys.readouterr().err
         assert "names several data sets" in err
         assert "LR (" in err
-        assert "not known" not in err
+        assert "unknown" not in err
     for name, right in (("LR", 1), ("HR", 0)):
         assert main(["score", path, "--json", "--dataset", name]) == 0
         found = json.loads(capsys.readouterr().out)
