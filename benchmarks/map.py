@@ -39,7 +39,7 @@ from qwen2vl_rs.maps.mapper import MapRequest, make_map
 from qwen2vl_rs.maps.windows import lay_grid
 from qwen2vl_rs.predict.session import Session
 from qwen2vl_rs.raster.scenes import open_scene
-from qwen2vl_rs.synthetic.scene import make_place
+from qwen2vl_rs.synthetic.scene import make_scene
 from qwen2vl_rs.types import Sample
 
 SIDE, TILES, METRES = 256, 12, 0.75
@@ -123,7 +123,7 @@ def agreement(run: Path, folder: Path) -> dict[str, Any]:
     shapes = []
     for number in range(TILES**2):
         row, column = divmod(number, TILES)
-        scene = make_place(77_001, number, side=SIDE, resolution=METRES)
+        scene = make_scene(77_001, number, side=SIDE, resolution=METRES)
         mosaic[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE] = scene.draw()
         across = TILES * SIDE * METRES
         right, up = column * SIDE * METRES, across - (row + 1) * SIDE * METRES

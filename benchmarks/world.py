@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/support"))  # the data sets and statistics of the tests
 
 from qwen2vl_rs.synthetic.layout import SETTINGS  # noqa: E402
-from qwen2vl_rs.synthetic.scene import make_place  # noqa: E402
+from qwen2vl_rs.synthetic.scene import make_scene  # noqa: E402
 from worlds import PUBLISHED, legacy, question_only, statistics  # noqa: E402
 
 IMAGES = 260  # per legacy data set
@@ -28,10 +28,10 @@ SCENES = 400  # per style of questions
 
 def speed(count: int = 200) -> float:
     """Return the CPU milliseconds for a scene of 256 pixels."""
-    make_place(1, 0).draw()  # textures are made once a process
+    make_scene(1, 0).draw()  # textures are made once a process
     start = time.process_time()
     for number in range(count):
-        make_place(1, number).draw()
+        make_scene(1, number).draw()
     return 1000 * (time.process_time() - start) / count
 
 
@@ -41,7 +41,7 @@ def contact_sheet(path: Path, side: int = 168) -> None:
                                                     ("farm", 10.0)]  # fmt: skip
     sheet = Image.new("RGB", (6 * (side + 4) - 4, 2 * (side + 4) - 4), "white")
     for k, (setting, resolution) in enumerate(wanted):
-        scene = make_place(12, k, setting=setting, resolution=resolution)
+        scene = make_scene(12, k, setting=setting, resolution=resolution)
         small = Image.fromarray(scene.draw()).resize((side, side), Image.Resampling.LANCZOS)
         sheet.paste(small, (k % 6 * (side + 4), k // 6 * (side + 4)))
     path.parent.mkdir(exist_ok=True)

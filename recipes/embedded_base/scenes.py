@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from qwen2vl_rs.questions.elements import Element, Layer
-from qwen2vl_rs.synthetic.scene import CLASSES, make_place
+from qwen2vl_rs.synthetic.scene import CLASSES, make_scene
 from qwen2vl_rs.system.console import Progress
 from qwen2vl_rs.system.files import atomic_write
-from qwen2vl_rs.vqa_generation.referring import SHAPES, SIZES, Phrase, Rules, Things
+from qwen2vl_rs.vqa_generation.referring import SHAPES, SIZES, ImageElements, Phrase, Rules
 
 CELLS = 9
 SIDE = 28 * CELLS  # the processor's size for a generated image of 256 pixels
@@ -65,7 +65,7 @@ def cell_truth(elements: tuple[Element, ...], side: float) -> NDArray[np.float32
     shares = cell_shares(elements, side, CELLS)
     centres = np.zeros((CELLS, CELLS, CENTRES), np.float32)
     numbers = {label: k for k, label in enumerate(CLASSES)}
-    things = Things(elements, side, side, Rules(False, side / DRAWN))
+    things = ImageElements(elements, side, side, Rules(False, side / DRAWN))
     kinds = [_has(things, elements, *kind) for kind in _KINDS]
     for n, element in enumerate(elements):
         x, y = shapely.get_coordinates(shapely.point_on_surface(element.shape))[0]
@@ -126,7 +126,7 @@ def _samples(line: Any, scale: float, samples: int) -> list[float]:
     return list(at.ravel().tolist())
 
 
-def _has(things: Things, elements: tuple[Element, ...], layer: Layer, word: str) -> Any:
+def _has(things: ImageElements, elements: tuple[Element, ...], layer: Layer, word: str) -> Any:
     """Which elements of a layer have an attribute."""
     if layer != "land":
         label = "building" if layer == "building" else "water area"
@@ -139,7 +139,7 @@ def _has(things: Things, elements: tuple[Element, ...], layer: Layer, word: str)
 def _chunk(seed: int, folder: Path, number: int) -> tuple[int, Any, Any]:
     pixels, targets, elements = [], [], []
     for k in range(number * _CHUNK, (number + 1) * _CHUNK):
-        place = make_place(seed, k, side=DRAWN)
+        place = make_scene(seed, k, side=DRAWN)
         small = Image.fromarray(place.draw()).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         pixels.append(np.asarray(small))
         targets.append(cell_truth(place.elements, place.side).astype(np.float16))

@@ -17,8 +17,15 @@ from numpy.random import Generator
 from qwen2vl_rs.questions.elements import Element, Layer
 from qwen2vl_rs.synthetic.scene import CLASSES
 from qwen2vl_rs.vqa_generation.phrases import Wording
-from qwen2vl_rs.vqa_generation.questions import Asker, View
-from qwen2vl_rs.vqa_generation.referring import RELATIONS, SHAPES, SIZES, Phrase, Rules, Things
+from qwen2vl_rs.vqa_generation.questions import AnnotatedImage, QuestionGenerator
+from qwen2vl_rs.vqa_generation.referring import (
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    ImageElements,
+    Phrase,
+    Rules,
+)
 
 LAND = CLASSES[5:]
 INSTRUCTIONS = ("", "Answer in a sentence.", "Look at the picture.", "Say what you see.")
@@ -78,7 +85,7 @@ class Talk:
         self, rng: Generator, elements: tuple[Element, ...], side: float, pixels: int = 256
     ) -> None:
         self.rng, self.side = rng, side
-        self.things = Things(elements, side, side, Rules(False, side / pixels))
+        self.things = ImageElements(elements, side, side, Rules(False, side / pixels))
         self.wording = Wording(False)
         self.here = sorted(set(self.things.land().tolist()))
 
@@ -231,8 +238,8 @@ def corpus(elements: list[tuple[float, tuple[Element, ...]]]) -> Iterator[str]:
         for _, question, answer in Talk(rng, things, side).pairs(40):
             yield f"{question}\n{answer}"
         for manner, hr in itertools.product(("corrected", "legacy"), (False, True)):
-            asker = Asker(manner, hr, LAND)  # type: ignore[arg-type]
-            view = View(things, side, side, side / 256, 48.0)
+            asker = QuestionGenerator(manner, hr, LAND)  # type: ignore[arg-type]
+            view = AnnotatedImage(things, side, side, side / 256, 48.0)
             yield from (q.text for q in asker.questions(rng, view, 12))
     yield from ["between and more than", "yes", "no", "rural", "urban"] * 20
     yield from (in_words(n) for n in range(100) for _ in range(20))

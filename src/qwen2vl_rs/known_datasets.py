@@ -1,8 +1,8 @@
-"""The data sets whose classes are known; each says in a file of its own what is true of it.
+"""Registry of known data sets: name, licence, splits, question types and how to recognise each.
 
-A file in ``datasets/`` makes a `KnownDataset` and registers it. Everything that depends on a data
-set's name, from settings to classes, asks here. These files are imported when the first asks,
-by their names in `_BUILT_IN`: the one arrow that points up.
+A file in ``datasets/`` creates a `KnownDataset` and registers it. Everything that depends on the
+name of a data set, from settings to official classes, looks it up here. The files are imported on
+the first look-up, by their names in `_BUILT_IN`: the only import that points up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-# files of ``datasets``, in order of display
+# modules in ``datasets``, in display order
 _BUILT_IN = (
     "rsvqa_lr",
     "rsvqa_hr",
@@ -29,22 +29,22 @@ _known: dict[str, KnownDataset] = {}
 
 @dataclass(frozen=True, slots=True)
 class KnownDataset:
-    """What is true of a data set.
+    """Description of a data set.
 
     Attributes:
-        name: as it stands with questions, in settings and in results.
-        title: as people call it.
-        licence: of its questions and images.
-        splits: as they are published.
-        types: of its questions.
-        prefixes: with which the names of its files begin.
-        lists: whether a record of an image list (a JSON object) is one of its own.
-        folders: of its images, by whose name it is recognised.
-        shared_prefixes: likewise of files, where nothing else says whose they are.
-        image_folders: where its images may lie, beside its files.
-        bucketed: types whose numbers are compared in the official buckets.
-        answers: by type, what can be said where no training question is known.
-        own_type: a type that no other has, by which old runs are recognised.
+        name: the name stored with questions, in settings and in results.
+        title: the full name, for people.
+        licence: licence of the questions and images.
+        splits: the published splits.
+        types: the question types.
+        prefixes: prefixes of its file names.
+        matches_image_list: whether a record of an image list (a JSON object) belongs to it.
+        folders: names of image folders that identify it.
+        ambiguous_prefixes: file name prefixes that identify it only if nothing else does.
+        image_folders: by file name prefix, folders beside the files that may hold its images.
+        bucketed: question types whose numbers are compared in the official buckets.
+        answers: by question type, the candidate answers without any training questions.
+        unique_type: a question type that no other data set has; identifies old runs.
     """
 
     name: str
@@ -53,23 +53,23 @@ class KnownDataset:
     splits: tuple[str, ...]
     types: tuple[str, ...]
     prefixes: tuple[str, ...] = ()
-    lists: Callable[[Mapping[str, Any]], bool] = lambda record: False
+    matches_image_list: Callable[[Mapping[str, Any]], bool] = lambda record: False
     folders: tuple[str, ...] = ()
-    shared_prefixes: tuple[str, ...] = ()
+    ambiguous_prefixes: tuple[str, ...] = ()
     image_folders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bucketed: frozenset[str] = frozenset()
     answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    own_type: str = ""
+    unique_type: str = ""
 
 
 def register(dataset: KnownDataset) -> KnownDataset:
-    """Make a data set known."""
+    """Register a data set."""
     _known[dataset.name] = dataset
     return dataset
 
 
 def all_datasets() -> dict[str, KnownDataset]:
-    """All data sets by name."""
+    """Return all data sets by name."""
     _built_in()
     return _known
 
@@ -84,27 +84,27 @@ def _built_in() -> None:
 
 
 def bucketed(name: str) -> frozenset[str]:
-    """The types of a data set whose numbers are compared in buckets; none of an unknown one."""
+    """Return the question types that are compared in buckets; none for an unknown data set."""
     found = all_datasets().get(name)
     return found.bucketed if found else frozenset()
 
 
 def dataset_name(value: object) -> str:
-    """The name of a data set however it is spelt (``RSVQA-LR``, ``hr``); empty for others."""
+    """Return the registered name of a data set (``RSVQA-LR``, ``hr``); empty if unknown."""
     if not isinstance(value, str):
         return ""
     return value if value in all_datasets() else _by_spelling(value)
 
 
 def known_name(value: str) -> str:
-    """The name of a data set however it is spelt.
+    """Return the registered name of a data set, in any spelling.
 
     Raises:
-        ValueError: none is called so.
+        ValueError: the name is unknown.
     """
     if name := dataset_name(value):
         return name
-    raise ValueError(f"{value!r} is none of {', '.join(all_datasets())}")
+    raise ValueError(f"{value!r} is not one of {', '.join(all_datasets())}")
 
 
 def _by_spelling(text: str) -> str:

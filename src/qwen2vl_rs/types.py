@@ -1,4 +1,4 @@
-"""The records that travel between the packages."""
+"""Records shared by all packages: `Sample` (a question) and `Prediction` (its answer)."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 UNKNOWN = "unknown"
-"""The data set of questions of which nobody says it."""
+"""Name of the data set if neither a setting nor the file gives it."""
 
 
-def manner_named(value: str) -> str:
-    """A manner of asking as it is called now; ``sane`` was the name of ``corrected`` in files."""
+def canonical_manner(value: str) -> str:
+    """Return the current name of a generation manner; old files have ``sane`` for ``corrected``."""
     return "corrected" if value == "sane" else value
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One question about one image, with its true answer.
+    """One question about one image, with its ground truth.
 
     Attributes:
-        id: unique within a data set, e.g. ``rsvqa_1``.
+        id: unique within a file, e.g. ``rsvqa_1``.
         image: path of the image file.
-        question: as stored (RSVQA's double spaces included).
-        answer: the true answer as stored, e.g. ``yes``, ``47``, ``624m2``.
-        type: ``presence``, ``count``, … as stored; empty where the source does not say.
-        dataset: ``LR``, ``HR`` or ``xBEN``, whose classes apply; empty where the source does not
-            say.
-        manner: of asking, where `generate` made the question: ``corrected``, ``legacy`` or
-            ``balanced``.
+        question: question text as stored (including RSVQA's double spaces).
+        answer: ground truth as stored, e.g. ``yes``, ``47``, ``624m2``.
+        type: question type as stored (``presence``, ``count``, …); empty if unknown.
+        dataset: name of a known data set (``LR``, ``HR``, ``xBEN``, …), which selects the classes;
+            empty if unknown.
+        manner: for questions made by `generate`: ``corrected``, ``legacy`` or ``balanced``.
     """
 
     id: str
@@ -42,10 +41,10 @@ class Sample:
 
 @runtime_checkable
 class Columnar(Protocol):
-    """Questions as a table, which are counted without making a record of each."""
+    """A table of questions that counts values without creating records."""
 
     def counts(self, *names: str) -> Mapping[tuple[str, ...], int]:
-        """How often each combination of values occurs in some columns, in order."""
+        """Count each combination of values of some columns, in order of first occurrence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,12 @@ class Prediction:
 
     Attributes:
         id, image, question, type, answer: as in `Sample`; ``id`` and ``image`` may be empty in
-            predictions that come from elsewhere.
-        prediction: the normalised answer of the model, or its text where there is no norm.
-        text: the answer as the model gave it.
-        confidence: probability of ``text`` under the model, None where unknown.
-        unreadable: why the text cannot be read, one of `questions.reply.CAUSES`; empty where it can
-            be, or where nobody has looked.
+            files of other tools.
+        prediction: normal form of the model's answer; its text if it has no normal form.
+        text: the model's answer, verbatim.
+        confidence: probability of ``text`` under the model; None if unknown.
+        unreadable: why the text cannot be read, one of `questions.reply.CAUSES`; empty if it can
+            be read or was not checked.
         dataset: as in `Sample`.
     """
 

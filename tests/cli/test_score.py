@@ -63,12 +63,12 @@ def test_text_shows_the_chosen_protocols_and_what_is_missing(files, capsys):
     after, before, _ = files
     out = scored(capsys, after, "--protocol", "geochat", "--protocol", "geochat")
     assert out.count("questions, 95 % intervals") == 1
-    assert out.startswith("geochat (data set not known): 8 questions")
+    assert out.startswith("geochat (unknown data set): 8 questions")
     assert "compared exactly" not in out  # no counts, no areas
     assert "left out: question_only (no training questions were given)" in out
     out = scored(capsys, after, "--against", before, "--protocol", "raw")
-    assert "the data set is not known: counts and areas are compared exactly" in out
-    assert f"Against {before}\nraw (data set not known): 12 questions in both runs" in out
+    assert "the data set is unknown: counts and areas are compared exactly" in out
+    assert f"Against {before}\nraw (unknown data set): 12 questions in both runs" in out
 
 
 def test_the_data_set_can_be_said(files, capsys, tmp_path):

@@ -13,7 +13,7 @@ from qwen2vl_rs.datasets.split import group_by_image, limit_by_image
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.questions.answer_sets import answer_sets
-from qwen2vl_rs.questions.class_sets import settle
+from qwen2vl_rs.questions.class_sets import resolve_dataset
 from qwen2vl_rs.questions.grammar import type_of
 from qwen2vl_rs.types import Sample
 
@@ -88,22 +88,22 @@ def test_answer_sets_and_data_set_are_those_of_the_records():
     asked = records(300)
     assert answer_sets(Dataset.of(asked), "LR") == answer_sets(asked, "LR")
     for part in (asked, [s for s in asked if s.dataset]):
-        assert settle(Dataset.of(part), old=True) == settle(part, old=True)
+        assert resolve_dataset(Dataset.of(part), old=True) == resolve_dataset(part, old=True)
 
 
 def test_a_name_that_is_not_utf8_is_said():
-    with pytest.raises(DataError, match="sample b cannot be written as UTF-8"):
+    with pytest.raises(DataError, match="sample b cannot be encoded as UTF-8"):
         Dataset.of([Sample("a", "1.tif", "q", "a"), Sample("b", "\udcff.tif", "q", "a")])
 
 
 @pytest.mark.parametrize(
     ("ids", "blank", "said"),
     [
-        ("abcbd", None, "the id 'b' stands on several"),
+        ("abcbd", None, "the id 'b' is a duplicate"),
         ("abcde", 2, "the question of 'c' is empty"),
         ("abcbd", 1, "the question of 'b' is empty"),
-        ("aacbd", 4, "the id 'a' stands on several"),
-        ("abcbd", 3, "the id 'b' stands on several"),
+        ("aacbd", 4, "the id 'a' is a duplicate"),
+        ("abcbd", 3, "the id 'b' is a duplicate"),
     ],
 )
 @pytest.mark.parametrize("broken", [False, True])

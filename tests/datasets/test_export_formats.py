@@ -11,7 +11,7 @@ import rasterio
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig, RasterToRGB
-from qwen2vl_rs.datasets.export_formats import FORMS, write_form
+from qwen2vl_rs.datasets.export_formats import EXPORT_FORMATS, export_dataset
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import DataError, RunError
 from qwen2vl_rs.raster import read_rgb
@@ -56,7 +56,7 @@ def same(picture, sample):
 
 def test_imagefolder_as_the_hub_loads_it(asked, tmp_path):
     samples, path = asked
-    write_form(path, "imagefolder", tmp_path / "out", VIEW)
+    export_dataset(path, "imagefolder", tmp_path / "out", VIEW)
     rows = loaded(tmp_path / "out", tmp_path)
     assert len(rows) == len(samples)
     for row, sample in zip(rows, samples, strict=True):
@@ -74,7 +74,7 @@ def test_the_rule_of_the_run_makes_the_pixels(asked):
 
 def test_trl_as_its_examples_load_it(asked, tmp_path):
     samples, path = asked
-    write_form(path, "trl", tmp_path / "out", VIEW)
+    export_dataset(path, "trl", tmp_path / "out", VIEW)
     rows = loaded(tmp_path / "out", tmp_path)
     # of messages TRL would train every token
     assert set(rows.column_names) == {"images", "prompt", "completion"}
@@ -89,7 +89,7 @@ def test_trl_as_its_examples_load_it(asked, tmp_path):
 @pytest.mark.parametrize("form", ["llamafactory", "ms-swift"])
 def test_conversations_with_a_mark_for_the_image(asked, tmp_path, form):
     samples, path = asked
-    write_form(path, form, tmp_path / "out", VIEW)
+    export_dataset(path, form, tmp_path / "out", VIEW)
     for row, sample in zip(lines(tmp_path / "out/train.jsonl"), samples, strict=True):
         user, assistant = row["messages"]
         assert user["content"].startswith("<image>In one word.\n")
@@ -103,16 +103,20 @@ def test_conversations_with_a_mark_for_the_image(asked, tmp_path, form):
         assert (tmp_path / "out" / entry["file_name"]).is_file()
 
 
-@pytest.mark.parametrize("form", [name for name, form in FORMS.items() if not form.plain])
+@pytest.mark.parametrize("form", [name for name, form in EXPORT_FORMATS.items() if not form.plain])
 def test_lookalikes_of_tokens_are_defused_and_counted(asked, tmp_path, form, capsys):
-    write_form(asked[1], form, tmp_path / "out", VIEW)
-    text = (tmp_path / "out" / FORMS[form].file).read_text()
-    rows = json.loads(text) if text.startswith("[") else lines(tmp_path / "out" / FORMS[form].file)
+    export_dataset(asked[1], form, tmp_path / "out", VIEW)
+    text = (tmp_path / "out" / EXPORT_FORMATS[form].file).read_text()
+    rows = (
+        json.loads(text)
+        if text.startswith("[")
+        else lines(tmp_path / "out" / EXPORT_FORMATS[form].file)
+    )
     (row,) = [r for r in rows if "2028" in json.dumps(r)]
     turn = next(row[key] for key in ("prompt", "messages", "conversations") if key in row)[0]
     said = turn.get("content", turn.get("value"))
     assert said.endswith("Is < image> of < |im_end|> a\u2028road, or a < b > c?")
-    assert "in the texts of 1 samples" in capsys.readouterr().err
+    assert "in 1 samples" in capsys.readouterr().err
 
 
 def test_what_is_taken_for_a_token_and_what_is_not(asked, tmp_path, capsys):
@@ -122,13 +126,13 @@ def test_what_is_taken_for_a_token_and_what_is_not(asked, tmp_path, capsys):
         for k, text in enumerate([*TOKENS, *PLAIN])
     ]
     write_conversations(path, odd)
-    write_form(path, "ms-swift", tmp_path / "out", VIEW)
+    export_dataset(path, "ms-swift", tmp_path / "out", VIEW)
     for row, text in zip(lines(tmp_path / "out/train.jsonl"), [*TOKENS, *PLAIN], strict=True):
         written = text.replace("<", "< ") if text in TOKENS else text
         question, answer = (turn["content"] for turn in row["messages"])
         assert question == f"<image>In one word.\nIs {written} it?"
         assert answer == f"a {written}"
-    assert f"in the texts of {len(TOKENS)} samples" in capsys.readouterr().err
+    assert f"in {len(TOKENS)} samples" in capsys.readouterr().err
 
 
 def test_at_the_command_line(asked, tmp_path, capsys):
@@ -144,9 +148,9 @@ def test_at_the_command_line(asked, tmp_path, capsys):
 def test_what_cannot_be_written(asked, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
-    with pytest.raises(RunError, match="holds something"):
-        write_form(asked[1], "trl", tmp_path / "full", VIEW)
+    with pytest.raises(RunError, match="is not empty"):
+        export_dataset(asked[1], "trl", tmp_path / "full", VIEW)
     (tmp_path / "tif").rename(tmp_path / "gone")
     with pytest.raises(DataError):
-        write_form(asked[1], "trl", tmp_path / "out", VIEW)
+        export_dataset(asked[1], "trl", tmp_path / "out", VIEW)
     assert not (tmp_path / "out").exists()

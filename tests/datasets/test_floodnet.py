@@ -82,13 +82,13 @@ def test_a_file_that_is_cut_is_not_passed_over(tmp_path):
     whole = path.read_text()
     for end in (len(whole) - 1, len(whole) - 30, whole.index('"1"')):
         path.write_text(whole[:end])
-        with pytest.raises(DataError, match="breaks off"):
+        with pytest.raises(DataError, match="is truncated"):
             read_samples(path)
     path.write_text(f"{whole} {{}}")
     with pytest.raises(DataError, match="something follows the end"):
         read_samples(path)
     path.write_text(whole.replace('"3": ', '"2": '))
-    with pytest.raises(DataError, match="the id 'floodnet_2' stands on several questions"):
+    with pytest.raises(DataError, match="the id 'floodnet_2' is a duplicate"):
         read_samples(path)
 
 

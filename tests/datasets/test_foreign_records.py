@@ -17,7 +17,7 @@ from bases import configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig
-from qwen2vl_rs.datasets.export_formats import FORMS, write_form
+from qwen2vl_rs.datasets.export_formats import EXPORT_FORMATS, export_dataset
 from qwen2vl_rs.datasets.reading import csv2json, first_sample, read_samples
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations, write_csv
 from qwen2vl_rs.errors import DataError, RunError
@@ -152,8 +152,8 @@ def test_several_turns_are_questions_of_their_own(here, capsys):
     ]  # fmt: skip
     assert [Path(s.image).name for s in found] == ["a.png"] * 2 + ["b.png"] * 2
     said = capsys.readouterr().err
-    assert "2 conversations have several turns: each is a question of its own here" in said
-    assert "2 system turns are left out: the instruction is a setting here" in said
+    assert "2 conversations have several turns: each turn becomes an independent question" in said
+    assert "2 system turns are ignored: the instruction is a setting (" in said
     assert "left out: 1 without an answer (question ids t)" in said
 
 
@@ -197,24 +197,29 @@ def test_what_is_no_question_about_one_image_is_counted(here, capsys, record, wh
     assert f"left out: 1 {why}" in said
     assert "(question ids odd" in said
     path = written(here, [{"id": "odd"} | record], form)
-    with pytest.raises(DataError, match="holds no question that can be used: left out 1"):
+    with pytest.raises(DataError, match="contains no usable question: left out 1"):
         read_samples(path)
 
 
 WRONG = [
-    ({"image": "data:image/png;base64,AAAA", "question": Q, "answer": A}, "not of a known format"),
+    ({"image": "data:image/png;base64,AAAA", "question": Q, "answer": A}, "have no known format"),
     ({"question": Q, "answer": A}, "no question with an answer and an image; it has id, question"),
-    ({"images": ["images/a.png"], "conversations": human(Q, A)}, "but <image> stands 0 times"),
-    ({"images": ["images/a.png"], "messages": user(f"<image><image>{Q}", A)}, "stands 2 times"),
-    ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A, "<image>?", A)}, "2 times"),
-    ({"images": [], "messages": user(f"<image>{Q}", A)}, "no image, but <image> stands 1 times"),
-    ({"conversations": human(f"<image>\n{Q}", A)}, "no image, but <image> stands 1 times"),
+    ({"images": ["images/a.png"], "conversations": human(Q, A)}, "but its text has 0 <image>"),
+    ({"images": ["images/a.png"], "messages": user(f"<image><image>{Q}", A)},
+     "its text has 2 <image>"),
+    ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A, "<image>?", A)},
+     "its text has 2 <image>"),
+    ({"images": [], "messages": user(f"<image>{Q}", A)}, "no image, but its text has 1 <image>"),
+    ({"conversations": human(f"<image>\n{Q}", A)}, "no image, but its text has 1 <image>"),
     ({"images": ["images/a.png"], "instruction": Q, "output": A}, "1 image, but"),
-    ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A)[::-1]}, "before any question"),
-    ({"images": ["images/a.png"], "messages": user(f"<image>{Q}")[:1] * 2}, "2 times"),
-    ({"images": ["images/a.png"], "messages": user("<image>a")[:1] + user(Q)}, "follows another"),
+    ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A)[::-1]},
+     "an answer without a question"),
+    ({"images": ["images/a.png"], "messages": user(f"<image>{Q}")[:1] * 2},
+     "its text has 2 <image>"),
+    ({"images": ["images/a.png"], "messages": user("<image>a")[:1] + user(Q)},
+     "two questions without an answer"),
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", A) + user(0, A)[1:]},
-     "after another"),
+     "an answer without a question"),
     ({"images": ["images/a.png"], "messages": [{"role": "tool", "content": "1"}]}, "the role tool"),
     ({"images": ["images/a.png"], "messages": [{"content": "1"}]}, "has the role None"),
     ({"images": ["images/a.png"], "messages": [{"role": ["user"], "content": "1"}]}, "the role"),
@@ -224,7 +229,7 @@ WRONG = [
     ({"images": ["images/a.png"], "messages": user(f"<image>{Q}", True)}, "neither text nor"),
     ({"images": [7], "messages": user(f"<image>{Q}", A)}, "the image is not a path: 7"),
     ({"images": ["a\0b"], "messages": user(f"<image>{Q}", A)}, "the image is not a path"),
-    ({"images": ["images/a.png"], "query": f"<image>{Q}", "response": "a\0b"}, "holds a NUL"),
+    ({"images": ["images/a.png"], "query": f"<image>{Q}", "response": "a\0b"}, "contains a NUL"),
     ({"images": ["images/a.png"], "query": Q, "response": A, "history": [[Q]]}, "list of pairs"),
     ({"image": "images/a.png", "question": {"a": None}, "answer": A}, "the question is neither"),
     ({"image": "images/a.png", "question": Q, "answer": [A, "no"]}, "the answer is neither"),
@@ -261,7 +266,7 @@ def test_an_answer_that_is_no_number_is_refused(here):
 
 def test_ids_that_stand_twice_are_refused(here):
     path = written(here, [{"id": 7, **ONE["query"]}] * 2, "lines")
-    with pytest.raises(DataError, match="the id '7' stands on several questions"):
+    with pytest.raises(DataError, match="the id '7' is a duplicate"):
         read_samples(path)
 
 
@@ -275,7 +280,7 @@ def test_a_first_record_may_be_long(here):
 
 def test_ids_that_stand_twice_are_not_written(here):
     rows = [{"key": 1, "image": "images/a.png", "question": Q, "answer": A}] * 2
-    with pytest.raises(DataError, match="the id '1' stands on several questions"):
+    with pytest.raises(DataError, match="the id '1' is a duplicate"):
         csv2json(written(here, rows), here / "out.json", columns={"id": "key"})
     assert not (here / "out.json").exists()
 
@@ -455,7 +460,7 @@ def test_classes_of_hugging_face_are_names(tmp_path):
     [
         ([{"question": Q, "answer": A}], "lacks a column for the image; it has question, answer"),
         ([{"image": "a", "text": A}], "lacks a column for the question, answer"),
-        ([{"image": b"GIF89a", "question": Q, "answer": A}], "row 1: the bytes of its image are"),
+        ([{"image": b"GIF89a", "question": Q, "answer": A}], "row 1: the bytes of its image have"),
     ],
 )
 def test_parquet_of_something_else(tmp_path, rows, said):
@@ -487,7 +492,9 @@ def test_columns_of_any_name(here, capsys):
     capsys.readouterr()
     assert main(["csv2json", "-i", table, "-o", out, "--columns", "image=pict,question=ask"]) == 1
     err = capsys.readouterr().err
-    assert "there is no column pict (did you mean pic?); there are pic, ask, truth, kind" in err
+    assert (
+        "there is no column pict (did you mean pic?); the columns are pic, ask, truth, kind" in err
+    )
     assert main(["csv2json", "-i", table, "-o", out, "--columns", "image=pic"]) == 1
     err = capsys.readouterr().err
     assert "lacks a column for the question, answer; it has pic, ask, truth, kind, key" in err
@@ -543,7 +550,7 @@ def test_a_huge_field_is_named_with_its_line(here):
     with pytest.raises(DataError, match=r"line 2: a field is longer"):
         read_samples(here / "t.tsv")
     (here / "t.tsv").write_text("image\timage\tquestion\tanswer\na\tb\tc\td\n")
-    with pytest.raises(DataError, match="has the column image twice"):
+    with pytest.raises(DataError, match="duplicate column image"):
         read_samples(here / "t.tsv")
     (here / "t.tsv").write_text("image\tquestion\tanswer\na\tb\tc\td\n")
     with pytest.raises(DataError, match="line 2: 4 fields, but the header has 3"):
@@ -566,13 +573,15 @@ def test_a_spreadsheet_without_openpyxl(here, monkeypatch):
 
 
 @pytest.mark.parametrize("instruction", [InputConfig().instruction, "In one word.", ""])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", EXPORT_FORMATS)
 def test_what_export_writes_is_read_back(tmp_path, form, instruction):
     samples = make_samples(tmp_path / "tif", images=2)
     write_csv(tmp_path / "t.csv", samples, True)
     write_conversations(tmp_path / "t.json", samples)
-    write_form(tmp_path / "t.json", form, tmp_path / "out", InputConfig(instruction=instruction))
-    found = list(read_samples(tmp_path / "out" / FORMS[form].file))
+    export_dataset(
+        tmp_path / "t.json", form, tmp_path / "out", InputConfig(instruction=instruction)
+    )
+    found = list(read_samples(tmp_path / "out" / EXPORT_FORMATS[form].file))
     carried = form in ("imagefolder", "llava")  # ids and types
     pictures = {}
     for new, old in zip(found, samples, strict=True):
@@ -586,7 +595,7 @@ def test_what_export_writes_is_read_back(tmp_path, form, instruction):
 def test_llava_s_file_is_one_list_with_its_three_keys(tmp_path):
     samples = make_samples(tmp_path / "tif", images=1)
     write_conversations(tmp_path / "t.json", samples)
-    write_form(tmp_path / "t.json", "llava", tmp_path / "out", InputConfig(instruction=""))
+    export_dataset(tmp_path / "t.json", "llava", tmp_path / "out", InputConfig(instruction=""))
     first = json.loads((tmp_path / "out/train.json").read_text())[0]
     assert first["image"] == "images/000000.png"
     assert first["conversations"] == human(f"<image>\n{samples[0].question}", samples[0].answer)
@@ -597,7 +606,7 @@ def test_a_run_keeps_what_it_was_given(tmp_path, monkeypatch, form):
     monkeypatch.chdir(tmp_path)
     samples = make_samples(tmp_path / "tif", images=4)
     write_conversations(Path("t.json"), samples)
-    write_form(Path("t.json"), "llamafactory", Path("out"), InputConfig())
+    export_dataset(Path("t.json"), "llamafactory", Path("out"), InputConfig())
     given = "out/train.jsonl"
     if form == "parquet":
         images = {s.image: {"bytes": Path(s.image).read_bytes(), "path": None} for s in samples}

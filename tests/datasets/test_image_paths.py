@@ -14,7 +14,7 @@ from bases import SETTINGS
 from factory import write_rsvqa
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import load_config
-from qwen2vl_rs.datasets.image_paths import place
+from qwen2vl_rs.datasets.image_paths import find_in_folder
 from qwen2vl_rs.datasets.tables import read_conversations
 
 RUN = "output/Qwen2-VL-2B"
@@ -58,7 +58,7 @@ def test_an_image_is_the_file_with_the_longest_end_of_its_path(tmp_path, path, f
     for name in ("1.tif", "b/1.tif", "b\\1.tif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert place(tmp_path, path) == str(tmp_path / found)
+    assert find_in_folder(tmp_path, path) == str(tmp_path / found)
 
 
 def test_a_renamed_image_folder_is_taken_with_the_official_layout(here, capsys):
@@ -104,7 +104,9 @@ def test_csv2json_says_which_images_are_not_there_and_takes_their_folder(here, c
     assert "(nor is its folder)" in err
     code, err = told(capsys, "csv2json", "--images", "pictures")
     assert code == 0
-    assert "warning" not in err.replace("is replaced", "").replace("warning: data_vl.json held", "")
+    assert "warning" not in err.replace("is replaced", "").replace(
+        "warning: data_vl.json contained", ""
+    )
     assert {os.path.dirname(s.image) for s in read_conversations(Path("data_vl.json"))} == {
         "pictures"
     }

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qwen2vl_rs.datasets import json_records as jsonstream
-from qwen2vl_rs.datasets.file_opening import opening
+from qwen2vl_rs.datasets.file_opening import sniff
 from qwen2vl_rs.datasets.json_records import DEPTH_LIMIT, records
 from qwen2vl_rs.errors import DataError
 
@@ -85,13 +85,13 @@ def test_broken_json_is_located(tmp_path, before, bom):
         ('{"questions": [{"id": 1} {"id": 2}]}', "after record 1, at byte 26 (line 1): expecting"),
         ('{"questions": [{"id": 1},]}', "after record 1, at byte 26 (line 1): expecting a value"),
         ('{"questions": [{}]} {"questions": [{}]}', "something follows the end"),
-        ('{"questions": [{}], "questions": [{}]}', '"questions" stands twice'),
+        ('{"questions": [{}], "questions": [{}]}', '"questions" is a duplicate key'),
         ('{"questions": [{}], 3: 4}', "expecting a name"),
         ('{"questions": [{"id": "a\nb"}]}', "at byte 25 (line 1): invalid control character"),
         ('{"questions": [{"id": 012}]}', "expecting ',' delimiter"),
-        ('{"questions": [{"id": NaN}]}', "record 1 is refused: it holds NaN, which is no JSON"),
+        ('{"questions": [{"id": NaN}]}', "record 1 is invalid: it contains NaN, which is not JSON"),
         ('{"questions": "x"}', '"questions" is text, expected a list'),
-        ("[[{}]]", "holds a list, expected an object"),
+        ("[[{}]]", "contains a list, expected an object"),
     ],
 )
 def test_faults_are_named(tmp_path, text, said):
@@ -105,7 +105,7 @@ def test_every_cut_is_noticed(tmp_path, monkeypatch, chunk):
     whole = whole.encode()
     for end in range(15, len(whole)):
         message = refused(tmp_path, whole[:end]).message
-        assert "breaks off after record" in message
+        assert "is truncated after record" in message
         assert f"at byte {end} " in message or end == whole.index(b"\xa9")  # half a character
     assert len(read(written(tmp_path, whole))) == 2
 
@@ -113,15 +113,15 @@ def test_every_cut_is_noticed(tmp_path, monkeypatch, chunk):
 @pytest.mark.parametrize("inner", [b"\xff", b"\xed\xa0\x80"])
 def test_bytes_that_are_no_utf8_are_located(tmp_path, inner):
     text = b'{"questions": [{"id": 1}, {"id": "' + inner + b'"}]}'
-    place = f"after record 1, at byte {text.index(inner) + 1} (line 1): no UTF-8"
+    place = f"after record 1, at byte {text.index(inner) + 1} (line 1): not UTF-8"
     assert place in refused(tmp_path, text).message
-    assert "no UTF-8" in refused(tmp_path, b'{"questions": [{}]}' + inner).message
+    assert "not UTF-8" in refused(tmp_path, b'{"questions": [{}]}' + inner).message
 
 
 @pytest.mark.parametrize("half", ["\\ud800b", "\\uDBFF", "\\udc80", "\\ude00\\ud83d", "\\ud83d\\n"])
 def test_half_a_surrogate_pair_is_refused(tmp_path, half):
     message = refused(tmp_path, one(f'"a{half}"')).message
-    assert message.endswith("record 2 is no text: it holds half a surrogate pair")
+    assert message.endswith("record 2 is not text: it contains a lone surrogate")
 
 
 def test_whole_surrogate_pairs_are_read(tmp_path):
@@ -158,8 +158,8 @@ def test_deep_nesting_elsewhere_is_refused(tmp_path):
 @pytest.mark.parametrize("digits", [5_000, 1_000_000])
 def test_numbers_of_very_many_digits_are_refused(tmp_path, digits):
     message = refused(tmp_path, one("1" * digits)).message
-    assert message.endswith("record 2 is refused: it holds a number beyond 64 bits")
-    assert opening(written(tmp_path, "1" * digits)).kind == "text"
+    assert message.endswith("record 2 is invalid: it contains a number beyond 64 bits")
+    assert sniff(written(tmp_path, "1" * digits)).kind == "text"
 
 
 def test_records_have_a_greatest_length(tmp_path, monkeypatch):

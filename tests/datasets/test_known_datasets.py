@@ -91,7 +91,7 @@ def test_a_new_one_is_read_in_its_own_form(pond, tmp_path, capsys):
     assert data.distinct("dataset") == ["Pond7"]
     assert "left out: 1 without an answer" in capsys.readouterr().err
     path.write_text(json.dumps({"lakes": {}}))
-    with pytest.raises(DataError, match=r"holds no questions .*its first key is 'lakes'"):
+    with pytest.raises(DataError, match=r"contains no questions .*its first key is 'lakes'"):
         read_samples(path)
 
 

@@ -106,9 +106,9 @@ def test_spellings_of_options_and_answers(tmp_path, change, said):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"Ground_Truth_Option": "F"}, "its answer 'F' is none of its options' letters"),
-        ({"Ground_Truth_Option": 9}, "its answer '9' is none of its options' letters"),
-        ({"Ground_Truth_Option": True}, "its answer 'True' is none of its options' letters"),
+        ({"Ground_Truth_Option": "F"}, "its answer 'F' is not a letter of its options"),
+        ({"Ground_Truth_Option": 9}, "its answer '9' is not a letter of its options"),
+        ({"Ground_Truth_Option": True}, "its answer 'True' is not a letter of its options"),
         ({"Options_List": [["1"]]}, "its options are neither a list of texts nor lines"),
         ({"Options_List": None}, "its options are neither a list of texts nor lines"),
         ({"Options_List": ["1"] * 27}, "its options are neither a list of texts nor lines"),

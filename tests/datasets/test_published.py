@@ -235,7 +235,7 @@ def test_an_id_that_stands_twice_is_refused(there, name):
     else:
         records = json.loads(path.read_text())
         path.write_text(json.dumps([*records, records[0]]))
-    with pytest.raises(DataError, match=r"the id '.*' stands on several questions"):
+    with pytest.raises(DataError, match=r"the id '.*' is a duplicate"):
         read_samples(path)
 
 
@@ -249,7 +249,7 @@ def test_a_type_that_is_not_known_is_counted(there, name, capsys):
     path = there / "train.json"
     path.write_text(json.dumps(SETS[name](rows)))
     assert len(read_samples(path)) == 6
-    assert f"2 questions of a type that {name} has not, 'guessing'" in capsys.readouterr().err
+    assert f"2 questions of a type unknown in {name}, 'guessing'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", KEYED)

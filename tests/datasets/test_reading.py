@@ -90,7 +90,7 @@ def test_a_failed_conversion_leaves_the_old_file(official):
     out.write_text("old")
     answers = official / "LR_split_val_answers.json"
     answers.write_text(answers.read_text()[:-5])
-    with pytest.raises(DataError, match="breaks off"):
+    with pytest.raises(DataError, match="is truncated"):
         convert(official, out)
     assert out.read_text() == "old"
     assert not list(official.glob(".*"))
@@ -108,7 +108,7 @@ def test_data2csv_spares_its_inputs(official, name):
         (official / "hard").hardlink_to(official / name)
         outputs += [official / "soft", official / "hard"]
     for out in outputs:
-        with pytest.raises(DataError, match="would be written over an input") as caught:
+        with pytest.raises(DataError, match="would overwrite an input") as caught:
             convert(official, out)
         assert "--output" in caught.value.hint
         assert (official / name).read_bytes() == before
@@ -118,7 +118,7 @@ def test_csv2json_spares_its_input(tmp_path):
     path = tmp_path / "t.csv"
     write_csv(path, SAMPLES, with_type=True)
     before = path.read_bytes()
-    with pytest.raises(DataError, match="would be written over an input"):
+    with pytest.raises(DataError, match="would overwrite an input"):
         csv2json(path, tmp_path / ".." / tmp_path.name / "t.csv")
     assert path.read_bytes() == before
 
@@ -170,9 +170,9 @@ def test_official_questions_under_another_name(official):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"answers": [{"id": 1}]}', "holds no questions"),
+        ('{"answers": [{"id": 1}]}', "contains no questions"),
         ('{"id": "x", "question": "?"}', "its first key is 'id'"),
-        ("{}", "holds no questions"),
+        ("{}", "contains no questions"),
         ("plain words\n", "lacks the column"),
         ("[1]", "record 1 is a whole number"),
         ("", "is empty"),

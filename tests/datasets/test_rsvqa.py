@@ -16,9 +16,9 @@ from qwen2vl_rs.datasets.rsvqa import (
     LeftOut,
     answers_beside,
     find_split,
+    image_subfolder,
     images_beside,
     read_split,
-    unpacked,
 )
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.types import Sample
@@ -211,7 +211,7 @@ def test_files_that_do_not_belong_together(tmp_path):
     lay_out(tmp_path, [question(1), question(2)], [answer(101)])
     error = refused(tmp_path)
     assert "none of the 2 questions" in error.message
-    assert "do not belong together" in error.hint
+    assert "do not match" in error.hint
 
 
 def test_nothing_left_is_an_error(tmp_path):
@@ -223,15 +223,15 @@ def test_nothing_left_is_an_error(tmp_path):
 
 def test_ids_that_stand_twice(tmp_path):
     lay_out(tmp_path, [question(1), question(9), question(1)], [answer(1), answer(9)])
-    assert refused(tmp_path).message == f"{tmp_path / 'q.json'}: the id 1 stands twice"
+    assert refused(tmp_path).message == f"{tmp_path / 'q.json'}: the id 1 is a duplicate"
     lay_out(tmp_path, [question(1)], [answer(1), answer(6), answer(6)])
-    assert refused(tmp_path).message == f"{tmp_path / 'a.json'}: the id 6 stands twice"
+    assert refused(tmp_path).message == f"{tmp_path / 'a.json'}: the id 6 is a duplicate"
 
 
 def test_an_id_that_stands_twice_batches_apart(tmp_path):
     records = [question(k) for k in range(1200)]
     lay_out(tmp_path, [*records, question(3)], [answer(k) for k in range(1200)])
-    assert "the id 3 stands twice" in refused(tmp_path).message
+    assert "the id 3 is a duplicate" in refused(tmp_path).message
 
 
 @pytest.mark.parametrize(
@@ -242,12 +242,12 @@ def test_an_id_that_stands_twice_batches_apart(tmp_path):
         ({"img_id": True}, 'record 2 (id 2): "img_id" is true or false, expected a whole number'),
         ({"question": ["x"]}, 'record 2 (id 2): "question" is a list, expected text'),
         ({"type": 3}, 'record 2 (id 2): "type" is a whole number, expected text'),
-        ({"answers_ids": 2}, 'record 2 (id 2): "answers_ids" is no list of whole numbers'),
-        ({"answers_ids": ["2"]}, 'record 2 (id 2): "answers_ids" is no list of whole numbers'),
-        ({"id": 2**63}, f'record 2 (id {2**63}): "id" holds {BEYOND}'),
-        ({"img_id": -(2**63) - 1}, f'record 2 (id 2): "img_id" holds {BEYOND}'),
-        ({"answers_ids": [10**40]}, f'record 2 (id 2): "answers_ids" holds {BEYOND}'),
-        ({"question": "a\0b"}, 'record 2 (id 2): "question" holds a NUL'),
+        ({"answers_ids": 2}, 'record 2 (id 2): "answers_ids" is not a list of whole numbers'),
+        ({"answers_ids": ["2"]}, 'record 2 (id 2): "answers_ids" is not a list of whole numbers'),
+        ({"id": 2**63}, f'record 2 (id {2**63}): "id" contains {BEYOND}'),
+        ({"img_id": -(2**63) - 1}, f'record 2 (id 2): "img_id" contains {BEYOND}'),
+        ({"answers_ids": [10**40]}, f'record 2 (id 2): "answers_ids" contains {BEYOND}'),
+        ({"question": "a\0b"}, 'record 2 (id 2): "question" contains a NUL'),
         ({"active": 1}, 'record 2 (id 2): "active" is a whole number, expected true or false'),
     ],
 )
@@ -277,7 +277,7 @@ def test_missing_answer_fields_are_named(tmp_path, name):
 def test_answers_beyond_64_bits_are_named(tmp_path):
     for number in ("1e400", str(10**400)):
         text = '{"answers": [{"id": 1, "answer": ' + number + "}]}"
-        assert f'"answer" holds {BEYOND}' in refused_text(tmp_path, text, "a.json").message
+        assert f'"answer" contains {BEYOND}' in refused_text(tmp_path, text, "a.json").message
 
 
 def test_wrong_answer_fields_are_named(tmp_path):
@@ -290,12 +290,12 @@ def test_wrong_answer_fields_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"answers": []}', 'holds an object with the key "answers", expected an object with'),
-        ('{"info": 1}', 'holds an object with the key "info"'),
-        ("{}", "holds an object without keys"),
-        ("[1]", 'holds a list, expected an object with the key "questions"'),
-        ("hello", "holds no JSON object or list"),
-        ('{"questions": []}', "holds no records"),
+        ('{"answers": []}', 'contains an object with the key "answers", expected an object with'),
+        ('{"info": 1}', 'contains an object with the key "info"'),
+        ("{}", "contains an object without keys"),
+        ("[1]", 'contains a list, expected an object with the key "questions"'),
+        ("hello", "contains no JSON object or list"),
+        ('{"questions": []}', "contains no records"),
         ('{"questions": {}}', '"questions" is an object, expected a list'),
         ('{"questions": 3}', '"questions" is a whole number, expected a list'),
         ('{"questions": [5]}', "record 1 is a whole number, expected an object"),
@@ -314,7 +314,7 @@ def test_swapped_files_are_recognised(tmp_path):
 
 def test_broken_answers_name_the_answers_file(tmp_path):
     error = refused_text(tmp_path, '{"answers": [{"id": 1, "answer": "y"}', "a.json")
-    assert error.message.startswith(f"{tmp_path / 'a.json'} breaks off after record 1")
+    assert error.message.startswith(f"{tmp_path / 'a.json'} is truncated after record 1")
 
 
 def test_missing_files_and_folders(tmp_path):
@@ -521,6 +521,6 @@ def test_the_one_folder_of_images_in_an_archive_is_meant_and_of_several_none(
         (tmp_path / name).mkdir()
     for name in inside:
         (tmp_path / name / "0.tif").touch()
-    assert unpacked(tmp_path) == tmp_path / found
+    assert image_subfolder(tmp_path) == tmp_path / found
     (tmp_path / "1.tif").touch()  # its own come first
-    assert unpacked(tmp_path) == tmp_path
+    assert image_subfolder(tmp_path) == tmp_path

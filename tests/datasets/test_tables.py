@@ -107,7 +107,7 @@ def test_the_image_key_is_written_only_where_it_is_needed(tmp_path):
 @pytest.mark.parametrize("place", ["image", "question", "answer"])
 def test_half_a_surrogate_pair_is_refused_and_leaves_no_file(tmp_path, write, place):
     path = tmp_path / "t"
-    with pytest.raises(DataError, match="sample rsvqa_1 cannot be written as UTF-8") as caught:
+    with pytest.raises(DataError, match="sample rsvqa_1 cannot be encoded as UTF-8") as caught:
         write(path, [replace(ROAD, **{place: "/data/\udcff.tif"})])
     caught.value.message.encode()
     assert list(tmp_path.iterdir()) == []
@@ -136,7 +136,7 @@ def test_what_is_written_as_csv_can_be_read(tmp_path):
 
 
 def test_a_nul_fits_no_csv(tmp_path):
-    with pytest.raises(DataError, match="sample rsvqa_1 holds a NUL"):
+    with pytest.raises(DataError, match="sample rsvqa_1 contains a NUL"):
         write_csv(tmp_path / "t.csv", [replace(ROAD, question="a\0b")], False)
 
 
@@ -174,17 +174,20 @@ HEADER = b"image_path,question,answer\n/a.tif,one\ntwo,yes\n".replace(b"one\ntwo
         *(
             (
                 b"image_path,question,answer,type," + name + b"\n",
-                f"has the column {name.decode()} twice",
+                f"duplicate column {name.decode()}",
             )
             for name in (b"image_path", b"question", b"answer", b"type")
         ),
-        (b"question,image_path,question,answer,note,note,answer\n", "answer, question twice"),
+        (
+            b"question,image_path,question,answer,note,note,answer\n",
+            "duplicate column answer, question",
+        ),
         (HEADER + b"/a.tif,Q?\n", "line 4: 2 fields, but the header has 3"),
         (HEADER + b"/a.tif,A, or B?,yes\n", "line 4: 4 fields, but the header has 3"),
         (HEADER + b",Q?,yes\n", "line 4: image_path is empty"),
         (HEADER + b"/a.tif,Q?,\n", "line 4: answer is empty"),
         (HEADER + b"/a.tif, ,yes\n", "line 4: question is empty"),
-        (HEADER + b"/a.tif,Q\0?,yes\n", "line 4: there is a NUL"),
+        (HEADER + b"/a.tif,Q\0?,yes\n", "line 4: the text contains a NUL"),
         (HEADER + b'/a.tif,"Q?,yes\n/b.tif,Q?,no\n', "line 4: unexpected end of data"),
         (HEADER + b'/a.tif,"Q"?,yes\n', "line 4: ',' expected after '\"'"),
         (HEADER + b"/a.tif," + b"x" * 1_000_001 + b",yes\n", f"line 4: a field {TOO_LONG}"),
@@ -211,7 +214,7 @@ def test_csv_faults_are_named(tmp_path, text, said):
         (b"image_path\tquestion\tanswer\n/a.tif\tQ?\tyes\n", "separated by tabs"),
         (b"image_path|question|answer\n", "separated by vertical bars"),
         (b"image,question,answer\n", "the first line must name the columns image_path,"),
-        (HEADER + b"/a.tif,Q?,\n", "fill it in, or leave the row out"),
+        (HEADER + b"/a.tif,Q?,\n", "fill it in, or remove the row"),
         (
             "image_path,question,answer\n/a.tif,\u6709\u9053\u8def,\u662f\n".encode("gbk"),
             "CSV UTF-8",
@@ -256,13 +259,16 @@ def test_the_space_before_the_image_may_be_absent(tmp_path):
         (talk("Q?"), "the question names no image"),
         (talk("Q? <|vision_start|>/a.tif"), "the question names no image"),
         (talk("Q? <|vision_start|>/a<|vision_end|> <|vision_start|>/b<|vision_end|>"), "several"),
-        (talk("<|vision_start|>/a.tif<|vision_end|> Q?"), "goes on after <|vision_end|>"),
-        (talk("Q? <|vision_end|>/a.tif<|vision_start|>"), "goes on after <|vision_end|>"),
+        (talk("<|vision_start|>/a.tif<|vision_end|> Q?"), "continues after <|vision_end|>"),
+        (talk("Q? <|vision_end|>/a.tif<|vision_start|>"), "continues after <|vision_end|>"),
         (talk("Q? <|vision_start|><|vision_end|>"), "the image path is empty"),
-        (talk("Q? <|vision_start|>/a\0<|vision_end|>"), "the image path is empty or holds a NUL"),
+        (
+            talk("Q? <|vision_start|>/a\0<|vision_end|>"),
+            "the image path is empty or contains a NUL",
+        ),
         (talk(image="/b.tif"), 'does not end with the path in "image"'),
         (talk(image=3), '"image" is a whole number, expected text'),
-        (talk(answered=5), 'the "value" of the assistant turn is no text'),
+        (talk(answered=5), 'the "value" of the assistant turn is not text'),
         (talk(conversations=[]), "one question and one answer"),
         (talk(conversations=[1, 2]), "one question and one answer"),
         (talk(conversations=talk()["conversations"][::-1]), 'a turn is not "from" human or user'),
@@ -284,9 +290,9 @@ def test_conversation_faults_are_named(tmp_path, record, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"id": "x"}', 'holds an object with the key "id", expected a list'),
-        ("[]", "the list holds no records"),
-        (json.dumps([talk()])[:-1], "breaks off after record 1"),
+        ('{"id": "x"}', 'contains an object with the key "id", expected a list'),
+        ("[]", "the list contains no records"),
+        (json.dumps([talk()])[:-1], "is truncated after record 1"),
         ("", "is empty"),
     ],
 )

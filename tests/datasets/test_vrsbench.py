@@ -66,7 +66,7 @@ def test_what_is_wrong_is_named(tmp_path, change, said):
 
 
 def test_an_id_that_stands_twice_is_refused(tmp_path):
-    with pytest.raises(DataError, match="the id 'vrsbench_0' stands on several questions"):
+    with pytest.raises(DataError, match="the id 'vrsbench_0' is a duplicate"):
         read_samples(written(tmp_path, [record(0, *one) for one in ASKED]))
 
 

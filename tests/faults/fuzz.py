@@ -41,7 +41,7 @@ from PIL import Image  # noqa: E402
 
 from factory import make_samples, write_image, write_rsvqa  # noqa: E402
 from qwen2vl_rs.config import InputConfig, RasterToRGB, load_config  # noqa: E402
-from qwen2vl_rs.datasets.export_formats import FORMS, write_form  # noqa: E402
+from qwen2vl_rs.datasets.export_formats import EXPORT_FORMATS, export_dataset  # noqa: E402
 from qwen2vl_rs.datasets.reading import read_samples  # noqa: E402
 from qwen2vl_rs.datasets.tables import write_conversations, write_csv  # noqa: E402
 from qwen2vl_rs.errors import Qwen2VLRSError  # noqa: E402
@@ -49,7 +49,7 @@ from qwen2vl_rs.raster import read_rgb  # noqa: E402
 from qwen2vl_rs.raster.scenes import Georeference, open_scene  # noqa: E402
 from qwen2vl_rs.scoring.predictions import read_predictions, read_training, write_predictions  # noqa: E402
 from qwen2vl_rs.scoring.results import results  # noqa: E402
-from qwen2vl_rs.synthetic.scene import make_place, write_vectors  # noqa: E402
+from qwen2vl_rs.synthetic.scene import make_scene, write_vectors  # noqa: E402
 from qwen2vl_rs.system import console  # noqa: E402
 from qwen2vl_rs.types import Prediction  # noqa: E402
 from qwen2vl_rs.vqa_generation.vectors import read_vectors  # noqa: E402
@@ -88,11 +88,11 @@ class Format:
 
 def _as_others_write_them(place: Path) -> list[str]:
     """Files of other programs, made of ``a.json``; returns those of JSON."""
-    for name in FORMS:
-        write_form(place / "a.json", name, place / name, InputConfig())
+    for name in EXPORT_FORMATS:
+        export_dataset(place / "a.json", name, place / name, InputConfig())
     rows = [{"image": {"bytes": b"BM", "path": None}, "question": "Is it?", "answer": "yes"}] * 3
     pq.write_table(pa.Table.from_pylist(rows), place / "a.parquet")
-    return [f"{name}/{form.file}" for name, form in FORMS.items()]
+    return [f"{name}/{form.file}" for name, form in EXPORT_FORMATS.items()]
 
 
 def formats(place: Path) -> dict[str, Format]:
@@ -113,7 +113,7 @@ def formats(place: Path) -> dict[str, Format]:
     for kind in ("png", "jpg", "webp", "bmp"):
         pixels.save(place / f"a.{kind}")
     Image.fromarray(np.arange(576, dtype=np.uint16).reshape(24, 24)).save(place / "b.tif")
-    place_drawn = make_place(1, 1, side=64, setting="village")
+    place_drawn = make_scene(1, 1, side=64, setting="village")
     write_vectors(place_drawn, place / "a.geojson")
     there = Georeference(
         place_drawn.crs, (place_drawn.resolution, 0, place_drawn.left, 0, -place_drawn.resolution,

@@ -574,18 +574,18 @@ def test_false_is_no_building(image, tmp_path, capsys):
     ("name", "crs", "place", "said", "hint"),
     [
         ("swap.geojson", "EPSG:4326", lambda p: [(b, a) for a, b in in_degrees(p)],
-         "its axes are swapped: latitude stands before longitude", "+proj=axisswap"),
-        ("utm.geojson", "EPSG:4326", in_utm, "would lie in it in EPSG:32632", "-a_srs EPSG:32632"),
-        ("zone.gpkg", "EPSG:32633", in_utm, "would lie in it in EPSG:32632", "-a_srs EPSG:32632"),
-        ("degrees.gpkg", UTM, in_degrees, "would lie in it in EPSG:4326", "-a_srs EPSG:4326"),
+         "its axes are swapped: latitude before longitude", "+proj=axisswap"),
+        ("utm.geojson", "EPSG:4326", in_utm, "would be in it in EPSG:32632", "-a_srs EPSG:32632"),
+        ("zone.gpkg", "EPSG:32633", in_utm, "would be in it in EPSG:32632", "-a_srs EPSG:32632"),
+        ("degrees.gpkg", UTM, in_degrees, "would be in it in EPSG:4326", "-a_srs EPSG:4326"),
         ("far.geojson", "EPSG:4326", lambda p: [(x + 9e6, y) for x, y in in_utm(p)],
-         "are no degrees", "-a_srs EPSG:…"),
+         "are not degrees", "-a_srs EPSG:…"),
         ("else.gpkg", "EPSG:4326", lambda p: [(x + 9, y) for x, y in in_degrees(p)],
-         "none of its features lies in the image", "ogrinfo -al -so"),
+         "none of its features is in the image", "ogrinfo -al -so"),
         ("noprj.shp", None, in_utm, "no coordinate reference system", "-a_srs EPSG:32632"),
         ("degrees.shp", None, in_degrees, "no coordinate reference system", "-a_srs EPSG:4326"),
         ("other.shp", None, lambda p: [(x + 9e6, y) for x, y in in_utm(p)],
-         "no coordinate reference system", "no degrees: say which system they are in"),
+         "no coordinate reference system", "not degrees; assign their system"),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:'crs' was not provided")
@@ -613,7 +613,7 @@ def test_what_is_no_number_is_wrong_usage(image, small_base, tmp_path, capsys, n
 def test_shares_that_are_none(image, tmp_path, capsys, split):
     vectors = write_vectors(tmp_path / "v.gpkg", [in_degrees(HOUSES[0])], {"building": ["yes"]})
     assert generate(image, vectors, tmp_path / "o", "--split", split) == 1
-    assert "are no shares of train, val and test" in capsys.readouterr().err
+    assert "is not a list of shares of train, val and test" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -668,7 +668,7 @@ def test_layers_of_a_geopackage_and_tiles_without_data(tmp_path, capsys):
     assert generate(image, vectors, tmp_path / "o", "--tile", "64") == 0
     err = capsys.readouterr().err
     assert "6 features in" in err
-    assert "left out: 1 tiles mostly without data" in err
+    assert "left out: 1 tiles mostly nodata" in err
 
 
 # --- what is handed on ---------------------------------------------------------------------------

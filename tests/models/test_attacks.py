@@ -96,7 +96,7 @@ def test_formulas_in_a_table_are_said(tmp_path, capsys):
     samples = make_samples(tmp_path / "images", images=1)
     nasty = [replace(samples[0], question="=cmd|' /C calc'!A0", answer="@SUM(1)"), *samples[1:]]
     write_csv(tmp_path / "a.csv", nasty, False)
-    assert "1 rows hold a text that begins with =" in capsys.readouterr().err
+    assert "1 rows contain a text that begins with =" in capsys.readouterr().err
     (first, *_) = read_samples(tmp_path / "a.csv")
     assert (first.question, first.answer) == (nasty[0].question, "@SUM(1)")  # exact all the same
 

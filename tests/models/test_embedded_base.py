@@ -12,7 +12,7 @@ from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.base import FOLDER
 from qwen2vl_rs.models.loader import load_base
-from qwen2vl_rs.synthetic.scene import make_place
+from qwen2vl_rs.synthetic.scene import make_scene
 
 UNSEEN = 31_337  # a seed that no recipe uses
 NOUNS = {
@@ -31,7 +31,7 @@ def scenes(tmp_path_factory, base):
     """Visual tokens of some scenes, and the labels of what is in each."""
     folder, found = tmp_path_factory.mktemp("scenes"), []
     for n in range(16):
-        scene = make_place(UNSEEN, n)
+        scene = make_scene(UNSEEN, n)
         Image.fromarray(scene.draw()).save(folder / f"{n}.png")
         labels = {e.label for e in scene.elements}
         found.append((base.images.read(folder / f"{n}.png"), labels))

@@ -281,7 +281,7 @@ def test_what_cannot_be_read_is_counted_by_cause_and_told(asked, capsys):
         assert run(api.url, "--concurrency", "1") == 0
     out, err = capsys.readouterr()
     assert "8 answers were cut off at 32 tokens: --set eval.max_new_tokens=512" in err
-    assert "unreadable: 24, of these cut off: 8, empty: 8, thoughts without an answer: 8" in out
+    assert "unreadable: 24, of these cut off: 8, empty: 8, reasoning without an answer: 8" in out
     there = Path("output/eval-org-some-model")
     found = json.loads((there / "results.json").read_text("utf-8"))
     causes = {"cut_off": 8, "empty": 8, "no_answer": 8}

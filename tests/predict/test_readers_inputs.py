@@ -28,8 +28,8 @@ from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import HubError, ImageError, Qwen2VLRSError
 from qwen2vl_rs.predict.endpoint_replies import Failure, message, read_reply, refusal
-from qwen2vl_rs.questions.normal_forms import normalise, understood
-from qwen2vl_rs.questions.reply import spoken
+from qwen2vl_rs.questions.normal_forms import interpret, normalise
+from qwen2vl_rs.questions.reply import extract_answer
 from qwen2vl_rs.raster import read_rgb
 
 # Servers (13, 15)
@@ -220,7 +220,7 @@ def test_other_settings_are_asked_anew(asked):
 )  # fmt: skip
 def test_latex_is_read_as_it_is_typeset(reply, type, answer):
     assert normalise(reply, type) == answer
-    assert understood(reply, type) == (answer, "")
+    assert interpret(reply, type) == (answer, "")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_latex_earns_nothing_that_is_not_said(type, inside):
 def test_latex_takes_no_longer_than_it_is_long():
     start = time.process_time()
     for piece in ("\\boxed{", "\\text{", "{", "$", "$a ", "\\(", "\\[", "\\SI{a}{", "{{{{", "^{"):
-        spoken(piece * 20_000)
+        extract_answer(piece * 20_000)
     assert time.process_time() - start < 5
 
 
@@ -266,9 +266,9 @@ def test_lines_of_several_data_sets_are_not_scored_as_one(tmp_path, capsys, sets
     for words in (["score", path, "--json"], ["report", "--after", path, "-o", str(tmp_path)]):
         assert main(words) == 1
         err = capsys.readouterr().err
-        assert "its lines name several data sets" in err
+        assert "names several data sets" in err
         assert "LR (" in err
-        assert "not known" not in err
+        assert "unknown" not in err
     for name, right in (("LR", 1), ("HR", 0)):
         assert main(["score", path, "--json", "--dataset", name]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -282,7 +282,7 @@ def test_the_set_of_each_line_counts_where_they_are_told_apart_as_hinted(tmp_pat
         assert (found["dataset"], found["dataset_from"]) == (name, "files")
         assert found["protocols"]["official"]["OA"] == right
     assert main(["score", lines_of(tmp_path / "p.jsonl", "", "")]) == 0
-    assert "not known" in capsys.readouterr().out
+    assert "unknown data set" in capsys.readouterr().out
 
 
 def test_a_server_is_not_asked_questions_of_several_data_sets(asked, capsys):
@@ -299,7 +299,7 @@ def test_nor_is_a_model_here(asked, small_base, capsys):
     mixed = [replace(s, dataset=("LR", "HR")[n % 2]) for n, s in enumerate(asked)]
     write_conversations(Path("test.json"), mixed)
     assert main(["eval", str(small_base), "--test", "test.json", "-o", "out"]) == 1
-    assert "its lines name several data sets" in capsys.readouterr().err
+    assert "names several data sets" in capsys.readouterr().err
     assert not Path("out").exists()
 
 
@@ -370,7 +370,7 @@ def test_only_what_is_there_is_counted(scene, tmp_path, capsys, column):
     path = write_vectors(tmp_path / "v.geojson", THERE + NOT_THERE, column=column)
     assert make(scene, path, tmp_path / "out") == 0
     err = capsys.readouterr().err
-    assert f"left out: {len(NOT_THERE)} features that are not there" in err
+    assert f"left out: {len(NOT_THERE)} features not existing" in err
     assert "without a tag" not in err
     found = answers(tmp_path / "out")
     counted = {a for q, a in found.items() if q.lower().endswith("number of buildings?")}
@@ -378,7 +378,7 @@ def test_only_what_is_there_is_counted(scene, tmp_path, capsys, column):
     assert counted == {str(len(THERE))}
     roads = {a for q, a in found.items() if q in ("Is there a road?", "Is a road present?")}
     assert roads <= {"no"}
-    assert "that are not there" in (tmp_path / "out/index.html").read_text()
+    assert "not existing" in (tmp_path / "out/index.html").read_text()
 
 
 def test_the_published_manner_knows_no_life_cycle(scene, tmp_path, capsys):
@@ -389,19 +389,19 @@ def test_the_published_manner_knows_no_life_cycle(scene, tmp_path, capsys):
     )
     err = capsys.readouterr().err
     assert "3 features in" in err
-    assert "left out: 1 features that are not there" in err
+    assert "left out: 1 features not existing" in err
 
 
 def test_where_nothing_is_there_any_more_it_is_said(scene, tmp_path, capsys):
     path = write_vectors(tmp_path / "v.geojson", [{"demolished:building": "yes"}] * 2)
     assert make(scene, path, tmp_path / "out") == 1
-    assert "2 that are not there" in capsys.readouterr().err
+    assert "2 not existing" in capsys.readouterr().err
 
 
 def test_vectors_of_another_place_are_refused(scene, tmp_path, capsys):
     path = write_vectors(tmp_path / "v.geojson", [{"building": "yes"}], swap=True)
     assert make(scene, path, tmp_path / "out") == 1
-    assert "none of its features lies in the image" in capsys.readouterr().err
+    assert "none of its features is in the image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("manner", few([[], ["--legacy"], ["--balanced"], ["--like", "hr"]], 0, 2))

@@ -1,6 +1,6 @@
 import pytest
 
-from qwen2vl_rs.questions.answer_sets import MOST, answer_sets
+from qwen2vl_rs.questions.answer_sets import MAX_CANDIDATES, answer_sets
 from qwen2vl_rs.types import Sample
 
 COUNT, AREA = "How many roads are there?", "What is the area covered by roads?"
@@ -50,10 +50,10 @@ def test_taught_buckets_are_kept_as_they_are_written():
 def test_the_most_frequent_answers_are_kept():
     """Of five too many: not the last by number, nor by the alphabet, where that does not decide."""
     often = ["1004", "999"]
-    numbers = [str(n) for n in range(MOST + 5)] + often
+    numbers = [str(n) for n in range(MAX_CANDIDATES + 5)] + often
     found = answer_sets(samples(COUNT, *numbers), "LR")["count"]
     assert list(found.texts) == [n for n in numbers[: -len(often)] if not "994" <= n <= "998"]
-    assert found.covered == (MOST + 2) / (MOST + 7)
+    assert found.covered == (MAX_CANDIDATES + 2) / (MAX_CANDIDATES + 7)
 
 
 def test_words_are_written_as_they_were_taught_if_both_were():

@@ -4,10 +4,10 @@ import pytest
 
 from factory import write_image
 from qwen2vl_rs.predict.session import Session
-from qwen2vl_rs.questions.answer_sets import answer_sets, own_set
+from qwen2vl_rs.questions.answer_sets import answer_sets, question_answer_set
 from qwen2vl_rs.questions.choice import options
 from qwen2vl_rs.questions.grammar import question_type
-from qwen2vl_rs.questions.normal_forms import normalise, understood
+from qwen2vl_rs.questions.normal_forms import interpret, normalise
 from qwen2vl_rs.questions.protocols import protocol
 from qwen2vl_rs.questions.registry import official_type, type_named
 from qwen2vl_rs.types import Sample
@@ -105,22 +105,22 @@ def test_of_two_options_alike_none_is_chosen_by_its_text():
 
 
 def test_an_answer_that_was_cut_off():
-    assert understood("B.", "choice", True, ASKED) == ("B", "")
-    assert understood("A", "choice", True, ASKED) == ("A", "cut_off")
+    assert interpret("B.", "choice", True, ASKED) == ("B", "")
+    assert interpret("A", "choice", True, ASKED) == ("A", "cut_off")
 
 
 def test_tasks_are_parts_of_one_type():
     assert official_type("choice/Count") == "choice/Count"
     assert official_type("Multiple choice") == "choice"
-    assert type_named("choice/Count").by_question
-    assert not type_named("count/Choice").by_question
+    assert type_named("choice/Count").has_options
+    assert not type_named("count/Choice").has_options
     assert protocol("official").to_class("B. 3", "choice/Count", "LR", "?\nA. 2\nB. 3") == "B"
 
 
 def test_each_question_has_candidates_of_its_own():
-    assert own_set("choice/x", ASKED).texts == ("A", "B", "C", "D", "E")
-    assert own_set("choice/x", "Which?") is None
-    assert own_set("presence", "Is there a road?") is None
+    assert question_answer_set("choice/x", ASKED).texts == ("A", "B", "C", "D", "E")
+    assert question_answer_set("choice/x", "Which?") is None
+    assert question_answer_set("presence", "Is there a road?") is None
     taught = [Sample(str(n), "a", f"?\nA. x\nB. {n}", "B", "choice/x") for n in range(3)]
     assert "choice/x" not in answer_sets(taught, "CHOICE")
 

@@ -15,7 +15,7 @@ from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.datasets.tables import write_conversations
 
 RUN = Path("output/Qwen2-VL-2B")
-EXACT = "the data set is not known: counts and areas are compared exactly"
+EXACT = "the data set is unknown: counts and areas are compared exactly"
 
 
 @pytest.fixture(autouse=True)
@@ -83,9 +83,7 @@ def test_a_note_is_that_of_its_table_alone(capsys):
     table.write_text(table.read_text().rpartition("\n/")[0] + "\n")
     capsys.readouterr()
     assert datasets(table) == {""}
-    assert "rsvqa-dataset.csv.json is about another content of rsvqa-dataset.csv" in (
-        capsys.readouterr().err
-    )
+    assert "rsvqa-dataset.csv.json is ignored: rsvqa-dataset.csv" in (capsys.readouterr().err)
     run("data2csv", "--folder", write_rsvqa(Path("other"), images=2, side=28))
     assert datasets(table) == {""}  # and nothing of the last one is left
     for text in ("[]", "{", '{"sha256": 1, "dataset": "HR"}'):
@@ -255,7 +253,7 @@ def test_a_run_made_before_keeps_its_classes_and_says_that_they_are_inferred(run
     page = (run_here / "report.html").read_text("utf-8")
     assert "RSVQA-LR classes" in page
     assert "is inferred from the types" in page
-    words = "the data set was not recorded when this run was made; inferred from the types"
+    words = "the run did not record its data set; inferred from the question types"
     run("score", run_here / "eval/after/predictions.jsonl")
     assert words in capsys.readouterr().out
     run("eval", run_here, "--json")
@@ -324,7 +322,7 @@ def test_what_replaces_the_questions_of_another_source_says_so(capsys):
     assert "replaced" not in capsys.readouterr().err
     run("csv2json", "-i", "val.csv")
     err = capsys.readouterr().err
-    assert "warning: data_vl.json held questions about other images, e.g. " in err
+    assert "warning: data_vl.json contained questions about other images, e.g. " in err
     assert err.endswith("next: qwen2vl-rs eval MODEL --test data_vl.json\n")
     write_conversations(Path("c.json"), make_samples(Path("pictures").absolute(), images=1))
     run("csv2json", "-i", "train.csv", "-o", "c.json")

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from qwen2vl_rs.questions.grammar import back_off, canonical, noun, question_type, template, type_of
+from qwen2vl_rs.questions.grammar import (
+    backoff_keys,
+    canonical,
+    noun,
+    question_type,
+    template,
+    type_of,
+)
 from qwen2vl_rs.questions.normal_forms import normalise
 from qwen2vl_rs.types import Prediction
 
@@ -70,14 +77,14 @@ def test_meaningless_differences_are_removed():
 
 
 def test_wordings_of_one_question_share_a_key_below_the_wording():
-    one = back_off("Is there a small road?", "presence")
-    two = back_off("Is a small road present in the image?", "presence")
+    one = backoff_keys("Is there a small road?", "presence")
+    two = backoff_keys("Is a small road present in the image?", "presence")
     assert one[0] != two[0]
     assert one[1] != two[1]
     assert one[2:] == two[2:]
     assert (
-        back_off("How many small roads are there?", "count")[3]
-        == (back_off("What is the amount of roads next to a  park?", "count")[3])
+        backoff_keys("How many small roads are there?", "count")[3]
+        == (backoff_keys("What is the amount of roads next to a  park?", "count")[3])
     )
 
 
@@ -108,14 +115,14 @@ def test_comparators_and_operands_are_kept_apart():
         "Are there more parks than roads?",
         "Is the number of roads equal to the number of parks?",
     ]
-    assert len({back_off(q, "comp")[2] for q in asked}) == 4
-    assert len({back_off(q, "comp")[4] for q in asked}) == 3
+    assert len({backoff_keys(q, "comp")[2] for q in asked}) == 4
+    assert len({backoff_keys(q, "comp")[4] for q in asked}) == 3
 
 
 def test_every_key_but_the_last_tells_comparators_apart():
     asked = [f"Are there {word} roads than parks?" for word in ("more", "less")]
     asked.append("Is the number of roads equal to the number of parks?")
-    keys = [back_off(question, "comp") for question in asked]
+    keys = [backoff_keys(question, "comp") for question in asked]
     assert {len(one) for one in keys} == {6}
     for at in range(5):
         assert len({one[at] for one in keys}) == 3, keys[0][at]

@@ -14,7 +14,7 @@ from qwen2vl_rs.errors import ConfigError, DataError
 from qwen2vl_rs.questions.grammar import question_type, template, type_of
 from qwen2vl_rs.questions.latex import plain
 from qwen2vl_rs.questions.normal_forms import normalise
-from qwen2vl_rs.questions.reply import spoken
+from qwen2vl_rs.questions.reply import extract_answer
 from qwen2vl_rs.types import Prediction
 
 
@@ -225,9 +225,9 @@ ANSWERS = """answer final conclusion response output solution finalanswer final_
 
 @pytest.mark.parametrize("tag", THOUGHTS.split())
 def test_tags_of_thoughts(tag):
-    assert spoken(f"<{tag}>yes or no</{tag}>no").text == "no"
-    assert spoken(f"yes or no</{tag.upper()}>no").text == "no"
-    assert spoken(f"<{tag}>is it").cause == "no_answer"
+    assert extract_answer(f"<{tag}>yes or no</{tag}>no").text == "no"
+    assert extract_answer(f"yes or no</{tag.upper()}>no").text == "no"
+    assert extract_answer(f"<{tag}>is it").cause == "no_answer"
 
 
 @pytest.mark.parametrize(
@@ -236,15 +236,15 @@ def test_tags_of_thoughts(tag):
      ("<|begin_of_thought|>", "<|end_of_thought|>"), ("<|start_thinking|>", "<|end_thinking|>")],
 )  # fmt: skip
 def test_signs_of_thoughts(start, end):
-    assert spoken(f"{start}yes or no{end}no").text == "no"
-    assert spoken(f"yes or no{end}no").text == "no"
-    assert spoken(f"{start}is it").cause == "no_answer"
+    assert extract_answer(f"{start}yes or no{end}no").text == "no"
+    assert extract_answer(f"yes or no{end}no").text == "no"
+    assert extract_answer(f"{start}is it").cause == "no_answer"
 
 
 @pytest.mark.parametrize("tag", [*ANSWERS.split(), "final answer"])
 def test_tags_of_answers(tag):
-    assert spoken(f"I see sand: <{tag}>no</{tag}> thanks").text == "no"
-    assert spoken(f"<{tag}>yes</{tag}> <{tag}>no</{tag}>").cause == "unclear"
+    assert extract_answer(f"I see sand: <{tag}>no</{tag}> thanks").text == "no"
+    assert extract_answer(f"<{tag}>yes</{tag}> <{tag}>no</{tag}>").cause == "unclear"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_tags_of_answers(tag):
      ("<|begin_of_solution|>", "<|end_of_solution|>"), ("<|start_response|>", "<|end_response|>")],
 )  # fmt: skip
 def test_signs_of_answers(start, end):
-    assert spoken(f"I see sand: {start}no{end} thanks").text == "no"
+    assert extract_answer(f"I see sand: {start}no{end} thanks").text == "no"
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_latex_that_says_how_it_looks_only(said, shown):
 
 @pytest.mark.parametrize("box", [r"\boxed{12}", r"\fbox{12}", r"\boxed {12}"])
 def test_boxes_of_latex(box):
-    assert spoken(f"13 at first, then {box}").text == "12"
+    assert extract_answer(f"13 at first, then {box}").text == "12"
 
 
 HERE = {
@@ -459,7 +459,7 @@ def test_reasons_why_something_is_missing(tmp_path, row, training, missing, reas
 @pytest.mark.parametrize(
     ("said", "cause"),
     [({"text": "1", "unreadable": "cut_off"}, "cut off"), ({"text": ""}, "empty"),
-     ({"text": "<think>one</think>"}, "thoughts without an answer"),
+     ({"text": "<think>one</think>"}, "reasoning without an answer"),
      ({"text": "many"}, "no clear answer")],
 )  # fmt: skip
 def test_causes_of_answers_that_cannot_be_read(tmp_path, capsys, said, cause):
@@ -476,4 +476,4 @@ def test_causes_of_answers_that_cannot_be_read(tmp_path, capsys, said, cause):
 )
 def test_channels_of_a_reply(channel, text):
     head = "<|channel|>analysis<|message|>yes or no"
-    assert spoken(f"{head}<|channel|>{channel}<|message|>no").text == text
+    assert extract_answer(f"{head}<|channel|>{channel}<|message|>no").text == text

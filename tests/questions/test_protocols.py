@@ -3,7 +3,7 @@
 import pytest
 
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.questions.class_sets import DatasetName, settle
+from qwen2vl_rs.questions.class_sets import DatasetName, resolve_dataset
 from qwen2vl_rs.questions.protocols import PROTOCOLS, class_order, judge, protocol
 from qwen2vl_rs.types import Prediction, Sample
 
@@ -123,19 +123,19 @@ def asked(*types, dataset=""):
 
 def test_whose_classes_apply_is_said_and_not_guessed():
     for types in (["presence", "count"], ["count", "area"], ["presence", "LC"], []):
-        assert settle(asked(*types)) == DatasetName("unknown", "unknown")
-        assert settle(asked(*types), "HR") == DatasetName("HR", "setting")
-    assert settle(asked("count", "comp", dataset="HR")) == DatasetName("HR", "files")
-    assert settle(asked("count", dataset="HR"), "LR") == DatasetName("LR", "setting")
+        assert resolve_dataset(asked(*types)) == DatasetName("unknown", "unknown")
+        assert resolve_dataset(asked(*types), "HR") == DatasetName("HR", "setting")
+    assert resolve_dataset(asked("count", "comp", dataset="HR")) == DatasetName("HR", "files")
+    assert resolve_dataset(asked("count", dataset="HR"), "LR") == DatasetName("LR", "setting")
     mixed = asked("count", dataset="HR") + asked("count", dataset="LR")
-    assert settle(mixed) == settle(mixed + asked("count")) == DatasetName()
+    assert resolve_dataset(mixed) == resolve_dataset(mixed + asked("count")) == DatasetName()
 
 
 def test_what_runs_were_scored_by_before_they_recorded_it():
     told = {("presence", "count", "area"): "HR", ("presence", "LC"): "xBEN", ("count",): "LR"}
     for types, name in told.items():
-        assert settle(asked(*types), old=True) == DatasetName(name, "inferred")
-    assert settle(asked("area", dataset="LR"), old=True) == DatasetName("LR", "files")
+        assert resolve_dataset(asked(*types), old=True) == DatasetName(name, "inferred")
+    assert resolve_dataset(asked("area", dataset="LR"), old=True) == DatasetName("LR", "files")
 
 
 def test_unknown_protocols_are_errors_that_name_the_nearest():

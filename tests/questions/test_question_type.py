@@ -15,7 +15,13 @@ from qwen2vl_rs.questions.answer_sets import answer_sets
 from qwen2vl_rs.questions.grammar import question_type, template
 from qwen2vl_rs.questions.normal_forms import normalise
 from qwen2vl_rs.questions.question_type import QuestionType
-from qwen2vl_rs.questions.registry import OFFICIAL, all_types, official_type, registered, type_named
+from qwen2vl_rs.questions.registry import (
+    OFFICIAL,
+    all_types,
+    official_type,
+    temporary_type,
+    type_named,
+)
 from qwen2vl_rs.scoring.metrics import type_order
 from qwen2vl_rs.scoring.predictions import read_predictions, write_predictions
 from qwen2vl_rs.types import Prediction
@@ -47,14 +53,14 @@ ASKED = "Which colours have the roofs?"
 
 @pytest.fixture
 def made_up():
-    with registered(Roofs()):
+    with temporary_type(Roofs()):
         yield
 
 
 def test_before_and_after_it_is_unknown():
     before = all_types()
     assert question_type(ASKED) == "other"
-    with registered(Roofs()):
+    with temporary_type(Roofs()):
         assert question_type(ASKED) == "roofs"
         assert all_types()[-1] == "roofs"
     assert question_type(ASKED) == "other"
@@ -68,14 +74,14 @@ class Light(QuestionType):
 
     name: str = "light"
     templates: tuple[re.Pattern[str], ...] = (re.compile(r"when was the (.+) taken"),)
-    words: tuple[str, ...] = ("day", "night")
-    shown: str = "night"
+    choices: tuple[str, ...] = ("day", "night")
+    map_value: str = "night"
 
 
 def test_a_type_of_two_words_is_chosen_from_and_drawn(small_base, tmp_path):
     write_image(tmp_path / "a.tif", 56, 1)
     asked = "When was the image taken?"
-    with registered(Light()):
+    with temporary_type(Light()):
         assert normalise("Night.", "light") == "night"
         assert normalise("at dusk", "light") is None
         session = Session.open(small_base)
@@ -89,15 +95,15 @@ def test_a_type_of_two_words_is_chosen_from_and_drawn(small_base, tmp_path):
 
 def test_an_official_type_that_is_replaced_for_a_while_comes_back():
     before = all_types()
-    with registered(replace(type_named("presence"), shown="no")):
-        assert type_named("presence").shown == "no"
+    with temporary_type(replace(type_named("presence"), map_value="no")):
+        assert type_named("presence").map_value == "no"
         assert question_type("Is there a road?") == "presence"
     assert all_types() == before
-    assert type_named("presence").shown == "yes"
+    assert type_named("presence").map_value == "yes"
 
 
 def test_names_in_other_letters_are_names_of_their_own():
-    with registered(replace(Roofs(), name="道路", other_names=())):
+    with temporary_type(replace(Roofs(), name="道路", other_names=())):
         assert official_type("道路") == "道路"
         assert official_type("房屋") == "房屋"
         assert official_type("12") == "12"
@@ -166,11 +172,11 @@ def test_scores_between_0_and_1_reach_results_comparison_and_report(made_up, tmp
 @pytest.mark.parametrize("name", all_types())
 def test_each_type_in_its_words(name):
     one = type_named(name)
-    for text in (*one.words, *one.candidates("LR"), *one.candidates("HR")):
+    for text in (*one.choices, *one.candidates("LR"), *one.candidates("HR")):
         assert one.normalise(text) == text
         assert one.score(text, text) == 1
         assert one.score(text, None) == one.score(None, text) == one.score(None, None) == 0
         assert one.official_class(text, "unknown") == text
-    assert one.shown in (*one.words, "number", "class")
+    assert one.map_value in (*one.choices, "number", "class")
     assert official_type(name.upper()) == name
     assert all(official_type(other) == name for other in one.other_names)

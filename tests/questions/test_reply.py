@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from qwen2vl_rs.questions.normal_forms import normalise, understood
-from qwen2vl_rs.questions.reply import spoken
+from qwen2vl_rs.questions.normal_forms import interpret, normalise
+from qwen2vl_rs.questions.reply import extract_answer
 
 FORMS = [
     "<think>\nNo road at first, yet there are 3 lines.\n</think>\n\n{}",
@@ -35,7 +35,7 @@ FORMS = [
 )  # fmt: skip
 def test_the_answer_is_read_and_nothing_else(form, type, said):
     assert normalise(form.format(*[said] * form.count("{}")), type) == said
-    assert understood(form.format(*[said] * form.count("{}")), type) == (said, "")
+    assert interpret(form.format(*[said] * form.count("{}")), type) == (said, "")
 
 
 @pytest.mark.parametrize(
@@ -56,29 +56,29 @@ def test_the_answer_is_read_and_nothing_else(form, type, said):
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_has_a_cause_and_earns_nothing(reply, cut, cause):
-    prediction, why = understood(reply, "presence", cut)
+    prediction, why = interpret(reply, "presence", cut)
     assert why == cause
     assert normalise(reply, "presence") is None
     assert normalise(prediction, "presence") is None
 
 
 def test_an_answer_that_may_go_on_is_cut_off():
-    assert understood("There are 12", "count", cut=True) == ("12", "cut_off")
-    assert understood("12 roads", "count", cut=True) == ("12", "")
-    assert understood("Yes, there is a", "presence", cut=True) == ("yes", "")
-    assert understood("water bodies and", "LC", cut=True) == ("water bodies and", "cut_off")
+    assert interpret("There are 12", "count", cut=True) == ("12", "cut_off")
+    assert interpret("12 roads", "count", cut=True) == ("12", "")
+    assert interpret("Yes, there is a", "presence", cut=True) == ("yes", "")
+    assert interpret("water bodies and", "LC", cut=True) == ("water bodies and", "cut_off")
 
 
 def test_what_is_only_mentioned_is_no_mark():
     for text in ("yes", "a thinking man", "x < y > z", "[reason] none", "3 < 4"):
-        assert spoken(text).text == text
+        assert extract_answer(text).text == text
 
 
 def test_reading_takes_no_longer_than_a_reply_is_long():
     start = time.process_time()
     for part in ("<think>", "</think>", "<answer>", "</answer>", "\\boxed{", "\\boxed{a}",
                  "<|channel|>", "<|channel|>x<|message|>", "<", "{", "\\text{"):  # fmt: skip
-        spoken(part * 20_000)
+        extract_answer(part * 20_000)
     assert time.process_time() - start < 2
 
 
@@ -93,4 +93,4 @@ def test_reading_takes_no_longer_than_a_reply_is_long():
     ],
 )
 def test_an_answer_in_tags_and_another_in_a_box_are_none(reply, text):
-    assert spoken(reply).text == text
+    assert extract_answer(reply).text == text

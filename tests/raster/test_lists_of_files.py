@@ -17,7 +17,7 @@ from qwen2vl_rs.datasets.left_out import LeftOut
 from qwen2vl_rs.datasets.rsvqa import answers_beside, read_split
 from qwen2vl_rs.datasets.table_notes import is_held_out, official_note
 from qwen2vl_rs.errors import DataError, ImageError
-from qwen2vl_rs.questions.elements import classify, noun, road_width, unseen
+from qwen2vl_rs.questions.elements import classify, is_hidden, noun, road_width
 from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.raster.rgb import choose_bands
 from qwen2vl_rs.raster.scenes import open_scene
@@ -280,4 +280,4 @@ def test_words_and_widths_of_tags():
     ],
 )  # fmt: skip
 def test_what_cannot_be_seen_from_above(tags, layer, hidden):
-    assert bool(unseen(tags, layer)) is hidden
+    assert bool(is_hidden(tags, layer)) is hidden

@@ -10,10 +10,10 @@ from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.questions.protocols import PROTOCOLS
 from qwen2vl_rs.scoring import baselines
 from qwen2vl_rs.scoring.baselines import (
-    Control,
-    constant,
-    gather,
-    question_only,
+    Baseline,
+    count_training,
+    majority_baseline,
+    question_only_baseline,
     shuffle_images,
 )
 from qwen2vl_rs.types import Prediction, Sample
@@ -30,18 +30,18 @@ FARMS = [("Is there a farm?", "no")] * 9
 
 
 def test_constant_is_the_majority_of_the_type():
-    table = constant(gather(samples(*ROADS, *FARMS), []), OFFICIAL, "LR")
+    table = majority_baseline(count_training(samples(*ROADS, *FARMS), []), OFFICIAL, "LR")
     assert table.answer("Is there a road?", "presence") == "no"
     assert table.answer("How many roads are there?", "count") is None
 
 
 def test_constant_lives_in_the_classes_of_the_protocol():
     rows = [("How many roads are there?", n) for n in ("11", "12", "13", "0", "0")]
-    counted = gather(samples(*rows), [])
-    assert constant(counted, OFFICIAL, "LR").answer("", "count") == "between 10 and 100"
-    assert constant(counted, OFFICIAL, "HR").answer("", "count") == "0"
-    assert constant(counted, PROTOCOLS["raw"], "LR").answer("", "count") == "0"
-    assert constant(counted, PROTOCOLS["geochat"], "LR").answer("", "count") is None
+    counted = count_training(samples(*rows), [])
+    assert majority_baseline(counted, OFFICIAL, "LR").answer("", "count") == "between 10 and 100"
+    assert majority_baseline(counted, OFFICIAL, "HR").answer("", "count") == "0"
+    assert majority_baseline(counted, PROTOCOLS["raw"], "LR").answer("", "count") == "0"
+    assert majority_baseline(counted, PROTOCOLS["geochat"], "LR").answer("", "count") is None
 
 
 @pytest.mark.parametrize(
@@ -55,29 +55,31 @@ def test_constant_lives_in_the_classes_of_the_protocol():
     ],
 )
 def test_question_only_backs_off(question, want):
-    table = question_only(gather(samples(*ROADS, *FARMS), []), OFFICIAL, "LR")
+    table = question_only_baseline(count_training(samples(*ROADS, *FARMS), []), OFFICIAL, "LR")
     assert table.answer(question, "presence") == want
 
 
 def test_a_tie_is_no_majority():
     tied = [("Is there a road?", "yes"), ("Is there a road?", "no")]
     more = [("Is a road present?", "yes"), ("Is a road present?", "yes"), *FARMS]
-    table = question_only(gather(samples(*tied, *more), []), OFFICIAL, "LR")
+    table = question_only_baseline(count_training(samples(*tied, *more), []), OFFICIAL, "LR")
     assert table.answer("Is there a road?", "presence") == "yes"
     for rows in (tied, tied[::-1]):
-        assert question_only(gather(samples(*rows), []), OFFICIAL, "LR").answer(
+        assert question_only_baseline(count_training(samples(*rows), []), OFFICIAL, "LR").answer(
             "Is there a road?", "presence"
         ) == ("no")
 
 
 def test_unreadable_training_answers_are_passed_over():
-    table = question_only(gather(samples(("Is there a road?", "perhaps")), []), OFFICIAL, "LR")
+    table = question_only_baseline(
+        count_training(samples(("Is there a road?", "perhaps")), []), OFFICIAL, "LR"
+    )
     assert table.answer("Is there a road?", "presence") is None
 
 
 def test_questions_about_scored_images_are_dropped():
     scored = [Prediction("", "train0", "q", "", "yes", "yes")]
-    found = gather(samples(*ROADS), scored)
+    found = count_training(samples(*ROADS), scored)
     assert (found.n, found.dropped) == (3, 1)
 
 
@@ -102,8 +104,10 @@ def test_one_image_cannot_be_shuffled(images):
 
 def test_a_control_of_ones_own_reaches_tables_and_report(monkeypatch, tmp_path, capsys):
     """It is one entry of a list: it is fitted, scored, and shown by its name."""
-    mine = Control("lookup", "by the first word", "OA by it", "what came before", constant)
-    monkeypatch.setattr(baselines, "CONTROLS", (*baselines.CONTROLS, mine))
+    mine = Baseline(
+        "lookup", "by the first word", "OA by it", "what came before", majority_baseline
+    )
+    monkeypatch.setattr(baselines, "BASELINES", (*baselines.BASELINES, mine))
     run = write_run(tmp_path, images=4)
     train, after = tmp_path / "data_vl_train.json", run / "eval/after/predictions.jsonl"
     assert main(["score", str(after), "--train-questions", str(train)]) == 0

@@ -142,7 +142,7 @@ def test_where_they_hold_the_questions_no_test_set_is_needed(tmp_path, form):
 
 
 def test_where_they_do_not_it_is_said(tmp_path):
-    with pytest.raises(DataError, match="line 1: a line of LLaMA-Factory without its") as caught:
+    with pytest.raises(DataError, match="line 1: a LLaMA-Factory line without its") as caught:
         read_predictions(lines(tmp_path / "p.jsonl", other_template))
     assert caught.value.hint == "name the test set: --questions FILE"
 
@@ -229,7 +229,7 @@ REFUSED = [
     (lambda rows: [rows[0], {"label": "yes", "prompt": "?"}], "line 2: prediction is missing"),
     (lambda rows: [{"id": n, "question": s.question, "answer": s.answer, "prediction": "yes"}
                    for n, s in zip(("q-a", "q-x"), ASKED, strict=False)],
-     "has 2 lines, but the test set has 4 questions; that of line 2 is not in it (id q-x)"),
+     "has 2 lines, but the test set has 4 questions; the id of line 2 is not in it (q-x)"),
 ]  # fmt: skip
 
 
@@ -266,7 +266,7 @@ def test_a_number_is_not_used_twice(tmp_path, questions):
     path = tmp_path / "p.jsonl"
     row = json.dumps(lmms_eval(ASKED[0], "yes", 0)) + "\n"
     path.write_text(row * 2)
-    with pytest.raises(DataError, match="line 2: id 0 stands on an earlier line too"):
+    with pytest.raises(DataError, match="line 2: duplicate id 0"):
         read_predictions(path, questions)
 
 

@@ -10,7 +10,7 @@ from qwen2vl_rs.scoring.metrics import (
     calibration,
     cluster_codes,
     confusions,
-    counts,
+    counting_errors,
     score,
     type_order,
 )
@@ -80,7 +80,7 @@ def test_counts_as_numbers():
     run = [asked("count", gold, said) for gold, said in [("3", "5"), ("8", "8"), ("50", "60")]]
     run += [asked("count", "4", "between 0 and 10"), asked("count", "0", "many")]
     run += [asked("presence", "yes", "yes"), asked("count", "unknown", "3")]
-    found = counts(run)
+    found = counting_errors(run)
     assert found is not None
     assert (found["n"], found["numbers"], found["mae"]) == (5, 3, 4.0)
     assert found["median_error"] == 2.0
@@ -93,7 +93,7 @@ def test_counts_as_numbers():
     assert list(found["by_magnitude"]) == ["0", "between 0 and 10", "between 10 and 100"]
     assert found["by_magnitude"]["0"]["mae"] is None
     assert found["by_magnitude"]["between 0 and 10"]["mae"] == 1.0
-    assert counts([asked("presence", "yes", "yes")]) is None
+    assert counting_errors([asked("presence", "yes", "yes")]) is None
 
 
 def test_calibration_by_hand():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from qwen2vl_rs.errors import ConfigError, DataError
-from qwen2vl_rs.questions.class_sets import settle
+from qwen2vl_rs.questions.class_sets import resolve_dataset
 from qwen2vl_rs.questions.grammar import question_type
 from qwen2vl_rs.scoring.comparison import compare_runs
 from qwen2vl_rs.scoring.results import UNKNOWN_TYPE, results
@@ -163,7 +163,7 @@ def test_hr_counts_are_exact():
     assert results(run)["protocols"]["official"]["OA"] == 0  # nobody says that they are LR's
     for name, want in (("LR", 1), ("HR", 0)):
         known = [replace(p, dataset=name) for p in run]
-        given = results(run, dataset=settle(run, name))
+        given = results(run, dataset=resolve_dataset(run, name))
         for found, how in ((results(known), "files"), (given, "setting")):
             assert (found["dataset"], found["dataset_from"]) == (name, how)
             assert found["protocols"]["official"]["OA"] == want
@@ -193,7 +193,7 @@ def test_answers_that_cannot_be_read_are_counted_by_cause():
     found = results(run)
     causes = {"cut_off": 1, "empty": 1, "no_answer": 2, "unclear": 2}
     assert found["unreadable"] == {"n": 6, "causes": causes}
-    line = "unreadable: 6, of these cut off: 1, empty: 1, thoughts without an answer: 2"
+    line = "unreadable: 6, of these cut off: 1, empty: 1, reasoning without an answer: 2"
     assert line in render_results(found)
     for name in ("official", "raw"):
         right = {"official": 4, "raw": 3}[name]  # "Yes." is another string

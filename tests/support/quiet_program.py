@@ -92,9 +92,9 @@ def ask_what_was_trained():
 
 def export():
     from qwen2vl_rs.config import InputConfig
-    from qwen2vl_rs.datasets.export_formats import write_form
+    from qwen2vl_rs.datasets.export_formats import export_dataset
 
-    write_form(Path("test.json"), "trl", Path("trl"), InputConfig())
+    export_dataset(Path("test.json"), "trl", Path("trl"), InputConfig())
     rs.export("run", "merged", merge=True)
 
 

@@ -16,11 +16,11 @@ from qwen2vl_rs.questions.protocols import protocol
 from qwen2vl_rs.raster import write_geotiff
 from qwen2vl_rs.raster.scenes import Georeference
 from qwen2vl_rs.scoring import baselines as controls
-from qwen2vl_rs.synthetic.scene import CLASSES, Place, make_place, write_vectors
+from qwen2vl_rs.synthetic.scene import CLASSES, Scene, make_scene, write_vectors
 from qwen2vl_rs.types import Prediction, Sample
 from qwen2vl_rs.vqa_generation.balance import SURPLUS, balance
-from qwen2vl_rs.vqa_generation.dataset import assign
-from qwen2vl_rs.vqa_generation.questions import Asker, Question, View
+from qwen2vl_rs.vqa_generation.dataset import assign_splits
+from qwen2vl_rs.vqa_generation.questions import AnnotatedImage, Question, QuestionGenerator
 from qwen2vl_rs.vqa_generation.referring import Phrase
 
 #: Measured on the published data, 62 images of each: shares of types, of suffix, of elements with
@@ -38,7 +38,7 @@ STARTS = ("Is there ", "Is the number ", "Is a", "How many ", "What is the numbe
           "What is the amount ", "Are there less ", "Are there more ")  # fmt: skip
 
 
-def write_scene(place: Place, folder: Path, name: str) -> tuple[Path, Path]:
+def write_scene(place: Scene, folder: Path, name: str) -> tuple[Path, Path]:
     """Write a scene as ``NAME.tif`` and ``NAME.geojson``."""
     image, vectors = folder / f"{name}.tif", folder / f"{name}.geojson"
     write_geotiff(image, place.draw(), place.crs, place.transform)
@@ -55,12 +55,14 @@ class Placed:
     height: int
 
 
-def view_of(seed: int, number: int, **options) -> View:
-    place = make_place(seed, number, **options)
-    return View(place.elements, place.side, place.side, place.resolution, place.top / 111_200)
+def view_of(seed: int, number: int, **options) -> AnnotatedImage:
+    place = make_scene(seed, number, **options)
+    return AnnotatedImage(
+        place.elements, place.side, place.side, place.resolution, place.top / 111_200
+    )
 
 
-def published_view(like: str, number: int) -> View:
+def published_view(like: str, number: int) -> AnnotatedImage:
     """A map as RSVQA's: of the Netherlands and Belgium (LR), of New York and New Jersey (HR).
 
     OpenStreetMap is not complete: land uses are missing or called grass, and mappers write
@@ -90,7 +92,7 @@ def published_view(like: str, number: int) -> View:
 
 
 def legacy(like: str, images: int) -> Iterator[list[Question]]:
-    asker = Asker("legacy", like == "hr")
+    asker = QuestionGenerator("legacy", like == "hr")
     for number in range(images):
         rng = np.random.default_rng([number, 12])
         yield asker.questions(rng, published_view(like, number))
@@ -124,13 +126,13 @@ def statistics(asked: Iterator[list[Question]]) -> dict[str, float]:
 
 def question_only(manner: str, images: int, number: int, like: str = "lr") -> dict[str, float]:
     """What the question-only table scores on scenes it has not seen, by type and in all."""
-    asker = Asker(manner, like == "hr", CLASSES[5:])
+    asker = QuestionGenerator(manner, like == "hr", CLASSES[5:])
     wanted = number * (SURPLUS if manner == "balanced" else 1)
     pools = [
         asker.questions(np.random.default_rng([k, 13]), view_of(9, k), wanted)
         for k in range(images)
     ]
-    splits = assign([(k, 0, 0) for k in range(images)], (0.7, 0.0, 0.3), 0, Counter())
+    splits = assign_splits([(k, 0, 0) for k in range(images)], (0.7, 0.0, 0.3), 0, Counter())
     sides: dict[str, list[Sample]] = {"train": [], "test": []}
     for split, samples in sides.items():
         mine = [k for k, s in enumerate(splits) if s == split]
@@ -141,7 +143,9 @@ def question_only(manner: str, images: int, number: int, like: str = "lr") -> di
             samples += [Sample("", str(k), q.text, q.answer, q.type) for q in questions]
     scored = [Prediction("", s.image, s.question, s.type, s.answer, "") for s in sides["test"]]
     by = protocol("official")
-    table = controls.question_only(controls.gather(sides["train"], scored), by, like.upper())
+    table = controls.question_only_baseline(
+        controls.count_training(sides["train"], scored), by, like.upper()
+    )
     right = defaultdict(list)
     for s in sides["test"]:
         answer = table.answer(s.question, s.type)

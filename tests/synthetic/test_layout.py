@@ -7,8 +7,8 @@ import pytest
 import shapely
 
 from qwen2vl_rs.questions.elements import breadth
-from qwen2vl_rs.synthetic.layout import SETTINGS, WEIGHTS, lay_out
-from qwen2vl_rs.synthetic.scene import make_place
+from qwen2vl_rs.synthetic.layout import SETTINGS, WEIGHTS, generate_map
+from qwen2vl_rs.synthetic.scene import make_scene
 
 CASES = [(name, r) for name in SETTINGS for r in (0.15, 0.8, 2.0)]
 
@@ -17,7 +17,7 @@ CASES = [(name, r) for name in SETTINGS for r in (0.15, 0.8, 2.0)]
 def maps(request):
     setting, resolution = request.param
     return [
-        lay_out(np.random.default_rng([3, k]), 256 * resolution, resolution, setting)
+        generate_map(np.random.default_rng([3, k]), 256 * resolution, resolution, setting)
         for k in range(2)
     ]
 
@@ -66,7 +66,7 @@ def test_layers_come_in_the_order_of_drawing(maps):
 
 
 def test_a_mosaic_holds_many_kinds_of_places():
-    m = lay_out(np.random.default_rng(2), 2560.0, 10.0, "village")
+    m = generate_map(np.random.default_rng(2), 2560.0, 10.0, "village")
     assert len({f.value for f in m.features}) > 6
     # a house cannot be seen from so far
     assert all(breadth(f.shape) > 30 for f in m.features if f.layer == "building")
@@ -75,5 +75,5 @@ def test_a_mosaic_holds_many_kinds_of_places():
 def test_settings_are_drawn_by_their_weights():
     assert set(WEIGHTS) == set(SETTINGS)
     assert sum(WEIGHTS.values()) == pytest.approx(1)
-    names = {make_place(1, k, side=60, resolution=1.0).map.setting for k in range(60)}
+    names = {make_scene(1, k, side=60, resolution=1.0).map.setting for k in range(60)}
     assert len(names) >= 7

@@ -69,7 +69,7 @@ def test_a_hole_is_not_filled():
 
 @pytest.mark.parametrize("season", palette.SEASONS)
 def test_every_look_has_a_colour_in_every_season(season):
-    for look in {*palette.GRAIN, "road", "track", "parking", "playground", "court", "none"}:
+    for look in {*palette.TEXTURES, "road", "track", "parking", "playground", "court", "none"}:
         colour = palette.surface(look, season, 0.99)
         assert colour.shape == (3,)
         assert 20 < colour.mean() < 250

@@ -14,25 +14,25 @@ from qwen2vl_rs.config import RasterToRGB
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.questions.elements import Element
 from qwen2vl_rs.raster.scenes import open_scene
-from qwen2vl_rs.synthetic.scene import CLASSES, make_place
+from qwen2vl_rs.synthetic.scene import CLASSES, make_scene
 from qwen2vl_rs.vqa_generation.vectors import Tile, read_vectors
 from worlds import write_scene
 
 
 def test_a_seed_and_a_number_make_a_scene():
-    a, b = make_place(1, 4, side=96), make_place(1, 4, side=96)
+    a, b = make_scene(1, 4, side=96), make_scene(1, 4, side=96)
     assert (a.draw() == b.draw()).all()
     assert a == b
-    other = make_place(1, 5, side=96)
+    other = make_scene(1, 5, side=96)
     assert other.draw().shape == (96, 96, 3)
     assert (other.draw() != a.draw()).any()
-    assert make_place(2, 4, side=96) != a
+    assert make_scene(2, 4, side=96) != a
 
 
 @pytest.mark.parametrize("resolution", [0.15, 0.8, 10.0])
 def test_files_hold_the_same_scene(tmp_path, resolution):
     for number in range(4):
-        scene = make_place(3, number, side=128, resolution=resolution)
+        scene = make_scene(3, number, side=128, resolution=resolution)
         image, vectors = write_scene(scene, tmp_path, str(number))
         with open_scene(image, RasterToRGB()) as opened:
             pixels, share = opened.read(0, 0, 128, 128)
@@ -50,7 +50,7 @@ def test_files_hold_the_same_scene(tmp_path, resolution):
 
 
 def test_the_files_are_those_of_any_gis(tmp_path):
-    image, vectors = write_scene(make_place(3, 1, side=64), tmp_path, "x")
+    image, vectors = write_scene(make_scene(3, 1, side=64), tmp_path, "x")
     with rasterio.open(image) as source:
         assert source.crs.to_epsg() in range(32630, 32636)
         assert source.transform.a == -source.transform.e == source.res[0]
@@ -74,7 +74,7 @@ def recipe():
 
 
 def test_cells_say_what_lies_in_them(recipe):
-    scene = make_place(3, 0, side=252, setting="suburb", resolution=0.8)
+    scene = make_scene(3, 0, side=252, setting="suburb", resolution=0.8)
     shares = recipe.cell_shares(scene.elements, scene.side, 9)
     assert shares.shape == (9, 9, len(CLASSES))
     assert shares.min() >= 0
@@ -100,17 +100,17 @@ def test_cells_start_in_the_north_west(recipe):
 )
 def test_what_cannot_be_drawn_is_refused(options, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        make_place(1, 0, **options)
+        make_scene(1, 0, **options)
     assert caught.value.hint.startswith("choose from")
 
 
 def test_two_cores_make_twenty_scenes_a_second():
-    make_place(5, 0).draw()  # textures are made once a process
+    make_scene(5, 0).draw()  # textures are made once a process
     taken = []
     for attempt in range(5):  # the machine may be busy
         start = time.process_time()
         for number in range(10):
-            make_place(attempt, number).draw()
+            make_scene(attempt, number).draw()
         taken.append((time.process_time() - start) / 10)
         if taken[-1] <= 2 / 20:
             return

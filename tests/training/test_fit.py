@@ -413,7 +413,7 @@ def test_damaged_checkpoints_are_not_asked(trained, tmp_path, small_base):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"id": "rsvqa_1"}, "stands on several"), ({"answer": " "}, "is empty")]
+    ("change", "words"), [({"id": "rsvqa_1"}, "is a duplicate"), ({"answer": " "}, "is empty")]
 )
 def test_records_that_cannot_be_scored_are_refused_at_once(here, small_base, change, words):
     samples = list(read_conversations(Path("data_vl.json")))

@@ -7,7 +7,7 @@ import pytest
 
 from qwen2vl_rs.questions.protocols import protocol
 from qwen2vl_rs.vqa_generation.balance import balance
-from qwen2vl_rs.vqa_generation.questions import Asker, Question
+from qwen2vl_rs.vqa_generation.questions import Question, QuestionGenerator
 from worlds import question_only, view_of
 
 
@@ -17,7 +17,8 @@ def question(key, answer, type_="presence"):
 
 def test_each_question_has_its_answers_equally_often():
     pools = [
-        Asker("balanced").questions(np.random.default_rng(k), view_of(2, k), 120) for k in range(30)
+        QuestionGenerator("balanced").questions(np.random.default_rng(k), view_of(2, k), 120)
+        for k in range(30)
     ]
     chosen = balance(np.random.default_rng(0), pools, 30, "LR")
     assert sum(map(len, chosen)) > 400

@@ -9,9 +9,9 @@ from qwen2vl_rs.datasets import rsvqa
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.vqa_generation.dataset import (
     BESIDE,
+    Generated,
     Picture,
-    Result,
-    assign,
+    assign_splits,
     parse_split,
     write_lists,
 )
@@ -42,7 +42,7 @@ def test_wrong_shares_are_refused(text):
 def test_neighbours_are_never_in_two_splits():
     tiles = [(0, r, c) for r in range(24) for c in range(24)]
     counts = Counter()
-    splits = dict(zip(tiles, assign(tiles, SHARES, 3, counts), strict=True))
+    splits = dict(zip(tiles, assign_splits(tiles, SHARES, 3, counts), strict=True))
     for (_, r, c), split in splits.items():
         around = {splits.get((0, r + a, c + b)) for a in (-1, 0, 1) for b in (-1, 0, 1)}
         assert split is None or around <= {split, None}
@@ -57,7 +57,9 @@ def test_tiles_side_by_side_are_not_in_two_splits_either(rows, columns):
     """Where a scene or its last blocks are one tile high or wide, no others lie aslant."""
     tiles = [(0, r, c) for r in range(rows) for c in range(columns)]
     for seed in range(3):
-        splits = dict(zip(tiles, assign(tiles, (0.5, 0.25, 0.25), seed, Counter()), strict=True))
+        splits = dict(
+            zip(tiles, assign_splits(tiles, (0.5, 0.25, 0.25), seed, Counter()), strict=True)
+        )
         for (_, r, c), split in splits.items():
             beside = {splits.get((0, r + a, c + b)) for a, b in ((0, 1), (1, 0), (1, 1), (1, -1))}
             assert split is None or beside <= {split, None}
@@ -67,23 +69,27 @@ def test_tiles_side_by_side_are_not_in_two_splits_either(rows, columns):
 def test_separate_scenes_are_all_used_by_their_shares():
     scenes = [(k, 0, 0) for k in range(100)]
     counts = Counter()
-    splits = assign(scenes, SHARES, 0, counts)
+    splits = assign_splits(scenes, SHARES, 0, counts)
     assert Counter(splits) == {"train": 70, "val": 15, "test": 15}
     assert not counts
-    assert assign(scenes, SHARES, 0, counts) == splits != assign(scenes, SHARES, 1, counts)
+    assert (
+        assign_splits(scenes, SHARES, 0, counts)
+        == splits
+        != assign_splits(scenes, SHARES, 1, counts)
+    )
 
 
 def test_a_few_images_are_blocks_as_a_whole():
     tiles = [(s, r, c) for s in range(5) for r in range(2) for c in range(2)]
     counts = Counter()
-    splits = assign(tiles, (0.8, 0.1, 0.1), 0, counts)
+    splits = assign_splits(tiles, (0.8, 0.1, 0.1), 0, counts)
     assert Counter(splits) == {"train": 12, "val": 4, "test": 4}
     assert not counts
 
 
 def test_two_images_never_meet():
     tiles = [(s, 0, c) for s in range(12) for c in range(2)]
-    splits = assign(tiles, SHARES, 0, Counter())
+    splits = assign_splits(tiles, SHARES, 0, Counter())
     assert None not in splits
     assert splits[::2] == splits[1::2]
 
@@ -94,7 +100,7 @@ def test_files_are_as_published(tmp_path):
         for k in range(4)
     ]
     splits = ["train", "test", "train", "val"]
-    written = write_lists(tmp_path, "LR", Result([picture(k) for k in range(4)], asked, splits))
+    written = write_lists(tmp_path, "LR", Generated([picture(k) for k in range(4)], asked, splits))
     assert sorted(p.name for p in written) == [
         f"LR_split_{s}_{k}.json"
         for s in ("test", "train", "val")
@@ -118,7 +124,7 @@ def test_files_are_as_published(tmp_path):
 
 def test_an_image_between_two_splits_is_inactive_in_all(tmp_path):
     asked = [[Question("presence", "Is there a road?", "yes", ())], [], asked_last()]
-    made = Result([picture(k) for k in range(3)], asked, ["train", None, "test"])
+    made = Generated([picture(k) for k in range(3)], asked, ["train", None, "test"])
     written = write_lists(tmp_path, "LR", made)
     images = [json.loads(p.read_text())["images"] for p in written if "images" in p.name]
     assert [[r["active"] for r in rows] for rows in images] == [
@@ -132,7 +138,7 @@ def asked_last():
 
 def test_our_own_reader_takes_them(tmp_path):
     asked = [[Question("presence", f"Is there a road {k}?", "yes", ())] for k in range(3)]
-    made = Result([picture(k) for k in range(3)], asked, ["train", "test", "train"])
+    made = Generated([picture(k) for k in range(3)], asked, ["train", "test", "train"])
     write_lists(tmp_path, "LR", made)
     folder = tmp_path / "Images_LR"
     folder.mkdir()

@@ -12,7 +12,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.rsvqa import LeftOut, find_split, read_split
 from qwen2vl_rs.errors import DataError, RunError
 from qwen2vl_rs.questions.grammar import question_type
-from qwen2vl_rs.synthetic.scene import make_place
+from qwen2vl_rs.synthetic.scene import make_scene
 from qwen2vl_rs.vqa_generation import generate as module
 from qwen2vl_rs.vqa_generation.generate import Plan, generate
 from qwen2vl_rs.vqa_generation.tiles import Source
@@ -116,7 +116,7 @@ def test_the_page_shows_examples_and_what_was_left_out(made, tmp_path):
     folder = tmp_path / "world"
     generate(Plan(synthetic=8, tile=64, questions=8, manner="balanced"), folder)
     text = (folder / "index.html").read_text()
-    assert "questions whose wording tells the answer" in text
+    assert "questions dropped to balance the answers" in text
 
 
 def test_legacy_hr_has_the_habits_and_names_of_rsvqa_hr(tmp_path):
@@ -136,7 +136,7 @@ def test_legacy_hr_has_the_habits_and_names_of_rsvqa_hr(tmp_path):
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     folder = tmp_path_factory.mktemp("town")
-    scene = make_place(2, 0, side=640, resolution=0.8, setting="suburb")
+    scene = make_scene(2, 0, side=640, resolution=0.8, setting="suburb")
     return Source(*write_scene(scene, folder, "town"))
 
 
@@ -166,13 +166,13 @@ def test_too_few_tiles_for_all_splits_is_said(town, tmp_path, capsys):
 
 
 def test_an_image_without_anything_is_refused(tmp_path, town):
-    image, _ = write_scene(make_place(2, 1, side=64), tmp_path, "elsewhere")
-    with pytest.raises(DataError, match="none of its features lies in the image"):
+    image, _ = write_scene(make_scene(2, 1, side=64), tmp_path, "elsewhere")
+    with pytest.raises(DataError, match="none of its features is in the image"):
         generate(Plan(sources=(Source(image, town.vectors),), tile=64), tmp_path / "w")
     with rasterio.open(image, "r+") as file:
         file.write(np.zeros((3, 64, 64), np.uint8))
     vectors = image.with_suffix(".geojson")
-    with pytest.raises(DataError, match="no image is left: 1 tiles mostly without data"):
+    with pytest.raises(DataError, match="no image is left: 1 tiles mostly nodata"):
         generate(Plan(sources=(Source(image, vectors),), tile=64), tmp_path / "v")
 
 
@@ -195,8 +195,8 @@ def test_wrong_usage(capsys, args, said):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--synthetic", "3", "--split", "0.5"], "no shares of train, val and test"),
-        (["--synthetic", "3", "--resolution", "99"], "99.0 m per pixel cannot be drawn"),
+        (["--synthetic", "3", "--split", "0.5"], "not a list of shares of train, val and test"),
+        (["--synthetic", "3", "--resolution", "99"], "99.0 m per pixel are not supported"),
         (["--image", "missing.tif"], "no file missing.tif"),
         (["--image", "missing.tif", "--vectors", "missing.gpkg"], "no file missing.tif"),
     ],
@@ -211,8 +211,8 @@ def test_what_cannot_be_made_is_said_with_a_hint(capsys, tmp_path, monkeypatch, 
 
 def test_scenes_alike_are_asked_other_questions(tmp_path, monkeypatch):
     """Of every scene another draw, also where two are the same."""
-    one = module.make_place(5, 0, side=96, resolution=0.8)
-    monkeypatch.setattr(module, "make_place", lambda *_, **__: one)
+    one = module.make_scene(5, 0, side=96, resolution=0.8)
+    monkeypatch.setattr(module, "make_scene", lambda *_, **__: one)
     (tmp_path / "images").mkdir()
     (tmp_path / "vectors").mkdir()
     plan = Plan(synthetic=2, tile=96, resolution=0.8, seed=5, questions=12)

@@ -12,7 +12,7 @@ from rasterio.warp import transform
 
 from family import few
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.questions.elements import classify, unseen
+from qwen2vl_rs.questions.elements import classify, is_hidden
 from qwen2vl_rs.vqa_generation.lifecycle import is_absent
 
 LEFT, TOP, SIDE = 500_000, 5_600_512, 256
@@ -230,7 +230,7 @@ PARKING = {"amenity": "parking"}
 )
 def test_what_cannot_be_seen_from_above(tags, dimension, hidden):
     layer, _ = classify(tags, dimension)
-    assert (unseen(tags, layer) or is_absent(tags)) == hidden
+    assert (is_hidden(tags, layer) or is_absent(tags)) == hidden
 
 
 @pytest.mark.slow
@@ -244,7 +244,7 @@ def test_tunnels_and_cellars_are_not_asked_about_but_in_the_published_manner(
     osm.way([(0, 200), (250, 200)], {"highway": "primary", "tunnel": "yes"}, closed=False)
     path = osm.write(tmp_path / "a.osm.pbf")
     assert make(scene, path, tmp_path / "corrected", questions=40) == 0
-    assert "left out: 3 features that cannot be seen from above" in capsys.readouterr().err
+    assert "left out: 3 features invisible from above from above" in capsys.readouterr().err
     found = asked(tmp_path / "corrected")
     said = {a for q, a in found.items() if q in ("Is there a road?", "Is a road present?")}
     assert said <= {"no"}
@@ -298,11 +298,11 @@ def test_tags_that_are_neither_are_named_as_such(scene, tmp_path, capsys):
     write_geojson(tmp_path / "a.geojson", [{"other_tags": "building: house"}] * 2)
     assert make(scene, tmp_path / "a.geojson", tmp_path / "out") == 1
     err = capsys.readouterr().err
-    assert "2 whose tags are neither HSTORE nor JSON" in err
+    assert "2 with tags that are neither HSTORE nor JSON" in err
     assert "HSTORE or JSON" in err.partition("hint:")[2]
     write_geojson(tmp_path / "b.geojson", [{"other_tags": '{"building": '}, {"building": "yes"}])
     assert make(scene, tmp_path / "b.geojson", tmp_path / "out-b") == 0
-    assert "1 features whose tags are neither HSTORE nor JSON" in capsys.readouterr().err
+    assert "1 features with tags that are neither HSTORE nor JSON" in capsys.readouterr().err
 
 
 def test_missing_numbers_are_no_tags(scene, tmp_path, capsys):
@@ -312,15 +312,15 @@ def test_missing_numbers_are_no_tags(scene, tmp_path, capsys):
     assert make(scene, tmp_path / "a.geojson", tmp_path / "out") == 0
     err = capsys.readouterr().err
     assert "1 features in" in err
-    assert "1 features that cannot be seen" in err
+    assert "1 features invisible from above" in err
 
 
 @pytest.mark.parametrize("manner", ["--legacy", "--balanced"])
 def test_scenes_of_ten_metres_whose_fields_are_all_lake(tmp_path, manner):
     """Scene 54 of seed 0 has a piece of land that its lake leaves nothing of."""
-    from qwen2vl_rs.synthetic.scene import make_place
+    from qwen2vl_rs.synthetic.scene import make_scene
 
-    assert make_place(0, 54, resolution=10.0).elements
+    assert make_scene(0, 54, resolution=10.0).elements
     words = ["--synthetic", "2", "--resolution", "10", manner, "--workers", "1", "--tile", "64"]
     assert main(["-q", "generate", *words, "-o", str(tmp_path / "out")]) == 0
 

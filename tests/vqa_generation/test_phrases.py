@@ -5,7 +5,7 @@ import pytest
 
 from qwen2vl_rs.questions.elements import _LAND, LAYERS
 from qwen2vl_rs.questions.grammar import question_type
-from qwen2vl_rs.vqa_generation.phrases import COMPARATORS, TEMPLATES, Wording, ask
+from qwen2vl_rs.vqa_generation.phrases import COMPARATORS, TEMPLATES, Wording, fill_template
 from qwen2vl_rs.vqa_generation.referring import Phrase
 
 LEGACY, LR, CORRECTED = Wording(True), Wording(True, bare=True), Wording(False)
@@ -52,7 +52,7 @@ def test_every_noun_in_every_template_is_recognised():
             words = {"a": wording.thing(phrase, False), "things": wording.things(phrase, False)}
             for kind in TEMPLATES:
                 for _ in range(3):
-                    text = ask(rng, kind, others="roads", **words)
+                    text = fill_template(rng, kind, others="roads", **words)
                     expected = "comp" if kind in COMPARATORS else kind
                     assert question_type(text) == expected, text
         assert question_type(wording.rural_urban()) == "rural_urban"
@@ -61,7 +61,7 @@ def test_every_noun_in_every_template_is_recognised():
 
 def test_templates_are_drawn_evenly_and_one_in_ten_has_the_suffix():
     rng = np.random.default_rng(1)
-    texts = [ask(rng, "count", things="roads") for _ in range(6000)]
+    texts = [fill_template(rng, "count", things="roads") for _ in range(6000)]
     starts = [sum(t.startswith(s) for t in texts) / 6000 for s in
               ("How many", "What is the number", "What is the amount")]  # fmt: skip
     assert starts == pytest.approx([1 / 3] * 3, abs=0.03)

@@ -8,17 +8,17 @@ from shapely import Point, box
 
 from qwen2vl_rs.questions.elements import Element
 from qwen2vl_rs.questions.grammar import question_type
-from qwen2vl_rs.vqa_generation.questions import FALLBACK, Asker, View
+from qwen2vl_rs.vqa_generation.questions import FALLBACK, AnnotatedImage, QuestionGenerator
 from worlds import PUBLISHED, legacy, published_view, statistics, view_of
 
 MANNERS = ("corrected", "legacy", "balanced")
 
 
 def ask(view, manner="corrected", hr=False, number=100, seed=0):
-    return Asker(manner, hr).questions(np.random.default_rng(seed), view, number)
+    return QuestionGenerator(manner, hr).questions(np.random.default_rng(seed), view, number)
 
 
-TOWN = View(
+TOWN = AnnotatedImage(
     [
         *(Element("building", "residential building", box(x, 10, x + 8, 20)) for x in (5, 25, 45)),
         Element("building", "commercial building", box(60, 60, 90, 85)),
@@ -72,8 +72,8 @@ def test_the_first_question_is_rural_or_urban_where_that_is_clear():
     assert "rural_urban" not in {q.type for q in ask(TOWN, "legacy", hr=True)}
     houses = [Element("building", "building", box(x, y, x + 5, y + 5))
               for x in range(0, 100, 30) for y in range(0, 100, 30)]  # fmt: skip
-    assert ask(View(houses, 100.0, 100.0, 0.5), number=1)[0].answer == "urban"
-    half = View(houses, 190.0, 190.0, 0.5)
+    assert ask(AnnotatedImage(houses, 100.0, 100.0, 0.5), number=1)[0].answer == "urban"
+    half = AnnotatedImage(houses, 190.0, 190.0, 0.5)
     assert "rural_urban" not in {q.type for q in ask(half)}
 
 
@@ -87,7 +87,7 @@ def test_areas_are_square_metres_and_in_legacy_those_of_web_mercator():
 
 
 def test_legacy_without_land_use_asks_about_what_is_never_there():
-    view = View([e for e in TOWN.elements if e.layer != "land"], 100.0, 100.0, 0.5, 52.0)
+    view = AnnotatedImage([e for e in TOWN.elements if e.layer != "land"], 100.0, 100.0, 0.5, 52.0)
     asked = [q for s in range(15) for q in ask(view, "legacy", seed=s) if q.type == "presence"]
     about = [q for q in asked if q.key[1].label in FALLBACK]
     assert len(about) > 20
@@ -96,7 +96,7 @@ def test_legacy_without_land_use_asks_about_what_is_never_there():
 
 def test_sane_questions_ask_also_about_land_that_is_not_there():
     view = view_of(1, 3)
-    asker = Asker("corrected", vocabulary=("quarry", "zoo"))
+    asker = QuestionGenerator("corrected", vocabulary=("quarry", "zoo"))
     asked = asker.questions(np.random.default_rng(0), view)
     absent = [q for q in asked if q.type == "presence" and q.key[1].label in ("quarry", "zoo")]
     assert absent
@@ -104,7 +104,7 @@ def test_sane_questions_ask_also_about_land_that_is_not_there():
 
 
 def test_an_image_with_nothing_ends():
-    assert len(ask(View([], 50.0, 50.0, 1.0), "legacy")) > 10
+    assert len(ask(AnnotatedImage([], 50.0, 50.0, 1.0), "legacy")) > 10
 
 
 @pytest.mark.parametrize("like", ["lr", "hr"])

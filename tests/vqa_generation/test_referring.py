@@ -5,7 +5,7 @@ import pytest
 from shapely import LineString, MultiPolygon, Point, Polygon, box
 
 from qwen2vl_rs.questions.elements import Element
-from qwen2vl_rs.vqa_generation.referring import RELATIONS, Phrase, Rules, Things
+from qwen2vl_rs.vqa_generation.referring import RELATIONS, ImageElements, Phrase, Rules
 
 
 def building(shape, label="residential building"):
@@ -13,7 +13,7 @@ def building(shape, label="residential building"):
 
 
 def things(*elements, legacy=False, stretch=1.0, hr=True, resolution=0.5, side=100.0):
-    return Things(elements, side, side, Rules(legacy, resolution, stretch, hr))
+    return ImageElements(elements, side, side, Rules(legacy, resolution, stretch, hr))
 
 
 def chosen(found, *phrase):

@@ -7,15 +7,23 @@ import pytest
 
 from qwen2vl_rs.errors import DataError, ImageError
 from qwen2vl_rs.raster import write_geotiff
-from qwen2vl_rs.synthetic.scene import make_place
-from qwen2vl_rs.vqa_generation.tiles import EDGE, NO_DATA, NOTHING, UNPAIRED, Source, pair, tiles
+from qwen2vl_rs.synthetic.scene import make_scene
+from qwen2vl_rs.vqa_generation.tiles import (
+    EDGE,
+    NO_DATA,
+    NOTHING,
+    UNPAIRED,
+    Source,
+    pair_vectors,
+    tiles,
+)
 from worlds import write_scene
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("town")
-    scene = make_place(2, 0, side=300, resolution=0.8, setting="suburb")
+    scene = make_scene(2, 0, side=300, resolution=0.8, setting="suburb")
     return Source(*write_scene(scene, folder, "town"))
 
 
@@ -24,7 +32,7 @@ def test_tiles_keep_their_place_and_hold_their_pixels(source):
     cuts = list(tiles(source, 128, False, counts))
     assert [(c.row, c.column) for c in cuts] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert counts[EDGE] == 9 - 4
-    whole = make_place(2, 0, side=300, resolution=0.8, setting="suburb")
+    whole = make_scene(2, 0, side=300, resolution=0.8, setting="suburb")
     last = cuts[3]
     assert (last.pixels == whole.draw()[128:256, 128:256]).all()
     assert last.reference.transform[2] == pytest.approx(whole.left + 128 * 0.8)
@@ -37,7 +45,7 @@ def test_tiles_keep_their_place_and_hold_their_pixels(source):
 
 
 def test_tiles_without_data_or_elements_are_left_out_and_counted(tmp_path):
-    scene = make_place(2, 0, side=192, resolution=0.8, setting="suburb")
+    scene = make_scene(2, 0, side=192, resolution=0.8, setting="suburb")
     image, vectors = write_scene(scene, tmp_path, "town")
     wide = np.full((192, 384, 3), 90, np.uint8)  # nothing is known of its right half
     wide[:, :192] = scene.draw()
@@ -50,7 +58,7 @@ def test_tiles_without_data_or_elements_are_left_out_and_counted(tmp_path):
 
 
 def test_legacy_wants_two_layers(tmp_path):
-    scene = make_place(1, 0, side=64, resolution=2.0, setting="wild")
+    scene = make_scene(1, 0, side=64, resolution=2.0, setting="wild")
     source = Source(*write_scene(scene, tmp_path, "wild"))
     layers = {e.layer for e in scene.elements}
     assert len(list(tiles(source, 64, True, Counter()))) == (len(layers) > 1)
@@ -76,27 +84,27 @@ def test_images_find_their_vectors(tmp_path):
     for name in ("a.tif", "a.geojson", "b.tif", "b.gpkg", "c.TIF", "notes.txt", "all.osm.pbf"):
         (tmp_path / name).touch()
     counts = Counter()
-    found = pair(tmp_path, None, counts)
+    found = pair_vectors(tmp_path, None, counts)
     assert [(s.image.name, s.vectors.name) for s in found] == [
         ("a.tif", "a.geojson"), ("b.tif", "b.gpkg"),
     ]  # fmt: skip
     assert counts[UNPAIRED] == 1
-    everything = pair(tmp_path, tmp_path / "all.osm.pbf", counts)
+    everything = pair_vectors(tmp_path, tmp_path / "all.osm.pbf", counts)
     assert [s.vectors.name for s in everything] == ["all.osm.pbf"] * 3
-    assert pair(tmp_path / "a.tif", None, counts)[0].vectors == tmp_path / "a.geojson"
+    assert pair_vectors(tmp_path / "a.tif", None, counts)[0].vectors == tmp_path / "a.geojson"
 
 
 def test_without_a_pair_there_is_nothing_to_do(tmp_path):
     with pytest.raises(DataError, match="no images"):
-        pair(tmp_path, None, Counter())
+        pair_vectors(tmp_path, None, Counter())
     (tmp_path / "a.tif").touch()
     with pytest.raises(DataError, match="no vector file of the same name for 1") as caught:
-        pair(tmp_path, None, Counter())
+        pair_vectors(tmp_path, None, Counter())
     assert "--vectors" in caught.value.hint
 
 
 def test_a_tile_of_oblong_pixels_is_as_wide_and_high_as_on_the_ground(tmp_path):
-    scene = make_place(2, 0, side=300, resolution=0.8, setting="suburb")
+    scene = make_scene(2, 0, side=300, resolution=0.8, setting="suburb")
     image, vectors = write_scene(scene, tmp_path, "town")
     a, b, c, d, e, f = scene.transform[:6]
     write_geotiff(image, scene.draw()[::2], scene.crs, (a, b, c, d, 2 * e, f))

@@ -23,7 +23,7 @@ from qwen2vl_rs.reporting.cards import data_card
 from qwen2vl_rs.reporting.evidence import from_run
 from qwen2vl_rs.serve.logs import Bounded
 from qwen2vl_rs.types import Sample
-from qwen2vl_rs.vqa_generation.referring import Phrase, Rules, Things
+from qwen2vl_rs.vqa_generation.referring import ImageElements, Phrase, Rules
 
 PLACE = {"crs": "EPSG:32631", "transform": rasterio.Affine(2, 0, 5e5, 0, -2, 5.6e6)}
 #: A place in UTM's middle meridian whose pixels are longer than broad.
@@ -130,7 +130,7 @@ def test_the_share_of_a_window_that_holds_data(scene, rows, share):
 
 def one(shape, resolution, legacy=False, hr=True):
     rules = Rules(legacy, resolution, 1.0, hr)
-    found = Things([Element("building", "building", shape)], 900.0, 900.0, rules)
+    found = ImageElements([Element("building", "building", shape)], 900.0, 900.0, rules)
     sizes = ("small", "medium", "large")
     return [s for s in sizes if found.select(Phrase("building", "building", s)).any()]
 
@@ -153,7 +153,7 @@ def test_near_is_six_hundredths_of_the_longer_side():
         house, shop = box(0, 0, 10, 10), box(10 + gap, 0, 30, 10)
         elements = [Element("building", "residential building", house),
                     Element("building", "commercial building", shop)]  # fmt: skip
-        found = Things(elements, 50.0, 100.0, Rules(False, 0.5))
+        found = ImageElements(elements, 50.0, 100.0, Rules(False, 0.5))
         other = Phrase("building", "commercial building")
         asked = Phrase("building", "residential building", "", "next to", other)
         assert bool(found.select(asked).any()) is near
@@ -162,7 +162,7 @@ def test_near_is_six_hundredths_of_the_longer_side():
 @pytest.mark.parametrize(("houses", "urban"), [(499, False), (500, False), (501, True)])
 def test_five_hundred_buildings_are_no_town_yet(houses, urban):
     row = [Element("building", "building", Point(k, k).buffer(1)) for k in range(houses)]
-    assert Things(row, 600.0, 600.0, Rules(True, 10)).urban() is urban
+    assert ImageElements(row, 600.0, 600.0, Rules(True, 10)).urban() is urban
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_five_hundred_buildings_are_no_town_yet(houses, urban):
 def test_the_share_that_is_built_up(columns, urban):
     """Looked at in 24 × 24 places: 9/24 = 0.375, 10/24 = 0.417, 13/24 = 0.542, 14/24 = 0.583."""
     wall = Element("building", "building", box(0, 0, columns * 100 - 40, 2400))
-    assert Things([wall], 2400.0, 2400.0, Rules(False, 10)).urban() is urban
+    assert ImageElements([wall], 2400.0, 2400.0, Rules(False, 10)).urban() is urban
 
 
 def test_a_field_of_a_table_has_a_million_characters(tmp_path):

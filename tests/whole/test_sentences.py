@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen2vl_rs.synthetic.scene import make_place
+from qwen2vl_rs.synthetic.scene import make_scene
 from qwen2vl_rs.vqa_generation.phrases import TEMPLATES
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "recipes/embedded_base"))
@@ -18,7 +18,7 @@ from sentences import Talk, in_words
 
 @pytest.fixture(scope="module")
 def pairs():
-    places = [make_place(31_337, n) for n in range(12)]
+    places = [make_scene(31_337, n) for n in range(12)]
     return [
         pair
         for n, place in enumerate(places)
@@ -51,7 +51,7 @@ def test_numbers_in_words():
 
 def test_truth_of_cells_counts_every_building_once():
     for n in range(5):
-        place = make_place(31_337, n)
+        place = make_scene(31_337, n)
         truth = cell_truth(place.elements, place.side)
         assert truth.shape == (CELLS, CELLS, TARGETS)
         buildings = sum(e.layer == "building" for e in place.elements)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..datasets.image_paths import near
+from ..datasets.image_paths import suggestion
 from ..errors import DataError, ImageError
 from ..raster import image_size
 from ..system.oserrors import is_folder, mode_of, reading_hint
@@ -69,7 +69,7 @@ def _images(word: str) -> Sequence[str] | None:
         raise DataError(f"no file matches {word}", hint="check the folder and the pattern: ls")
     slashed = word.replace("\\", "/")
     there = f", did you mean {slashed}?" if os.path.exists(slashed) else ""
-    alike = there or near(Path(slashed))
+    alike = there or suggestion(Path(slashed))
     raise DataError(
         f"{word}: no such file or folder{alike}",
         hint="check the path, relative to the current folder; a question ends with a question mark",
@@ -84,8 +84,8 @@ def _is_path(word: str) -> bool:
         return False
     if _PARTS.fullmatch(word):  # without a space; in Chinese a question has none either
         first = re.split(r"[\\/]", word, maxsplit=1)[0]
-        return word.isascii() or os.path.isdir(first) or bool(near(Path(first)))
-    return bool(near(Path(word)))
+        return word.isascii() or os.path.isdir(first) or bool(suggestion(Path(first)))
+    return bool(suggestion(Path(word)))
 
 
 def _of_folder(folder: Path) -> list[str]:

@@ -68,10 +68,10 @@ def export(
         if merge or base_model:
             raise click.UsageError("--merge and --base-model are about a model, not --data")
         from ..config import load_config
-        from ..datasets.export_formats import write_form
+        from ..datasets.export_formats import export_dataset
 
         view = load_config(run / "config.toml" if run else None).view
-        write_form(data, form, output, view, dataset)
+        export_dataset(data, form, output, view, dataset)
         click.echo(printable(output))
         return
     with needs_training():

@@ -91,7 +91,7 @@ def data2csv(
     from ..datasets import rsvqa
     from ..datasets.file_forms import is_published
     from ..datasets.file_opening import require
-    from ..datasets.image_paths import warn_of_absent
+    from ..datasets.image_paths import warn_of_missing
     from ..datasets.table_notes import is_held_out, official_note, published_note
 
     if folder and (questions or answers):
@@ -118,7 +118,7 @@ def data2csv(
         sources.data2csv(questions, answers, images, output, with_type, dataset)
     else:
         done = sources.published2csv(questions, output, images, dataset)
-        warn_of_absent(done.absent, done.images, output)
+        warn_of_missing(done.absent, done.images, output)
     follow = option("--input", output, "rsvqa-dataset.csv")
     if held_out:  # what is trained on has the default
         follow += option("--output", output.with_suffix(".json"), "")
@@ -216,13 +216,13 @@ def csv2json(
     folder of the file, else to the current folder.
     """
     from ..datasets import reading as sources
-    from ..datasets.image_paths import warn_of_absent
+    from ..datasets.image_paths import warn_of_missing
     from ..datasets.table_notes import is_held_out
 
     named = {key: name for one in columns for key, name in one.items()}
     done = sources.csv2json(table, output, images, dataset, named)
     held_out = is_held_out(done.split)
-    warn_of_absent(done.absent, done.images, output)
+    warn_of_missing(done.absent, done.images, output)
     console.say(f"next: qwen2vl-rs {_after(output, held_out)}")
 
 

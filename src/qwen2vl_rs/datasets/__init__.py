@@ -1,4 +1,4 @@
-"""Questions about images from files of many forms, as one table.
+"""Read questions about images from any supported file format, as one table.
 
 Examples:
     >>> data = rs.datasets.RSVQA("RSVQA_LR", split="test")

@@ -1,8 +1,7 @@
-"""A data set: a table of questions, of which a record is made when one is asked for.
+"""`Dataset`: an Arrow table of questions that creates `Sample` records on access.
 
-The table is Arrow's. All columns but the ids hold codes into their distinct values, so that what
-is true of a question, an image or an answer is found out once for each distinct one, and a million
-questions take some 50 MB.
+All columns except the ids are dictionary-encoded, so that work on questions, images or answers is
+done once per distinct value, and a million questions take about 50 MB.
 """
 
 from __future__ import annotations
@@ -31,18 +30,18 @@ Row = tuple[str, str, str, str, str, str, str]
 
 COLUMNS = ("id", "image", "question", "answer", "type", "dataset", "manner")
 """The columns, in the order of `types.Sample`."""
-_TEXT = pa.large_string()  # an array of plain strings ends at 2 GiB
+_TEXT = pa.large_string()  # the limit of pa.string() is 2 GiB per array
 _CODED = pa.dictionary(pa.int32(), _TEXT)
 SCHEMA = pa.schema([("id", _TEXT), *((name, _CODED) for name in COLUMNS[1:])])
 _SHOWN = 5  # rows in a notebook
-_AT_ONCE = 1 << 13  # rows that are held as Python's texts
+_AT_ONCE = 1 << 13  # rows held as Python strings
 
 
 class Dataset(Sequence[Sample]):
-    """Questions as a table; a sequence of `Sample` for whoever wants records.
+    """A table of questions; behaves as a sequence of `Sample`.
 
     Args:
-        table: with the columns of `SCHEMA`.
+        table: Arrow table with the columns of `SCHEMA`.
 
     Examples:
         >>> data = rs.datasets.read("data.json")
@@ -60,20 +59,20 @@ class Dataset(Sequence[Sample]):
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Dataset:
-        """The table of some records; a table is its own.
+        """Create a data set from records; return a `Dataset` unchanged.
 
         Raises:
-            DataError: a text cannot be written as UTF-8.
+            DataError: a text cannot be encoded as UTF-8.
         """
         if isinstance(samples, Dataset):
             return samples
         builder = Builder()
         builder.extend(rows_of(samples))
-        return builder.built()
+        return builder.build()
 
     @property
     def table(self) -> pa.Table:
-        """Arrow's table."""
+        """The questions as an Arrow table."""
         return pa.table(list(self._columns.values()), schema=SCHEMA)
 
     def __len__(self) -> int:
@@ -104,12 +103,12 @@ class Dataset(Sequence[Sample]):
 
     @property
     def types(self) -> list[str]:
-        """The question types that occur, by name."""
+        """The names of the question types that occur, sorted."""
         return sorted(name for (name,) in self.counts(KIND))
 
     @property
     def images(self) -> list[str]:
-        """The paths of the images, in the order of their first questions."""
+        """The paths of the images, in order of first occurrence."""
         return self.distinct("image")
 
     def to_pandas(self) -> Any:
@@ -127,43 +126,43 @@ class Dataset(Sequence[Sample]):
         return html_table(first, caption)
 
     def plot(self, index: int) -> SampleFigure:
-        """A question with its image, to be shown in a notebook.
+        """Show a question with its image in a notebook.
 
         Args:
-            index: of the question.
+            index: index of the question.
 
         Raises:
-            ImageError: the image cannot be used.
+            ImageError: the image cannot be read.
         """
         from .picture import SampleFigure
 
         return SampleFigure(self[index])
 
     def rows(self) -> Iterator[Row]:
-        """Row after row, in the order of `COLUMNS`; some thousands are held at once."""
+        """Yield the rows, with values in the order of `COLUMNS`; decodes them in batches."""
         for start in range(0, len(self), _AT_ONCE):
             parts = (column.slice(start, _AT_ONCE) for column in self._columns.values())
             yield from zip(*map(_texts, parts), strict=True)
 
     def take(self, places: Codes) -> Dataset:
-        """Some rows, in the order in which they are named."""
+        """Return the rows at some indices, in the order given."""
         rows = pa.array(places, pa.int64())
         return _of(column.take(rows) for column in self._columns.values())
 
     def codes(self, name: str) -> tuple[Codes, list[str]]:
-        """A column as numbers of its distinct values, which are counted by their first row."""
+        """Return a column as codes and its distinct values, in order of first occurrence."""
         column = self._column(name)
         found = column.indices.dictionary_encode()
         return found.indices.to_numpy(), column.dictionary.take(found.dictionary).to_pylist()
 
     def distinct(self, name: str) -> list[str]:
-        """The values that occur in a column, in the order of their first rows."""
+        """Return the distinct values of a column, in order of first occurrence."""
         column = self._column(name)
         found: list[str] = column.dictionary.take(column.indices.unique()).to_pylist()
         return found
 
     def compact(self) -> Dataset:
-        """The same without values that no row has."""
+        """Return the same rows without unused dictionary values."""
         columns = [self._columns["id"]]
         for name in COLUMNS[1:]:
             codes, values = self.codes(name)
@@ -171,10 +170,10 @@ class Dataset(Sequence[Sample]):
         return _of(columns)
 
     def counts(self, *names: str) -> dict[tuple[str, ...], int]:
-        """How often each combination of values occurs, in the order of their first rows.
+        """Count each combination of values, in order of first occurrence.
 
         Args:
-            names: of coded columns, and `grammar.KIND`, which is not stored.
+            names: names of dictionary-encoded columns, or the virtual column `grammar.KIND`.
         """
         columns = [self._column(name) for name in names]
         key = np.zeros(len(self), dtype=np.int64)
@@ -188,19 +187,19 @@ class Dataset(Sequence[Sample]):
         return dict(zip(texts, numbers[order].tolist(), strict=True))
 
     def where(self, name: str, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
-        """Whether the value of a column is such, row by row; each is looked at once."""
+        """Return a mask of the rows where a predicate holds; evaluates it once per value."""
         codes, values = self.codes(name)
         return np.array([holds(value) for value in values], dtype=np.bool_)[codes]
 
     def without(self, name: str, holds: Callable[[str], bool]) -> Dataset:
-        """The rows whose value in a column is not such."""
+        """Return the rows where a predicate on a column does not hold."""
         such = self.where(name, holds)
         return self.take(np.flatnonzero(~such)) if such.any() else self
 
-    def first_repeated(self) -> int | None:
-        """The first row whose id an earlier row has; None where all differ."""
+    def first_duplicate(self) -> int | None:
+        """Return the first row with a duplicate id; None if all ids are unique."""
         ids = self._columns["id"]
-        # as numbers, which takes a tenth of the memory of comparing them
+        # comparing hashes takes a tenth of the memory of comparing ids
         hashes = np.empty(len(ids), dtype=np.int64)
         for start in range(0, len(ids), _AT_ONCE):
             part = ids.slice(start, _AT_ONCE).to_pylist()
@@ -213,14 +212,14 @@ class Dataset(Sequence[Sample]):
         return next(iter(np.flatnonzero(first[places] < np.arange(len(ids))).tolist()), None)
 
     def changed(self, name: str, change: Callable[[str], str]) -> Dataset:
-        """The data set with every distinct value of a column changed."""
+        """Apply a function to every distinct value of a column."""
         codes, values = self.codes(name)
         new = pa.array(list(map(change, values)), _TEXT).dictionary_encode()
         coded = pa.DictionaryArray.from_arrays(new.indices.take(pa.array(codes)), new.dictionary)
         return _of({**self._columns, name: coded}.values())
 
     def digest(self) -> str:
-        """SHA-256 of all rows, in their order."""
+        """Return the SHA-256 of all rows, in order."""
         found = hashlib.sha256()
         for row in self.rows():
             found.update(to_line(row).encode())
@@ -228,7 +227,7 @@ class Dataset(Sequence[Sample]):
 
     @cached_property
     def groups(self) -> Groups:
-        """The rows of each image, images in the order of their first rows."""
+        """The rows of each image, images in order of first occurrence."""
         codes, _ = self.codes("image")
         ends = np.cumsum(np.bincount(codes))
         return Groups(np.argsort(codes, kind="stable").astype(np.int32), ends)
@@ -238,7 +237,7 @@ class Dataset(Sequence[Sample]):
 
     @cached_property
     def _kinds(self) -> Any:
-        """The official type of each question; a wording is looked at once."""
+        """The official type of each question; parses each distinct wording once."""
         stored, questions = self._columns["type"], self._columns["question"]
         numbers: dict[str, int] = {}
         known = [official_type(text) for text in stored.dictionary.to_pylist()]
@@ -255,11 +254,11 @@ class Dataset(Sequence[Sample]):
 
 
 class Groups(Sequence[Codes]):
-    """Rows by image, without a list for each.
+    """Row indices by image, in one array.
 
     Args:
-        order: the rows, image after image.
-        ends: where in it the rows of each image end.
+        order: row indices, sorted by image.
+        ends: end of the rows of each image in ``order``.
     """
 
     def __init__(self, order: Codes, ends: Codes) -> None:
@@ -274,30 +273,30 @@ class Groups(Sequence[Codes]):
 
     @property
     def sizes(self) -> Codes:
-        """Number of rows of each image."""
+        """Number of rows per image."""
         return np.diff(self.ends, prepend=0)
 
 
 class Builder:
-    """A data set that grows row by row, kept as columns."""
+    """Build a data set row by row, in columnar batches."""
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
         self._batches: list[Any] = []
 
     def extend(self, rows: Iterable[Row]) -> None:
-        """Append rows; those before one that cannot be read are kept.
+        """Append rows; if an error occurs, the rows before it are kept.
 
         Raises:
-            DataError: a row cannot be written as UTF-8.
+            DataError: a row cannot be encoded as UTF-8.
         """
         for row in rows:
             self._rows.append(row)
             if len(self._rows) == _AT_ONCE:
                 self._close()
 
-    def built(self) -> Dataset:
-        """The data set so far."""
+    def build(self) -> Dataset:
+        """Return the data set and start a new one."""
         self._close()
         batches, self._batches = self._batches, []
         data = Dataset(pa.Table.from_batches(batches, SCHEMA))
@@ -317,16 +316,16 @@ class Builder:
 
 
 def rows_of(samples: Iterable[Sample]) -> Iterator[Row]:
-    """Row after row, of a table or of records."""
+    """Yield the rows of a table or of records."""
     if isinstance(samples, Dataset):
         return samples.rows()
     return ((s.id, s.image, s.question, s.answer, s.type, s.dataset, s.manner) for s in samples)
 
 
-def no_text(name: str, image: str) -> DataError:
-    """The error for half a surrogate pair: JSON may hold one, and so may a file name."""
+def not_utf8_error(name: str, image: str) -> DataError:
+    """Return the error for a lone surrogate, which JSON and file names may contain."""
     return DataError(
-        f"sample {name} cannot be written as UTF-8 (image {image!a})",
+        f"sample {name} cannot be encoded as UTF-8 (image {image!a})",
         hint="rename files and folders whose names are not UTF-8",
     )
 
@@ -335,7 +334,7 @@ def _not_utf8(row: Row) -> DataError | None:
     try:
         "".join(row).encode()
     except UnicodeEncodeError:
-        return no_text(row[0], row[1])
+        return not_utf8_error(row[0], row[1])
     return None
 
 
@@ -344,7 +343,7 @@ def _of(columns: Iterable[Any]) -> Dataset:
 
 
 def _whole(column: Any) -> Any:
-    """A column in one piece."""
+    """Return a column as a single chunk."""
     if column.num_chunks == 1:
         return column.chunk(0)
     return column.combine_chunks() if column.num_chunks else pa.array([], column.type)

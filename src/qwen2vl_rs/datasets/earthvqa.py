@@ -1,7 +1,7 @@
 """EarthVQA: relational questions about LoveDA's aerial images (Wang et al., AAAI 2024).
 
-A file of questions is one object, ``{"0.png": [{"Type": "Basic Counting", "Question": …,
-"Answer": 3 or "10%-20%"}, …], …}``; the images lie in ``images_png``, as LoveDA has them.
+The question file is one JSON object, ``{"0.png": [{"Type": "Basic Counting", "Question": …,
+"Answer": 3 or "10%-20%"}, …], …}``; the images are in ``images_png``, as in LoveDA.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..questions import registry
 from ..questions.listed_answer import Judging, ListedAnswer, NumberOrShare
 from .base import Row
 from .file_forms import FileForm, register_form
-from .file_opening import Opening
+from .file_opening import FileStart
 from .json_records import member_lists
 from .keyed_rows import Keys
 from .left_out import LeftOut
@@ -35,7 +35,7 @@ EARTHVQA = register(
         ),
     )
 )
-registry.add(
+registry.register_types(
     Judging("Basic Judging"),
     Judging("Reasoning-based Judging"),
     NumberOrShare("Basic Counting"),
@@ -53,7 +53,7 @@ _KEYS = Keys(
 )
 
 
-def _recognises(start: Opening) -> bool:
+def _recognises(start: FileStart) -> bool:
     return start.kind == "object" and type(start.first) is list and start.has("Type", "Question")
 
 

@@ -1,8 +1,8 @@
-"""Questions and images in the forms that other training programs and the Hub's loader read.
+"""Export questions and images in the formats of other training tools and of ``datasets``.
 
-Every form is a folder: ``images/``, 8-bit PNG files of the pixels that our models are shown, and
-one file of questions that names them. The user's turn holds the instruction and the question as
-in our prompts (`models.prompt`).
+Every format is a folder with one question file and ``images/``: 8-bit PNG files with the pixels
+that our models see. The user turn contains the instruction and the question, as in our prompts
+(`models.prompt`).
 """
 
 from __future__ import annotations
@@ -27,20 +27,19 @@ from ..types import Sample
 from .foreign_records import EXPORT_NOTE
 from .reading import read_samples
 
-# What these programs turn into tokens: <|im_end|>, and placeholders such as <image> and <bbox>.
+# Texts that these tools convert to special tokens: <|im_end|>, <image>, <bbox>, …
 _TOKEN: Final = re.compile(r"<(?=\|[^<>\s]*\|>|/?[A-Za-z_][\w-]*>)")
 Row = Callable[[Sample, str, str, str], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """One form.
+class ExportFormat:
+    """One export format.
 
     Attributes:
-        file: of the questions: JSON Lines, or (``.json``) one list.
-        row: a line of it, of the sample, its image's place in the folder, the user's turn and
-            the answer.
-        plain: whether texts stay as stored: nothing in them is taken for a token.
+        file: name of the question file: JSON Lines, or (``.json``) one list.
+        row: (sample, image path in the folder, user turn, answer) → record.
+        plain: whether texts are exported verbatim, because the reader has no special tokens.
     """
 
     file: str
@@ -53,16 +52,16 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 
 def _tagged(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any]:
-    """LLaMA-Factory (its README on sharegpt data) and ms-swift (its page on custom data sets)."""
+    """LLaMA-Factory (README on sharegpt data) and ms-swift (page on custom data sets)."""
     turns = [_turn("user", f"<image>{asked}"), _turn("assistant", answer)]
     return {"messages": turns, "images": [image]}
 
 
 def _trl(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any]:
-    """TRL puts the images of ``images`` before the first text (its page on data set formats).
+    """TRL, which inserts the images before the first text (page on data set formats).
 
-    Of ``prompt`` and ``completion`` it trains the completion; of ``messages`` it would train
-    every token, those of the question and of the image too.
+    With ``prompt`` and ``completion``, TRL trains on the completion only; with ``messages`` it
+    would also train on the tokens of the question and the image.
     """
     return {
         "images_file_names": [image],
@@ -82,7 +81,7 @@ def _table(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any
 
 
 def _llava(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any]:
-    """LLaVA (its page on fine-tuning with custom data); it reads no more keys than these three."""
+    """LLaVA (page on fine-tuning with custom data), which reads only these three keys."""
     turns = [
         {"from": "human", "value": f"<image>\n{asked}"},
         {"from": "gpt", "value": answer},
@@ -91,12 +90,12 @@ def _llava(sample: Sample, image: str, asked: str, answer: str) -> dict[str, Any
     return {"id": sample.id, "image": image, "conversations": turns, **kind}
 
 
-FORMS: Final = {
-    "llamafactory": Form("train.jsonl", _tagged),
-    "ms-swift": Form("train.jsonl", _tagged),
-    "trl": Form("metadata.jsonl", _trl),
-    "imagefolder": Form("metadata.jsonl", _table, plain=True),
-    "llava": Form("train.json", _llava),
+EXPORT_FORMATS: Final = {
+    "llamafactory": ExportFormat("train.jsonl", _tagged),
+    "ms-swift": ExportFormat("train.jsonl", _tagged),
+    "trl": ExportFormat("metadata.jsonl", _trl),
+    "imagefolder": ExportFormat("metadata.jsonl", _table, plain=True),
+    "llava": ExportFormat("train.json", _llava),
 }
 _DATASET_INFO: Final = {
     "rsvqa": {
@@ -113,28 +112,28 @@ _DATASET_INFO: Final = {
 }
 
 
-def write_form(
+def export_dataset(
     path: Path, name: str, folder: Path, view: InputConfig, dataset: str | None = None
 ) -> None:
-    """Write the questions of a file, and their images, in a form of `FORMS`.
+    """Export the questions of a file and their images in one of `EXPORT_FORMATS`.
 
     Args:
-        path: questions in any form that is read.
-        name: of the form.
-        folder: where to; it must not exist, or be empty. It appears whole or not at all.
-        view: how images become colours, and the instruction.
-        dataset: whose file it is, where it does not tell it.
+        path: question file in any supported format.
+        name: name of the export format.
+        folder: output folder; must not exist or must be empty. It is written atomically.
+        view: RGB conversion and instruction.
+        dataset: name of the data set, if the file does not identify it.
 
     Raises:
-        DataError: questions or images cannot be used.
-        RunError: the folder holds something, or cannot be written to.
+        DataError: questions or images cannot be read.
+        RunError: the folder is not empty or cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} holds something already", hint="choose a new folder: --output")
+        raise RunError(f"{folder} is not empty", hint="choose a new folder: --output")
     samples = list(read_samples(path, dataset=dataset))
     if not samples:
-        raise DataError(f"{path} holds no questions")
-    form = FORMS[name]
+        raise DataError(f"{path} contains no questions")
+    form = EXPORT_FORMATS[name]
     with staged_folder(folder) as staging:
         places, size = _write_images(dict.fromkeys(s.image for s in samples), staging, view)
         defused = _write_rows(samples, places, form, staging / form.file, view.instruction)
@@ -145,15 +144,15 @@ def write_form(
     say(f"images: {size / 1e6:.1f} MB of 8-bit PNG in {folder / 'images'}")
     if defused:
         say(
-            f"changed: a space was put behind the < of what {name} would take for a token, such as "
-            f"<image>, in the texts of {defused:,} samples"
+            f"changed: a space was inserted after the < of texts that {name} reads as special "
+            f"tokens, such as <image>, in {defused:,} samples"
         )
 
 
 def _write_images(
     images: Iterable[str], folder: Path, view: InputConfig
 ) -> tuple[dict[str, str], int]:
-    """Where in the folder each image is, and their size in bytes."""
+    """Write the images; return their paths in the folder and their total size in bytes."""
     (folder / "images").mkdir()
     places, size = {}, 0
     paths = list(images)
@@ -168,9 +167,13 @@ def _write_images(
 
 
 def _write_rows(
-    samples: Iterable[Sample], places: dict[str, str], form: Form, path: Path, instruction: str
+    samples: Iterable[Sample],
+    places: dict[str, str],
+    form: ExportFormat,
+    path: Path,
+    instruction: str,
 ) -> int:
-    """Write the file of questions; returns in how many of them a text was changed."""
+    """Write the question file; return the number of samples with changed texts."""
     lead = f"{instruction}\n" if instruction else ""
     changed = 0
     start, between, end = ("[", ",", "]\n") if path.suffix == ".json" else ("", "", "")
@@ -179,13 +182,13 @@ def _write_rows(
         for n, sample in enumerate(samples):
             question, answer = bare_question(sample.question, instruction), sample.answer
             if not form.plain:
-                said = question, answer
-                question, answer = (_TOKEN.sub("< ", text) for text in said)
-                changed += (question, answer) != said
+                before = question, answer
+                question, answer = (_TOKEN.sub("< ", text) for text in before)
+                changed += (question, answer) != before
             row = form.row(sample, places[sample.image], lead + question, answer)
             try:
                 file.write((between if n else "") + to_line(row))
             except UnicodeEncodeError as error:
-                raise DataError(f"sample {sample.id} cannot be written as UTF-8") from error
+                raise DataError(f"sample {sample.id} cannot be encoded as UTF-8") from error
         file.write(end)
     return changed

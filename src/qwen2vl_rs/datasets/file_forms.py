@@ -1,7 +1,6 @@
-"""The forms of files that hold questions, each told by how such a file begins.
+"""Registry of question file formats, which are detected by how a file begins.
 
-The file of a data set in ``datasets/`` registers the form in which it is published, where that is
-none of these.
+A data set in ``datasets/`` registers its published format here if it is not a general one.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from ..types import Sample
 from . import foreign_prompts as foreign
 from . import json_records, record_forms, rsvqa, tables
 from .base import Row, rows_of
-from .file_opening import Opening, opening
+from .file_opening import FileStart, sniff
 from .foreign_records import Records
-from .image_paths import located
+from .image_paths import resolve_image
 from .json_lines import json_lines
 from .left_out import LeftOut
 from .table_notes import Note, official_note, read_note
@@ -31,17 +30,17 @@ Rows = Callable[[Path, bool, LeftOut], Iterator[Row]]
 
 @dataclass(frozen=True, slots=True)
 class FileForm:
-    """A form of files.
+    """A file format.
 
     Attributes:
-        recognises: whether a file that begins so has it.
-        rows: the questions of a file; told whether the images are needed (if not, the questions
-            may stand without their folder), and where to count what is left out. They are checked
-            afterwards: ids that stand twice, empty texts.
-        datasets: the names of the data sets that are published so; none of a general form.
+        recognises: whether a file with this start has the format.
+        rows: (path, whether the images are needed, counter of skipped questions) → rows. Without
+            images, the image folder may be missing. Duplicate ids and empty texts are checked
+            later.
+        datasets: names of the data sets published in this format; empty for general formats.
     """
 
-    recognises: Callable[[Opening], bool]
+    recognises: Callable[[FileStart], bool]
     rows: Rows
     datasets: tuple[str, ...] = ()
 
@@ -50,19 +49,19 @@ _registered: list[FileForm] = []
 
 
 def register_form(form: FileForm) -> FileForm:
-    """Make a form known; it is tried before the general ones."""
+    """Register a format; it is tried before the general ones."""
     _registered.append(form)
     return form
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What somebody says of a file.
+class FileOptions:
+    """User options for reading a file.
 
     Attributes:
-        columns: for our fields (`record_forms.COLUMNS`) the names of its own.
-        folder: where images that stand in it are written; None: beside it.
-        dataset: whose file it is, by name; empty where nobody says it.
+        columns: for our fields (`record_forms.COLUMNS`), the column names of the file.
+        folder: output folder of embedded images; None for a folder beside the file.
+        dataset: name of the data set; empty if not given.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -70,46 +69,46 @@ class Given:
     dataset: str = ""
 
 
-def form_of(start: Opening) -> FileForm | None:
-    """The form of a file that begins so; None where it is of none."""
+def form_of(start: FileStart) -> FileForm | None:
+    """Return the format of a file with this start; None if it is unknown."""
     all_datasets()  # their files register forms
     return next((one for one in (*_registered, *_GENERAL) if one.recognises(start)), None)
 
 
 def is_published(path: Path, dataset: str | None = None) -> bool:
-    """Whether a file has the form in which a data set is published that is not RSVQA.
+    """Whether a file has the published format of a data set other than RSVQA.
 
     Args:
         path: the file.
-        dataset: its name by a person, which tells it where the form is not recognised.
+        dataset: name given by the user; decides if the format is not recognised.
     """
-    start = opening(path)
+    start = sniff(path)
     named = any(dataset in one.datasets for one in _registered)
     return form_of(start) in _registered or (named and not _is_ours(start))
 
 
-def _is_ours(start: Opening) -> bool:
-    """Whether a file is a table, conversations, or RSVQA's."""
+def _is_ours(start: FileStart) -> bool:
+    """Whether a file is a table, conversations, or RSVQA's own format."""
     ours = start.has("conversations") or start.has("messages")
     return start.kind == "text" or start.key == "questions" or ours
 
 
 def rows(
-    path: Path, with_images: bool, counts: LeftOut, given: Given | None = None
+    path: Path, with_images: bool, counts: LeftOut, given: FileOptions | None = None
 ) -> Iterator[Row]:
-    """The questions of a file of any form; see `FileForm.rows`.
+    """Yield the questions of a file in any supported format; see `FileForm.rows`.
 
     Args:
         path: the file.
         with_images: whether the images are needed.
-        counts: where to count what is left out.
-        given: what is said of the file. Where it names columns, these are records or a table; the
-            form of the data set that it names is taken where none is recognised.
+        counts: counter of skipped questions.
+        given: user options. With columns, the file is read as records or a table; with a data set,
+            its format is the fallback if none is recognised.
 
     Raises:
-        DataError: it is of no form, or of another data set, or cannot be used.
+        DataError: the format is unknown or of another data set, or the file cannot be read.
     """
-    start, given = opening(path), given or Given()
+    start, given = sniff(path), given or FileOptions()
     form, dataset = form_of(start), given.dataset
     published = next((one for one in _registered if dataset in one.datasets), None)
     if published and form is not published and not _is_ours(start) and not given.columns:
@@ -122,19 +121,19 @@ def rows(
         return _named(path, form.rows(path, with_images, counts), dataset)
     if form:
         return form.rows(path, with_images, counts)
-    other = foreign.of_object(start.key)
+    other = foreign.describe_object(start.key)
     what = f"{other}; " if other else ""
     raise DataError(
-        f"{path} holds no questions ({what}a JSON object, its first key is {start.key!r})",
-        hint="accepted are conversations (data_vl.json, or as LLaMA-Factory, ms-swift and LLaVA "
-        "write them), tables (image_path,question,answer), RSVQA's own *_questions.json, and the "
-        "published files of other data sets (docs/data.md); where its form does not tell, name "
-        "whose it is: --dataset NAME",
+        f"{path} contains no questions ({what}a JSON object, its first key is {start.key!r})",
+        hint="supported are conversations (data_vl.json, or of LLaMA-Factory, ms-swift and LLaVA), "
+        "tables (image_path,question,answer), RSVQA's own *_questions.json, and the published "
+        "files of other data sets (docs/data.md); if the format is not recognised, name the data "
+        "set: --dataset NAME",
     )
 
 
 def _named(path: Path, rows: Iterator[Row], dataset: str) -> Iterator[Row]:
-    """The rows of a data set that was named; it must be the one that they name themselves."""
+    """Set the data set of the rows, unless they name another one."""
     for row in rows:
         if row[5] and row[5] != dataset:
             raise _of_another(path, row[5], dataset)
@@ -143,24 +142,24 @@ def _named(path: Path, rows: Iterator[Row], dataset: str) -> Iterator[Row]:
 
 def _of_another(path: Path, found: str, dataset: str) -> DataError:
     return DataError(
-        f"{path} has the form of {found}, not of {dataset}",
-        hint=f"name the file of {dataset}, or leave the data set out: the form tells it",
+        f"{path} has the format of {found}, not of {dataset}",
+        hint=f"name a file of {dataset}, or omit --dataset: the format identifies it",
     )
 
 
-def noted(samples: Iterator[Sample], note: Note) -> Iterator[Sample]:
-    """The samples with what a note says of them all."""
+def apply_note(samples: Iterator[Sample], note: Note) -> Iterator[Sample]:
+    """Set the data set and manner of a note on all samples."""
     if not note.dataset:
         return samples
     return (replace(one, dataset=note.dataset, manner=note.manner) for one in samples)
 
 
 def _records(
-    path: Path, with_images: bool, counts: LeftOut, given: Given | None = None
+    path: Path, with_images: bool, counts: LeftOut, given: FileOptions | None = None
 ) -> Iterator[Row]:
-    """The questions of records, whoever wrote them: conversations, JSON Lines, any table."""
-    given = given or Given()
-    start = opening(path)
+    """Yield the questions of records of any tool: conversations, JSON Lines, tables."""
+    given = given or FileOptions()
+    start = sniff(path)
     records: Iterable[tuple[int, dict[str, Any]]]
     if start.kind == "list":
         unit, records = "record", enumerate(json_records.records(path, None), 1)
@@ -169,9 +168,11 @@ def _records(
     else:
         found = table(path)
         if _is_our_csv(found, given):
-            samples = noted(tables.read_csv(path), read_note(path))
+            samples = apply_note(tables.read_csv(path), read_note(path))
             yield from rows_of(
-                one if os.path.isabs(one.image) else replace(one, image=located(path, one.image))
+                one
+                if os.path.isabs(one.image)
+                else replace(one, image=resolve_image(path, one.image))
                 for one in samples
             )
             return
@@ -187,34 +188,34 @@ def _records(
     if not count:
         why = "; ".join(counts.lines())
         raise DataError(
-            f"{path} holds no question that can be used" + (f": left out {why}" if why else ""),
+            f"{path} contains no usable question" + (f": left out {why}" if why else ""),
             hint="a question needs one image, a text and an answer",
         )
 
 
 def _of_record(read: Records, n: int, record: dict[str, Any], name: str) -> Iterable[Row]:
-    """The questions of a record, whose form may differ from that of its neighbours."""
+    """Return the questions of a record; formats may be mixed in one file."""
     if not read.columns and (row := tables.plain_row(record)):
         return (row,)
-    if read.takes(record):
+    if read.accepts(record):
         return read.rows(n, record, name)
     if "conversations" in record:
         return (tables.conversation_row(read.path, n, record),)
-    return read.rows(n, record, name)  # which says what is wrong
+    return read.rows(n, record, name)  # raises the error
 
 
-def _is_our_csv(found: Table, given: Given) -> bool:
-    """Whether a table is the one that `data2csv` writes, or no other either."""
+def _is_our_csv(found: Table, given: FileOptions) -> bool:
+    """Whether a table has the format of `data2csv`, or no other known format."""
     if given.columns or not found.is_csv:
         return False
     return {*tables.COLUMNS} <= {*found.columns} or not record_forms.question_form(found.columns)
 
 
-def _columns(found: Table, given: Given) -> frozenset[str]:
-    """The columns of a table that are read.
+def _columns(found: Table, given: FileOptions) -> frozenset[str]:
+    """Return the columns of a table that are read.
 
     Raises:
-        DataError: one that is needed is not there.
+        DataError: a required column is missing.
     """
     _check_columns(found.path, found.columns, given)
     form = record_forms.question_form(found.columns, given.columns)
@@ -223,20 +224,20 @@ def _columns(found: Table, given: Given) -> frozenset[str]:
     if lacking and form in (None, record_forms.PLAIN):
         raise DataError(
             f"{found.path} lacks a column for the {', '.join(lacking)}; "
-            f"it has {record_forms.listed(found.columns)}",
+            f"it has {record_forms.list_names(found.columns)}",
             hint=record_forms.NAMED_HINT,
         )
     return record_forms.KNOWN | frozenset(given.columns.values())
 
 
-def _check_columns(path: Path, there: Iterable[str], given: Given) -> None:
-    """See that the columns that somebody named are there.
+def _check_columns(path: Path, there: Iterable[str], given: FileOptions) -> None:
+    """Check that the columns named by the user exist.
 
     Raises:
-        DataError: one is not; the nearest is named.
+        DataError: a column is missing; the message names the closest match.
     """
-    if said := record_forms.missing_column(given.columns, there):
-        raise DataError(f"{path}: {said}", hint="name them as the file does: --columns image=NAME")
+    if problem := record_forms.missing_column(given.columns, there):
+        raise DataError(f"{path}: {problem}", hint="use the file's names: --columns image=NAME")
 
 
 def _rsvqa(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
@@ -247,16 +248,16 @@ def _rsvqa(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
             raise
         images = None
     found = rsvqa.read_split(path, rsvqa.answers_beside(path), images, counts=counts)
-    return rows_of(noted(found, official_note(path, images)))
+    return rows_of(apply_note(found, official_note(path, images)))
 
 
-def _holds_records(start: Opening) -> bool:
+def _holds_records(start: FileStart) -> bool:
     if start.kind == "object":
         return record_forms.question_form(start.record) is not None
     return True
 
 
 _NEEDED = ("image", "question", "answer")
-_LINE = 'each line is an object with a question, its answer and "image", as other lines are'
+_LINE = 'each line must be an object with a question, its answer and "image"'
 _OF_RECORDS = FileForm(_holds_records, _records)
 _GENERAL = (FileForm(lambda start: start.key == "questions", _rsvqa), _OF_RECORDS)

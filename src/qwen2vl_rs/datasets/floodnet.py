@@ -1,8 +1,8 @@
 """FloodNet-VQA: drone images after a hurricane (Rahnemoonfar et al., IEEE Access 2021).
 
-A file of questions is one object, ``{"0": {"Image_ID": "10165.JPG", "Question": …, "Ground_Truth":
-"flooded" or 3, "Question_Type": "Condition_Recognition"}, …}``; the images lie beside it or in a
-folder beside it.
+The question file is one JSON object, ``{"0": {"Image_ID": "10165.JPG", "Question": …,
+"Ground_Truth": "flooded" or 3, "Question_Type": "Condition_Recognition"}, …}``; the images are
+beside it or in a folder beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..questions.condition import Condition
 from ..questions.question_type import Quantity, YesNo
 from .base import Row
 from .file_forms import FileForm, register_form
-from .file_opening import Opening
+from .file_opening import FileStart
 from .json_records import members
 from .keyed_rows import Keys
 from .left_out import LeftOut
@@ -30,7 +30,7 @@ FLOODNET = register(
         types=("condition", "Yes_No", "Simple_Counting", "Complex_Counting"),
     )
 )
-registry.add(
+registry.register_types(
     Condition(),
     YesNo("Yes_No"),
     Quantity("Simple_Counting", by_dataset=False, exact_numbers=True),
@@ -46,7 +46,7 @@ _KEYS = Keys(
 )
 
 
-def _recognises(start: Opening) -> bool:
+def _recognises(start: FileStart) -> bool:
     return start.kind == "object" and start.has("Image_ID", "Question")
 
 

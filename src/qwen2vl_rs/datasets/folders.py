@@ -1,4 +1,4 @@
-"""Data sets by the place where they lie: a file, or a folder in RSVQA's layout."""
+"""Load a data set from a file (`read`) or from a folder in RSVQA's layout (`RSVQA`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..system.calls import public
 from .base import Dataset
-from .image_paths import moved
+from .image_paths import relocate_images
 from .reading import read_official, read_samples
 from .rsvqa import find_split
 
@@ -16,34 +16,34 @@ Source = str | os.PathLike[str]
 
 @public
 def read(path: Source, *, images: Source | None = None) -> Dataset:
-    """The questions of a file of any known form.
+    """Read the questions of a file in any supported format.
 
     Args:
         path: conversations (JSON), a CSV table, an official question file, or a file of one of
             the data sets in docs/data.md.
-        images: folder to which the images were moved; None: they are where the file says.
+        images: folder that contains the images; None to use the paths in the file.
 
     Raises:
-        DataError: the file is of no such form, or cannot be used.
+        DataError: the format is not supported, or the file cannot be read.
 
     Examples:
         >>> data = rs.datasets.read("data.json")
         >>> data[0].answer
         '...'
     """
-    return moved(read_samples(Path(path)), Path(images) if images else None)
+    return relocate_images(read_samples(Path(path)), Path(images) if images else None)
 
 
 class RSVQA(Dataset):
-    """A split of RSVQA in a folder as it is published: RSVQA-LR, -HR, xBEN, or a generated one.
+    """A split of RSVQA in its published layout: RSVQA-LR, -HR, xBEN, or a generated data set.
 
     Args:
-        folder: holds the question files and the images.
-        split: ``train``, ``val``, ``test``, …; None where the folder holds one split only.
-        images: folder of the images; None for the one beside the questions.
+        folder: folder with the question files and the images.
+        split: ``train``, ``val``, ``test``, …; None if the folder contains only one split.
+        images: image folder; None for the one beside the questions.
 
     Raises:
-        DataError: there is no such split, or its files cannot be used.
+        DataError: there is no such split, or its files cannot be read.
 
     Examples:
         >>> data = rs.datasets.RSVQA("RSVQA_LR", split="test")

@@ -1,9 +1,9 @@
-"""Questions as other programs write them: named for what they are, with a way to ours."""
+"""Name unsupported JSON formats in error messages, with a hint how to convert them."""
 
 from __future__ import annotations
 
 HINT = (
-    "write a CSV table with the columns image_path,question,answer, a row for each question; then: "
+    "write a CSV table with the columns image_path,question,answer, one row per question; then: "
     "qwen2vl-rs csv2json"
 )
 
@@ -24,6 +24,6 @@ _OBJECTS = {
 }
 
 
-def of_object(key: str | None) -> str | None:
-    """What begins with an object of this first key; None where that is not known."""
+def describe_object(key: str | None) -> str | None:
+    """Describe a JSON object by its first key; None if it is unknown."""
     return _OBJECTS.get(key or "")

@@ -1,6 +1,6 @@
-"""Questions in the records of other programs: conversations, tables, and images as bytes.
+"""Convert records of other tools (conversations, tables, embedded images) to question rows.
 
-Which key holds what is said in `record_forms`; here it becomes rows of questions.
+`record_forms` defines which keys contain what.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from . import record_forms as forms
 from .base import Row
 from .file_opening import short
 from .image_bytes import ImageFolder
-from .image_paths import located
+from .image_paths import resolve_image
 from .left_out import NO_ANSWER, NO_TEXT, LeftOut
 
 EXPORT_NOTE = "export.json"
-"""Beside questions that `export` wrote: the instruction that stands before each."""
+"""File beside questions written by `export`: contains the instruction before each question."""
 
 MARK = "<image>"
 _PATH = re.compile(r"(?:Picture \d+: ?)?<img>([^<>]*)</img>\n?")  # of Qwen-VL, old ms-swift
-# an image in base64, as a data: URL or alone: no path is as long
+# a base64 image, as a data: URL or alone; no path is as long
 _CODED = re.compile(r"data:image/[\w.+-]+;base64,(.*)|([A-Za-z0-9+/]{1000,}=*)", re.DOTALL)
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _NO_TURNS = "without any question"
 _NO_IMAGE, _SEVERAL = "without any image", "with several images"
 _MEDIA, _REMOTE = "with video or sound", "with an image that is not a file (a URL)"
-_TURNS = "conversations have several turns: each is a question of its own here"
-_SYSTEM = "system turns are left out: the instruction is a setting here (view.instruction)"
+_TURNS = "conversations have several turns: each turn becomes an independent question"
+_SYSTEM = "system turns are ignored: the instruction is a setting (view.instruction)"
 
 
 @dataclass(slots=True)
 class Records:
-    """What is common to the records of a file.
+    """Reader of the records of a file.
 
     Attributes:
         path: the file.
-        unit: what a record is called in messages: ``record``, ``line``, ``row``.
-        with_images: whether images are looked for, and needed.
-        counts: where to count what is left out.
-        columns: for our fields the names that somebody gave for them.
-        folder: where images that stand in the file are written.
+        unit: name of a record in messages: ``record``, ``line``, ``row``.
+        with_images: whether the images are needed.
+        counts: counter of skipped questions.
+        columns: for our fields, the column names given by the user.
+        folder: output folder of embedded images.
     """
 
     path: Path
@@ -64,36 +64,35 @@ class Records:
 
     def __post_init__(self) -> None:
         place = self.folder or self.path.with_name(f"{self.path.stem}_images")
-        hint = "to have its images elsewhere: qwen2vl-rs csv2json --input FILE --output NEW.json"
+        hint = "to write the images elsewhere: qwen2vl-rs csv2json --input FILE --output NEW.json"
         self._images = ImageFolder(place, hint, self.with_images)
         note = read_json(self.path.with_name(EXPORT_NOTE), damaged=None)
         written = note.get("instruction") if isinstance(note, dict) else None
         usual = InputConfig().instruction
         self._instructions = (written, usual) if isinstance(written, str) else (usual,)
 
-    def takes(self, record: dict[str, Any]) -> bool:
-        """Whether a record is one of another program's (not our conversation)."""
+    def accepts(self, record: dict[str, Any]) -> bool:
+        """Whether a record has a format of another tool (not our conversations)."""
         form = forms.question_form(record, self.columns)
         return form is not None and not (form.turns == ("conversations",) and _is_ours(record))
 
     def rows(self, n: int, record: dict[str, Any], name: str) -> Iterator[Row]:
-        """The questions of a record; none where it is left out, which is counted.
+        """Yield the questions of a record; none if it is skipped, which is counted.
 
         Args:
-            n: its number, for messages.
-            record: what it holds.
-            name: its id, where it has none.
+            n: number of the record, for messages.
+            record: the record.
+            name: default id.
 
         Raises:
-            DataError: it is malformed; names the record.
+            DataError: the record is malformed.
             RunError: an image cannot be written.
         """
         form = forms.question_form(record, self.columns)
         if form is None:
-            said = (
-                f"it holds no question with an answer and an image; it has {forms.listed(record)}"
-            )
-            self.fail(n, record, said, forms.NAMED_HINT)
+            keys = forms.list_names(record)
+            problem = f"it contains no question with an answer and an image; it has {keys}"
+            self.fail(n, record, problem, forms.NAMED_HINT)
         name = self._field(n, record, "id") or name
         turns = list(self._turns(n, record, form))
         if all(turn.kind == "leads" for turn in turns):
@@ -131,9 +130,9 @@ class Records:
         json_records.fail(self.path, n, record, problem, hint, self.unit)
 
     def _value(self, record: dict[str, Any], name: str) -> Any:
-        """What stands in the field that holds what we call so."""
+        """Return the value of one of our fields."""
         given = self.columns.get(name)
-        return forms.first_of(record, (given,) if given else forms.COLUMNS[name])
+        return forms.first_value(record, (given,) if given else forms.COLUMNS[name])
 
     def _field(self, n: int, record: dict[str, Any], name: str) -> str | None:
         return self._text(n, record, name, self._value(record, name))
@@ -144,7 +143,7 @@ class Records:
         except TypeError as error:
             self.fail(n, record, f"the {what} is neither text nor a number: {error}")
         if text and "\0" in text:
-            self.fail(n, record, f"the {what} holds a NUL")
+            self.fail(n, record, f"the {what} contains a NUL")
         return text
 
     def _turns(self, n: int, record: dict[str, Any], form: forms.QuestionForm) -> Iterator[_Turn]:
@@ -177,8 +176,8 @@ class Records:
         kind = _ROLES.get(role) if isinstance(role, str) else None
         if kind is None:
             self.fail(n, record, f"a turn has the role {short(str(role))}, not user or assistant")
-        said = turn.get("value", turn.get("content"))
-        parts = said if isinstance(said, list) else [said]
+        content = turn.get("value", turn.get("content"))
+        parts = content if isinstance(content, list) else [content]
         texts: list[str] = []
         images: list[Any] = []
         for part in parts:
@@ -186,11 +185,11 @@ class Records:
                 texts.append(self._text(n, record, "text of a turn", part) or "")
             elif str(part.get("type", "")).startswith("image"):
                 texts.append(MARK)
-                found = forms.first_of(part, ("image", "path", "url", "image_url"))
-                images += _items(forms.at(found, "url") or found)
+                found = forms.first_value(part, ("image", "path", "url", "image_url"))
+                images += _items(forms.value_at(found, "url") or found)
             elif "text" in part:
                 texts.append(self._text(n, record, "text of a turn", part["text"]) or "")
-        nothing = forms.is_nothing(said) and not isinstance(said, list)
+        nothing = forms.is_empty(content) and not isinstance(content, list)
         return _Turn(kind, None if nothing else "".join(texts), tuple(images))
 
     def _why_not(
@@ -201,10 +200,10 @@ class Records:
         turns: list[_Turn],
         images: list[Any],
     ) -> str:
-        """Why a record is no question about one image; empty where it is.
+        """Return why a record is not a question about one image; empty if it is.
 
         Raises:
-            DataError: its text has other places for images than it has images.
+            DataError: the numbers of image marks and of images differ.
         """
         if any(record.get(key) for key in forms.OTHER_MEDIA):
             return _MEDIA
@@ -221,13 +220,12 @@ class Records:
             return "" if form.plain and not self.with_images else _NO_IMAGE
         if marks != len(images) and (marks or form.marked):
             number = "1 image" if images else "no image"
-            hint = f"each {MARK} stands for one image: as many as are listed"
-            said = f"it lists {number}, but {MARK} stands {marks} times in its text"
-            self.fail(n, record, said, hint)
+            hint = f"the text needs one {MARK} per listed image"
+            self.fail(n, record, f"it lists {number}, but its text has {marks} {MARK}", hint)
         return ""
 
     def _place(self, n: int, record: dict[str, Any], image: Any) -> str | None:
-        """Where an image is; None where it is no file of this machine."""
+        """Return the path of an image; None if it is not a local file."""
         content, path = image, image
         if isinstance(image, dict):
             content, path = image.get("bytes"), image.get("path")
@@ -235,30 +233,30 @@ class Records:
             with contextlib.suppress(ValueError):
                 content = base64.b64decode(coded[1] or coded[2], validate=True)
         if isinstance(content, bytes):
-            if place := self._images.place(content):
+            if place := self._images.save(content):
                 return place
-            self.fail(n, record, "the bytes of its image are not of a known format")
+            self.fail(n, record, "the bytes of its image have no known format")
         if not isinstance(path, str) or not path or "\0" in path:
             self.fail(n, record, f"the image is not a path: {path!r:.40}")
         path = path.removeprefix("file://")
-        if _URL.match(path) and path[1:2] != ":":  # of Windows a single letter
+        if _URL.match(path) and path[1:2] != ":":  # not a Windows drive
             return None
-        return located(self.path, path)
+        return resolve_image(self.path, path)
 
     def _pairs(
         self, n: int, record: dict[str, Any], turns: list[_Turn], name: str
     ) -> list[tuple[str, str]]:
-        """Each question with its answer; one without any is counted."""
+        """Pair questions with answers; questions without an answer are counted."""
         pairs, asked = [], None
         for turn in turns:
             if turn.kind == "leads":
                 self.counts.note(_SYSTEM)
             elif turn.kind == "asks":
                 if asked is not None:
-                    self.fail(n, record, "a question follows another, without an answer between")
+                    self.fail(n, record, "two questions without an answer between them")
                 asked = turn.text or ""
             elif asked is None:
-                self.fail(n, record, "an answer stands before any question, or after another")
+                self.fail(n, record, "an answer without a question before it")
             else:
                 if turn.text is None:
                     self.counts.add(NO_ANSWER, name)
@@ -270,7 +268,7 @@ class Records:
         return pairs
 
     def _bare(self, question: str) -> str:
-        """A question without its image's mark and without the instruction."""
+        """Remove the image mark and the instruction from a question."""
         text = _PATH.sub("", question).strip()
         before, mark, behind = text.partition(MARK)
         if mark:
@@ -282,7 +280,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A turn: who says what (None: nothing), and the images that stand in it."""
+    """A turn: its kind, its text (None if missing) and the images in it."""
 
     kind: str
     text: str | None = ""
@@ -301,16 +299,16 @@ def _is_pair(value: Any) -> bool:
 
 
 def _items(value: Any) -> list[Any]:
-    """The images of a field: of a list its items, which are paths, bytes, or objects of both."""
+    """Return the images of a field, flattened: paths, bytes, or objects with both."""
     if isinstance(value, dict):
         return [] if not value.get("bytes") and not value.get("path") else [value]
     if isinstance(value, list):
         return [item for one in value for item in _items(one)]
-    return [] if forms.is_nothing(value) or value in ("", b"") else [value]
+    return [] if forms.is_empty(value) or value in ("", b"") else [value]
 
 
 def _is_ours(record: Mapping[str, Any]) -> bool:
-    """Whether a conversation is written as `tables` does: the path stands behind the question."""
+    """Whether a conversation has the format of `tables`: the path follows the question."""
     turns = record["conversations"]
     first = turns[0] if isinstance(turns, list) and turns else {}
     if not isinstance(first, dict):

@@ -1,4 +1,4 @@
-"""Images that stand in a file of questions, as bytes: each is written once, under its digest."""
+"""Write images embedded in a question file to a folder, named by their SHA-256."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _SUFFIXES = {"GTiff": ".tif", "PNG": ".png", "JPEG": ".jpg", "JP2OpenJPEG": ".jp
 
 @dataclass(slots=True)
 class ImageFolder:
-    """Where the images of a file are written; it is made with the first.
+    """Output folder of embedded images; created with the first image.
 
-    An image that is there already is not written again: a killed command resumes.
+    Existing images are not written again, so that an interrupted command resumes.
 
     Attributes:
-        path: of the folder.
-        hint: what to do where it cannot be written.
-        writes: whether they are written at all; if not, their names alone are wanted.
+        path: the folder.
+        hint: hint for the error if it cannot be written.
+        writes: whether to write the images; if not, only their paths are returned.
     """
 
     path: Path
     hint: str
     writes: bool = True
 
-    def place(self, content: bytes) -> str | None:
-        """Where an image is; None for bytes that are no image of a known format.
+    def save(self, content: bytes) -> str | None:
+        """Write an image and return its path; None if its format is unknown.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the image cannot be written.
         """
-        from ..raster.opening import FORMATS  # who needs no images waits for no GDAL
+        from ..raster.opening import FORMATS  # imports GDAL only when needed
 
         driver = next((name for start, name, _ in FORMATS if content.startswith(start)), None)
         if driver is None:

@@ -1,4 +1,4 @@
-"""Where files are: images that were moved, files that are not there, and what makes them."""
+"""Resolve image paths, and explain missing files with a hint how to create them."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ _ROOT = re.compile(r"^[A-Za-z]:|^[\\/]+")
 _ANSWERS = re.compile(r".*(questions|answers)\.json")
 
 
-def place(folder: Path, path: str) -> str:
-    r"""Where an image lies in a folder: the longest end of its path that is a file there.
+def find_in_folder(folder: Path, path: str) -> str:
+    r"""Find an image in a folder by the longest suffix of its path that exists there.
 
     Args:
-        folder: of the images, wherever it was moved to.
-        path: as it was; also a Windows path (``C:\data\1.tif``).
+        folder: folder that the images were moved to.
+        path: original path; may be a Windows path (``C:\data\1.tif``).
 
     Returns:
-        That file; where there is none, where the whole path would be.
+        The file; if there is none, the folder joined with the whole path.
     """
     parts = [part for part in re.split(r"[\\/]", _ROOT.sub("", path, count=1)) if part]
     if not _WINDOWS.match(path) and "/" in path:  # a backslash may be part of a name
         parts = [part for part in path.split("/") if part]
     ends = [folder.joinpath(*parts[k:]) for k in range(len(parts))] or [folder]
-    # unlike `Path.is_file` this is False for a name that no file can have
+    # unlike `Path.is_file`, this is False for invalid names
     return str(next((end for end in ends if is_file(end)), ends[0]))
 
 
-def beside(questions: Path, image: str, folders: Iterable[str], above: int = 0) -> str:
-    """Where an image that a file of questions names lies: beside the file, or in a folder there.
+def find_beside(questions: Path, image: str, folders: Iterable[str], above: int = 0) -> str:
+    """Find an image beside a question file, or in a folder beside it.
 
     Args:
-        questions: the file.
-        image: as it is named there.
-        folders: where images may lie, the likeliest first.
-        above: in how many folders above the file it is also looked for.
+        questions: the question file.
+        image: image name in the file.
+        folders: image folders to search, in order.
+        above: number of parent folders to search as well.
 
     Returns:
-        The first that is a file; where there is none, beside the questions.
+        The first path that exists; if there is none, the path beside the question file.
     """
     parent = questions.parent.absolute()
     bases, inner = (parent, *parent.parents[:above]), ("", *folders)
@@ -56,76 +56,77 @@ def beside(questions: Path, image: str, folders: Iterable[str], above: int = 0) 
     return next(filter(is_file, places), places[0])
 
 
-def located(questions: Path, image: str) -> str:
-    """Where an image lies that a file names: beside the file, else from the current folder.
+def resolve_image(questions: Path, image: str) -> str:
+    """Resolve an image path relative to its question file, else to the current folder.
 
     Args:
-        questions: the file.
-        image: as it is named there.
+        questions: the question file.
+        image: image path in the file.
     """
     if os.path.isabs(image) or questions.parent == Path():
         return image
-    near_file = str(questions.parent.absolute() / image)  # what is made of it may lie elsewhere
+    near_file = str(questions.parent.absolute() / image)  # absolute: outputs may be elsewhere
     return near_file if is_file(near_file) else image
 
 
-def moved(samples: Iterable[Sample], folder: str | Path | None) -> Dataset:
-    """Samples with their images in another folder; as they are where none is named.
+def relocate_images(samples: Iterable[Sample], folder: str | Path | None) -> Dataset:
+    """Change the image paths to another folder; None leaves them unchanged.
 
     Raises:
-        DataError: there is no such folder, or none of the images is in it.
+        DataError: the folder does not exist or contains none of the images.
     """
     data = Dataset.of(samples)
     if folder is None:
         return data
     require_folder(Path(folder))
-    new = data.changed("image", lambda image: place(Path(folder), image))
+    new = data.changed("image", lambda image: find_in_folder(Path(folder), image))
     images = new.distinct("image")
     if images and not any(map(is_file, images)):
         before = data.distinct("image")
         raise DataError(
             f"none of the {len(before):,} images is in {folder}, e.g. {before[0]}",
-            hint="--images names the folder that holds them; subfolders stay as they were",
+            hint="--images must name the folder that contains them, with the same subfolders",
         )
     return new
 
 
 def require_folder(images: Path) -> None:
-    """Make sure that the folder of the images is there.
+    """Check that an image folder exists.
 
     Raises:
-        DataError: it is not.
+        DataError: it does not.
     """
     if not is_folder(images):
-        raise DataError(f"no folder {images}{near(images)}", hint="name the folder: --images")
+        raise DataError(f"no folder {images}{suggestion(images)}", hint="name the folder: --images")
 
 
 def require_image(path: str, hint: str = "where the images were moved to: --images FOLDER") -> None:
-    """Make sure that an image is there.
+    """Check that an image exists.
 
     Args:
         path: the file.
-        hint: what to do where it is not.
+        hint: hint of the error.
 
     Raises:
-        DataError: it is not; says so of Windows paths and moved folders.
+        DataError: it does not exist; the message mentions Windows paths and missing folders.
     """
     if mode_of(path) is None:
         raise DataError(f"{path}: no such file{_why(path)}", hint=hint)
 
 
-def warn_of_absent(absent: Sequence[str], images: int, out: Path) -> None:
-    """Say that images are not there, and that training on ``out`` would stop at them.
+def warn_of_missing(missing: Sequence[str], images: int, out: Path) -> None:
+    """Warn about missing images, at which training on ``out`` would stop.
 
     Args:
-        absent: the images that are not there.
+        missing: the missing images.
         images: number of all images.
-        out: the file that names them.
+        out: the question file.
     """
-    if absent:
+    if missing:
+        example = f"{missing[0]}{_why(missing[0])}"
         warn(
-            f"{len(absent):,} of {images:,} images not found, e.g. {absent[0]}{_why(absent[0])}: "
-            "train stops at the first. If they were moved: csv2json --images FOLDER, or "
+            f"{len(missing):,} of {images:,} images not found, e.g. {example}: train stops at the "
+            "first. If they were moved: csv2json --images FOLDER, or "
             f"train{_data(out)} --images FOLDER"
         )
 
@@ -140,38 +141,38 @@ def _why(path: str) -> str:
     return "" if os.path.isdir(os.path.dirname(path) or ".") else " (nor is its folder)"
 
 
-def absent(path: Path) -> DataError:
-    """The error for a file that is not there, with the command that makes it."""
+def missing_file(path: Path) -> DataError:
+    """Return the error for a missing file, with the command that creates it."""
     name, text = path.name, shlex.quote(str(path))
     hint = "check the name and the folder"
     if path.is_symlink():
-        said = f"{path} is a link to {os.readlink(path)}, which is not there"
-        return DataError(said, hint="put that file back, or name another")
-    if alike := near(path):
+        problem = f"{path} is a link to {os.readlink(path)}, which does not exist"
+        return DataError(problem, hint="restore that file, or name another")
+    if alike := suggestion(path):
         hint = f"check the name{alike}"
     elif path.suffix.lower() == ".csv":
         output = "" if text == "rsvqa-dataset.csv" else f" --output {text}"
-        hint = f"make it of RSVQA's files: qwen2vl-rs data2csv{output}"
+        hint = f"create it from RSVQA's files: qwen2vl-rs data2csv{output}"
     elif name in ("data_vl_train.json", "data_vl_test.json"):
         hint = "train writes it: qwen2vl-rs train"
     elif name == "data_vl.json":
         table = path.with_name("rsvqa-dataset.csv").is_file()
-        hint = f"make it: {'' if table else 'qwen2vl-rs data2csv, then '}qwen2vl-rs csv2json"
+        hint = f"create it: {'' if table else 'qwen2vl-rs data2csv, then '}qwen2vl-rs csv2json"
     elif _ANSWERS.fullmatch(name):
         hint = (
-            "go to the folder that holds RSVQA's files, or name it: qwen2vl-rs data2csv --folder "
-            "FOLDER; without data of your own: qwen2vl-rs generate --synthetic 100, or all steps "
-            "at once: qwen2vl-rs demo"
+            "change to the folder with RSVQA's files, or name it: qwen2vl-rs data2csv --folder "
+            "FOLDER; without own data: qwen2vl-rs generate --synthetic 100, or all steps at once: "
+            "qwen2vl-rs demo"
         )
     elif name == "predictions.jsonl":
         hint = "eval writes it: qwen2vl-rs eval"
     return DataError(f"no file {path}", hint=hint)
 
 
-def near(path: Path) -> str:
-    """``, did you mean NAME?`` for what is there and has the nearest path; else empty.
+def suggestion(path: Path) -> str:
+    """Return ``, did you mean NAME?`` with the closest existing path; else empty.
 
-    Every part may be mistyped: ``own/photo/north`` is near to ``own/photos/north``.
+    Any part may be mistyped: ``own/photo/north`` matches ``own/photos/north``.
     """
     found = Path(path.anchor)
     for part in path.parts[bool(path.anchor) :]:
@@ -183,10 +184,10 @@ def near(path: Path) -> str:
 
 
 def _nearest(folder: Path, name: str) -> str:
-    """The name in a folder that is the same but for its ending, or nearest; empty where none is."""
+    """Return the name with another extension, or the closest name; empty if there is none."""
     try:
         names = [one for one in os.listdir(folder) if not one.startswith(".")]
-    except (OSError, ValueError):  # the latter for names that no file can have
+    except (OSError, ValueError):  # ValueError for invalid names
         return ""
     same = [one for one in sorted(names) if os.path.splitext(one)[0] == name]
     return next(iter(same or difflib.get_close_matches(name, names, n=1, cutoff=0.8)), "")

@@ -1,4 +1,4 @@
-"""JSON Lines of any origin, read line by line; what is wrong is named with its line."""
+"""Read JSON Lines; errors name the line."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..system.named_files import open_named
 from ..system.oserrors import ABSENT, unreadable
 
 _LONGEST_LINE = 1 << 20  # bytes
-_GIVE = "give a file of JSON Lines, as eval/after/predictions.jsonl of a run"
+_GIVE = "name a JSON Lines file, such as eval/after/predictions.jsonl of a run"
 
 
 def json_lines(path: Path, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON Lines with their line numbers, from 1.
+    """Yield line numbers (from 1) and objects of a JSON Lines file.
 
-    Empty lines and a byte order mark are left out.
+    Empty lines and a byte order mark are skipped.
 
     Args:
         path: the file.
-        hint: what a line looks like.
+        hint: example of a line, for errors.
 
     Raises:
-        DataError: the file cannot be read, or a line is no JSON object or longer than a MiB.
+        DataError: the file cannot be read, or a line is not a JSON object or longer than a MiB.
     """
     try:
         with open_named(path, "rb") as file:
@@ -60,12 +60,12 @@ def _record(line: bytes, path: Path, number: int, hint: str) -> dict[str, Any]:
         other = _other_file(line) if number == 1 else ""
         fail_line(path, number, other or f"not JSON ({_reason(error)})", hint)
     if not isinstance(record, dict):
-        fail_line(path, number, f"an object is expected, not {record!r:.40}", hint)
+        fail_line(path, number, f"expected an object, not {record!r:.40}", hint)
     return record
 
 
 def _other_file(line: bytes) -> str:
-    """What a file that is no JSON Lines looks like, by its first line; else empty."""
+    """Guess the format of a file that is not JSON Lines from its first line; else empty."""
     if line.startswith(b"\x1f\x8b"):
         return "this is a gzip file; unpack it first: gunzip"
     if line.startswith(b"PK"):
@@ -73,7 +73,7 @@ def _other_file(line: bytes) -> str:
     if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:64]:
         return "this looks like UTF-16; save the file as UTF-8"
     if line.lstrip().startswith(b"["):
-        return "this is one JSON list, not one object a line; with jq: jq -c '.[]' FILE"
+        return "this is one JSON list, not one object per line; with jq: jq -c '.[]' FILE"
     if b"," in line and b"{" not in line:
         return "this looks like CSV without the column prediction"
     return ""

@@ -1,4 +1,4 @@
-"""Lists of JSON records far larger than memory, read one record at a time."""
+"""Stream JSON lists and objects larger than memory, one record at a time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from ..errors import UTF_8, DataError
-from .file_opening import AGAIN, opened, require, scan, short
+from .file_opening import AGAIN, open_questions, require, scan, short
 
-RECORD_LIMIT = 64_000_000  # most characters of a record: no question is as long
-DEPTH_LIMIT = 64  # most levels of lists and objects within a record, itself included
+RECORD_LIMIT = 64_000_000  # characters per record
+DEPTH_LIMIT = 64  # nested lists and objects per record, itself included
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 BEYOND = "a number beyond 64 bits"
 _CHUNK = 1 << 17
@@ -23,25 +23,24 @@ _NAMES = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
 _NAMES |= {int: "a whole number", float: "a number", type(None): "null"}
 _INK = re.compile(r"[^ \t\n\r]")
 _NEXT = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
-# what may stand behind a fault that only the end of the text makes one: `tru`, `-`, `1e`, `\u12`
+# text after an error that is due to truncation: `tru`, `-`, `1e`, `\u12`
 _TAIL = re.compile(r'[^][{},:"]{0,12}\Z')
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
-    """The objects of the list ``{"<key>": [...]}`` or, without a key, of a bare list.
+    """Yield the objects of the list ``{"<key>": [...]}`` or, without a key, of a bare list.
 
     Memory does not grow with the length of the list.
 
     Raises:
-        DataError: the file is missing, empty, malformed or truncated JSON, begins otherwise
-            than asked, or a record is not an object, too long or nested too deeply, or holds
-            half a surrogate pair or a number beyond 64 bits. Places are given as record
-            (from 1), byte (from 1) and line.
+        DataError: the file is missing, empty, malformed or truncated JSON, begins differently, or
+            a record is not an object, too long or nested too deeply, or contains a lone surrogate
+            or a number beyond 64 bits. Positions are given as record, byte (both from 1) and line.
     """
     require(path, key)
     name = f'"{key}"' if key else "the list"
-    with opened(path) as file:
+    with open_questions(path) as file:
         text = _Text(path, file)
         if key:
             text.take("{")
@@ -49,11 +48,11 @@ def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
             text.take(":")
         if text.mark() not in {"[", ""}:
             text.inside = name
-            said = f"{path}: {name} is {name_of(text.value())}, expected a list"
-            raise DataError(said, hint=AGAIN)
+            problem = f"{path}: {name} is {kind_name(text.value())}, expected a list"
+            raise DataError(problem, hint=AGAIN)
         text.take("[")
         if text.mark() == "]":
-            raise DataError(f"{path}: {name} holds no records", hint=AGAIN)
+            raise DataError(f"{path}: {name} contains no records", hint=AGAIN)
         for record in text.values():
             yield _object(path, text.done, record, name)
         if key:
@@ -62,31 +61,31 @@ def records(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
 
 
 def members(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The members of one large object, which are objects, with their names.
+    """Yield the members of one large object, which must be objects, with their names.
 
     Memory does not grow with their number.
 
     Raises:
-        DataError: as `records` does.
+        DataError: see `records`.
     """
     for n, (name, value) in enumerate(_members(path), 1):
         yield name, _object(path, n, value, "it")
 
 
 def member_lists(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """The objects in the members of one large object, which are lists of them.
+    """Yield the objects in the members of one large object, which must be lists.
 
     Yields:
-        The member's name, the place in its list (from 1), and the object.
+        Name of the member, position in its list (from 1), and object.
 
     Raises:
-        DataError: as `records` does.
+        DataError: see `records`.
     """
     n = 0
     for name, value in _members(path):
         if type(value) is not list:
             raise DataError(
-                f"{path}: {short(name)!r} is {name_of(value)}, expected a list of questions",
+                f"{path}: {short(name)!r} is {kind_name(value)}, expected a list of questions",
                 hint=f"each member must be a list: {AGAIN}",
             )
         for place, one in enumerate(value, 1):
@@ -95,7 +94,7 @@ def member_lists(path: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
 
 
 def _members(path: Path) -> Iterator[tuple[str, Any]]:
-    with opened(path) as file:
+    with open_questions(path) as file:
         text = _Text(path, file)
         text.take("{")
         while True:
@@ -114,27 +113,27 @@ def _members(path: Path) -> Iterator[tuple[str, Any]]:
 def _object(path: Path, n: int, record: Any, name: str) -> dict[str, Any]:
     if type(record) is not dict:
         raise DataError(
-            f"{path}, record {n} is {name_of(record)}, expected an object",
-            hint=f"{name} must hold objects only: {AGAIN}",
+            f"{path}, record {n} is {kind_name(record)}, expected an object",
+            hint=f"{name} must contain objects only: {AGAIN}",
         )
     found: dict[str, Any] = record
     return found
 
 
 def _check_rest(text: _Text, key: str) -> None:
-    """The other members of the object, which nobody reads: a cut file shall not pass as whole."""
+    """Parse the other members of the object, so that a truncated file is not accepted."""
     while text.take(",}") == ",":
         text.inside = "what follows the records"
         if text.mark() not in {'"', ""}:
             raise text.malformed(text.at, "expecting a name")
         if text.value() == key:
-            raise DataError(f'{text.path}: "{key}" stands twice', hint=AGAIN)
+            raise DataError(f'{text.path}: "{key}" is a duplicate key', hint=AGAIN)
         text.take(":")
         text.value()
 
 
-def name_of(value: object) -> str:
-    """A JSON value's kind, in words."""
+def kind_name(value: object) -> str:
+    """Return the type of a JSON value in words."""
     return _NAMES[type(value)]
 
 
@@ -150,11 +149,11 @@ def fail(
 
     Args:
         path: the file.
-        n: the number.
-        record: it.
-        problem: what is wrong with it.
-        hint: what helps.
-        unit: what a record of such a file is called.
+        n: number of the record.
+        record: the record.
+        problem: the problem.
+        hint: the hint.
+        unit: name of a record in messages.
 
     Raises:
         DataError: always.
@@ -171,59 +170,59 @@ def _is_a(value: Any, kind: type) -> bool:
 
 
 def field(path: Path, n: int, record: dict[str, Any], name: str, kind: type) -> Any:
-    """A field that must be there and be of the kind given (true is no whole number).
+    """Return a required field of a given type (true is not a whole number).
 
     Raises:
-        DataError: it is missing, of another kind, beyond 64 bits, or holds a NUL.
+        DataError: it is missing, of another type, beyond 64 bits, or contains a NUL.
     """
     if name not in record:
         fail(path, n, record, f'"{name}" is missing')
     value: Any = record[name]
     if not _is_a(value, kind):
-        fail(path, n, record, f'"{name}" is {name_of(value)}, expected {_NAMES[kind]}')
+        fail(path, n, record, f'"{name}" is {kind_name(value)}, expected {_NAMES[kind]}')
     if kind is str:
         if "\0" in value:
-            fail(path, n, record, f'"{name}" holds a NUL')
+            fail(path, n, record, f'"{name}" contains a NUL')
     elif kind is int and not _LEAST <= value <= _MOST:
-        fail(path, n, record, f'"{name}" holds {BEYOND}')
+        fail(path, n, record, f'"{name}" contains {BEYOND}')
     return value
 
 
 def answer_of(path: Path, n: int, record: dict[str, Any], name: str) -> str | None:
-    """An answer that is text, or a whole number without quotes; None where there is none.
+    """Return an answer that is text or a whole number; None if it is missing.
 
     Raises:
-        DataError: it is anything else.
+        DataError: it has another type.
     """
     value = record.get(name)
     if type(value) is float and value.is_integer() and abs(value) < _MOST:
-        return str(int(value))  # as tables with gaps hold whole numbers
+        return str(int(value))  # pandas writes integers in columns with gaps as floats
     if value is not None and type(value) not in (int, str):
         fail(path, n, record, f'"{name}" is neither text nor a whole number')
     return None if value is None else str(field(path, n, record, name, type(value)))
 
 
 class _Text:
-    """JSON text, of which no more than a chunk or the current record is held.
+    """JSON text with a buffer of one chunk or the current record.
 
-    A record that does not end within the text held is decoded again with twice as much, so that
+    A record that does not end within the buffer is decoded again after doubling the buffer, so that
     the work stays linear in its length.
 
     Attributes:
         path: the file, for messages.
         done: number of records read.
-        at: place in the text held.
-        inside: what is being read where that is no record.
+        at: position in the buffer.
+        inside: name of what is being read, if it is not a record.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.done, self.at, self.inside = path, 0, 0, ""
         self._file, self._text, self._ended, self._fault = file, "", False, ""
-        self._bytes, self._lines = file.tell(), 1  # before the text held
+        self._bytes, self._lines = file.tell(), 1  # before the buffer
         self._escaped, self._decode = False, codecs.getincrementaldecoder("utf-8")().decode
 
     def mark(self) -> str:
-        """The next character that is not blank; empty at the end."""
+        """Return the next non-blank character; empty at the end."""
         while True:
             if found := _INK.search(self._text, self.at):
                 self.at = found.start()
@@ -233,7 +232,7 @@ class _Text:
                 return ""
 
     def take(self, marks: str) -> str:
-        """Step over one of the marks, and return it."""
+        """Consume one of the characters, and return it."""
         found = self.mark()
         if not found:
             raise self._cut()
@@ -243,13 +242,13 @@ class _Text:
         return found
 
     def value(self) -> Any:
-        """Step over a value, and return it."""
+        """Consume a value, and return it."""
         while True:
             text, at = self._text, self.at
             try:
                 value, end = scan(text, at)
             except (ValueError, StopIteration, RecursionError) as error:
-                self.mark()  # only now: most often nothing blank is left before the value
+                self.mark()  # only now: usually there is no blank before the value
                 if self._text is not text or self.at != at or self._more():
                     continue
                 raise self._error(error) from error
@@ -260,30 +259,30 @@ class _Text:
         return value
 
     def values(self) -> Iterator[Any]:
-        """Step over the values of a list and its end, counting them as records."""
+        """Consume the values of a list and its end, counting them as records."""
         while True:
             value = self.value()
             self.done += 1
             yield value
-            if comma := _NEXT.match(self._text, self.at):  # all but always
+            if comma := _NEXT.match(self._text, self.at):  # fast path
                 self.at = comma.end()
             elif self.take(",]") == "]":
                 return
 
     def end(self) -> None:
-        """Check that nothing is left but blanks."""
+        """Check that only blanks are left."""
         if self.mark():
             raise self.malformed(self.at, "something follows the end")
         if self._fault:
             raise self._cut()
 
     def malformed(self, at: int, why: str, hint: str = AGAIN) -> DataError:
-        """The error for text that is no JSON at a place in the text held."""
+        """Return the error for invalid JSON at a position in the buffer."""
         place = self._place(at, 1)
         return DataError(f"{self.path} is not valid JSON {place}: {why}", hint=hint)
 
     def _more(self) -> bool:
-        """Hold more text, from the current place on; False when there is or may be no more."""
+        """Read more text into the buffer; False at the end or at the limit."""
         rest = self._text[self.at :]
         if self._ended or len(rest) > RECORD_LIMIT:
             return False
@@ -295,7 +294,7 @@ class _Text:
         try:
             text = self._decode(raw, not raw)
         except UnicodeDecodeError as error:
-            # what stands before is read first: it may hold records, or a fault of its own
+            # first read what is before: it may contain records, or another error
             text = error.object[: error.start].decode()
             self._fault = error.reason if raw else ""
             self._ended = True
@@ -307,7 +306,7 @@ class _Text:
         text, at = self._text, self.at
         if end - at > RECORD_LIMIT:
             raise self._refused(f"longer than {RECORD_LIMIT // _MEGABYTE} MB")
-        # counted in the text, because few records come near the limit
+        # a cheap upper bound, because few records come near the limit
         levels = text.count("[", at, end) + text.count("{", at, end)
         if levels > DEPTH_LIMIT and _is_deep(value):
             raise self._refused(f"nested more than {DEPTH_LIMIT} levels deep")
@@ -315,7 +314,7 @@ class _Text:
             try:
                 json.dumps(value, ensure_ascii=False).encode()
             except UnicodeEncodeError as error:
-                raise self._refused("no text: it holds half a surrogate pair") from error
+                raise self._refused("not text: it contains a lone surrogate") from error
 
     def _error(self, error: Exception) -> DataError:
         if isinstance(error, RecursionError):
@@ -325,9 +324,9 @@ class _Text:
         elif isinstance(error, json.JSONDecodeError):
             at, why = error.pos, error.msg[0].lower() + error.msg[1:]
         else:
-            # Python converts no whole number of thousands of digits: it would take minutes
-            said = str(error)
-            return self._refused(f"refused: it holds {BEYOND if 'digits' in said else said}")
+            # Python limits the number of digits that int() converts
+            why = str(error)
+            return self._refused(f"invalid: it contains {BEYOND if 'digits' in why else why}")
         if why.startswith("unterminated string") or _TAIL.match(self._text, at):
             return self._cut()
         return self.malformed(at, why)
@@ -339,14 +338,14 @@ class _Text:
         )
 
     def _cut(self) -> DataError:
-        """The error for text that ends too early."""
+        """Return the error for truncated text."""
         if not self._ended:
             return self._refused(f"longer than {RECORD_LIMIT // _MEGABYTE} MB")
         if self._fault:
-            return self.malformed(len(self._text), f"no UTF-8 ({self._fault})", UTF_8)
+            return self.malformed(len(self._text), f"not UTF-8 ({self._fault})", UTF_8)
         return DataError(
-            f"{self.path} breaks off {self._place(len(self._text), 0)}",
-            hint="the file is incomplete: fetch it again",
+            f"{self.path} is truncated {self._place(len(self._text), 0)}",
+            hint="the file is incomplete: download it again",
         )
 
     def _place(self, at: int, extra: int) -> str:

@@ -1,4 +1,4 @@
-"""Rows of records that hold a question each, under the names that a data set gives its fields."""
+"""Convert records with one question each to rows, given the field names of a data set."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..questions.registry import all_types, official_type
 from ..system.console import counted, say
 from .base import Row
 from .file_opening import short
-from .image_paths import beside
+from .image_paths import find_beside
 from .json_records import answer_of, field
 from .left_out import NO_ANSWER, LeftOut
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Under which names a data set's records hold what, and where its images lie.
+    """Field names and image folders of a data set.
 
     Attributes:
-        dataset: its name, which begins the ids.
-        image, question, answer, type: names of fields.
-        folders: beside the questions, in which the images may lie.
+        dataset: name of the data set, which is also the prefix of the ids.
+        image, question, answer, type: field names.
+        folders: image folders beside the question file.
     """
 
     dataset: str
@@ -40,16 +40,16 @@ class Keys:
         with_images: bool,
         counts: LeftOut,
     ) -> Iterator[Row]:
-        """The rows of a file; those without an answer are counted, types that are not known told.
+        """Yield the rows of a file; count missing answers and report unknown question types.
 
         Args:
             path: the file.
-            records: each with its name; None: its number, from 1.
-            with_images: whether the images are looked for.
-            counts: where to count what is left out.
+            records: names and records; the name None stands for the number, from 1.
+            with_images: whether to search for the images.
+            counts: counter of skipped questions.
 
         Raises:
-            DataError: a field is missing or of another kind.
+            DataError: a field is missing or of another type.
         """
         unknown: dict[str, int] = {}
         for n, (name, record) in enumerate(records, 1):
@@ -64,7 +64,7 @@ class Keys:
                 unknown[kind] = unknown.get(kind, 0) + 1
             yield (
                 f"{self.dataset.lower()}_{own}",
-                beside(path, image, self.folders) if with_images else image,
+                find_beside(path, image, self.folders) if with_images else image,
                 field(path, n, record, self.question, str),
                 answer,
                 kind,
@@ -73,6 +73,6 @@ class Keys:
             )
         for kind, times in unknown.items():
             say(
-                f"{counted(times, 'question')} of a type that {self.dataset} has not, "
+                f"{counted(times, 'question')} of a type unknown in {self.dataset}, "
                 f"{short(kind)!r}: compared as text"
             )

@@ -1,4 +1,4 @@
-"""Questions that are left out: how many, why, and which."""
+"""Count skipped questions by reason, with examples."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _EXAMPLES = 3
 
 @dataclass
 class LeftOut:
-    """Questions that were left out, by reason, with the first few ids of each.
+    """Skipped questions by reason, with the first few ids of each.
 
     Attributes:
         numbers: number of questions by reason.
-        examples: ids by reason, of questions or, where the image is missing, of images.
-        notes: what else is to be said of a file, with how often it is so.
+        examples: ids by reason; of images if the image is missing, else of questions.
+        notes: other remarks about a file, with the number of records.
     """
 
     numbers: dict[str, int] = field(default_factory=dict)
@@ -27,19 +27,19 @@ class LeftOut:
     notes: dict[str, int] = field(default_factory=dict)
 
     def note(self, text: str, times: int = 1) -> None:
-        """Count what is true of some records, and no reason to leave them out."""
+        """Add a remark about some records that are not skipped."""
         if times:
             self.notes[text] = self.notes.get(text, 0) + times
 
     def add(self, reason: str, example: object) -> None:
-        """Count one question; ``example`` is its id, or its image's."""
+        """Count one question; ``example`` is its id or that of its image."""
         self.numbers[reason] = self.numbers.get(reason, 0) + 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < _EXAMPLES and example not in examples:
             examples.append(example)
 
     def lines(self) -> list[str]:
-        """One line a reason, e.g. ``12 without an image (image ids 3, 17)``."""
+        """Return one line per reason, e.g. ``12 without an image (image ids 3, 17)``."""
         return [
             f"{number:,} {reason} ({_COUNTED_BY.get(reason, 'question')} ids "
             + ", ".join(map(str, self.examples[reason]))

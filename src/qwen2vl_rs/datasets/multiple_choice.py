@@ -1,11 +1,10 @@
-"""Multiple choice: CHOICE, GEOBench-VLM, XLRS-Bench-lite, MME-RealWorld-RS, and rows like theirs.
+"""Multiple-choice data sets: CHOICE, GEOBench-VLM, XLRS-Bench-lite, MME-RealWorld-RS.
 
-A file of questions is one list. Of CHOICE (An 2025), ``[{"id": …, "image_path": …, "question": …,
-"answer": "B"}, …]``, where the question ends with lines such as ``A.road``, and the task is the
-folder of the images. Of the others, rows as they come from the Hub: image, question, options, the
-letter of the answer (of XLRS-Bench several) and task or category, under the names that each uses.
-A question is asked with its options a line each; its type is ``choice/TASK``. Questions about
-several images are left out.
+The question file is one JSON list. CHOICE (An 2025): ``[{"id": …, "image_path": …, "question": …,
+"answer": "B"}, …]``; the question ends with lines such as ``A.road``, and the image folder is the
+task. The others: rows from the Hub with image, question, options, letter of the answer (several
+for XLRS-Bench) and task or category, under different field names. The question text has one option
+per line; its type is ``choice/TASK``. Questions about several images are skipped.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from ..questions.choice import NAME, Choice, options
 from ..questions.normal_forms import normalise
 from .base import Row
 from .file_forms import FileForm, register_form
-from .file_opening import Opening, opening, short
-from .image_paths import beside
-from .json_records import fail, name_of, records
+from .file_opening import FileStart, short, sniff
+from .image_paths import find_beside
+from .json_records import fail, kind_name, records
 from .left_out import NO_ANSWER, LeftOut
 
 SEVERAL_IMAGES = "about several images"
 NO_PICTURE = "that name no image"
 OTHER_SUBTASK = "of another subtask than Remote Sensing"
-registry.add(Choice())
+registry.register_types(Choice())
 CHOICE, GEOBENCH, XLRS, MME = (
     register(KnownDataset(name, name, licence, ("test",), (NAME,)))
     for name, licence in (
@@ -41,7 +40,7 @@ CHOICE, GEOBENCH, XLRS, MME = (
         ("MME-RealWorld-RS", "see its page"),
     )
 )
-# by role, the names of fields without capitals and signs; the first that holds something counts
+# field names by role, in lower case without punctuation; the first non-empty field is used
 _ROLES = {
     "image": ("image", "imagepath", "images", "imagename", "path"),
     "question": ("question", "text"),
@@ -51,7 +50,7 @@ _ROLES = {
     "id": ("questionid", "id", "index"),
     "number": ("questionnumber",),
 }
-_OWN = {"groundtruthoption": GEOBENCH, "answerchoices": MME}  # fields that no other has
+_OWN = {"groundtruthoption": GEOBENCH, "answerchoices": MME}  # fields unique to a data set
 _CALLED = {"geobench": GEOBENCH, "xlrs": XLRS, "mmerealworld": MME}
 _LETTERED = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*\S")
 _FOLDERS, _ABOVE = ("images", "Images", "image"), 4
@@ -62,7 +61,7 @@ def _plain(name: str) -> str:
 
 
 def _roles(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record holds, by role; without what is empty."""
+    """Return the non-empty fields of a record by role."""
     fields = {_plain(key): value for key, value in record.items() if value not in (None, "")}
     found = {
         role: next((fields[name] for name in names if name in fields), None)
@@ -80,13 +79,13 @@ def _is_choice(record: Any) -> bool:
     return "image" in found and asked is not None and has_options
 
 
-def _recognises(start: Opening) -> bool:
+def _recognises(start: FileStart) -> bool:
     return start.kind == "list" and any(map(_is_choice, start.records))
 
 
 def _dataset(path: Path) -> str:
-    """Whose rows they are, by fields or by the name of file or folder; empty where neither says."""
-    rows = [row for row in opening(path).records if _is_choice(row)]
+    """Identify the data set by its fields or by the file or folder name; empty if unknown."""
+    rows = [row for row in sniff(path).records if _is_choice(row)]
     fields = {_plain(key) for row in rows for key in row}
     named = (one for field, one in _OWN.items() if field in fields)
     place = _plain("/".join(path.absolute().parts[-2:]))
@@ -107,13 +106,13 @@ def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
             continue
         image = images[0]
         if type(image) is not str or "\0" in image:
-            fail(path, n, record, f"its image is {name_of(image)}, expected the path of a file")
+            fail(path, n, record, f"its image is {kind_name(image)}, expected the path of a file")
         question = _question(path, n, record, found)
         task = found.get("task") or (_folder(image) if dataset == CHOICE.name else "")
         task = " ".join(str(task).split())
         yield (
             f"{(dataset or NAME).lower()}_{name}",
-            beside(path, image, _FOLDERS, _ABOVE) if with_images else image,
+            find_beside(path, image, _FOLDERS, _ABOVE) if with_images else image,
             question,
             _answer(path, n, record, question, found["answer"]),
             f"{NAME}/{task}" if task else NAME,
@@ -125,7 +124,7 @@ def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
 def _why_not(
     dataset: str, record: Mapping[str, Any], found: Mapping[str, Any], images: list[Any]
 ) -> str:
-    """Why a row is left out; empty where it is not."""
+    """Return why a row is skipped; empty if it is not."""
     subtask = next((value for key, value in record.items() if _plain(key) == "subtask"), "")
     if dataset == MME.name and subtask and "remotesensing" not in _plain(str(subtask)):
         return OTHER_SUBTASK
@@ -135,7 +134,7 @@ def _why_not(
 
 
 def _images(record: Mapping[str, Any], value: Any) -> list[Any]:
-    """Paths of images; what is none of these is given as it is."""
+    """Return the image paths; other values are returned unchanged."""
     numbered = [v for k, v in record.items() if v and re.fullmatch(r"image(?:path)?\d", _plain(k))]
     if numbered and value is None:
         value = numbered
@@ -146,7 +145,7 @@ def _images(record: Mapping[str, Any], value: Any) -> list[Any]:
 
 
 def _listed(text: str) -> Any:
-    """The list that a text spells, in JSON or as Python prints it; else the text."""
+    """Parse a list in JSON or Python notation; else return the text."""
     try:
         value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -155,16 +154,16 @@ def _listed(text: str) -> Any:
 
 
 def _folder(image: str) -> str:
-    """The task that CHOICE's folders say: ``…/scene_classification/images/1.png``."""
+    """Return CHOICE's task from the image path: ``…/scene_classification/images/1.png``."""
     above = [part for part in PurePosixPath(image.replace("\\", "/")).parts[:-1] if part != "/"]
     return next((part for part in reversed(above) if part.lower() not in _FOLDERS), "")
 
 
 def _question(path: Path, n: int, record: dict[str, Any], found: Mapping[str, Any]) -> str:
-    """The question with its options below, a line each, as they are published."""
+    """Return the question followed by its options, one per line, as published."""
     asked = found.get("question")
     if type(asked) is not str or "\0" in asked:
-        fail(path, n, record, f"its question is {name_of(asked)}, expected text")
+        fail(path, n, record, f"its question is {kind_name(asked)}, expected text")
     if options(asked):
         return asked
     lines = _lines(found.get("options"))
@@ -193,13 +192,13 @@ def _lines(value: Any) -> list[str]:
 
 
 def _answer(path: Path, n: int, record: dict[str, Any], question: str, value: Any) -> str:
-    """The letter of the right option, or several as ``A,C``."""
+    """Return the letter of the correct option, or ``A,C`` for several."""
     text = ",".join(map(str, value)) if type(value) is list else str(value)
     letters = None
     if type(value) in (str, int, list):
         letters = normalise(text, NAME, question)
     if letters is None:
-        fail(path, n, record, f"its answer {short(text)!r} is none of its options' letters")
+        fail(path, n, record, f"its answer {short(text)!r} is not a letter of its options")
     return letters
 
 

@@ -1,4 +1,4 @@
-"""A question with its image, as a notebook shows it."""
+"""Notebook display of a question with its image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SampleFigure:
 
     Args:
         sample: the question.
-        rule: how the image becomes colours; None for the default.
+        rule: RGB conversion; None for the default.
 
     Attributes:
         image: the PIL image.
@@ -32,7 +32,7 @@ class SampleFigure:
 
     @cached_property
     def image(self) -> Image.Image:
-        """The image as the model is shown it, before it is resized."""
+        """The RGB image that the model sees, before resizing."""
         return Image.fromarray(read_rgb(self.sample.image, self._rule))
 
     def __repr__(self) -> str:

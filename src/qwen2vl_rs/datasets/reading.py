@@ -1,4 +1,4 @@
-"""Samples from any file that holds them, and the two conversions between such files."""
+"""Read samples from any supported file (`read_samples`); convert with `data2csv`, `csv2json`."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from ..types import Sample
 from . import file_forms, rsvqa, tables
 from . import foreign_prompts as foreign
 from .base import Builder, Dataset, Row, rows_of
-from .file_opening import opening
+from .file_opening import sniff
 from .foreign_records import Records
-from .image_paths import moved
+from .image_paths import relocate_images
 from .left_out import LeftOut
 from .record_forms import NAMED_HINT
-from .table_notes import named_note, official_note, published_note, read_note, write_note
+from .table_notes import note_with_dataset, official_note, published_note, read_note, write_note
 
-_LOOKED_AT = 10_000  # conversations of a file that is to be replaced
+_LOOKED_AT = 10_000  # conversations of a file to be replaced
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a conversion did.
+    """Result of a conversion.
 
     Attributes:
-        path: the file written.
-        written: number of questions in it.
-        images: number of images they are about.
-        left_out: the questions that are not in it, and why.
-        absent: the images that are not there.
-        split: of what was read, where it is known.
+        path: the output file.
+        written: number of questions written.
+        images: number of their images.
+        left_out: skipped questions, with reasons.
+        absent: missing images.
+        split: split of the input, if known.
     """
 
     path: Path
@@ -51,44 +51,49 @@ class Conversion:
 
 
 def read_samples(path: Path, *, with_images: bool = True, dataset: str | None = None) -> Dataset:
-    """The samples of a file, whichever of the `file_forms` it has.
+    """Read the samples of a file in any of the `file_forms`.
 
-    Conversations and tables, of other programs too, an official RSVQA questions file, whose
-    answers and images are found beside it, or the form of a data set; it is said what is left out.
+    Supported are conversations and tables (also of other tools), official RSVQA question files,
+    with answers and images beside them, and the published formats of other data sets. Skipped
+    questions are reported.
 
     Args:
         path: the file.
-        with_images: whether the images are needed; if not, official questions may stand without
-            their folder.
-        dataset: whose file it is, by name, where its form does not tell it; checked where it does.
+        with_images: whether the images are needed; if not, the image folder of official questions
+            may be missing.
+        dataset: name of the data set, if the format does not identify it; checked if it does.
 
     Raises:
-        DataError: the file is of no such form, or cannot be used; two samples have the same id;
-            a question or an answer is empty.
+        DataError: the format is unknown, or the file cannot be read; an id is a duplicate; a
+            question or an answer is empty.
     """
     return _checked(path, _rows(path, with_images, dataset))
 
 
 def read_official(files: rsvqa.SplitFiles) -> Dataset:
-    """The samples of a split of RSVQA; see `read_samples`."""
+    """Read the samples of a split of RSVQA; see `read_samples`."""
 
     def rows() -> Iterator[Row]:
         counts = LeftOut()
         found = rsvqa.read_split(files.questions, files.answers, files.images, counts=counts)
-        yield from rows_of(file_forms.noted(found, official_note(files.questions, files.images)))
+        yield from rows_of(
+            file_forms.apply_note(found, official_note(files.questions, files.images))
+        )
         _say_left_out(counts)
 
     return _checked(files.questions, rows())
 
 
 def first_sample(path: Path, dataset: str | None = None) -> Dataset:
-    """The first sample of a file alone, of which no more is read; see `read_samples`."""
+    """Read only the first sample of a file; see `read_samples`."""
     return _checked(path, itertools.islice(_rows(path, True, dataset), 1))
 
 
 def _rows(path: Path, with_images: bool, dataset: str | None) -> Iterator[Row]:
     counts = LeftOut()
-    yield from file_forms.rows(path, with_images, counts, file_forms.Given(dataset=dataset or ""))
+    yield from file_forms.rows(
+        path, with_images, counts, file_forms.FileOptions(dataset=dataset or "")
+    )
     _say_left_out(counts)
 
 
@@ -97,18 +102,18 @@ def _checked(path: Path, rows: Iterable[Row]) -> Dataset:
     try:
         builder.extend(rows)
     except DataError:
-        _check(path, builder.built())  # what stands before is said first
+        _check(path, builder.build())  # errors before it come first
         raise
-    data = builder.built()
+    data = builder.build()
     _check(path, data)
     return data
 
 
 def _check(path: Path, data: Dataset) -> None:
-    """Refuse ids that are not unique, and empty texts; of several faults, the first."""
+    """Reject duplicate ids and empty texts; report the first error."""
     blanks = [data.where(name, lambda text: not text.strip()) for name in ("question", "answer")]
     blank = next(iter(np.flatnonzero(blanks[0] | blanks[1]).tolist()), None)
-    twice = data.first_repeated()
+    twice = data.first_duplicate()
     if twice is not None and (blank is None or twice <= blank):
         raise _repeated(path, data[twice].id)
     if blank is not None:
@@ -132,69 +137,69 @@ def data2csv(
         questions: official RSVQA file.
         answers: official RSVQA file.
         images: folder with ``<img_id>.tif`` (or .tiff, .png, .jpg, .jpeg).
-        out: the table; it appears whole or not at all.
+        out: the table; written atomically.
         with_type: also write the question types.
-        dataset: whose questions they are, where no file tells it.
+        dataset: name of the data set, if the files do not identify it.
 
     Raises:
-        DataError: something cannot be read, no question is left to write, or the output is one
-            of the inputs.
+        DataError: an input cannot be read, no question is left to write, or the output is one of
+            the inputs.
         RunError: the output cannot be written.
     """
     inputs = [questions, answers]
     if out.suffix.lower() in rsvqa.SUFFIXES:
         inputs.append(images / out.name)
-    _spare(out, *inputs)
-    note = named_note(official_note(questions, images), questions, dataset)
+    _protect(out, *inputs)
+    note = note_with_dataset(official_note(questions, images), questions, dataset)
     counts = LeftOut()
     seen: dict[str, None] = {}
     samples = rsvqa.read_split(questions, answers, images, counts=counts)
-    written = tables.write_csv(out, _noting(samples, seen), with_type)
+    written = tables.write_csv(out, _record_images(samples, seen), with_type)
     write_note(out, note)
-    return _told(Conversion(out, written, len(seen), counts))
+    return _announce(Conversion(out, written, len(seen), counts))
 
 
 def published2csv(
     questions: Path, out: Path, images: Path | None = None, dataset: str | None = None
 ) -> Conversion:
-    """Turn the file of a data set that is not RSVQA into a CSV table, with its types.
+    """Convert the published file of a data set other than RSVQA to a CSV table, with types.
 
     Args:
         questions: the file.
-        out: the table; it appears whole or not at all.
-        images: folder of the images; None: beside the file.
+        out: the table; written atomically.
+        images: image folder; None to search beside the file.
         dataset: see `read_samples`.
 
     Raises:
-        DataError: the file cannot be read, has no question, or is the output itself.
+        DataError: the file cannot be read, contains no question, or is the output itself.
         RunError: the output cannot be written.
     """
-    _spare(out, questions)
-    data = moved(read_samples(questions, dataset=dataset), images)
+    _protect(out, questions)
+    data = relocate_images(read_samples(questions, dataset=dataset), images)
     written = tables.write_csv(out, data, with_type=True)
     note = published_note(questions, data.distinct("dataset"))
     write_note(out, note)
-    return _told(_report(out, written, data.distinct("image"), note.split))
+    return _announce(_report(out, written, data.distinct("image"), note.split))
 
 
 def published_in(folder: Path, split: str | None = None, dataset: str | None = None) -> Path | None:
-    """The file of a data set that is not RSVQA in a folder; None where there is none.
+    """Find the published file of a data set other than RSVQA in a folder; None if there is none.
 
     Raises:
-        DataError: there are several, or none of the split.
+        DataError: there are several files, or none of the split.
     """
     found: dict[Path, str] = {}
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(DataError):  # it is something else, or cannot be read
+        with contextlib.suppress(DataError):  # another format, or unreadable
             if file_forms.is_published(path, dataset):
                 names = first_sample(path, dataset).distinct("dataset")
                 found[path] = published_note(path, names).split
     chosen = [path for path, own in found.items() if split in (None, own)]
     if found and len(chosen) != 1:
-        said = f"no file of the split {split!r}, but" if split and not chosen else "several files:"
+        what = f"no file of the split {split!r}, but" if split and not chosen else "several files:"
         names = [path.name for path in chosen or found]
         raise DataError(
-            f"{folder} holds {said} {', '.join(names)}",
+            f"{folder} contains {what} {', '.join(names)}",
             hint=f"name one: --questions {shlex.quote(str(folder / names[0]))}",
         )
     return chosen[0] if found else None
@@ -207,21 +212,20 @@ def csv2json(
     dataset: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Conversion:
-    """Turn a table, conversations of another program, or a published file into conversations.
+    """Convert a table, conversations of another tool, or a published file to conversations.
 
     Args:
-        table: the file.
-        out: the conversations; the file appears whole or not at all. Images that stand in the
-            table are written into a folder beside it.
-        images: folder to which the images were moved; None: they are where the table says.
+        table: the input file.
+        out: the output file; written atomically. Embedded images are written to a folder beside it.
+        images: folder that contains the images; None to use the paths in the table.
         dataset: see `read_samples`.
-        columns: for ``image``, ``question``, … the names that the table has for them.
+        columns: for ``image``, ``question``, …, the column names of the table.
 
     Raises:
         DataError: the table cannot be read or has no rows, or is the output itself.
         RunError: the output cannot be written.
     """
-    _spare(out, table)
+    _protect(out, table)
     seen: dict[str, None] = {}
     before, counts = _images_of(out), LeftOut()
     samples: Iterable[Sample]
@@ -231,16 +235,18 @@ def csv2json(
     else:
         if not columns:
             _require_table(table)
-        note = named_note(read_note(table), table, dataset)
-        given = file_forms.Given(columns or {}, out.with_name(f"{out.stem}_images"), dataset or "")
-        rows = _unlike(table, file_forms.rows(table, True, counts, given))
-        samples = file_forms.noted((Sample(*row) for row in rows), note)
+        note = note_with_dataset(read_note(table), table, dataset)
+        given = file_forms.FileOptions(
+            columns or {}, out.with_name(f"{out.stem}_images"), dataset or ""
+        )
+        rows = _unique_ids(table, file_forms.rows(table, True, counts, given))
+        samples = file_forms.apply_note((Sample(*row) for row in rows), note)
     if images:
-        samples = moved(samples, images)
-    written = tables.write_conversations(out, _noting(samples, seen))
+        samples = relocate_images(samples, images)
+    written = tables.write_conversations(out, _record_images(samples, seen))
     if others := [image for image in before if image not in seen]:
-        warn(f"{out} held questions about other images, e.g. {others[0]}: it is replaced")
-    return _told(_report(out, written, seen, note.split, counts))
+        warn(f"{out} contained questions about other images, e.g. {others[0]}: it is replaced")
+    return _announce(_report(out, written, seen, note.split, counts))
 
 
 def _report(
@@ -252,16 +258,16 @@ def _report(
 
 def _repeated(path: Path, name: str) -> DataError:
     return DataError(
-        f"{path}: the id {name!r} stands on several questions",
-        hint="give each record an id of its own, or make the file with csv2json",
+        f"{path}: the id {name!r} is a duplicate",
+        hint="give each record a unique id, or create the file with csv2json",
     )
 
 
-def _unlike(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows whose ids, where the file has some, all differ."""
+def _unique_ids(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
+    """Check that the ids of a file, if it has any, are unique."""
     seen: set[str] = set()
     for k, row in enumerate(rows, 1):
-        if row[0] != f"rsvqa_{k}":  # by its number
+        if row[0] != f"rsvqa_{k}":  # not a default id
             if row[0] in seen:
                 raise _repeated(path, row[0])
             seen.add(row[0])
@@ -269,32 +275,33 @@ def _unlike(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _require_table(path: Path) -> None:
-    """Refuse what holds conversations already, or no questions, by its own name.
+    """Reject JSON that already contains our conversations, or no questions.
 
     Raises:
-        DataError: it is such JSON.
+        DataError: the file is such JSON.
     """
-    start = opening(path)
+    start = sniff(path)
     kind, key, *_ = start
     read = Records(path, "record", False, LeftOut())
-    if read.takes(start.record) or (kind == "list" and start.first is None):  # too long to be told
+    # the first record may be too long to sniff
+    if read.accepts(start.record) or (kind == "list" and start.first is None):
         return
     if kind == "list":
         ready = f"qwen2vl-rs train --data {shlex.quote(str(path))}"
-        hint = f"where it holds conversations already: {ready}"
+        hint = f"if it already contains conversations: {ready}"
         if start.record and "conversations" not in start.record:
             hint = NAMED_HINT
         raise DataError(f"{path} is a JSON list, not a CSV table", hint=hint)
     if kind == "object":
         asked = key == "questions"
         raise DataError(
-            f"{path} is {foreign.of_object(key) or 'JSON'}, not a CSV table",
-            hint="make a table of it: qwen2vl-rs data2csv" if asked else foreign.HINT,
+            f"{path} is {foreign.describe_object(key) or 'JSON'}, not a CSV table",
+            hint="convert it to a table: qwen2vl-rs data2csv" if asked else foreign.HINT,
         )
 
 
 def _images_of(path: Path) -> list[str]:
-    """The images of the first conversations of a file; none where it holds no such."""
+    """Return the images of the first conversations of a file; none if it has another format."""
     if not path.is_file():
         return []
     found: dict[str, None] = {}
@@ -304,24 +311,24 @@ def _images_of(path: Path) -> list[str]:
     return list(found)
 
 
-def _spare(out: Path, *inputs: Path) -> None:
-    """Refuse to write over what is read, whatever names and links lead to it."""
+def _protect(out: Path, *inputs: Path) -> None:
+    """Refuse to overwrite an input, whatever path or link names it."""
     for path in inputs:
-        with contextlib.suppress(OSError):  # one of them does not exist: said where it is opened
+        with contextlib.suppress(OSError):  # missing files are reported when opened
             if os.path.samefile(out, path):
                 raise DataError(
-                    f"{out} would be written over an input ({path})",
+                    f"the output {out} would overwrite an input ({path})",
                     hint="choose another file: --output FILE",
                 )
 
 
-def _noting(samples: Iterable[Sample], seen: dict[str, None]) -> Iterator[Sample]:
+def _record_images(samples: Iterable[Sample], seen: dict[str, None]) -> Iterator[Sample]:
     for sample in samples:
         seen[sample.image] = None
         yield sample
 
 
-def _told(report: Conversion) -> Conversion:
+def _announce(report: Conversion) -> Conversion:
     questions, images = counted(report.written, "question"), counted(report.images, "image")
     say(f"wrote {questions} about {images} to {report.path}")
     _say_left_out(report.left_out)

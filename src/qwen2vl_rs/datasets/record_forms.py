@@ -1,7 +1,7 @@
-"""Records as other programs write them: by which keys each form is told, and what stands where.
+"""Record formats of other tools: the keys that identify each format, and its fields.
 
-A record of questions is read by `QUESTIONS`, one of answers by `PREDICTIONS`; a new program is a
-line in one of these tables.
+`QUESTIONS` lists the formats of training data, `PREDICTIONS` those of results; a new tool is one
+entry in one of these tables.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "type": ("type", "question_type", "category"),
     "id": ("id", "question_id", "index"),
 }
-"""What a question has, and the names under which it is looked for, the likeliest first."""
+"""Our fields, and their possible names in files, in order of preference."""
 OPTIONS: Final = tuple("ABCDEFGH")
-"""Columns of the choices that go with a question (VLMEvalKit)."""
+"""Columns with the options of a question (VLMEvalKit)."""
 OTHER_MEDIA: Final = ("videos", "video", "audios", "audio")
-NAMED_HINT: Final = "say which they are: qwen2vl-rs csv2json --columns image=A,question=B,answer=C"
+NAMED_HINT: Final = "name the columns: qwen2vl-rs csv2json --columns image=A,question=B,answer=C"
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionForm:
-    """A form of records that hold questions with their answers.
+    """A format of records with questions and answers.
 
     Attributes:
-        keys: all of them stand in such a record.
-        turns: keys of lists of turns, which follow each other.
-        asked: where there are no turns: keys of the texts that make the question.
-        answered: key of the answer to it.
-        marked: whether an ``<image>`` must stand in the text for the image; else it may.
-        plain: whether the texts are as they are: nothing in them is a mark or an instruction.
+        keys: keys that such a record must have.
+        turns: keys of lists of turns, in order.
+        asked: without turns: keys of the texts that form the question.
+        answered: without turns: key of the answer.
+        marked: whether the text must contain an ``<image>`` for the image.
+        plain: whether texts are verbatim, without image marks and instruction.
     """
 
     keys: frozenset[str]
@@ -66,7 +66,7 @@ QUESTIONS: Final = (
     QuestionForm(frozenset({"prompt", "completion"}), turns=("prompt", "completion")),
     # LLaMA-Factory's sharegpt, LLaVA
     QuestionForm(frozenset({"conversations"}), turns=("conversations",), marked=True),
-    # ms-swift, LLaMA-Factory's openai: the former puts an image first that no mark stands for
+    # ms-swift, LLaMA-Factory's openai; ms-swift prepends images without a mark
     QuestionForm(frozenset({"messages"}), turns=("messages",)),
     # ms-swift
     QuestionForm(frozenset({"query", "response"}), asked=("query",), answered="response"),
@@ -84,20 +84,20 @@ PLAIN: Final = QuestionForm(frozenset(), asked=("question",), answered="answer",
 KNOWN: Final = frozenset({"dataset", "system", "history", *OTHER_MEDIA, *OPTIONS}).union(
     *COLUMNS.values(), *(form.keys.union(form.asked) for form in QUESTIONS)
 )
-"""All keys that are read of a record."""
+"""All keys that are read from a record."""
 
 
 def question_form(keys: Iterable[str], columns: Mapping[str, str] | None = None) -> Any:
-    """The form of a record with these keys; None where it holds no question about an image.
+    """Return the format of a record with these keys; None if it is not a question on an image.
 
     Args:
-        keys: of the record.
-        columns: the names of its fields, where somebody says them.
+        keys: keys of the record.
+        columns: column names given by the user.
     """
     there = frozenset(keys)
     if columns:
         return PLAIN
-    if {"response", "labels"} <= there:  # results of ms-swift: what is said in them is a model's
+    if {"response", "labels"} <= there:  # results of ms-swift: the answers are a model's
         return None
     if found := next((form for form in QUESTIONS if form.keys <= there), None):
         return found
@@ -107,15 +107,15 @@ def question_form(keys: Iterable[str], columns: Mapping[str, str] | None = None)
 
 @dataclass(frozen=True, slots=True)
 class PredictionForm:
-    """A form of records that hold a model's answer.
+    """A format of records with a model's answer.
 
     Attributes:
-        name: of the program, for messages.
-        keys: all of them stand in such a record.
-        either: one of these too, where there are any.
-        fields: for each of our fields the places where it may stand; the first that holds
-            something counts. A place is a path: ``doc.question``, ``arguments.0.0``.
-        by_number: whether ``id`` numbers the questions of the test set from 0.
+        name: name of the tool, for messages.
+        keys: keys that such a record must have.
+        either: keys of which it must have one, if any are listed.
+        fields: for each of our fields, possible paths (``doc.question``, ``arguments.0.0``); the
+            first non-empty one is used.
+        by_number: whether ``id`` is the index of the question in the test set, from 0.
     """
 
     name: str
@@ -176,19 +176,19 @@ PREDICTIONS: Final = (
 
 
 def prediction_form(keys: Iterable[str]) -> PredictionForm | None:
-    """The form of a record with these keys; None where it is ours or of nobody."""
+    """Return the format of a record with these keys; None if it is ours or unknown."""
     there = frozenset(keys)
     ours = {"question", "answer", "prediction"} <= there
     if ours and ("id" in there or "index" not in there):
-        return None  # whatever else stands beside them
+        return None  # other keys do not matter
     for form in PREDICTIONS:
         if form.keys <= there and (not form.either or form.either & there):
             return form
     return None
 
 
-def at(record: Any, place: str) -> Any:
-    """What stands at a path in nested objects and lists; None where nothing does."""
+def value_at(record: Any, place: str) -> Any:
+    """Return the value at a path in nested objects and lists; None if there is none."""
     for part in place.split("."):
         if isinstance(record, Mapping):
             record = record.get(part)
@@ -199,26 +199,26 @@ def at(record: Any, place: str) -> Any:
     return record
 
 
-def first_of(record: Mapping[str, Any], names: Iterable[str]) -> Any:
-    """The first field that holds something; None where none does."""
+def first_value(record: Mapping[str, Any], names: Iterable[str]) -> Any:
+    """Return the first non-empty field; None if all are empty."""
     found = (record.get(name) for name in names)
-    return next((value for value in found if not is_nothing(value)), None)
+    return next((value for value in found if not is_empty(value)), None)
 
 
-def is_nothing(value: Any) -> bool:
-    """Whether a field holds nothing: null, NaN as tables have it, or an empty list."""
+def is_empty(value: Any) -> bool:
+    """Whether a value is null, NaN (a gap in a table) or an empty list."""
     return value is None or value == [] or (isinstance(value, float) and math.isnan(value))
 
 
 def plain_text(value: Any) -> str | None:
-    """A text, or a number as text; None for nothing, and of a list of one, what is in it.
+    """Return a text, or a number as text; None if empty. Lists of one item are unwrapped.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: the value has another type.
     """
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if is_nothing(value):
+    if is_empty(value):
         return None
     if isinstance(value, str):
         return value
@@ -228,25 +228,27 @@ def plain_text(value: Any) -> str | None:
 
 
 def with_options(question: str, record: Mapping[str, Any]) -> str:
-    """A question with the choices that stand in columns of their own, where there are two."""
+    """Append the options in separate columns to a question, if there are at least two."""
     texts = {k: record[k] for k in OPTIONS if isinstance(record.get(k), str | int | float)}
-    found = {k: str(text) for k, text in texts.items() if not is_nothing(text)}
+    found = {k: str(text) for k, text in texts.items() if not is_empty(text)}
     shown = [f"{k}. {text}" for k, text in found.items() if text.strip()]
     return "\n".join([question, *shown]) if len(shown) > 1 else question
 
 
 def missing_column(names: Mapping[str, str], there: Iterable[str]) -> str:
-    """What is wrong with names that somebody gave for columns; empty where all are there."""
+    """Return a message about column names that do not exist; empty if all exist."""
     columns = list(there)
     for given in names.values():
         if given not in columns:
             near = difflib.get_close_matches(given, columns, n=1, cutoff=0.5)
             guess = f" (did you mean {short(near[0])}?)" if near else ""
-            return f"there is no column {short(given)}{guess}; there are {listed(columns)}"
+            return (
+                f"there is no column {short(given)}{guess}; the columns are {list_names(columns)}"
+            )
     return ""
 
 
-def listed(columns: Iterable[str]) -> str:
-    """The names of columns, for one line of a message."""
+def list_names(columns: Iterable[str]) -> str:
+    """List column names for one line of a message."""
     shown = [short(name) for name in columns]
     return ", ".join(shown[:20]) + (", …" if len(shown) > 20 else "") if shown else "none"

@@ -1,4 +1,4 @@
-"""RSVQA as its authors publish it: questions, answers and images, joined by id."""
+"""Read RSVQA's published files: questions, answers and images, joined by id."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .file_opening import require
 from .left_out import INACTIVE, NO_ANSWER, NO_IMAGE, NO_TEXT, LeftOut
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-"""Image file endings, the preferred first (RSVQA-HR has every image as .tif and as .png)."""
+"""Image extensions in order of preference (RSVQA-HR has every image as .tif and .png)."""
 
 WHOLE = "all"
-"""The name of the split that is the whole data set."""
+"""Name of the split for the whole data set."""
 
 SPLIT_NAME = re.compile(r"(?P<prefix>.+)_split_(?P<split>\w+)_questions\.json")
 WHOLE_NAME = re.compile(r"(?P<prefix>all_|rsvqa_|USGS|LRBEN|)questions\.json")
@@ -36,7 +36,7 @@ _BATCH = 500  # below SQLite's oldest limit of 999 parameters in one statement
 
 @dataclass(frozen=True, slots=True)
 class SplitFiles:
-    """Where one split of a data set lies."""
+    """Paths of one split of a data set."""
 
     questions: Path
     answers: Path
@@ -52,22 +52,22 @@ class _Question(NamedTuple):
 
 
 def find_split(folder: Path, split: str | None = None, images: Path | None = None) -> SplitFiles:
-    """The files of one split in a folder laid out as RSVQA is published.
+    """Find the files of one split in a folder with RSVQA's published layout.
 
     Args:
-        folder: holds ``<prefix>_split_<split>_{questions,answers}.json`` or the whole data set
-            (``all_questions.json``, ``USGSquestions.json``, ``questions.json``, …), and the
+        folder: folder with ``<prefix>_split_<split>_{questions,answers}.json`` or the whole data
+            set (``all_questions.json``, ``USGSquestions.json``, ``questions.json``, …), and the
             image folder.
         split: ``train``, ``val``, ``test``, ``test_phili``, or ``all`` for the whole data set;
-            may be left out where the folder holds one split only.
-        images: the image folder; None for the one beside the questions.
+            None if the folder contains only one split.
+        images: image folder; None for the one beside the questions.
 
     Raises:
         DataError: no such split, several to choose from, files of several data sets, or no
             image folder.
     """
     found = _splits(folder)
-    if not found:  # unpacked into a folder of the same name, as some programs do
+    if not found:  # some tools extract archives into a subfolder of the same name
         inner = [path for path in _listed(folder) if path.is_dir() and _splits(path)]
         if len(inner) == 1:
             return find_split(inner[0], split, images)
@@ -79,13 +79,13 @@ def find_split(folder: Path, split: str | None = None, images: Path | None = Non
     if split is None and len(found) == 1:
         split = next(iter(found))
     if split not in found:
-        problem = "holds several splits" if split is None else f"holds no split {split!r}"
+        problem = "contains several splits" if split is None else f"contains no split {split!r}"
         choice = "|".join(sorted(found))
         raise DataError(f"{folder} {problem}", hint=f"choose one of its splits: --split {choice}")
     if len(found[split]) > 1:
         names = ", ".join(path.name for _, path in found[split])
         raise DataError(
-            f"{folder} holds several data sets: {names}",
+            f"{folder} contains several data sets: {names}",
             hint="name the files: --questions FILE --answers FILE --images FOLDER",
         )
     prefix, questions = found[split][0]
@@ -94,7 +94,7 @@ def find_split(folder: Path, split: str | None = None, images: Path | None = Non
 
 
 def _splits(folder: Path) -> dict[str, list[tuple[str, Path]]]:
-    """Prefix and file of the questions of each split in a folder."""
+    """Return prefix and question file of each split in a folder."""
     found: dict[str, list[tuple[str, Path]]] = {}
     for path in _listed(folder):
         if match := SPLIT_NAME.fullmatch(path.name) or WHOLE_NAME.fullmatch(path.name):
@@ -109,7 +109,7 @@ def _listed(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             f"no folder {folder}",
-            hint="download RSVQA-LR or -HR from Zenodo and unpack it, or check the name",
+            hint="download RSVQA-LR or -HR from Zenodo and extract it, or check the name",
         ) from error
     except OSError as error:
         raise DataError(
@@ -119,10 +119,10 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def answers_beside(questions: Path) -> Path:
-    """The name of the answers file that belongs to a questions file.
+    """Return the path of the answers file of a question file.
 
     Raises:
-        DataError: the questions file is not named ``…questions.json``.
+        DataError: the question file is not named ``…questions.json``.
     """
     stem = questions.name.removesuffix("questions.json")
     if stem == questions.name:
@@ -134,10 +134,10 @@ def answers_beside(questions: Path) -> Path:
 
 
 def images_beside(questions: Path) -> Path:
-    """The image folder that lies beside a questions file.
+    """Find the image folder beside a question file.
 
     Raises:
-        DataError: there is none, or several that could be meant.
+        DataError: there is none, or there are several candidates.
     """
     match = SPLIT_NAME.fullmatch(questions.name) or WHOLE_NAME.fullmatch(questions.name)
     return _image_folder(questions.parent, match["prefix"] if match else "")
@@ -164,27 +164,26 @@ def _image_folder(folder: Path, prefix: str) -> Path:
 def read_split(
     questions: Path, answers: Path, images: Path | None, *, counts: LeftOut
 ) -> Iterator[Sample]:
-    """The answered questions of a split, in the order of the questions file.
+    """Yield the answered questions of a split, in the order of the question file.
 
-    Full lists with stubs for the records of other splits, compacted lists, and dumps of the
-    whole data set are read alike: an answer is found by its id, never by its position. Memory
-    does not grow with the number of questions; the index of the answers (about 30 bytes a
-    question) lies in an unnamed temporary file.
+    Full lists with stubs for the records of other splits, compact lists, and dumps of the whole
+    data set are supported: answers are found by id, never by position. Memory does not grow with
+    the number of questions; the index of the answers (about 30 bytes per question) is an anonymous
+    temporary file.
 
     Args:
         questions: ``{"questions": [...]}``.
         answers: ``{"answers": [...]}``.
-        images: folder with ``<img_id>.tif``, or else .tiff, .png, .jpg, .jpeg; None: the
-            questions alone are wanted, and an image is named by its id.
-        counts: where to count the questions that are left out.
+        images: folder with ``<img_id>.tif``, or else .tiff, .png, .jpg, .jpeg; None if the images
+            are not needed: the id is then used as image name.
+        counts: counter of skipped questions.
 
     Raises:
-        DataError: a file or the folder is missing or malformed, a field is missing or of a
-            wrong type, an id stands twice, the two files do not belong together, or no
-            question is left.
+        DataError: a file or the folder is missing or malformed, a field is missing or of a wrong
+            type, an id is a duplicate, the two files do not match, or no question is left.
     """
     require(questions, "questions")
-    images = None if images is None else unpacked(images)
+    images = None if images is None else image_subfolder(images)
     names = {} if images is None else _list_images(images)
     prefix = "" if images is None else os.path.join(os.path.abspath(images), "")
     active = answered = written = 0
@@ -212,21 +211,21 @@ def read_split(
     if active and not answered:
         raise DataError(
             f"none of the {active:,} questions in {questions} has an answer in {answers}",
-            hint="the two files do not belong together: take both from one split",
+            hint="the two files do not match: use both from one split",
         )
     if not written:
         foreign = NO_IMAGE in counts.numbers
         raise DataError(
-            f"no question is left of {questions}: {'; '.join(counts.lines())}",
-            hint=f"is {images} the folder of these images?" if foreign else "take another split",
+            f"no usable question in {questions}: {'; '.join(counts.lines())}",
+            hint=f"is {images} the right image folder?" if foreign else "use another split",
         )
 
 
-def unpacked(folder: Path) -> Path:
-    """The folder that holds the images: itself, or the only one in it that holds any.
+def image_subfolder(folder: Path) -> Path:
+    """Return the folder with the images: itself, or its only subfolder with images.
 
     Raises:
-        DataError: it cannot be listed.
+        DataError: the folder cannot be listed.
     """
     if _list_images(folder):
         return folder
@@ -235,13 +234,13 @@ def unpacked(folder: Path) -> Path:
 
 
 def _list_images(folder: Path) -> dict[int, str]:
-    """The file name of each image id."""
+    """Return the file name of each image id."""
     try:
         listed = os.listdir(folder)
     except OSError as error:
         raise DataError(
             f"cannot list the image folder {folder}: {error.strerror}",
-            hint=reading_hint(error, "name the folder that holds <img_id>.tif: --images FOLDER"),
+            hint=reading_hint(error, "name the folder with <img_id>.tif: --images FOLDER"),
         ) from error
     best: dict[int, tuple[int, str]] = {}
     ranks = {suffix: rank for rank, suffix in enumerate(SUFFIXES)}
@@ -263,9 +262,9 @@ def _read_questions(path: Path, counts: LeftOut) -> Iterator[_Question]:
         if links is not None and (
             type(links) is not list or any(type(k) is not int for k in links)
         ):
-            jsonstream.fail(path, n, record, '"answers_ids" is no list of whole numbers')
+            jsonstream.fail(path, n, record, '"answers_ids" is not a list of whole numbers')
         if links and abs(links[0]) >> 63:
-            jsonstream.fail(path, n, record, f'"answers_ids" holds {jsonstream.BEYOND}')
+            jsonstream.fail(path, n, record, f'"answers_ids" contains {jsonstream.BEYOND}')
         yield _Question(
             jsonstream.field(path, n, record, "id", int),
             jsonstream.field(path, n, record, "img_id", int),
@@ -282,7 +281,7 @@ def _read_answers(path: Path) -> Iterator[tuple[int, int | None, str]]:
         answer = record.get("answer")
         if type(answer) is float:
             if math.isinf(answer):
-                jsonstream.fail(path, n, record, f'"answer" holds {jsonstream.BEYOND}')
+                jsonstream.fail(path, n, record, f'"answer" contains {jsonstream.BEYOND}')
             answer = str(answer)
         elif type(answer) is int:
             answer = str(jsonstream.field(path, n, record, "answer", int))
@@ -295,7 +294,7 @@ def _read_answers(path: Path) -> Iterator[tuple[int, int | None, str]]:
 
 
 def _is_active(path: Path, n: int, record: dict[str, Any]) -> bool:
-    """False for the stub ``{"id": …, "active": false}`` of another split's record."""
+    """Return False for a stub ``{"id": …, "active": false}`` of another split."""
     active = record.get("active", True)
     if type(active) is not bool:
         active = jsonstream.field(path, n, record, "active", bool)
@@ -303,9 +302,9 @@ def _is_active(path: Path, n: int, record: dict[str, Any]) -> bool:
 
 
 class _Index:
-    """Answers by id, and the ids seen, in a temporary database that has no name.
+    """Answers by id, and the ids seen, in an anonymous temporary database.
 
-    SQLite unlinks the file as soon as it is open, so that nothing is left behind by a kill.
+    SQLite unlinks the file as soon as it is open, so that a kill leaves nothing behind.
     """
 
     def __enter__(self) -> _Index:
@@ -330,7 +329,7 @@ class _Index:
         self._insert(path, "INSERT INTO question VALUES (?)", ((q.id,) for q in batch))
 
     def answers(self, batch: list[_Question]) -> list[str | None]:
-        """The answer of each question: the one it names, else the first that names it."""
+        """Return the answer of each question: the one it names, else the first that names it."""
         by_id = "SELECT id, text FROM answer WHERE id IN"
         named = self._select(by_id, [q.answer for q in batch if q.answer is not None])
         naming: dict[int, str] = {}
@@ -359,7 +358,7 @@ class _Index:
                 self._db.executemany(statement, watched())
         except sqlite3.IntegrityError as error:
             raise DataError(
-                f"{path}: the id {last[0]} stands twice", hint="ids must be unique in a file"
+                f"{path}: the id {last[0]} is a duplicate", hint="ids must be unique in a file"
             ) from error
 
     def _execute(self, statement: str, values: Iterable[int] = ()) -> list[tuple[int, str]]:
@@ -374,5 +373,5 @@ def _disk() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise DataError(
             f"cannot write the temporary index of the answers: {error}",
-            hint="set TMPDIR to a folder with room for 30 bytes a question",
+            hint="set TMPDIR to a folder with space for 30 bytes per question",
         ) from error

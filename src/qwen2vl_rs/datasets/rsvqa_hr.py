@@ -10,11 +10,11 @@ RSVQA_HR = register(
         splits=("train", "val", "test", "test_phili"),
         types=("presence", "count", "comp", "area"),
         prefixes=("USGS",),
-        lists=lambda record: record.get("sensor") == "ULTRACAM_EAGLE_FALCON",
+        matches_image_list=lambda record: record.get("sensor") == "ULTRACAM_EAGLE_FALCON",
         folders=("dataUSGS",),
         image_folders={"USGS": ("Data", "dataUSGS")},
         bucketed=frozenset({"area"}),
         answers={"count": tuple(map(str, range(90)))},
-        own_type="area",
+        unique_type="area",
     )
 )

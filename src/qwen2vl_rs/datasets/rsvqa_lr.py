@@ -7,8 +7,8 @@ from typing import Any
 from ..known_datasets import KnownDataset, register
 
 
-def is_cut(record: Mapping[str, Any]) -> bool:
-    """Whether an image was cut out of a product: its name ends in the place of the tile there."""
+def is_product_tile(record: Mapping[str, Any]) -> bool:
+    """Whether an image is a tile of a Sentinel-2 product: its name ends with the tile position."""
     return bool(re.search(r"_\d+-\d+\.tif$", str(record.get("original_name"))))
 
 
@@ -20,9 +20,9 @@ RSVQA_LR = register(
         splits=("train", "val", "test"),
         types=("presence", "count", "comp", "rural_urban"),
         prefixes=("LR",),
-        lists=lambda record: record.get("sensor") == "S2" and is_cut(record),
+        matches_image_list=lambda record: record.get("sensor") == "S2" and is_product_tile(record),
         folders=("Images_LR",),
-        shared_prefixes=("all",),
+        ambiguous_prefixes=("all",),
         image_folders={"LR": ("Images_LR", "data")},
         bucketed=frozenset({"count", "area"}),
     )

@@ -1,7 +1,7 @@
 """RSVQAxBEN: BigEarthNet's Sentinel-2 patches (Lobry et al. 2021)."""
 
 from ..known_datasets import KnownDataset, register
-from .rsvqa_lr import is_cut
+from .rsvqa_lr import is_product_tile
 
 RSVQA_XBEN = register(
     KnownDataset(
@@ -11,9 +11,11 @@ RSVQA_XBEN = register(
         splits=("train", "val", "test"),
         types=("presence", "LC"),
         prefixes=("RSVQAxBEN", "LRBEN"),
-        lists=lambda record: record.get("sensor") == "S2" and not is_cut(record),
+        matches_image_list=lambda record: (
+            record.get("sensor") == "S2" and not is_product_tile(record)
+        ),
         image_folders={"RSVQAxBEN": ("Images",), "LRBEN": ("Images",)},
         bucketed=frozenset({"area"}),
-        own_type="LC",
+        unique_type="LC",
     )
 )

@@ -1,4 +1,4 @@
-"""Training and test sets that share no image."""
+"""Train/test split by image, so that the sets share no image; limits by image."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .base import Codes, Dataset
 def split_by_image(
     samples: Iterable[Sample], test_fraction: float = 0.1, seed: int = 42
 ) -> tuple[Dataset, Dataset]:
-    """Divide samples so that all questions about an image stand on one side.
+    """Split samples so that all questions about an image are in the same set.
 
-    An image is a file, however its path is spelt (relative, through a link). Which images are
-    tested depends on the seed and the set of images alone, not on the order of the samples;
-    within each side the order is kept.
+    Images are compared as files, independent of the spelling of their paths (relative, links).
+    The test images depend only on the seed and the set of images, not on the order of the samples;
+    both sets keep the order.
 
     Args:
         samples: questions with their answers.
-        test_fraction: part of the images, between 0 and 1, that is tested: at least one image,
-            and at least one is left for training.
-        seed: another seed, another choice.
+        test_fraction: share of the images in the test set, between 0 and 1; both sets get at least
+            one image.
+        seed: seed of the random choice.
 
     Returns:
         Training samples and test samples.
@@ -43,8 +43,8 @@ def split_by_image(
     names = sorted(set(files))
     if len(names) < 2:
         raise DataError(
-            f"{len(data):,} questions need at least 2 images, and are about {len(names)}",
-            hint="take more images, or give a test file of its own",
+            f"a split needs at least 2 images; the {len(data):,} questions are about {len(names)}",
+            hint="use more images, or a separate test file",
         )
     drawn = {names[k] for k in _draw(len(names), test_fraction, seed)}
     return _divide(data, np.array([file in drawn for file in files])[codes])
@@ -53,31 +53,31 @@ def split_by_image(
 def split_by_question(
     samples: Iterable[Sample], test_fraction: float = 0.1, seed: int = 42
 ) -> tuple[Dataset, Dataset]:
-    """Divide samples question by question: the same image is then trained on and tested.
+    """Split samples by question: training and test set then share images.
 
-    The arguments are those of `split_by_image`, with questions in place of images. Count what
-    leaks with `leak`.
+    The arguments are those of `split_by_image`, for questions instead of images. Count the leaked
+    images with `count_shared_images`.
 
     Raises:
         DataError: there are fewer than two questions.
     """
     data = Dataset.of(samples)
     if len(data) < 2:
-        raise DataError(f"{len(data)} questions cannot be divided", hint="take more questions")
+        raise DataError(f"{len(data)} questions cannot be split", hint="use more questions")
     order = np.lexsort((_ranks(data, "question"), _ranks(data, "image")))
     tested = np.zeros(len(data), dtype=np.bool_)
     tested[order[list(_draw(len(data), test_fraction, seed))]] = True
     return _divide(data, tested)
 
 
-def leak(train: Iterable[Sample], test: Iterable[Sample]) -> int:
-    """The number of images that stand on both sides."""
+def count_shared_images(train: Iterable[Sample], test: Iterable[Sample]) -> int:
+    """Count the images that are in both sets."""
     sides = [set(_files(Dataset.of(side).distinct("image"))) for side in (train, test)]
     return len(sides[0] & sides[1])
 
 
 def _files(images: Iterable[str]) -> list[str]:
-    """The file of each image, links and spellings resolved; a folder is resolved once."""
+    """Resolve the path of each image; each folder is resolved once."""
     folders: dict[str, str] = {}
     found = []
     for image in images:
@@ -92,7 +92,7 @@ def _files(images: Iterable[str]) -> list[str]:
 
 
 def _ranks(data: Dataset, name: str) -> Codes:
-    """The place of each row's value among the sorted values of a column."""
+    """Return the rank of each row's value among the sorted values of a column."""
     codes, values = data.codes(name)
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[sorted(range(len(values)), key=values.__getitem__)] = np.arange(len(values))
@@ -100,7 +100,7 @@ def _ranks(data: Dataset, name: str) -> Codes:
 
 
 def _draw(count: int, fraction: float, seed: int) -> set[int]:
-    """Positions among ``count`` things: at least one, and not all."""
+    """Draw some of ``count`` indices: at least one, and not all."""
     n = min(max(1, round(fraction * count)), count - 1)
     return set(random.Random(seed).sample(range(count), n))
 
@@ -110,21 +110,21 @@ def _divide(data: Dataset, tested: NDArray[np.bool_]) -> tuple[Dataset, Dataset]
 
 
 def group_by_image(samples: Iterable[Sample]) -> list[list[Sample]]:
-    """Samples of the same image together, images in the order of their first sample."""
+    """Group samples by image, images in order of first occurrence."""
     data = Dataset.of(samples)
     rows = iter(data.take(data.groups.order))
     return [list(islice(rows, size)) for size in data.groups.sizes.tolist()]
 
 
 def limit_by_image(samples: Iterable[Sample], most: int | None, what: str = "test") -> Dataset:
-    """The first images whose questions are at most ``most`` together.
+    """Keep the first images with at most ``most`` questions in total.
 
-    An image that alone has more gives the first ``most`` of its questions.
+    If the first image alone has more, keep the first ``most`` of its questions.
 
     Args:
         samples: the questions.
-        most: so many; None for all.
-        what: what they are for, ``test`` or ``training``.
+        most: maximal number of questions; None for all.
+        what: purpose of the questions, ``test`` or ``training``.
     """
     data = Dataset.of(samples)
     if most is None or len(data) <= most:

@@ -1,8 +1,8 @@
-"""A run's questions as columns: an Arrow file beside the JSON, made once and mapped into memory.
+"""Cache of a run's questions: an Arrow file beside the JSON, which is memory-mapped.
 
-``data/train.json`` is what counts. ``data/train.arrow`` holds the same; its metadata carry the
-SHA-256 of the JSON it was made of and the digest of its own columns, and where either is another
-it is made again.
+``data/train.json`` is authoritative. ``data/train.arrow`` has the same content; its metadata
+contain the SHA-256 of the JSON and the digest of its own columns. If either differs, it is written
+again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _MADE_OF, _CONTENT = b"sha256", b"content"
 
 
 def read_stored(path: Path) -> Dataset:
-    """The questions of a file that a run keeps.
+    """Read the questions of a file in a run, from the cache if it is valid.
 
     Args:
-        path: conversations, as `tables.write_conversations` writes them.
+        path: conversations in the format of `tables.write_conversations`.
 
     Raises:
         DataError: see `reading.read_samples`.
@@ -39,45 +39,45 @@ def read_stored(path: Path) -> Dataset:
     if (found := _mapped(path.with_suffix(".arrow"), known)) is not None:
         return found
     data = read_samples(path)
-    if known and sha256(path) == known:  # else it was replaced while it was read
+    if known and sha256(path) == known:  # not replaced while it was read
         store(path, data, known)
     return data
 
 
 def read_run(run: Run, name: str) -> Dataset:
-    """The training or test questions of a run; those it keeps itself as `read_stored`.
+    """Read the training or test questions of a run; its own copies with `read_stored`.
 
     Args:
         run: the run.
         name: ``data_vl_train.json`` or ``data_vl_test.json``.
 
     Raises:
-        NoQuestions: they are not there, or not those of the run.
+        NoQuestions: the questions are missing, or belong to another run.
     """
     path = run.questions_file(name)
     return read_stored(path) if path == run.questions_copy(name) else read_samples(path)
 
 
 def store(path: Path, samples: Iterable[Sample], made_of: str | None = None) -> None:
-    """Write the columns of conversations, where that is possible: the JSON alone is enough.
+    """Write the Arrow cache of conversations; failures are ignored, because the JSON suffices.
 
     Args:
         path: the conversations.
-        samples: what they hold.
-        made_of: their SHA-256; None to take it.
+        samples: their content.
+        made_of: their SHA-256; None to compute it.
     """
     table = Dataset.of(samples).compact().table
     facts = {_MADE_OF: made_of or sha256(path), _CONTENT: _digest(table)}
     with (
-        contextlib.suppress(RunError),  # a full disk, or a folder that may only be read
+        contextlib.suppress(RunError),  # a full disk, or a read-only folder
         atomic_write(path.with_suffix(".arrow"), "wb") as file,
         pa.ipc.new_file(file, table.schema.with_metadata(facts)) as writer,
     ):
-        writer.write_table(table)  # its columns are whole: one batch
+        writer.write_table(table)  # one batch, because its columns have one chunk
 
 
 def _mapped(place: Path, made_of: str) -> Dataset | None:
-    """The columns in a file; None where they are not there, not whole, or of another content."""
+    """Map the columns of a file; None if it is missing, damaged, or of another JSON file."""
     if not place.is_file():  # a pipe would wait for a writer
         return None
     try:
@@ -95,10 +95,10 @@ def _mapped(place: Path, made_of: str) -> Dataset | None:
 
 
 def _digest(table: pa.Table) -> str:
-    """Digest of what the columns hold.
+    """Return the digest of the columns.
 
     Raises:
-        pa.ArrowInvalid: they are damaged.
+        pa.ArrowInvalid: the columns are damaged.
     """
     table.validate(full=True)
     found = hashlib.sha256()
@@ -110,7 +110,7 @@ def _digest(table: pa.Table) -> str:
 
 
 def _parts(array: Any) -> list[memoryview]:
-    """The bytes of an array: of codes and their values, or of the ends of texts and the texts."""
+    """Return the bytes of an array: indices and dictionary, or offsets and texts."""
     if pa.types.is_dictionary(array.type):
         return [_cut(array.indices, 1, 0, 4 * len(array)), *_parts(array.dictionary)]
     size = 8 * (len(array) + 1) if len(array) else 0

@@ -1,7 +1,7 @@
-"""What is known of a table beyond its columns: where it comes from, in a note beside it.
+"""Sidecar metadata of a CSV table: data set, split and manner, in a JSON file beside it.
 
-The columns of the CSV are fixed. ``rsvqa-dataset.csv`` has its note in ``rsvqa-dataset.csv.json``,
-with the digest of the table: of a table that was changed or replaced it says nothing.
+The columns of the CSV are fixed. The note of ``rsvqa-dataset.csv`` is ``rsvqa-dataset.csv.json``;
+it contains the SHA-256 of the table, and is ignored if the table was changed or replaced.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ..errors import DataError
 from ..known_datasets import KnownDataset, all_datasets, dataset_name
 from ..system.console import say
 from ..system.files import read_json, sha256, write_json
-from ..types import manner_named
+from ..types import canonical_manner
 from . import json_records as jsonstream
 from .rsvqa import SPLIT_NAME, WHOLE, WHOLE_NAME
 
 PLAN_FILE = "generate.json"
-"""Beside the lists that `generate` writes: how they were made."""
+"""File beside the lists written by `generate`: the plan that created them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Where questions come from; what is not known is empty.
+    """Origin of questions; unknown fields are empty.
 
     Attributes:
         dataset, manner: see `types.Sample`.
-        split: ``train``, ``val``, ``test``, … of an official file.
+        split: split of an official file: ``train``, ``val``, ``test``, …
     """
 
     dataset: str = ""
@@ -40,41 +40,41 @@ class Note:
 
 
 def official_note(questions: Path, images: Path | None) -> Note:
-    """What an official questions file says by its name, its image list and its folders.
+    """Determine the origin of an official question file from its name, image list and folders.
 
     Args:
         questions: the file.
-        images: the image folder, where it is known.
+        images: the image folder, if known.
     """
     match = SPLIT_NAME.fullmatch(questions.name) or WHOLE_NAME.fullmatch(questions.name)
     parts = match.groupdict() if match else {}
     prefix, split = str(parts.get("prefix", "")).rstrip("_"), str(parts.get("split", ""))
     plan = (_object(questions.with_name(PLAN_FILE))).get("plan")
     if isinstance(plan, dict) and isinstance(plan.get("manner"), str):
-        return Note(dataset_name(plan.get("like")), manner_named(plan["manner"]), split)
+        return Note(dataset_name(plan.get("like")), canonical_manner(plan["manner"]), split)
     return Note(_named_by(questions, prefix, images), split=split)
 
 
-def named_note(note: Note, path: Path, dataset: str | None) -> Note:
-    """The note of a file of which a person says whose it is.
+def note_with_dataset(note: Note, path: Path, dataset: str | None) -> Note:
+    """Set the data set given by the user in a note.
 
     Raises:
-        DataError: it says another data set itself.
+        DataError: the file names another data set.
     """
     if dataset and note.dataset not in ("", dataset):
         raise DataError(
-            f"{path} holds questions of {note.dataset}, not of {dataset}",
-            hint="leave --dataset out: the file tells it",
+            f"{path} contains questions of {note.dataset}, not of {dataset}",
+            hint="omit --dataset: the file identifies it",
         )
     return replace(note, dataset=dataset) if dataset else note
 
 
 def published_note(questions: Path, datasets: Sequence[str]) -> Note:
-    """What is known of the file of another data set: its split by its name, as published.
+    """Determine the split of a published file of another data set from its name.
 
     Args:
         questions: the file.
-        datasets: that its questions name.
+        datasets: data sets named by its questions.
     """
     name = datasets[0] if len(datasets) == 1 else ""
     splits = all_datasets()[name].splits if name in all_datasets() else ()
@@ -84,7 +84,7 @@ def published_note(questions: Path, datasets: Sequence[str]) -> Note:
 
 
 def _named_by(questions: Path, prefix: str, images: Path | None) -> str:
-    """The data set that a file's name, its image list or its folder tells, the surest first."""
+    """Identify the data set from file name, image list or folder, the most reliable first."""
 
     def found(says: Callable[[KnownDataset], bool]) -> str:
         return next((one.name for one in all_datasets().values() if says(one)), "")
@@ -93,19 +93,19 @@ def _named_by(questions: Path, prefix: str, images: Path | None) -> str:
         return by_prefix
     first = _first_image(questions)
     return (
-        found(lambda one: one.lists(first))
+        found(lambda one: one.matches_image_list(first))
         or found(lambda one: images is not None and images.name in one.folders)
-        or found(lambda one: prefix in one.shared_prefixes)
+        or found(lambda one: prefix in one.ambiguous_prefixes)
     )
 
 
 def is_held_out(split: str) -> bool:
-    """Whether a split is one that nobody trains on."""
+    """Whether a split is not for training."""
     return split not in ("", WHOLE, "train")
 
 
 def _first_image(questions: Path) -> dict[str, Any]:
-    """The first record with a sensor of the image list beside the questions; empty if none is."""
+    """Return the first record with a sensor in the image list beside the questions; else empty."""
     listed = questions.with_name(questions.name.removesuffix("questions.json") + "images.json")
     with contextlib.suppress(DataError):
         for record in jsonstream.records(listed, "images"):
@@ -120,10 +120,10 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def write_note(table: Path, note: Note) -> None:
-    """Write the note of a table that was just written, or renew the one that is there.
+    """Write the note of a table that was just written, or replace the existing one.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the note cannot be written.
     """
     path = _place(table)
     if note != Note() or path.is_file():
@@ -131,7 +131,7 @@ def write_note(table: Path, note: Note) -> None:
 
 
 def read_note(table: Path) -> Note:
-    """The note of a table; an empty one where there is none, or the table is another by now."""
+    """Read the note of a table; empty if there is none, or if the table has changed."""
     found = read_json(_place(table), damaged=None) if table.is_file() else None
     if not isinstance(found, dict):
         return Note()
@@ -139,10 +139,10 @@ def read_note(table: Path) -> Note:
     if "sha256" not in found or not all(isinstance(v, str) for v in known.values()):
         return Note()
     if found["sha256"] != sha256(table):
-        say(f"{_place(table)} is about another content of {table}, and not used")
+        say(f"{_place(table)} is ignored: {table} has changed since")
         return Note()
     texts = {key: str(value) for key, value in known.items()}
-    texts["manner"] = manner_named(texts["manner"])
+    texts["manner"] = canonical_manner(texts["manner"])
     return Note(**texts | {"dataset": dataset_name(known["dataset"])})
 
 

@@ -1,18 +1,18 @@
-"""The two tables of the original description: a CSV, and conversations in JSON.
+"""Read and write this project's two data files: CSV tables, and conversations in JSON.
 
 CSV, RFC 4180, UTF-8, header ``image_path,question,answer[,type]``::
 
     /abs/2.tif,Is there a road?,yes
 
-Conversations, one object a line inside a list::
+Conversations, a list with one object per line::
 
     {"id": "rsvqa_1", "conversations": [
         {"from": "user", "value": "Is there a road? <|vision_start|>/abs/2.tif<|vision_end|>"},
         {"from": "assistant", "value": "yes"}]}
 
-Where question or path hold one of the two marks themselves, the record carries the path once
-more, as ``"image"``, so that it is read back exactly. ``"dataset"`` and ``"manner"`` say what
-`types.Sample` says; a CSV has them in the note beside it, see `datasets.table_notes`.
+If the question or the path contains one of the two marks, the record repeats the path as
+``"image"``, so that it is read back exactly. ``"dataset"`` and ``"manner"`` are those of
+`types.Sample`; a CSV has them in the note beside it, see `datasets.table_notes`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ..known_datasets import dataset_name
 from ..system.console import say
 from ..system.files import atomic_write
 from ..system.scopes import SharedChange
-from ..types import Sample, manner_named
+from ..types import Sample, canonical_manner
 from . import json_records as jsonstream
-from .base import Row, no_text, rows_of
-from .file_opening import opened, short
+from .base import Row, not_utf8_error, rows_of
+from .file_opening import open_questions, short
 
 Lines = Iterator[tuple[int, list[str]]]
 VISION_START = "<|vision_start|>"
@@ -41,39 +41,39 @@ COLUMNS = ("image_path", "question", "answer")
 _ASKING = frozenset({"user", "human"})
 _ANSWERING = frozenset({"assistant", "gpt"})
 FIELD_LIMIT = 1_000_000
-"""The most characters a field of the CSV may have; an open quotation mark is noticed by it."""
+"""Most characters of a CSV field; also detects an unclosed quotation mark."""
 
 _PLAIN = {"id", "conversations", "type", "dataset", "manner"}
 _quoted = json.encoder.encode_basestring  # as `jsonl.to_json`
 
 _TOO_LONG = f"is longer than {FIELD_LIMIT:,} characters"
-_TOO_LONG_HINT = "questions and answers are sentences: shorten it or leave the question out"
-_NUL_HINT = "take the NUL out of the text or leave the question out"
+_TOO_LONG_HINT = "shorten the text or remove the question"
+_NUL_HINT = "remove the NUL from the text, or remove the question"
 _FORMULA = ("=", "+", "-", "@")
-_EMPTY_HINT = "take another file: all of its questions are left out"
+_EMPTY_HINT = "use another file: all of its questions are left out"
 _HEADER_HINT = (
-    f"the first line must name the columns {','.join(COLUMNS)}, or say which they are: "
+    f"the first line must name the columns {','.join(COLUMNS)}; or map other names: "
     "qwen2vl-rs csv2json --columns image=A,question=B,answer=C"
 )
 
 
 def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
-    """Write samples as a CSV table; returns their number.
+    """Write samples as a CSV table; return their number.
 
     Args:
-        path: the file; it appears whole, or, on any error, not at all.
+        path: the file; written atomically.
         samples: consumed one at a time.
         with_type: also write the column ``type``.
 
     Raises:
-        DataError: there are no samples, or a text holds a character that a CSV cannot hold or
-            is longer than `FIELD_LIMIT`.
-        RunError: the folder cannot be written to.
+        DataError: there are no samples, or a text contains a character that CSV does not support
+            or is longer than `FIELD_LIMIT`.
+        RunError: the file cannot be written.
     """
     n = formulas = 0
     with atomic_write(path) as file:
         plain = csv.writer(file, lineterminator="\n")
-        # without this, a lone carriage return would be read back as the end of the row
+        # otherwise a lone carriage return would be read as the end of the row
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         plain.writerow([*COLUMNS, "type"] if with_type else COLUMNS)
         for n, sample in enumerate(samples, 1):  # noqa: B007 - the number is returned
@@ -84,33 +84,33 @@ def write_csv(path: Path, samples: Iterable[Sample], with_type: bool) -> int:
             text = "".join(row)
             if "\0" in text:
                 raise DataError(
-                    f"sample {sample.id} holds a NUL, which no CSV can hold", hint=_NUL_HINT
+                    f"sample {sample.id} contains a NUL, which CSV does not support", hint=_NUL_HINT
                 )
             if len(text) > FIELD_LIMIT and max(map(len, row)) > FIELD_LIMIT:
                 raise DataError(f"sample {sample.id}: a field {_TOO_LONG}", hint=_TOO_LONG_HINT)
             try:
                 (quoted if "\r" in text else plain).writerow(row)
             except UnicodeEncodeError as error:
-                raise no_text(sample.id, sample.image) from error
+                raise not_utf8_error(sample.id, sample.image) from error
         if n == 0:
             raise DataError(f"nothing to write to {path}: there are no samples", hint=_EMPTY_HINT)
     if formulas:
         say(
-            f"{formulas:,} rows hold a text that begins with =, +, - or @, written as it is: a "
-            "spreadsheet may take it for a formula"
+            f"{formulas:,} rows contain a text that begins with =, +, - or @, written verbatim: a "
+            "spreadsheet may read it as a formula"
         )
     return n
 
 
 def read_csv(path: Path) -> Iterator[Sample]:
-    """The samples of a CSV table; ids are ``rsvqa_<row>``, rows counted from 1.
+    """Read the samples of a CSV table; ids are ``rsvqa_<row>``, rows counted from 1.
 
-    Columns may stand in any order and others beside them; byte order mark and CRLF are fine.
+    Columns may be in any order; other columns, a byte order mark and CRLF are accepted.
 
     Raises:
-        DataError: the file is missing, empty, no UTF-8, lacks a column, or a row has too few
-            or too many fields, an empty one of the three, a NUL, an open quotation mark or an
-            overlong field; the line number counts from 1 and is that of the row's first line.
+        DataError: the file is missing, empty, not UTF-8, or lacks a column; or a row has too few or
+            too many fields, an empty required field, a NUL, an unclosed quotation mark or an
+            overlong field. Messages give the first line of the row, from 1.
     """
     header, rows = csv_table(path)
     listed = short(", ".join(header))
@@ -120,7 +120,7 @@ def read_csv(path: Path) -> Iterator[Sample]:
             hint=_separated(header) or _HEADER_HINT,
         )
     if twice := sorted({name for name in header if header.count(name) > 1} & {*COLUMNS, "type"}):
-        raise DataError(f"{path} has the column {', '.join(twice)} twice", hint=_HEADER_HINT)
+        raise DataError(f"{path}: duplicate column {', '.join(twice)}", hint=_HEADER_HINT)
     image, question, answer = (header.index(name) for name in COLUMNS)
     kind = header.index("type") if "type" in header else None
     n = 0
@@ -128,7 +128,7 @@ def read_csv(path: Path) -> Iterator[Sample]:
         for name, k in zip(COLUMNS, (image, question, answer), strict=True):
             if not (row[k] if k == image else row[k].strip()):  # a path may be a space
                 raise DataError(
-                    f"{path}, line {line}: {name} is empty", hint="fill it in, or leave the row out"
+                    f"{path}, line {line}: {name} is empty", hint="fill it in, or remove the row"
                 )
         yield Sample(
             f"rsvqa_{n}", row[image], row[question], row[answer], "" if kind is None else row[kind]
@@ -138,7 +138,7 @@ def read_csv(path: Path) -> Iterator[Sample]:
 
 
 def _separated(header: list[str]) -> str:
-    """What to do with a table whose columns are not separated by commas; else empty."""
+    """Return the hint for a table with another separator than commas; else empty."""
     line = ",".join(header)
     for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
         if line.startswith("sep=") or line.count(separator) >= len(COLUMNS) - 1:
@@ -153,14 +153,14 @@ def _separated(header: list[str]) -> str:
 def csv_table(
     path: Path, separator: str = ","
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The names of the columns, and the rows, each with the number of its first line.
+    """Return the column names, and the rows with the number of their first line.
 
     Args:
-        path: a file of rows (RFC 4180) in UTF-8.
-        separator: between two fields.
+        path: a CSV file (RFC 4180) in UTF-8.
+        separator: the field separator.
 
     Raises:
-        DataError: as `read_csv`, also while rows are read; but columns may have any names.
+        DataError: see `read_csv`, also during iteration; any column names are accepted.
     """
     rows = _rows(path, separator)
     found = next(rows, (1, []))[1]
@@ -173,9 +173,9 @@ def _whole_rows(path: Path, rows: Lines, size: int, padded: bool) -> Lines:
         if len(row) != size:
             raise DataError(
                 f"{path}, line {line}: {len(row)} fields, but the header has {size}",
-                hint='put a field that holds a comma in "quotation marks"',
+                hint='put a field that contains a comma in "quotation marks"',
             )
-        yield line, [field.strip() for field in row] if padded else row  # as the header is
+        yield line, [field.strip() for field in row] if padded else row
 
 
 _AT_ONCE = 64  # rows that are read under our limit of their fields
@@ -183,9 +183,9 @@ _long_fields = SharedChange((csv.field_size_limit, csv.field_size_limit, FIELD_L
 
 
 def _rows(path: Path, separator: str) -> Lines:
-    """Rows that are not blank, each with the number of its first line."""
+    """Yield the non-blank rows with the number of their first line."""
     with (
-        opened(path) as binary,
+        open_questions(path) as binary,
         io.TextIOWrapper(binary, encoding="utf-8", newline="") as text,
     ):
         reader = csv.reader(text, strict=True, delimiter=separator)
@@ -223,18 +223,18 @@ def _unread(path: Path, line: int, error: Exception) -> DataError:
 
 
 def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
-    """Write samples as conversations; returns their number.
+    """Write samples as conversations; return their number.
 
-    A record has the keys of the original format; ``type``, ``dataset`` and ``manner`` join them
-    where the sample has them, and ``image`` where question or path hold image marks of their own.
+    A record has the keys of the original format, plus ``type``, ``dataset`` and ``manner`` if the
+    sample has them, and ``image`` if question or path contain image marks.
 
     Args:
-        path: the file; it appears whole, or, on any error, not at all.
-        samples: consumed some at a time.
+        path: the file; written atomically.
+        samples: consumed in batches.
 
     Raises:
-        DataError: there are no samples, or a text is no UTF-8.
-        RunError: the folder cannot be written to.
+        DataError: there are no samples, or a text cannot be encoded as UTF-8.
+        RunError: the file cannot be written.
     """
     n = 0
     with atomic_write(path) as file:
@@ -242,7 +242,7 @@ def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
             try:
                 file.write(f"{'[' if n == 1 else ','}\n{_conversation(*row)}")
             except UnicodeEncodeError as error:
-                raise no_text(row[0], row[1]) from error
+                raise not_utf8_error(row[0], row[1]) from error
         if n == 0:
             raise DataError(f"nothing to write to {path}: there are no samples", hint=_EMPTY_HINT)
         file.write("\n]\n")
@@ -250,23 +250,23 @@ def write_conversations(path: Path, samples: Iterable[Sample]) -> int:
 
 
 def read_conversations(path: Path) -> Iterator[Sample]:
-    """The samples of a conversations file; roles may also be named human and gpt.
+    """Read the samples of a conversations file; the roles human and gpt are accepted as well.
 
     Raises:
-        DataError: the file is missing or no list of objects, or a record is not one question
+        DataError: the file is missing or not a list of objects, or a record is not one question
             about one image followed by one answer; records are counted from 1.
     """
     return (Sample(*row) for row in conversation_rows(path))
 
 
 def conversation_rows(path: Path) -> Iterator[Row]:
-    """As `read_conversations`, without making records."""
+    """Read conversations as rows; see `read_conversations`."""
     for n, record in enumerate(jsonstream.records(path, None), 1):
         yield plain_row(record) or conversation_row(path, n, record)
 
 
 def plain_row(record: dict[str, Any]) -> Row | None:
-    """What a record holds that is just as `write_conversations` writes most; None of any other."""
+    """Return the row of a record in the common format of `write_conversations`; else None."""
     try:
         asked, answered = record["conversations"]
         name, kind = record["id"], record.get("type", "")
@@ -288,10 +288,10 @@ def plain_row(record: dict[str, Any]) -> Row | None:
 
 
 def conversation_row(path: Path, n: int, record: dict[str, Any]) -> Row:
-    """The row of any record that `read_conversations` takes.
+    """Return the row of any record that `read_conversations` accepts.
 
     Raises:
-        DataError: as `read_conversations`.
+        DataError: see `read_conversations`.
     """
     asked, answer = _turns(path, n, record)
     if "image" in record:
@@ -302,7 +302,7 @@ def conversation_row(path: Path, n: int, record: dict[str, Any]) -> Row:
     else:
         question, image = _parts(path, n, record, asked)
     if not image or "\0" in image:
-        jsonstream.fail(path, n, record, "the image path is empty or holds a NUL")
+        jsonstream.fail(path, n, record, "the image path is empty or contains a NUL")
     name = record["id"] if type(record.get("id")) is int else None
     if name is None:
         name = jsonstream.field(path, n, record, "id", str)
@@ -311,15 +311,15 @@ def conversation_row(path: Path, n: int, record: dict[str, Any]) -> Row:
 
 
 def _origin(record: dict[str, Any]) -> tuple[str, str]:
-    """Data set and manner; others may mean something else by these keys."""
+    """Return data set and manner; without a known data set, these keys are another tool's."""
     dataset = dataset_name(record.get("dataset"))
-    return dataset, manner_named(str(record.get("manner", ""))) if dataset else ""
+    return dataset, canonical_manner(str(record.get("manner", ""))) if dataset else ""
 
 
 def _conversation(
     id: str, image: str, question: str, answer: str, type: str, dataset: str, manner: str
 ) -> str:
-    """A record; built by hand, which is several times as fast and gives the same bytes."""
+    """Format a record; several times as fast as ``json.dumps``, with the same bytes."""
     value = f"{question} {VISION_START}{image}{VISION_END}"
     more = {"type": type, "dataset": dataset, "manner": manner}
     if (value.count(VISION_START), value.count(VISION_END)) != (1, 1):
@@ -332,32 +332,32 @@ def _conversation(
 
 
 def _turns(path: Path, n: int, record: dict[str, Any]) -> tuple[str, str]:
-    """What is asked, image included, and what is answered."""
+    """Return the texts of question (with image) and answer."""
     turns = jsonstream.field(path, n, record, "conversations", list)
     if len(turns) != 2 or any(type(turn) is not dict for turn in turns):
         jsonstream.fail(path, n, record, '"conversations" must be one question and one answer')
-    said = []
+    texts = []
     for turn, roles in zip(turns, (_ASKING, _ANSWERING), strict=True):
         role = turn.get("from")
         if type(role) is not str or role not in roles:
             wanted = " or ".join(sorted(roles))
             jsonstream.fail(path, n, record, f'a turn is not "from" {wanted}')
         if type(turn.get("value")) is not str:
-            jsonstream.fail(path, n, record, f'the "value" of the {turn["from"]} turn is no text')
-        said.append(turn["value"])
-    return said[0], said[1]
+            jsonstream.fail(path, n, record, f'the "value" of the {turn["from"]} turn is not text')
+        texts.append(turn["value"])
+    return texts[0], texts[1]
 
 
 def _parts(path: Path, n: int, record: dict[str, Any], asked: str) -> tuple[str, str]:
-    """Question and image path; the space between them stays with the question."""
+    """Split question and image path; the space between them stays with the question."""
     starts, ends = asked.count(VISION_START), asked.count(VISION_END)
     if (starts, ends) == (1, 1) and asked.endswith(VISION_END):
         question, _, rest = asked.partition(VISION_START)
         return question, rest.removesuffix(VISION_END)
     if starts > 1 or ends > 1:
-        problem = 'the question holds several image marks and the record no "image"'
+        problem = 'the question contains several image marks, but the record has no "image"'
     elif starts and ends:
-        problem = f"the question goes on after {VISION_END}"
+        problem = f"the question continues after {VISION_END}"
     else:
         problem = "the question names no image"
     hint = f"expected: QUESTION {VISION_START}PATH{VISION_END}"

@@ -1,4 +1,4 @@
-"""Tables of any kind as records: CSV, TSV, Parquet, and spreadsheets."""
+"""Read tables as records: CSV, TSV, Parquet, and spreadsheets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError
 from ..system.console import Progress
-from .file_opening import AGAIN, is_workbook, opened
+from .file_opening import AGAIN, is_workbook, open_questions
 from .tables import csv_table
 
 PARQUET = b"PAR1"
-_AT_ONCE = {False: 1 << 12, True: 8}  # rows of Parquet, without and with what may be images
+_AT_ONCE = {False: 1 << 12, True: 8}  # batch size of Parquet, without and with possible images
 _BUFFER = 1 << 20
 _HEAD = 1 << 16
 Records = Iterator[tuple[int, dict[str, Any]]]
@@ -30,11 +30,11 @@ class Table:
     """A table.
 
     Attributes:
-        path: its file.
-        columns: their names.
-        unit: what a row is called: ``line`` or ``row``.
-        is_csv: whether it is text whose columns are separated by commas.
-        read: the records with their numbers, of which only the columns named are needed.
+        path: the file.
+        columns: the column names.
+        unit: name of a row in messages: ``line`` or ``row``.
+        is_csv: whether it is a text file with comma-separated columns.
+        read: (columns needed) → numbers and records.
     """
 
     path: Path
@@ -44,29 +44,29 @@ class Table:
     is_csv: bool = False
 
     def records(self, wanted: Iterable[str]) -> Records:
-        """The records with their numbers, from 1; of text the number of the line.
+        """Yield the records with their numbers, from 1 (line numbers for text files).
 
         Args:
             wanted: the columns that are needed.
 
         Raises:
-            DataError: one of them stands twice, or a row cannot be read.
+            DataError: one of the columns is a duplicate, or a row cannot be read.
         """
         columns = frozenset(wanted)
         if twice := sorted(name for name in columns if self.columns.count(name) > 1):
-            raise DataError(f"{self.path} has the column {twice[0]} twice", hint="rename one")
+            raise DataError(f"{self.path}: duplicate column {twice[0]}", hint="rename one")
         return self.read(columns)
 
 
 def table(path: Path) -> Table:
-    """The table in a file, of which kind is told by its content; any text is taken for CSV.
+    """Open the table in a file; the format is detected by content, with CSV as the default.
 
     Raises:
         DataError: the file is missing, empty, damaged, or cannot be read.
     """
     if is_workbook(path):
         return _workbook(path)
-    with opened(path) as file:
+    with open_questions(path) as file:
         head = file.read(_HEAD)
     if head.startswith(PARQUET):
         return _parquet(path)
@@ -86,7 +86,7 @@ def _text(path: Path, head: bytes) -> Table:
 
 
 def _parquet(path: Path) -> Table:
-    """A Parquet file, read some rows at a time however large its groups are."""
+    """Open a Parquet file; it is read in batches, independent of its row groups."""
     with _as_parquet(path):
         schema = pq.read_schema(path)
     names = _class_names(schema)
@@ -94,7 +94,7 @@ def _parquet(path: Path) -> Table:
     def read(wanted: frozenset[str]) -> Records:
         columns = [name for name in schema.names if name in wanted]
         at_once = _AT_ONCE[any(map(_may_be_images, schema.types))]
-        # no more is held than what its writer has put together: of images some 100
+        # memory is bounded by the pages of the file: about 100 images
         with (
             _as_parquet(path),
             pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file,
@@ -117,7 +117,7 @@ def _may_be_images(kind: Any) -> bool:
 
 
 def _class_names(schema: Any) -> dict[str, list[str]]:
-    """Of columns whose numbers stand for names (``ClassLabel`` of Hugging Face), the names."""
+    """Return the class names of ``ClassLabel`` columns (Hugging Face)."""
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {k: f["names"] for k, f in features.items() if f.get("_type") == "ClassLabel"}
@@ -134,13 +134,13 @@ def _named(value: Any, names: list[str] | None) -> Any:
 def _as_parquet(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError) as error:  # names that are no UTF-8
-        said = str(error).partition("\n")[0][:200]
-        raise DataError(f"{path} cannot be read as Parquet: {said}", hint=AGAIN) from error
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
+        why = str(error).partition("\n")[0][:200]
+        raise DataError(f"{path} cannot be read as Parquet: {why}", hint=AGAIN) from error
 
 
 def _workbook(path: Path) -> Table:
-    """The first sheet of a spreadsheet."""
+    """Open the first sheet of a spreadsheet."""
     try:
         from openpyxl import load_workbook  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError as error:

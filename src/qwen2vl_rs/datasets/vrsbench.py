@@ -1,8 +1,8 @@
 """VRSBench-VQA: open questions about aerial images (Li et al., NeurIPS 2024, Datasets track).
 
-A file of questions is one list, ``[{"question_id": 0, "image_id": "P0003_0002.png", "type":
-"object quantity", "question": …, "ground_truth": "2"}, …]``; the images lie beside it or in a
-folder beside it. The training part is published as conversations.
+The question file is one JSON list, ``[{"question_id": 0, "image_id": "P0003_0002.png", "type":
+"object quantity", "question": …, "ground_truth": "2"}, …]``; the images are beside it or in a
+folder beside it. The training split is published as conversations.
 """
 
 from __future__ import annotations
@@ -15,23 +15,13 @@ from ..questions import registry
 from ..questions.open_answer import OpenAnswer
 from .base import Row
 from .file_forms import FileForm, register_form
-from .file_opening import Opening
+from .file_opening import FileStart
 from .json_records import answer_of, records
 from .keyed_rows import Keys
 from .left_out import LeftOut
 
-TYPES = (
-    "object category",
-    "object existence",
-    "object quantity",
-    "object color",
-    "object shape",
-    "object size",
-    "object position",
-    "object direction",
-    "scene type",
-    "reasoning",
-)
+_ASPECTS = ("category", "existence", "quantity", "color", "shape", "size", "position", "direction")
+TYPES = (*(f"object {name}" for name in _ASPECTS), "scene type", "reasoning")
 VRSBENCH = register(
     KnownDataset(
         name="VRSBench",
@@ -41,7 +31,7 @@ VRSBENCH = register(
         types=TYPES,
     )
 )
-registry.add(
+registry.register_types(
     *(OpenAnswer(name) for name in TYPES[:-2]),
     OpenAnswer("scene type", other_names=("image",)),
     OpenAnswer("reasoning"),
@@ -56,7 +46,7 @@ _KEYS = Keys(
 )
 
 
-def _recognises(start: Opening) -> bool:
+def _recognises(start: FileStart) -> bool:
     return start.kind == "list" and start.has("image_id", "question", "ground_truth")
 
 

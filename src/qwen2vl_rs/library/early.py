@@ -25,7 +25,7 @@ def require_model(folder: Path, base: Path | None = None) -> None:
     Raises:
         ModelError: it is not.
     """
-    from ..datasets.image_paths import near
+    from ..datasets.image_paths import suggestion
 
     for path, what in ((folder, "model"), (base, "base")):
         if path is None:
@@ -34,7 +34,7 @@ def require_model(folder: Path, base: Path | None = None) -> None:
             _refuse_above(path)
             continue
         hint = _FETCH
-        if alike := near(path):
+        if alike := suggestion(path):
             hint = f"check the name{alike}"
         elif path.parts[:1] == ("output",):
             hint = f"train first: qwen2vl-rs train --output {shlex.quote(str(path))}"
@@ -73,10 +73,10 @@ def require_run(run: Path) -> None:
     Raises:
         RunError: it is not.
     """
-    from ..datasets.image_paths import near
+    from ..datasets.image_paths import suggestion
 
     if not is_folder(run):
-        hint = near(run).removeprefix(", ") or "train first: qwen2vl-rs train"
+        hint = suggestion(run).removeprefix(", ") or "train first: qwen2vl-rs train"
         raise RunError(f"no run folder {run}", hint=hint)
     if found := runs_below(run):
         raise RunError(f"{run} is not the folder of a run", hint=f"runs in it: {run_names(found)}")
@@ -95,13 +95,13 @@ def require_questions(
     Raises:
         DataError: the file is missing or of no known kind, or the first image is not there.
     """
-    from ..datasets.image_paths import moved, require_folder, require_image
+    from ..datasets.image_paths import relocate_images, require_folder, require_image
     from ..datasets.reading import first_sample
 
     if images is not None:
         require_folder(Path(images))
     if path is not None:
-        for sample in moved(first_sample(path, dataset), images):
+        for sample in relocate_images(first_sample(path, dataset), images):
             require_image(sample.image)
 
 

@@ -129,7 +129,7 @@ def generate(
     from ..vqa_generation.dataset import parse_split
     from ..vqa_generation.generate import Plan
     from ..vqa_generation.generate import generate as make
-    from ..vqa_generation.tiles import pair
+    from ..vqa_generation.tiles import pair_vectors
 
     require_one_of("style", style, "corrected", "legacy", "balanced")
     require_one_of("like", like, "lr", "hr")
@@ -137,7 +137,7 @@ def generate(
         raise ConfigError("name synthetic, a number of scenes, or an image")
     left_out: Counter[str] = Counter()
     own = Path(vectors) if vectors else None
-    sources = pair(Path(image), own, left_out) if image is not None else ()
+    sources = pair_vectors(Path(image), own, left_out) if image is not None else ()
     shares = parse_split(",".join(map(str, split)))
     plan = Plan(synthetic or 0, sources, style, like, questions, seed, shares, tile, resolution)
     summary = make(plan, Path(output), workers or os.cpu_count() or 1, left_out)

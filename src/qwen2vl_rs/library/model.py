@@ -265,7 +265,7 @@ class RemoteModel(Model):
         from ..config import load_config
         from ..datasets.reading import read_samples
         from ..predict.endpoint import evaluate_endpoint, folder_name
-        from ..questions.class_sets import require_one
+        from ..questions.class_sets import require_one_dataset
 
         if test is None:
             raise ConfigError("a server's model has no questions", hint="name them: data=")
@@ -280,7 +280,7 @@ class RemoteModel(Model):
         if isinstance(train, Path):
             train = read_samples(train, with_images=False, dataset=whose)
         if not whose:
-            require_one(named, asked, "or name one for all: --set data.dataset=LR")
+            require_one_dataset(named, asked, "or name one for all: --set data.dataset=LR")
         folder = output or Path("output") / folder_name(self.name)
         return evaluate_endpoint(self.endpoint, asked, train, config, folder), folder
 

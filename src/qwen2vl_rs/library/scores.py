@@ -112,7 +112,7 @@ def score(
         0.5
     """
     from ..known_datasets import known_name
-    from ..questions.class_sets import of_predictions, settle
+    from ..questions.class_sets import dataset_of_predictions, resolve_dataset
     from ..scoring.predictions import read_training
     from ..scoring.results import results
 
@@ -122,7 +122,11 @@ def score(
     except ValueError as error:
         raise ConfigError(f"dataset={error}", hint="name one of these") from error
     run = _predictions(predictions, asked)
-    whose = of_predictions(p, run, named) if (p := _file(predictions)) else settle(run, named)
+    whose = (
+        dataset_of_predictions(p, run, named)
+        if (p := _file(predictions))
+        else resolve_dataset(run, named)
+    )
     file = _file(train)
     found = results(
         run,

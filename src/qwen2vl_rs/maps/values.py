@@ -56,9 +56,9 @@ class Band:
 def kind_of(question: str) -> Kind:
     """Return what the map shows for a question."""
     type = type_named(question_type(question))
-    if type.shown in type.words:
+    if type.map_value in type.choices:
         return "probability"
-    return "number" if type.shown == NUMBER else "class"
+    return "number" if type.map_value == NUMBER else "class"
 
 
 def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
@@ -72,7 +72,7 @@ def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
     type, kind = type_named(question_type(question)), kind_of(question)
     classes: tuple[str, ...] = ()
     if kind == "probability":
-        found = [r["shares"][type.shown] if r else math.nan for r in replies]
+        found = [r["shares"][type.map_value] if r else math.nan for r in replies]
     elif kind == "number":
         found = [_number(r["text"], type) if r else math.nan for r in replies]
     else:
@@ -84,7 +84,7 @@ def band(question: str, replies: Sequence[Any], shape: tuple[int, int]) -> Band:
         found = [codes.get(t, codes.get(OTHER, math.nan)) if t else math.nan for t in texts]
     values = np.array(found, dtype=np.float32).reshape(shape)
     unreadable = sum(r is not None and math.isnan(v) for r, v in zip(replies, found, strict=True))
-    of = type.shown if kind == "probability" else ""
+    of = type.map_value if kind == "probability" else ""
     return Band(question, kind, of, values, classes, unreadable)
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ..config import Config
 from ..datasets.split import group_by_image
-from ..questions.class_sets import settle
+from ..questions.class_sets import resolve_dataset
 from ..raster import read_rgb
 from ..scoring.results import Results
 from ..system.console import counted, say
@@ -65,7 +65,7 @@ def evaluate_endpoint(
     """
     test, seed = eval_samples(test, config.view, config), control_seed(config)
     train = None if train is None else bare_samples(train, config.view)
-    questions = EvaluationSet(test, train, settle(test, config.data.dataset), seed)
+    questions = EvaluationSet(test, train, resolve_dataset(test, config.data.dataset), seed)
     predictor = EndpointPredictor(endpoint, config)
     found = evaluate_into(predictor, questions, output, config.eval.max_new_tokens)
     assert found  # this is the only process

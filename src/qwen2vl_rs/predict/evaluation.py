@@ -14,7 +14,7 @@ from ..datasets.split import limit_by_image
 from ..datasets.stored import read_run
 from ..hardware.launch import check_strategy
 from ..models.location import ModelLocation
-from ..questions.class_sets import require_one, settle
+from ..questions.class_sets import require_one_dataset, resolve_dataset
 from ..run import TEST_FILE, TRAIN_FILE, NoQuestions, Run
 from ..scoring.comparison import Comparison, compare_runs
 from ..scoring.results import Results
@@ -56,7 +56,7 @@ def before_and_after(
     train = bare_samples(train, config.view)
     test = bare_samples(limit_by_image(test, config.eval.max_eval), config.view)
     checkpoint = run.newest_checkpoint()
-    dataset = settle(test, config.data.dataset, old=run.records_no_dataset())
+    dataset = resolve_dataset(test, config.data.dataset, old=run.records_no_dataset())
     base = LocalBase(Path(config.model), config.view, config, train, dataset)
     questions = EvaluationSet(test, train, dataset, control_seed(config))
     plain, tuned = LocalPredictor(base, None), LocalPredictor(base, checkpoint)
@@ -109,12 +109,12 @@ def evaluate(
     samples = eval_samples(every, view, config)
     taught = _training_questions(train, run, view, typed)
     if test is None:
-        dataset = settle(samples, config.data.dataset, old=run.records_no_dataset())
+        dataset = resolve_dataset(samples, config.data.dataset, old=run.records_no_dataset())
     else:
         if not typed:
             where = test if isinstance(test, Path) else Path("the questions")
-            require_one(where, samples, "or name one for all: --set data.dataset=LR")
-        dataset = settle(samples, typed, otherwise=config.data.dataset)
+            require_one_dataset(where, samples, "or name one for all: --set data.dataset=LR")
+        dataset = resolve_dataset(samples, typed, otherwise=config.data.dataset)
     name = _name(test, found, config)
     below = Path("output") / f"eval-{found.base.resolve().name}"
     output = output or (run.evaluation(name) if checkpoint else below / name)

@@ -18,7 +18,7 @@ from ..models.family import family_of
 from ..models.fingerprint import fingerprint
 from ..models.images import ImageInput
 from ..models.loader import Base, attach_adapter, read_config
-from ..questions.answer_sets import AnswerSet, answer_sets, own_set
+from ..questions.answer_sets import AnswerSet, answer_sets, question_answer_set
 from ..questions.class_sets import DatasetName
 from ..questions.grammar import type_of
 from ..raster import image_size
@@ -161,7 +161,7 @@ class LocalPredictor:
 
 
 def _own(sample: Sample) -> AnswerSet | None:
-    return own_set(type_of(sample), sample.question)
+    return question_answer_set(type_of(sample), sample.question)
 
 
 def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:

@@ -11,11 +11,11 @@ from typing import Protocol
 
 from ..config import Config, InputConfig
 from ..datasets.base import Dataset as Table
-from ..datasets.image_paths import moved
+from ..datasets.image_paths import relocate_images
 from ..datasets.split import limit_by_image
 from ..questions.class_sets import DatasetName
 from ..questions.grammar import type_of
-from ..questions.normal_forms import understood
+from ..questions.normal_forms import interpret
 from ..questions.reply import CUT_OFF
 from ..scoring.baselines import shuffle_images
 from ..scoring.results import Results, results
@@ -85,7 +85,7 @@ class Predictor(Protocol):
 def to_prediction(sample: Sample, reply: Reply) -> Prediction:
     """Make a prediction of a reply."""
     kind = type_of(sample)
-    prediction, unreadable = understood(reply.text, kind, reply.cut, sample.question)
+    prediction, unreadable = interpret(reply.text, kind, reply.cut, sample.question)
     return Prediction(
         id=sample.id,
         image=sample.image,
@@ -117,7 +117,7 @@ def predict_samples(
         shuffled: whether the images are shuffled.
     """
     team, key_parts = predictor.team, predictor.key_parts(shuffled)
-    job = Job(samples, folder, key_parts, dataset.written, predictor.checkpoint)
+    job = Job(samples, folder, key_parts, dataset.stored_name, predictor.checkpoint)
     if (found := job.ready()) is not None:
         team.wait_for_everyone()  # all have to read it before it is written
         if team.is_main_process:
@@ -219,7 +219,7 @@ def eval_samples(
 ) -> Table:
     """Return the test questions to ask: limited in number, with resolved image paths."""
     samples = limit_by_image(samples, config.eval.max_eval)
-    return bare_samples(moved(samples, images or config.data.images), view)
+    return bare_samples(relocate_images(samples, images or config.data.images), view)
 
 
 def bare_samples(samples: Iterable[Sample], view: InputConfig) -> Table:

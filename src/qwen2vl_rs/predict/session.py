@@ -266,4 +266,4 @@ def candidates_of(kind: str, question: str) -> tuple[str, ...] | None:
 
     Other types depend on the training answers, which a checkpoint does not contain.
     """
-    return tuple(sorted(type_named(kind).of_question(question).words)) or None
+    return tuple(sorted(type_named(kind).of_question(question).choices)) or None

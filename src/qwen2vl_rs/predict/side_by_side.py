@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..datasets.image_paths import moved
+from ..datasets.image_paths import relocate_images
 from ..datasets.reading import read_samples
 from ..errors import RunError
 from ..models.location import locate_checkpoint
-from ..questions.class_sets import require_one, settle
+from ..questions.class_sets import require_one_dataset, resolve_dataset
 from ..run import TEST_FILE, TRAIN_FILE, Run
 from ..scoring.pairs import Pair, pairs
 from ..system.files import run_lock, sha256
@@ -52,16 +52,16 @@ def compare(
     if test is None:
         samples = run_questions(run, TEST_FILE, "--test FILE")
         samples = eval_samples(samples, found.view, config, images)
-        whose = settle(samples, own, old=run.records_no_dataset())
+        whose = resolve_dataset(samples, own, old=run.records_no_dataset())
     else:
         samples = read_samples(test, dataset=dataset)
         if not dataset:
-            require_one(
+            require_one_dataset(
                 test, samples, "or use: qwen2vl-rs eval RUN --test FILE --set data.dataset=LR"
             )
         place = place / f"{test.stem}-{sha256(test)[:8]}"
-        samples = bare_samples(moved(samples, images or config.data.images), found.view)
-        whose = settle(samples, dataset, otherwise=own)
+        samples = bare_samples(relocate_images(samples, images or config.data.images), found.view)
+        whose = resolve_dataset(samples, dataset, otherwise=own)
     found.require_matching_base()
     closed = config.eval.answers == "closed"
     taught = run_questions(run, TRAIN_FILE, "--test FILE") if closed else []

@@ -1,8 +1,7 @@
-"""Answer sets: what a question can be answered with when the answer is chosen, not written.
+"""Candidate answers of each question type, for closed-set answering (candidate ranking).
 
-A set is written as the model was taught to write. Where the training answers are raw counts or
-areas, the candidates are those, and an official class has as many candidates as there are
-numbers in it; its probability is the sum of theirs.
+Candidates have the form of the training answers. If these are raw counts or areas, each number is
+a candidate; the probability of an official class is the sum over the candidates in it.
 """
 
 from __future__ import annotations
@@ -13,23 +12,22 @@ from dataclasses import dataclass
 
 from ..known_datasets import all_datasets
 from ..types import Sample
-from .grammar import KIND, counted
+from .grammar import KIND, count_by
 from .protocols import class_order, protocol
 from .registry import OFFICIAL, all_types, type_named
 
-# Candidates of a type taught with raw numbers; 1,000 is also the size of xBEN's vocabulary. Rarer
-# answers are left out.
-MOST = 1000
+# Limit per question type, which drops the rarest answers; also the size of xBEN's vocabulary.
+MAX_CANDIDATES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSet:
-    """Candidates for the questions of one type.
+    """Candidate answers of one question type; its ``repr`` is part of the cache key of answers.
 
     Attributes:
-        texts: what can be said, all different.
-        classes: the official class of each.
-        covered: share of the training answers of the type that are among them; 1 without any.
+        texts: the candidates, all different.
+        classes: the official class of each candidate.
+        covered: share of the training answers of the type that are candidates; 1 without any.
     """
 
     texts: tuple[str, ...]
@@ -38,23 +36,23 @@ class AnswerSet:
 
 
 def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet]:
-    """The answer set of every question type that has one.
+    """Return the candidate answers of every question type that has any.
 
-    Every type takes its candidates from its training answers. Without any that have a class,
-    yes/no and rural/urban are closed by themselves, counts and areas take the official buckets
-    (LR, areas) and 0 to 89 (counts of HR: Lobry et al. 2020); those of an unknown data set and
-    any other type (xBEN's land cover, types of other data) have no set, nor have those
-    whose questions bring their own, see `own_set`. Types that only another
-    data set has are closed by themselves with that one.
+    The candidates are the training answers of the type. Without training answers, yes/no and
+    rural/urban questions have their two choices, and counts and areas have the official buckets
+    (LR, areas) or 0 to 89 (counts of HR: Lobry et al. 2020). Counts and areas of an unknown data
+    set and all other types (xBEN's land cover, types of other data) have no candidates; types with
+    options in each question have them per question, see `question_answer_set`. Types that only
+    occur in another data set are left out.
 
     Args:
-        train: the training questions; may be none.
-        dataset: ``LR``, ``HR``, ``xBEN`` or ``unknown``, see `questions.class_sets.settle`.
+        train: the training questions; may be empty.
+        dataset: ``LR``, ``HR``, …, or ``unknown``, see `questions.class_sets.resolve_dataset`.
     """
     taught: dict[str, Counter[str]] = {}
-    for (kind, answer), n in counted(train, KIND, "answer").items():
+    for (kind, answer), n in count_by(train, KIND, "answer").items():
         taught.setdefault(kind, Counter())[" ".join(answer.split())] += n
-    # those of another data set would be part of the key of every answer
+    # types of another data set would change the cache key of every answer
     others = {n for one in all_datasets().values() if one.name != dataset for n in one.types}
     own = all_datasets()[dataset].types if dataset in all_datasets() else ()
     left_out = others - {one.name for one in OFFICIAL} - set(own)
@@ -66,27 +64,27 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
         if texts
     }
     for kind, answers in taught.items():
-        if type_named(kind).by_question:
+        if type_named(kind).has_options:
             continue
         one = _set(kind, answers, dataset)
-        # both words, though only one was the answer to all training questions
-        if one.texts and set(one.classes) >= set(type_named(kind).words):
+        # keep both choices, even if all training answers are the same one
+        if one.texts and set(one.classes) >= set(type_named(kind).choices):
             found[kind] = one
     return found
 
 
-def own_set(kind: str, question: str) -> AnswerSet | None:
-    """The answer set of one question, where it says itself what it can be answered with."""
-    words = type_named(kind).of_question(question).words if type_named(kind).by_question else ()
+def question_answer_set(kind: str, question: str) -> AnswerSet | None:
+    """Return the candidate answers of a question that contains its own options, else None."""
+    words = type_named(kind).of_question(question).choices if type_named(kind).has_options else ()
     return AnswerSet(words, words, 1) if words else None
 
 
-def _set(kind: str, counted: Mapping[str, int], dataset: str) -> AnswerSet:
-    """The most frequent answers that have a class, in the order of their classes."""
+def _set(kind: str, counts: Mapping[str, int], dataset: str) -> AnswerSet:
+    """Keep the most frequent answers that have a class, in class order."""
     to_class = protocol("official").to_class
-    classes = {text: to_class(text, kind, dataset) for text in counted}
+    classes = {text: to_class(text, kind, dataset) for text in counts}
     clear = [text for text, found in classes.items() if found is not None]
-    kept = sorted(clear, key=lambda text: (-counted[text], text))[:MOST]
+    kept = sorted(clear, key=lambda text: (-counts[text], text))[:MAX_CANDIDATES]
     kept.sort(key=class_order)
-    share = sum(counted[text] for text in kept) / sum(counted.values())
+    share = sum(counts[text] for text in kept) / sum(counts.values())
     return AnswerSet(tuple(kept), tuple(classes[text] or "" for text in kept), share)

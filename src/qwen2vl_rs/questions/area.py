@@ -1,4 +1,4 @@
-"""What is the area of something, in square metres?"""
+"""Question type ``area``: the area covered by something, in square metres."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .question_type import Quantity
 
 @dataclass(frozen=True)
 class Area(Quantity):
-    """Square metres (``624m2``), or an official bucket of them."""
+    """Square metres (``624m2``), or an official bucket."""
 
     name: str = "area"
     unit: str = "m2"
     templates: tuple[re.Pattern[str], ...] = (re.compile(r"what is the area covered by (.+)"),)
 
     def official_class(self, normal: str, dataset: str) -> str:
-        """The official buckets (Lobry et al. 2020) where the data set has them; else exact."""
+        """Return the official bucket (Lobry et al. 2020) if the data set has them; else exact."""
         value = normal.removesuffix(self.unit)
         within = self.name in bucketed(dataset) and value.isdecimal()
         return bucket(int(value), self.unit) if within else normal
 
     def candidates(self, dataset: str) -> Sequence[str]:
-        """What the data set says, else the buckets."""
+        """Return the candidates of the data set, else the buckets."""
         found = all_datasets().get(dataset)
         return found.answers.get(self.name, AREA_BUCKETS) if found else ()

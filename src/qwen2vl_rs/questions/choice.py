@@ -1,4 +1,4 @@
-"""Multiple choice: a question brings lettered options, and the letter of one is its answer."""
+"""Question type ``choice``: multiple choice with lettered options; the answer is a letter."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from string import ascii_uppercase as LETTERS
 
-from .clean import clean, doubted, negated, words_of
+from .clean import clean, is_hedged, is_negated, words_of
 from .question_type import QuestionType
 
 NAME = "choice"
-_USUAL = 8  # letters, where the options are not known
+_USUAL = 8  # letters, if the options are unknown
 _LINE = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[ \t]*[.):：、])[ \t]*(\S.*?)\s*$", re.MULTILINE)
 _INLINE = re.compile(r"(?<!\S)(?:\(([A-Z])\)|([A-Z])[.)])\s*(?=\S)")
 _LEAD = re.compile(
@@ -29,10 +29,10 @@ _LETTERS = re.compile(r"\(?[a-z]\)?(?:(?: ?[,;&] ?| and |, and | ?)\(?[a-z]\)?)*
 
 
 def options(question: str) -> dict[str, str]:
-    """The options of a question by their letters, which run from A; none where it has none.
+    """Return the options of a question by letter, from A; empty if it has none.
 
-    Each stands on a line of its own (``A. road``, ``A.road``, ``(A) road``, ``A: road``), or all
-    behind each other in one line (``A. road B. park``).
+    Options are one per line (``A. road``, ``A.road``, ``(A) road``, ``A: road``), or all in one
+    line (``A. road B. park``).
     """
     lines = [(m[1] or m[2], m[3]) for m in _LINE.finditer(question)]
     return _run(lines) or _run(list(_inline(question)))
@@ -49,7 +49,7 @@ def _inline(question: str) -> Iterator[tuple[str, str]]:
 
 
 def _run(found: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The last run of letters in order from A, if it has at least two."""
+    """Return the last sequence of letters in order from A, if it has at least two."""
     start = max((i for i, (letter, _) in enumerate(found) if letter == "A"), default=len(found))
     run: dict[str, str] = {}
     for letter, text in found[start:]:
@@ -60,10 +60,10 @@ def _run(found: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Choice(QuestionType):
-    """A letter, or several that are compared as a set; ``choice/TASK`` is a part with figures.
+    """One letter, or several that are compared as a set; ``choice/TASK`` is scored separately.
 
     Attributes:
-        texts: of the options, in the order of their letters; none where they are not known.
+        texts: texts of the options, in letter order; empty if unknown.
     """
 
     name: str = NAME
@@ -71,22 +71,22 @@ class Choice(QuestionType):
     templates: tuple[re.Pattern[str], ...] = (
         re.compile(r".+? (?:\(a\)|a[.):]) ?.+? (?:\(b\)|b[.):]) ?.+"),
     )
-    by_question: bool = True
-    in_parts: bool = True
+    has_options: bool = True
+    has_subtypes: bool = True
     texts: tuple[str, ...] = ()
 
     def of_question(self, question: str) -> QuestionType:
-        """With the letters of the question's own options to choose from."""
+        """Return the type with the letters of the question's options as choices."""
         found = options(question)
-        return replace(self, words=tuple(found), texts=tuple(map(clean, found.values())))
+        return replace(self, choices=tuple(found), texts=tuple(map(clean, found.values())))
 
     def normalise(self, answer: str) -> str | None:
-        """``B``; several as ``A,C``; None of what may mean another one as well.
+        """Return ``B``, or ``A,C`` for several letters; None if the answer is ambiguous.
 
-        Read are the letter, alone or with marks; the letter with the text of its option, or with
-        words that name no other option; and the text of one option alone.
+        Accepted are the letter, alone or with punctuation; the letter with the text of its option,
+        or with words that name no other option; and the text of one option alone.
         """
-        if len(answer) == 1 and self._offers(answer):  # whatever the options' texts are
+        if len(answer) == 1 and self._offers(answer):  # wins over the texts of the options
             return answer.upper()
         shorter = _BEHIND.sub("", _LEAD.sub("", answer, count=1).strip(" ()."))
         for text in dict.fromkeys((answer, shorter)):
@@ -96,12 +96,12 @@ class Choice(QuestionType):
                 return found
         return None
 
-    def may_go_on(self, answer: str) -> bool:
-        """All but a letter that is no word by itself."""
+    def may_continue(self, answer: str) -> bool:
+        """Return False for a lone letter that is not also a word."""
         return not re.fullmatch(r"\W*(?:[A-Z]\W+|[B-HJ-Z])", answer.strip())
 
     def _by_text(self, answer: str) -> str | None:
-        """The option whose text is the answer, with or without an article."""
+        """Return the letter of the option with this text, with or without an article."""
         for change in (str, _without_article):
             found = [i for i, text in enumerate(self.texts) if change(text) == change(answer)]
             if found:
@@ -121,12 +121,12 @@ class Choice(QuestionType):
         return letter if found["mark"] and self._names_no_other(rest, own) else None
 
     def _names_no_other(self, rest: str, own: str) -> bool:
-        """Whether what follows a letter names no other option, and takes nothing back."""
+        """Whether the text after a letter names no other option and is not negated or hedged."""
         others = [text for text in self.texts if text and text != own]
         longer = any(own in text and _within(text).search(rest) for text in others)
         rest = _within(own).sub(" ", rest) if own else rest
         words = words_of(rest)
-        if longer or doubted(rest, words) or negated(words):
+        if longer or is_hedged(rest, words) or is_negated(words):
             return False
         named = any(_within(text).search(rest) for text in others)
         return not named and not re.search(
@@ -143,7 +143,7 @@ class Choice(QuestionType):
         return ",".join(sorted({letter.upper() for letter in letters}))
 
     def _offers(self, letter: str) -> bool:
-        return letter.upper() in (self.words or LETTERS[:_USUAL])
+        return letter.upper() in (self.choices or LETTERS[:_USUAL])
 
 
 def _within(text: str) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""Whose classes apply: the data set that a question belongs to, and who says so."""
+"""Which data set's official classes apply to some questions, and how that is known."""
 
 from __future__ import annotations
 
@@ -11,76 +11,76 @@ from ..errors import DataError
 from ..known_datasets import all_datasets
 from ..system.files import read_json
 from ..types import UNKNOWN, Prediction, Sample
-from .grammar import KIND, counted
+from .grammar import KIND, count_by
 from .registry import type_named
 
-_FIRST = "LR"  # the only one, before runs recorded theirs
+_FIRST = "LR"  # the only one when runs did not record their data set
 How = Literal["setting", "files", "inferred", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetName:
-    """A data set.
+    """The name of a data set and its source.
 
     Attributes:
-        name: ``LR``, ``HR`` or ``xBEN``; ``unknown``: counts and areas are compared exactly.
-        how: who says so: a setting, the files of the questions, or nobody: inferred from the
-            types of the questions, as runs were before they recorded it.
+        name: ``LR``, ``HR``, ``xBEN``, …; with ``unknown``, counts and areas are compared exactly.
+        how: the source: a setting, the questions' files, or inferred from the question types (for
+            old runs, which did not record it).
     """
 
     name: str = UNKNOWN
     how: How = "unknown"
 
     @property
-    def written(self) -> str:
-        """Its name as it stands with questions and predictions; empty where nobody says it."""
+    def stored_name(self) -> str:
+        """The name to store with predictions; empty if it is inferred or unknown."""
         return self.name if self.how in ("setting", "files") else ""
 
 
-def settle(
+def resolve_dataset(
     rows: Iterable[Sample | Prediction],
     given: str | None = None,
     *,
     otherwise: str | None = None,
     old: bool = False,
 ) -> DatasetName:
-    """The data set of some questions.
+    """Determine the data set of some questions.
 
     Args:
         rows: the questions.
-        given: its name by a setting, which wins.
-        otherwise: its name by the setting of a run of which these are not the own questions: it
-            counts where the files say nothing.
-        old: whether they are those of a run that was made before it was recorded.
+        given: name from a setting; takes precedence.
+        otherwise: fallback name, used if the files do not name one: the setting of a run, for
+            questions that are not its own.
+        old: whether the questions belong to a run that did not record its data set.
     """
     if given:
         return DatasetName(given, "setting")
-    said = counted(rows, "dataset", KIND)
-    names = {name for name, _ in said}
+    counts = count_by(rows, "dataset", KIND)
+    names = {name for name, _ in counts}
     if len(names) == 1 and (name := names.pop()) in all_datasets():
         return DatasetName(name, "files")
     if otherwise:
         return DatasetName(otherwise, "setting")
-    return DatasetName(_inferred(kind for _, kind in said), "inferred") if old else DatasetName()
+    return DatasetName(_inferred(kind for _, kind in counts), "inferred") if old else DatasetName()
 
 
-def of_predictions(
+def dataset_of_predictions(
     file: Path, rows: Sequence[Prediction], given: str | None = None, *, old: bool = False
 ) -> DatasetName:
-    """The data set of a file of predictions: as `settle`, else as the file was scored before.
+    """Determine the data set of predictions: see `resolve_dataset`, else from ``results.json``.
 
     Args:
-        file: where the predictions are; ``results.json`` beside it says how they were scored.
+        file: the predictions; ``results.json`` beside it records how they were scored.
         rows: the predictions.
-        given: its name by a setting, which wins.
-        old: whether they are those of a run that was made before it was recorded.
+        given: name from a setting; takes precedence.
+        old: whether the predictions belong to a run that did not record its data set.
 
     Raises:
-        DataError: they are of several data sets, and none is given.
+        DataError: the rows name several data sets, and no name is given.
     """
     if not given:
-        require_one(file, rows, f"or name one for all lines: --dataset {_named(rows)}")
-    found = settle(rows, given, old=old)
+        require_one_dataset(file, rows, f"or name one for all lines: --dataset {_named(rows)}")
+    found = resolve_dataset(rows, given, old=old)
     if found.how in ("setting", "files"):
         return found
     scored = read_json(file.with_name("results.json"))
@@ -91,41 +91,41 @@ def of_predictions(
     return found
 
 
-def require_one(file: Path, rows: Sequence[Sample | Prediction], otherwise: str) -> None:
-    """See that the lines of a file, where they name data sets, all name the same one.
+def require_one_dataset(file: Path, rows: Sequence[Sample | Prediction], otherwise: str) -> None:
+    """Check that all rows of a file name the same data set, or none.
 
     Args:
-        file: where they stand.
-        rows: the lines.
-        otherwise: end of the hint: what helps but to part them.
+        file: the file.
+        rows: its rows.
+        otherwise: end of the hint: the alternative to splitting the file.
 
     Raises:
-        DataError: they name several, or some name one and some none.
+        DataError: the rows name several data sets, or only some rows name one.
     """
-    said = {name: n for (name,), n in counted(rows, "dataset").items()}
-    if len(said) < 2:
+    counts = {name: n for (name,), n in count_by(rows, "dataset").items()}
+    if len(counts) < 2:
         return
-    names = ", ".join(f"{name or 'none'} ({n:,} lines)" for name, n in sorted(said.items())[::-1])
+    names = ", ".join(f"{name or 'none'} ({n:,} lines)" for name, n in sorted(counts.items())[::-1])
     part = _named(rows)
     raise DataError(
-        f"{file}: its lines name several data sets, and each has classes of its own: {names}",
-        hint=f"take one at a time, such as {part} alone (of JSON Lines: jq -c "
+        f"{file} names several data sets, which have different classes: {names}",
+        hint=f"use one at a time, for example {part} (from JSON Lines: jq -c "
         f"'select(.dataset==\"{part}\")' FILE > {part}.jsonl), {otherwise}",
     )
 
 
 def _named(rows: Iterable[Sample | Prediction]) -> str:
-    """The data set that most lines name; an example where none names any."""
-    said = {name: n for (name,), n in counted(rows, "dataset").items() if name}
-    return max(said, key=lambda name: (said[name], name)) if said else _FIRST
+    """Return the data set that most rows name; an example if no row names one."""
+    counts = {name: n for (name,), n in count_by(rows, "dataset").items() if name}
+    return max(counts, key=lambda name: (counts[name], name)) if counts else _FIRST
 
 
-def is_scored_by(types: Iterable[str]) -> bool:
+def depends_on_dataset(types: Iterable[str]) -> bool:
     """Whether the classes of any of these question types depend on the data set."""
     return any(type_named(name).by_dataset for name in set(types))
 
 
 def _inferred(types: Iterable[str]) -> str:
-    """By a type that only one has (HR's areas, xBEN's land cover); else it was taken for LR."""
+    """Infer the data set from a type unique to it (HR: area, xBEN: land cover); else LR."""
     present = set(types)
-    return next((one.name for one in all_datasets().values() if one.own_type in present), _FIRST)
+    return next((one.name for one in all_datasets().values() if one.unique_type in present), _FIRST)

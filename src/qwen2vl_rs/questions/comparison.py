@@ -1,4 +1,4 @@
-"""Are there more of one than of the other, less, or as many?"""
+"""Question type ``comp``: are there more, fewer or equally many of one thing than of another?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .question_type import YesNo
 
 @dataclass(frozen=True)
 class Comparison(YesNo):
-    """Whether the numbers of two kinds of things are so."""
+    """``yes`` or ``no`` to a comparison of two counts."""
 
     name: str = "comp"
     other_names: tuple[str, ...] = ("comparison", "compare")

@@ -1,4 +1,4 @@
-"""How many are there?"""
+"""Question type ``count``: how many are there?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .question_type import Quantity
 
 @dataclass(frozen=True)
 class Count(Quantity):
-    """An integer; in RSVQA-LR an official bucket of it."""
+    """An integer; for RSVQA-LR, its official bucket."""
 
     name: str = "count"
     other_names: tuple[str, ...] = ("counting",)
@@ -24,11 +24,11 @@ class Count(Quantity):
     )
 
     def official_class(self, normal: str, dataset: str) -> str:
-        """The official buckets where the data set has them (RSVQA-LR); else exact."""
+        """Return the official bucket if the data set has them (RSVQA-LR); else exact."""
         within = self.name in bucketed(dataset) and normal.isdecimal()
         return bucket(int(normal)) if within else normal
 
     def candidates(self, dataset: str) -> Sequence[str]:
-        """What the data set says (RSVQA-HR: 0 to 89), else the buckets."""
+        """Return the candidates of the data set (RSVQA-HR: 0 to 89), else the buckets."""
         found = all_datasets().get(dataset)
         return found.answers.get(self.name, BUCKETS) if found else ()

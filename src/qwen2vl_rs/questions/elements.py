@@ -1,8 +1,7 @@
-"""What RSVQA's questions are about: buildings, roads, water areas and land uses.
+"""Map elements that RSVQA asks about (buildings, roads, water, land use) from OpenStreetMap tags.
 
-OpenStreetMap tags become elements by the rules under which RSVQA was made (Lobry et al., TGRS
-2020: the layers of imposm3's example mapping). Every element lies in the frame of its image:
-metres to the right of the left edge and metres above the bottom edge, true metres on the ground.
+The rules are those of RSVQA (Lobry et al., TGRS 2020: the layers of imposm3's example mapping).
+Coordinates are ground metres from the lower left corner of the image: right and up.
 """
 
 from __future__ import annotations
@@ -63,9 +62,9 @@ _LAND = {
     "aeroway": _words("runway taxiway"),
     "barrier": _words("hedge"),
 }
-#: Every tag key that decides what a thing is.
+#: All tag keys that determine the layer and label.
 KEYS = tuple(dict.fromkeys(("building", "highway", "area", "width", *_WATER, *_LAND)))
-#: Keys that decide whether it can be seen from above.
+#: Tag keys that determine whether it is visible from above.
 COVER_KEYS = ("tunnel", "covered", "location", "indoor", "layer", "level", "parking")
 _NO = _words("no none false f n 0")
 _UNSEEN_PLACES = _words("underground underwater indoor")
@@ -75,7 +74,7 @@ _BELOW = re.compile(r"-\d+(\.\d+)?(\s*(;|,|-|to)\s*-\d+(\.\d+)?)*")  # -1; -2.0;
 _AREAS = _words("residential grass industrial commercial retail construction religious")
 _AREAS_LR = _words("residential grass")
 
-#: Metres across for roads that carry no ``width``.
+#: Width in metres of roads without a ``width`` tag.
 _WIDTHS = {
     "motorway": 22.0, "trunk": 16.0, "primary": 10.0, "secondary": 8.0, "tertiary": 7.0,
     "track": 3.0, "path": 1.5, "footway": 2.0, "cycleway": 2.5, "steps": 2.0, "bridleway": 2.0,
@@ -89,11 +88,11 @@ class Element:
     """One object in an image.
 
     Attributes:
-        layer: which of RSVQA's four layers it belongs to.
+        layer: one of RSVQA's four layers.
         label: ``residential building``, ``commercial building`` or ``building`` (neither),
-            ``road``, ``water area``; of land uses the value of the tag, see `noun`.
+            ``road``, ``water area``; for land use, the tag value, see `noun`.
         shape: polygon or line, clipped to the image, in metres (see above).
-        width: metres across, of roads.
+        width: width of a road in metres.
     """
 
     layer: Layer
@@ -105,15 +104,15 @@ class Element:
 def classify(
     tags: Mapping[str, str], dimension: int, *, legacy: bool = False
 ) -> tuple[Layer, str] | None:
-    """Layer and label of a feature by its tags.
+    """Return layer and label of a feature, from its tags.
 
     Args:
-        tags: OpenStreetMap's keys and values.
+        tags: OpenStreetMap keys and values.
         dimension: 1 for lines, 2 for polygons.
-        legacy: as in the published data, ``warehouse`` is not commercial.
+        legacy: treat ``warehouse`` as not commercial, as in the published data.
 
     Returns:
-        None where RSVQA does not know such a feature.
+        None if RSVQA has no such feature.
     """
     if dimension == 1:
         road = tags.get("highway") in _ROADS and tags.get("area") != "yes"
@@ -131,15 +130,15 @@ def classify(
     return None
 
 
-def unseen(tags: Mapping[str, str], layer: Layer) -> bool:
-    """Whether a feature cannot be seen from above: below ground, or under a roof.
+def is_hidden(tags: Mapping[str, str], layer: Layer) -> bool:
+    """Whether a feature is hidden from above: below ground, or under a roof.
 
-    Of roads a negative ``layer`` says only that something crosses above them, and of land and water
-    nothing at all; of buildings and car parks it means that they lie below ground.
+    A negative ``layer`` means below ground only for buildings and car parks. For roads it means
+    that something crosses above them; for land and water it means nothing.
 
     Args:
-        tags: OpenStreetMap's keys and values.
-        layer: which `classify` gave.
+        tags: OpenStreetMap keys and values.
+        layer: the layer from `classify`.
     """
     parking = tags.get("amenity") == "parking"
     if tags.get("tunnel", "no").lower() not in _NO or tags.get("indoor", "no").lower() not in _NO:
@@ -154,7 +153,7 @@ def unseen(tags: Mapping[str, str], layer: Layer) -> bool:
     if parking and tags.get("parking") == "underground":
         return True
     covered = tags.get("covered", "no").lower() not in _NO
-    return covered and tags.get("amenity") != "fuel"  # its roof is what one sees of it
+    return covered and tags.get("amenity") != "fuel"  # a petrol station is visible as its roof
 
 
 def _building(value: str, legacy: bool) -> str:
@@ -165,18 +164,18 @@ def _building(value: str, legacy: bool) -> str:
 
 
 def noun(value: str, *, bare: bool = False) -> str:
-    """The noun of a land-use value: ``grass`` → ``grass area``, ``golf_course`` → ``golf course``.
+    """Return the noun of a land use: ``grass`` → ``grass area``, ``golf_course`` → ``golf course``.
 
     Args:
-        value: of the tag.
-        bare: as in RSVQA-LR, only residential and grass areas are called areas.
+        value: the tag value.
+        bare: append ``area`` only to residential and grass, as RSVQA-LR does.
     """
     areas = _AREAS_LR if bare else _AREAS
     return value.replace("_", " ") + (" area" if value in areas else "")
 
 
 def road_width(tags: Mapping[str, str]) -> float:
-    """Metres across, by the tag ``width`` or what is usual for the class of road."""
+    """Return the width of a road in metres, from its ``width`` tag or else by road class."""
     try:
         width = float(tags.get("width", "").removesuffix("m"))
     except ValueError:
@@ -187,6 +186,6 @@ def road_width(tags: Mapping[str, str]) -> float:
 
 
 def breadth(shape: BaseGeometry) -> float:
-    """How narrow a polygon is: the short side of the rectangle with its area and perimeter."""
+    """Return the short side of the rectangle with the polygon's area and perimeter, in metres."""
     half, area = shape.length / 2, shape.area
     return float(half - math.sqrt(max(half**2 - 4 * area, 0.0))) / 2

@@ -1,7 +1,7 @@
-"""The question grammar of RSVQA: the type of a question, and what it asks about.
+"""Question grammar of RSVQA: find the type, template and objects of a question from its wording.
 
-Templates after Lobry et al., "RSVQA: Visual Question Answering for Remote Sensing Data" (TGRS
-2020), and "RSVQA Meets BigEarthNet" (IGARSS 2021); each stands with its type.
+Templates follow Lobry et al., "RSVQA: Visual Question Answering for Remote Sensing Data" (TGRS
+2020), and "RSVQA Meets BigEarthNet" (IGARSS 2021); each question type defines its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 
 from ..types import Columnar, Prediction, Sample
-from .registry import OTHER, by_wording, official_type, remembered
+from .registry import OTHER, by_wording, cached_by_types, official_type
 from .wording import ARTICLES, ATTRIBUTES, RELATIONS, canonical, noun, plain
 
 
@@ -24,32 +24,32 @@ def _match(question: str) -> tuple[str, re.Match[str] | None]:
     return OTHER, None
 
 
-@remembered
+@cached_by_types
 def question_type(question: str) -> str:
-    """The RSVQA type of a question, by its wording; case, spacing and ``?`` do not matter.
+    """Return the type of a question from its wording; ignores case, spacing and ``?``.
 
     Returns:
-        ``presence``, ``count``, ``comp``, ``rural_urban``, ``area`` (LR, HR), ``LC`` (xBEN), or
+        ``presence``, ``count``, ``comp``, ``rural_urban``, ``area`` (LR, HR), ``LC`` (xBEN), …, or
         ``other`` for any wording outside the grammar.
     """
     return _match(question)[0]
 
 
 def type_of(record: Prediction | Sample) -> str:
-    """The stored type of a record, or where none is stored the one its question says."""
+    """Return the stored type of a record; without one, the type from its wording."""
     return official_type(record.type) if record.type else question_type(record.question)
 
 
 KIND = "kind"
-"""The name of what `type_of` says, among the columns that are counted."""
+"""Name of a virtual column: the result of `type_of`."""
 
 
-def counted(records: Iterable[Prediction | Sample], *names: str) -> Mapping[tuple[str, ...], int]:
-    """How often each combination of some attributes occurs, in the order of the first of each.
+def count_by(records: Iterable[Prediction | Sample], *names: str) -> Mapping[tuple[str, ...], int]:
+    """Count each combination of some attributes, in order of first occurrence.
 
     Args:
-        records: a table is counted by its columns.
-        names: of attributes, and `KIND`.
+        records: records, or a table, which is counted by columns.
+        names: names of attributes, or `KIND`.
     """
     if isinstance(records, Columnar):
         return records.counts(*names)
@@ -59,9 +59,9 @@ def counted(records: Iterable[Prediction | Sample], *names: str) -> Mapping[tupl
     )
 
 
-@remembered
+@cached_by_types
 def template(question: str) -> str:
-    """The template a question was made from, as a pattern of words.
+    """Return the template of a question.
 
     ``Are there more small roads than parks next to a  lake in the image?`` → ``are there more
     [attribute] [object] than [object] [relation] [object]?``. A question outside the grammar is
@@ -89,12 +89,12 @@ def _shape(element: str) -> str:
     return "[attribute] [object]" if first in ATTRIBUTES and rest else "[object]"
 
 
-@remembered
-def back_off(question: str, type: str) -> tuple[Hashable, ...]:
-    """Keys under which a question is looked up, from the most to the least specific.
+@cached_by_types
+def backoff_keys(question: str, type: str) -> tuple[Hashable, ...]:
+    """Return look-up keys of a question, from the most to the least specific.
 
-    The wording itself; without suffix, spacing and articles; the objects it names, whatever the
-    template; their bare nouns; the comparator alone; the type.
+    The keys are: the wording; the wording without suffix, spacing and articles; the objects,
+    independent of the template; their bare nouns; the comparator; the type alone.
     """
     keys: list[Hashable] = [("wording", question), ("canonical", canonical(question))]
     found = _match(question)[1]

@@ -1,4 +1,4 @@
-"""Which land covers are there? Questions of RSVQAxBEN ("RSVQA Meets BigEarthNet", IGARSS 2021)."""
+"""Question type ``LC``: list of land covers. RSVQAxBEN ("RSVQA Meets BigEarthNet", IGARSS 2021)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .question_type import QuestionType
 
-# names of CORINE's classes (and BigEarthNet's) that look like lists
+# CORINE and BigEarthNet class names that contain a comma or "and"
 _WHOLE = (
     "land principally occupied by agriculture, with significant areas of natural vegetation",
     "road and rail networks and associated land",
@@ -29,7 +29,7 @@ _PARTS = re.compile(rf"((?:{'|'.join(map(re.escape, _WHOLE))})(?!\w)|.+?)(?:,? a
 
 @dataclass(frozen=True)
 class LandCover(QuestionType):
-    """A list of CORINE's classes, compared as a whole string; F1 does not go by their order."""
+    """A list of CORINE classes; exact match compares the string, F1 ignores the order."""
 
     name: str = "LC"
     other_names: tuple[str, ...] = ("landcover",)
@@ -44,9 +44,9 @@ class LandCover(QuestionType):
     )
 
     def normalise(self, answer: str) -> str | None:
-        """The cleaned text."""
+        """Return the cleaned text."""
         return answer or None
 
     def parts(self, normal: str) -> frozenset[str]:
-        """The classes; ``None`` is one as well."""
+        """Return the listed classes; ``None`` counts as one."""
         return frozenset(_PARTS.findall(normal))

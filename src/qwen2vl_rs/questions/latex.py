@@ -1,15 +1,15 @@
-r"""LaTeX in answers: what ``\boxed{12\,\text{roads}}`` looks like once it is typeset.
+r"""Strip LaTeX from answers: ``\boxed{12\,\text{roads}}`` → ``12 roads``.
 
-Only what leaves no doubt is taken off: styles, spaces, the delimiters of formulas, braces. Every
-other command stays as it stands; beside a backslash no number is read, so that neither
-``\frac{1}{2}`` nor ``\approx 12`` is one.
+Only markup without meaning is removed: styles, spaces, math delimiters, braces. All other commands
+stay; a number next to a backslash is not read, so that ``\frac{1}{2}`` and ``\approx 12`` are not
+numbers.
 """
 
 from __future__ import annotations
 
 import re
 
-#: Pairs of braces inside one another that are followed.
+#: Maximal depth of nested braces.
 _DEPTH = 3
 _INNER = r"[^{}]*"
 for _ in range(_DEPTH):
@@ -42,7 +42,7 @@ _GROUP = re.compile(r"(?<![\\}])\{([^{}]*)\}")
 
 
 def boxes(text: str) -> list[str]:
-    r"""What stands in each ``\boxed{…}`` of a text, of boxes inside boxes in the innermost."""
+    r"""Return the content of each ``\boxed{…}`` in a text; of nested boxes, the innermost."""
     found = []
     for inside in _BOXED.findall(text):
         found += boxes(inside) or [inside]
@@ -50,10 +50,10 @@ def boxes(text: str) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """A text without the LaTeX that only says how it looks.
+    """Remove the LaTeX markup that only affects the layout.
 
     Args:
-        text: LaTeX, or a text with pieces of it.
+        text: LaTeX, or text with LaTeX in it.
     """
     text = _DOLLARS.sub(r"\2", text)
     text = _FORMULA.sub(" ", text)
@@ -68,7 +68,7 @@ def plain(text: str) -> str:
         text = _POWER.sub(r"^\1", _STYLED.sub(r"\1", text))
         if text == before:
             break
-    if not re.search(r"\\[A-Za-z]", text):  # no command is left that the braces could belong to
+    if not re.search(r"\\[A-Za-z]", text):  # no command is left that could own the braces
         for _ in range(_DEPTH):
             text = _GROUP.sub(r"\1", text)
     return _DOLLARS.sub(r"\2", text)

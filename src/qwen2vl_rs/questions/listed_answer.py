@@ -1,11 +1,11 @@
-"""Answers of EarthVQA (Wang et al., AAAI 2024): a class, a share of the area, or a list."""
+"""Question types of EarthVQA (Wang et al., AAAI 2024): judging, counting, lists."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from .clean import doubted, negated, words_of
+from .clean import is_hedged, is_negated, words_of
 from .question_type import CLASS, Quantity, QuestionType
 from .rural_urban import RuralUrban
 from .yes_no import yes_no
@@ -21,24 +21,24 @@ _NOUN = re.compile(r"(?<=.) (?:areas?|lands?|zones?|regions?)$")
 
 
 def share_of_area(answer: str) -> str | None:
-    """``10%-20%``, however it is spelt, or ``0%``; None where there is not one such share."""
+    """Return ``10%-20%``, in any spelling, or ``0%``; None if there is not exactly one share."""
     found, words = _SHARE.findall(answer), words_of(answer)
     numbers = re.findall(r"\d+(?:\.\d+)?", answer)
-    if negated(words) or doubted(answer, words):
+    if is_negated(words) or is_hedged(answer, words):
         return None
     if len(found) == 1 and list(found[0]) == numbers:
         return "{}%-{}%".format(*numbers)
     return f"{numbers[0]}%" if len(numbers) == 1 and f"{numbers[0]}%" == answer else None
 
 
-def listed(answer: str) -> str | None:
-    """The parts of a sentence that is a list, sorted: it says the same in any order.
+def sort_items(answer: str) -> str | None:
+    """Sort the items of a sentence that is a list, because their order has no meaning.
 
-    ``There are residential, and industrial areas`` → ``industrial, residential``. What is denied
-    stays in one piece.
+    ``There are residential, and industrial areas`` → ``industrial, residential``. A negated
+    sentence is not split.
     """
     text = _LEAD.sub("", answer, count=1)
-    if negated(words_of(_JOINTS.split(text)[0])):
+    if is_negated(words_of(_JOINTS.split(text)[0])):
         return text or None
     parts = {_NOUN.sub("", _ARTICLE.sub("", part)) for part in _JOINTS.split(text)}
     return ", ".join(sorted(filter(None, parts))) or None
@@ -46,34 +46,34 @@ def listed(answer: str) -> str | None:
 
 @dataclass(frozen=True)
 class Judging(QuestionType):
-    """Yes or no, rural or urban."""
+    """``yes`` or ``no``, ``rural`` or ``urban``."""
 
     def normalise(self, answer: str) -> str | None:
-        """The one of the four words that is said."""
+        """Return one of the four words."""
         return yes_no(answer, presence=False) or RuralUrban().normalise(answer)
 
 
 @dataclass(frozen=True)
 class NumberOrShare(Quantity):
-    """A number of objects, or a share of the area."""
+    """A number of objects, or a share of the image area."""
 
-    shown: str = CLASS
+    map_value: str = CLASS
     by_dataset: bool = False
     exact_numbers: bool = True
 
     def normalise(self, answer: str) -> str | None:
-        """A number in digits, or ``10%-20%``."""
+        """Return a number in digits, or ``10%-20%``."""
         return share_of_area(answer) or super().normalise(answer)
 
 
 @dataclass(frozen=True)
 class ListedAnswer(QuestionType):
-    """A sentence, compared as the set of what it lists."""
+    """A sentence that lists items, compared as a set."""
 
     def normalise(self, answer: str) -> str | None:
-        """``yes`` or ``no``, ``10%-20%``, or what is listed."""
-        return yes_no(answer, presence=False) or share_of_area(answer) or listed(answer)
+        """Return ``yes`` or ``no``, ``10%-20%``, or the sorted items."""
+        return yes_no(answer, presence=False) or share_of_area(answer) or sort_items(answer)
 
     def parts(self, normal: str) -> frozenset[str]:
-        """What the sentence lists."""
+        """Return the listed items."""
         return frozenset(filter(None, normal.split(", ")))

@@ -1,4 +1,4 @@
-"""Numbers in answers: digits, words, thousands marks, square metres, and the official buckets."""
+"""Parse numbers in answers: digits, words, thousands separators, m2, and the official buckets."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from .wording import word_set
 
 _BOUNDS = (10, 100, 1000)
 
-_UNITS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-_TEENS = [
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_UNITS, _TEENS, _TENS = map(
+    str.split,
+    (
+        "one two three four five six seven eight nine",
+        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen",
+        "twenty thirty forty fifty sixty seventy eighty ninety",
+    ),
+)
 _VALUES = (
     {word: i for i, word in enumerate(_UNITS, 1)}
     | {word: i for i, word in enumerate(_TEENS, 10)}
@@ -36,17 +30,17 @@ _WORDS = (
     rf"(?:zero|(?:a|{_BELOW_1000}) thousand(?:,? (?:and )?{_BELOW_1000})?|{_BELOW_1000})"
     r"(?![\w'-])"
 )
-# One kind of thousands mark per number; longer digit strings are no answer to any question.
+# One kind of thousands separator per number; longer digit strings answer no question.
 _DIGITS = (
     r"(?:[0-9]{1,3}(?:(?:,[0-9]{3}){1,3}|(?:'[0-9]{3}){1,3}|(?: [0-9]{3}){1,3})|[0-9]{1,12})"
     r"(?P<fraction>\.[0-9]+)?(?![\w%'-]|[.,][0-9])"
 )
 _NUMBER = re.compile(rf"(?<![\w.,'+−–-])(?:(?P<digits>{_DIGITS})|(?P<words>{_WORDS}))")
-_DASHED = re.compile(rf"[–−]{_WORDS}")  # the end of a range, or less than nothing
+_DASHED = re.compile(rf"[–−]{_WORDS}")  # the end of a range, or a negative number
 _SQUARE_METRES = re.compile(
     r"(?<![a-z])(?:m2|m\^2|m ?²|㎡|sq\.? ?m(?:et(?:er|re)s?)?|square[- ]met(?:er|re)s?)(?!\w)"
 )
-# Words and signs that make a number something else than the answer "that many".
+# Words and signs that make a number something else than an exact count.
 _NOT_EXACT = word_set(
     """minus negative than least most over under above below nearly almost exceeding plus up
     between maximum minimum dozen dozens hundred hundreds thousand thousands million millions
@@ -60,12 +54,12 @@ _BEYOND = re.compile(r"(?:\b(?:more than|greater than|over) |> ?)#(?P<high> sqm)
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """A text with its numbers taken out.
+    """A text with its numbers extracted.
 
     Attributes:
         template: the text with ``#`` for each number and ``sqm`` for each unit of area.
-        values: the numbers, decimals cut off.
-        whole: whether no number had decimals other than zeros.
+        values: the numbers, truncated to integers.
+        whole: whether all numbers are integers.
     """
 
     template: str
@@ -79,9 +73,10 @@ class Numbers:
 
 
 def bucket(value: int, unit: str = "") -> str:
-    """The official bucket of a count or (``unit="m2"``) of an area.
+    """Return the official bucket of a count or (``unit="m2"``) of an area.
 
-    Zero, then half-open at the low end: 10 is still ``between 0 and 10`` (Lobry et al. 2020).
+    Zero is a bucket of its own; upper bounds are inclusive: 10 is ``between 0 and 10`` (Lobry et
+    al. 2020).
     """
     if value == 0:
         return f"0{unit}"
@@ -97,7 +92,7 @@ BUCKETS, AREA_BUCKETS = (
 
 
 def scan(text: str) -> Numbers | None:
-    """Take the numbers out of a lower-case text; None where a number cannot be read safely."""
+    """Extract the numbers of a lower-case text; None if one of them is ambiguous."""
     values: list[int] = []
     fractions: list[str] = []
 
@@ -108,7 +103,7 @@ def scan(text: str) -> Numbers | None:
         return "#"
 
     template = _NUMBER.sub(take, _SQUARE_METRES.sub(" sqm", text))
-    # three decimals may as well be the thousands of a German or a Brazilian
+    # three decimals may be thousands in German or Portuguese notation
     if any(c.isnumeric() for c in template) or any(len(f) == 3 for f in fractions):
         return None
     if _DASHED.search(template):
@@ -134,16 +129,16 @@ def _value_of_words(text: str) -> int:
 
 
 def quantity(found: Numbers, unit: str) -> str | None:
-    """The one quantity a text states: ``47``, ``624m2`` or an official bucket.
+    """Return the single quantity in a text: ``47``, ``624m2`` or an official bucket.
 
     Buckets are read in the official spelling (``between 0 and 10``), in big_vision's
-    (``between 1 and 10``, ``between 1 m2 and 10 m2``) and in ConfigILM's, and given in the
+    (``between 1 and 10``, ``between 1 m2 and 10 m2``) and in ConfigILM's, and returned in the
     official one.
 
     Args:
         found: the scanned answer.
         unit: ``""`` for counts, ``"m2"`` for areas; an area needs its unit unless it is 0, and a
-            count must not have one. Decimals of an area are cut off, as in the data set.
+            count must not have one. Areas are truncated to integers, as in the data set.
     """
     return _named_bucket(found, unit) or _exact(found, unit)
 

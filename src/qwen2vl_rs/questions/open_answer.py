@@ -1,4 +1,4 @@
-"""Questions with an open answer of a few words, judged by whether it holds the true one."""
+"""Question types of VRSBench: open answers, correct if they contain the ground truth."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from .yes_no import yes_no
 
 @dataclass(frozen=True)
 class OpenAnswer(QuestionType):
-    """One to three words: an object, a colour, a position, also a number or yes and no.
+    """One to three words: an object, a colour, a position, a number, yes or no.
 
-    The rule of VRSBench (Li et al., NeurIPS 2024, its published evaluation) where no other model
-    judges: in small letters, yes, no and the numbers up to 99 are compared as they are; any other
-    true answer is right where it stands within the answer. Synonyms are wrong, which their judge
-    grants.
+    The rule is that of VRSBench (Li et al., NeurIPS 2024, its published evaluation) without a judge
+    model: in lower case, yes, no and numbers up to 99 must be equal; any other ground truth must be
+    a substring of the answer. Synonyms, which the judge model accepts, are wrong.
     """
 
     rule: str = "contains"
 
     def normalise(self, answer: str) -> str | None:
-        """``yes``, ``no``, a number in digits (``three`` is ``3``), or the cleaned text."""
+        """Return ``yes``, ``no``, a number in digits (``three`` → ``3``), or the cleaned text."""
         return yes_no(answer, presence=False) or _number(answer) or answer or None
 
     def score(self, gold: str | None, predicted: str | None) -> float:
-        """Whether the answer holds the true one."""
+        """Return 1 if the answer contains the ground truth, else 0."""
         if gold is None or predicted is None:
             return 0.0
         exact = gold in ("yes", "no") or (gold.isdecimal() and int(gold) < 100)
@@ -34,7 +33,7 @@ class OpenAnswer(QuestionType):
 
 
 def _number(answer: str) -> str:
-    """The number that an answer of one word is; empty where it is none."""
+    """Return a one-word answer as number; empty if it is not a number."""
     found = scan(answer)
     alone = found is not None and len(found.values) == 1 and len(answer.split()) == 1
     return f"{found.values[0]:g}" if alone and found else ""

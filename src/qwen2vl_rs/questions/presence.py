@@ -1,4 +1,4 @@
-"""Is something there?"""
+"""Question type ``presence``: is something there?"""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class Presence(YesNo):
     )
 
     def normalise(self, answer: str) -> str | None:
-        """``yes`` or ``no``."""
+        """Return ``yes`` or ``no``."""
         return yes_no(answer, presence=True)

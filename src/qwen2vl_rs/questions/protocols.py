@@ -1,17 +1,17 @@
-"""Protocols: which questions count, and when a prediction equals the true answer.
+"""Evaluation protocols: which question types are scored, and when a prediction is correct.
 
 ============  =====================================================================================
 ``official``  Lobry et al. 2020 (RSVQA-LR, -HR) and every paper that prints count accuracy: all
               types; LR counts and HR areas in the official buckets, HR counts exact. xBEN: whole
               answer strings (IGARSS 2021). VRSBench: its rule without a judge (`open_answer`).
-              Of an unknown data set, counts and areas are exact.
+              Unknown data set: counts and areas are exact.
 ``geochat``   GeoChat, TEOChat, EarthDial, GeoVLM-R1 (question-weighted average: our OA); RSGPT,
               SkyEyeGPT, LHRS-Bot (mean over types: our AA): no counts, no areas. GeoChat prints
               one column of both kinds, see ``docs/scoring.md``.
-``raw``       Repositories that never bucket: the strings as stored, exact but for case and
-              spacing. Counting is much harder so.
-``original``  What this project's first description asks for: the number, or yes/no, or the
-              text; done strictly: a number must be the only one, ``no`` is never ``urban``.
+``raw``       Repositories without buckets: exact match of the stored strings, ignoring case and
+              spacing. Counting is much harder.
+``original``  The first specification of this project: the number, or yes/no, or the text, parsed
+              strictly: a number must be the only one, ``no`` is never ``urban``.
 ============  =====================================================================================
 """
 
@@ -32,45 +32,45 @@ from .grammar import type_of
 from .normal_forms import normalise
 from .numbers import scan
 from .registry import type_named
-from .reply import spoken
+from .reply import extract_answer
 
 
 class ToClass(typing.Protocol):
-    """Gives the class of an answer to a question of a type, in a data set."""
+    """Function that maps an answer to its class, given question type and data set."""
 
     def __call__(self, answer: str, type: str, dataset: str, question: str = "") -> str | None:
-        """The class; None for no clear answer. The question matters where it has options."""
+        """Return the class; None if there is no clear answer. Options are in the question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """A way of scoring.
+    """An evaluation protocol.
 
     Attributes:
-        name: as printed beside every number.
-        counts: whether questions of a type count.
-        said: whether the model's own words are judged (``text``) where the file has them,
-            rather than their normal form.
-        to_class: (answer, question type, data set, question) → its class. How
-            right a prediction is, its type says by its class and that of the true answer.
+        name: name printed beside every number.
+        counts: whether a question type is scored.
+        uses_text: whether the model's verbatim answer (``text``) is scored, if the file has it,
+            instead of its normal form.
+        to_class: (answer, question type, data set, question) → class. The question type scores a
+            prediction by its class and that of the ground truth.
     """
 
     name: str
     counts: Callable[[str], bool]
-    said: bool
+    uses_text: bool
     to_class: ToClass
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Predictions under one protocol, one entry per question that counts.
+    """Predictions scored under one protocol, one entry per scored question.
 
     Attributes:
         index: position of each question in the predictions given.
-        types: question type.
-        gold: class of the true answer; None where it cannot be read, which is never right.
-        predicted: class of the prediction; None where it is no clear answer.
-        scores: (n,) how right each prediction is, from 0 to 1.
+        types: question types.
+        gold: class of the ground truth; None if it cannot be read, which is never correct.
+        predicted: class of the prediction; None if it is not a clear answer.
+        scores: (n,) score of each prediction, from 0 to 1.
         f1: (n,) see `f1_of`.
     """
 
@@ -83,10 +83,10 @@ class Judged:
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of a name.
+    """Return the protocol with a name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such protocol.
     """
     if name not in PROTOCOLS:
         near = difflib.get_close_matches(name, PROTOCOLS, n=1, cutoff=0.4)
@@ -98,14 +98,14 @@ def protocol(name: str) -> Protocol:
 
 
 def judge(predictions: Sequence[Prediction], by: Protocol, dataset: str) -> Judged:
-    """Compare each prediction with its true answer.
+    """Score each prediction against its ground truth.
 
-    Thoughts and the marks around an answer are no part of it under any protocol.
+    Reasoning and the markup around an answer are removed under every protocol.
 
     Args:
         predictions: answered questions.
         by: the protocol.
-        dataset: whose classes apply: ``LR``, ``HR``, ``xBEN`` or ``unknown``.
+        dataset: data set that defines the classes: ``LR``, ``HR``, …, or ``unknown``.
     """
     types = [type_of(p) for p in predictions]
     kept = [i for i, type in enumerate(types) if by.counts(type)]
@@ -119,13 +119,13 @@ def judge(predictions: Sequence[Prediction], by: Protocol, dataset: str) -> Judg
 
 
 def _said(prediction: Prediction, by: Protocol) -> str:
-    return spoken((prediction.text if by.said else "") or prediction.prediction).text
+    return extract_answer((prediction.text if by.uses_text else "") or prediction.prediction).text
 
 
 def scores_of(
     types: Sequence[str], gold: Sequence[str | None], predicted: Sequence[str | None]
 ) -> NDArray[np.float64]:
-    """(n,) how right each prediction is, as its type says."""
+    """Return (n,) the score of each prediction, by its question type."""
     rows = zip(types, gold, predicted, strict=True)
     return np.array([type_named(t).score(g, p) for t, g, p in rows], dtype=np.float64)
 
@@ -133,7 +133,7 @@ def scores_of(
 def f1_of(
     types: Sequence[str], gold: Sequence[str | None], predicted: Sequence[str | None]
 ) -> NDArray[np.float64]:
-    """(n,) F1 of what each answer lists, in any order; NaN for types whose answers are no lists."""
+    """Return (n,) the order-free F1 of each list answer; NaN for types without lists."""
     found = np.full(len(types), np.nan)
     lists = {
         name: type_named(name) for name in set(types) if type_named(name).parts("") is not None
@@ -146,7 +146,7 @@ def f1_of(
 
 
 def class_order(label: str) -> tuple[int, float, str]:
-    """Sort key of classes: words by the alphabet, then numbers and buckets by size."""
+    """Sort key of classes: words alphabetically, then numbers and buckets by size."""
     found = scan(label)
     if found is None or not found.values:
         return (0, 0.0, label)

@@ -1,4 +1,4 @@
-"""The types of questions that are known, by name."""
+"""Registry of question types, by name."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OTHER = "other"
-"""The type of questions whose wording is none of those known."""
+"""Type of questions whose wording matches no template."""
 
-#: RSVQA's, in the order of the published tables.
+#: Question types of RSVQA, in the order of the published tables.
 OFFICIAL: tuple[QuestionType, ...] = (
     Presence(),
     Count(),
@@ -37,19 +37,16 @@ _known: dict[str, QuestionType] = {one.name: one for one in OFFICIAL}
 _caches: list[Any] = []
 
 
-def remembered(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that remembers its results as long as the types that are known stay the same."""
+def cached_by_types(function: Callable[P, R]) -> Callable[P, R]:
+    """Cache the results of a function until the registered types change."""
     cached = lru_cache(maxsize=1 << 16)(function)
     _caches.append(cached)
     return cast("Callable[P, R]", cached)
 
 
 @contextlib.contextmanager
-def registered(one: QuestionType) -> Iterator[None]:
-    """Make a type known for a while; its wording is recognised before that of the others.
-
-    The types that this package knows stand in `OFFICIAL`.
-    """
+def temporary_type(one: QuestionType) -> Iterator[None]:
+    """Register a type within a ``with`` block; its templates are tried before all others."""
     before = _types()
     try:
         _know({**{n: type for n, type in before.items() if n != one.name}, one.name: one})
@@ -58,13 +55,13 @@ def registered(one: QuestionType) -> Iterator[None]:
         _know(before)
 
 
-def add(*types: QuestionType) -> None:
-    """Make types known for good, behind those before: of a data set, by its file."""
+def register_types(*types: QuestionType) -> None:
+    """Register the question types of a data set, after the existing ones."""
     _know({**_known, **{one.name: one for one in types}})
 
 
 def _types() -> dict[str, QuestionType]:
-    """All types; the files of data sets add theirs."""
+    """Return all types, including those that data sets register."""
     known_datasets.all_datasets()
     return _known
 
@@ -77,28 +74,28 @@ def _know(types: dict[str, QuestionType]) -> None:
 
 
 def all_types() -> tuple[str, ...]:
-    """The names of all types, in the order of the published tables, others behind."""
+    """Return the names of all types: RSVQA's in the order of the published tables, then others."""
     return tuple(_types())
 
 
-@remembered
+@cached_by_types
 def type_named(name: str) -> QuestionType:
-    """A type by its official name; of any other name one without anything of its own."""
+    """Return the type with an official name; a plain `QuestionType` for any other name."""
     types = _types()
-    if name not in types and (whole := types.get(name.partition("/")[0])) and whole.in_parts:
+    if name not in types and (whole := types.get(name.partition("/")[0])) and whole.has_subtypes:
         return replace(whole, name=name)
     return types.get(name) or QuestionType(name)
 
 
 def rules_of(types: Iterable[str]) -> list[str]:
-    """The rules by which questions of some types are judged, where these are told."""
+    """Return the scoring rules of some types that are printed beside accuracies."""
     return sorted({type_named(name).rule for name in types} - {""})
 
 
 def by_wording() -> Iterator[QuestionType]:
-    """The types in the order in which their templates are tried: the newest first.
+    """Yield the types in the order in which their templates are tried: the newest first.
 
-    Comparisons come before presence, whose first template would match them too.
+    Presence comes last, because its first template also matches comparisons.
     """
     yield from (one for name, one in reversed(_types().items()) if name != "presence")
     yield _known["presence"]
@@ -108,11 +105,11 @@ def _letters(name: str) -> str:
     return re.sub("[^a-z]", "", name.lower())
 
 
-@remembered
+@cached_by_types
 def official_type(stored: str) -> str:
-    """A type as it is stored in some file, by its official name where it has one.
+    """Return the official name of a stored type.
 
-    ``Presence`` → ``presence``, ``Rural/Urban`` → ``rural_urban``; other names stay as they are.
+    ``Presence`` → ``presence``, ``Rural/Urban`` → ``rural_urban``; other names are unchanged.
     """
     letters = _letters(stored)
     for one in _types().values():

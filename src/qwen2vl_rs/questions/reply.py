@@ -1,8 +1,8 @@
-r"""A model's reply: its answer apart from its thinking, and why there is none.
+r"""Extract the answer from a model's reply: remove reasoning and answer tags.
 
-Reasoning models write their thoughts first (``<think>…</think>``; where the chat template opens
-the tag, only its end is in the reply), and mark the answer (``<answer>…</answer>``,
-``\boxed{…}``). Thoughts are never read as an answer, and two different marked answers are none.
+Reasoning models write their reasoning first (``<think>…</think>``; if the chat template opens the
+tag, the reply contains only the end tag) and mark the answer (``<answer>…</answer>``,
+``\boxed{…}``). Reasoning is never read as an answer; two different marked answers are unclear.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ EMPTY = "empty"
 NO_ANSWER = "no_answer"
 UNCLEAR = "unclear"
 CAUSES = (CUT_OFF, EMPTY, NO_ANSWER, UNCLEAR)
-"""Why a reply cannot be read: it ended at the bound on its length; nothing was said; there are
-thoughts, but no answer after them; what is said is not one clear answer of the question's type."""
+"""Why a reply cannot be read: truncated at the length limit; empty; reasoning without an answer;
+not a single clear answer of the question type."""
 
 _THOUGHTS = r"think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad"
 _THINKING = re.compile(
@@ -40,31 +40,31 @@ _ANSWER = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
-    """The answer in a reply.
+class ExtractedAnswer:
+    """The answer extracted from a reply.
 
     Attributes:
-        text: the answer; empty where there is none.
-        cause: why there is none, one of `CAUSES`; else empty.
+        text: the answer; empty if there is none.
+        cause: why there is no answer, one of `CAUSES`; else empty.
     """
 
     text: str
     cause: str = ""
 
 
-def spoken(reply: str) -> Spoken:
-    """The answer in a reply, without thoughts and without the marks around it."""
-    if not any(sign in reply for sign in "<[◁\\$"):  # most replies have no mark at all
-        return Spoken(reply) if reply.strip() else Spoken("", EMPTY)
+def extract_answer(reply: str) -> ExtractedAnswer:
+    """Return the answer in a reply, without reasoning and tags."""
+    if not any(sign in reply for sign in "<[◁\\$"):  # fast path: most replies have no markup
+        return ExtractedAnswer(reply) if reply.strip() else ExtractedAnswer("", EMPTY)
     rest, thoughts = _after_thoughts(reply)
     found = _marked(rest)
     if found.cause or found.text.strip():
         return found
-    return Spoken("", NO_ANSWER if thoughts else EMPTY)
+    return ExtractedAnswer("", NO_ANSWER if thoughts else EMPTY)
 
 
 def _after_thoughts(reply: str) -> tuple[str, bool]:
-    """What is said after the last thoughts, and whether there are any; open ones never end."""
+    """Return the text after the reasoning, and whether there was any; unclosed tags never end."""
     thoughts = False
     if channels := list(_CHANNEL.finditer(reply)):
         last = channels[-1]
@@ -81,20 +81,20 @@ def _ends(mark: re.Match[str]) -> bool:
     return any(mark.groupdict().values())
 
 
-def _marked(text: str) -> Spoken:
-    """The text inside the marks of an answer; all of it where there are none."""
+def _marked(text: str) -> ExtractedAnswer:
+    """Return the text inside the answer tags; the whole text if there are none."""
     marks = list(_ANSWER.finditer(text))
     if marks:
         inside = list(_between(text, marks))
         if inside:
             found = _only(inside)
-        elif _ends(marks[-1]):  # the opening stands in the prompt
-            found = Spoken(text[: marks[0].start()])
-        else:  # the end was a stop word, or the reply was cut off
-            found = Spoken(text[marks[-1].end() :])
+        elif _ends(marks[-1]):  # the opening tag is in the prompt
+            found = ExtractedAnswer(text[: marks[0].start()])
+        else:  # the end tag was a stop word, or the reply was truncated
+            found = ExtractedAnswer(text[marks[-1].end() :])
     else:
-        found = Spoken(text)
-    if boxed := boxes(text):  # also outside the tags: two that differ are no answer
+        found = ExtractedAnswer(text)
+    if boxed := boxes(text):  # also outside the tags: two different answers are unclear
         answers = [plain(box) for box in boxed]
         if marks and not boxes(found.text):
             answers.append(plain(found.text))
@@ -110,7 +110,7 @@ def _between(text: str, marks: list[re.Match[str]]) -> Iterator[str]:
             yield text[first.end() : second.start()]
 
 
-def _only(answers: list[str]) -> Spoken:
-    """The answer that is marked once, or each time alike."""
+def _only(answers: list[str]) -> ExtractedAnswer:
+    """Return the marked answer if all marked answers are the same."""
     different = {" ".join(answer.split()).casefold() for answer in answers}
-    return Spoken(answers[-1]) if len(different) == 1 else Spoken("", UNCLEAR)
+    return ExtractedAnswer(answers[-1]) if len(different) == 1 else ExtractedAnswer("", UNCLEAR)

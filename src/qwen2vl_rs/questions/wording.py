@@ -1,6 +1,6 @@
-"""Words of RSVQA's questions, and what of a wording carries meaning.
+"""Vocabulary of RSVQA's questions (attributes, relations, nouns), and canonical wordings.
 
-Attributes and relations after Lobry et al., "RSVQA: Visual Question Answering for Remote Sensing
+Attributes and relations follow Lobry et al., "RSVQA: Visual Question Answering for Remote Sensing
 Data" (TGRS 2020).
 """
 
@@ -13,11 +13,11 @@ RELATIONS = ("at the top of", "on the right of", "at the bottom of", "on the lef
 
 
 def word_set(words: str) -> frozenset[str]:
-    """The words of a text, as a set."""
+    """Return the words of a text, as a set."""
     return frozenset(words.split())
 
 
-# Singular nouns of RSVQA-LR and -HR: buildings, roads, water, and OpenStreetMap's land uses.
+# Singular nouns of RSVQA-LR and -HR: buildings, roads, water, and OpenStreetMap land uses.
 NOUN_WORDS = word_set(
     """building residential commercial road water area land class industrial retail railway
     cemetery grass farmyard farm farmland orchard vineyard wood meadow village green recreation
@@ -33,17 +33,17 @@ ARTICLES = re.compile(r"\b(?:an?|the) ")
 
 
 def plain(question: str) -> str:
-    """Lower case, single spaces, no question mark, no ``in the image``."""
+    """Convert to lower case and single spaces; remove the question mark and ``in the image``."""
     return _SUFFIX.sub("", " ".join(question.lower().split()).rstrip(" ?.!"))
 
 
 def canonical(question: str) -> str:
-    """A question without what carries no meaning: case, spacing, suffix and articles."""
+    """Remove what has no meaning from a question: case, spacing, suffix and articles."""
     return ARTICLES.sub("", plain(question))
 
 
 def noun(element: str) -> str:
-    """The bare object of an element phrase: no attribute, no relation to another object.
+    """Return the bare object of a phrase, without attribute and relation to another object.
 
     ``small roads next to a water area`` → ``roads``.
     """

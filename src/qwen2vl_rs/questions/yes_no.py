@@ -1,20 +1,19 @@
-"""Yes and no, said alone or in a sentence.
+"""Parse yes/no answers, alone or in a sentence.
 
-Only the answer is seen here, not the question: ``There is a road.`` is ``yes`` to any presence
-question.
+The question is not considered: ``There is a road.`` is ``yes`` to any presence question.
 """
 
 from __future__ import annotations
 
 import re
 
-from .clean import doubted, negated, words_of
+from .clean import is_hedged, is_negated, words_of
 from .numbers import scan
 from .wording import ATTRIBUTES, NOUN_WORDS, word_set
 
 _HEAD = re.compile(r"(yes|no)(?!['/-]?\w)(?P<stop> ?[,.;:!–—-]*) *(?P<rest>.*)")
-# What goes on after a bare "no"; any other word would make it "no roads", "no idea".
-_GOES_ON = re.compile(
+# Words that may follow a bare "no"; any other word makes it "no roads", "no idea".
+_CONTINUES = re.compile(
     r"(?:no|there|it|they|the|this|that|these|those|i|we|you|because|since|as|is|are)(?:'|n't)?\b"
     r"|[^\w]|[0-9.]+ ?%"
 )
@@ -39,31 +38,31 @@ _SCENE_WORDS = (
 
 
 def yes_no(answer: str, presence: bool) -> str | None:
-    """``yes`` or ``no``; None where it is neither, or both.
+    """Return ``yes`` or ``no``; None if the answer is neither, or both.
 
     Args:
-        answer: cleaned.
-        presence: whether the question is if something is there, so that sentences say it too.
+        answer: the cleaned answer.
+        presence: whether it answers a presence question, so that ``There is a road`` is a yes.
     """
     head = _HEAD.fullmatch(answer)
     if head is None:
         return existence(answer) if presence else None
-    said, stop, rest = head[1], head["stop"].strip(), head["rest"]
-    if said == "no" and rest and not stop and not _GOES_ON.match(rest):
-        # "No roads": here "no" belongs to a noun.
+    word, stop, rest = head[1], head["stop"].strip(), head["rest"]
+    if word == "no" and rest and not stop and not _CONTINUES.match(rest):
+        # "No roads": "no" belongs to the noun
         return existence(answer) if presence else None
-    if said == "no" and stop in ("", ".") and rest.isdecimal():
-        return None  # "No. 12" is the name of a number
+    if word == "no" and stop in ("", ".") and rest.isdecimal():
+        return None  # "No. 12" means "number 12"
     if presence and (clause := existence(rest)):
-        return said if clause == said else None
+        return word if clause == word else None
     words = words_of(rest)
-    if doubted(rest, words):
+    if is_hedged(rest, words):
         return None
-    return None if (negated(words) if said == "yes" else "yes" in words) else said
+    return None if (is_negated(words) if word == "yes" else "yes" in words) else word
 
 
 def existence(sentence: str) -> str | None:
-    """``yes`` or ``no`` of ``There is a road``, ``No road is visible``, ``No roads``."""
+    """Return ``yes`` or ``no`` for ``There is a road``, ``No road is visible``, ``No roads``."""
     found = scan(sentence)
     if found is None or len(found.values) > 1:
         return None
@@ -76,7 +75,7 @@ def existence(sentence: str) -> str | None:
 
 
 def _is_scene(phrase: str) -> bool:
-    """Whether a phrase speaks of nothing but RSVQA's objects: ``no idea`` is not an absence."""
+    """Whether a phrase contains only RSVQA's vocabulary: ``no idea`` is not an absence."""
     words = [_singulars(word) for word in phrase.split()]
     return all(forms & _SCENE_WORDS for forms in words) and any(
         forms & NOUN_WORDS for forms in words

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..datasets.reading import read_samples
-from ..datasets.split import leak
+from ..datasets.split import count_shared_images
 from ..known_datasets import all_datasets
 from ..models.qwen_vl_usage import Usage, usage
 from ..questions.grammar import type_of
@@ -82,7 +82,7 @@ def _results(found: ReportInputs) -> Iterator[dict[str, Any]]:
             for t, v in score["types"].items()
         ]
         controls = results["controls"]
-        others = {one.metric: controls.get(one.name, {}).get(name) for one in baselines.CONTROLS}
+        others = {one.metric: controls.get(one.name, {}).get(name) for one in baselines.BASELINES}
         if found.before:
             others["OA before fine-tuning"] = found.before.results["protocols"].get(name)
         metrics += [
@@ -135,7 +135,11 @@ def data_card(found: ReportInputs) -> str:
         "tags": ["remote-sensing", "rsvqa"],
     }
     whole = {name: samples for name in known if (samples := _own(found, name))}
-    leaked = leak(whole[TRAIN_FILE], whole[TEST_FILE]) if len(whole) == len(known) > 1 else None
+    leaked = (
+        count_shared_images(whole[TRAIN_FILE], whole[TEST_FILE])
+        if len(whole) == len(known) > 1
+        else None
+    )
     data = found.config.data if found.config else None
     controls = found.after.results["controls"]
     return render(
@@ -152,7 +156,7 @@ def data_card(found: ReportInputs) -> str:
         protocol=OFFICIAL,
         blind=[
             (one.text, controls[one.name][OFFICIAL])
-            for one in baselines.CONTROLS
+            for one in baselines.BASELINES
             if one.text and OFFICIAL in controls.get(one.name, {})
         ],
         clustered_by=found.after.results["clustered_by"],

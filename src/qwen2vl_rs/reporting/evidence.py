@@ -10,9 +10,9 @@ from typing import Any, cast
 from ..config import Config, RasterToRGB, load_config
 from ..datasets.base import Dataset as Questions
 from ..errors import RunError
-from ..questions.class_sets import DatasetName, of_predictions
+from ..questions.class_sets import DatasetName, dataset_of_predictions
 from ..run import TRAIN_FILE, NoQuestions, Run, read_metrics, run_names, runs_below
-from ..scoring.comparison import Comparison, compare_runs, match
+from ..scoring.comparison import Comparison, compare_runs, match_runs
 from ..scoring.predictions import read_predictions, read_questions, read_training
 from ..scoring.results import Gain, Results, results, unreadable
 from ..system.files import read_json
@@ -81,7 +81,7 @@ class ReportInputs:
         """The predictions before and after, in the order of after."""
         if self.before is None:
             return None
-        _, left, right, _ = match(self.before.predictions, self.after.predictions)
+        _, left, right, _ = match_runs(self.before.predictions, self.after.predictions)
         return [left[key] for key in right], list(right.values())
 
 
@@ -216,7 +216,7 @@ def _sides(
     """
     new = read_predictions(after, questions)
     other = read_predictions(shuffled, questions) if shuffled else None
-    known = of_predictions(after, new, dataset, old=old)
+    known = dataset_of_predictions(after, new, dataset, old=old)
 
     def side(file: Path, asked: list[Prediction], wrong: list[Prediction] | None) -> Side:
         if stored and (found := _stored(file.with_name("results.json"), asked, known)):
@@ -230,7 +230,7 @@ def _sides(
     comparison = compare_runs(was, new, dataset=known.name)
     if comparison["n"] < max(len(was), len(new)):
         # results for all questions of a run would not be those of the common questions
-        _, left, right, _ = match(was, new)
+        _, left, right, _ = match_runs(was, new)
         was = [p for key, p in left.items() if key in right]
         new = [p for key, p in right.items() if key in left]
         stored = False

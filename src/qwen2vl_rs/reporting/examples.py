@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from ..config import RasterToRGB
-from ..datasets.image_paths import place
+from ..datasets.image_paths import find_in_folder
 from ..errors import ImageError
 from ..questions.grammar import template, type_of
 from ..questions.protocols import judge, protocol
-from ..questions.reply import spoken
+from ..questions.reply import extract_answer
 from ..raster import read_rgb
 from ..scoring.metrics import cluster_codes, type_order
 from ..scoring.pairs import Pair, pairs
@@ -60,7 +60,7 @@ class Pictures:
         if not path:
             self.unnamed += 1
             return ""
-        file = place(self.folder, path) if self.folder else path
+        file = find_in_folder(self.folder, path) if self.folder else path
         try:
             pixels = read_rgb(file, self.rule)
         except ImageError as error:
@@ -141,7 +141,7 @@ def _case(pair: Pair, pictures: Pictures, w: Words) -> Case:
 def _said(who: str, text: str, right: bool, sure: float | None, w: Words) -> CaseAnswer:
     return CaseAnswer(
         who=w(f"cases.{who}"),
-        text=_cut(spoken(text).text or text) or w("cases.nothing"),
+        text=_cut(extract_answer(text).text or text) or w("cases.nothing"),
         right=right,
         mark=w("cases.right" if right else "cases.wrong"),
         confidence="" if sure is None else w("cases.confidence", value=w.percent(sure)),

@@ -200,7 +200,7 @@ def terms(found: ReportInputs, w: Words) -> Section:
     facts = [(w(f"terms.{k}"), w(f"terms.{k}_text")) for k in ("averages", "interval", "clear")]
     if found.after.results["clustered_by"] == "question":
         facts[1] = (w("terms.interval"), w("terms.interval_text_alone"))
-    for one in baselines.CONTROLS:
+    for one in baselines.BASELINES:
         text = w.known("terms", f"{one.name}_text").replace(f"{one.name}_text", one.text)
         facts.append((w.known("control", one.name), text))
     return Section("terms", w("terms.title"), facts=facts)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from ..questions.class_sets import is_scored_by
+from ..questions.class_sets import depends_on_dataset
 from ..questions.protocols import PROTOCOLS
 from ..questions.registry import rules_of
 from ..scoring import baselines
@@ -29,7 +29,7 @@ def by_type(found: ReportInputs, w: Words) -> Section:
     results = found.after.results
     after = results["protocols"][OFFICIAL]
     before = found.before.results["protocols"][OFFICIAL] if found.before else None
-    known = {one.name: results["controls"].get(one.name, {}) for one in baselines.CONTROLS}
+    known = {one.name: results["controls"].get(one.name, {}) for one in baselines.BASELINES}
     controls = {name: scores[OFFICIAL] for name, scores in known.items() if OFFICIAL in scores}
     lead = "types.lead_controls" if controls else "types.lead"
     return Section(
@@ -81,7 +81,7 @@ def causes(results: Results, w: Words) -> str:
 
 def dataset(results: Results, w: Words) -> list[str]:
     """Return a note if the dataset is unknown or inferred, and affects the scores."""
-    if not is_scored_by(results["protocols"][OFFICIAL]["types"]):
+    if not depends_on_dataset(results["protocols"][OFFICIAL]["types"]):
         return []
     if results["dataset_from"] == "inferred":
         return [w("dataset.inferred", dataset=results["dataset"])]

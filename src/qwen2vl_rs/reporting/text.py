@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..questions.reply import spoken
+from ..questions.reply import extract_answer
 from ..scoring.comparison import Comparison
 from ..scoring.pairs import Pair
 from ..scoring.results import Results
@@ -48,5 +48,5 @@ def pair_table(rows: Sequence[Pair]) -> str:
 
 def _line(text: str) -> str:
     """Return an answer as one line of at most 100 characters."""
-    flat = " ".join((spoken(text).text or text).split()) or "(nothing)"
+    flat = " ".join((extract_answer(text).text or text).split()) or "(nothing)"
     return flat if len(flat) <= 100 else flat[:99] + "…"

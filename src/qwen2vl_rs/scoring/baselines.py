@@ -1,10 +1,10 @@
-"""Controls: what an answer machine scores that never looked at the image.
+"""Baselines without the image: majority, question-only, and the model with shuffled images.
 
-A constant answer per question type, and a table from question to answer, are fitted on training
-questions; the third control asks the model itself about another image (`shuffle_images` says
-which one). A model that does not beat them has learned the questions, not the images: on
-RSVQA-LR the table alone reaches an OA of 77 % (cf. Chappuis et al., "The curse of language biases
-in remote sensing VQA", 2023).
+The majority baseline (``constant``: one answer per question type) and the question-only baseline (a
+look-up table from question to answer) are fitted on training questions; the third baseline shows
+the model another image (see `shuffle_images`). A model that does not beat them has learned the
+questions, not the images: on RSVQA-LR the question-only baseline reaches an OA of 77 % (cf.
+Chappuis et al., "The curse of language biases in remote sensing VQA", 2023).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ..datasets.base import Dataset
 from ..errors import DataError
-from ..questions.grammar import KIND, back_off
+from ..questions.grammar import KIND, backoff_keys
 from ..questions.protocols import Protocol
 from ..types import Prediction, Sample
 
@@ -24,12 +24,12 @@ Keys = Callable[[str, str], Sequence[Hashable]]
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
-    """Training questions, counted.
+class TrainingCounts:
+    """Counts of the training questions.
 
     Attributes:
-        counted: how often each (question, type, answer as stored) occurs.
-        dropped: questions left out because their image is among those to be scored.
+        counted: number of each (question, type, stored answer).
+        dropped: number of questions that were dropped because their image is in the test set.
     """
 
     counted: Mapping[tuple[str, ...], int]
@@ -43,10 +43,10 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class LookupClassifier:
-    """Most frequent class per key; asked with the most specific key first.
+    """Look-up table with the most frequent class per key; tries the most specific key first.
 
     Attributes:
-        keys: (question, type) → its keys, from the most to the least specific.
+        keys: (question, type) → look-up keys, from the most to the least specific.
         majority: key → class.
     """
 
@@ -54,17 +54,17 @@ class LookupClassifier:
     majority: Mapping[Hashable, str]
 
     def knows(self, type: str) -> bool:
-        """Whether any answer to a question of a type was seen."""
+        """Whether the training questions contain an answer of this type."""
         return any(known in self.majority for known in ((type, "all"), type))
 
     def answer(self, question: str, type: str) -> str | None:
-        """The class given to a question; None where its type was never seen."""
+        """Return the predicted class of a question; None if its type is unknown."""
         known = (self.majority.get(key) for key in self.keys(question, type))
         return next((found for found in known if found), None)
 
 
 class _Images:
-    """Images by their paths, whole or in part."""
+    """Images by whole or partial path."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.whole = set(map(_parts, set(paths)))
@@ -83,73 +83,72 @@ def _parts(path: str) -> tuple[str, ...]:
     return tuple(part or "/" for part in path.replace("\\", "/").removeprefix("./").split("/"))
 
 
-def gather(train: Iterable[Sample], scored: Sequence[Prediction]) -> Questions:
-    """Count the training questions, without those about an image that is scored.
+def count_training(train: Iterable[Sample], scored: Sequence[Prediction]) -> TrainingCounts:
+    """Count the training questions, without those about test images.
 
-    A table that has seen the answers it is scored on would be a control of nothing. Two paths
-    name one image where one is the end of the other: files of predictions often give the bare
-    name of an image (``12.tif``), or its folder and name.
+    Two paths are the same image if one is the end of the other: prediction files often contain only
+    the file name of an image (``12.tif``), or its folder and name.
     """
     images = _Images(p.image for p in scored if p.image)
     data = Dataset.of(train)
     kept = data.without("image", lambda image: bool(image) and image in images)
-    return Questions(kept.counts("question", KIND, "answer"), len(data) - len(kept))
+    return TrainingCounts(kept.counts("question", KIND, "answer"), len(data) - len(kept))
 
 
-def constant(train: Questions, by: Protocol, dataset: str) -> LookupClassifier:
-    """The most frequent class of each question type, in the classes of a protocol."""
+def majority_baseline(train: TrainingCounts, by: Protocol, dataset: str) -> LookupClassifier:
+    """Fit the most frequent class of each question type, in the classes of a protocol."""
     return _fit(train, by, dataset, lambda question, type: [type])
 
 
-def question_only(train: Questions, by: Protocol, dataset: str) -> LookupClassifier:
-    """The most frequent class of each question, in the classes of a protocol.
+def question_only_baseline(train: TrainingCounts, by: Protocol, dataset: str) -> LookupClassifier:
+    """Fit the most frequent class of each question, in the classes of a protocol.
 
-    A question never seen, or with a tie, is looked up by ever less of its wording, in the end
-    by its type: see `grammar.back_off`.
+    Unknown questions and ties back off to less specific keys, finally to the question type: see
+    `grammar.backoff_keys`.
     """
-    return _fit(train, by, dataset, back_off)
+    return _fit(train, by, dataset, backoff_keys)
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
-    """What is scored beside a model, and how it is called.
+class Baseline:
+    """A baseline that is scored beside a model.
 
     Attributes:
-        name: in ``results.json``.
-        label: in tables of the terminal.
-        metric: its accuracy on a model card.
-        text: what it is made of, on the card of a data set; empty where it needs a model.
-        fit: makes its table from training questions; None where the model is asked itself.
+        name: key in ``results.json``.
+        label: label in tables of the terminal.
+        metric: name of its accuracy on a model card.
+        text: description on a dataset card; empty if it needs a model.
+        fit: creates its look-up table from training questions; None if it needs a model.
     """
 
     name: str
     label: str
     metric: str
     text: str = ""
-    fit: Callable[[Questions, Protocol, str], LookupClassifier] | None = None
+    fit: Callable[[TrainingCounts, Protocol, str], LookupClassifier] | None = None
 
 
-CONTROLS = (
-    Control(
+BASELINES = (
+    Baseline(
         "constant",
         "constant",
         "OA of the constant-answer control",
         "the most frequent class of each type",
-        constant,
+        majority_baseline,
     ),
-    Control(
+    Baseline(
         "question_only",
         "question only",
         "OA of the question-only control",
         "a table from the wording of a question to its most frequent class",
-        question_only,
+        question_only_baseline,
     ),
-    Control("shuffled_image", "shuffled image", "OA when shown a wrong image"),
+    Baseline("shuffled_image", "shuffled image", "OA when shown a wrong image"),
 )
-"""In the order in which they are shown; the report has more texts for each in ``i18n.toml``."""
+"""All baselines in display order; ``i18n.toml`` contains their texts for the report."""
 
 
-def _fit(train: Questions, by: Protocol, dataset: str, keys: Keys) -> LookupClassifier:
+def _fit(train: TrainingCounts, by: Protocol, dataset: str, keys: Keys) -> LookupClassifier:
     classes: dict[Hashable, Counter[str]] = {}
     for (question, type, answer), n in train.counted.items():
         label = by.to_class(answer, type, dataset, question) if by.counts(type) else None
@@ -157,7 +156,7 @@ def _fit(train: Questions, by: Protocol, dataset: str, keys: Keys) -> LookupClas
             for key in keys(question, type):
                 classes.setdefault(key, Counter())[label] += n
     majority = {key: _most_frequent(found) for key, found in classes.items()}
-    # At the last key, the type, there is nothing to fall back on: the alphabet breaks ties.
+    # The last key, the type, has no fallback: ties are broken alphabetically.
     last = {keys(question, type)[-1] for question, type, _ in train.counted}
     for key in last & classes.keys():
         majority[key] = min(classes[key], key=lambda label: (-classes[key][label], label))
@@ -170,15 +169,15 @@ def _most_frequent(found: Counter[str]) -> str | None:
 
 
 def shuffle_images(images: Sequence[str], seed: int) -> dict[str, str]:
-    """Another image for each image, so that a model can be asked about the wrong one.
+    """Assign another image to each image, for the shuffled-image baseline.
 
     Args:
-        images: image paths; repetitions and order do not matter.
-        seed: of the random choice.
+        images: image paths; duplicates and order do not matter.
+        seed: random seed.
 
     Returns:
-        Image → the one to show instead: every image is shown for exactly one other, never for
-        itself (a single random cycle, by Sattolo's algorithm).
+        Image → image to show instead: every image replaces exactly one other image, never itself
+        (a single random cycle, by Sattolo's algorithm).
 
     Raises:
         DataError: there are fewer than two images.
@@ -186,7 +185,7 @@ def shuffle_images(images: Sequence[str], seed: int) -> dict[str, str]:
     distinct = sorted(set(images))
     if len(distinct) < 2:
         raise DataError(
-            f"the shuffled-image control needs two images, there is {len(distinct)}",
+            f"the shuffled-image baseline needs two images, there is {len(distinct)}",
             hint="score questions about more images",
         )
     shown, generator = list(distinct), random.Random(seed)

@@ -1,4 +1,4 @@
-"""Two runs on the same questions: what changed, and whether by more than chance."""
+"""Compare two runs on the same questions: paired differences, intervals, McNemar test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from ..errors import DataError
-from ..questions.class_sets import settle
+from ..questions.class_sets import resolve_dataset
 from ..questions.protocols import PROTOCOLS, judge, protocol
 from ..types import Prediction
 from .metrics import cluster_codes, group_codes
@@ -19,7 +19,7 @@ Keyed = dict[Key, Prediction]
 
 
 class Change(TypedDict):
-    """An accuracy before and after; ``difference`` with its paired clustered 95 % interval."""
+    """An accuracy before and after; ``difference`` has a paired clustered 95 % interval."""
 
     n: int
     before: float
@@ -30,10 +30,10 @@ class Change(TypedDict):
 
 
 class Paired(Change):
-    """A `Change` with what it is made of.
+    """A `Change` with discordant pairs.
 
-    ``wins``: questions wrong before and right after; ``losses``: the other way round; ``p``:
-    exact McNemar test on them, which takes questions for independent (see `stats.mcnemar`).
+    ``wins``: questions with a higher score after; ``losses``: with a lower score; ``p``: exact
+    McNemar test on them, which assumes independent questions (see `statistics.mcnemar`).
     """
 
     wins: int
@@ -42,7 +42,7 @@ class Paired(Change):
 
 
 class ProtocolComparison(TypedDict):
-    """The comparison under one protocol."""
+    """Comparison under one protocol."""
 
     n: int
     OA: Paired
@@ -51,7 +51,7 @@ class ProtocolComparison(TypedDict):
 
 
 class Unmatched(TypedDict):
-    """Questions that stand in one run only: how many, and the first few by name."""
+    """Questions in only one run: their numbers, and a few examples."""
 
     before: int
     after: int
@@ -59,7 +59,7 @@ class Unmatched(TypedDict):
 
 
 class Comparison(TypedDict):
-    """``compare.json``; fractions. ``n`` questions stand in both runs."""
+    """``compare.json``; accuracies are fractions. ``n`` questions are in both runs."""
 
     n: int
     dataset: str
@@ -79,28 +79,28 @@ def compare_runs(
 ) -> Comparison:
     """Compare two runs question by question.
 
-    Questions are matched by id where every line of both runs has one and they name the same
-    questions, else by image and question, else by the image's file name and question; their
-    order does not matter. A protocol that leaves out all of them is absent.
+    Questions are matched by id if all lines of both runs have ids of the same questions, else by
+    image and question, else by image file name and question; the order does not matter. Protocols
+    that score none of the questions are omitted.
 
     Args:
-        before: the answered questions of one run.
-        after: those of the other.
+        before: predictions of one run.
+        after: predictions of the other run.
         protocols: names, see `questions.protocols`.
-        dataset: whose classes apply; None for what the predictions say.
+        dataset: data set that defines the classes; None to take it from the predictions.
 
     Raises:
-        DataError: no question stands in both runs, one cannot be told from another, or one id
-            stands for different questions.
+        DataError: no question is in both runs, questions are ambiguous, or an id has different
+            questions in the two runs.
         ConfigError: a protocol is unknown.
     """
     chosen = [protocol(name) for name in protocols]
-    matched_by, left, right, common = match(before, after)
+    matched_by, left, right, common = match_runs(before, after)
     pairs = [left[key] for key in common], [right[key] for key in common]
     clusters, clustered_by = cluster_codes(pairs[0])
     found: Comparison = {
         "n": len(common),
-        "dataset": dataset or settle((*pairs[0], *pairs[1])).name,
+        "dataset": dataset or resolve_dataset((*pairs[0], *pairs[1])).name,
         "matched_by": matched_by,
         "clustered_by": clustered_by,
         "clusters": int(clusters.max()) + 1,
@@ -120,12 +120,14 @@ def compare_runs(
     return found
 
 
-def match(
+def match_runs(
     before: Sequence[Prediction], after: Sequence[Prediction]
 ) -> tuple[str, Keyed, Keyed, list[Key]]:
-    """By what questions are told apart, both runs by that key, and the keys in both, sorted.
+    """Match the questions of two runs.
 
-    Sorted, so that sums over them are the same to the last digit however the lines stand.
+    Returns:
+        The key used, both runs by key, and the common keys: sorted, so that sums over them do not
+        depend on the order of the lines.
 
     Raises:
         DataError: see `compare_runs`.
@@ -164,7 +166,7 @@ def _keyed(run: Sequence[Prediction], by: str) -> Keyed:
         if key in keyed:
             raise DataError(
                 f"two predictions have the same {by}: {_name(key)}",
-                hint="give each line an id of its own",
+                hint="give each line a unique id",
             )
         keyed[key] = p
     return keyed
@@ -174,7 +176,7 @@ def _check(left: Keyed, right: Keyed, common: Sequence[Key]) -> None:
     if not common:
         raise DataError(
             "the two runs have no question in common",
-            hint="both files need answers to the same questions, told by id, or by image and "
+            hint="both files must answer the same questions, matched by id, or by image and "
             "question",
         )
     for key in common:

@@ -1,4 +1,4 @@
-"""What the scores of one run are made of: accuracies, confusions, counts, calibration."""
+"""Metrics of one run: accuracies, confusion matrices, counting errors, calibration."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Confusion = dict[str, dict[str, int]]
 
 
 class Calibration(TypedDict):
-    """How far confidence says what it means.
+    """Calibration of the confidence.
 
     ``ece``: expected calibration error over ten bins of equal width (Naeini et al. 2015);
-    ``curve``: those bins; ``aurc``: area under the risk-coverage curve (Geifman & El-Yaniv
-    2017), ``risk_coverage``: its points ``[coverage, risk]``, most confident first.
+    ``curve``: these bins; ``aurc``: area under the risk-coverage curve (Geifman & El-Yaniv 2017);
+    ``risk_coverage``: its points ``[coverage, risk]``, most confident first.
     """
 
     n: int
@@ -41,7 +41,7 @@ class Calibration(TypedDict):
 
 
 class ListScore(TypedDict):
-    """Mean F1 of lists, whatever their order; fractions, clustered by image."""
+    """Mean order-free F1 of lists; fractions, clustered by image."""
 
     value: float
     se: float | None
@@ -51,7 +51,7 @@ class ListScore(TypedDict):
 class TypeScore(TypedDict):
     """Accuracy on one question type; fractions, clustered by image.
 
-    ``f1`` is there where the answers of the type are lists.
+    ``f1`` is present if the answers of the type are lists.
     """
 
     n: int
@@ -65,7 +65,7 @@ class TypeScore(TypedDict):
 class Score(TypedDict):
     """Accuracies of one run under one protocol; fractions, clustered by image.
 
-    ``calibration`` is there where confidences are known.
+    ``calibration`` is present if confidences are known.
     """
 
     n: int
@@ -81,12 +81,12 @@ class Score(TypedDict):
 
 
 class Counts(TypedDict):
-    """Counting as measuring: exact numbers against exact numbers.
+    """Numeric errors of count questions.
 
-    ``numbers`` of the ``n`` predictions are numbers (buckets and sentences are not); ``mae`` is
-    the mean absolute error over them, ``median_error`` the median, which one runaway number does
-    not move; None where there are none. ``exact`` and ``bucket`` are accuracies over all ``n``,
-    with their intervals clustered by image.
+    ``numbers`` of the ``n`` predictions are numbers (not buckets or sentences); ``mae`` is their
+    mean absolute error, ``median_error`` the median, which is robust to outliers; None if there are
+    no numbers. ``exact`` and ``bucket`` are accuracies over all ``n``, with intervals clustered by
+    image.
     """
 
     n: int
@@ -101,15 +101,15 @@ class Counts(TypedDict):
 
 
 def type_order(types: Iterable[str]) -> list[str]:
-    """The distinct types in the order of the published tables, others behind by name."""
+    """Return the distinct types in the order of the published tables, then others by name."""
     rank = {name: i for i, name in enumerate(all_types())}
     return sorted(set(types), key=lambda name: (rank.get(name, len(rank)), name))
 
 
 def cluster_codes(predictions: Sequence[Prediction]) -> tuple[Codes, str]:
-    """The cluster of each prediction, and in words what a cluster is.
+    """Return the cluster of each prediction, and what a cluster is.
 
-    Predictions without an image each stand alone.
+    A prediction without an image is a cluster of its own.
     """
     known: dict[str, int] = {}
     codes = [known.setdefault(p.image or f"\0{i}", len(known)) for i, p in enumerate(predictions)]
@@ -119,20 +119,20 @@ def cluster_codes(predictions: Sequence[Prediction]) -> tuple[Codes, str]:
 
 
 def group_codes(types: Sequence[str]) -> tuple[list[str], Codes]:
-    """The types in order, and each question's as a code."""
+    """Return the ordered types, and the type of each question as a code."""
     names = type_order(types)
     code = {name: i for i, name in enumerate(names)}
     return names, np.array([code[t] for t in types], dtype=np.intp)
 
 
 def score(scores: Floats, types: Sequence[str], clusters: Codes, f1: Floats) -> Score:
-    """Accuracy by type, their unweighted mean (AA) and that over all questions (OA).
+    """Compute accuracy by type, their unweighted mean (AA) and the overall accuracy (OA).
 
     Args:
-        scores: how right each answer is, from 0 to 1; at least one.
-        types: question type of each.
-        clusters: cluster of each, see `cluster_codes`.
-        f1: of each, see `questions.protocols.f1_of`.
+        scores: score of each answer, from 0 to 1; at least one.
+        types: question type of each answer.
+        clusters: cluster of each answer, see `cluster_codes`.
+        f1: F1 of each answer, see `questions.protocols.f1_of`.
     """
     names, groups = group_codes(types)
     oa, aa = overall(scores, clusters), estimate(scores, groups, clusters)
@@ -163,9 +163,9 @@ def score(scores: Floats, types: Sequence[str], clusters: Codes, f1: Floats) -> 
 
 
 def confusions(judged: Judged) -> dict[str, Confusion]:
-    """Per type ``{true class: {predicted class: n}}``, classes in order, zeros left out.
+    """Return ``{true class: {predicted class: n}}`` per type, classes in order, without zeros.
 
-    Beyond the twelve most frequent classes of a type all others are one.
+    All but the twelve most frequent classes of a type are merged.
     """
     pairs: dict[str, Counter[tuple[str, str]]] = {}
     for type, gold, predicted in zip(judged.types, judged.gold, judged.predicted, strict=True):
@@ -195,11 +195,11 @@ def _label_order(label: str) -> tuple[bool, tuple[int, float, str]]:
 
 
 def calibration(confidence: Floats, scores: Floats) -> Calibration:
-    """Confidence against correctness.
+    """Compare confidence with correctness.
 
     Args:
-        confidence: probability the model gave its answer, in [0, 1]; at least one.
-        scores: how right that answer was, from 0 to 1.
+        confidence: probability of the answer under the model, in [0, 1]; at least one.
+        scores: score of the answer, from 0 to 1.
     """
     bins = np.minimum((confidence * _BINS).astype(np.intp), _BINS - 1)
     curve = []
@@ -232,26 +232,26 @@ def calibration(confidence: Floats, scores: Floats) -> Calibration:
 
 
 def _risks(confidence: Floats, scores: Floats) -> Floats:
-    """Error rate among the k most confident answers, k = 1 … n; ties in expectation."""
+    """Return the error rate of the k most confident answers, k = 1 … n; ties in expectation."""
     _, ties = np.unique(-confidence, return_inverse=True)
     errors = np.bincount(ties, weights=1 - scores) / np.bincount(ties)
     expected = errors[np.sort(ties)]
     return np.cumsum(expected) / np.arange(1, len(expected) + 1)
 
 
-def counts(predictions: Sequence[Prediction]) -> Counts | None:
-    """How well counting goes, in all and by official bucket of the true count.
+def counting_errors(predictions: Sequence[Prediction]) -> Counts | None:
+    """Compute counting errors, in total and by official bucket of the true count.
 
     Returns:
-        None where no count question has a whole number as its true answer.
+        None if no count question has a whole number as ground truth.
     """
     rows = []
     clusters = cluster_codes(predictions)[0].tolist()
     for p, cluster in zip(predictions, clusters, strict=True):
         if type_named(type := type_of(p)).exact_numbers:
-            gold, said = normalise(p.answer, type), normalise(p.prediction, type)
+            gold, normal = normalise(p.answer, type), normalise(p.prediction, type)
             if gold and gold.isdecimal():
-                rows.append(_Counted(int(gold), said, cluster))
+                rows.append(_Counted(int(gold), normal, cluster))
     if not rows:
         return None
     magnitudes: dict[str, list[_Counted]] = {}
@@ -263,21 +263,20 @@ def counts(predictions: Sequence[Prediction]) -> Counts | None:
 
 
 class _Counted(NamedTuple):
-    """A true count, what was said in normal form, and the cluster."""
+    """A true count, the normal form of the prediction, and the cluster."""
 
     gold: int
-    said: str | None
+    predicted: str | None
     cluster: int
 
     @property
     def number(self) -> int | None:
-        return int(self.said) if self.said and self.said.isdecimal() else None
+        return int(self.predicted) if self.predicted and self.predicted.isdecimal() else None
 
     @property
     def inside(self) -> bool:
-        """Whether the answer is of the true count's bucket."""
-        said = self.said if self.number is None else bucket(self.number)
-        return bucket(self.gold) == said
+        """Whether the prediction is in the bucket of the true count."""
+        return bucket(self.gold) == (self.predicted if self.number is None else bucket(self.number))
 
 
 def _counts(rows: Sequence[_Counted]) -> Counts:

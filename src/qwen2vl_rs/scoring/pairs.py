@@ -1,4 +1,4 @@
-"""Questions with the answers of two runs side by side."""
+"""Pair the answers of two runs question by question."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..types import Prediction
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One question, the truth, and what was said before and after.
+    """One question with its ground truth and the answers before and after.
 
     Attributes:
-        id, image, question, type, answer: of the question.
-        before, after: the answers as the model gave them.
-        before_score, after_score: how right they are by the official protocol, from 0 to 1.
-        before_confidence, after_confidence: probability of the answer; None where unknown.
+        id, image, question, type, answer: see `types.Sample`.
+        before, after: verbatim answers of the model.
+        before_score, after_score: scores under the official protocol, from 0 to 1.
+        before_confidence, after_confidence: probability of the answer; None if unknown.
     """
 
     id: str
@@ -36,45 +36,45 @@ class Pair:
 
     @property
     def before_right(self) -> bool:
-        """Whether the answer before was wholly right."""
+        """Whether the answer before has the full score."""
         return self.before_score == 1
 
     @property
     def after_right(self) -> bool:
-        """Whether the answer after was wholly right."""
+        """Whether the answer after has the full score."""
         return self.after_score == 1
 
     @property
     def change(self) -> str:
-        """``fixed`` (more is right), ``broken`` (less), ``right`` or ``wrong`` (both times)."""
+        """``fixed`` (higher score), ``broken`` (lower), ``right`` or ``wrong`` (both times)."""
         if self.before_score != self.after_score:
             return "fixed" if self.after_score > self.before_score else "broken"
         return "right" if self.after_right else "wrong"
 
     def is_(self, kind: str) -> bool:
-        """Whether it belongs to ``all``, ``fixed``, ``broken`` or ``wrong`` (wrong after)."""
+        """Whether the pair is in ``all``, ``fixed``, ``broken`` or ``wrong`` (wrong after)."""
         return kind in ("all", self.change) or (kind == "wrong" and not self.after_right)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the fields for JSON."""
         facts: dict[str, Any] = {}
         for name, value in asdict(self).items():
             if name not in ("before_score", "after_score"):
                 facts[name] = value
                 continue
             facts[name.replace("score", "right")] = value == 1
-            if value not in (0, 1):  # of types with partial credit
+            if value not in (0, 1):  # types with partial credit
                 facts[name] = value
         return {**facts, "change": self.change}
 
 
 def pairs(before: Sequence[Prediction], after: Sequence[Prediction], dataset: str) -> list[Pair]:
-    """Put two runs on the same questions, in the same order, side by side.
+    """Pair two runs on the same questions, in the same order.
 
     Args:
-        before: the answered questions of one run.
-        after: those of the other.
-        dataset: whose classes apply.
+        before: predictions of one run.
+        after: predictions of the other run.
+        dataset: data set that defines the classes.
     """
     by = protocol("official")
     scores = [judge(run, by, dataset).scores.tolist() for run in (before, after)]

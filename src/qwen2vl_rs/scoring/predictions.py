@@ -1,4 +1,4 @@
-"""``predictions.jsonl``: one answered question a line, ours or anyone's."""
+"""Read and write ``predictions.jsonl``: one answered question per line; reads other tools' too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ..datasets.base import Dataset
 from ..datasets.file_forms import form_of
-from ..datasets.file_opening import opening
+from ..datasets.file_opening import sniff
 from ..datasets.json_lines import fail_line, json_lines
 from ..datasets.reading import read_samples
 from ..errors import DataError
@@ -19,52 +19,56 @@ from ..questions.reply import CAUSES
 from ..system.files import atomic_write
 from ..system.jsonl import to_line
 from ..types import Prediction, Sample
-from .foreign_predictions import ours, records
-from .joining import Answer, joined
+from .foreign_predictions import records, to_our_fields
+from .joining import ForeignAnswer, join_predictions
 
-_HINT = 'each line is an object like {"question": "…", "answer": "…", "prediction": "…"}'
-_ASKED_HINT = 'each line is an object like {"question": "…", "answer": "…"}'
+_HINT = 'each line must be an object like {"question": "…", "answer": "…", "prediction": "…"}'
+_ASKED_HINT = 'each line must be an object like {"question": "…", "answer": "…"}'
 
 
 def read_predictions(path: Path, questions: Dataset | None = None) -> list[Prediction]:
-    """Read predictions; ``question``, ``answer`` and ``prediction`` are all a line needs.
+    """Read predictions; a line needs only ``question``, ``answer`` and ``prediction``.
 
-    A missing ``type`` is derived from the question; ``dataset`` names the data set whose classes
-    apply. ``id``, ``answer`` and ``prediction`` may
-    be whole numbers, ``prediction`` null (no answer), and ``confidence`` is a probability or
-    null. Other keys are ignored, as are empty lines and a byte order mark. Results of other
-    programs, tables too, are read by `record_forms.PREDICTIONS`.
+    A missing ``type`` is derived from the question; ``dataset`` selects the classes. ``id``,
+    ``answer`` and ``prediction`` may be whole numbers, ``prediction`` may be null (no answer), and
+    ``confidence`` is a probability or null. Other keys, empty lines and a byte order mark are
+    ignored. Results of other tools, including tables, are read as `record_forms.PREDICTIONS`.
 
     Args:
         path: the file.
-        questions: the test set, from which questions, answers, types and images are taken; None:
-            from the file.
+        questions: the test set, which provides questions, answers, types and images; None to take
+            them from the file.
 
     Raises:
-        DataError: the file cannot be read, holds no line, or a line (its number is named) is
-            not such an object, is longer than a MiB, or repeats an earlier id; or it does not
-            fit the questions.
+        DataError: the file cannot be read or is empty, a line is not such an object, is longer than
+            a MiB or has a duplicate id, or the predictions do not match the questions.
     """
-    found: list[Answer] = []
+    found: list[ForeignAnswer] = []
     seen: set[str] = set()
     for number, record in records(path, _HINT):
-        fields, form = ours(record)
+        fields, form = to_our_fields(record)
         if form and questions is None and not fields.get("question"):
-            said = f"a line of {form.name} without its question"
-            fail_line(path, number, said, "name the test set: --questions FILE")
+            problem = f"a {form.name} line without its question"
+            fail_line(path, number, problem, "name the test set: --questions FILE")
         one = _prediction(fields, path, number, alone=questions is None)
         if one.id and one.id in seen:
-            fail_line(path, number, f"id {one.id} stands on an earlier line too", _HINT)
+            fail_line(path, number, f"duplicate id {one.id}", _HINT)
         seen.add(one.id)
         prompt, by_number = fields.get("prompt"), bool(form and form.by_number)
-        found.append(Answer(number, one, prompt if isinstance(prompt, str) else "", by_number))
+        found.append(
+            ForeignAnswer(number, one, prompt if isinstance(prompt, str) else "", by_number)
+        )
     if not found:
-        raise DataError(f"{path} holds no predictions", hint=_HINT)
-    return [a.said for a in found] if questions is None else joined(path, found, questions)
+        raise DataError(f"{path} contains no predictions", hint=_HINT)
+    return (
+        [a.prediction for a in found]
+        if questions is None
+        else join_predictions(path, found, questions)
+    )
 
 
 def read_questions(path: Path | None) -> Dataset | None:
-    """The test set that predictions are joined to; None where none is named.
+    """Read the test set that predictions are joined to; None without a path.
 
     Raises:
         DataError: see `read_samples`.
@@ -73,29 +77,29 @@ def read_questions(path: Path | None) -> Dataset | None:
 
 
 def prediction_of(record: Mapping[str, Any], number: int) -> Prediction:
-    """A prediction from a record in memory; see `read_predictions`.
+    """Create a prediction from a record in memory; see `read_predictions`.
 
     Args:
-        record: the values by their names.
-        number: of the record, for people.
+        record: the record.
+        number: number of the record, for messages.
 
     Raises:
-        DataError: it is not such a record.
+        DataError: the record is invalid.
     """
-    fields, _ = ours(dict(record))
+    fields, _ = to_our_fields(dict(record))
     return _prediction(fields, Path("the records"), number, alone=True)
 
 
 def read_training(path: Path, dataset: str | None = None) -> Iterator[Sample]:
-    """Training questions for the controls, from any file that holds them.
+    """Read training questions for the baselines.
 
-    What `read_samples` reads (conversations, CSV, official question files), and JSON Lines with
-    ``question`` and ``answer``, where known also ``image`` and ``type``.
+    Supported are the formats of `read_samples`, and JSON Lines with ``question`` and ``answer``,
+    optionally ``image`` and ``type``.
 
     Raises:
-        DataError: the file cannot be read or used, or holds no question.
+        DataError: the file cannot be read, or contains no question.
     """
-    if form_of(opening(path)):
+    if form_of(sniff(path)):
         yield from read_samples(path, with_images=False, dataset=dataset)
         return
     number = 0
@@ -103,21 +107,21 @@ def read_training(path: Path, dataset: str | None = None) -> Iterator[Sample]:
         fields = _fields(record, _ASKED_KEYS, path, number, _ASKED_HINT)
         yield Sample(**fields)
     if not number:
-        raise DataError(f"{path} holds no questions", hint=_ASKED_HINT)
+        raise DataError(f"{path} contains no questions", hint=_ASKED_HINT)
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write ``predictions.jsonl``, whole or not at all.
+    """Write ``predictions.jsonl`` atomically.
 
     Raises:
-        RunError: the folder cannot be written to.
+        RunError: the file cannot be written.
     """
     with atomic_write(path) as file:
         file.writelines(to_line(as_record(p)) for p in predictions)
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as it is written down: what need not be said is left out."""
+    """Return a prediction as JSON record, without empty optional fields."""
     return {k: v for k, v in asdict(prediction).items() if v or k not in _OPTIONAL}
 
 
@@ -129,7 +133,7 @@ _MAY_BE_NUMBERS = ("id", "answer", "prediction")
 def _fields(
     record: dict[str, Any], keys: Iterable[str], path: Path, number: int, hint: str
 ) -> dict[str, str]:
-    """The texts of a record under some keys; question and answer must not be empty."""
+    """Return the texts of some keys; question and answer must not be empty."""
     for key in ("question", "answer"):
         if key not in record:
             fail_line(path, number, f"{key} is missing", hint)
@@ -140,7 +144,7 @@ def _fields(
 
 
 def _prediction(record: dict[str, Any], path: Path, number: int, *, alone: bool) -> Prediction:
-    """What a line says; where it does not stand ``alone``, its question comes from elsewhere."""
+    """Parse a line; unless ``alone``, its question comes from the test set."""
     if "prediction" not in record:
         fail_line(path, number, "prediction is missing", _HINT)
     keys = (*_ASKED_KEYS, "prediction", "text")
@@ -151,7 +155,7 @@ def _prediction(record: dict[str, Any], path: Path, number: int, *, alone: bool)
         there = [key for key in keys if record.get(key) is not None]
         found = {key: _text(record[key], key, path, number, _HINT) for key in there}
         fields = dict.fromkeys(keys, "") | found
-    # other programs may use these names for something else
+    # other tools may use these keys for something else
     cause = record.get("unreadable")
     fields["unreadable"] = cause if isinstance(cause, str) and cause in CAUSES else ""
     fields["dataset"] = dataset_name(record.get("dataset"))
@@ -169,8 +173,8 @@ def _text(value: Any, key: str, path: Path, number: int, hint: str) -> str:
         fail_line(path, number, f"{key} must be {whole}, not {value!r:.40}", hint)
     try:
         value.encode("utf-8")
-    except UnicodeEncodeError:  # a lone surrogate is valid JSON, but can never be written again
-        fail_line(path, number, f"{key} holds half a character: {value!r:.40}", hint)
+    except UnicodeEncodeError:  # valid JSON, but cannot be written as UTF-8
+        fail_line(path, number, f"{key} contains a lone surrogate: {value!r:.40}", hint)
     return value
 
 
@@ -178,6 +182,6 @@ def _confidence(value: Any, path: Path, number: int) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        why = f"confidence must lie between 0 and 1, or be null, not {value!r:.40}"
+        why = f"confidence must be between 0 and 1, or null, not {value!r:.40}"
         fail_line(path, number, why, _HINT)
     return float(value)

@@ -1,4 +1,4 @@
-"""From predictions to ``results.json``: every protocol, every control, nothing on its own."""
+"""Compute ``results.json``: scores of all protocols, baselines and gains over them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NotRequired, TypedDict
 import numpy as np
 
 from ..errors import DataError
-from ..questions.class_sets import DatasetName, settle
+from ..questions.class_sets import DatasetName, resolve_dataset
 from ..questions.protocols import PROTOCOLS, Judged, Protocol, f1_of, judge, protocol, scores_of
-from ..questions.reply import CAUSES, UNCLEAR, spoken
+from ..questions.reply import CAUSES, UNCLEAR, extract_answer
 from ..types import Prediction, Sample
 from . import baselines
-from .baselines import Questions, gather
-from .comparison import match
-from .metrics import Counts, Score, calibration, cluster_codes, confusions, counts, score
+from .baselines import TrainingCounts, count_training
+from .comparison import match_runs
+from .metrics import Counts, Score, calibration, cluster_codes, confusions, counting_errors, score
 from .statistics import Codes, overall
 
 NOT_SHUFFLED = "the model was not asked about other images"
@@ -26,9 +26,9 @@ NO_TRAINING = "no training questions were given"
 LEAKED_TRAINING = "every training question is about an image that is scored"
 UNKNOWN_TYPE = "no training question of this type has a readable answer"
 REASONS = (NOT_SHUFFLED, NO_CONFIDENCE, NO_QUESTIONS, NO_TRAINING, LEAKED_TRAINING, UNKNOWN_TYPE)
-"""All that ``left_out`` may give as a reason."""
+"""All reasons in ``left_out``."""
 CONTROLS_OF = "controls of "
-"""In ``left_out`` before the name of a type that the controls know nothing of."""
+"""Prefix in ``left_out`` of a question type that the baselines do not know."""
 
 
 class Gain(TypedDict):
@@ -40,14 +40,14 @@ class Gain(TypedDict):
 
 
 class TrainingQuestions(TypedDict):
-    """Questions the controls were fitted on, and those dropped: their image is scored."""
+    """Numbers of questions that the baselines are fitted on, and of those dropped as leaked."""
 
     n: int
     dropped: int
 
 
 class Unreadable(TypedDict):
-    """Wrong answers that could not be read, and how many for each cause (`reply.CAUSES`)."""
+    """Wrong answers that cannot be read, in total and by cause (`reply.CAUSES`)."""
 
     n: int
     causes: dict[str, int]
@@ -56,12 +56,11 @@ class Unreadable(TypedDict):
 class Results(TypedDict):
     """``results.json``; accuracies are fractions.
 
-    ``dataset`` is ``LR``, ``HR``, ``xBEN`` or ``unknown``; ``dataset_from`` says who says so, see
-    `questions.class_sets.DatasetName`.
-    ``visual_gain``: OA minus that of the question-only table; ``shuffled_cost``: OA minus that of
-    the same model shown another image. ``clustered_by`` says what a cluster is;
-    ``unreadable_truth`` counts true answers that have no normal form for their type, which nobody
-    can get right; ``left_out`` says why something that belongs here is absent.
+    ``dataset`` is the name of a known data set or ``unknown``; ``dataset_from`` is its source, see
+    `questions.class_sets.DatasetName`. ``visual_gain``: OA minus OA of the question-only baseline;
+    ``shuffled_cost``: OA minus OA of the same model with shuffled images. ``clustered_by``: what a
+    cluster is; ``unreadable_truth``: number of ground truths without a normal form, which are never
+    correct; ``left_out``: what is missing here, with reasons.
     """
 
     n: int
@@ -91,12 +90,12 @@ def results(
 
     Args:
         predictions: answered questions, at least one.
-        train: training questions, on which the constant and the question-only control are
-            fitted; those about an image that is scored are dropped.
-        shuffled: the same questions answered by the same model about other images; told by
-            their ids, or else by the image a question belongs to.
+        train: training questions, to fit the majority and question-only baselines; questions about
+            test images are dropped.
+        shuffled: predictions of the same model with shuffled images; matched by id, or else by
+            original image and question.
         protocols: names, see `questions.protocols`.
-        dataset: whose classes apply; None for what the predictions say.
+        dataset: data set that defines the classes; None to take it from the predictions.
 
     Raises:
         DataError: there are no predictions.
@@ -105,7 +104,7 @@ def results(
     if not predictions:
         raise DataError("there are no predictions to score", hint="run: qwen2vl-rs eval")
     chosen = [protocol(name) for name in protocols]
-    dataset = dataset or settle(predictions)
+    dataset = dataset or resolve_dataset(predictions)
     clusters, clustered_by = cluster_codes(predictions)
     found: Results = {
         "n": len(predictions),
@@ -131,10 +130,10 @@ def results(
             continue
         found["protocols"][by.name] = _scored(judged, predictions, clusters)
         if questions:
-            _blind(found, judged, predictions, clusters, questions, by)
+            _add_baselines(found, judged, predictions, clusters, questions, by)
         if pairs:
-            _misled(found, *pairs, by)
-    if (counted := counts(predictions)) is not None:
+            _add_shuffled(found, *pairs, by)
+    if (counted := counting_errors(predictions)) is not None:
         found["counts"] = counted
     if all(p.confidence is None for p in predictions):
         found["left_out"]["calibration"] = NO_CONFIDENCE
@@ -144,15 +143,15 @@ def results(
 def _pairs(
     predictions: Sequence[Prediction], shuffled: Sequence[Prediction]
 ) -> tuple[list[Prediction], list[Prediction]]:
-    """The questions that were also asked about another image, and the answers to them then."""
-    _, own, other, common = match(predictions, shuffled)
+    """Match the predictions with those on shuffled images."""
+    _, own, other, common = match_runs(predictions, shuffled)
     return [own[key] for key in common], [other[key] for key in common]
 
 
-def _misled(
+def _add_shuffled(
     found: Results, own: Sequence[Prediction], other: Sequence[Prediction], by: Protocol
 ) -> None:
-    """Add the accuracy with wrong images, and what they cost."""
+    """Add the accuracy with shuffled images, and the cost."""
     right, wrong = (judge(run, by, found["dataset"]) for run in (own, other))
     if right.types:
         clusters = cluster_codes(own)[0][right.index]
@@ -164,12 +163,12 @@ def _misled(
 
 
 def unreadable(predictions: Sequence[Prediction], dataset: str) -> Unreadable:
-    """The wrong answers that could not be read, by cause."""
+    """Count the wrong answers that cannot be read, by cause."""
     judged = judge(predictions, PROTOCOLS["official"], dataset)
     causes: Counter[str] = Counter()
     for p, predicted, one in zip(predictions, judged.predicted, judged.scores, strict=True):
         if one < 1 and (p.unreadable or predicted is None):
-            causes[p.unreadable or spoken(p.text or p.prediction).cause or UNCLEAR] += 1
+            causes[p.unreadable or extract_answer(p.text or p.prediction).cause or UNCLEAR] += 1
     return {"n": causes.total(), "causes": {c: causes[c] for c in CAUSES if causes[c]}}
 
 
@@ -179,16 +178,16 @@ def _unreadable_truth(predictions: Sequence[Prediction], dataset: str) -> int:
 
 def _training(
     train: Iterable[Sample] | None, predictions: Sequence[Prediction], found: Results
-) -> Questions | None:
+) -> TrainingCounts | None:
     why = NO_TRAINING
     if train is not None:
-        questions = gather(train, predictions)
+        questions = count_training(train, predictions)
         found["train"] = {"n": questions.n, "dropped": questions.dropped}
         if questions.n:
             return questions
         why = LEAKED_TRAINING
     found["left_out"] |= dict.fromkeys(
-        (*(c.name for c in baselines.CONTROLS if c.fit), "visual_gain"), why
+        (*(c.name for c in baselines.BASELINES if c.fit), "visual_gain"), why
     )
     return None
 
@@ -205,21 +204,21 @@ def _scored(judged: Judged, predictions: Sequence[Prediction], clusters: Codes) 
     return scored
 
 
-def _blind(
+def _add_baselines(
     found: Results,
     judged: Judged,
     predictions: Sequence[Prediction],
     clusters: Codes,
-    train: Questions,
+    train: TrainingCounts,
     by: Protocol,
 ) -> None:
-    """Add the controls that never see the image, and the gain over the question-only table.
+    """Add the baselines without image, and the gain over the question-only baseline.
 
-    Types that no training question is of are left out of both: a table that could not answer
-    would flatter the model.
+    Types without training questions are left out of both: an unfitted baseline would flatter the
+    model.
     """
     fitted = {
-        one.name: one.fit(train, by, found["dataset"]) for one in baselines.CONTROLS if one.fit
+        one.name: one.fit(train, by, found["dataset"]) for one in baselines.BASELINES if one.fit
     }
     known = [fitted["question_only"].knows(type) for type in judged.types]
     for type, known_type in zip(judged.types, known, strict=True):
@@ -231,10 +230,10 @@ def _blind(
     own = [(predictions[judged.index[i]].question, judged.types[i]) for i in kept]
     types = [type for _, type in own]
     gold, clusters = [judged.gold[i] for i in kept], clusters[judged.index[kept]]
-    said = {name: [t.answer(*q) for q in own] for name, t in fitted.items()}
-    blind = {name: scores_of(types, gold, answers) for name, answers in said.items()}
+    answers = {name: [t.answer(*q) for q in own] for name, t in fitted.items()}
+    blind = {name: scores_of(types, gold, given) for name, given in answers.items()}
     for name, one in blind.items():
-        scored = score(one, types, clusters, f1_of(types, gold, said[name]))
+        scored = score(one, types, clusters, f1_of(types, gold, answers[name]))
         found["controls"].setdefault(name, {})[by.name] = scored
     gained = judged.scores[kept] - blind["question_only"]
     gain = overall(gained, clusters, low=-1.0)

@@ -1,15 +1,15 @@
-"""Estimates with intervals for questions that come in clusters: many are asked of one image.
+"""Cluster-robust confidence intervals and the McNemar test; clusters are images.
 
-Questions of one image share its difficulty, so they are not independent: on RSVQA-LR the honest
-standard error is about twice the naive one. Standard errors here are cluster-robust (CR1: sums
-of residuals per cluster, times G/(G-1) for G clusters; Cameron & Miller, "A Practitioner's Guide
-to Cluster-Robust Inference", 2015).
+Questions about one image share its difficulty and are not independent: on RSVQA-LR the correct
+standard error is about twice the naive one. Standard errors here are cluster-robust (CR1: sums of
+residuals per cluster, times G/(G-1) for G clusters; Cameron & Miller, "A Practitioner's Guide to
+Cluster-Robust Inference", 2015).
 
-Symmetric intervals around an accuracy near 0 or 1, or around a difference made of few changes,
-are too short. So the clustered error is turned into the number of independent questions that
-would have it (Korn & Graubard 1998), and with that many Wilson's interval is taken for an
-accuracy (Dean & Pagano 2015 recommend it for clusters), Bonett & Price's (2012) for a paired
-difference; both with Student's t of G-1 degrees of freedom.
+Symmetric intervals around an accuracy near 0 or 1, or around a difference with few changes, are too
+short. Therefore the clustered error is converted to an effective number of independent questions
+(Korn & Graubard 1998). It is used in Wilson's interval for an accuracy (recommended for clusters by
+Dean & Pagano 2015), and in Bonett & Price's (2012) for a paired difference; both with Student's t
+of G-1 degrees of freedom.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
-_NO_SPREAD = 1e-9  # above rounding errors, far below any real standard error
+_NO_SPREAD = 1e-9  # above rounding errors, far below any actual standard error
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean, and how far it can be trusted.
+    """A mean with its confidence interval.
 
     Attributes:
         value: the mean.
         se: its standard error; None with fewer than two clusters.
-        low, high: 95 % interval.
-        clusters: number of clusters behind it.
+        low, high: 95 % confidence interval.
+        clusters: number of clusters.
     """
 
     value: float
@@ -46,27 +46,27 @@ class Estimate:
 
     @property
     def ci(self) -> list[float]:
-        """The interval as results files hold it."""
+        """The interval, as stored in result files."""
         return [self.low, self.high]
 
 
 def estimate(values: Floats, groups: Codes, clusters: Codes, low: float = 0.0) -> Estimate:
-    """The unweighted mean over groups of the means within groups, with a clustered interval.
+    """Estimate the unweighted mean of group means, with a clustered interval.
 
-    One group gives the plain mean (OA), the question types as groups give AA.
+    One group gives the plain mean (OA); the question types as groups give AA.
 
     Args:
-        values: one per question: 0 or 1, or for a paired difference -1, 0 or 1; not empty.
+        values: one per question: a score in [0, 1], or a paired difference in [-1, 1]; not empty.
         groups: group of each question, as codes 0, 1, …, each in use.
         clusters: cluster of each question, as codes.
-        low: least possible value (0 for accuracies, -1 for differences); the greatest is 1.
+        low: smallest possible value (0 for accuracies, -1 for differences); the largest is 1.
 
     Returns:
-        The estimate. Where all clusters agree (every answer is right, no answer has changed)
-        there is no spread to go by: then the interval allows for as many clusters of the
-        utmost other value as 95 % confidence cannot exclude, which for an accuracy of 1 or 0 is
-        the exact binomial interval with clusters as trials; a group without spread beside
-        others adds as much to their spread. With a single cluster it is the whole range.
+        The estimate. If all clusters agree (every answer is correct, no answer has changed), the
+        interval includes the largest share of clusters with the other extreme value that 95 %
+        confidence does not exclude; for an accuracy of 1 or 0 this is the exact binomial interval
+        with clusters as trials. A group without variance among others adds as much to their
+        variance. With a single cluster, the interval is the whole range.
     """
     sizes = np.bincount(groups)
     k = len(sizes)
@@ -86,7 +86,7 @@ def estimate(values: Floats, groups: Codes, clusters: Codes, low: float = 0.0) -
     silent = np.flatnonzero(spread < _NO_SPREAD)
     floors = [_unseen(len(np.unique(codes[groups == n]))) for n in silent]
     t = t_quantile(g - 1)
-    # Clusters that differ less than chance would have them are no reason for more certainty.
+    # Less variance between clusters than expected by chance must not shorten the interval.
     variance = max(se**2, float((spread / sizes).sum()) / k**2)
     variance += sum((floor / t / k) ** 2 for floor in floors)
     if low == 0:
@@ -102,12 +102,12 @@ def _means(values: Floats, groups: Codes, sizes: NDArray[np.intp]) -> Floats:
 
 
 def _unseen(trials: int) -> float:
-    """The greatest share that 95 % confidence does not exclude where no trial showed it."""
+    """Return the largest share that 95 % confidence does not exclude after zero occurrences."""
     return float(1 - 0.025 ** (1 / trials))
 
 
 def _wilson(share: float, variance: float, t: float) -> tuple[float, float]:
-    """Middle and half the width of Wilson's interval of a share that has a variance."""
+    """Return middle and half-width of Wilson's interval of a share, given its variance."""
     spread = share * (1 - share)
     if spread < _NO_SPREAD:
         return share, t * math.sqrt(variance)
@@ -116,12 +116,12 @@ def _wilson(share: float, variance: float, t: float) -> tuple[float, float]:
 
 
 def _bonett_price(value: float, changed: float, variance: float, t: float) -> tuple[float, float]:
-    """Middle and half the width of a difference's interval: one win and one loss are added.
+    """Return middle and half-width of the interval of a difference, with one win and loss added.
 
     Args:
         value: share of wins minus share of losses.
-        changed: share of both together.
-        variance: of the difference.
+        changed: share of wins plus share of losses.
+        variance: variance of the difference.
         t: quantile.
     """
     n = (changed - value**2) / variance
@@ -130,16 +130,16 @@ def _bonett_price(value: float, changed: float, variance: float, t: float) -> tu
 
 
 def overall(values: Floats, clusters: Codes, low: float = 0.0) -> Estimate:
-    """`estimate` of the plain mean."""
+    """Estimate the plain mean; see `estimate`."""
     return estimate(values, np.zeros(len(values), dtype=np.intp), clusters, low)
 
 
 @lru_cache
 def t_quantile(df: int) -> float:
-    """The 97.5 % quantile of Student's t, to 12 digits.
+    """Return the 97.5 % quantile of Student's t, to 12 digits.
 
-    By bisection of the exact series for whole degrees of freedom (Abramowitz & Stegun 26.7.3
-    and 26.7.4); above 10,000 degrees the value there, which differs by less than 0.0003.
+    Bisects the exact series for integer degrees of freedom (Abramowitz & Stegun 26.7.3 and 26.7.4);
+    above 10,000 degrees it returns the value at 10,000, which differs by less than 0.0003.
     """
     df = min(df, 10_000)
     low, high = 0.0, math.pi / 2
@@ -167,10 +167,10 @@ def _t_mass(angle: float, df: int) -> float:
 
 
 def mcnemar(wins: int, losses: int) -> float:
-    """Two-sided p of the exact McNemar test: fair coin, one toss per discordant pair.
+    """Return the two-sided p-value of the exact McNemar test on discordant pairs.
 
-    It takes questions for independent; where they come in clusters it is too sure of itself,
-    and the clustered interval of the difference is the one to go by.
+    The test assumes independent questions; with clusters its p-values are too small, and the
+    clustered interval of the difference should be used instead.
     """
     n, fewer = wins + losses, min(wins, losses)
     k = np.arange(fewer)

@@ -1,10 +1,10 @@
-"""Results and comparisons as plain text for a terminal; percent with one decimal."""
+"""Format results and comparisons as text tables for the terminal; percent with one decimal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..questions.class_sets import is_scored_by
+from ..questions.class_sets import depends_on_dataset
 from ..questions.question_type import RULES
 from ..questions.registry import rules_of
 from ..system.terminal import printable, printable_lines
@@ -16,14 +16,14 @@ from .results import Results, Unreadable
 _CAUSES = {
     "cut_off": "cut off",
     "empty": "empty",
-    "no_answer": "thoughts without an answer",
+    "no_answer": "reasoning without an answer",
     "unclear": "no clear answer",
 }
 _NONE = "–"
 
 
 def render_results(results: Results) -> str:
-    """One table per protocol: accuracies by type with intervals, beside the controls."""
+    """Format one table per protocol: accuracies by type with intervals, beside the baselines."""
     blocks = []
     for name, score in results["protocols"].items():
         title = (
@@ -31,7 +31,7 @@ def render_results(results: Results) -> str:
             f"clustered by {results['clustered_by']} ({score['clusters']:,})"
         )
         controls = {k: v[name] for k, v in results["controls"].items() if name in v}
-        labels = {one.name: one.label for one in baselines.CONTROLS}
+        labels = {one.name: one.label for one in baselines.BASELINES}
         head = ["", "n", "accuracy", "95 %", *(labels.get(name, name) for name in controls)]
         rows = [head]
         for kind, one in score["types"].items():
@@ -58,8 +58,8 @@ def render_results(results: Results) -> str:
             if gain
         ]
         gains += [
-            f"{kind}: F1 {_percent(one['f1']['value'])} ({_range(one['f1']['ci'])}) of what is "
-            "listed, in any order"
+            f"{kind}: F1 {_percent(one['f1']['value'])} ({_range(one['f1']['ci'])}) of the listed "
+            "items, in any order"
             for kind, one in score["types"].items()
             if "f1" in one
         ]
@@ -69,11 +69,11 @@ def render_results(results: Results) -> str:
 
 
 def _classes(dataset: str) -> str:
-    return "data set not known" if dataset == UNKNOWN else dataset
+    return "unknown data set" if dataset == UNKNOWN else dataset
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """One table per protocol: before, after, and the difference with its interval."""
+    """Format one table per protocol: before, after, and the difference with its interval."""
     blocks = []
     for name, found in comparison["protocols"].items():
         title = (
@@ -85,7 +85,7 @@ def render_comparison(comparison: Comparison) -> str:
         rows.append(["AA", *_change(found["AA"]), "", "", ""])
         rows.append(["OA", *_change(found["OA"]), *_pairs(found["OA"])])
         blocks.append(printable_lines([title, "", *_aligned(rows)]))
-    blocks.append("p: exact McNemar test, which takes questions for independent.")
+    blocks.append("p: exact McNemar test, which assumes independent questions.")
     missing = comparison["unmatched"]
     if missing["before"] or missing["after"]:
         blocks.append(
@@ -108,33 +108,33 @@ def _notes(results: Results) -> list[str]:
     notes += [RULES[rule] for rule in rules_of(types)]
     notes += dataset_note(results) + unreadable_note(results["unreadable"])
     if n := results["unreadable_truth"]:
-        notes.append(f"true answers without a normal form, never right: {n:,}")
+        notes.append(f"ground truths without a normal form, never correct: {n:,}")
     if dropped := results.get("train", {}).get("dropped"):
-        notes.append(f"training questions not used, their image is scored: {dropped:,}")
+        notes.append(f"training questions dropped, their image is in the test set: {dropped:,}")
     notes += [f"left out: {name} ({why})" for name, why in results["left_out"].items()]
     return [printable_lines(notes)] if notes else []
 
 
 def dataset_note(results: Results) -> list[str]:
-    """A line where nobody says whose classes apply, and it matters."""
+    """Return a note if the data set is unknown or inferred, and its classes matter."""
     types = {kind for score in results["protocols"].values() for kind in score["types"]}
-    if not is_scored_by(types):
+    if not depends_on_dataset(types):
         return []
     if results["dataset_from"] == "inferred":
         return [
-            "the data set was not recorded when this run was made; inferred from the types of its "
-            f"questions: {results['dataset']}"
+            "the run did not record its data set; inferred from the question types: "
+            f"{results['dataset']}"
         ]
     if results["dataset"] == UNKNOWN:
         return [
-            "the data set is not known: counts and areas are compared exactly;",
+            "the data set is unknown: counts and areas are compared exactly;",
             "  name it: --set data.dataset=LR (train, eval), --dataset LR (score, report)",
         ]
     return []
 
 
 def unreadable_note(unreadable: Unreadable) -> list[str]:
-    """``unreadable: 31, of these cut off: 12``, where there are any."""
+    """Return ``unreadable: 31, of these cut off: 12``; empty if there are none."""
     if not unreadable["n"]:
         return []
     causes = (f"{_CAUSES[cause]}: {n:,}" for cause, n in unreadable["causes"].items())
@@ -174,7 +174,7 @@ def _signed_range(ci: Sequence[float]) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns two spaces apart, the first to the left, the others to the right."""
+    """Align columns, two spaces apart: the first to the left, the others to the right."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -1,4 +1,4 @@
-"""Something to paint on, in metres."""
+"""Drawing canvas with metric coordinates."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .layout import Map
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """Something to paint on, larger than the picture by a whole factor.
+class Canvas:
+    """A canvas, supersampled by an integer factor.
 
     Attributes:
-        map: what is drawn.
-        side: of the picture, in pixels.
-        factor: sheet pixels per picture pixel.
+        map: the map to draw.
+        side: side of the final image, in pixels.
+        factor: canvas pixels per image pixel.
         image: the pixels.
-        pen: draws on them.
+        pen: draws on the pixels.
     """
 
     map: Map
@@ -32,44 +32,44 @@ class Sheet:
     pen: Any
 
     @classmethod
-    def new(cls, map_: Map, side: int, factor: int, mode: str, colour: Any = 0) -> Sheet:
-        """An empty sheet."""
+    def new(cls, map_: Map, side: int, factor: int, mode: str, colour: Any = 0) -> Canvas:
+        """Create an empty canvas."""
         image = Image.new(mode, (side * factor, side * factor), colour)
         return cls(map_, side, factor, image, ImageDraw.Draw(image))
 
     @property
     def scale(self) -> float:
-        """Sheet pixels per metre."""
+        """Canvas pixels per metre."""
         return self.factor / self.map.resolution
 
-    def place(self, points: Any) -> NDArray[Any]:
-        """Sheet coordinates (x, y) of points in metres, shape (n, 2)."""
+    def to_pixels(self, points: Any) -> NDArray[Any]:
+        """Convert points in metres to canvas coordinates (x, y), shape (n, 2)."""
         at = np.asarray(points, dtype=np.float64) * self.scale
         at[:, 1] = self.image.height - at[:, 1]
         return at
 
     def fill(self, shape: Any, colour: Any, hole: Any) -> None:
-        """Fill a polygon, and its holes with another colour: they are painted over later."""
+        """Fill a polygon, and its holes with another colour, to be painted over later."""
         self.ring(shapely.get_coordinates(shape.exterior), colour)
         for ring in shape.interiors:
             self.ring(shapely.get_coordinates(ring), hole)
 
     def ring(self, points: Any, colour: Any) -> None:
         """Fill a ring of points in metres."""
-        self.pen.polygon(self.place(points).ravel().tolist(), fill=colour)
+        self.pen.polygon(self.to_pixels(points).ravel().tolist(), fill=colour)
 
     def line(self, points: Any, width: float, colour: Any) -> None:
-        """Draw a line, its width in metres, with round bends and ends."""
-        at = self.place(points)
+        """Draw a line with round joints; the width is in metres."""
+        at = self.to_pixels(points)
         wide = max(1, round(width * self.scale))
         self.pen.line(at.ravel().tolist(), fill=colour, width=wide, joint="curve")
 
     def disc(self, x: float, y: float, radius: float, colour: Any) -> None:
-        """Fill a circle, all in metres."""
-        ((px, py),) = self.place([(x, y)])
+        """Fill a circle; all arguments are in metres."""
+        ((px, py),) = self.to_pixels([(x, y)])
         r = radius * self.scale
         self.pen.ellipse([px - r, py - r, px + r, py + r], fill=colour)
 
     def reduced(self) -> Image.Image:
-        """The sheet brought to the size of the picture."""
+        """Return the canvas downsampled to the image size."""
         return self.image.reduce(self.factor) if self.factor > 1 else self.image

@@ -1,4 +1,4 @@
-"""The pieces a map is made of, and the shapes they have."""
+"""Map features (`Feature`), kinds of places (`Setting`), and shape helpers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Feature:
     """One object on a map.
 
     Attributes:
-        look: how it is drawn.
-        key, value: its OpenStreetMap tag.
-        shape: in metres; polygon, or line of a road.
-        angle: of its long side, rows or furrows, in radians.
-        height: above ground, in metres: shadows.
-        width: of roads, in metres.
-        tint: 0..1, which of the possible colours it has.
-        whole: the shape before the image's edge cut it: what is drawn.
+        look: visual style.
+        key, value: OpenStreetMap tag.
+        shape: polygon, or line of a road, in metres.
+        angle: angle of the long side, rows or furrows, in radians.
+        height: height above ground in metres, for the shadow.
+        width: width of a road in metres.
+        tint: 0..1, selects one of the possible colours.
+        whole: the shape before clipping to the image; this is drawn.
     """
 
     look: str
@@ -42,20 +42,20 @@ class Feature:
 
     @property
     def tags(self) -> dict[str, str]:
-        """OpenStreetMap's tags."""
+        """OpenStreetMap tags."""
         found = {self.key: self.value}
         return {**found, "width": str(self.width)} if self.width else found
 
     @property
     def kind(self) -> tuple[Layer, str]:
-        """RSVQA's layer and label."""
+        """Layer and label in RSVQA."""
         found = classify(self.tags, 1 if self.width else 2)
         assert found, self.value
         return found
 
     @property
     def layer(self) -> Layer:
-        """RSVQA's layer."""
+        """Layer in RSVQA."""
         return self.kind[0]
 
 
@@ -65,11 +65,11 @@ class Setting:
 
     Attributes:
         name: e.g. ``suburb``.
-        theme: what its blocks are filled with.
-        roads: fewest and most main roads.
+        theme: how its blocks are filled.
+        roads: minimal and maximal number of main roads.
         tracks: probability of a track.
         river, coast: probability of each.
-        grid: least and largest distance of streets in metres, for places with streets.
+        grid: minimal and maximal distance of streets in metres; None without a street grid.
         centre: ``farm`` or ``village`` by the main road.
     """
 
@@ -84,7 +84,7 @@ class Setting:
 
 
 def parts(shape: BaseGeometry, dimension: int) -> list[Any]:
-    """The single lines (1) or polygons (2) of a geometry."""
+    """Return the single lines (dimension 1) or polygons (2) of a geometry."""
     pieces = shapely.get_parts(shape, return_index=False)
     if any(shapely.get_type_id(p) == 7 for p in pieces):
         pieces = shapely.get_parts(pieces)
@@ -92,13 +92,13 @@ def parts(shape: BaseGeometry, dimension: int) -> list[Any]:
 
 
 def curve(rng: Generator, side: float, margin: float, bend: float) -> LineString:
-    """A smooth line from beyond one edge of a square to beyond the opposite one.
+    """Draw a random smooth line across a square, from edge to edge.
 
     Args:
-        rng: source of all that is random.
-        side: of the square, in metres.
-        margin: metres it goes on beyond the edges.
-        bend: how far it strays from the straight line, as a part of the side.
+        rng: random generator.
+        side: side of the square, in metres.
+        margin: overhang beyond the edges, in metres.
+        bend: deviation from the straight line, as a fraction of the side.
     """
     angle = rng.uniform(0, 2 * np.pi)
     along = np.array([np.cos(angle), np.sin(angle)])
@@ -115,7 +115,7 @@ def curve(rng: Generator, side: float, margin: float, bend: float) -> LineString
 
 
 def blob(rng: Generator, x: float, y: float, radius: float, *, round_: bool = False) -> Polygon:
-    """An irregular round polygon about a point; a true circle where ``round_``."""
+    """Return an irregular round polygon around a point; a circle if ``round_``."""
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     r: NDArray[Any] = np.full(40, radius)
     if not round_:
@@ -128,7 +128,7 @@ def blob(rng: Generator, x: float, y: float, radius: float, *, round_: bool = Fa
 def boxes(
     x: NDArray[Any], y: NDArray[Any], along: NDArray[Any], across: NDArray[Any], angle: NDArray[Any]
 ) -> NDArray[Any]:
-    """Rectangles by centre, sides and angle of the first side; all arguments of shape (n,)."""
+    """Return rectangles from centres, sides and angles of the first side; all of shape (n,)."""
     c, s = np.cos(angle), np.sin(angle)
     corner = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5]])
     u = corner[:, 0] * along[:, None]
@@ -140,7 +140,7 @@ def boxes(
 
 
 def direction(block: Any) -> float:
-    """Angle of a block's long side, in radians; 0 where nothing is left of it."""
+    """Return the angle of a block's long side, in radians; 0 if the block is empty."""
     ring = shapely.get_coordinates(block.minimum_rotated_rectangle)
     if len(ring) < 2:
         return 0.0

@@ -1,9 +1,9 @@
-"""Vector maps of places that do not exist: roads, water, and what lies between them.
+"""Generate vector maps of synthetic scenes: roads, water, and the blocks between them.
 
-A map is laid out in metres, x to the right and y upwards from the lower left corner of the
-image. First come rivers and roads; they cut the ground into blocks, and each block is filled by
-what the setting asks for (`blocks`). At last everything is clipped to the image, and what would
-be too small to be seen at the image's resolution is left out: the map is what can be seen.
+Coordinates are in metres, x to the right and y up from the lower left corner of the image. Rivers
+and roads come first and divide the ground into blocks; each block is filled according to the
+setting (`rural`, `urban`). Finally everything is clipped to the image, and features too small to be
+visible at the image resolution are removed: the map contains only what is visible.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from . import rural, urban
 from .features import Feature, Setting, curve, parts
 
 MARGIN = 40.0
-"""Metres laid out beyond the edges, so that objects are cut by them as in real tiles."""
+"""Margin around the image in metres, so that edges cut objects as in real tiles."""
 
 SETTINGS = {
     s.name: s
@@ -39,25 +39,25 @@ SETTINGS = {
         Setting("shore", "shore", roads=(0, 1), tracks=0.3, coast=0.6),
     )
 }
-#: Shares of the settings in scenes drawn without asking for one.
+#: Probabilities of the settings, if none is given.
 WEIGHTS = {
     "wild": 0.15, "fields": 0.13, "farm": 0.14, "village": 0.18, "suburb": 0.14, "city": 0.06,
     "industry": 0.09, "park": 0.06, "shore": 0.05,
 }  # fmt: skip
-#: Above this side, in metres, a scene is a mosaic: each block between main roads is a place of
-#: its own, busier towards a centre.
+#: Scenes with a longer side, in metres, are mosaics: each block between main roads gets its own
+#: setting, denser towards the centre.
 _MOSAIC = 800.0
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """What lies in an image.
+    """Vector map of an image.
 
     Attributes:
-        side: of the square image, in metres.
-        resolution: metres per pixel for which it was laid out.
-        setting: its name.
-        features: in the order of drawing: land, water, roads, buildings.
+        side: side of the square image, in metres.
+        resolution: resolution of the image, in metres per pixel.
+        setting: name of the setting.
+        features: features in drawing order: land, water, roads, buildings.
     """
 
     side: float
@@ -66,12 +66,12 @@ class Map:
     features: tuple[Feature, ...] = field(repr=False)
 
 
-def lay_out(rng: Generator, side: float, resolution: float, setting: str) -> Map:
-    """Lay out a map.
+def generate_map(rng: Generator, side: float, resolution: float, setting: str) -> Map:
+    """Generate a map.
 
     Args:
-        rng: source of all that is random.
-        side: of the square image, in metres.
+        rng: random generator.
+        side: side of the square image, in metres.
         resolution: metres per pixel.
         setting: a key of `SETTINGS`.
     """
@@ -88,7 +88,7 @@ def lay_out(rng: Generator, side: float, resolution: float, setting: str) -> Map
 
 
 def _place(rng: Generator, chosen: Setting, region: BaseGeometry, side: float) -> str:
-    """The setting of one block of a mosaic, by its distance from the middle."""
+    """Choose the setting of a mosaic block, by its distance from the centre."""
     centre = region.centroid
     near = 1.3 - np.hypot(centre.x - side / 2, centre.y - side / 2) / (0.5 * side)
     busy = {"wild": 0.0, "fields": 0.15, "farm": 0.25, "shore": 0.2, "park": 0.6}
@@ -103,7 +103,7 @@ def _place(rng: Generator, chosen: Setting, region: BaseGeometry, side: float) -
 
 
 def _large_water(rng: Generator, setting: Setting, side: float, resolution: float) -> list[Feature]:
-    """A coast, or a river from edge to edge, or nothing."""
+    """Generate a coast, or a river from edge to edge, or nothing."""
     if rng.random() < setting.coast:
         return [_coast(rng, side)]
     if rng.random() >= setting.river:
@@ -123,7 +123,7 @@ def _large_water(rng: Generator, setting: Setting, side: float, resolution: floa
 
 
 def _coast(rng: Generator, side: float) -> Feature:
-    """Open water on one side of a wavy line."""
+    """Generate open water on one side of a wavy line."""
     x = np.linspace(-2 * MARGIN - 50, side + 2 * MARGIN + 50, 40)
     waves = sum(
         rng.uniform(0.01, 0.06) * side * np.sin(x / side * f + rng.uniform(0, 6))
@@ -141,7 +141,7 @@ def _coast(rng: Generator, side: float) -> Feature:
 def _main_roads(
     rng: Generator, setting: Setting, side: float, resolution: float, water: list[Feature]
 ) -> list[Feature]:
-    """Roads that cross the image, bridges over rivers included; none into the open sea."""
+    """Generate roads across the image, with bridges over rivers, but not into the sea."""
     number = int(rng.integers(setting.roads[0], setting.roads[1] + 1))
     if side > _MOSAIC:
         number = 4 + int(rng.integers(0, 4))
@@ -170,17 +170,17 @@ def _main_roads(
 
 
 def _runs_along(line: LineString, roads: Iterable[Feature], gap: float) -> bool:
-    """Whether a new road would run beside another for long, and be taken for it."""
+    """Whether a new road would run beside another for long, and look like the same road."""
     return any(line.intersection(r.shape.buffer(gap)).length > 5 * gap for r in roads)
 
 
 def _seen(features: Iterable[Feature], side: float, resolution: float) -> Iterable[Feature]:
-    """What of the features lies in the image and is large enough to be seen."""
+    """Clip the features to the image, and keep those large enough to be visible."""
     image = shapely.box(0.0, 0.0, side, side)
     order = {"land": 0, "water": 1, "road": 2, "building": 3}
     for feature in sorted(features, key=lambda f: order[f.layer]):
         line = feature.layer == "road"
-        # most things lie inside: they are not cut
+        # fast path: most features need no clipping
         inside = shapely.box(*feature.shape.bounds).within(image)
         cut = feature.shape if inside else feature.shape.intersection(image)
         for piece in parts(cut, 1 if line else 2):

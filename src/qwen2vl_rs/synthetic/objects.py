@@ -1,4 +1,4 @@
-"""What stands on the ground or is painted on it: roofs, shadows, trees, cars, lines."""
+"""Draw objects on the ground: roofs, shadows, trees, cars, markings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from . import palette
-from .canvas import Sheet
+from .canvas import Canvas
 from .features import Feature
 from .layout import Map
 from .palette import ImagingConditions
@@ -21,12 +21,12 @@ _TREES = {"gardens": 1 / 130, "park": 1 / 110, "yard": 1 / 300, "graves": 1 / 25
           "meadow": 1 / 2500, "lawn": 1 / 1500, "paved": 1 / 400, "scrub": 1 / 600,
           "allotments": 1 / 250, "heath": 1 / 1500, "concrete": 1 / 1200}  # fmt: skip
 _MOST_TREES = 500
-#: Looks that trees keep clear of.
+#: Looks without trees.
 _OPEN = {"water", "pitch", "court", "playground", "parking", "road", "track", "field", "vineyard"}
 
 
 def trees(map_: Map, rng: Generator, side: int) -> NDArray[Any]:
-    """Single trees that hide nothing: x, y, radius in metres and a tint; shape (n, 4)."""
+    """Place single trees that hide no features: x, y, radius (metres), tint; shape (n, 4)."""
     if map_.resolution > 2.5:
         return np.zeros((0, 4))
     found = []
@@ -54,7 +54,7 @@ def trees(map_: Map, rng: Generator, side: int) -> NDArray[Any]:
 
 
 def _clearance(map_: Map, side: int) -> NDArray[np.bool_]:
-    """Where no tree may reach; shape (H, W)."""
+    """Return the mask of pixels that trees must not cover; shape (H, W)."""
     image = Image.new("1", (side, side))
     pen = ImageDraw.Draw(image)
     for feature in map_.features:
@@ -71,46 +71,46 @@ def _clearance(map_: Map, side: int) -> NDArray[np.bool_]:
     return np.asarray(image)
 
 
-def shadows(sheet: Sheet, map_: Map, trees: NDArray[Any], air: ImagingConditions) -> None:
-    """Paint where the sun does not reach."""
-    away = -air.sun * air.reach
+def shadows(canvas: Canvas, map_: Map, trees: NDArray[Any], imaging: ImagingConditions) -> None:
+    """Draw the shadows of buildings, forests and trees."""
+    away = -imaging.sun * imaging.reach
     for feature in map_.features:
         height = 9.0 if feature.look == "forest" else feature.height
         if height:
             ring = shapely.get_coordinates(feature.whole.exterior)
             moved = ring + away * height
-            sheet.ring(moved, 255)
+            canvas.ring(moved, 255)
             for k in range(len(ring) - 1):
-                sheet.ring([ring[k], ring[k + 1], moved[k + 1], moved[k]], 255)
+                canvas.ring([ring[k], ring[k + 1], moved[k + 1], moved[k]], 255)
     for x, y, radius, _ in trees.tolist():
         dx, dy = away * radius * 1.7
-        sheet.disc(x + dx, y + dy, radius, 255)
-        sheet.disc(x + dx / 2, y + dy / 2, radius * 0.9, 255)
+        canvas.disc(x + dx, y + dy, radius, 255)
+        canvas.disc(x + dx / 2, y + dy / 2, radius * 0.9, 255)
 
 
-def crowns(sheet: Sheet, trees: NDArray[Any], air: ImagingConditions, rng: Generator) -> None:
-    """Paint tree crowns, lit from the side of the sun."""
-    colours = np.array(palette.colours("crown", air.season), np.float64)
+def crowns(canvas: Canvas, trees: NDArray[Any], imaging: ImagingConditions, rng: Generator) -> None:
+    """Draw tree crowns, lit by the sun."""
+    colours = np.array(palette.colours("crown", imaging.season), np.float64)
     for x, y, radius, tint in trees.tolist():
         colour = colours[int(tint * len(colours))] * (0.85 + 0.3 * ((tint * 17) % 1))
         for size, bright in ((1.0, 0.78), (0.75, 1.0), (0.42, 1.22)):
-            dx, dy = air.sun * radius * (1 - size) * 0.55
+            dx, dy = imaging.sun * radius * (1 - size) * 0.55
             tone = np.clip(colour * bright, 0, 255).astype(int)
-            sheet.disc(x + dx, y + dy, radius * size, (*tone.tolist(), 255))
+            canvas.disc(x + dx, y + dy, radius * size, (*tone.tolist(), 255))
 
 
-def tops(sheet: Sheet, map_: Map, rng: Generator, air: ImagingConditions) -> None:
-    """Paint the roofs."""
+def tops(canvas: Canvas, map_: Map, rng: Generator, imaging: ImagingConditions) -> None:
+    """Draw the roofs."""
     for feature in map_.features:
         if feature.layer != "building":
             continue
-        colour = palette.surface(feature.look, air.season, feature.tint)
+        colour = palette.surface(feature.look, imaging.season, feature.tint)
         if feature.look == "tank":
-            _tank(sheet, feature, colour, air)
+            _tank(canvas, feature, colour, imaging)
         elif feature.look in ("gable", "barn"):
-            _ridged(sheet, feature, colour, air)
+            _ridged(canvas, feature, colour, imaging)
         else:
-            _flat(sheet, feature, colour, rng, air)
+            _flat(canvas, feature, colour, rng, imaging)
 
 
 def _solid(colour: NDArray[Any], bright: float) -> tuple[int, ...]:
@@ -118,14 +118,16 @@ def _solid(colour: NDArray[Any], bright: float) -> tuple[int, ...]:
 
 
 def _long_first(feature: Feature) -> NDArray[Any]:
-    """The four corners of a rectangle, the first side a long one; shape (4, 2)."""
+    """Return the corners of a rectangle, beginning with a long side; shape (4, 2)."""
     ring = shapely.get_coordinates(feature.whole.exterior)[:4]
     first, second = ring[1] - ring[0], ring[2] - ring[1]
     return ring if first @ first >= second @ second else np.roll(ring, -1, axis=0)
 
 
-def _ridged(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: ImagingConditions) -> None:
-    """A roof with a ridge along its middle; with sloping ends for some."""
+def _ridged(
+    canvas: Canvas, feature: Feature, colour: NDArray[Any], imaging: ImagingConditions
+) -> None:
+    """Draw a gable roof; some are hipped."""
     a, b, c, d = _long_first(feature)
     hip = 0.28 if feature.look == "gable" and (feature.tint * 31) % 1 > 0.5 else 0.0
     start, end = (a + d) / 2, (b + c) / 2
@@ -135,84 +137,90 @@ def _ridged(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: ImagingCo
     if hip:
         faces += [([d, a, start], a - b), ([b, c, end], b - a)]
     for face, outward in faces:
-        facing = float(outward @ air.sun / np.hypot(*outward))
-        sheet.ring(face, _solid(colour, 0.95 + 0.24 * facing))
-    if sheet.map.resolution < 0.6:
-        sheet.line([start, end], 0.35, _solid(colour, 1.25))
+        facing = float(outward @ imaging.sun / np.hypot(*outward))
+        canvas.ring(face, _solid(colour, 0.95 + 0.24 * facing))
+    if canvas.map.resolution < 0.6:
+        canvas.line([start, end], 0.35, _solid(colour, 1.25))
 
 
 def _flat(
-    sheet: Sheet, feature: Feature, colour: NDArray[Any], rng: Generator, air: ImagingConditions
+    canvas: Canvas,
+    feature: Feature,
+    colour: NDArray[Any],
+    rng: Generator,
+    imaging: ImagingConditions,
 ) -> None:
-    """A flat roof with a parapet, and what stands on it."""
+    """Draw a flat roof with parapet, skylights and equipment."""
     corners = _long_first(feature)
     a, b, _, d = corners
-    sheet.ring(corners, _solid(colour, 1.12))
+    canvas.ring(corners, _solid(colour, 1.12))
     middle = corners.mean(axis=0)
     long, short = np.hypot(*(b - a)), np.hypot(*(d - a))
     rim = 1 - min(1.4 / short, 0.2)
-    sheet.ring(middle + (corners - middle) * rim, _solid(colour, 0.96))
-    if sheet.map.resolution > 1.3:
+    canvas.ring(middle + (corners - middle) * rim, _solid(colour, 0.96))
+    if canvas.map.resolution > 1.3:
         return
     u, v = (b - a) / long, (d - a) / short
     if feature.tint % 0.2 > 0.1 and long > 22:  # skylights
         for at in np.arange(5, long - 4, 7.0):
             start = a + u * at + v * short * 0.18
-            sheet.line([start, start + v * short * 0.64], 1.0, _solid(colour, 1.22))
+            canvas.line([start, start + v * short * 0.64], 1.0, _solid(colour, 1.22))
     for _ in range(int(rng.integers(0, 4)) if long > 13 else 0):
         at = a + u * rng.uniform(0.15, 0.8) * long + v * rng.uniform(0.2, 0.7) * short
         box = np.array([at, at + u * 2.6, at + u * 2.6 + v * 2.0, at + v * 2.0])
-        sheet.ring(box - air.sun * 0.9, _solid(colour, 0.62))
-        sheet.ring(box, _solid(colour, 1.15))
+        canvas.ring(box - imaging.sun * 0.9, _solid(colour, 0.62))
+        canvas.ring(box, _solid(colour, 1.15))
 
 
-def _tank(sheet: Sheet, feature: Feature, colour: NDArray[Any], air: ImagingConditions) -> None:
-    """A round roof, bright towards the sun."""
+def _tank(
+    canvas: Canvas, feature: Feature, colour: NDArray[Any], imaging: ImagingConditions
+) -> None:
+    """Draw a round roof, brighter towards the sun."""
     centre = feature.whole.centroid
     radius = float(np.sqrt(feature.whole.area / np.pi))
-    sheet.ring(shapely.get_coordinates(feature.whole.exterior), _solid(colour, 0.8))
+    canvas.ring(shapely.get_coordinates(feature.whole.exterior), _solid(colour, 0.8))
     for size, bright in ((0.85, 0.95), (0.55, 1.08)):
-        dx, dy = air.sun * radius * (1 - size) * 0.5
-        sheet.disc(centre.x + dx, centre.y + dy, radius * size, _solid(colour, bright))
+        dx, dy = imaging.sun * radius * (1 - size) * 0.5
+        canvas.disc(centre.x + dx, centre.y + dy, radius * size, _solid(colour, bright))
 
 
-def markings(sheet: Sheet, feature: Feature, rng: Generator) -> None:
-    """Lines of pitches and parking lots, toys of playgrounds."""
-    resolution = sheet.map.resolution
+def markings(canvas: Canvas, feature: Feature, rng: Generator) -> None:
+    """Draw the lines of pitches and the equipment of playgrounds."""
+    resolution = canvas.map.resolution
     if feature.look in ("pitch", "court") and resolution < 1.6:
-        _lines(sheet, feature)
+        _lines(canvas, feature)
     elif feature.look == "playground":
         x0, y0, x1, y1 = feature.shape.bounds
         for _ in range(7):
             x, y = rng.uniform(x0, x1), rng.uniform(y0, y1)
             if shapely.contains_xy(feature.shape, x, y):
                 colour = [(190, 50, 44), (50, 90, 170), (230, 200, 60)][int(rng.integers(3))]
-                sheet.disc(x, y, max(0.9, 0.6 * resolution), colour)
+                canvas.disc(x, y, max(0.9, 0.6 * resolution), colour)
 
 
-def _lines(sheet: Sheet, feature: Feature) -> None:
+def _lines(canvas: Canvas, feature: Feature) -> None:
     corners = _long_first(feature)
     middle = corners.mean(axis=0)
-    width = max(0.35, 0.45 * sheet.map.resolution)
+    width = max(0.35, 0.45 * canvas.map.resolution)
     white = (226, 228, 220)
     field = middle + (corners - middle) * 0.88
-    sheet.line([*field, field[0], field[1]], width, white)
+    canvas.line([*field, field[0], field[1]], width, white)
     halves = (field[0] + field[1]) / 2, (field[2] + field[3]) / 2
-    sheet.line(halves, width, white)
+    canvas.line(halves, width, white)
     if feature.look == "pitch":
         turn = np.linspace(0, 2 * np.pi, 20)
         radius = np.hypot(*(field[3] - field[0])) * 0.15
         circle = middle + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-        sheet.line(circle, width, white)
+        canvas.line(circle, width, white)
 
 
-def cars(sheet: Sheet, map_: Map, rng: Generator) -> None:
-    """Cars on roads and in rows on parking lots, where they are large enough to be seen."""
+def cars(canvas: Canvas, map_: Map, rng: Generator) -> None:
+    """Draw cars on roads and in parking lots, if the resolution shows them."""
     if map_.resolution > 1.3:
         return
     for feature in map_.features:
         if feature.look == "parking":
-            _parked(sheet, feature, rng)
+            _parked(canvas, feature, rng)
         elif feature.look == "road" and feature.width < 15:
             for at in rng.uniform(0, feature.whole.length, rng.poisson(feature.whole.length / 70)):
                 here, ahead = shapely.get_coordinates(
@@ -220,39 +228,39 @@ def cars(sheet: Sheet, map_: Map, rng: Generator) -> None:
                 )
                 along = (ahead - here) / max(np.hypot(*(ahead - here)), 1e-9)
                 across = np.array([along[1], -along[0]]) * rng.choice([-1, 1])
-                _car(sheet, here + across * feature.width * 0.24, along, rng)
+                _car(canvas, here + across * feature.width * 0.24, along, rng)
 
 
-def _parked(sheet: Sheet, feature: Feature, rng: Generator) -> None:
+def _parked(canvas: Canvas, feature: Feature, rng: Generator) -> None:
     along = np.array([np.cos(feature.angle), np.sin(feature.angle)])
     across = np.array([-along[1], along[0]])
-    ring = shapely.get_coordinates(feature.whole)  # of all parts, where a road parts it
+    ring = shapely.get_coordinates(feature.whole)  # all parts, if a road divides it
     u, v = ring @ along, ring @ across
     us = np.arange(u.min() + 2.5, u.max() - 2, 2.7)
     vs = np.arange(v.min() + 4, v.max() - 2, 5.6)
-    vs = vs[np.arange(len(vs)) % 3 < 2]  # every third row is to drive in
+    vs = vs[np.arange(len(vs)) % 3 < 2]  # every third row is a lane
     grid = np.stack(np.meshgrid(us, vs), axis=-1).reshape(-1, 2)
     points = grid @ np.stack([along, across])
     inner = shapely.buffer(feature.whole, -2.6)
     inside = shapely.contains_xy(inner, points[:, 0], points[:, 1])
     full = rng.random(len(points)) < rng.uniform(0.25, 0.8)
-    if sheet.map.resolution < 0.6:
+    if canvas.map.resolution < 0.6:
         for point in points[inside]:
             edge = point + along * 1.35
-            sheet.line([edge - across * 2.3, edge + across * 2.3], 0.15, (190, 190, 186))
+            canvas.line([edge - across * 2.3, edge + across * 2.3], 0.15, (190, 190, 186))
     for point in points[inside & full]:
-        _car(sheet, point, across, rng)
+        _car(canvas, point, across, rng)
 
 
-def _car(sheet: Sheet, at: NDArray[Any], along: NDArray[Any], rng: Generator) -> None:
+def _car(canvas: Canvas, at: NDArray[Any], along: NDArray[Any], rng: Generator) -> None:
     across = np.array([-along[1], along[0]])
     choice = palette.colours("car")
     colour = choice[int(rng.integers(len(choice)))]
     body = [at + along * a + across * b for a, b in
             ((-2.2, -0.9), (2.2, -0.9), (2.2, 0.9), (-2.2, 0.9))]  # fmt: skip
-    sheet.ring([p + np.array([-0.3, 0.5]) for p in body], (52, 52, 54))
-    sheet.ring(body, colour)
-    if sheet.map.resolution < 0.45:
+    canvas.ring([p + np.array([-0.3, 0.5]) for p in body], (52, 52, 54))
+    canvas.ring(body, colour)
+    if canvas.map.resolution < 0.45:
         glass = [at + along * a + across * b for a, b in
                  ((0.4, -0.7), (1.1, -0.7), (1.1, 0.7), (0.4, 0.7))]  # fmt: skip
-        sheet.ring(glass, (40, 46, 54))
+        canvas.ring(glass, (40, 46, 54))

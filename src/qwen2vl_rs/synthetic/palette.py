@@ -1,4 +1,4 @@
-"""Colours and grain of what is drawn, by season."""
+"""Colours and textures by season, and imaging conditions (sun, haze, sensor noise)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SEASONS = ("spring", "summer", "autumn", "winter")
 
 
 @dataclass(frozen=True, slots=True)
-class Grain:
-    """How a surface differs from one flat colour; amplitudes are parts of its brightness.
+class Texture:
+    """Texture of a surface; amplitudes are relative to its brightness.
 
     Attributes:
-        patches: blotches of some 15 m.
-        fine: grain of one to two metres.
-        rows: furrows, rows of vines, stripes of a mower.
-        period: metres from row to row.
+        patches: patches of about 15 m.
+        fine: fine noise of one to two metres.
+        rows: furrows, vine rows, mowing stripes.
+        period: row spacing in metres.
         crowns: tree crowns, 0..1.
-        dots: things in a grid, as trees of an orchard; below 0 bright, above 0 dark.
+        dots: objects on a grid, such as orchard trees; negative for bright, positive for dark.
         plots: small plots of different colours, 0..1.
     """
 
@@ -37,30 +37,30 @@ class Grain:
     plots: float = 0.0
 
 
-GRAIN = {
-    "forest": Grain(0.05, 0.05, crowns=1.0),
-    "scrub": Grain(0.14, 0.16, crowns=0.55),
-    "heath": Grain(0.16, 0.14),
-    "wetland": Grain(0.3, 0.08),
-    "meadow": Grain(0.12, 0.07),
-    "lawn": Grain(0.04, 0.025),
-    "park": Grain(0.08, 0.04),
-    "field": Grain(0.06, 0.04, rows=0.09, period=4.0),
-    "orchard": Grain(0.07, 0.04, dots=0.5, period=7.0),
-    "vineyard": Grain(0.06, 0.05, rows=0.32, period=3.0),
-    "gardens": Grain(0.14, 0.1, plots=0.16),
-    "allotments": Grain(0.08, 0.08, plots=0.55),
-    "paved": Grain(0.05, 0.06, plots=0.12),
-    "concrete": Grain(0.06, 0.04),
-    "graves": Grain(0.06, 0.05, dots=-0.45, period=3.2),
-    "yard": Grain(0.1, 0.07),
-    "water": Grain(0.05, 0.02),
-    "pitch": Grain(0.03, 0.02, rows=0.07, period=9.0),
+TEXTURES = {
+    "forest": Texture(0.05, 0.05, crowns=1.0),
+    "scrub": Texture(0.14, 0.16, crowns=0.55),
+    "heath": Texture(0.16, 0.14),
+    "wetland": Texture(0.3, 0.08),
+    "meadow": Texture(0.12, 0.07),
+    "lawn": Texture(0.04, 0.025),
+    "park": Texture(0.08, 0.04),
+    "field": Texture(0.06, 0.04, rows=0.09, period=4.0),
+    "orchard": Texture(0.07, 0.04, dots=0.5, period=7.0),
+    "vineyard": Texture(0.06, 0.05, rows=0.32, period=3.0),
+    "gardens": Texture(0.14, 0.1, plots=0.16),
+    "allotments": Texture(0.08, 0.08, plots=0.55),
+    "paved": Texture(0.05, 0.06, plots=0.12),
+    "concrete": Texture(0.06, 0.04),
+    "graves": Texture(0.06, 0.05, dots=-0.45, period=3.2),
+    "yard": Texture(0.1, 0.07),
+    "water": Texture(0.05, 0.02),
+    "pitch": Texture(0.03, 0.02, rows=0.07, period=9.0),
 }
-PLAIN = Grain(0.03, 0.03)
+PLAIN = Texture(0.03, 0.03)
 
-#: Possible colours of grounds, roofs, cars and tree crowns, by look; where the season matters, for
-#: each of `SEASONS`.
+#: Possible colours of ground, roofs, cars and tree crowns, by look; a tuple has one entry per
+#: season (`SEASONS`).
 _COLOURS: dict[str, str | tuple[str, ...]] = {
     "lawn": ("#6a8a42", "#708846 #7a8a4c", "#707c46", "#72764e"),
     "park": ("#688244", "#707e48 #7c804e", "#787446", "#747050"),
@@ -108,7 +108,7 @@ _COLOURS: dict[str, str | tuple[str, ...]] = {
 
 @cache
 def colours(look: str, season: str = "") -> list[tuple[int, ...]]:
-    """Possible colours of a look, 0..255."""
+    """Return the possible colours of a look, 0..255."""
     found = _COLOURS[look]
     if not isinstance(found, str):
         found = found[SEASONS.index(season)]
@@ -116,29 +116,29 @@ def colours(look: str, season: str = "") -> list[tuple[int, ...]]:
 
 
 def surface(look: str, season: str, tint: float) -> NDArray[Any]:
-    """Colour of a surface or a roof, shape (3,), 0..255."""
+    """Return the colour of a surface or a roof, shape (3,), 0..255."""
     choice = colours(look, season)
     position = tint * len(choice)
     k = min(int(position), len(choice) - 1)
-    # what is left of the tint makes two fields of one crop differ
+    # the remainder of the tint varies the brightness of fields with the same crop
     bright = 0.92 + 0.16 * (position - k)
     return np.array(choice[k], dtype=np.float32) * bright
 
 
 @dataclass(frozen=True, slots=True)
 class ImagingConditions:
-    """When and through what a picture was taken.
+    """Season, illumination, atmosphere and sensor of an image.
 
     Attributes:
         season: one of `SEASONS`.
-        sun: unit vector, east and north, towards the sun on the ground.
-        reach: metres of shadow for each metre of height.
-        shade: how dark shadows are, 0..1.
-        haze: share of light scattered in.
+        sun: horizontal unit vector (east, north) towards the sun.
+        reach: metres of shadow per metre of height.
+        shade: darkness of shadows, 0..1.
+        haze: share of scattered light.
         gain: brightness of each channel, shape (3,).
-        noise: standard deviation of the sensor's noise, of 255.
-        blur: of the lens, in pixels.
-        pale: share of colour that is lost, 0..1.
+        noise: standard deviation of the sensor noise, of 255.
+        blur: blur of the lens, in pixels.
+        pale: desaturation, 0..1.
     """
 
     season: str
@@ -153,7 +153,7 @@ class ImagingConditions:
 
 
 def draw_conditions(rng: Generator) -> ImagingConditions:
-    """A day at random."""
+    """Draw random imaging conditions."""
     bearing = rng.uniform(np.pi * 0.7, np.pi * 1.3)  # from south-east to south-west
     return ImagingConditions(
         season=SEASONS[int(rng.integers(4))],

@@ -1,9 +1,9 @@
-"""A map drawn as a picture from the air.
+"""Render a map as an aerial image.
 
-The ground is painted flat, larger than life, and brought to size; then it gets its grain and
-shadows; what stands on it is painted on a second, transparent sheet and laid over. All of it is
-decoration but the features of the map: each of these is drawn, and nothing else that could be
-taken for one. H, W: rows and columns of the picture (H = W).
+The ground is drawn supersampled in flat colours and downsampled; then texture and shadows are
+added; objects are drawn on a second, transparent canvas and composited. Every feature of the map is
+drawn, and the decoration contains nothing that could be mistaken for a feature. H, W: rows and
+columns of the image (H = W).
 """
 
 from __future__ import annotations
@@ -18,90 +18,92 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from . import objects, palette, textures
-from .canvas import Sheet
+from .canvas import Canvas
 from .features import Feature
 from .layout import Map
-from .palette import GRAIN, PLAIN, ImagingConditions
+from .palette import PLAIN, TEXTURES, ImagingConditions
 from .urban import COARSE
 
 ImageInput = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 
-_FACTOR = 2  # sheet pixels per picture pixel
+_FACTOR = 2  # canvas pixels per image pixel
 
 
 def draw(map_: Map, rng: Generator, side: int) -> ImageInput:
-    """Draw a map.
+    """Render a map.
 
     Args:
-        map_: what is drawn.
-        rng: source of weather, colours, trees and noise.
-        side: of the picture, in pixels.
+        map_: the map.
+        rng: random generator for imaging imaging, colours, trees and noise.
+        side: side of the image, in pixels.
 
     Returns:
-        Shape (side, side, 3): row 0 is the north, channels red, green, blue.
+        RGB image of shape (side, side, 3); row 0 is north.
     """
-    air = palette.draw_conditions(rng)
+    imaging = palette.draw_conditions(rng)
     trees = objects.trees(map_, rng, side)
-    ground = _paint_ground(map_, rng, air, side)
+    ground = _paint_ground(map_, rng, imaging, side)
     index = _index(map_, side)
-    shadow = Sheet.new(map_, side, _FACTOR, "L")
-    over = Sheet.new(map_, side, _FACTOR, "RGBA", (0, 0, 0, 0))
-    objects.shadows(shadow, map_, trees, air)
-    objects.tops(over, map_, rng, air)
-    objects.crowns(over, trees, air, rng)
+    shadow = Canvas.new(map_, side, _FACTOR, "L")
+    over = Canvas.new(map_, side, _FACTOR, "RGBA", (0, 0, 0, 0))
+    objects.shadows(shadow, map_, trees, imaging)
+    objects.tops(over, map_, rng, imaging)
+    objects.crowns(over, trees, imaging, rng)
 
     light: Any = np.asarray(ground.reduced(), dtype=np.float32)
-    light = light * _grain(map_, rng, air, side, index)
-    dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * air.shade
-    # nothing on the map is below a canopy, and trees do not shade each other here
+    light = light * _texture(map_, rng, imaging, side, index)
+    dark = np.asarray(shadow.reduced(), dtype=np.float32) / 255 * imaging.shade
+    # no feature is below a canopy, and trees in a forest cast no separate shadows
     woods = np.array([False, *(f.look == "forest" for f in map_.features)])
     dark = np.where(woods[index], 0, dark)[..., None]
     light = light * (1 - dark * np.array([1.0, 0.96, 0.86], np.float32))
-    sheet = np.asarray(over.image.convert("RGBa").reduce(_FACTOR), dtype=np.float32)
-    light = light * (1 - sheet[..., 3:] / 255) + sheet[..., :3]
-    return _photograph(light, rng, air)
+    canvas = np.asarray(over.image.convert("RGBa").reduce(_FACTOR), dtype=np.float32)
+    light = light * (1 - canvas[..., 3:] / 255) + canvas[..., :3]
+    return _photograph(light, rng, imaging)
 
 
 def _index(map_: Map, side: int) -> NDArray[Any]:
-    """Which feature covers each pixel's ground, counted from 1; 0 for none; shape (H, W)."""
-    sheet = Sheet.new(map_, side, 1, "I")
+    """Return the number of the feature at each pixel, from 1; 0 for none; shape (H, W)."""
+    canvas = Canvas.new(map_, side, 1, "I")
     for number, feature in enumerate(map_.features, start=1):
         if feature.layer in ("land", "water"):
-            sheet.fill(feature.shape, number, 0)
+            canvas.fill(feature.shape, number, 0)
         elif feature.layer == "road":
-            sheet.line(shapely.get_coordinates(feature.shape), feature.width, number)
-    return np.asarray(sheet.image)
+            canvas.line(shapely.get_coordinates(feature.shape), feature.width, number)
+    return np.asarray(canvas.image)
 
 
-def _paint_ground(map_: Map, rng: Generator, air: ImagingConditions, side: int) -> Sheet:
-    """Land, water, roads and what is flat on them."""
-    base = _colour("none", air, 0.5)
-    sheet = Sheet.new(map_, side, _FACTOR, "RGB", base)
+def _paint_ground(map_: Map, rng: Generator, imaging: ImagingConditions, side: int) -> Canvas:
+    """Draw land, water, roads, and flat objects on them."""
+    base = _colour("none", imaging, 0.5)
+    canvas = Canvas.new(map_, side, _FACTOR, "RGB", base)
     for feature in map_.features:
-        colour = _colour(feature.look, air, feature.tint) if feature.layer != "building" else base
+        colour = (
+            _colour(feature.look, imaging, feature.tint) if feature.layer != "building" else base
+        )
         if feature.layer == "land":
-            sheet.fill(feature.shape, colour, base)
-            objects.markings(sheet, feature, rng)
+            canvas.fill(feature.shape, colour, base)
+            objects.markings(canvas, feature, rng)
         elif feature.layer == "water":
-            _paint_water(sheet, feature, colour, base)
+            _paint_water(canvas, feature, colour, base)
     roads = [f for f in map_.features if f.layer == "road"]
-    _paint_roads(sheet, roads, air)
-    objects.cars(sheet, map_, rng)
-    return sheet
+    _paint_roads(canvas, roads, imaging)
+    objects.cars(canvas, map_, rng)
+    return canvas
 
 
-def _colour(look: str, air: ImagingConditions, tint: float) -> tuple[int, ...]:
-    return tuple(int(c) for c in palette.surface(look, air.season, tint))
+def _colour(look: str, imaging: ImagingConditions, tint: float) -> tuple[int, ...]:
+    return tuple(int(c) for c in palette.surface(look, imaging.season, tint))
 
 
-def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
-    """A bank, shallow water, deep water."""
-    resolution = sheet.map.resolution
+def _paint_water(canvas: Canvas, feature: Feature, colour: tuple[int, ...], base: Any) -> None:
+    """Draw the bank, shallow water and deep water."""
+    resolution = canvas.map.resolution
     ring = shapely.get_coordinates(feature.whole.exterior)
     bank = (172, 160, 128) if feature.tint > 0.5 else (96, 104, 68)
-    sheet.line(ring, max(2.4 * resolution, 2.5), bank)
-    sheet.fill(
+    canvas.line(ring, max(2.4 * resolution, 2.5), bank)
+    canvas.fill(
         feature.shape,
         tuple(int(c * 0.75 + g * 0.25) for c, g in zip(colour, (112, 118, 96), strict=True)),
         base,
@@ -109,37 +111,37 @@ def _paint_water(sheet: Sheet, feature: Feature, colour: tuple[int, ...], base: 
     deep = feature.whole.buffer(-max(2.0 * resolution, 2.0))
     for part in shapely.get_parts(deep):
         if not part.is_empty:
-            sheet.fill(part, colour, base)
+            canvas.fill(part, colour, base)
 
 
-def _paint_roads(sheet: Sheet, roads: Iterable[Feature], air: ImagingConditions) -> None:
-    """All edges first, then all surfaces: roads run into each other at crossings."""
-    resolution = sheet.map.resolution
+def _paint_roads(canvas: Canvas, roads: Iterable[Feature], imaging: ImagingConditions) -> None:
+    """Draw all edges first, then all surfaces, so that roads merge at crossings."""
+    resolution = canvas.map.resolution
     lines = [(r, shapely.get_coordinates(r.whole)) for r in roads]
     town = any(r.value == "residential" for r in roads)
     edge = (166, 163, 157) if town else (142, 136, 104)
     for road, points in lines:
         if road.look == "road":
-            sheet.line(points, road.width + max(1.6, 0.9 * resolution), edge)
+            canvas.line(points, road.width + max(1.6, 0.9 * resolution), edge)
     for road, points in lines:
-        sheet.line(points, road.width, _colour(road.look, air, road.tint))
+        canvas.line(points, road.width, _colour(road.look, imaging, road.tint))
     for road, points in lines:
         if road.look == "track" and resolution < 0.7 and road.value == "track":
-            sheet.line(points, 0.8, (128, 126, 84))
+            canvas.line(points, 0.8, (128, 126, 84))
         elif road.width > 7.2 and road.look == "road" and resolution < 0.65:
             length = road.whole.length
             at = np.arange(0, length, 9.0)
             for start in at.tolist():
                 dash = shapely.line_interpolate_point(road.whole, [start, start + 4.5])
-                sheet.line(shapely.get_coordinates(dash), 0.25, (220, 218, 206))
+                canvas.line(shapely.get_coordinates(dash), 0.25, (220, 218, 206))
 
 
-def _grain(
-    map_: Map, rng: Generator, air: ImagingConditions, side: int, index: NDArray[Any]
+def _texture(
+    map_: Map, rng: Generator, imaging: ImagingConditions, side: int, index: NDArray[Any]
 ) -> Plane:
-    """What the flat colours are multiplied by, shape (H, W, 3)."""
+    """Return the texture that multiplies the flat colours, shape (H, W, 3)."""
     resolution = map_.resolution
-    grains = [GRAIN["meadow"], *(GRAIN.get(f.look, PLAIN) for f in map_.features)]
+    grains = [TEXTURES["meadow"], *(TEXTURES.get(f.look, PLAIN) for f in map_.features)]
 
     def spread(values: Iterable[float]) -> Plane:
         return np.asarray(np.array(list(values), np.float32)[index])
@@ -158,7 +160,7 @@ def _grain(
         out *= _dots(grains, resolution, side, angle, spread)
     if any(g.plots for g in grains):
         u, v = textures.frame(side, resolution, angle)
-        # houses too small to be drawn make a settlement speckled
+        # settlements with houses too small to be drawn look speckled
         amount = spread(g.plots for g in grains)[..., None] * (1 if resolution < COARSE else 4)
         wide = max(7.0, 1.4 * resolution)
         plot = textures.plots(u, v, wide, 1.6 * wide)
@@ -166,22 +168,22 @@ def _grain(
         tone = np.stack([plot, 0.8 * plot + 0.2 * other, 0.6 * plot + 0.4 * other], axis=2)
         out *= 1 + amount * (tone - 0.52)
     if any(g.crowns for g in grains):
-        shade, tree = textures.crowns(rng, side, 6.5, resolution, air.sun)
+        shade, tree = textures.crowns(rng, side, 6.5, resolution, imaging.sun)
         amount = spread(g.crowns for g in grains)[..., None]
         out *= np.maximum(1 + amount * shade[..., None] * 0.95, 0.25)
-        strong = 0.5 if air.season == "autumn" else 0.22
+        strong = 0.5 if imaging.season == "autumn" else 0.22
         tone = (tree[..., None] - 0.5) * np.array([1.0, 0.5, 0.1], np.float32)
         out *= 1 + amount * strong * tone
     return np.asarray(out, dtype=np.float32)
 
 
 def _rows(map_: Map, grains: list[Any], side: int, angle: Plane, spread: Any) -> Plane:
-    """Furrows, each field in its own direction, and the wheel tracks through them."""
+    """Return furrows in the direction of each field, with wheel tracks."""
     resolution = map_.resolution
     least = 2.6 * resolution
     tints = [0.5, *(f.tint for f in map_.features)]
     periods = [max(g.period * (0.8 + 0.5 * t), least) for g, t in zip(grains, tints, strict=True)]
-    # furrows cannot be seen from afar; the rows of vines stay, as they make the vineyard
+    # furrows are invisible at coarse resolution; vine rows stay, to identify the vineyard
     fade = min(1.0, 1.6 / resolution)
     amount = [
         g.rows * (0.5 + (t * 7.3) % 1.0) * (1 if g.rows > 0.2 else fade)
@@ -196,7 +198,7 @@ def _rows(map_: Map, grains: list[Any], side: int, angle: Plane, spread: Any) ->
 
 
 def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread: Any) -> Plane:
-    """Trees of orchards, stones of graves; shape (H, W, 3)."""
+    """Return orchard trees and gravestones; shape (H, W, 3)."""
     u, v = textures.frame(side, resolution, angle)
     period = spread(max(g.period, 3.6 * resolution) for g in grains)
     amount = spread(g.dots for g in grains)
@@ -206,16 +208,16 @@ def _dots(grains: list[Any], resolution: float, side: int, angle: Plane, spread:
     return np.asarray(1 - amount[..., None] * dot * tone, np.float32)
 
 
-def _photograph(light: Plane, rng: Generator, air: ImagingConditions) -> ImageInput:
-    """Haze, lens and sensor; shape (H, W, 3)."""
-    # one matrix does it all: mixing channels takes colour out, then brightness, then haze
-    mix = np.eye(3) * (1 - air.pale) + air.pale / 3
-    mix = (mix * air.gain * (1 - air.haze)).astype(np.float32)
-    light = light @ mix + np.array([168, 178, 190], np.float32) * air.haze
+def _photograph(light: Plane, rng: Generator, imaging: ImagingConditions) -> ImageInput:
+    """Apply haze, lens blur and sensor noise; shape (H, W, 3)."""
+    # one matrix: desaturation, then gain, then haze
+    mix = np.eye(3) * (1 - imaging.pale) + imaging.pale / 3
+    mix = (mix * imaging.gain * (1 - imaging.haze)).astype(np.float32)
+    light = light @ mix + np.array([168, 178, 190], np.float32) * imaging.haze
     image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
-    image = image.filter(ImageFilter.GaussianBlur(air.blur))
+    image = image.filter(ImageFilter.GaussianBlur(imaging.blur))
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     noise *= 0.6
-    noise += 0.8 * noise[:, ::-1, :1]  # grey noise from the mirrored colour noise is as good
-    noisy = np.asarray(image, np.float32) + air.noise * noise
+    noise += 0.8 * noise[:, ::-1, :1]  # reuses the mirrored colour noise as grey noise
+    noisy = np.asarray(image, np.float32) + imaging.noise * noise
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What lies between the roads outside of towns: fields, woods, lakes, farms and villages."""
+"""Fill rural blocks: fields, woods, lakes, farms and villages."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from shapely.geometry.base import BaseGeometry
 from ..questions.elements import breadth
 from . import urban
 from .features import Setting, blob, boxes, direction, parts
-from .urban import Site, pack
+from .urban import Site, place_rectangles
 
-#: Wild ground: tag key and value, by look.
+#: Natural ground: tag key and value, by look.
 WILD = {
     "forest": ("landuse", "forest"), "scrub": ("natural", "scrub"), "heath": ("natural", "heath"),
     "meadow": ("landuse", "meadow"), "wetland": ("natural", "wetland"),
 }  # fmt: skip
-#: What parcels between field boundaries are used for, and shares.
+#: Uses of parcels, with shares.
 PARCELS = {
     "field": ("landuse", "farmland", 0.68), "meadow": ("landuse", "meadow", 0.14),
     "forest": ("landuse", "forest", 0.08), "orchard": ("landuse", "orchard", 0.06),
@@ -27,9 +27,9 @@ PARCELS = {
 
 
 def fill(site: Site, region: Any, setting: Setting) -> None:
-    """Fill the ground between main roads as a setting asks for."""
+    """Fill the ground between main roads according to a setting."""
     if setting.grid:
-        urban.settle(site, region, setting.theme, setting.grid)
+        urban.fill_town(site, region, setting.theme, setting.grid)
     elif setting.theme == "park":
         _park(site, region)
     else:
@@ -51,7 +51,7 @@ def _park(site: Site, region: Any) -> None:
 
 
 def _wild(site: Site, region: Any, theme: str) -> None:
-    """One kind of ground with patches of others, perhaps a lake."""
+    """Fill a region with one kind of ground, patches of others, and perhaps a lake."""
     rng = site.rng
     shares = {"forest": 0.42, "scrub": 0.16, "heath": 0.12, "meadow": 0.18, "wetland": 0.12}
     if theme == "shore":
@@ -59,10 +59,10 @@ def _wild(site: Site, region: Any, theme: str) -> None:
     base = site.pick(shares)
     if theme == "shore" and rng.random() < 0.5 and site.resolution <= urban.COARSE:
         wanted = [(rng.uniform(9, 14), rng.uniform(8, 11), "hut")] * int(rng.integers(1, 4))
-        for shape, angle, what in list(pack(site, region.buffer(-6), wanted)):
+        for shape, angle, what in list(place_rectangles(site, region.buffer(-6), wanted)):
             site.put(what, shape, angle)
     rest = _lake(site, region, 0.35 if theme == "wild" else 0.1)
-    # no two patches of one kind, which could lie side by side
+    # one patch per kind: adjacent patches of one kind would look like one
     others = {look: share for look, share in shares.items() if look != base}
     for _ in range(int(rng.integers(0, 4))):
         look = site.pick(others)
@@ -76,7 +76,7 @@ def _wild(site: Site, region: Any, theme: str) -> None:
 
 
 def _patch(site: Site, region: Any, size: float) -> Any:
-    """A blob within a region, or None where it does not fit."""
+    """Return a blob within a region, or None if it does not fit."""
     if region.is_empty:
         return None
     rng = site.rng
@@ -90,7 +90,7 @@ def _patch(site: Site, region: Any, size: float) -> Any:
 
 
 def _lake(site: Site, region: Any, probability: float) -> Any:
-    """Perhaps put a lake into a region; what is left of the region."""
+    """Perhaps add a lake to a region; return the rest of the region."""
     rng = site.rng
     if rng.random() >= probability:
         return region
@@ -103,7 +103,7 @@ def _lake(site: Site, region: Any, probability: float) -> Any:
 
 
 def _fields(site: Site, region: Any) -> None:
-    """Fields side by side, their edges seen between them; perhaps a copse or a pond."""
+    """Fill a region with adjacent fields and visible boundaries, perhaps a copse or a pond."""
     rng = site.rng
     region = _lake(site, region, 0.18)
     found: dict[str, list[Any]] = {}
@@ -124,7 +124,7 @@ def _fields(site: Site, region: Any) -> None:
                 turned = angle + np.pi / 2 * rng.integers(0, 2)
                 site.add(look, *PARCELS[look][:2], field, angle=float(turned))
     for look, pieces in found.items():
-        # fields are told apart by their furrows; of other land, neighbours are one
+        # fields differ by their furrows; other adjacent parcels of one kind are merged
         whole = shapely.union_all(shapely.buffer(pieces, 0.01)).buffer(-edge, join_style="mitre")
         for part in parts(whole, 2):
             if breadth(part) > max(9.0, 7 * site.resolution):
@@ -132,8 +132,8 @@ def _fields(site: Site, region: Any) -> None:
 
 
 def _parcels(site: Site, region: BaseGeometry, angle: float) -> list[Any]:
-    """A region cut in strips, and these across."""
-    if region.is_empty:  # a lake or a copse took all of it
+    """Divide a region into strips, and these into parcels."""
+    if region.is_empty:  # a lake or a copse covers all of it
         return []
     rng = site.rng
     scale = 1 + site.resolution / 5
@@ -157,7 +157,7 @@ def _parcels(site: Site, region: BaseGeometry, angle: float) -> list[Any]:
 
 
 def _inhabit(site: Site, region: Any, setting: Setting) -> Any:
-    """Put the farm, or this side of the village, by the road; what is left of the region."""
+    """Add the farm, or this side of the village, by the road; return the rest of the region."""
     rng, mosaic = site.rng, site.side > 800
     if site.centre is None or mosaic:
         site.centre = _centre(site, region, mosaic)
@@ -184,7 +184,7 @@ def _centre(site: Site, region: Any, mosaic: bool) -> Any:
 
 
 def _farm(site: Site, region: Any) -> Any:
-    """A yard by the road, with a house and barns; what is left of the region."""
+    """Add a farmyard by the road, with a house and barns; return the rest of the region."""
     rng = site.rng
     if any(f.value == "farmyard" for f in site.features) and site.side <= 800:
         return region
@@ -202,6 +202,6 @@ def _farm(site: Site, region: Any) -> Any:
     wanted = [(rng.uniform(11, 15), rng.uniform(8, 10), "house")]
     wanted += [(rng.uniform(18, 30), rng.uniform(10, 14), "barn")] * int(rng.integers(1, 3))
     wanted += [(d := rng.uniform(6, 9), d, "silo")] * int(rng.integers(0, 3))
-    for shape, angle, what in pack(site, yard.buffer(-1), wanted):
+    for shape, angle, what in place_rectangles(site, yard.buffer(-1), wanted):
         site.put(what, shape, angle)
     return region.difference(yard.buffer(max(1.0, site.resolution)))

@@ -1,7 +1,7 @@
-"""Grain of the ground: noise, tree crowns, furrows.
+"""Ground textures: noise, tree crowns, furrows, plots.
 
-H, W: rows and columns of the picture. Tiles repeat without a seam and are made once a process,
-always the same; a scene takes its own piece of them.
+H, W: rows and columns of the image. Tiles are seamless, fixed, and computed once per process; each
+scene uses a random piece of them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _SIDE = 512
-_CROWN = 26.0  # pixels across, of the crowns in the tile
+_CROWN = 26.0  # crown diameter in the tile, in pixels
 
 Plane = NDArray[np.float32]
 
 
 @lru_cache(maxsize=8)
 def _noise_tile(steep: float) -> Plane:
-    """Periodic noise of spectrum 1/f^steep, mean 0, deviation 1; shape (512, 512)."""
+    """Return periodic noise with spectrum 1/f^steep, mean 0, deviation 1; shape (512, 512)."""
     rng = np.random.default_rng(7)
     f = np.hypot(np.fft.fftfreq(_SIDE)[:, None], np.fft.rfftfreq(_SIDE)[None])
     f[0, 0] = 1.0
@@ -34,9 +34,9 @@ def _noise_tile(steep: float) -> Plane:
 
 @lru_cache(maxsize=8)
 def _crown_tile(level: int) -> tuple[Plane, Plane]:
-    """Height of a closed canopy, 0..1, and a number 0..1 for each tree.
+    """Return the height of a closed canopy, 0..1, and a random number 0..1 per tree.
 
-    Both of shape (n, n), n = 512 / 2^level.
+    Both have shape (n, n), n = 512 / 2^level.
     """
     if level:
         height, tree = _crown_tile(level - 1)
@@ -64,14 +64,14 @@ def _crown_tile(level: int) -> tuple[Plane, Plane]:
 
 
 def noise(rng: Generator, side: int, metres: float, resolution: float, steep: float) -> Plane:
-    """Noise over a picture, mean about 0 and deviation about 1; shape (side, side).
+    """Return noise with mean about 0 and deviation about 1; shape (side, side).
 
     Args:
-        rng: chooses the piece.
-        side: of the picture, in pixels.
-        metres: size of the finest grain.
+        rng: random generator, which selects the piece.
+        side: side of the image, in pixels.
+        metres: size of the finest detail.
         resolution: metres per pixel.
-        steep: the steeper, the smoother.
+        steep: spectral exponent; larger values are smoother.
     """
     tile = _noise_tile(steep)
     wide = int(np.clip(side * resolution / metres, 4, _SIDE))
@@ -80,7 +80,7 @@ def noise(rng: Generator, side: int, metres: float, resolution: float, steep: fl
 
 
 def _cut(rng: Generator, *tiles: Plane, wide: int) -> list[Plane]:
-    """The same piece of each tile, shape (wide, wide)."""
+    """Cut the same random piece from each tile, shape (wide, wide)."""
     side = len(tiles[0])
     x, y = rng.integers(0, side, 2)
     box = np.ix_((y + np.arange(wide)) % side, (x + np.arange(wide)) % side)
@@ -94,13 +94,13 @@ def _resized(plane: Plane, side: int, how: Any = Image.Resampling.BICUBIC) -> Pl
 def crowns(
     rng: Generator, side: int, metres: float, resolution: float, sun: NDArray[Any]
 ) -> tuple[Plane, Plane]:
-    """Light and shade on a canopy (about -1..1), and a number 0..1 for each tree.
+    """Return light and shade on a canopy (about -1..1), and a random number 0..1 per tree.
 
-    Both of shape (side, side). Where crowns are smaller than two pixels the light fades.
+    Both have shape (side, side). The light fades for crowns smaller than two pixels.
 
     Args:
-        rng: chooses the piece.
-        side: of the picture, in pixels.
+        rng: random generator, which selects the piece.
+        side: side of the image, in pixels.
         metres: diameter of a crown.
         resolution: metres per pixel.
         sun: unit vector (east, north) towards the sun.
@@ -120,13 +120,13 @@ def crowns(
 
 
 def rows(side: int, resolution: float, angle: Plane, period: Plane) -> Plane:
-    """Waves across the direction of furrows, -1..1; all of shape (side, side).
+    """Return waves across the direction of furrows, -1..1; all of shape (side, side).
 
     Args:
-        side: of the picture, in pixels.
+        side: side of the image, in pixels.
         resolution: metres per pixel.
-        angle: of the furrows at each pixel, in radians.
-        period: metres from furrow to furrow at each pixel.
+        angle: angle of the furrows at each pixel, in radians.
+        period: furrow spacing at each pixel, in metres.
     """
     at = (np.arange(side, dtype=np.float32) + 0.5) * np.float32(resolution)
     across = at[None, :] * np.sin(angle) + at[::-1, None] * -np.cos(angle)
@@ -134,7 +134,7 @@ def rows(side: int, resolution: float, angle: Plane, period: Plane) -> Plane:
 
 
 def frame(side: int, resolution: float, angle: Plane) -> tuple[Plane, Plane]:
-    """Metres along and across a direction, at each pixel; both of shape (side, side)."""
+    """Return metres along and across a direction at each pixel; both of shape (side, side)."""
     at = (np.arange(side, dtype=np.float32) + 0.5) * np.float32(resolution)
     x, y = at[None, :], at[::-1, None]
     c, s = np.cos(angle), np.sin(angle)
@@ -142,7 +142,7 @@ def frame(side: int, resolution: float, angle: Plane) -> tuple[Plane, Plane]:
 
 
 def plots(u: Plane, v: Plane, wide: float, long: float) -> Plane:
-    """A number 0..1 for each small plot; shape (side, side)."""
+    """Return a random number 0..1 per small plot; shape (side, side)."""
     table = np.random.default_rng(9).random(1024, dtype=np.float32)
     a, b = np.floor(u / long).astype(np.int64), np.floor(v / wide).astype(np.int64)
     return np.asarray(table[(a * 7919 + b * 104729) & 1023], dtype=np.float32)

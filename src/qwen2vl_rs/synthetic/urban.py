@@ -1,4 +1,4 @@
-"""What stands between the roads of settlements: houses, city blocks, halls, parks."""
+"""Fill urban blocks: streets, houses, city blocks, industry, parks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from .features import Feature, blob, boxes, direction, parts
 
-#: Widths of roads in metres, by class: least and most.
+#: Minimal and maximal width of roads in metres, by class.
 ROADS = {
     "motorway": (20.0, 24.0), "primary": (9.0, 12.0), "secondary": (7.5, 9.0),
     "tertiary": (6.5, 8.0), "unclassified": (5.0, 6.5), "residential": (5.5, 7.5),
@@ -25,7 +25,7 @@ HOUSES = {"house": 0.55, "detached": 0.25, "yes": 0.2}
 FLATS = {"apartments": 0.5, "commercial": 0.15, "retail": 0.15, "office": 0.12, "hotel": 0.08}
 HALLS = {"industrial": 0.35, "commercial": 0.25, "retail": 0.15, "supermarket": 0.1,
          "warehouse": 0.15}  # fmt: skip
-#: What is packed into blocks: its look, tag and height in metres.
+#: Objects placed in blocks: look, tag and height in metres.
 _PACKED = {
     "lot": ("parking", "amenity", "parking", 0.0),
     "play": ("playground", "leisure", "playground", 0.0),
@@ -40,20 +40,20 @@ _PACKED = {
     "hall": ("flat", "building", "", 8.0),
     "shop": ("flat", "building", "", 6.0),
 }
-#: Houses narrower than three pixels cannot be seen: coarser images show the settlement only.
+#: Houses narrower than three pixels are invisible: coarser images show only the settlement.
 COARSE = 3.5
 
 
 class Site:
-    """A map in the making.
+    """A map under construction.
 
     Attributes:
-        rng: source of all that is random.
-        side: of the image, in metres.
+        rng: random generator.
+        side: side of the image, in metres.
         resolution: metres per pixel.
-        gap: least distance of two buildings in metres, so that they can be told apart.
-        features: what stands so far.
-        centre: middle of the village, once there is one.
+        gap: minimal distance of buildings in metres, so that they are distinguishable.
+        features: features so far.
+        centre: centre of the village, once it is chosen.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Site:
         self.centre: Any = None
 
     def add(self, look: str, key: str, value: str, shape: Any, **more: Any) -> None:
-        """Put something on the map."""
+        """Add a feature to the map."""
         self.features.append(
             Feature(look, key, value, shape, tint=float(self.rng.random()), **more)
         )
 
     def put(self, what: str, shape: Any, angle: float, value: str = "") -> None:
-        """Put one of `_PACKED` on the map, in the place of a rectangle; what is round, inside."""
+        """Add one of `_PACKED` in a rectangle; round objects are placed inside it."""
         look, key, usual, height = _PACKED[what]
         if look == "tank":
             radius = float(np.sqrt(shape.area)) / 2
@@ -80,7 +80,7 @@ class Site:
         self.add(look, key, value or usual, shape, angle=angle, height=height)
 
     def between(self, ground: BaseGeometry, roads: Sequence[Feature]) -> list[Any]:
-        """The pieces into which roads, with their verges, cut the ground."""
+        """Return the pieces into which roads, with their verges, divide the ground."""
         verge = max(1.0, 0.6 * self.resolution)
         shown = [r for r in roads if r.layer == "road"]
         if shown:
@@ -90,25 +90,25 @@ class Site:
         return [p for p in parts(ground, 2) if p.area > 60 + 30 * self.resolution**2]
 
     def pick(self, shares: dict[str, float]) -> str:
-        """A key, by its share."""
+        """Draw a random key, weighted by its share."""
         names, weights = list(shares), np.fromiter(shares.values(), float)
         return names[int(np.searchsorted(np.cumsum(weights) / weights.sum(), self.rng.random()))]
 
 
 def shown_width(width: float, resolution: float) -> float:
-    """Metres across at which a road is drawn: at least a pixel and a half."""
+    """Return the drawn width of a road in metres: at least a pixel and a half."""
     return max(width, 1.5 * resolution)
 
 
 def road(rng: Generator, kind: str, line: LineString, resolution: float) -> Feature:
-    """A road of a class, a value of ``highway``."""
+    """Create a road of a class (value of ``highway``)."""
     width = shown_width(rng.uniform(*ROADS[kind]), resolution)
     look = "track" if kind in ("track", "footway") else "road"
     return Feature(look, "highway", kind, line, width=round(width, 1), tint=float(rng.random()))
 
 
 def streets(site: Site, region: BaseGeometry, spacing: tuple[float, float], kind: str) -> None:
-    """A grid of streets within a region, straight in cities, bent in suburbs."""
+    """Add a grid of streets to a region, straight in cities, bent in suburbs."""
     rng, side = site.rng, site.side
     bend = 0.0 if kind != "suburb" else float(rng.uniform(0, 9))
     angle, phase = rng.uniform(0, np.pi / 2), rng.uniform(0, 6, 2)
@@ -131,7 +131,7 @@ def streets(site: Site, region: BaseGeometry, spacing: tuple[float, float], kind
 
 
 def _beside(site: Site, line: LineString) -> bool:
-    """Whether what is seen of a street runs beside another road: the two would look like one."""
+    """Whether the visible part of a street runs beside another road, and looks like the same."""
     roads = np.array([f.shape for f in site.features if f.layer == "road"], dtype=object)
     seen = line.intersection(shapely.box(0, 0, site.side, site.side))
     gap = 9.0 + 2 * site.resolution
@@ -139,10 +139,10 @@ def _beside(site: Site, line: LineString) -> bool:
     return any(seen.intersection(other.buffer(gap)).length > 0.35 * seen.length for other in near)
 
 
-def settle(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, float]) -> None:
+def fill_town(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, float]) -> None:
     """Fill a region with streets and blocks of a town."""
     before = len(site.features)
-    apart = max(1.0, site.resolution / 2)  # from afar only the main streets are seen
+    apart = max(1.0, site.resolution / 2)  # only main streets at coarse resolution
     streets(site, region, (spacing[0] * apart, spacing[1] * apart), theme)
     uses = {
         "suburb": {"homes": 0.74, "green": 0.1, "play": 0.05, "forest": 0.04, "shops": 0.04,
@@ -155,7 +155,7 @@ def settle(site: Site, region: BaseGeometry, theme: str, spacing: tuple[float, f
 
 
 def homes(site: Site, block: Any, share: float | None = None) -> None:
-    """Gardens with houses along the edge of a block."""
+    """Add gardens with houses along the edge of a block."""
     site.add("gardens", "landuse", "residential", block)
     if site.resolution > COARSE:
         return
@@ -167,7 +167,7 @@ def homes(site: Site, block: Any, share: float | None = None) -> None:
 
 
 def flats(site: Site, block: Any) -> None:
-    """Large houses around the yards of a city block."""
+    """Add large houses around the yards of a city block."""
     rng = site.rng
     site.add("paved", "landuse", str(rng.choice(["residential", "commercial"])), block)
     depth = (12.0, 17.0) if block.area > 2000 else (9.0, 12.0)
@@ -181,7 +181,7 @@ def flats(site: Site, block: Any) -> None:
 
 
 def halls(site: Site, block: Any) -> None:
-    """Works: halls, tanks and a parking lot on concrete."""
+    """Add industry: halls, tanks and a parking lot on concrete."""
     rng = site.rng
     site.add("concrete", "landuse", "industrial", block)
     wide = max(1.0, site.resolution / 1.5)
@@ -192,51 +192,51 @@ def halls(site: Site, block: Any) -> None:
     wanted += [(rng.uniform(26, 50), rng.uniform(18, 32), "lot")] * int(rng.random() < 0.6)
     if rng.random() < 0.35:
         wanted += [(d := rng.uniform(9, 16), d, "tank")] * int(rng.integers(1, 6))
-    for shape, angle, what in pack(site, block.buffer(-3), wanted):
+    for shape, angle, what in place_rectangles(site, block.buffer(-3), wanted):
         site.put(what, shape, angle, site.pick(HALLS) if what == "hall" else "")
 
 
 def shops(site: Site, block: Any) -> None:
-    """A shop or two beside a large parking lot."""
+    """Add shops beside a large parking lot."""
     rng = site.rng
     site.add("concrete", "landuse", "retail", block)
     wanted = [(rng.uniform(30, 55), rng.uniform(20, 34), "shop")]
     wanted += [(rng.uniform(30, 60), rng.uniform(24, 40), "lot")]
     wanted += [(rng.uniform(12, 20), rng.uniform(10, 14), "shop")] * int(rng.integers(0, 3))
-    for shape, angle, what in pack(site, block.buffer(-3), wanted):
+    for shape, angle, what in place_rectangles(site, block.buffer(-3), wanted):
         value = str(rng.choice(["retail", "supermarket", "commercial"])) if what == "shop" else ""
         site.put(what, shape, angle, value)
 
 
 def parking(site: Site, block: Any) -> None:
-    """A whole block to park on."""
+    """Add a block-sized parking lot."""
     site.add("parking", "amenity", "parking", block.buffer(-1), angle=direction(block))
 
 
 def lawn(site: Site, block: Any) -> None:
-    """Mown grass."""
+    """Add mown grass."""
     site.add("lawn", "landuse", "grass", block, angle=direction(block))
 
 
 def forest(site: Site, block: Any) -> None:
-    """Trees."""
+    """Add a forest."""
     site.add("forest", "landuse", "forest", block)
 
 
 def allotments(site: Site, block: Any) -> None:
-    """Small gardens in rows."""
+    """Add allotment gardens in rows."""
     site.add("allotments", "landuse", "allotments", block, angle=direction(block))
 
 
 def green(site: Site, block: Any) -> None:
-    """A park with a pond, a path and places to play."""
+    """Add a park with a pond and playgrounds."""
     rng = site.rng
     site.add("park", "leisure", "park", block)
     wanted = [(rng.uniform(14, 40), 0.0, "pond")] * int(rng.random() < 0.45)
     wanted += [(rng.uniform(12, 22), rng.uniform(10, 16), "play")] * int(rng.random() < 0.4)
     wanted += [(rng.uniform(10, 16), rng.uniform(9, 12), "hut")] * int(rng.random() < 0.2)
     wanted = [(a, b or a, what) for a, b, what in wanted]
-    for shape, angle, what in pack(site, block.buffer(-2), wanted):
+    for shape, angle, what in place_rectangles(site, block.buffer(-2), wanted):
         if what == "pond":
             round_ = bool(rng.random() < 0.4)
             pond = blob(
@@ -248,18 +248,18 @@ def green(site: Site, block: Any) -> None:
 
 
 def play(site: Site, block: Any) -> None:
-    """Playing fields on a lawn, with a school or club house."""
+    """Add pitches on a lawn, with a school or club house."""
     rng = site.rng
     lawn(site, block)
     wanted = [(rng.uniform(60, 95), rng.uniform(40, 58), "pitch")]
     wanted += [(rng.uniform(24, 30), rng.uniform(13, 16), "court")] * int(rng.integers(0, 4))
     wanted += [(rng.uniform(24, 44), rng.uniform(12, 18), "club")] * int(rng.random() < 0.6)
     wanted += [(rng.uniform(12, 22), rng.uniform(10, 16), "play")] * int(rng.random() < 0.3)
-    for shape, angle, what in pack(site, block.buffer(-2), wanted):
+    for shape, angle, what in place_rectangles(site, block.buffer(-2), wanted):
         site.put(what, shape, angle)
 
 
-#: What blocks are filled with, by use.
+#: Functions that fill a block, by use.
 _ALL = (homes, flats, halls, shops, green, play, lawn, forest, allotments, parking)
 FILLERS: dict[str, Callable[[Site, Any], None]] = {one.__name__: one for one in _ALL}
 
@@ -272,7 +272,7 @@ def _along_edge(
     share: float,
     setback: float,
 ) -> Iterator[tuple[Any, float]]:
-    """Rectangles in rows along the inner edge of a block, none touching another."""
+    """Yield non-touching rectangles in rows along the inner edge of a block."""
     rng = site.rng
     found: list[tuple[NDArray[Any], ...]] = []
     for piece in parts(block.buffer(-(setback + depth[1] / 2)), 2):
@@ -304,7 +304,7 @@ def _along_edge(
 def _sides(
     rng: Generator, number: int, length: tuple[float, float], depth: tuple[float, float]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Sides of buildings; areas keep off the limits of small, medium and large."""
+    """Draw sides of buildings, with areas away from the limits of small, medium and large."""
     a, b = rng.uniform(*length, number), rng.uniform(*depth, number)
     for limit in (100.0, 500.0):
         area = a * b
@@ -314,7 +314,7 @@ def _sides(
 
 
 def _apart(shapes: NDArray[Any], allowed: NDArray[np.bool_], gap: float) -> list[int]:
-    """Indices of shapes that keep a gap from all those chosen before them."""
+    """Return the indices of shapes with a gap to all previously chosen ones."""
     tree = shapely.STRtree(shapes)
     first, second = tree.query(shapes, predicate="dwithin", distance=gap)
     near: dict[int, list[int]] = {}
@@ -328,10 +328,10 @@ def _apart(shapes: NDArray[Any], allowed: NDArray[np.bool_], gap: float) -> list
     return sorted(chosen)
 
 
-def pack(
+def place_rectangles(
     site: Site, block: Any, wanted: Sequence[tuple[float, float, str]]
 ) -> Iterator[tuple[Any, float, str]]:
-    """Rectangles placed at random in a block, in line with it, none touching another."""
+    """Yield random non-touching rectangles in a block, aligned with it."""
     rng = site.rng
     if block.is_empty:
         return

@@ -14,7 +14,7 @@ from transformers import TrainingArguments, set_seed
 
 from ..config import Config, write_config
 from ..datasets.base import Dataset
-from ..datasets.image_paths import moved
+from ..datasets.image_paths import relocate_images
 from ..datasets.stored import read_stored
 from ..engine.memory import device_memory, memory_hint, token_budget, training_memory
 from ..engine.vision import encode_all
@@ -29,7 +29,7 @@ from ..models.shapes import meta_network
 from ..predict.evaluation import Outcome, before_and_after
 from ..question_tree.attention import Kind
 from ..question_tree.attention_check import Heads, choose_attention
-from ..questions.class_sets import settle
+from ..questions.class_sets import resolve_dataset
 from ..raster.scenes import typical_resolution
 from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics, step_of
 from ..system.console import say, warn
@@ -93,7 +93,7 @@ def train(config: Config, *, resume: bool = False, copies: Path | None = Path())
         # read from the run's copies, like in the other processes and in `compare` later
         files = [run.questions_copy(name) for name in (TRAIN_FILE, TEST_FILE)]
         images = config.data.images
-        split = Split(*(moved(read_stored(file), images) for file in files))
+        split = Split(*(relocate_images(read_stored(file), images) for file in files))
         if team.is_main_process:
             parts = (split.train, split.test)
             named = list(dict.fromkeys(i for part in parts for i in part.distinct("image")))
@@ -286,7 +286,7 @@ def _write_manifest(
 
 def _dataset(config: Config, samples: Dataset) -> dict[str, str]:
     """Return the dataset of the questions, how it was found, and the style of generated ones."""
-    found = settle(samples, config.data.dataset)
+    found = resolve_dataset(samples, config.data.dataset)
     manners = sorted(filter(None, samples.distinct("manner")))
     return {"name": found.name, "from": found.how, "manner": ", ".join(manners)}
 

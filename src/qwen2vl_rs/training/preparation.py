@@ -10,9 +10,9 @@ from typing import Any
 
 from ..config import Config, load_config
 from ..datasets.base import Dataset
-from ..datasets.image_paths import moved, place, require_image
+from ..datasets.image_paths import find_in_folder, relocate_images, require_image
 from ..datasets.reading import read_samples
-from ..datasets.split import leak, limit_by_image, split_by_image, split_by_question
+from ..datasets.split import count_shared_images, limit_by_image, split_by_image, split_by_question
 from ..datasets.stored import store
 from ..datasets.tables import write_conversations
 from ..errors import DataError, RunError
@@ -229,10 +229,13 @@ def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
             "no questions to " + ("train on" if not train_set else "test on"),
             hint="check the files given as training and test data",
         )
-    if leaked := leak(train_set, test_set):
+    if leaked := count_shared_images(train_set, test_set):
         found = "1 image is" if leaked == 1 else f"{leaked:,} images are"
         warn(f"{found} on both sides of the split: the test result will be too optimistic")
-    train_set, test_set = moved(train_set, data.images), moved(test_set, data.images)
+    train_set, test_set = (
+        relocate_images(train_set, data.images),
+        relocate_images(test_set, data.images),
+    )
     for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
         own = run.questions_copy(name)
         placed = part.changed("image", os.path.abspath)
@@ -266,7 +269,7 @@ def check_images(
             progress.advance()
     before = (read_json(known) if resume else None) or {}
     if folder is not None:
-        before = {place(Path(folder), image): digest for image, digest in before.items()}
+        before = {find_in_folder(Path(folder), image): digest for image, digest in before.items()}
     other = [image for image in images if before.get(image, digests[image]) != digests[image]]
     if other:
         raise image_changed_error(other)

@@ -1,10 +1,9 @@
-"""Questions whose wording does not give the answer away.
+"""Balance the answers of each question, so that a question-only baseline gains nothing.
 
-In RSVQA, as in the world, most questions have a usual answer: a table that never sees an image is
-right three times in four. Here every question that is asked has its answers equally often, over
-all images: of each question (whatever its template), as many are kept with one answer as with the
-next. What has one answer only is left out. Counts and areas are balanced by the classes in which
-they are scored.
+In RSVQA most questions have a typical answer: a question-only baseline is correct in three of four
+cases. Here the answers of each question (independent of its template) are equally frequent over all
+images; questions with only one answer are dropped. Counts and areas are balanced by the classes in
+which they are scored.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from numpy.random import Generator
 from ..questions.protocols import protocol
 from .questions import Question
 
-#: Questions to choose from for each that is wanted.
+#: Candidate questions per question wanted.
 SURPLUS = 4
 _ROUNDS = 2
 
@@ -27,16 +26,16 @@ _ROUNDS = 2
 def balance(
     rng: Generator, pools: Sequence[Sequence[Question]], number: int, dataset: str
 ) -> list[list[Question]]:
-    """Choose questions of many images so that none gives its answer away.
+    """Choose questions of many images with balanced answers.
 
     Args:
-        rng: source of all that is random.
-        pools: questions of each image, about `SURPLUS` times as many as are wanted.
-        number: most questions of one image.
-        dataset: ``LR`` or ``HR``: in which classes counts are scored.
+        rng: random generator.
+        pools: candidate questions per image, about `SURPLUS` times as many as wanted.
+        number: maximal number of questions per image.
+        dataset: ``LR`` or ``HR``, which defines the classes of counts.
 
     Returns:
-        For each image the questions chosen, in their order.
+        The chosen questions of each image, in order.
     """
     to_class = protocol("official").to_class
     flat = [(image, q) for image, pool in enumerate(pools) for q in pool]
@@ -55,7 +54,7 @@ def balance(
 
 
 def _level(rng: Generator, kept: np.ndarray, label: Sequence[tuple[object, object]]) -> np.ndarray:
-    """Of each question, no answer more often than the second most frequent."""
+    """Limit each answer of a question to the frequency of the second most frequent one."""
     count = Counter(label[k] for k in kept.tolist())
     answers: dict[object, list[int]] = {}
     for (key, _), n in count.items():
@@ -67,7 +66,7 @@ def _level(rng: Generator, kept: np.ndarray, label: Sequence[tuple[object, objec
 def _at_most(
     rng: Generator, kept: np.ndarray, group: Sequence[Any], limit: Callable[[Any], int]
 ) -> np.ndarray:
-    """Of each group no more than its limit, chosen at random."""
+    """Keep at most the limit of each group, chosen at random."""
     taken: Counter[Any] = Counter()
     chosen = []
     for k in rng.permutation(kept).tolist():

@@ -1,7 +1,7 @@
-"""A data set in RSVQA's official layout: splits by region, ids, files.
+"""Write a generated data set in RSVQA's official layout: splits by region, ids, files.
 
-Records have the keys of the published ones, in their order. Ids count over all images; in the
-files of one split the records of the others are stubs, as published.
+Records have the published keys, in the published order. Ids are unique over all images; in the
+files of one split, the records of other splits are stubs, as published.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .questions import Question
 
 SPLITS = ("train", "val", "test")
 BESIDE = "tiles beside those of another split"
-_FEW, _TRIES = 2000, 24  # tiles up to which other choices are tried, and how many for each side
+_FEW, _TRIES = 2000, 24  # most tiles for which other splits are tried; tries per block size
 
 
 Region = tuple[int, int, int]  # (source, row, column) of a tile
 
 
-def layout(like: str) -> tuple[str, str]:
-    """The prefix of a data set's lists and the folder of its images, as they are published."""
+def file_layout(like: str) -> tuple[str, str]:
+    """Return the published file name prefix and image folder of a data set."""
     prefix, folders = next(iter(all_datasets()[dataset_name(like)].image_folders.items()))
     return prefix, folders[0]
 
@@ -40,11 +40,11 @@ class Picture:
     """An image of a data set.
 
     Attributes:
-        name: where it comes from.
-        sensor: what took it.
-        x, y: of the corner that is written down, in the units of its reference system.
+        name: original name.
+        sensor: name of the sensor.
+        x, y: map coordinates of the corner stored in the image list.
         resolution: metres per pixel.
-        region: pictures of one region lie close together: (source, row, column) of the tile.
+        region: (source, row, column) of the tile.
     """
 
     name: str
@@ -56,13 +56,13 @@ class Picture:
 
 
 @dataclass
-class Result:
-    """What was made.
+class Generated:
+    """A generated data set.
 
     Attributes:
-        pictures, questions, splits: one entry an image, whose position is its id; None is the
-            split of one between two.
-        left_out: numbers by reason.
+        pictures, questions, splits: one entry per image; its index is the id. The split is None for
+            images between two splits.
+        left_out: numbers of skipped items by reason.
     """
 
     pictures: list[Picture] = field(default_factory=list)
@@ -72,48 +72,48 @@ class Result:
 
 
 def parse_split(text: str) -> tuple[float, ...]:
-    """Fractions of train, val and test, from ``0.8,0.1,0.1``.
+    """Parse the shares of train, val and test, such as ``0.8,0.1,0.1``.
 
     Raises:
-        ConfigError: these are not two or three shares that add to 1.
+        ConfigError: the text is not two or three shares that sum to 1.
     """
     try:
         shares = tuple(float(part) for part in text.split(","))
     except ValueError:
         shares = ()
-    # NaN is in no order: it must not pass
+    # written so that NaN fails
     if len(shares) not in (2, 3) or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
         raise ConfigError(
-            f"{text!r} are no shares of train, val and test",
-            hint="give numbers that add to 1, e.g. --split 0.8,0.1,0.1",
+            f"{text!r} is not a list of shares of train, val and test",
+            hint="give numbers that sum to 1, e.g. --split 0.8,0.1,0.1",
         )
     return (*shares, 0.0)[:3]
 
 
-def assign(
+def assign_splits(
     regions: Sequence[Region],
     shares: Sequence[float],
     seed: int,
     counts: Counter[str],
 ) -> list[str | None]:
-    """The split of each picture, so that no two splits meet.
+    """Assign each image to a split, so that tiles of different splits do not touch.
 
-    Tiles of one source are taken in square blocks. Where blocks of two splits touch, the tiles
-    of the larger split that touch the other are left out. Where that leaves a split empty, other
-    blocks and other choices are tried, so that with few tiles the largest is not the empty one.
+    Tiles of one source are assigned in square blocks. Where blocks of two splits touch, the
+    touching tiles of the larger split are left out. If that leaves a split empty, other block sizes
+    and random choices are tried, so that with few tiles the largest split is not empty.
 
     Args:
-        regions: (source, row, column) of each picture.
-        shares: of train, val and test.
-        seed: another seed, another choice.
-        counts: where to count what is left out.
+        regions: (source, row, column) of each image.
+        shares: shares of train, val and test.
+        seed: random seed.
+        counts: counter of images left out.
 
     Returns:
-        ``train``, ``val``, ``test``, or None for what is left out.
+        ``train``, ``val``, ``test``, or None for images left out.
     """
-    sides = [(4, 8), (3, 8), (2, 8), (4, 3), (3, 3), (2, 3)]  # of blocks, and fewest blocks
+    sides = [(4, 8), (3, 8), (2, 8), (4, 3), (3, 3), (2, 3)]  # block side, minimal number of blocks
     block = next((side for side, least in sides if len(_blocks(regions, side)) >= least), 1)
-    # those of the largest share first: a split that comes too late gets nothing
+    # largest share first, because the last split may get nothing
     wanted = sorted(
         (s for s, share in zip(SPLITS, shares, strict=True) if share),
         key=lambda s: -shares[SPLITS.index(s)],
@@ -134,7 +134,7 @@ def assign(
 def _worth(
     found: Sequence[str | None], shares: Sequence[float], wanted: Sequence[str]
 ) -> tuple[bool, int, float, int]:
-    """How good a choice is: the largest split not empty, few empty ones, sizes as wanted."""
+    """Rank a choice: largest split not empty, few empty splits, sizes close to the shares."""
     sizes = [found.count(split) for split in wanted]
     even = min(n / shares[SPLITS.index(split)] for n, split in zip(sizes, wanted, strict=True))
     return sizes[0] > 0, sum(map(bool, sizes)), even, sum(sizes)
@@ -147,14 +147,14 @@ def _choose(
     block: int,
     seed: Sequence[int],
 ) -> list[str | None]:
-    """One choice as `assign` describes, in blocks of a side; ``wanted`` by share."""
+    """Make one random choice in blocks of a given side, see `assign_splits`."""
     blocks = _blocks(regions, block)
     order = np.random.default_rng(seed).permutation(len(blocks)).tolist()
     names = sorted(blocks)
     total, taken = len(regions), dict.fromkeys(SPLITS, 0)
     where: dict[Region, str] = {}
     for n, k in enumerate(order):
-        # each split gets a block; then always the one that lacks most
+        # each split gets one block; then always the split furthest below its share
         split = (
             wanted[n]
             if n < len(wanted)
@@ -183,16 +183,16 @@ def _blocks(regions: Iterable[Region], side: int) -> dict[Region, list[Region]]:
     return found
 
 
-def write_lists(folder: Path, prefix: str, made: Result) -> list[Path]:
-    """Write the lists of all splits.
+def write_lists(folder: Path, prefix: str, made: Generated) -> list[Path]:
+    """Write the question, answer and image lists of all splits.
 
     Args:
-        folder: of the data set.
-        prefix: of the names of the files.
-        made: what was made; an image without a split is inactive in all.
+        folder: folder of the data set.
+        prefix: prefix of the file names.
+        made: the generated data set; images without a split are inactive in all lists.
 
     Returns:
-        The files.
+        The files written.
 
     Raises:
         RunError: a file cannot be written.

@@ -1,7 +1,7 @@
-"""From a plan to a data set: pictures, questions, splits, summary.
+"""Generate a data set from a plan: images, questions, splits, summary.
 
-All that a plan says is written down first; the same plan in the same folder goes on where it was
-interrupted, and ends with the same files.
+The plan is written first; the same plan in the same folder resumes an interrupted run and produces
+the same files.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ import numpy as np
 from ..datasets.table_notes import PLAN_FILE
 from ..errors import DataError, RunError
 from ..raster import write_geotiff
-from ..synthetic.scene import CLASSES, make_place, write_vectors
+from ..synthetic.scene import CLASSES, make_scene, write_vectors
 from ..system.console import Progress, say, warn
 from ..system.disk import make_folder
 from ..system.files import read_json, run_lock, write_json
 from ..system.oserrors import unwritable
-from ..types import manner_named
+from ..types import canonical_manner
 from ..version import VERSION
 from . import summary
 from .balance import SURPLUS, balance
-from .dataset import SPLITS, Picture, Result, assign, layout, write_lists
-from .questions import Asker, Manner, Question, View
+from .dataset import SPLITS, Generated, Picture, assign_splits, file_layout, write_lists
+from .questions import AnnotatedImage, Manner, Question, QuestionGenerator
 from .tiles import Source, tiles
 
-#: Land uses that scenes can hold.
+#: Land uses in synthetic scenes.
 LAND = CLASSES[5:]
-LOPSIDED = "questions whose wording tells the answer"
+LOPSIDED = "questions dropped to balance the answers"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be made.
+    """Plan of a data set.
 
     Attributes:
-        synthetic: number of scenes, or 0 where there are sources.
+        synthetic: number of synthetic scenes, or 0 with sources.
         sources: images with their vectors.
         manner: ``corrected``, ``legacy`` or ``balanced``.
-        like: ``lr`` or ``hr``: whose types of questions, and whose names of files.
-        questions: of each image.
-        seed: of all that is random.
+        like: ``lr`` or ``hr``: data set that defines question types and file names.
+        questions: number of questions per image.
+        seed: random seed.
         split: shares of train, val and test.
         tile: side of the images in pixels.
-        resolution: of scenes, metres per pixel; None chooses for each.
+        resolution: resolution of scenes in metres per pixel; None for a random one per scene.
     """
 
     synthetic: int = 0
@@ -63,41 +63,41 @@ class Plan:
     resolution: float | None = None
 
     @property
-    def asker(self) -> Asker:
-        """Asks by this plan, of scenes."""
-        return Asker(self.manner, self.like == "hr", LAND)
+    def asker(self) -> QuestionGenerator:
+        """The question generator for scenes."""
+        return QuestionGenerator(self.manner, self.like == "hr", LAND)
 
     @property
     def asked(self) -> int:
-        """Questions put to each image, before any is left out."""
+        """Number of candidate questions per image, before balancing."""
         return self.questions * (SURPLUS if self.manner == "balanced" else 1)
 
 
 def generate(
     plan: Plan, folder: Path, workers: int = 1, left_out: Counter[str] | None = None
 ) -> Path:
-    """Make a data set.
+    """Generate a data set.
 
     Args:
-        plan: what is to be made.
-        folder: where; empty, or of the same plan.
+        plan: the plan.
+        folder: output folder; empty, or of the same plan.
         workers: number of processes that draw scenes; the result does not depend on it.
-        left_out: what has been left out so far, by reason.
+        left_out: numbers of items left out so far, by reason.
 
     Returns:
-        The summary page.
+        The path of the summary page.
 
     Raises:
-        DataError: nothing can be made of the sources.
-        RunError: the folder holds another data set, is in use, or cannot be written to.
+        DataError: the sources contain no usable tile.
+        RunError: the folder contains another data set, is in use, or cannot be written.
     """
     page = folder / "index.html"
     with run_lock(folder):
         if _is_done(plan, folder) and page.is_file():
             say(f"{folder} is complete already")
             return page
-        result = Result(left_out=left_out or Counter())
-        images = folder / layout(plan.like)[1]
+        result = Generated(left_out=left_out or Counter())
+        images = folder / file_layout(plan.like)[1]
         try:
             make_folder(images)
         except OSError as error:
@@ -108,11 +108,11 @@ def generate(
             result.questions.append(asked)
         if not result.pictures:
             reasons = "; ".join(f"{n:,} {why}" for why, n in result.left_out.items() if n)
-            raise DataError(f"no image is left: {reasons}", hint="take larger images, or --tile")
+            raise DataError(f"no image is left: {reasons}", hint="use larger images, or --tile")
         _divide(plan, result)
-        write_lists(folder, layout(plan.like)[0], result)
+        write_lists(folder, file_layout(plan.like)[0], result)
         summary.write(page, images, plan.manner, plan.like, result)
-        dataset = {"name": plan.like.upper(), "manner": plan.manner}  # whose classes; how asked
+        dataset = {"name": plan.like.upper(), "manner": plan.manner}
         write_json(folder / PLAN_FILE, {**_written(plan), "dataset": dataset, **_counted(result)})
     for reason, n in (+result.left_out).items():
         say(f"left out: {n:,} {reason}")
@@ -122,8 +122,8 @@ def generate(
     return page
 
 
-def _counted(result: Result) -> dict[str, object]:
-    """What is written down beside a plan once it is carried out."""
+def _counted(result: Generated) -> dict[str, object]:
+    """Return the counts that are added to the plan file at the end."""
     asked = dict.fromkeys(SPLITS, 0)
     for questions, split in zip(result.questions, result.splits, strict=True):
         if split:
@@ -132,13 +132,13 @@ def _counted(result: Result) -> dict[str, object]:
 
 
 def first_split(folder: Path) -> str | None:
-    """The first split of a data set, of train, val and test, about which anything is asked."""
+    """Return the first of train, val and test that has questions."""
     asked = (read_json(folder / PLAN_FILE) or {}).get("questions") or dict.fromkeys(SPLITS, 1)
     return next((split for split in SPLITS if asked.get(split)), None)
 
 
 def _written(plan: Plan) -> dict[str, object]:
-    """A plan as it is written down, with what its sources looked like."""
+    """Return the content of the plan file, with the sizes of the sources."""
     sources = [
         {name: [str(path), path.stat().st_size] for name, path in asdict(s).items()}
         for s in plan.sources
@@ -150,7 +150,7 @@ def _written(plan: Plan) -> dict[str, object]:
 
 
 def _is_done(plan: Plan, folder: Path) -> bool:
-    """Whether the folder holds what is asked for; writes the plan down where it is new."""
+    """Whether the folder contains the complete data set; write the plan to a new folder."""
     old, new = read_json(folder / PLAN_FILE), _written(plan)
     if old is None:
         others = [p.name for p in folder.iterdir() if p.name != ".lock"]
@@ -162,18 +162,18 @@ def _is_done(plan: Plan, folder: Path) -> bool:
         write_json(folder / PLAN_FILE, new)
         return False
     if isinstance(own := old.get("plan"), dict) and "manner" in own:
-        own["manner"] = manner_named(own["manner"])
+        own["manner"] = canonical_manner(own["manner"])
     if {key: old.get(key) for key in new} != new:
         raise RunError(
-            f"{folder} holds a data set of another plan ({PLAN_FILE} says which)",
+            f"{folder} contains a data set of another plan (see {PLAN_FILE})",
             hint="choose another folder: --output FOLDER",
         )
-    there = len(list((folder / layout(plan.like)[1]).glob("*.tif")))
+    there = len(list((folder / file_layout(plan.like)[1]).glob("*.tif")))
     return bool(old.get("images") == there)
 
 
 def _scenes(plan: Plan, images: Path, workers: int) -> Iterator[tuple[Picture, list[Question]]]:
-    """Draw scenes; those that stand there already are only asked about."""
+    """Draw scenes and generate their questions; existing images are not drawn again."""
     make = partial(_scene, plan, images)
     numbers = range(plan.synthetic)
     with Progress("drawing", plan.synthetic, "scenes") as bar:
@@ -193,22 +193,24 @@ def _mapped(
 
 
 def _scene(plan: Plan, images: Path, number: int) -> tuple[Picture, list[Question]]:
-    place = make_place(plan.seed, number, side=plan.tile, resolution=plan.resolution)
+    scene = make_scene(plan.seed, number, side=plan.tile, resolution=plan.resolution)
     vectors, image = images.parent / "vectors" / f"{number}.geojson", images / f"{number}.tif"
     if not vectors.is_file():
-        write_vectors(place, vectors)
+        write_vectors(scene, vectors)
     if not image.is_file():
-        write_geotiff(image, place.draw(), place.crs, place.transform)
-    y = place.top - place.side if plan.manner == "legacy" else place.top
-    name = f"{place.map.setting}_{plan.seed}_{number}"
-    picture = Picture(name, "synthetic", place.left, y, place.resolution, (number, 0, 0))
-    view = View(place.elements, place.side, place.side, place.resolution, place.top / 111_200)
+        write_geotiff(image, scene.draw(), scene.crs, scene.transform)
+    y = scene.top - scene.side if plan.manner == "legacy" else scene.top
+    name = f"{scene.map.setting}_{plan.seed}_{number}"
+    picture = Picture(name, "synthetic", scene.left, y, scene.resolution, (number, 0, 0))
+    view = AnnotatedImage(
+        scene.elements, scene.side, scene.side, scene.resolution, scene.top / 111_200
+    )
     rng = np.random.default_rng([plan.seed, number, 2])
     return picture, plan.asker.questions(rng, view, plan.asked)
 
 
-def _tiles(plan: Plan, images: Path, result: Result) -> Iterator[tuple[Picture, list[Question]]]:
-    """Cut the sources and ask about each tile."""
+def _tiles(plan: Plan, images: Path, result: Generated) -> Iterator[tuple[Picture, list[Question]]]:
+    """Cut the sources into tiles and generate questions about each."""
     number = 0
     for k, source in enumerate(plan.sources):
         legacy = plan.manner == "legacy"
@@ -229,11 +231,11 @@ def _tiles(plan: Plan, images: Path, result: Result) -> Iterator[tuple[Picture, 
             number += 1
 
 
-def _divide(plan: Plan, result: Result) -> None:
-    """Give each image its split, and level the answers within each."""
+def _divide(plan: Plan, result: Generated) -> None:
+    """Assign the splits, and balance the answers within each."""
     regions = [p.region for p in result.pictures]
-    result.splits = assign(regions, plan.split, plan.seed, result.left_out)
-    # an image between two splits stays in the folder and is asked nothing
+    result.splits = assign_splits(regions, plan.split, plan.seed, result.left_out)
+    # images between two splits stay in the folder, without questions
     asked = [q if s else [] for q, s in zip(result.questions, result.splits, strict=True)]
     for split, share in zip(SPLITS, plan.split, strict=True):
         if share and split not in result.splits:

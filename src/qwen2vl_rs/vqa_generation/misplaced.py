@@ -1,4 +1,4 @@
-"""Why vectors do not lie in their image: what their numbers would mean in other systems."""
+"""Diagnose vectors outside their image: wrong reference system or swapped axes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DEGREES = "EPSG:4326"
 _ASSIGN = "ogr2ogr -a_srs {} OUT.gpkg IN"
 _SWAP = 'swap them: ogr2ogr -s_srs {0} -t_srs {0} -ct "+proj=axisswap +order=2,1" OUT.gpkg IN'
 
-Bounds = tuple[float, float, float, float]  # least x and y, greatest x and y
+Bounds = tuple[float, float, float, float]  # minimal x and y, maximal x and y
 
 
-def around(image: LargeImage, crs: str) -> Bounds | None:
-    """The bounds of an image in a system; None where it cannot be expressed there."""
+def image_bounds(image: LargeImage, crs: str) -> Bounds | None:
+    """Return the bounds of an image in a reference system; None if it cannot be projected."""
     at = np.linspace(0, 1, 21)
     x, y = at * image.width, at * image.height
     sides = ((x, 0 * x), (x, 0 * x + image.height), (0 * y, y), (0 * y + image.width, y))
@@ -34,26 +34,26 @@ def around(image: LargeImage, crs: str) -> Bounds | None:
     return left, bottom, right, top
 
 
-def system_of(file: Path, layer: str, image: LargeImage) -> str:
-    """What helps with a layer that does not say its reference system."""
+def crs_hint(file: Path, layer: str, image: LargeImage) -> str:
+    """Return a hint for a layer without a reference system."""
     bounds = _bounds(file, layer)
     fit = bounds and _fit(bounds, None, image)
     if fit:
         return fit[1]
     if bounds is None or _may_be_degrees(bounds):
-        return f"say which it is: {_ASSIGN.format(_DEGREES)}"
-    return f"its numbers {_told(bounds)} are no degrees: say which system they are in: " + (
+        return f"assign it: {_ASSIGN.format(_DEGREES)}"
+    return f"its coordinates {_text(bounds)} are not degrees; assign their system: " + (
         _ASSIGN.format("EPSG:…")
     )
 
 
-def why_elsewhere(
+def diagnose_misplaced(
     file: Path, layers: Sequence[tuple[str, str]], image: LargeImage
 ) -> tuple[str, str] | None:
-    """The obvious cause why none of some layers (name, reference system) lies in an image.
+    """Find the cause why no layer (name, reference system) overlaps an image.
 
     Returns:
-        What is wrong, and what helps; None where nothing is obvious.
+        Problem and hint; None if there is no obvious cause.
     """
     for layer, crs in layers:
         bounds = _bounds(file, layer)
@@ -63,31 +63,29 @@ def why_elsewhere(
             return found
         if _in_degrees(crs) and not _may_be_degrees(bounds):
             return (
-                f"its numbers {_told(bounds)} are no degrees, which its reference system has",
-                f"say which system they are in: {_ASSIGN.format('EPSG:…')}",
+                f"its coordinates {_text(bounds)} are not degrees, unlike its reference system",
+                f"assign their system: {_ASSIGN.format('EPSG:…')}",
             )
     return None
 
 
 def _fit(bounds: Bounds, crs: str | None, image: LargeImage) -> tuple[str, str] | None:
-    """In which way read the numbers would lie in the image, and what helps."""
+    """Find a reading of the coordinates that overlaps the image; return problem and hint."""
     swapped = (bounds[1], bounds[0], bounds[3], bounds[2])
     for system in dict.fromkeys((crs or _DEGREES, image.reference.crs, _DEGREES)):
         try:
-            there = around(image, system)
+            there = image_bounds(image, system)
         except ImageError:
             continue
         if there is None:
             continue
         if _meet(bounds, there) and system != crs:
             return (
-                f"its numbers {_told(bounds)} would lie in it in {system[:60]}",
-                f"if that is their system, say so: {_ASSIGN.format(_named(system))}",
+                f"its coordinates {_text(bounds)} would be in it in {system[:60]}",
+                f"if that is their system, assign it: {_ASSIGN.format(_named(system))}",
             )
         if _meet(swapped, there):
-            first = (
-                "latitude stands before longitude" if _in_degrees(system) else "y stands before x"
-            )
+            first = "latitude before longitude" if _in_degrees(system) else "y before x"
             return f"its axes are swapped: {first}", _SWAP.format(_named(system))
     return None
 
@@ -119,5 +117,5 @@ def _in_degrees(crs: str) -> bool:
     return crs in (_DEGREES, "OGC:CRS84", "EPSG:4979", "EPSG:4269", "EPSG:4258")
 
 
-def _told(bounds: Bounds) -> str:
+def _text(bounds: Bounds) -> str:
     return f"({bounds[0]:.6g} {bounds[1]:.6g} to {bounds[2]:.6g} {bounds[3]:.6g})"

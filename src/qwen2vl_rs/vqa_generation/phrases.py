@@ -1,4 +1,4 @@
-"""RSVQA's wording: phrases, templates, suffixes."""
+"""Wording of generated questions: templates, plurals, articles, relations, suffix."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ SUFFIX_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How phrases are spelt.
+    """Spelling of phrases.
 
     Attributes:
-        legacy: as published: always ``a``, plural by a bare ``s``, two spaces before the second
-            thing of a relation, no question mark after the question of rural and urban.
-        bare: as in RSVQA-LR, only residential and grass are called areas.
+        legacy: as published: always ``a``, plural with a plain ``s``, two spaces before the second
+            object of a relation, no question mark after the rural/urban question.
+        bare: as in RSVQA-LR: append ``area`` only to residential and grass.
     """
 
     legacy: bool
     bare: bool = False
 
     def things(self, phrase: Phrase, unique: bool) -> str:
-        """A phrase in the plural; ``unique``: there is one of the second thing only."""
+        """Return a phrase in the plural; ``unique``: the second object exists only once."""
         words = self._attributed(phrase, self._plural(self._noun(phrase)))
         return words + self._relation(phrase, unique)
 
     def thing(self, phrase: Phrase, unique: bool) -> str:
-        """A phrase in the singular with its article."""
+        """Return a phrase in the singular, with its article."""
         words = self._with_article(self._attributed(phrase, self._noun(phrase)))
         return words + self._relation(phrase, unique)
 
@@ -80,12 +80,12 @@ class Wording:
         return f" {phrase.relation} {f'the {other}' if unique else self._with_article(other)}"
 
     def rural_urban(self) -> str:
-        """The question whether a place is rural or urban."""
+        """Return the rural/urban question."""
         return RURAL_URBAN if self.legacy else f"{RURAL_URBAN}?"
 
 
-def ask(rng: Generator, kind: str, **words: str) -> str:
-    """One of a kind's templates, filled; with the suffix for one in ten."""
+def fill_template(rng: Generator, kind: str, **words: str) -> str:
+    """Fill a random template of a kind; one in ten gets the suffix."""
     choices = TEMPLATES[kind]
     text = choices[int(rng.integers(len(choices)))].format(**words)
     return text + (SUFFIX if rng.random() < SUFFIX_SHARE else "") + "?"

@@ -1,14 +1,14 @@
-"""Questions about an image, asked as RSVQA asks them, with their true answers.
+"""Generate RSVQA-style questions about an image, with exact answers.
 
-After the facts of Lobry et al., "RSVQA: Visual Question Answering for Remote Sensing Data" (TGRS
-2020), and what is measured on the published data. Passes over the types of questions follow one
-another; in each, every type is asked with a probability of its own; what has been asked is not
-asked again, in other words neither. So the common types run out, and comparisons become many.
+Follows Lobry et al., "RSVQA: Visual Question Answering for Remote Sensing Data" (TGRS 2020), and
+statistics of the published data. The generator makes passes over the question types; in each pass,
+every type is asked with its own probability; no question is repeated, not even in another wording.
+Therefore the common types run out, and comparisons become frequent.
 
-Three manners: ``legacy`` has the habits of the published data. The corrected one (default) mends
-them: metres instead of Web Mercator's units, square is not circular, roads have no size, areas do
-not count twice, ``next to`` means near, questions are asked also about what is not there. And
-balanced, see `balance`, has no answer that the question alone gives away.
+There are three manners. ``legacy`` reproduces the flaws of the published data. ``corrected`` (the
+default) fixes them: metres instead of Web Mercator units, square is not circular, roads have no
+size, overlapping areas count once, ``next to`` means near, and questions also ask about absent
+objects. ``balanced`` also balances the answers, see `balance`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import numpy as np
 from numpy.random import Generator
 
 from ..questions.elements import Element, Layer
-from .phrases import COMPARATORS, Wording, ask
-from .referring import RELATIONS, SHAPES, SIZES, Phrase, Rules, Things
+from .phrases import COMPARATORS, Wording, fill_template
+from .referring import RELATIONS, SHAPES, SIZES, ImageElements, Phrase, Rules
 
-#: Probability that a pass asks a question of the type, in the order of a pass.
+#: Probability of each type in a pass, in order.
 RATES = {"presence": 0.5, "count": 0.5, "comp": 0.1, "area": 0.2}
 RELATION_SHARE = 0.02
 ATTRIBUTE_SHARE = 0.1
-#: Probability that a category is taken although the image has nothing of its layer.
+#: Probability of asking about a category without objects in the image.
 ABSENT_SHARE = 0.1
 MOST_TRIES = 10_000
-#: The published generator gave up on relations after five seconds: about so many pairs.
+#: Approximate limit of the published generator, which gave up on relations after five seconds.
 _MOST_PAIRS = 2_000
 
 _CATEGORIES: tuple[tuple[Layer, str], ...] = (
@@ -42,30 +42,11 @@ _CATEGORIES: tuple[tuple[Layer, str], ...] = (
     ("water", "water area"),
     ("land", ""),
 )
-#: Asked about in legacy where an image has no land use at all: the answer is then always no.
+#: Land uses for legacy questions about images without land use; the answer is then always no.
 FALLBACK = (
-    "residential",
-    "grass",
-    "commercial",
-    "construction",
-    "industrial",
-    "allotment",
-    "cemetery",
-    "depot",
-    "farmland",
-    "farmyard",
-    "forest",
-    "garage",
-    "greenfield",
-    "landfill",
-    "meadow",
-    "military area",
-    "orchard",
-    "port",
-    "railway",
-    "recreation_ground",
-    "religious",
-    "salt_pond",
+    *("residential", "grass", "commercial", "construction", "industrial", "allotment", "cemetery"),
+    *("depot", "farmland", "farmyard", "forest", "garage", "greenfield", "landfill", "meadow"),
+    *("military area", "orchard", "port", "railway", "recreation_ground", "religious", "salt_pond"),
     "vineyard",
 )
 
@@ -78,9 +59,9 @@ class Question:
 
     Attributes:
         type: ``presence``, ``count``, ``comp``, ``area`` or ``rural_urban``.
-        text: as it is put.
-        answer: as RSVQA stores it: ``yes``, ``47``, ``624m2``, ``rural``.
-        key: what it asks, whatever its wording: no two of an image are equal.
+        text: the question.
+        answer: the answer in RSVQA's format: ``yes``, ``47``, ``624m2``, ``rural``.
+        key: meaning of the question, independent of its wording; unique per image.
     """
 
     type: str
@@ -90,14 +71,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """An image to be asked about.
+class AnnotatedImage:
+    """An image with its elements.
 
     Attributes:
-        elements: what is in it.
-        width, height: in metres.
+        elements: elements in the image.
+        width, height: size in metres.
         resolution: metres per pixel.
-        latitude: of its middle, in degrees (legacy areas depend on it).
+        latitude: latitude of the centre, in degrees (affects legacy areas).
     """
 
     elements: Sequence[Element]
@@ -108,13 +89,13 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Asks questions.
+class QuestionGenerator:
+    """Generator of questions.
 
     Attributes:
         manner: ``corrected``, ``legacy`` or ``balanced``.
-        hr: ask as RSVQA-HR does: areas, and not whether a place is rural or urban.
-        vocabulary: land uses that may be asked about where they are not; legacy needs none.
+        hr: use the types of RSVQA-HR: areas instead of rural/urban.
+        vocabulary: land uses for questions about absent objects; unused by legacy.
     """
 
     manner: Manner = "corrected"
@@ -123,20 +104,20 @@ class Asker:
 
     @property
     def legacy(self) -> bool:
-        """Whether the habits of the published data are kept."""
+        """Whether the flaws of the published data are reproduced."""
         return self.manner == "legacy"
 
-    def questions(self, rng: Generator, view: View, number: int = 100) -> list[Question]:
-        """Questions about one image.
+    def questions(self, rng: Generator, view: AnnotatedImage, number: int = 100) -> list[Question]:
+        """Generate questions about one image.
 
         Args:
-            rng: source of all that is random.
+            rng: random generator.
             view: the image.
-            number: how many; fewer where there is not enough to ask.
+            number: number of questions; there may be fewer for simple images.
         """
         stretch = 1 / np.cos(np.radians(view.latitude))
         rules = Rules(self.legacy, view.resolution, float(stretch), self.hr)
-        talk = _Talk(self, rng, Things(view.elements, view.width, view.height, rules))
+        talk = _Talk(self, rng, ImageElements(view.elements, view.width, view.height, rules))
         asked: dict[tuple[object, ...], Question] = {}
         if not self.hr and (first := talk.rural_urban()):
             asked[first.key] = first
@@ -153,9 +134,9 @@ class Asker:
 
 
 class _Talk:
-    """One image being asked about."""
+    """State of the generation for one image."""
 
-    def __init__(self, asker: Asker, rng: Generator, things: Things) -> None:
+    def __init__(self, asker: QuestionGenerator, rng: Generator, things: ImageElements) -> None:
         self.asker, self.rng, self.things = asker, rng, things
         self.legacy, self.hr = asker.legacy, asker.hr
         self.wording = Wording(self.legacy, bare=self.legacy and not asker.hr)
@@ -163,7 +144,7 @@ class _Talk:
         self._has = {layer: things.has(layer) for layer, _ in _CATEGORIES}
 
     def rural_urban(self) -> Question | None:
-        """The first question of an image; None where the answer is not clear."""
+        """Return the rural/urban question; None if the answer is unclear."""
         urban = self.things.urban()
         if urban is None:
             return None
@@ -171,7 +152,7 @@ class _Talk:
         return Question("rural_urban", self.wording.rural_urban(), answer, ("rural_urban",))
 
     def ask(self, type_: str) -> Question | None:
-        """A question of a type, or None where none came to mind."""
+        """Return a random question of a type, or None if the attempt fails."""
         if type_ == "comp":
             return self._compare()
         phrase = self._phrase("road" if type_ == "area" else None)
@@ -180,9 +161,9 @@ class _Talk:
         mask = self.things.select(phrase)
         unique = self._unique(phrase)
         if type_ == "presence":
-            text = ask(self.rng, type_, a=self.wording.thing(phrase, unique))
+            text = fill_template(self.rng, type_, a=self.wording.thing(phrase, unique))
             return Question(type_, text, _yes(bool(mask.any())), (type_, phrase))
-        text = ask(self.rng, type_, things=self.wording.things(phrase, unique))
+        text = fill_template(self.rng, type_, things=self.wording.things(phrase, unique))
         answer = str(int(mask.sum()))
         if type_ == "area":
             answer = f"{int(self.things.area(mask))}m2"
@@ -192,8 +173,8 @@ class _Talk:
         first = self._phrase(None)
         if first is None:
             return None
-        # after a relation the published generator had lost which layer came first; so did the
-        # one of LR now and then without
+        # the published generator forgot the layer of the first object after a relation; that of LR
+        # sometimes also without one
         lost = self.legacy and (bool(first.relation) or (not self.hr and self.rng.random() < 0.04))
         second = self._phrase(None if lost else first.layer)
         if second is None or second == first:
@@ -202,14 +183,14 @@ class _Talk:
         a, b = (int(self.things.select(p).sum()) for p in (first, second))
         answer = {"less": a < b, "more": a > b, "equal": a == b}[comparator]
         words = [self.wording.things(p, self._unique(p)) for p in (first, second)]
-        text = ask(self.rng, comparator, things=words[0], others=words[1])
+        text = fill_template(self.rng, comparator, things=words[0], others=words[1])
         return Question("comp", text, _yes(answer), ("comp", comparator, first, second))
 
     def _unique(self, phrase: Phrase) -> bool:
         return phrase.other is not None and int(self.things.select(phrase.other).sum()) == 1
 
     def _phrase(self, excluded: Layer | None) -> Phrase | None:
-        """A thing with perhaps an attribute or a relation, not of an excluded layer."""
+        """Return a random object, perhaps with attribute or relation, not of an excluded layer."""
         if self.rng.random() < RELATION_SHARE:
             first = self._plain(excluded)
             second = self._plain(first.layer) if first else None
@@ -239,14 +220,14 @@ class _Talk:
                 continue
             if layer == "land":
                 label = self._land_use()
-            # in RSVQA-LR roads have sizes and shapes, in spite of all
+            # roads have sizes and shapes only in RSVQA-LR
             if layer == "road" and (self.hr or not self.legacy):
                 attribute = ""
             return Phrase(layer, label, attribute)
         return None
 
     def _land_use(self) -> str:
-        """A land use of the image, the more frequent the likelier; or one that it has not."""
+        """Return a land use of the image, weighted by frequency; or an absent one."""
         if self.legacy:
             choices: Sequence[str] = self._land.tolist() or FALLBACK
         elif len(self._land) and (not self.asker.vocabulary or self.rng.random() < 0.5):

@@ -1,7 +1,7 @@
-"""Which of an image's elements a phrase such as "small buildings next to a road" means.
+"""Resolve referring expressions such as "small buildings next to a road" to elements of an image.
 
-Two sets of rules: those under which RSVQA was published, with their habits, and corrected ones
-(`Rules.legacy`). What they decide on is worked out once per image, in arrays of shape (n,).
+There are two sets of rules: those of the published RSVQA, and corrected ones (`Rules.legacy`).
+Attributes are computed once per image, as arrays of shape (n,).
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ SIZES = ("small", "medium", "large")
 SHAPES = ("circular", "rectangular", "square")
 RELATIONS = ("at the top of", "on the right of", "at the bottom of", "on the left of", "next to")
 
-#: Least area of medium and of large things, in square metres: of pictures finer and coarser than
-#: `FINE` (Lobry et al., TGRS 2020, have one pair for each of their two data sets).
+#: Minimal area of medium and of large objects in square metres, for images finer and coarser than
+#: `FINE` (Lobry et al., TGRS 2020, have one pair per data set).
 LIMITS_FINE = (100.0, 500.0)
 LIMITS_COARSE = (3_000.0, 10_000.0)
 FINE = 3.0  # metres per pixel
 
 _NEAR_LEGACY = 1000.0  # units of EPSG:3857
-_NEAR = 0.06  # of the image's side
+_NEAR = 0.06  # share of the image side
 _BUILT_UP = 30.0  # metres around a building
-_URBAN, _RURAL = 0.55, 0.4  # least and greatest built-up share
+_URBAN, _RURAL = 0.55, 0.4  # minimal built-up share of urban, maximal share of rural
 _URBAN_LEGACY = 500  # buildings
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How phrases are understood.
+    """Rules for resolving phrases.
 
     Attributes:
-        legacy: as in the published data: areas and distances in the units of Web Mercator, square
-            means circular, roads are small, areas that overlap count twice, ``next to`` means
-            within 1,000 units.
-        resolution: metres per pixel: what is large on the ground is small from afar.
-        stretch: units of Web Mercator per metre, 1 / cos(latitude).
-        hr: whether thresholds are those of RSVQA-HR (`LIMITS_FINE`) in the legacy rules.
+        legacy: as in the published data: areas and distances in Web Mercator units, square means
+            circular, roads are small, overlapping areas count twice, ``next to`` means within 1,000
+            units.
+        resolution: metres per pixel; selects the size limits.
+        stretch: Web Mercator units per metre, 1 / cos(latitude).
+        hr: whether the legacy rules use the size limits of RSVQA-HR (`LIMITS_FINE`).
     """
 
     legacy: bool
@@ -56,21 +56,21 @@ class Rules:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Least area of medium and of large things."""
+        """Minimal area of medium and of large objects."""
         fine = self.hr if self.legacy else self.resolution < FINE
         return LIMITS_FINE if fine else LIMITS_COARSE
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """What a question is about.
+    """A referring expression.
 
     Attributes:
-        layer: of the things meant.
-        label: as of `Element`; of buildings ``building`` means all.
+        layer: layer of the objects.
+        label: label of the objects, see `Element`; ``building`` includes all buildings.
         attribute: one of `SIZES` and `SHAPES`, or empty.
         relation: one of `RELATIONS`, or empty.
-        other: what it relates to.
+        other: second object of the relation.
     """
 
     layer: Layer
@@ -80,13 +80,13 @@ class Phrase:
     other: Phrase | None = None
 
 
-class Things:
-    """The elements of one image, ready to be asked about.
+class ImageElements:
+    """The elements of one image, with selection by phrase.
 
     Args:
-        elements: of the image.
-        width, height: of the image in metres.
-        rules: how phrases are understood.
+        elements: the elements.
+        width, height: size of the image in metres.
+        rules: rules for resolving phrases.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Things:
         self._known: dict[Phrase, Mask] = {}
 
     def select(self, phrase: Phrase) -> Mask:
-        """Which elements a phrase means, shape (n,)."""
+        """Return the mask of the elements that a phrase refers to, shape (n,)."""
         known = self._known.get(phrase)
         if known is None:
             known = self._known[phrase] = self._select(phrase)
@@ -116,25 +116,25 @@ class Things:
         return np.asarray(mask & self._has(phrase.attribute) if phrase.attribute else mask)
 
     def has(self, layer: Layer) -> bool:
-        """Whether the image has anything of a layer."""
+        """Whether the image has an element of a layer."""
         return bool((self.layers == LAYERS.index(layer)).any())
 
     def land(self) -> NDArray[Any]:
-        """The label of each land use, as often as it occurs."""
+        """Return the labels of all land-use elements."""
         labels: NDArray[Any] = self.labels[self.layers == LAYERS.index("land")]
         return labels
 
     def area(self, mask: Mask) -> float:
-        """Ground covered by elements, in square metres, or in units where legacy."""
+        """Return the area covered by elements, in square metres; in legacy, in units."""
         if self.rules.legacy:
             return float(self._area[mask].sum())
         return float(shapely.union_all(self.shapes[mask]).area)
 
     def urban(self) -> bool | None:
-        """Whether the place is urban; None where it is between the two.
+        """Whether the image is urban; None if it is between urban and rural.
 
-        The place is urban where most of it lies within 30 metres of a building. Legacy: where
-        it has more than 500 buildings.
+        An image is urban if most of it is within 30 metres of a building; in legacy, if it has more
+        than 500 buildings.
         """
         buildings = self.shapes[self.layers == LAYERS.index("building")]
         if self.rules.legacy:
@@ -163,7 +163,7 @@ class Things:
         return np.asarray(shapely.bounds(self.shapes), float).reshape(-1, 4)
 
     def _has(self, attribute: str) -> Mask:
-        """Which elements have an attribute."""
+        """Return the mask of the elements with an attribute."""
         if attribute in SIZES:
             medium, large = self.rules.limits
             size = np.digitize(self._area, [medium, large])
@@ -183,7 +183,7 @@ class Things:
 
     @cached_property
     def _legacy_shape(self) -> NDArray[Any]:
-        """1 where circular (and so square), 2 where only rectangular, else 0."""
+        """1 for circular (and so square), 2 for only rectangular, else 0."""
         single = np.asarray(shapely.get_type_id(self.shapes) == 3)
         area, perimeter = shapely.area(self.shapes), shapely.length(self.shapes)
         round_ = single & (np.abs(perimeter**2 / (4 * np.pi) - area) <= 0.1 * area)
@@ -193,20 +193,20 @@ class Things:
 
     @cached_property
     def _corrected_shape(self) -> NDArray[Any]:
-        """1 where circular, 2 where rectangular, 3 where square too, else 0."""
+        """1 for circular, 2 for rectangular, 3 for square, else 0."""
         area, perimeter = shapely.area(self.shapes), shapely.length(self.shapes)
         with np.errstate(divide="ignore", invalid="ignore"):
             round_ = self._solid & (4 * np.pi * area / perimeter**2 > 0.95)
             frame = shapely.minimum_rotated_rectangle(self.shapes)
             full = self._solid & (area > 0.96 * shapely.area(frame)) & ~round_
-        # of a rectangle a by b: half its perimeter is a + b, its area a * b
+        # for a rectangle a by b: half the perimeter is a + b, the area a * b
         half, product = shapely.length(frame) / 2, shapely.area(frame)
         long = (half + np.sqrt(np.maximum(half**2 - 4 * product, 0))) / 2
         square = full & (long <= 1.12 * (half - long))
         return np.where(round_, 1, np.where(square, 3, np.where(full, 2, 0)))
 
     def _related(self, which: Mask, relation: str, others: Mask) -> Mask:
-        """Which of some elements stand in a relation to any of some others."""
+        """Return the mask of elements with a relation to any of some others."""
         if not others.any():
             return np.zeros_like(which)
         x0, y0, x1, y1 = self._bounds.T

@@ -1,9 +1,9 @@
-"""Relations of an OpenStreetMap file: their numbers and tags, without their shapes.
+"""Read ids and tags of the area relations in an OpenStreetMap file, to find those GDAL drops.
 
-GDAL leaves out a relation whose outline it cannot close, because the file lacks members (as at the
-edge of an extract) or the ways leave gaps, and says nothing. So what a file should hold is read
-here, to be compared with what GDAL gave. The formats are those of the OpenStreetMap wiki ("PBF
-Format", "OSM XML"); of a .pbf only the groups of relations are decoded.
+GDAL silently drops a relation if its outline is not closed, because the file lacks members (as at
+the edge of an extract) or the ways have gaps. This module lists the relations of a file, for
+comparison with the output of GDAL. The formats are those of the OpenStreetMap wiki ("PBF Format",
+"OSM XML"); in a .pbf file only the relation groups are decoded.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ..system.named_files import open_named
 
 Relation = tuple[int, dict[str, str]]
 
-#: Types of relations that GDAL makes into polygons.
+#: Types of relations that GDAL converts to polygons.
 AREAS = frozenset(["multipolygon", "boundary"])
 _MOST_HEADER, _MOST_BLOB = 64 * 2**10, 64 * 2**20  # bytes; the format has 64 KiB and 32 MiB
 
 
 def relations(path: Path) -> Iterator[Relation]:
-    """Number and tags of each relation that is an area.
+    """Yield id and tags of each area relation.
 
     Raises:
-        ValueError: the file is neither OSM XML nor a PBF, or is packed in another way.
-        OSError: it cannot be read.
+        ValueError: the file is neither OSM XML nor PBF, or has an unknown compression.
+        OSError: the file cannot be read.
     """
     with open_named(path, "rb") as file:
         head = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -77,11 +77,11 @@ def _unpacked(blob: bytes) -> bytes:
         return zlib.decompress(parts[3])
     if 4 in parts:
         return lzma.decompress(parts[4])
-    raise ValueError("packed by another method than zlib or LZMA")
+    raise ValueError("compressed with another method than zlib or LZMA")
 
 
 def _block(data: memoryview) -> Iterator[Relation]:
-    """The relations of a PrimitiveBlock."""
+    """Yield the relations of a PrimitiveBlock."""
     texts: list[bytes] = []
     groups = []
     for field, value in _fields(data):
@@ -91,7 +91,7 @@ def _block(data: memoryview) -> Iterator[Relation]:
             groups.append(value)
     for group in groups:
         for field, value in _fields(group):
-            if field != 4:  # a group holds one kind of things
+            if field != 4:  # a group contains one kind of elements
                 break
             parts = dict(_fields(value))
             keys, values = (list(_numbers(parts.get(n, b""))) for n in (2, 3))
@@ -105,7 +105,7 @@ def _block(data: memoryview) -> Iterator[Relation]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, Any]]:
-    """Numbers and values of the fields of a protobuf message."""
+    """Yield numbers and values of the fields of a protobuf message."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

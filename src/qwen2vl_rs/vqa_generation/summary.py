@@ -1,4 +1,4 @@
-"""The page that shows what a data set holds."""
+"""Write the HTML summary page of a generated data set."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from ..config import RasterToRGB
 from ..questions.protocols import class_order, protocol
 from ..raster import read_rgb
 from ..system.files import atomic_write
-from .dataset import SPLITS, Result
+from .dataset import SPLITS, Generated
 from .questions import Manner, Question
 
 _EXAMPLES = 12
 _QUESTIONS = 4  # shown of each example
 _THUMBNAIL = 256
 _MANNERS = {
-    "corrected": "Questions are those of RSVQA with its mistakes mended.",
-    "legacy": "Questions have the habits of the published RSVQA.",
-    "balanced": "Each question has its answers equally often, so that none is given away.",
+    "corrected": "Questions are those of RSVQA, with its errors corrected.",
+    "legacy": "Questions reproduce the published RSVQA, including its errors.",
+    "balanced": "The answers of each question are balanced against language priors.",
 }
 
 
-def write(page: Path, images: Path, manner: Manner, like: str, made: Result) -> None:
-    """Write the page, in one file without scripts.
+def write(page: Path, images: Path, manner: Manner, like: str, made: Generated) -> None:
+    """Write the page as one file without scripts.
 
     Args:
-        page: the file.
-        images: folder of the images.
-        manner: of asking.
-        like: ``lr`` or ``hr``: in which classes answers are counted.
-        made: what is shown.
+        page: the output file.
+        images: image folder.
+        manner: manner of the questions.
+        like: ``lr`` or ``hr``, which defines the classes of the answers.
+        made: the data set.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
     every = [question for mine in made.questions for question in mine]
     asked = {split for mine, split in zip(made.questions, made.splits, strict=True) if mine}
@@ -57,7 +57,7 @@ def write(page: Path, images: Path, manner: Manner, like: str, made: Result) -> 
         types=types,
         splits=list(_splits(made, types)),
         first=next((split for split in SPLITS if split in asked), None),
-        split_note="No region stands in two splits.",
+        split_note="The splits share no region.",
         answers=list(_answers(every, types, like.upper())),
         examples=list(_examples(images, made)),
         left_out=[{"n": f"{n:,}", "reason": reason} for reason, n in made.left_out.items() if n],
@@ -66,7 +66,7 @@ def write(page: Path, images: Path, manner: Manner, like: str, made: Result) -> 
         file.write(text)
 
 
-def _splits(made: Result, types: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _splits(made: Generated, types: Sequence[str]) -> Iterator[dict[str, Any]]:
     for split in SPLITS:
         mine = [asked for asked, s in zip(made.questions, made.splits, strict=True) if s == split]
         count = Counter(q.type for asked in mine for q in asked)
@@ -101,8 +101,8 @@ def _answers(
         }
 
 
-def _examples(images: Path, made: Result) -> Iterator[dict[str, Any]]:
-    """Images spread over the whole set, each with a few of its questions."""
+def _examples(images: Path, made: Generated) -> Iterator[dict[str, Any]]:
+    """Yield images spread over the data set, each with a few questions."""
     asked_about = [k for k, asked in enumerate(made.questions) if asked]
     step = max(1, len(asked_about) // _EXAMPLES)
     for k in asked_about[::step][:_EXAMPLES]:

@@ -1,4 +1,4 @@
-"""Real images with vectors, cut into tiles that can be asked about."""
+"""Cut georeferenced images with vectors into tiles for question generation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..errors import DataError
 from ..raster import write_geotiff
 from ..raster.scenes import Georeference, LargeImage, open_scene
 from ..system.console import Progress, say, warn
-from .questions import View
+from .questions import AnnotatedImage
 from .vectors import REPAIRED, Tile, Vectors, read_vectors
 
-NO_DATA = "tiles mostly without data"
-NOTHING = "tiles without anything to ask about"
+NO_DATA = "tiles mostly nodata"
+NOTHING = "tiles without elements to ask about"
 EDGE = "incomplete tiles at the edges"
 UNPAIRED = "images without a vector file of the same name"
 
@@ -29,23 +29,23 @@ VECTORS = (".geojson", ".gpkg", ".shp", ".fgb", ".osm.pbf", ".pbf", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An image, and the vectors over it."""
+    """An image and its vector file."""
 
     image: Path
     vectors: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ImageTile:
     """A tile of an image.
 
     Attributes:
-        name: of the image, and the tile's place in it.
-        row, column: of the tile, counted in tiles.
-        pixels: shape (height, width, 3).
-        reference: where the tile lies.
-        view: what is in it.
-        vocabulary: land uses of the whole image.
+        name: name of the image with the position of the tile.
+        row, column: position, counted in tiles.
+        pixels: RGB values, shape (height, width, 3).
+        reference: georeference of the tile.
+        view: elements of the tile.
+        vocabulary: land uses in the whole image.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Cut:
     column: int
     pixels: NDArray[np.uint8]
     reference: Georeference
-    view: View
+    view: AnnotatedImage
     vocabulary: tuple[str, ...]
 
     @property
@@ -62,23 +62,23 @@ class Cut:
         return round(self.view.resolution, 4)
 
     def corner(self, bottom: bool) -> tuple[float, float]:
-        """Map coordinates of the upper left corner, or as published of the lower left one."""
+        """Return the map coordinates of the upper left corner, or (as published) lower left."""
         x, y = self.reference.shifted(0, len(self.pixels) if bottom else 0).transform[2::3]
         return x, y
 
     def write(self, path: Path) -> None:
-        """Write it as GeoTIFF."""
+        """Write the tile as GeoTIFF."""
         write_geotiff(path, self.pixels, self.reference.crs, self.reference.transform)
 
 
-def pair(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Source, ...]:
-    """Images with their vectors.
+def pair_vectors(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Source, ...]:
+    """Pair images with their vector files.
 
     Args:
-        image: a file, or a folder of them.
-        vectors: a file for all images, or a folder; None looks beside each image for a file of
-            the same name.
-        counts: where to count images without vectors.
+        image: an image file or a folder.
+        vectors: one file for all images, or a folder; None to use the file of the same name beside
+            each image.
+        counts: counter of images without vectors.
 
     Raises:
         DataError: there is no image, or none with vectors.
@@ -109,18 +109,18 @@ def pair(image: Path, vectors: Path | None, counts: Counter[str]) -> tuple[Sourc
     return tuple(found)
 
 
-def tiles(source: Source, side: int, legacy: bool, counts: Counter[str]) -> Iterator[Cut]:
+def tiles(source: Source, side: int, legacy: bool, counts: Counter[str]) -> Iterator[ImageTile]:
     """Cut an image into tiles.
 
     Args:
-        source: the image, and the vectors over it.
-        side: of the tiles, in pixels.
-        legacy: elements by the habits of the published data: however small, and only tiles
-            with two layers of them.
-        counts: where to count what is left out.
+        source: image and vectors.
+        side: side of the tiles, in pixels.
+        legacy: as in the published data: keep elements of any size, and only tiles with at least
+            two layers.
+        counts: counter of skipped tiles and features.
 
     Raises:
-        DataError: the image or the vectors cannot be used.
+        DataError: the image or the vectors cannot be read.
     """
     with open_scene(source.image, RasterToRGB()) as image:
         vectors = read_vectors(source.vectors, image, legacy=legacy)
@@ -152,8 +152,8 @@ def _cut(
     tile: Tile,
     legacy: bool,
     counts: Counter[str],
-) -> Cut | None:
-    """One tile, or None where there is nothing to see or to ask."""
+) -> ImageTile | None:
+    """Return one tile, or None if it is mostly nodata or has no elements."""
     pixels, share = image.read(tile.column, tile.row, tile.width, tile.height)
     if share < 0.5:
         counts[NO_DATA] += 1
@@ -165,9 +165,11 @@ def _cut(
         return None
     middle = tile.column + tile.width / 2, tile.row + tile.height / 2
     _, north = image.reference.lonlat(*middle)
-    view = View(elements, tile.width * across, tile.height * down, (across + down) / 2, north)
+    view = AnnotatedImage(
+        elements, tile.width * across, tile.height * down, (across + down) / 2, north
+    )
     land = sorted({label for layer, label, _ in vectors.kinds if layer == "land"})
     name = f"{source.image.stem}_{tile.column}-{tile.row}{source.image.suffix}"
     reference = image.reference.shifted(tile.column, tile.row)
     row, column = tile.row // tile.height, tile.column // tile.width
-    return Cut(name, row, column, pixels, reference, view, tuple(land))
+    return ImageTile(name, row, column, pixels, reference, view, tuple(land))

@@ -1,9 +1,9 @@
-"""Vector files over a georeferenced image: OpenStreetMap's features become elements.
+"""Read vector files over a georeferenced image, and convert OpenStreetMap features to elements.
 
-Whatever GDAL reads (GeoJSON, GeoPackage, Shapefile, ``.osm.pbf``, …) in whatever reference
-system. Features are brought to the pixels of the image, cut at the edges of each tile, and
-measured in true metres: the size of a pixel on the ground is taken from the UTM zone at the tile,
-so that Web Mercator, which stretches Europe by half, does no harm.
+Any format of GDAL (GeoJSON, GeoPackage, Shapefile, ``.osm.pbf``, …) and any reference system is
+supported. Features are converted to pixel coordinates, clipped to each tile, and measured in ground
+metres: the ground size of a pixel is computed in the UTM zone of the tile, which corrects the
+distortion of Web Mercator.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from ..questions.elements import (
     Layer,
     breadth,
     classify,
+    is_hidden,
     road_width,
-    unseen,
 )
 from ..raster import reproject
 from ..raster.scenes import Georeference, LargeImage
@@ -42,34 +42,34 @@ from ..system.console import warn
 from ..system.oserrors import is_file, mode_of, read_failure, unreadable
 from ..system.scopes import ignore_warnings
 from .lifecycle import STATES, is_absent, is_former, is_prefixed
-from .misplaced import around, system_of, why_elsewhere
+from .misplaced import crs_hint, diagnose_misplaced, image_bounds
 from .relations import relations
 
 NO_TAGS = "without a tag that RSVQA knows"
 NO_SHAPE = "without a shape"
-REPAIRED = "repaired (the outline crossed itself)"
+REPAIRED = "repaired (self-intersecting outline)"
 TOO_SMALL = "smaller than a pixel"
-UNSEEN = "that cannot be seen from above (tunnels, below ground, under a roof)"
-ABSENT = "that are not there (planned, under construction, demolished) or no longer what they were"
+UNSEEN = "invisible from above (tunnels, below ground, under a roof)"
+ABSENT = "not existing (planned, under construction, demolished) or changed to something else"
 INCOMPLETE = "of incomplete relations (members missing, or rings not closed)"
-BAD_TAGS = "whose tags are neither HSTORE nor JSON"
+BAD_TAGS = "with tags that are neither HSTORE nor JSON"
 
-#: Columns that hold several tags: GDAL's of .osm files, osm2pgsql's, and a "tags" of GeoJSON.
+#: Columns with several tags: GDAL's for .osm files, osm2pgsql's, and "tags" of GeoJSON.
 _OTHERS = ("other_tags", "all_tags", "tags")
 _HSTORE = re.compile(r'"((?:[^"\\]|\\.)*)"=>(?:"((?:[^"\\]|\\.)*)"|NULL)')
-_LISTS = (list, np.ndarray)  # values of JSON, and of GDAL
+_LISTS = (list, np.ndarray)  # list values of JSON and of GDAL
 _AREAS = "multipolygons"  # GDAL's layer of areas in .osm files
-# pyogrio passes on names of columns and layers that are no UTF-8
+# UnicodeDecodeError: column or layer names that are not UTF-8
 _GDAL = (DataSourceError, DataLayerError, UnicodeDecodeError)
 _HINT_TAGS = (
-    "the file needs OpenStreetMap's tags as columns (building, highway, landuse, …), or in a "
+    "the file needs OpenStreetMap tags as columns (building, highway, landuse, …), or in a "
     "column other_tags, all_tags or tags, as HSTORE or JSON"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A piece of an image: its upper left corner and size, in pixels."""
+    """A window of an image: upper left corner and size, in pixels."""
 
     column: int
     row: int
@@ -79,13 +79,13 @@ class Tile:
 
 @dataclass
 class Vectors:
-    """The features of a file that lie in an image.
+    """The features of a file within an image.
 
     Attributes:
-        shapes: geometries in pixels of the image, x to the right, y down.
+        shapes: geometries in pixel coordinates, x to the right, y down.
         kinds: layer, label and width in metres of each.
-        reference: where the image lies.
-        counts: features left out or repaired, by reason.
+        reference: georeference of the image.
+        counts: numbers of features left out or repaired, by reason.
     """
 
     shapes: NDArray[Any]
@@ -97,15 +97,15 @@ class Vectors:
         self._tree = shapely.STRtree(self.shapes)
 
     def cut(self, tile: Tile, *, least: float = 0.0) -> tuple[list[Element], tuple[float, float]]:
-        """The elements of a tile, in the tile's own frame.
+        """Return the elements of a tile, in coordinates of the tile.
 
         Args:
-            tile: which piece.
-            least: polygons narrower and lines shorter than so many pixels are left out and
-                counted.
+            tile: the tile.
+            least: minimal width of polygons and length of lines, in pixels; smaller ones are left
+                out and counted.
 
         Returns:
-            Elements, and the size of a pixel on the ground (across, down) in metres.
+            Elements, and the ground size of a pixel (across, down) in metres.
         """
         x0, y0 = tile.column, tile.row
         x1, y1 = x0 + tile.width, y0 + tile.height
@@ -118,7 +118,7 @@ class Vectors:
             shape = self.shapes[k]
             if not shapely.contains_properly(frame, shape):
                 shape = _only(shape.intersection(frame), 1 if layer == "road" else 2)
-            if shape is None:  # it touches the edge from outside
+            if shape is None:  # touches the edge from outside
                 continue
             if (shape.length if layer == "road" else breadth(shape)) < least:
                 self.counts[TOO_SMALL] += 1
@@ -133,21 +133,21 @@ class Vectors:
 def read_vectors(
     path: str | os.PathLike[str], image: LargeImage, *, legacy: bool = False
 ) -> Vectors:
-    """Read the features of a file that lie in an image.
+    """Read the features of a file within an image.
 
     Args:
-        path: a local file, or a folder that is a data set.
-        image: of which its place and size are used.
-        legacy: tags are understood as in the published data.
+        path: a local file, or a folder that is a vector data set.
+        image: the image, of which georeference and size are used.
+        legacy: interpret tags as in the published data.
 
     Raises:
-        DataError: the file is missing, unreadable, empty, has no reference system or no tags,
-            or does not touch the image.
+        DataError: the file is missing, unreadable, empty, has no reference system or no tags, or
+            does not overlap the image.
     """
     if mode_of(path) is None:
         raise DataError(f"no file {path}", hint="name a vector file: --vectors FILE")
     file = Path(os.path.abspath(path))  # never a name that GDAL would fetch
-    # said of each outline that GDAL cannot close; they are counted
+    # GDAL warns for each open ring; these are counted
     with ignore_warnings(RuntimeWarning, "Non closed ring"):
         return _read(path, file, image, legacy)
 
@@ -165,7 +165,7 @@ def _read(path: str | os.PathLike[str], file: Path, image: LargeImage, legacy: b
                 continue
             info = read_info(file, layer=name)
             columns += [c for c in info["fields"].tolist() if c not in columns]
-            total += abs(info["features"])  # -1: not known
+            total += abs(info["features"])  # -1: unknown
             if info["driver"] == "OSM" and name == _AREAS:
                 counts[INCOMPLETE] += _incomplete(file, legacy)
             tagged = [c for c in info["fields"].tolist() if _is_known(c) or c in _OTHERS]
@@ -173,7 +173,7 @@ def _read(path: str | os.PathLike[str], file: Path, image: LargeImage, legacy: b
                 if not (crs := info["crs"]):
                     raise DataError(
                         f"{path}: layer {name!r} has no coordinate reference system",
-                        hint=system_of(file, name, image),
+                        hint=crs_hint(file, name, image),
                     )
                 layers.append((name, crs))
                 wkb, tags = _read_layer(file, name, tagged, crs, image, counts)
@@ -184,42 +184,42 @@ def _read(path: str | os.PathLike[str], file: Path, image: LargeImage, legacy: b
         if is_file(file) and (refused := read_failure(file)):
             raise unreadable(path, refused) from error
         raise DataError(
-            f"{path}: not a vector file that can be read: {error}",
-            hint="accepted is what GDAL reads: GeoJSON, GeoPackage, Shapefile, .osm.pbf; check it "
-            "with ogrinfo",
+            f"{path}: not a readable vector file: {error}",
+            hint="supported are the formats of GDAL: GeoJSON, GeoPackage, Shapefile, .osm.pbf; "
+            "check the file with ogrinfo",
         ) from error
     every = np.concatenate(shapes) if shapes else np.array([])
     found = Vectors(every, kinds, image.reference, counts)
     if not found.kinds:
         _refuse_empty(path, found, total, columns)
-        why, hint = why_elsewhere(file, layers, image) or (
+        why, hint = diagnose_misplaced(file, layers, image) or (
             "",
             "do both show the same place? compare gdalinfo IMAGE and ogrinfo -al -so VECTORS",
         )
-        said = f": {why}" if why else ""
-        raise DataError(f"{path}: none of its features lies in the image{said}", hint=hint)
+        cause = f": {why}" if why else ""
+        raise DataError(f"{path}: none of its features is in the image{cause}", hint=hint)
     return found
 
 
 def _refuse_empty(
     path: str | os.PathLike[str], found: Vectors, total: int, columns: Sequence[str]
 ) -> None:
-    """Say why nothing was found, if not for the place."""
+    """Raise an error if there are no usable features, for another reason than position."""
     if not total:
-        raise DataError(f"{path}: holds no lines and no polygons", hint="take another file")
+        raise DataError(f"{path}: contains no lines or polygons", hint="use another file")
     if not any(map(_is_tag, columns)):
         names = ", ".join(columns) or "none"
-        raise DataError(f"{path}: holds no tags (its columns: {names})", hint=_HINT_TAGS)
+        raise DataError(f"{path}: contains no tags (its columns: {names})", hint=_HINT_TAGS)
     if any(found.counts[why] for why in (NO_TAGS, NO_SHAPE, UNSEEN, ABSENT, BAD_TAGS)):
         reasons = "; ".join(f"{n:,} {reason}" for reason, n in found.counts.items() if n)
-        raise DataError(f"{path}: nothing in the image can be used: {reasons}", hint=_HINT_TAGS)
+        raise DataError(f"{path}: no usable feature in the image: {reasons}", hint=_HINT_TAGS)
 
 
 def _read_layer(
     file: Path, layer: str, columns: list[str], crs: str, image: LargeImage, counts: Counter[str]
 ) -> tuple[NDArray[Any], list[dict[str, str]]]:
-    """Geometries (WKB) and tags of the features near the image."""
-    bbox = around(image, crs)
+    """Read geometries (WKB) and tags of the features near the image."""
+    bbox = image_bounds(image, crs)
     if bbox is None:
         return np.array([]), []
     meta, _, geometry, values = read_raw(file, layer=layer, columns=columns, bbox=bbox)
@@ -228,12 +228,12 @@ def _read_layer(
 
 
 def _is_tag(column: str) -> bool:
-    """Whether a column says what things are."""
+    """Whether a column contains tags that identify features."""
     return column in KEYS or column in _OTHERS or is_prefixed(column, KEYS)
 
 
 def _is_known(key: str) -> bool:
-    """Whether a key says what a thing is, or whether it is there and can be seen."""
+    """Whether a key determines the kind, existence or visibility of a feature."""
     return key in KEYS or key in COVER_KEYS or key in STATES or is_prefixed(key, KEYS)
 
 
@@ -256,10 +256,10 @@ def _tags(
 
 
 def _several(text: str) -> dict[str, str]:
-    """Tags written in one column: HSTORE ("key"=>"value", …), or a JSON object.
+    """Parse the tags in one column: HSTORE ("key"=>"value", …), or a JSON object.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     text = text.strip()
     if text.startswith("{"):
@@ -272,14 +272,14 @@ def _several(text: str) -> dict[str, str]:
 
 
 def _is_there(value: Any) -> bool:
-    """Whether a tag has a value; a number that is missing is NaN, and not equal to itself."""
+    """Whether a tag has a value; missing numbers are NaN."""
     if isinstance(value, _LISTS):
         return len(value) > 0
     return bool(value not in (None, "") and value == value)
 
 
 def _text(value: Any) -> str:
-    """A value as OpenStreetMap writes it: ``yes`` and ``no`` for truth, ``;`` between several."""
+    """Format a value as in OpenStreetMap: ``yes`` and ``no``, lists separated by ``;``."""
     if isinstance(value, _LISTS):
         return ";".join(map(_text, value))
     if isinstance(value, bool):
@@ -288,13 +288,13 @@ def _text(value: Any) -> str:
 
 
 def _incomplete(file: Path, legacy: bool) -> int:
-    """Number of relations of an OpenStreetMap file that GDAL could not make areas of."""
+    """Count the relations of an OpenStreetMap file that GDAL does not convert to areas."""
     try:
         wanted = {
             number
             for number, tags in relations(file)
             if (kind := classify(tags, 2, legacy=legacy))
-            and (legacy or not (is_absent(tags) or unseen(tags, kind[0])))
+            and (legacy or not (is_absent(tags) or is_hidden(tags, kind[0])))
         }
     except (ValueError, OSError) as error:
         warn(f"{file}: incomplete relations, if any, are not counted: {error}")
@@ -313,7 +313,7 @@ def _elements(
     legacy: bool,
     counts: Counter[str],
 ) -> tuple[NDArray[Any], list[tuple[Layer, str, float]]]:
-    """Shapes in pixels of the image, and what they are."""
+    """Convert features to shapes in pixel coordinates, and their kinds."""
     raw = shapely.from_wkb(wkb, on_invalid="ignore")
     dimensions = shapely.get_dimensions(raw).tolist()
     kinds: list[tuple[Layer, str, float]] = []
@@ -325,7 +325,7 @@ def _elements(
             counts[NO_SHAPE if dimension < 1 else why] += 1
         elif not legacy and is_absent(tag):
             counts[ABSENT] += 1
-        elif not legacy and unseen(tag, kind[0]):
+        elif not legacy and is_hidden(tag, kind[0]):
             counts[UNSEEN] += 1
         else:
             kinds.append((*kind, road_width(tag) if kind[0] == "road" else 0.0))
@@ -334,7 +334,7 @@ def _elements(
     points = shapely.get_coordinates(shapes)
     placed = reference.to_pixels(reproject(crs, reference.crs, points))
     lost = ~np.isfinite(placed).all(axis=1)
-    if lost.any():  # beyond what the image's reference system can express
+    if lost.any():  # outside the domain of the image's reference system
         owner = np.repeat(np.arange(len(shapes)), shapely.get_num_coordinates(shapes))
         bad = np.unique(owner[lost])
         counts[NO_SHAPE] += len(bad)
@@ -345,7 +345,7 @@ def _elements(
     crossed = ~shapely.is_valid(shapes)
     counts[REPAIRED] += int(crossed.sum())
     for k in np.flatnonzero(crossed).tolist():
-        # parts that overlap are one; the other method would make a hole where they do
+        # merge overlapping parts; the other method would leave holes
         sound = shapely.make_valid(shapes[k], method="structure", keep_collapsed=False)
         shapes[k] = _only(sound, 1 if kinds[k][0] == "road" else 2)
     there = np.array([s is not None for s in shapes], dtype=bool)
@@ -354,7 +354,7 @@ def _elements(
 
 
 def _only(shape: Any, dimension: int) -> Any:
-    """The parts of a shape that have a dimension, or None where it has none."""
+    """Return the parts of a shape with a dimension, or None if there are none."""
     if shape.geom_type != "GeometryCollection":
         return shape if not shape.is_empty and shapely.get_dimensions(shape) == dimension else None
     kept = [p for p in shape.geoms if shapely.get_dimensions(p) == dimension and not p.is_empty]
