@@ -8,6 +8,9 @@ import json
 import os
 from pathlib import Path
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from factory import write_image
@@ -113,7 +116,7 @@ def test_spellings_of_options_and_answers(tmp_path, change, said):
         ({"Options_List": None}, "its options are neither a list of texts nor lines"),
         ({"Options_List": ["1"] * 27}, "its options are neither a list of texts nor lines"),
         ({"Question": 7}, "its question is a whole number, expected text"),
-        ({"Image": {"bytes": "…"}}, "its image is an object, expected the path of a file"),
+        ({"Image": {"bytes": "…"}}, "the image is not a path"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, change, said):
@@ -202,3 +205,54 @@ def test_the_published_sample():
                     assert normalise(said, s.type, s.question) == letter
         tasks |= set(data.distinct("type"))
     assert len(tasks) == 4
+
+
+def as_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def as_parquet(path, rows):
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def as_tsv(path, rows):
+    lines = ["\t".join(rows[0])]
+    lines += ["\t".join(str(value).replace("'", '"') for value in row.values()) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def as_xlsx(path, rows):
+    book = openpyxl.Workbook()
+    book.active.append(list(rows[0]))
+    for row in rows:
+        book.active.append([str(value) for value in row.values()])
+    book.save(path)
+
+
+@pytest.mark.parametrize("write", [as_jsonl, as_parquet, as_tsv, as_xlsx])
+def test_rows_come_in_any_kind_of_table(tmp_path, write):
+    (tmp_path / "Images").mkdir()
+    write_image(tmp_path / "Images/2.png", 56, 1)
+    rows = [GEOBENCH | {"Question_ID": n} for n in (1, 2)]
+    path = tmp_path / f"rows{write.__name__}"
+    write(path, rows)
+    found = list(read_samples(path))
+    assert [s.id for s in found] == ["geobench-vlm_1_2", "geobench-vlm_2_2"]
+    assert {(s.answer, s.type, s.dataset) for s in found} == {
+        ("D", "choice/Ship Counting", "GEOBench-VLM")
+    }
+    assert options(found[0].question) == dict(zip("ABCDE", "12345", strict=True))
+    assert os.path.samefile(found[0].image, tmp_path / "Images/2.png")
+
+
+def test_images_inside_a_file_are_written_beside_it(tmp_path):
+    write_image(tmp_path / "a.tif", 56, 1)
+    content = (tmp_path / "a.tif").read_bytes()
+    rows = [XLRS | {"index": n, "image": [{"bytes": content, "path": "a.tif"}]} for n in (1, 2)]
+    path = tmp_path / "XLRS-Bench-lite.parquet"
+    as_parquet(path, rows)
+    found = list(read_samples(path))
+    assert {s.dataset for s in found} == {"XLRS-Bench-lite"}
+    (image,) = {s.image for s in found}
+    assert Path(image).read_bytes() == content
+    assert Path(image).parent == tmp_path / "XLRS-Bench-lite_images"

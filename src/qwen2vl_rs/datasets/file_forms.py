@@ -23,7 +23,7 @@ from .image_paths import resolve_image
 from .json_lines import json_lines
 from .left_out import LeftOut
 from .table_notes import Note, official_note, read_note
-from .tabular import Table, table
+from .tabular import Table, table, with_columns
 
 Rows = Callable[[Path, bool, LeftOut], Iterator[Row]]
 
@@ -82,7 +82,7 @@ def is_published(path: Path, dataset: str | None = None) -> bool:
         path: the file.
         dataset: name given by the user; decides if the format is not recognised.
     """
-    start = sniff(path)
+    start = with_columns(path, sniff(path))
     named = any(dataset in one.datasets for one in _registered)
     return form_of(start) in _registered or (named and not _is_ours(start))
 
@@ -108,7 +108,7 @@ def rows(
     Raises:
         DataError: the format is unknown or of another data set, or the file cannot be read.
     """
-    start, given = sniff(path), given or FileOptions()
+    start, given = with_columns(path, sniff(path)), given or FileOptions()
     form, dataset = form_of(start), given.dataset
     published = next((one for one in _registered if dataset in one.datasets), None)
     if published and form is not published and not _is_ours(start) and not given.columns:

@@ -101,6 +101,7 @@ class FileStart(NamedTuple):
             64 KiB.
         more: following records or members within the first 64 KiB.
         line: first line (up to a MiB) if it is JSON: the file may be JSON Lines.
+        columns: names of the columns of a table, where they are read (`tabular.with_columns`).
     """
 
     kind: str
@@ -108,6 +109,7 @@ class FileStart(NamedTuple):
     first: Any = None
     more: tuple[Any, ...] = ()
     line: Any = None
+    columns: tuple[str, ...] = ()
 
     def has(self, *keys: str) -> bool:
         """Whether any record has these fields; the first one may be incomplete."""

@@ -35,7 +35,7 @@ _CODED = re.compile(r"data:image/[\w.+-]+;base64,(.*)|([A-Za-z0-9+/]{1000,}=*)",
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:", re.IGNORECASE)
 _NO_TURNS = "without any question"
 _NO_IMAGE, _SEVERAL = "without any image", "with several images"
-_MEDIA, _REMOTE = "with video or sound", "with an image that is not a file (a URL)"
+_MEDIA, REMOTE = "with video or sound", "with an image that is not a file (a URL)"
 _TURNS = "conversations have several turns: each turn becomes an independent question"
 _SYSTEM = "system turns are ignored: the instruction is a setting (view.instruction)"
 
@@ -103,9 +103,9 @@ class Records:
         if why := self._why_not(n, record, form, turns, images):
             self.counts.add(why, name)
             return
-        image = self._place(n, record, images[0]) if images else ""
+        image = self.place_image(n, record, images[0]) if images else ""
         if image is None:
-            self.counts.add(_REMOTE, name)
+            self.counts.add(REMOTE, name)
             return
         kind = self._field(n, record, "type") or ""
         asked = self._pairs(n, record, turns, name)
@@ -224,7 +224,7 @@ class Records:
             self.fail(n, record, f"it lists {number}, but its text has {marks} {MARK}", hint)
         return ""
 
-    def _place(self, n: int, record: dict[str, Any], image: Any) -> str | None:
+    def place_image(self, n: int, record: dict[str, Any], image: Any) -> str | None:
         """Return the path of an image; None if it is not a local file."""
         content, path = image, image
         if isinstance(image, dict):

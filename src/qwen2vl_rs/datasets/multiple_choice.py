@@ -23,9 +23,11 @@ from ..questions.normal_forms import normalise
 from .base import Row
 from .file_forms import FileForm, register_form
 from .file_opening import FileStart, short, sniff
+from .foreign_records import REMOTE, Records
 from .image_paths import find_beside
-from .json_records import fail, kind_name, records
+from .json_records import fail, kind_name
 from .left_out import NO_ANSWER, LeftOut
+from .tabular import file_records, with_columns
 
 SEVERAL_IMAGES = "about several images"
 NO_PICTURE = "that name no image"
@@ -53,6 +55,7 @@ _ROLES = {
 _OWN = {"groundtruthoption": GEOBENCH, "answerchoices": MME}  # fields unique to a data set
 _CALLED = {"geobench": GEOBENCH, "xlrs": XLRS, "mmerealworld": MME}
 _LETTERED = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*\S")
+_LONGEST = 1000  # characters of a path; an image in base64 is longer
 _FOLDERS, _ABOVE = ("images", "Images", "image"), 4
 
 
@@ -80,13 +83,18 @@ def _is_choice(record: Any) -> bool:
 
 
 def _recognises(start: FileStart) -> bool:
-    return start.kind == "list" and any(map(_is_choice, start.records))
+    by_name = dict.fromkeys(start.columns, "?")  # a table: by its columns alone
+    named = _roles(by_name)
+    if start.columns:
+        return {"image", "question", "options", "answer"} <= named.keys()
+    return start.kind != "text" and any(map(_is_choice, [*start.records, start.line]))
 
 
 def _dataset(path: Path) -> str:
     """Identify the data set by its fields or by the file or folder name; empty if unknown."""
-    rows = [row for row in sniff(path).records if _is_choice(row)]
-    fields = {_plain(key) for row in rows for key in row}
+    start = with_columns(path, sniff(path))
+    rows = [row for row in (*start.records, start.line) if _is_choice(row)]
+    fields = {_plain(key) for row in rows for key in row} | set(map(_plain, start.columns))
     named = (one for field, one in _OWN.items() if field in fields)
     place = _plain("/".join(path.absolute().parts[-2:]))
     called = (one for name, one in _CALLED.items() if name in place)
@@ -97,28 +105,40 @@ def _dataset(path: Path) -> str:
 
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
     dataset = _dataset(path)
-    for n, record in enumerate(records(path, None), 1):
+    unit, every = file_records(path)
+    places = Records(path, unit, with_images, counts)
+    for n, record in every:
         found = _roles(record)
         name = "_".join(str(found[role]) for role in ("id", "number") if role in found) or str(n)
         images = _images(record, found.get("image"))
         if why := _why_not(dataset, record, found, images):
             counts.add(why, name)
             continue
-        image = images[0]
-        if type(image) is not str or "\0" in image:
-            fail(path, n, record, f"its image is {kind_name(image)}, expected the path of a file")
+        image = _place(places, n, record, images[0], with_images)
+        if image is None:
+            counts.add(REMOTE, name)
+            continue
         question = _question(path, n, record, found)
-        task = found.get("task") or (_folder(image) if dataset == CHOICE.name else "")
+        task = found.get("task") or (_folder(str(images[0])) if dataset == CHOICE.name else "")
         task = " ".join(str(task).split())
         yield (
             f"{(dataset or NAME).lower()}_{name}",
-            find_beside(path, image, _FOLDERS, _ABOVE) if with_images else image,
+            image,
             question,
             _answer(path, n, record, question, found["answer"]),
             f"{NAME}/{task}" if task else NAME,
             dataset,
             "",
         )
+
+
+def _place(
+    places: Records, n: int, record: dict[str, Any], image: Any, with_images: bool
+) -> str | None:
+    """Return the path of an image; embedded images are written to a folder beside the file."""
+    if type(image) is str and len(image) < _LONGEST and "\0" not in image:
+        return find_beside(places.path, image, _FOLDERS, _ABOVE) if with_images else image
+    return places.place_image(n, record, image)
 
 
 def _why_not(
@@ -141,7 +161,7 @@ def _images(record: Mapping[str, Any], value: Any) -> list[Any]:
     if type(value) is str and value.lstrip().startswith("["):
         value = _listed(value)
     values = value if type(value) is list else [] if value is None else [value]
-    return [one["path"] if type(one) is dict and one.get("path") else one for one in values]
+    return [one["path"] if type(one) is dict and not one.get("bytes") else one for one in values]
 
 
 def _listed(text: str) -> Any:

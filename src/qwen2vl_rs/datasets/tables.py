@@ -201,7 +201,7 @@ def _rows(path: Path, separator: str) -> Lines:
                 stopped = error
             for number, row in some:
                 if "\0" in "".join(row):
-                    said = f"{path}, line {number}: there is a NUL in the text"
+                    said = f"{path}, line {number}: the text contains a NUL"
                     raise DataError(said, hint=_NUL_HINT)
                 if row:
                     yield number, row
@@ -216,7 +216,7 @@ def _unread(path: Path, line: int, error: Exception) -> DataError:
             f"{path} is not UTF-8" + (f" after line {line - 1:,}" if line > 1 else ""),
             hint="save it as UTF-8 (in a spreadsheet: CSV UTF-8)",
         )
-    problem, hint = str(error), "is a quotation mark left open?"
+    problem, hint = str(error), "is a quotation mark unclosed?"
     if problem.startswith("field larger than"):
         problem, hint = f"a field {_TOO_LONG}", f"{_TOO_LONG_HINT}; or {hint}"
     return DataError(f"{path}, line {line}: {problem}", hint=hint)

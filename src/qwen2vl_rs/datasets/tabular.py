@@ -15,13 +15,17 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError
 from ..system.console import Progress
-from .file_opening import AGAIN, is_workbook, open_questions
+from ..system.named_files import open_named
+from .file_opening import AGAIN, FileStart, is_workbook, open_questions, sniff
+from .json_lines import json_lines
+from .json_records import records
 from .tables import csv_table
 
 PARQUET = b"PAR1"
 _AT_ONCE = {False: 1 << 12, True: 8}  # batch size of Parquet, without and with possible images
 _BUFFER = 1 << 20
 _HEAD = 1 << 16
+LINE_HINT = 'each line is an object such as {"image": "a.tif", "question": "…", "answer": "…"}'
 Records = Iterator[tuple[int, dict[str, Any]]]
 
 
@@ -71,6 +75,33 @@ def table(path: Path) -> Table:
     if head.startswith(PARQUET):
         return _parquet(path)
     return _text(path, head)
+
+
+def with_columns(path: Path, start: FileStart) -> FileStart:
+    """Add the names of the columns to the start of a table.
+
+    Raises:
+        DataError: see `table`.
+    """
+    return start._replace(columns=table(path).columns) if start.kind == "text" else start
+
+
+def file_records(path: Path) -> tuple[str, Records]:
+    """The records of a JSON list, of JSON Lines, or of a table with all its columns.
+
+    Returns:
+        What a record is called (``record``, ``line`` or ``row``), and records with their numbers.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    start = sniff(path)
+    if start.kind == "list":
+        return "record", enumerate(records(path, None), 1)
+    if start.kind == "object":
+        return "line", json_lines(path, LINE_HINT)
+    found = table(path)
+    return found.unit, found.records(found.columns)
 
 
 def _text(path: Path, head: bytes) -> Table:
@@ -150,14 +181,15 @@ def _workbook(path: Path) -> Table:
         ) from error
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        try:
-            book = load_workbook(path, read_only=True, data_only=True)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{path} cannot be read as a spreadsheet: {error}", hint=AGAIN
-            ) from error
-        with contextlib.closing(book):
-            yield from book.worksheets[0].iter_rows(values_only=True)
+        with open_named(path, "rb") as file:  # openpyxl refuses paths with other extensions
+            try:
+                book = load_workbook(file, read_only=True, data_only=True)
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                raise DataError(
+                    f"{path} cannot be read as a spreadsheet: {error}", hint=AGAIN
+                ) from error
+            with contextlib.closing(book):
+                yield from book.worksheets[0].iter_rows(values_only=True)
 
     found = rows()
     header = ["" if name is None else str(name).strip() for name in next(found, ())]
