@@ -62,7 +62,7 @@ def test_a_pickle_beside_a_checkpoint_runs_nothing(
     checkpoint = run / "checkpoint-4"
     (checkpoint / name).write_bytes(pickle.dumps(_Bomb(str(fired)), protocol=2))
     write_checksums(checkpoint)  # as an attacker would
-    with pytest.raises(RunError, match="checkpoint-4 cannot be read"):
+    with pytest.raises(RunError, match="checkpoint-4 is not readable"):
         train(configured(small_base), resume=True)
     assert not fired.exists()
 

@@ -95,6 +95,6 @@ def test_a_demo_replaces_only_a_demo(tmp_path):
     assert not (folder / "base/__init__.py").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").touch()
-    with pytest.raises(RunError, match="no demo"):
+    with pytest.raises(RunError, match="other files than a demo"):
         prepare(tmp_path / "mine", FOLDER)
     assert (tmp_path / "mine/thesis.tex").exists()

@@ -3,7 +3,7 @@
 import pytest
 
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.system.calls import in_python, public, require_one_of
+from qwen2vl_rs.system.calls import commands, in_python, public, require_one_of
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,13 @@ def test_few_values_are_named():
     with pytest.raises(ConfigError, match="lang='de'") as caught:
         require_one_of("lang", "de", "en", "zh")
     assert "'en', 'zh'" in caught.value.hint
+
+
+def test_the_command_line_keeps_its_options():
+    @public
+    def fails():
+        raise ConfigError("no", hint="choose another: --output FOLDER")
+
+    with commands(), pytest.raises(ConfigError) as caught:
+        fails()
+    assert caught.value.hint == "choose another: --output FOLDER"

@@ -354,7 +354,7 @@ def test_a_link_that_leads_nowhere_is_called_one(here, capsys):
     (here / "rsvqa-dataset.csv").symlink_to("lost.csv")
     assert main(["csv2json"]) == 1
     told = capsys.readouterr().err
-    assert "is a link to lost.csv, which is not there" in told
+    assert "is a link to lost.csv, which does not exist" in told
     assert "did you mean" not in told
 
 

@@ -145,7 +145,7 @@ def test_what_needs_moved_images_says_where_to_name_their_folder(here, trained, 
     assert code == 1
     error, hint = err.splitlines()[-2:]
     assert error.endswith(".tif: no such file (nor is its folder)")
-    assert hint == "hint: where the images were moved to: --images FOLDER"
+    assert hint == "hint: if the images were moved: --images FOLDER"
 
 
 def test_a_report_without_its_pictures_says_so(here, trained, capsys):
@@ -159,12 +159,12 @@ def test_a_report_without_its_pictures_says_so(here, trained, capsys):
     shutil.move("images", "pictures")
     code, _, err = told(capsys, "report", RUN)
     assert code == 0
-    assert "without a picture: the file is not there, e.g. " in err
-    assert "hint: where the images were moved to: --images FOLDER" in err
+    assert "without a picture: the file is missing, e.g. " in err
+    assert "hint: if the images were moved: --images FOLDER" in err
     assert "without a picture" not in told(capsys, "report", RUN, "--images", "pictures")[2]
 
 
-ABOVE = "is not a model, but a folder above"
+ABOVE = "is not a model, but holds some"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_run_is_named_to_compare_as_to_other_commands(here, capsys):
     assert by_place == by_option
     assert (by_place[0], len(by_place[1].splitlines())) == (0, 2)
     code, _, err = told(capsys, "compare", RUN, "--run", RUN)
-    assert (code, "give the run once" in err) == (2, True)
+    assert (code, "give RUN or --run" in err) == (2, True)
     code, _, err = told(capsys, "train", RUN, "--resume")
     assert (code, err.splitlines()[-1]) == (1, f"hint: name the file in it: {RUN}/config.toml")
 

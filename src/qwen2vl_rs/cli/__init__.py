@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import Qwen2VLRSError
+from ..system.calls import commands
 from ..system.install import missing_module
 from ..system.oserrors import explain_os_error, folder_is_gone, library_os_error, no_thread
 from ..system.terminal import printable, printable_lines, printable_traceback
@@ -78,7 +79,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     set_up()
     try:
-        cli.main(args=args, prog_name="qwen2vl-rs", standalone_mode=False)
+        with commands():
+            cli.main(args=args, prog_name="qwen2vl-rs", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:

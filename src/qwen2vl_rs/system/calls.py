@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -11,6 +13,7 @@ from ..errors import ConfigError, Qwen2VLRSError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_by_command: ContextVar[bool] = ContextVar("by_command", default=False)
 _KEPT = "what is done is kept: the same call resumes"
 _NAMES = {"test": "data", "train_questions": "train", "input": "path", "only": "samples"}
 _COMMANDS = {"load": "download", "eval": "evaluate", "map": "map_scene", "serve": "load"}
@@ -46,6 +49,16 @@ def _argument(found: re.Match[str]) -> str:
     return f"{name}=..." if not value or value.isupper() else f'{name}="{value}"'
 
 
+@contextmanager
+def commands() -> Iterator[None]:
+    """Keep hints in terms of the command line, which calls the library."""
+    token = _by_command.set(True)
+    try:
+        yield
+    finally:
+        _by_command.reset(token)
+
+
 def public(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function one that users of the library call."""
 
@@ -54,11 +67,12 @@ def public(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except Qwen2VLRSError as error:
-            if error.hint:
+            if error.hint and not _by_command.get():
                 error.rephrase(in_python(error.hint))
             raise
         except KeyboardInterrupt as error:
-            error.add_note(_KEPT)
+            if not _by_command.get():
+                error.add_note(_KEPT)
             raise
 
     return call
