@@ -100,7 +100,7 @@ def require_folder(images: Path) -> None:
         raise DataError(f"no folder {images}{suggestion(images)}", hint="name the folder: --images")
 
 
-def require_image(path: str, hint: str = "where the images were moved to: --images FOLDER") -> None:
+def require_image(path: str, hint: str = "if the images were moved: --images FOLDER") -> None:
     """Check that an image exists.
 
     Args:
