@@ -14,7 +14,7 @@ from bases import SETTINGS
 from factory import write_rsvqa
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import load_config
-from qwen2vl_rs.datasets.image_paths import find_in_folder
+from qwen2vl_rs.datasets.image_paths import find_in_folder, suggestion
 from qwen2vl_rs.datasets.tables import read_conversations
 
 RUN = "output/Qwen2-VL-2B"
@@ -255,3 +255,11 @@ def test_training_and_evaluation_follow_images_that_are_moved(here, small_base, 
     Path("fourth/0.tif").write_bytes(Path("fourth/1.tif").read_bytes())  # another image
     assert main(["train", f"{RUN}/config.toml", "--resume", "--images", "fourth"]) == 1
     assert "changed since training started" in capsys.readouterr().err
+
+
+def test_nobody_is_led_to_the_test_questions(tmp_path):
+    (tmp_path / "data_vl_test.json").touch()
+    assert suggestion(tmp_path / "data_vl.json") == ""
+    assert "data_vl_test.json" in suggestion(tmp_path / "data_vl_tests.json")
+    (tmp_path / "data_vl_train.json").touch()
+    assert "data_vl_train.json" in suggestion(tmp_path / "data_vl_trian.json")
