@@ -1,10 +1,12 @@
 """Runs from a notebook."""
 
+from pathlib import Path
+
 import pytest
 
 import qwen2vl_rs as rs
-from factory import write_run
-from qwen2vl_rs.errors import ConfigError
+from factory import make_samples, write_run
+from qwen2vl_rs.errors import ConfigError, RunError
 from qwen2vl_rs.library.runs import Training, _flat
 
 
@@ -17,6 +19,22 @@ def test_settings_are_named_by_their_sections():
 def test_an_unknown_setting_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"lora\.alpha"):
         rs.train(lora={"alpha": 3})
+
+
+def test_questions_in_memory_replace_none(small_base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = rs.datasets.Dataset.of(make_samples(tmp_path / "images", 3))
+    Path("c.toml").write_text('output = "output/two"\n')
+    few = {"training": {"max_steps": 1}, "lora": {"r": 2}, "eval": {"max_eval": 4}}
+    records = [{"image": s.image, "question": s.question, "answer": s.answer} for s in data]
+    done = rs.train("c.toml", train=records[:8], test=data[8:], model=str(small_base), **few)
+    assert done.run == Path("output/two")
+    files = {p: p.read_bytes() for p in Path("output").rglob("given/*")}
+    assert {p.parent for p in files} == {Path("output/two/given")}
+    assert len(files) == 2
+    with pytest.raises(RunError, match="already holds a run"):
+        rs.train("c.toml", train=data[:2], test=data[8:], model=str(small_base), **few)
+    assert {p: p.read_bytes() for p in Path("output").rglob("given/*")} == files
 
 
 def test_a_report_shows_itself(tmp_path):

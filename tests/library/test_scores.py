@@ -127,8 +127,28 @@ def test_answers_to_other_questions_are_not_replaced(small_base, tmp_path, monke
     with pytest.raises(RunError, match="holds answers to") as caught:
         rs.evaluate(model, data[:4], output="kept")
     assert "output=" in caught.value.hint
+    with pytest.raises(RunError, match="holds answers to"):
+        rs.evaluate(model, data, max_eval=3, output="kept")
+    records = [{"image": s.image, "question": s.question, "answer": s.answer} for s in data]
+    rs.evaluate(model, records, output="records")
+    with pytest.raises(RunError, match="holds answers to"):  # of the same ids: row_1, …
+        rs.evaluate(model, records[::-1], output="records")
     assert len(Path("kept/predictions.jsonl").read_text().splitlines()) == len(data)
     rs.evaluate(model, data, output="kept")
+
+
+def test_an_evaluation_keeps_its_answers(small_base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = Dataset.of(make_samples(tmp_path / "images", 2))
+    model = rs.load(small_base)
+    short = rs.evaluate(model, data, settings={"eval.max_new_tokens": 1})
+    long = rs.evaluate(model, data, settings={"eval.max_new_tokens": 16})
+    assert short.folder == long.folder
+    assert [p.text for p in short.predictions] != [p.text for p in long.predictions]
+    assert rs.score(short.predictions).official.OA == short.official.OA
+    assert long.file.is_file()
+    with pytest.raises(ConfigError, match="has replaced"):
+        rs.report(after=short, output="r")
 
 
 def test_records_and_frames_are_questions(small_base, tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.questions.protocols import f1_of, scores_of
 from qwen2vl_rs.questions.registry import type_named
 
+MOORS = "moors, heathland and sclerophyllous vegetation"  # of BigEarthNet-19, as GRASS
+GRASS = "natural grassland and sparsely vegetated areas"
 LONG = "land principally occupied by agriculture, with significant areas of natural vegetation"
 
 
@@ -20,6 +22,7 @@ LONG = "land principally occupied by agriculture, with significant areas of natu
         ("pastures, peatbogs and forests", {"pastures", "peatbogs", "forests"}),
         ("pastures, peatbogs, and forests", {"pastures", "peatbogs", "forests"}),
         (f"{LONG} and moors and heathland", {LONG, "moors and heathland"}),
+        (f"{MOORS} and {GRASS}", {MOORS, GRASS}),
         (f"pastures, {LONG} and forests", {"pastures", LONG, "forests"}),
         (
             "road and rail networks and associated land",

@@ -143,7 +143,7 @@ def test_drop_ask_and_compare(visit, geotiff, width, scheme, locale):
     assert [question for question, _ in rows] == QUESTIONS
     assert all(len(texts) == 2 for _, texts in rows)
     names = page.locator(".card").first.locator(".who").all_inner_texts()
-    assert names == {"en": ["fine-tuned", "base"], "zh": ["微调后", "基础模型"]}[locale[:2]]
+    assert names == {"en": ["fine-tuned", "base model"], "zh": ["微调后", "基座模型"]}[locale[:2]]
     assert rows[0][1][0] in ("yes", "no")
     bars = page.eval_on_selector_all(".bar i", "all => all.map(e => e.offsetWidth)")
     assert len(bars) == 6
@@ -211,7 +211,7 @@ def test_a_box_is_drawn_and_asked_about(visit, engine, geotiff):
     page.wait_for_function("!document.querySelector('#answers h2 small')")
     assert boxed[0][0] == whole[0][0]
     assert page.locator("#history li").count() == 2
-    assert "a part of it" in page.locator("#history li").nth(1).inner_text()
+    assert "a part of the image" in page.locator("#history li").nth(1).inner_text()
 
 
 def test_a_finger_scrolls_until_a_part_is_wanted(visit, geotiff):

@@ -1,32 +1,14 @@
-"""Hints in terms of Python."""
+"""Public calls."""
 
 import pytest
 
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.system.calls import commands, in_python, public, require_one_of
-
-
-@pytest.mark.parametrize(
-    ("command", "python"),
-    [
-        ("choose another folder: --output FOLDER", "choose another folder: output=..."),
-        ("one of its splits: --split train|val", 'one of its splits: split="train|val"'),
-        ("go on: --resume; or another: --output", "go on: resume=True; or another: output=..."),
-        ("name the questions: --test FILE", "name the questions: data=..."),
-        ("get it: qwen2vl-rs load Qwen/Qwen2-VL-2B", 'get it: rs.download("Qwen/Qwen2-VL-2B")'),
-        ("train first: qwen2vl-rs train", "train first: rs.train(...)"),
-        ("run: qwen2vl-rs eval", "run: rs.evaluate(...)"),
-        ("name one: --set data.dataset=LR", "name one: settings={'data.dataset': 'LR'}"),
-        ("did you mean base?", "did you mean base?"),
-    ],
-)  # fmt: skip
-def test_options_become_arguments(command, python):
-    assert in_python(command) == python
+from qwen2vl_rs.system.calls import commands, public, require_one_of
 
 
 def test_an_error_says_its_hint_in_python():
     @public
-    def fails():
+    def fails(output=None):
         raise ConfigError("no", hint="choose another: --output FOLDER")
 
     with pytest.raises(ConfigError) as caught:

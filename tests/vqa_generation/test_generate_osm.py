@@ -244,7 +244,7 @@ def test_tunnels_and_cellars_are_not_asked_about_but_in_the_published_manner(
     osm.way([(0, 200), (250, 200)], {"highway": "primary", "tunnel": "yes"}, closed=False)
     path = osm.write(tmp_path / "a.osm.pbf")
     assert make(scene, path, tmp_path / "corrected", questions=40) == 0
-    assert "left out: 3 features invisible from above from above" in capsys.readouterr().err
+    assert "left out: 3 features invisible from above" in capsys.readouterr().err
     found = asked(tmp_path / "corrected")
     said = {a for q, a in found.items() if q in ("Is there a road?", "Is a road present?")}
     assert said <= {"no"}

@@ -16,6 +16,10 @@ from qwen2vl_rs.models.base import FOLDER as EMBEDDED
 from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.types import Prediction
 
+ONE_IMAGE = (
+    "all questions are about one image: no interval between images and no shuffled image "
+    "(hint: take questions about several images)"
+)
 pytestmark = pytest.mark.slow  # half a minute
 FILES = {name: (EMBEDDED / name).read_bytes() for name in ("config.json", "model.safetensors")}
 
@@ -53,6 +57,7 @@ def test_nothing_is_said_uninvited(used):
     assert not done.stdout
     assert done.stderr.splitlines() == [  # warnings alone, each on one line
         "too few images for test: it is empty (--split 0.8,0.1,0.1)",
+        *2 * [ONE_IMAGE],
         "the base model's name on the hub is unknown: the card says that it was a local folder "
         "(--base-model NAME)",
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..library.limits import GENERATED_TILE
 from ..system import console
 from .common import FILE, Number, interruptible, option, same_command
 from .help import Command
@@ -55,7 +56,7 @@ from .help import Command
 )
 @click.option(
     "--tile",
-    type=click.IntRange(min=64, max=2048),
+    type=click.IntRange(*GENERATED_TILE),
     default=256,
     show_default=True,
     help="Width and height of the images in pixels.",

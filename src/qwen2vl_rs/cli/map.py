@@ -12,6 +12,7 @@ import click
 
 from ..errors import ImageError, Qwen2VLRSError, RunError
 from ..library.early import require_model
+from ..library.limits import MAP_TILE, OVERLAP
 from ..system.console import warn
 from ..system.terminal import printable_lines
 from .common import (
@@ -51,7 +52,7 @@ from .help import Command
 )
 @click.option(
     "--tile",
-    type=click.IntRange(28, 4096),
+    type=click.IntRange(*MAP_TILE),
     metavar="PIXELS",
     help="Width and height of a window.  [default: as the training images, else 256]",
 )
@@ -63,7 +64,7 @@ from .help import Command
 )
 @click.option(
     "--overlap",
-    type=Number(0, 0.95),
+    type=Number(*OVERLAP),
     default=0.0,
     show_default=True,
     help="Share of a window that overlaps with the next one.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..library.early import require_model, require_questions, require_run, require_training
+from ..library.limits import CONCURRENCY
 from ..system import console
 from .common import (
     FILE,
@@ -169,7 +170,7 @@ def train(
 @click.option("--model", "name", metavar="NAME", help="With --endpoint: name of the model.")
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, 256),
+    type=click.IntRange(*CONCURRENCY),
     default=8,
     show_default=True,
     help="With --endpoint: concurrent requests.",

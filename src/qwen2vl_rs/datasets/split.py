@@ -124,7 +124,7 @@ def limit_by_image(samples: Iterable[Sample], most: int | None, what: str = "tes
     Args:
         samples: the questions.
         most: maximal number of questions; None for all.
-        what: purpose of the questions, ``test`` or ``training``.
+        what: purpose of the questions, ``test`` or ``training``; empty to say nothing.
     """
     data = Dataset.of(samples)
     if most is None or len(data) <= most:
@@ -135,6 +135,8 @@ def limit_by_image(samples: Iterable[Sample], most: int | None, what: str = "tes
     images = counted(whole, "whole image")
     if n > most:
         images, n = f"of one image, which has {n:,}", most
+    if not what:
+        return data.take(groups.order[:n])
     doing = "evaluating" if what == "test" else "using"
     say(f"{doing} {n:,} of {len(data):,} {what} questions ({images})")
     return data.take(groups.order[:n])

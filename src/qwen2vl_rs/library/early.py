@@ -105,22 +105,31 @@ def require_questions(
             require_image(sample.image)
 
 
+def require_free(run: Path, resume: bool) -> None:
+    """Check that a folder holds no run, or, to resume, that it holds one.
+
+    Raises:
+        RunError: otherwise.
+    """
+    if resume and not is_there(run / "config.toml"):
+        raise RunError(f"nothing to resume in {run}", hint="start without --resume")
+    if not resume and Run(run).holds_run() and Run(run).checkpoints():
+        raise RunError(
+            f"{run} already holds a run",
+            hint="resume it: --resume; or choose another folder: --output",
+        )
+
+
 def require_training(config: Config, resume: bool) -> None:
     """Check that the inputs of a training exist and its output folder is free.
 
     Raises:
         Qwen2VLRSError: it is not.
     """
-    run, data = Path(config.output), config.data
+    data = config.data
+    require_free(Path(config.output), resume)
     if resume:
-        if not is_there(run / "config.toml"):
-            raise RunError(f"nothing to resume in {run}", hint="start without --resume")
         return
-    if Run(run).holds_run() and Run(run).checkpoints():
-        raise RunError(
-            f"{run} already holds a run",
-            hint="resume it: --resume; or choose another folder: --output",
-        )
     ready = [Path(name) for name in (data.train, data.test) if name is not None]
     for path in ready or [Path(data.conversations)]:
         require_questions(path, data.images, data.dataset)

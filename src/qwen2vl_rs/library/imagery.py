@@ -6,12 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError
 from ..system.calls import public, require_one_of
 from ..system.notebook import html_page
+from .limits import GENERATED_TILE, MAP_TILE, MORE_THAN_0, OVERLAP, require_within
 from .model import LocalModel, Model
 from .rows import Rows
 from .scores import Source
@@ -133,6 +135,10 @@ def generate(
 
     require_one_of("style", style, "corrected", "legacy", "balanced")
     require_one_of("like", like, "lr", "hr")
+    numbers = {"synthetic": synthetic, "questions": questions, "workers": workers}
+    require_within({name: (value, 1, inf) for name, value in numbers.items()})
+    require_within({"seed": (seed, 0, inf), "tile": (tile, *GENERATED_TILE)})
+    require_within({"resolution": (resolution, MORE_THAN_0, inf)})
     if bool(synthetic) == (image is not None):
         raise ConfigError("name synthetic, a number of scenes, or an image")
     left_out: Counter[str] = Counter()
@@ -185,9 +191,10 @@ def map_scene(
         raise ConfigError("a map needs a model on this machine", hint='rs.load("output/demo")')
     require_one_of("lang", lang, "en", "zh")
     asked = (questions,) if isinstance(questions, str) else tuple(questions)
-    if not asked or not 0 <= overlap < 1:
-        what = "there is no question" if not asked else f"overlap={overlap} is not possible"
-        raise ConfigError(what, hint="give at least one question, and an overlap from 0 to below 1")
+    windows = {"tile": (tile, *MAP_TILE), "resolution": (resolution, MORE_THAN_0, inf)}
+    require_within(windows | {"overlap": (overlap, *OVERLAP)})
+    if not asked:
+        raise ConfigError("there is no question", hint="give at least one")
     folder = Path(output)
     request = MapRequest(Path(scene), asked, folder, tile, resolution, overlap)
     done = make_map(model.session, request)

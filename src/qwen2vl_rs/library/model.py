@@ -9,11 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..errors import ConfigError, ModelError
 from ..system.calls import public, require_one_of
+from .limits import CONCURRENCY, MORE_THAN_0, require_within
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -325,11 +327,10 @@ def load(
                 "a server is named by endpoint and model alone, without path, base and device",
                 hint='rs.load(endpoint="http://127.0.0.1:8000/v1", model="name")',
             )
-        from ..predict.endpoint_client import Endpoint
-
-        key = os.environ.get("OPENAI_API_KEY")
-        return RemoteModel(Endpoint(endpoint, model, key, concurrency, rate))
-    if path is None or model:
+        return _remote(endpoint, model, concurrency, rate)
+    if model:
+        raise ConfigError("model names one of a server", hint="name the server too: endpoint=...")
+    if path is None:
         raise ConfigError("no model is named", hint='rs.load("output/demo")')
     from .early import MODEL_FILES, require_model
 
@@ -346,6 +347,16 @@ def load(
     from ..models.location import locate
 
     return LocalModel(locate(folder, of), device)
+
+
+def _remote(url: str, model: str, concurrency: int, rate: float | None) -> RemoteModel:
+    from ..predict.endpoint_client import Endpoint
+
+    require_within({"concurrency": (concurrency, *CONCURRENCY)})
+    require_within({"rate": (rate, MORE_THAN_0, inf)})
+    endpoint = Endpoint(url, model, os.environ.get("OPENAI_API_KEY"), concurrency, rate)
+    _ = endpoint.address, endpoint.headers  # refuse what is no URL or key
+    return RemoteModel(endpoint)
 
 
 def _is_path(image: Any) -> bool:

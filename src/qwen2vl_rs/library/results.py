@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +14,8 @@ from .rows import Rows
 if TYPE_CHECKING:
     from ..scoring.comparison import Comparison
     from ..scoring.results import Results
+
+PREDICTIONS = "predictions.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +66,38 @@ class Evaluation(Rows):
     Attributes:
         results: what ``results.json`` holds.
         folder: where the answers are; None where they were given.
+        predictions: the answered questions.
     """
 
     def __init__(
-        self, results: Results, folder: Path | None, predictions: Sequence[Prediction] | None = None
+        self, results: Results, folder: Path | None, predictions: Sequence[Prediction]
     ) -> None:
-        self.results, self.folder, self._given = results, folder, predictions
+        self.results, self.folder, self.predictions = results, folder, list(predictions)
 
-    @cached_property
-    def predictions(self) -> list[Prediction]:
-        """The answered questions."""
+    @classmethod
+    def read(cls, results: Results, folder: Path) -> Evaluation:
+        """With the predictions in a folder as they are now: another evaluation may replace them."""
         from ..scoring.predictions import read_predictions
 
-        if self._given is None and self.folder:
-            return read_predictions(self.folder / "predictions.jsonl")
-        return list(self._given or ())
+        return cls(results, folder, read_predictions(folder / PREDICTIONS))
+
+    @property
+    def file(self) -> Path:
+        """The file of the predictions.
+
+        Raises:
+            ConfigError: there is none, or a later evaluation has replaced it.
+        """
+        from ..scoring.predictions import read_predictions
+
+        if self.folder is None:
+            raise ConfigError("these scores have no file", hint="write the predictions first")
+        file = self.folder / PREDICTIONS
+        if read_predictions(file) != self.predictions:
+            raise ConfigError(
+                f"a later evaluation has replaced {file}", hint="give each its folder: output=..."
+            )
+        return file
 
     def protocol(self, name: str) -> ProtocolScore:
         """The accuracies under a protocol.

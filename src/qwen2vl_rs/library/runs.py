@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,7 @@ from ..errors import ConfigError, RunError
 from ..system.calls import public, require_one_of
 from ..system.notebook import html_page
 from .results import Evaluation, PairedComparison
-from .scores import Source
+from .scores import Source, questions_of
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -140,13 +139,13 @@ def train(
     """
     from ..run import Run
 
-    loaded = _config(config, train, test, settings)
+    loaded = _config(config, {"train": train, "test": test}, settings, resume)
     outcome = _trained(loaded, resume)
     done = Run(Path(loaded.output))
     return Training(
         done.folder,
-        Evaluation(outcome.before, done.evaluation("before")),
-        Evaluation(outcome.after, done.evaluation("after")),
+        Evaluation.read(outcome.before, done.evaluation("before")),
+        Evaluation.read(outcome.after, done.evaluation("after")),
         PairedComparison(outcome.comparison),
     )
 
@@ -253,26 +252,24 @@ def _path(given: Source | Evaluation | Training | None) -> Path | None:
     if isinstance(given, Training):
         return given.run
     if isinstance(given, Evaluation):
-        if given.folder is None:
-            raise ConfigError("these scores have no file", hint="write the predictions first")
-        return given.folder / "predictions.jsonl"
+        return given.file
     return None if given is None else Path(given)
 
 
 def _config(
     config: Source | None,
-    train: Source | Dataset | None,
-    test: Source | Dataset | None,
+    given: Mapping[str, Source | Dataset | None],
     settings: Mapping[str, Any],
+    resume: bool,
 ) -> Config:
     from ..config import load_config
+    from .early import require_free
 
-    values = dict(_flat(settings))
-    folder = Path(str(values.get("output", "output/Qwen2-VL-2B"))) / "given"
-    for name, given in (("train", train), ("test", test)):
-        if given is not None:
-            values[f"data.{name}"] = _file_of(given, folder / f"{name}.json")
-    return load_config(Path(config) if config else None, (), values)
+    file, values = Path(config) if config else None, dict(_flat(settings))
+    run = Path(load_config(file, (), values).output)
+    require_free(run, resume)
+    files = {f"data.{k}": _file_of(v, k, run / "given") for k, v in given.items() if v is not None}
+    return load_config(file, (), values | files)
 
 
 def _trained(config: Config, resume: bool) -> Outcome:
@@ -302,13 +299,15 @@ def settings() -> dict[str, Any]:
     return Config().model_dump()
 
 
-def _file_of(given: Source | Dataset, path: Path) -> str:
-    """The file of some questions; those in memory are written to a file of the run."""
-    if isinstance(given, str | os.PathLike):
-        return str(os.fspath(given))
+def _file_of(given: Source | Dataset, name: str, folder: Path) -> str:
+    """The file of some questions; those in memory are written to one, which no others replace."""
+    asked = questions_of(given)
+    if isinstance(asked, Path):
+        return str(asked)
     from ..datasets.tables import write_conversations
 
-    write_conversations(path, given)
+    path = folder / f"{name}-{asked.digest()[:8]}.json"
+    write_conversations(path, asked)
     return str(path)
 
 

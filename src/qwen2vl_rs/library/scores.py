@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConfigError, DataError, RunError
 from ..system.calls import public, require_one_of
+from ..system.console import counted
 from ..types import Columnar, Prediction, Sample
 from .model import AnswerMode, Model
-from .results import Evaluation, PairedComparison
+from .results import PREDICTIONS, Evaluation, PairedComparison
 
 if TYPE_CHECKING:
     from ..datasets.base import Dataset
@@ -70,12 +71,13 @@ def evaluate(
     values = {"eval.answers": answers, **(settings or {})}
     if max_eval is not None:
         values["eval.max_eval"] = max_eval
-    asked, place = _questions(data), _file(output)
+    asked, place = None if data is None else questions_of(data), _file(output)
     if place is not None and asked is not None:
-        asked = asked if not isinstance(asked, Path) else read_samples(asked)
-        _refuse_other_questions(place, asked)
-    found, folder = model.evaluated(asked, _questions(train), values, place)
-    return Evaluation(found, folder)
+        asked = read_samples(asked) if isinstance(asked, Path) else asked
+        _refuse_other_questions(place, asked, values.get("eval.max_eval"))
+    taught = None if train is None else questions_of(train)
+    found, folder = model.evaluated(asked, taught, values, place)
+    return Evaluation.read(found, folder)
 
 
 @public
@@ -135,7 +137,7 @@ def score(
         protocols=_names(protocols),
         dataset=whose,
     )
-    return Evaluation(found, None, run)
+    return Evaluation(found, None, tuple(run))
 
 
 @public
@@ -208,22 +210,27 @@ def _predictions(
     ]
 
 
-def _refuse_other_questions(folder: Path, asked: Dataset) -> None:
+def _refuse_other_questions(folder: Path, asked: Dataset, most: int | None) -> None:
     """Keep the answers in a folder from being replaced by those to other questions.
 
     Raises:
-        RunError: the folder holds an evaluation of other questions.
+        RunError: the folder holds answers to questions that are not asked now.
     """
+    from ..datasets.split import limit_by_image
     from ..scoring.predictions import read_predictions
 
-    file = folder / "predictions.jsonl"
-    known: set[str] = set()
+    file = folder / PREDICTIONS
+    known: set[tuple[str, str, str]] = set()
     with contextlib.suppress(DataError, RunError):  # damaged: evaluated again
-        known = {one.id for one in read_predictions(file)} if file.is_file() else known
-    if lost := known - {row[0] for row in asked.rows()}:
+        if file.is_file():  # whose images may have been moved
+            known = {(p.id, Path(p.image).name, p.question) for p in read_predictions(file)}
+    if not known:
+        return
+    now = limit_by_image(asked, most, what="")
+    if lost := known - {(s.id, Path(s.image).name, s.question) for s in now}:
         raise RunError(
-            f"{folder} holds answers to {len(lost):,} other questions",
-            hint="choose another folder: output=...",
+            f"{folder} holds answers to {counted(len(lost), 'question')} not asked now",
+            hint="choose another folder: --output FOLDER",
         )
 
 
@@ -235,10 +242,10 @@ def test_set(given: Source | Dataset | None) -> Dataset | None:
     return read_questions(file) if file else cast("Dataset | None", given)
 
 
-def _questions(given: Any) -> Path | Dataset | None:
+def questions_of(given: Any) -> Path | Dataset:
     """The file or the data set of some questions; of records a data set is made."""
-    if given is None or (file := _file(given)):
-        return None if given is None else file
+    if file := _file(given):
+        return file
     from ..datasets.base import Dataset
 
     return given if isinstance(given, Dataset) else Dataset.of(_samples(given) or ())
