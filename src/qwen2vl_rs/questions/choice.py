@@ -15,10 +15,12 @@ _USUAL = 8  # letters, if the options are unknown
 _LINE = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[ \t]*[.):：、])[ \t]*(\S.*?)\s*$", re.MULTILINE)
 _INLINE = re.compile(r"(?<!\S)(?:\(([A-Z])\)|([A-Z])[.)])\s*(?=\S)")
 _LEAD = re.compile(
-    r"^(?:(?:so|therefore|thus|i (?:think|believe)(?: that)?),? )?"
+    r"^(?:(?:so|therefore|thus|i (?:think|believe)(?: that)?"
+    r"|(?:based on|according to) (?:the|this) (?:image|picture|scene)(?: provided)?),? )?"
     r"(?:(?:the )?(?:best |correct |right |final )*(?:answer|option|choice)(?: is)?:? ?\(?"
     r"|i (?:would )?(?:choose|pick|select) (?:option )?\(?"
-    r"|(?:it|this|that|the (?:image|scene|picture)) (?:is|shows|depicts) )"
+    r"|(?:it|this|that|the (?:image|scene|picture)) (?:is|shows|depicts) "
+    r"|(?:正确)?答案(?:是|为|应为)?[:：]? ?|我?(?:应该?)?选择?项? ?)"
 )
 _BEHIND = re.compile(
     r" (?:is|would be) (?:the )?(?:best|correct|right)(?: (?:answer|option|choice))?$"
