@@ -291,7 +291,8 @@ def test_a_file_that_is_not_recognised_is_read_by_its_name(there, capsys):
 def test_a_file_of_rows_is_found_in_a_folder(there, suffix):
     records = mme(asked([f"{n}.png" for n in range(3)]))
     path = there / f"mme_test.{suffix}"
-    (there / "predictions.jsonl").write_text('{"id": "1", "prediction": "A"}\n')
+    predicted = {"image": "0.png", "question": "?\nA. x\nB. y", "answer": "A", "prediction": "A"}
+    (there / "predictions.jsonl").write_text(json.dumps(predicted))
     (there / "notes.csv").write_text("a,b\n1,2\n")
     if suffix == "jsonl":
         path.write_text("".join(json.dumps(one) + "\n" for one in records))

@@ -77,7 +77,8 @@ def _roles(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_choice(record: Any) -> bool:
-    if type(record) is not dict or "conversations" in record:
+    # predictions repeat the question
+    if type(record) is not dict or not record.keys().isdisjoint(("conversations", "prediction")):
         return False
     found = _roles(record)
     asked = found.get("question")
