@@ -9,7 +9,12 @@ import pytest
 
 from qwen2vl_rs.datasets.base import Dataset
 from qwen2vl_rs.datasets.reading import read_samples
-from qwen2vl_rs.datasets.split import group_by_image, limit_by_image
+from qwen2vl_rs.datasets.split import (
+    group_by_image,
+    limit_by_image,
+    split_by_image,
+    split_by_question,
+)
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.questions.answer_sets import answer_sets
@@ -89,6 +94,15 @@ def test_answer_sets_and_data_set_are_those_of_the_records():
     assert answer_sets(Dataset.of(asked), "LR") == answer_sets(asked, "LR")
     for part in (asked, [s for s in asked if s.dataset]):
         assert resolve_dataset(Dataset.of(part), old=True) == resolve_dataset(part, old=True)
+
+
+def test_one_question_is_no_plural():
+    one = Sample("a", "1.tif", "Is there a road?", "yes")
+    assert repr(Dataset.of([one])).startswith("<1 question about 1 image: ")
+    with pytest.raises(DataError, match="2 images, not 1 question about 1 image"):
+        split_by_image([one])
+    with pytest.raises(DataError, match=r"^1 question cannot be split"):
+        split_by_question([one])
 
 
 def test_a_name_that_is_not_utf8_is_said():

@@ -53,6 +53,13 @@ def test_fields_are_looked_for_in_all_records_of_the_beginning(tmp_path):
     assert sniff(path).has("a")
 
 
+def test_fields_are_looked_for_in_the_first_line_of_json_lines(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text('{"a": 1, "b": 2}\n{"a": 1, "c": 2}\n')
+    assert sniff(path).has("a", "b")
+    assert not sniff(path).has("a", "c")
+
+
 def test_the_first_record_of_a_list_too(tmp_path):
     path = tmp_path / "list.json"
     path.write_text('[{"a": 1}, {"b": 2}]')

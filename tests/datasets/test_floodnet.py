@@ -8,6 +8,8 @@ import pytest
 
 from factory import write_image
 from qwen2vl_rs.cli import main
+from qwen2vl_rs.datasets.keyed_rows import Keys
+from qwen2vl_rs.datasets.left_out import LeftOut
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.questions.answer_sets import answer_sets
@@ -68,6 +70,26 @@ def test_questions_of_the_published_form_are_read(tmp_path, capsys):
 def test_what_is_wrong_is_named_with_its_record(tmp_path, change, said):
     path = written(tmp_path, [record(*ASKED[0]), {**record(*ASKED[1]), **change}])
     with pytest.raises(DataError, match=f"record 2: {said}"):
+        read_samples(path)
+
+
+def test_categories_may_be_types_that_exist(tmp_path, capsys):
+    keys = Keys("Pond", "image", "question", "answer", "kind", (), {"how many": "count"})
+    records = [
+        (None, {"image": "a.png", "question": "?", "answer": 3, "kind": kind})
+        for kind in ("how many", "presence", "why")
+    ]
+    rows = keys.rows(tmp_path / "x.json", records, False, LeftOut())
+    assert [row[4] for row in rows] == ["count", "presence", "why"]
+    said = capsys.readouterr().err
+    assert "1 question of a type unknown in Pond, 'why'" in said
+    assert "how many" not in said
+
+
+def test_json_lines_are_not_taken_for_the_object(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_text("".join(json.dumps(record(*one)) + "\n" for one in ASKED))
+    with pytest.raises(DataError, match="contains no questions"):
         read_samples(path)
 
 

@@ -270,6 +270,34 @@ def test_ids_that_stand_twice_are_refused(here):
         read_samples(path)
 
 
+def conversation(name, *pairs):
+    turns = [
+        {"from": who, "value": text}
+        for k, (asked, answered) in enumerate(pairs)
+        for who, text in (("human", "<image>\n" * (k == 0) + asked), ("gpt", answered))
+    ]
+    return {"id": name, "image": "images/a.png", "conversations": turns}
+
+
+def test_repeated_ids_of_conversations_are_numbered(here, capsys):
+    records = [
+        conversation("1", (Q, "no")),
+        conversation("1", (Q, "yes")),
+        conversation("1_2", (Q, "no")),
+        conversation("b", (Q, "yes"), (Q, "no")),
+        conversation("b_1", (Q, "no")),
+        conversation("1", (Q, "yes")),
+    ]
+    path = written(here, records)
+    ids = ["1", "1_2", "1_2_2", "b_1", "b_2", "b_1_2", "1_3"]
+    found = read_samples(path)
+    assert [s.id for s in found] == ids
+    assert [s.answer for s in found] == ["no", "yes", "no", "yes", "no", "no", "yes"]
+    assert capsys.readouterr().err.count("4 with a repeated id: a number is appended") == 1
+    assert csv2json(path, here / "out.json").written == 7
+    assert [s.id for s in read_samples(here / "out.json")] == ids
+
+
 def test_a_first_record_may_be_long(here):
     record = {"note": "x" * 100_000, **ONE["query"]}
     for form in ("list", "lines"):
@@ -280,8 +308,9 @@ def test_a_first_record_may_be_long(here):
 
 def test_ids_that_stand_twice_are_not_written(here):
     rows = [{"key": 1, "image": "images/a.png", "question": Q, "answer": A}] * 2
-    with pytest.raises(DataError, match="the id '1' is a duplicate"):
+    with pytest.raises(DataError, match="the id '1' is a duplicate") as found:
         csv2json(written(here, rows), here / "out.json", columns={"id": "key"})
+    assert found.value.hint == "give each record a unique id, or remove the ids"
     assert not (here / "out.json").exists()
 
 

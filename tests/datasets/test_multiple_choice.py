@@ -124,6 +124,63 @@ def test_what_is_wrong_is_named(tmp_path, change, said):
         read_samples(written(tmp_path, [GEOBENCH, {**GEOBENCH, **change}]))
 
 
+@pytest.mark.parametrize(
+    ("texts", "number", "letter"),
+    [
+        (["3", "1", "2"], 1, None),
+        (["1", "2", "3"], 2, None),
+        (["10", "20", "30"], 20, "B"),
+        (["1", "2"], 2, "B"),
+    ],
+)
+def test_a_number_that_is_a_place_or_a_text_is_refused(tmp_path, texts, number, letter):
+    path = written(tmp_path, [{**GEOBENCH, "Options_List": texts, "Ground_Truth_Option": number}])
+    if letter:
+        assert read_samples(path)[0].answer == letter
+        return
+    with pytest.raises(DataError, match=f"record 1: its answer {number} is the text of") as found:
+        read_samples(path)
+    assert found.value.hint == "write the letter of the option as answer"
+
+
+PLAIN = {"image": "1.png", "question": "Is there a road?", "answer": "yes", "type": "presence"}
+NO_SHIP = {**PLAIN, "question": "Is there a ship?", "answer": "NO"}
+
+
+@pytest.mark.parametrize("image", ["image", "image_path"])
+@pytest.mark.parametrize("lines", [False, True])
+def test_records_without_options_stay_plain(tmp_path, image, lines):
+    asked = {**PLAIN, "question": "Which is it? A. road B. park", "answer": "B", "type": ""}
+    how_many = {**PLAIN, "question": "How many?", "answer": 3, "type": "count"}
+    rows = [asked, PLAIN, NO_SHIP, how_many]
+    rows = [{image: row["image"], **{k: row[k] for k in row if k != "image"}} for row in rows]
+    path = written(tmp_path, rows)
+    if lines:
+        as_jsonl(path, rows)
+    found = [(s.question, s.answer, s.type, s.dataset) for s in read_samples(path)]
+    assert found == [
+        (asked["question"], "B", "choice", ""),
+        (PLAIN["question"], "yes", "presence", ""),
+        (NO_SHIP["question"], "NO", "presence", ""),
+        ("How many?", "3", "count", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "change"),
+    [
+        (CHOICE, {"question": "Which scene?"}),
+        (XLRS, {"multi-choice options": None}),
+        (XLRS, {"multi-choice options": None, "answer": ["A", "C"]}),
+        (GEOBENCH, {"Options_List": None, "Ground_Truth_Option": "4"}),
+    ],
+)
+def test_a_letter_without_its_options_is_refused(tmp_path, record, change):
+    rows = [record, {**record, **change, "id": "bad", "index": 9}]
+    with pytest.raises(DataError, match=r"record 2 .*: its options are neither"):
+        read_samples(written(tmp_path, rows))
+
+
 def test_what_is_left_out_is_counted(tmp_path, capsys):
     rows = [
         {**GEOBENCH, "Question_ID": n, **change}

@@ -3,13 +3,16 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from factory import write_image
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.datasets.reading import read_samples
+from qwen2vl_rs.datasets.reading import published_in, read_samples
 from qwen2vl_rs.datasets.table_notes import read_note
 from qwen2vl_rs.errors import DataError
+from qwen2vl_rs.known_datasets import all_datasets
 from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.types import Prediction
 
@@ -94,6 +97,7 @@ SETS = {
     "GEOBench-VLM": geobench, "XLRS-Bench-lite": xlrs, "MME-RealWorld-RS": mme,
 }  # fmt: skip
 KEYED = ("FloodNet", "VRSBench", "EarthVQA")
+RSVQA_SETS = ("LR", "HR", "xBEN")
 each = pytest.mark.parametrize("name", SETS)
 
 
@@ -115,6 +119,10 @@ def written(folder: Path, name: str, images, split="train", **kinds) -> Path:
     path = folder / f"{name}_{split}.json"
     path.write_text(json.dumps(SETS[name](asked(images, **kinds))))
     return path
+
+
+def test_every_published_format_is_among_the_sets():
+    assert list(SETS) == [n for n, one in all_datasets().items() if one.name not in RSVQA_SETS]
 
 
 @pytest.fixture
@@ -277,6 +285,26 @@ def test_a_file_that_is_not_recognised_is_read_by_its_name(there, capsys):
     (there / "rows.json").write_text(json.dumps([row]))
     for given, found in ((None, ""), ("XLRS-Bench-lite", "XLRS-Bench-lite")):
         assert read_samples(there / "rows.json", dataset=given)[0].dataset == found
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", "tsv"])
+def test_a_file_of_rows_is_found_in_a_folder(there, suffix):
+    records = mme(asked([f"{n}.png" for n in range(3)]))
+    path = there / f"mme_test.{suffix}"
+    predicted = {"image": "0.png", "question": "?\nA. x\nB. y", "answer": "A", "prediction": "A"}
+    (there / "predictions.jsonl").write_text(json.dumps(predicted))
+    (there / "notes.csv").write_text("a,b\n1,2\n")
+    if suffix == "jsonl":
+        path.write_text("".join(json.dumps(one) + "\n" for one in records))
+    elif suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    else:
+        rows = [records[0].keys(), *(one.values() for one in records)]
+        path.write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
+    assert published_in(there) == path
+    assert published_in(there, "test", "MME-RealWorld-RS") == path
+    assert main(["data2csv", "--folder", "."]) == 0
+    assert (there / "rsvqa-dataset-test.csv").is_file()
 
 
 def test_of_several_files_in_a_folder_one_must_be_named(there, capsys):

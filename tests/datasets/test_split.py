@@ -69,7 +69,7 @@ def test_one_file_by_several_names_is_one_image(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [f"{tmp_path}/1.tif", "1.tif", "./absent/../1.tif", "link.tif", "folder/1.tif"]
     aliases = [sample(name, n) for n, name in enumerate(names)]
-    with pytest.raises(DataError, match="the 5 questions are about 1"):
+    with pytest.raises(DataError, match="2 images, not 5 questions about 1 image"):
         split_by_image(aliases)
     assert count_shared_images(aliases[:1], aliases[1:]) == 1
     train, test = split_by_image([*aliases, sample("2.tif", 9)], 0.5)

@@ -1,6 +1,7 @@
 import pytest
 
 from qwen2vl_rs.questions.answer_sets import MAX_CANDIDATES, answer_sets
+from qwen2vl_rs.questions.registry import type_named
 from qwen2vl_rs.types import Sample
 
 COUNT, AREA = "How many roads are there?", "What is the area covered by roads?"
@@ -29,6 +30,18 @@ def test_yes_no_and_rural_urban_are_closed_by_themselves():
 def test_untaught_numbers_take_the_official_answers(dataset, kind, texts):
     found = answer_sets([], dataset)[kind]
     assert list(found.texts) == list(found.classes) == texts
+
+
+@pytest.mark.parametrize("dataset", ["unknown", "FloodNet", "EarthVQA", "VRSBench", "CHOICE"])
+@pytest.mark.parametrize("kind", ["count", "area"])
+def test_untaught_numbers_without_buckets_have_no_candidates(dataset, kind):
+    assert type_named(kind).candidates(dataset) == ()
+    assert kind not in answer_sets([], dataset)
+
+
+def test_untaught_numbers_have_the_buckets_of_their_own_type_alone():
+    assert type_named("area").candidates("xBEN") == type_named("area").candidates("HR")
+    assert type_named("count").candidates("xBEN") == ()
 
 
 def test_raw_numbers_are_the_members_of_their_classes():

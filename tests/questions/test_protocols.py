@@ -62,6 +62,14 @@ def test_raw(type, gold, said, want):
 
 
 @pytest.mark.parametrize(
+    ("name", "want"), [("official", True), ("raw", False), ("original", False)]
+)
+def test_only_a_data_set_s_own_rule_accepts_more_than_equal_answers(name, want):
+    assert right(name, "object shape", "oval", "It is oval", "VRSBench") is want
+    assert right(name, "object shape", "oval", " Oval", "VRSBench")
+
+
+@pytest.mark.parametrize(
     ("type", "gold", "said", "want"),
     [
         ("count", "47", "There are 47 roads.", True),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..questions.grammar import KIND, question_type
 from ..questions.registry import official_type
+from ..system.console import counted
 from ..system.jsonl import to_line
 from ..system.notebook import data_frame, html_table
 from ..types import Sample
@@ -99,7 +100,10 @@ class Dataset(Sequence[Sample]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<{len(self):,} questions about {len(self.images):,} images: {self.types}>"
+        return f"<{self._caption()}: {self.types}>"
+
+    def _caption(self) -> str:
+        return f"{counted(len(self), 'question')} about {counted(len(self.images), 'image')}"
 
     @property
     def types(self) -> list[str]:
@@ -120,10 +124,9 @@ class Dataset(Sequence[Sample]):
         return data_frame({name: _texts(column) for name, column in self._columns.items()})
 
     def _repr_html_(self) -> str:
-        caption = f"{len(self):,} questions about {len(self.images):,} images"
         names = COLUMNS[1:5]
         first = [dict(zip(names, row[1:5], strict=True)) for row in self[:_SHOWN].rows()]
-        return html_table(first, caption)
+        return html_table(first, self._caption())
 
     def plot(self, index: int) -> SampleFigure:
         """Show a question with its image in a notebook.

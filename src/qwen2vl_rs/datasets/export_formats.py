@@ -19,7 +19,7 @@ from ..config import InputConfig
 from ..errors import DataError, RunError
 from ..instruction import bare_question
 from ..raster import read_rgb
-from ..system.console import Progress, say
+from ..system.console import Progress, counted, say
 from ..system.files import staged_folder, write_json
 from ..system.jsonl import to_line
 from ..system.named_files import open_named
@@ -140,7 +140,8 @@ def export_dataset(
         if name == "llamafactory":
             write_json(staging / "dataset_info.json", _DATASET_INFO)
         write_json(staging / EXPORT_NOTE, {"format": name, "instruction": view.instruction})
-    say(f"wrote {len(samples):,} questions about {len(places):,} images to {folder}")
+    questions, images = counted(len(samples), "question"), counted(len(places), "image")
+    say(f"wrote {questions} about {images} to {folder}")
     say(f"images: {size / 1e6:.1f} MB of 8-bit PNG in {folder / 'images'}")
     if defused:
         say(

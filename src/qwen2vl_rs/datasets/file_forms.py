@@ -88,8 +88,8 @@ def is_published(path: Path, dataset: str | None = None) -> bool:
 
 
 def _is_ours(start: FileStart) -> bool:
-    """Whether a file is a table, conversations, or RSVQA's own format."""
-    ours = start.has("conversations") or start.has("messages")
+    """Whether a file is a table, conversations, predictions, or RSVQA's own format."""
+    ours = any(map(start.has, ("conversations", "messages", "prediction")))
     return start.kind == "text" or start.key == "questions" or ours
 
 

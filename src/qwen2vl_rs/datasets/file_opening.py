@@ -118,8 +118,8 @@ class FileStart(NamedTuple):
 
     @property
     def records(self) -> list[Any]:
-        """All sniffed records; members that are lists are flattened."""
-        values = (self.first, *self.more)
+        """All sniffed records, also that of the first line; lists as members are flattened."""
+        values = (self.first, *self.more, *([] if self.line is None else [self.line]))
         return [one for value in values for one in (value if type(value) is list else [value])]
 
     @property

@@ -47,7 +47,9 @@ _KEYS = Keys(
 
 
 def _recognises(start: FileStart) -> bool:
-    return start.kind == "object" and start.has("Image_ID", "Question")
+    return (
+        start.kind == "object" and type(start.first) is dict and start.has("Image_ID", "Question")
+    )
 
 
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:

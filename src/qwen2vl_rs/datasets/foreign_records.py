@@ -37,6 +37,7 @@ _NO_TURNS = "without any question"
 _NO_IMAGE, _SEVERAL = "without any image", "with several images"
 _MEDIA, REMOTE = "with video or sound", "with an image that is not a file (a URL)"
 _TURNS = "conversations have several turns: each turn becomes an independent question"
+_RENAMED = "with a repeated id: a number is appended to it (_2, _3, …)"
 _SYSTEM = "system turns are ignored: the instruction is a setting (view.instruction)"
 
 
@@ -61,6 +62,7 @@ class Records:
     folder: Path | None = None
     _images: ImageFolder = field(init=False)
     _instructions: tuple[str, ...] = field(init=False)
+    _ids: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         place = self.folder or self.path.with_name(f"{self.path.stem}_images")
@@ -117,7 +119,19 @@ class Records:
             if not question.strip() or not answer.strip():
                 self.counts.add(NO_TEXT, own)
                 continue
+            if form.turns:
+                own = self._unique(own)
             yield own, image, question, answer, kind, dataset_name(record.get("dataset")), ""
+
+    def _unique(self, name: str) -> str:
+        """Append a number to an id that is taken: mixtures of conversations repeat ids."""
+        own = name
+        while own in self._ids:  # the number of the last one of this name saves trying all
+            self._ids[name] += 1
+            own = f"{name}_{self._ids[name]}"
+        self._ids[own] = 1
+        self.counts.note(_RENAMED, own != name)
+        return own
 
     def fail(
         self, n: int, record: dict[str, Any], problem: str, hint: str | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class Keys:
         dataset: name of the data set, which is also the prefix of the ids.
         image, question, answer, type: field names.
         folders: image folders beside the question file.
+        types: by published category, the question type; categories not listed keep their name.
     """
 
     dataset: str
@@ -32,6 +34,7 @@ class Keys:
     answer: str
     type: str
     folders: tuple[str, ...]
+    types: Mapping[str, str] = dataclass_field(default_factory=dict)
 
     def rows(
         self,
@@ -60,6 +63,7 @@ class Keys:
                 counts.add(NO_ANSWER, own)
                 continue
             kind = field(path, n, record, self.type, str)
+            kind = self.types.get(kind, kind)
             if official_type(kind) not in all_types():
                 unknown[kind] = unknown.get(kind, 0) + 1
             yield (

@@ -4,7 +4,8 @@ The question file is one JSON list. CHOICE (An 2025): ``[{"id": …, "image_path
 "answer": "B"}, …]``; the question ends with lines such as ``A.road``, and the image folder is the
 task. The others: rows from the Hub with image, question, options, letter of the answer (several
 for XLRS-Bench) and task or category, under different field names. The question text has one option
-per line; its type is ``choice/TASK``. Questions about several images are skipped.
+per line; its type is ``choice/TASK``. Questions about several images are skipped. In files of no
+known data set, records without options are plain questions.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from string import ascii_uppercase as LETTERS
 from typing import Any
@@ -55,6 +57,7 @@ _ROLES = {
 _OWN = {"groundtruthoption": GEOBENCH, "answerchoices": MME}  # fields unique to a data set
 _CALLED = {"geobench": GEOBENCH, "xlrs": XLRS, "mmerealworld": MME}
 _LETTERED = re.compile(r"\s*(?:\(([A-Z])\)|([A-Z])[.):])\s*\S")
+_LOOKED_AT = 64
 _LONGEST = 1000  # characters of a path; an image in base64 is longer
 _FOLDERS, _ABOVE = ("images", "Images", "image"), 4
 
@@ -74,7 +77,8 @@ def _roles(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_choice(record: Any) -> bool:
-    if type(record) is not dict or "conversations" in record:
+    # predictions repeat the question
+    if type(record) is not dict or not record.keys().isdisjoint(("conversations", "prediction")):
         return False
     found = _roles(record)
     asked = found.get("question")
@@ -87,20 +91,34 @@ def _recognises(start: FileStart) -> bool:
     named = _roles(by_name)
     if start.columns:
         return {"image", "question", "options", "answer"} <= named.keys()
-    return start.kind != "text" and any(map(_is_choice, [*start.records, start.line]))
+    return start.kind != "text" and any(map(_is_choice, start.records))
 
 
 def _dataset(path: Path) -> str:
     """Identify the data set by its fields or by the file or folder name; empty if unknown."""
     start = with_columns(path, sniff(path))
-    rows = [row for row in (*start.records, start.line) if _is_choice(row)]
+    found = list(start.records)
+    if start.kind == "object":  # of JSON Lines, only the first was sniffed
+        found = [row for _, row in islice(file_records(path)[1], _LOOKED_AT)]
+    rows = [row for row in found if _is_choice(row)]
     fields = {_plain(key) for row in rows for key in row} | set(map(_plain, start.columns))
-    named = (one for field, one in _OWN.items() if field in fields)
+    named = (known for name, known in _OWN.items() if name in fields)
     place = _plain("/".join(path.absolute().parts[-2:]))
-    called = (one for name, one in _CALLED.items() if name in place)
-    if found := next(named, None) or next(called, None):
-        return found.name
-    return CHOICE.name if "imagepath" in fields and not fields & {*_ROLES["options"]} else ""
+    called = (known for name, known in _CALLED.items() if name in place)
+    if one := next(named, None) or next(called, None):
+        return one.name
+    is_mixed = any(type(row) is dict and _is_plain(_roles(row)) for row in found)
+    is_choice = "imagepath" in fields and not fields & {*_ROLES["options"]} and not is_mixed
+    return CHOICE.name if is_choice else ""
+
+
+def _is_plain(found: Mapping[str, Any]) -> bool:
+    """Whether a record is a question without options; a letter as answer shows that they lack."""
+    asked, answer = found.get("question"), found.get("answer")
+    if type(asked) is not str or type(answer) not in (str, int) or "image" not in found:
+        return False
+    has_options = bool(found.get("options") or options(str(asked)))
+    return not has_options and normalise(str(answer), NAME) is None
 
 
 def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
@@ -109,6 +127,9 @@ def _rows(path: Path, with_images: bool, counts: LeftOut) -> Iterator[Row]:
     places = Records(path, unit, with_images, counts)
     for n, record in every:
         found = _roles(record)
+        if not dataset and _is_plain(found) and places.accepts(record):
+            yield from places.rows(n, record, f"rsvqa_{n}")
+            continue
         name = "_".join(str(found[role]) for role in ("id", "number") if role in found) or str(n)
         images = _images(record, found.get("image"))
         if why := _why_not(dataset, record, found, images):
@@ -219,7 +240,16 @@ def _answer(path: Path, n: int, record: dict[str, Any], question: str, value: An
         letters = normalise(text, NAME, question)
     if letters is None:
         fail(path, n, record, f"its answer {short(text)!r} is not a letter of its options")
+    if type(value) is int and _by_place(value, question) - {letters}:
+        problem = f"its answer {value} is the text of option {letters}, or the place of another"
+        fail(path, n, record, problem, "write the letter of the option as answer")
     return letters
+
+
+def _by_place(number: int, question: str) -> set[str]:
+    """Return the letters of the options at a place counted from 0 or from 1."""
+    places = [number, number - 1]
+    return {a for k, a in enumerate(options(question)) if k in places}
 
 
 register_form(FileForm(_recognises, _rows, (CHOICE.name, GEOBENCH.name, XLRS.name, MME.name)))

@@ -27,6 +27,7 @@ from .record_forms import NAMED_HINT
 from .table_notes import note_with_dataset, official_note, published_note, read_note, write_note
 
 _LOOKED_AT = 10_000  # conversations of a file to be replaced
+_PUBLISHED = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", ".tsv", ".xlsx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,9 @@ def read_official(files: rsvqa.SplitFiles) -> Dataset:
     return _checked(files.questions, rows())
 
 
-def first_sample(path: Path, dataset: str | None = None) -> Dataset:
+def first_sample(path: Path, dataset: str | None = None, with_images: bool = True) -> Dataset:
     """Read only the first sample of a file; see `read_samples`."""
-    return _checked(path, itertools.islice(_rows(path, True, dataset), 1))
+    return _checked(path, itertools.islice(_rows(path, with_images, dataset), 1))
 
 
 def _rows(path: Path, with_images: bool, dataset: str | None) -> Iterator[Row]:
@@ -189,10 +190,10 @@ def published_in(folder: Path, split: str | None = None, dataset: str | None = N
         DataError: there are several files, or none of the split.
     """
     found: dict[Path, str] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(p for p in folder.glob("*") if p.suffix.lower() in _PUBLISHED):
         with contextlib.suppress(DataError):  # another format, or unreadable
             if file_forms.is_published(path, dataset):
-                names = first_sample(path, dataset).distinct("dataset")
+                names = first_sample(path, dataset, with_images=False).distinct("dataset")
                 found[path] = published_note(path, names).split
     chosen = [path for path, own in found.items() if split in (None, own)]
     if found and len(chosen) != 1:
@@ -256,10 +257,10 @@ def _report(
     return Conversion(out, written, len(images), counts or LeftOut(), absent, split)
 
 
-def _repeated(path: Path, name: str) -> DataError:
+def _repeated(path: Path, name: str, other: str = "create the file with csv2json") -> DataError:
     return DataError(
         f"{path}: the id {name!r} is a duplicate",
-        hint="give each record a unique id, or create the file with csv2json",
+        hint=f"give each record a unique id, or {other}",
     )
 
 
@@ -269,7 +270,7 @@ def _unique_ids(path: Path, rows: Iterable[Row]) -> Iterator[Row]:
     for k, row in enumerate(rows, 1):
         if row[0] != f"rsvqa_{k}":  # not a default id
             if row[0] in seen:
-                raise _repeated(path, row[0])
+                raise _repeated(path, row[0], "remove the ids")
             seen.add(row[0])
         yield row
 

@@ -43,7 +43,8 @@ def split_by_image(
     names = sorted(set(files))
     if len(names) < 2:
         raise DataError(
-            f"a split needs at least 2 images; the {len(data):,} questions are about {len(names)}",
+            f"a split needs at least 2 images, not {counted(len(data), 'question')} about "
+            f"{counted(len(names), 'image')}",
             hint="use more images, or a separate test file",
         )
     drawn = {names[k] for k in _draw(len(names), test_fraction, seed)}
@@ -63,7 +64,9 @@ def split_by_question(
     """
     data = Dataset.of(samples)
     if len(data) < 2:
-        raise DataError(f"{len(data)} questions cannot be split", hint="use more questions")
+        raise DataError(
+            f"{counted(len(data), 'question')} cannot be split", hint="use more questions"
+        )
     order = np.lexsort((_ranks(data, "question"), _ranks(data, "image")))
     tested = np.zeros(len(data), dtype=np.bool_)
     tested[order[list(_draw(len(data), test_fraction, seed))]] = True
@@ -138,5 +141,5 @@ def limit_by_image(samples: Iterable[Sample], most: int | None, what: str = "tes
     if not what:
         return data.take(groups.order[:n])
     doing = "evaluating" if what == "test" else "using"
-    say(f"{doing} {n:,} of {len(data):,} {what} questions ({images})")
+    say(f"{doing} {n:,} of {counted(len(data), f'{what} question')} ({images})")
     return data.take(groups.order[:n])

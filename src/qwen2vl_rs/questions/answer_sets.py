@@ -40,8 +40,8 @@ def answer_sets(train: Iterable[Sample], dataset: str) -> Mapping[str, AnswerSet
 
     The candidates are the training answers of the type. Without training answers, yes/no and
     rural/urban questions have their two choices, and counts and areas have the official buckets
-    (LR, areas) or 0 to 89 (counts of HR: Lobry et al. 2020). Counts and areas of an unknown data
-    set and all other types (xBEN's land cover, types of other data) have no candidates; types with
+    (`KnownDataset.bucketed`) or 0 to 89 (counts of HR: Lobry et al. 2020). Other counts and areas
+    and all other types (xBEN's land cover, types of other data) have no candidates; types with
     options in each question have them per question, see `question_answer_set`. Types that only
     occur in another data set are left out.
 

@@ -26,6 +26,7 @@ class Area(Quantity):
         return bucket(int(value), self.unit) if within else normal
 
     def candidates(self, dataset: str) -> Sequence[str]:
-        """Return the candidates of the data set, else the buckets."""
+        """Return the candidates of the data set, or its buckets."""
         found = all_datasets().get(dataset)
-        return found.answers.get(self.name, AREA_BUCKETS) if found else ()
+        buckets = AREA_BUCKETS if self.name in bucketed(dataset) else ()
+        return found.answers.get(self.name, buckets) if found else ()

@@ -13,7 +13,12 @@ from .question_type import QuestionType
 NAME = "choice"
 _USUAL = 8  # letters, if the options are unknown
 _LINE = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[ \t]*[.):：、])[ \t]*(\S.*?)\s*$", re.MULTILINE)
+_LOWER_LINE = re.compile(
+    r"^[ \t]*(?:\(([a-z])\)|([a-z])[.)])[ \t]+(\S.*?)\s*$", re.MULTILINE
+)  # without a blank: a.m., e.g.
 _INLINE = re.compile(r"(?<!\S)(?:\(([A-Z])\)|([A-Z])[.)])\s*(?=\S)")
+_LINES = (_LINE, _LOWER_LINE)
+_BEFORE = re.compile(r"(?:\A|\n|[^\w\s])\s*\Z")  # the start, or a punctuation mark
 _LEAD = re.compile(
     r"^(?:(?:so|therefore|thus|i (?:think|believe)(?: that)?"
     r"|(?:based on|according to) (?:the|this) (?:image|picture|scene)(?: provided)?),? )?"
@@ -33,16 +38,18 @@ _LETTERS = re.compile(r"\(?[a-z]\)?(?:(?: ?[,;&] ?| and |, and | ?)\(?[a-z]\)?)*
 def options(question: str) -> dict[str, str]:
     """Return the options of a question by letter, from A; empty if it has none.
 
-    Options are one per line (``A. road``, ``A.road``, ``(A) road``, ``A: road``), or all in one
-    line (``A. road B. park``).
+    Options are one per line (``A. road``, ``A.road``, ``(A) road``, ``A: road``, ``a. road``), or
+    all in one line after a punctuation mark (``Which? A. road B. park``).
     """
-    lines = [(m[1] or m[2], m[3]) for m in _LINE.finditer(question)]
-    return _run(lines) or _run(list(_inline(question)))
+    lines = ([((m[1] or m[2]).upper(), m[3]) for m in line.finditer(question)] for line in _LINES)
+    return next(filter(None, map(_run, lines)), None) or _run(list(_inline(question)))
 
 
 def _inline(question: str) -> Iterator[tuple[str, str]]:
     marks: list[re.Match[str]] = []
     for mark in _INLINE.finditer(question):
+        if not marks and not _BEFORE.search(question, 0, mark.start()):
+            continue  # in a sentence: is it in area A. or …
         if (mark[1] or mark[2]) == LETTERS[len(marks) % len(LETTERS)]:
             marks.append(mark)
     ends = [mark.start() for mark in marks[1:]] + [len(question)]

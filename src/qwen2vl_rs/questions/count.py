@@ -29,6 +29,7 @@ class Count(Quantity):
         return bucket(int(normal)) if within else normal
 
     def candidates(self, dataset: str) -> Sequence[str]:
-        """Return the candidates of the data set (RSVQA-HR: 0 to 89), else the buckets."""
+        """Return the candidates of the data set (RSVQA-HR: 0 to 89), or its buckets."""
         found = all_datasets().get(dataset)
-        return found.answers.get(self.name, BUCKETS) if found else ()
+        buckets = BUCKETS if self.name in bucketed(dataset) else ()
+        return found.answers.get(self.name, buckets) if found else ()

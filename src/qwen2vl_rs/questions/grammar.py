@@ -19,7 +19,9 @@ def _match(question: str) -> tuple[str, re.Match[str] | None]:
     wording = plain(question)
     for one in by_wording():
         for pattern in one.templates:
-            if found := pattern.fullmatch(wording):
+            found = pattern.fullmatch(wording)
+            # the plain wording lacks the lines that tell options from prose
+            if found and (not one.has_options or one.of_question(question).choices):
                 return one.name, found
     return OTHER, None
 

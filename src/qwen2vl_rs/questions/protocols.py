@@ -53,12 +53,14 @@ class Protocol:
             instead of its normal form.
         to_class: (answer, question type, data set, question) → class. The question type scores a
             prediction by its class and that of the ground truth.
+        exact: whether the classes must be equal, whatever the question type accepts.
     """
 
     name: str
     counts: Callable[[str], bool]
     uses_text: bool
     to_class: ToClass
+    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def judge(predictions: Sequence[Prediction], by: Protocol, dataset: str) -> Judg
     rows = [(t, predictions[i]) for t, i in zip(types, kept, strict=True)]
     gold = [by.to_class(p.answer, t, dataset, p.question) for t, p in rows]
     predicted = [by.to_class(_said(p, by), t, dataset, p.question) for t, p in rows]
-    scores = scores_of(types, gold, predicted)
+    scores = scores_of(types, gold, predicted, by)
     f1 = f1_of(types, gold, predicted)
     return Judged(np.array(kept, dtype=np.intp), types, gold, predicted, scores, f1)
 
@@ -123,10 +125,15 @@ def _said(prediction: Prediction, by: Protocol) -> str:
 
 
 def scores_of(
-    types: Sequence[str], gold: Sequence[str | None], predicted: Sequence[str | None]
+    types: Sequence[str],
+    gold: Sequence[str | None],
+    predicted: Sequence[str | None],
+    by: Protocol | None = None,
 ) -> NDArray[np.float64]:
-    """Return (n,) the score of each prediction, by its question type."""
+    """Return (n,) the score of each prediction, by its question type unless ``by`` is exact."""
     rows = zip(types, gold, predicted, strict=True)
+    if by and by.exact:
+        return np.array([g is not None and g == p for _, g, p in rows], dtype=np.float64)
     return np.array([type_named(t).score(g, p) for t, g, p in rows], dtype=np.float64)
 
 
@@ -185,7 +192,7 @@ PROTOCOLS = {
     for p in (
         Protocol("official", _every, False, _official),
         Protocol("geochat", _of_geochat, False, _official),
-        Protocol("raw", _every, True, _raw),
-        Protocol("original", _every, True, _original),
+        Protocol("raw", _every, True, _raw, exact=True),
+        Protocol("original", _every, True, _original, exact=True),
     )
 }
