@@ -234,3 +234,16 @@ def test_ten_thousand_predictions_in_three_seconds():
     results(after, train=train, shuffled=before)
     compare_runs(before, after)
     assert time.process_time() - start < 3
+
+
+def test_baselines_are_scored_by_the_rule_of_the_protocol():
+    kind, asked = "object color", "What is the color of the car?"
+    train = [Sample(f"t{i}", f"t{i}.png", asked, "dark red", kind, "VRSBench") for i in range(4)]
+    run = [
+        Prediction(f"p{i}", f"p{i}.png", asked, kind, "red", "red", dataset="VRSBench")
+        for i in range(4)
+    ]
+    found = results(run, train=train, dataset=resolve_dataset(run, "VRSBench"))
+    assert found["controls"]["constant"]["official"]["OA"] == 1  # "dark red" contains "red"
+    assert found["controls"]["constant"]["raw"]["OA"] == 0
+    assert found["visual_gain"]["raw"]["OA"] == 1

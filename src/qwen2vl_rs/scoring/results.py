@@ -231,7 +231,7 @@ def _add_baselines(
     types = [type for _, type in own]
     gold, clusters = [judged.gold[i] for i in kept], clusters[judged.index[kept]]
     answers = {name: [t.answer(*q) for q in own] for name, t in fitted.items()}
-    blind = {name: scores_of(types, gold, given) for name, given in answers.items()}
+    blind = {name: scores_of(types, gold, given, by) for name, given in answers.items()}
     for name, one in blind.items():
         scored = score(one, types, clusters, f1_of(types, gold, answers[name]))
         found["controls"].setdefault(name, {})[by.name] = scored
