@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..library.limits import GENERATED_TILE
+from ..library.ranges import GENERATED_TILE
 from ..system import console
 from .common import FILE, Number, interruptible, option, same_command
 from .help import Command

@@ -12,7 +12,7 @@ import click
 
 from ..errors import ImageError, Qwen2VLRSError, RunError
 from ..library.early import require_model
-from ..library.limits import MAP_TILE, OVERLAP
+from ..library.ranges import MAP_TILE, OVERLAP
 from ..system.console import warn
 from ..system.terminal import printable_lines
 from .common import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..library.early import require_model, require_questions, require_run, require_training
-from ..library.limits import CONCURRENCY
+from ..library.ranges import CONCURRENCY
 from ..system import console
 from .common import (
     FILE,

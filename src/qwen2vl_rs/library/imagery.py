@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import ConfigError
 from ..system.calls import public, require_one_of
 from ..system.notebook import html_page
-from .limits import GENERATED_TILE, MAP_TILE, MORE_THAN_0, OVERLAP, require_within
 from .model import LocalModel, Model
+from .ranges import GENERATED_TILE, MAP_TILE, MORE_THAN_0, OVERLAP, require_within
 from .rows import Rows
 from .scores import Source
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..errors import ConfigError, ModelError
 from ..system.calls import public, require_one_of
-from .limits import CONCURRENCY, MORE_THAN_0, require_within
+from .ranges import CONCURRENCY, MORE_THAN_0, require_within
 from .rows import Rows
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import pytest
 
 import qwen2vl_rs as rs
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.library.limits import CONCURRENCY, MORE_THAN_0, OVERLAP, require_within
+from qwen2vl_rs.library.ranges import CONCURRENCY, MORE_THAN_0, OVERLAP, require_within
 
 
 @pytest.mark.parametrize("value", [0, 1.5, 257, -1, float("nan"), float("inf"), "8", None, 1])
