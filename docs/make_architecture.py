@@ -169,24 +169,26 @@ One responsibility per file, described by the first line of its docstring; no fi
 2. `name` is stored with questions and results. `title`, `licence` and `splits` appear in
    [scoring.md](scoring.md), `title` also in cards. `types` are the types of its questions.
 3. `bucketed`: the types whose numbers are scored in the official buckets. `answers`: candidate
-   answers by type, for use without training questions; without them, a type that is not bucketed
-   and has no `choices` has no closed answers until there are training questions.
+   answers of counts and areas, for use without training questions; without them, a type that is not
+   bucketed and has no `choices` has no closed answers until there are training questions.
 4. A `FileForm` (`datasets/file_forms.py`) for its file format: `recognises` looks at the beginning
    of the file, `rows` yields tuples of strings in the order of `datasets.base.COLUMNS`; unknown
    values are empty, and `dataset` is the `name`. If each record holds one question,
    `datasets/keyed_rows.py` does this; `Keys.types` maps published categories to question types that
-   exist (`"how many": "count"`). `FileStart` (`datasets/file_opening.py`) also has the first record
-   of JSON Lines, which `json_lines` in `datasets/json_lines.py` reads. `records`, `field` and `fail` in `datasets/json_records.py`
-   read large files and report errors with the record number; count skipped questions with
-   `LeftOut.add`. Image paths are looked up beside the file (`find_beside`).
+   exist (`"how many": "count"`; [scoring.md](scoring.md) lists them). Names of types are shared by
+   all data sets: map a category whose name has another meaning in one of them. `FileStart.record`
+   (`datasets/file_opening.py`) is the first record, also of JSON Lines. `file_records` in
+   `datasets/tabular.py` reads JSON lists, JSON Lines and tables alike; `records`, `field` and
+   `fail` in `datasets/json_records.py` read large files and report errors with the record number. Count
+   skipped questions with `LeftOut.add`. Image paths are looked up beside the file (`find_beside`).
 5. For a data set in RSVQA's own layout, `prefixes`, `folders`, `image_folders` and
    `matches_image_list` take the place of step 4; example: `datasets/rsvqa_hr.py`.
 6. The file's name in `_BUILT_IN` (`known_datasets.py`), and the title in `[dataset]` of
-   `reporting/i18n.toml`, where `[type]` has the titles of new question types. All commands that take questions now read the files, and `--dataset`
-   accepts the name.
+   `reporting/i18n.toml`, where `[type]` has the titles of new question types. All commands that
+   take questions now read the files, and `--dataset` accepts the name.
 7. A test in `tests/datasets/` with the name of the file (`tests/test_modules.py` requires it);
    `tests/datasets/test_published.py` runs the same cases on every published format: add the set to
-   its `SETS`, which must name every data set other than RSVQA;
+   its `SETS`, in the order of `_BUILT_IN`, and to `KEYED` if it uses `Keys`;
    `tests/datasets/test_known_datasets.py` trains, evaluates and reports with a made-up data set.
 8. Run `docs/make_scoring.py`, `docs/make_cli.py` and `docs/make_architecture.py`, add a row to
    [data.md](data.md), whose column `checked` says what the reader was compared with, and a line to

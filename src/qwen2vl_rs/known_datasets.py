@@ -113,4 +113,4 @@ def _by_spelling(text: str) -> str:
 
 
 def _letters(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower()).removeprefix("rsvqa")
+    return re.sub(r"[^a-z0-9]", "", text.lower()).removeprefix("rsvqa").removesuffix("vqa")

@@ -77,10 +77,10 @@ def test_categories_may_be_types_that_exist(tmp_path, capsys):
     keys = Keys("Pond", "image", "question", "answer", "kind", (), {"how many": "count"})
     records = [
         (None, {"image": "a.png", "question": "?", "answer": 3, "kind": kind})
-        for kind in ("how many", "presence", "why")
+        for kind in ("how many", "How many", "presence", "why")
     ]
     rows = keys.rows(tmp_path / "x.json", records, False, LeftOut())
-    assert [row[4] for row in rows] == ["count", "presence", "why"]
+    assert [row[4] for row in rows] == ["count", "count", "presence", "why"]
     said = capsys.readouterr().err
     assert "1 question of a type unknown in Pond, 'why'" in said
     assert "how many" not in said

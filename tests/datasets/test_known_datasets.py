@@ -54,6 +54,7 @@ def test_those_of_rsvqa_are_known_by_every_spelling():
     assert list(all_datasets())[:3] == ["LR", "HR", "xBEN"]
     for text, name in {
         "LR": "LR", "rsvqa-lr": "LR", "RSVQA_HR": "HR", "xben": "xBEN", "RSVQAxBEN": "xBEN",
+        "VRSBench-VQA": "VRSBench", "earth vqa": "EarthVQA", "FloodNet": "FloodNet",
         "FloodNot": "", "": "", "Pond7": "", "LR2": "",
     }.items():  # fmt: skip
         assert dataset_name(text) == name

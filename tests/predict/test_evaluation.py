@@ -104,7 +104,7 @@ def test_types_without_an_answer_set_are_written(here, capsys):
     asked = [replace(s, type="colour" if i % 4 == 0 else s.type) for i, s in enumerate(known)]
     write_conversations(Path("other.json"), asked)
     _, err = evaluated(capsys, RUN, "--test", "other.json", "--answers", "closed")
-    assert "no candidates for colour: 4 questions get generated answers" in err
+    assert "no candidates for colour: 4 questions, generated answers" in err
     rows = predictions(*RUN.glob("eval/other-*-closed"))
     free = {row["id"]: row for row in predictions(RUN / "eval/after")}
     assert [row["id"] for row in rows] == [s.id for s in asked]

@@ -25,7 +25,7 @@ class Keys:
         dataset: name of the data set, which is also the prefix of the ids.
         image, question, answer, type: field names.
         folders: image folders beside the question file.
-        types: by published category, the question type; categories not listed keep their name.
+        types: question types by published category, in any case; other categories keep their name.
     """
 
     dataset: str
@@ -55,6 +55,7 @@ class Keys:
             DataError: a field is missing or of another type.
         """
         unknown: dict[str, int] = {}
+        types = {name.lower(): kind for name, kind in self.types.items()}
         for n, (name, record) in enumerate(records, 1):
             own = str(n) if name is None else name
             image = field(path, n, record, self.image, str)
@@ -63,7 +64,7 @@ class Keys:
                 counts.add(NO_ANSWER, own)
                 continue
             kind = field(path, n, record, self.type, str)
-            kind = self.types.get(kind, kind)
+            kind = types.get(kind.lower(), kind)
             if official_type(kind) not in all_types():
                 unknown[kind] = unknown.get(kind, 0) + 1
             yield (

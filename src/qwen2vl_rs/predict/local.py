@@ -22,7 +22,7 @@ from ..questions.answer_sets import AnswerSet, answer_sets, question_answer_set
 from ..questions.class_sets import DatasetName
 from ..questions.grammar import type_of
 from ..raster import image_size
-from ..system.console import say
+from ..system.console import counted, say
 from ..system.files import sha256
 from ..types import Sample
 from .job import batched
@@ -168,7 +168,7 @@ def _describe(sets: Mapping[str, AnswerSet], types: Counter[str]) -> None:
     """Print which candidate answers were left out, and which questions have none."""
     for kind in types:
         if kind not in sets:
-            say(f"no candidates for {kind}: {types[kind]:,} questions get generated answers")
+            say(f"no candidates for {kind}: {counted(types[kind], 'question')}, generated answers")
         elif sets[kind].covered < 1:
             one = sets[kind]
             say(f"{kind}: {len(one.texts):,} candidates, {one.covered:.1%} of the training answers")
