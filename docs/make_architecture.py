@@ -131,7 +131,8 @@ One responsibility per file, described by the first line of its docstring; no fi
 
 1. A key such as `lora.r` is set in `config.toml`, by an option, or by `--set`.
 2. `cli/` collects what was typed. `config.py` defines names, bounds and defaults in one typed tree.
-3. All errors are reported together (`setting_errors.py`). Names from other tools are answered with
+3. `config_file.py` reads and writes the TOML files. All errors are reported together
+   (`setting_errors.py`). Names from other tools are answered with
    the name used here (`foreign_settings.py`).
 4. `training/fit.py` writes the complete `config.toml` into the run. `training/preparation.py`
    compares the settings that decide the result with `manifest.json` when a run is resumed.

@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qwen2vl_rs.config import Config, InputConfig, check_config, load_config, write_config
+from qwen2vl_rs.config import Config, InputConfig
+from qwen2vl_rs.config_file import check_config, load_config, write_config
 from qwen2vl_rs.errors import ConfigError, RunError
 from qwen2vl_rs.system.toml import to_toml
 

@@ -102,6 +102,7 @@ TESTED_BY = {
     "serve/pace.py": "serve/test_serve_siege.py",
     "serve/run.py": "serve/test_app.py",
     "serve/turns.py": "serve/test_serve_siege.py",
+    "config_file.py": "test_config.py",
     "setting_errors.py": "test_config.py",
     "synthetic/canvas.py": "synthetic/test_render.py",
     "synthetic/features.py": "synthetic/test_render.py",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from qwen2vl_rs import foreign_settings
-from qwen2vl_rs.config import Config, check_config, load_config, setting_names
+from qwen2vl_rs.config import Config, setting_names
+from qwen2vl_rs.config_file import check_config, load_config
 from qwen2vl_rs.datasets.split import limit_by_image
 from qwen2vl_rs.errors import ConfigError
 from qwen2vl_rs.types import Sample

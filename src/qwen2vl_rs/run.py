@@ -53,7 +53,7 @@ class Run:
         Raises:
             ConfigError: they are invalid.
         """
-        from .config import load_config  # imports pydantic, which hints do not need
+        from .config_file import load_config  # imports pydantic, which hints do not need
 
         file = self.folder / "config.toml"
         own = file.is_file() and self.is_run()

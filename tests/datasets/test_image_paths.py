@@ -13,7 +13,7 @@ import pytest
 from bases import SETTINGS
 from factory import write_rsvqa
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import load_config
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.image_paths import find_in_folder, suggestion
 from qwen2vl_rs.datasets.tables import read_conversations
 

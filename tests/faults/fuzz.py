@@ -40,7 +40,8 @@ import pyarrow.parquet as pq  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from factory import make_samples, write_image, write_rsvqa  # noqa: E402
-from qwen2vl_rs.config import InputConfig, RasterToRGB, load_config  # noqa: E402
+from qwen2vl_rs.config import InputConfig, RasterToRGB  # noqa: E402
+from qwen2vl_rs.config_file import load_config  # noqa: E402
 from qwen2vl_rs.datasets.export_formats import EXPORT_FORMATS, export_dataset  # noqa: E402
 from qwen2vl_rs.datasets.reading import read_samples  # noqa: E402
 from qwen2vl_rs.datasets.tables import write_conversations, write_csv  # noqa: E402

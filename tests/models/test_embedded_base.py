@@ -7,7 +7,8 @@ from PIL import Image
 
 from qwen2vl_rs.cli import cli
 from qwen2vl_rs.cli.demo import STEPS, prepare
-from qwen2vl_rs.config import InputConfig, load_config
+from qwen2vl_rs.config import InputConfig
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.base import FOLDER

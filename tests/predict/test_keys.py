@@ -16,7 +16,8 @@ from PIL import Image
 from endpoints import running, said
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import Config, load_config
+from qwen2vl_rs.config import Config
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.engine.vision import encode_all
 from qwen2vl_rs.errors import RunError

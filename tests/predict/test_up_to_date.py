@@ -16,7 +16,8 @@ import pytest
 from endpoints import running, said
 from factory import make_samples, write_image
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import Config, load_config
+from qwen2vl_rs.config import Config
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.fingerprint import fingerprint

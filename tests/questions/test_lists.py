@@ -8,7 +8,7 @@ import json
 import pytest
 
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import load_config
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.reading import csv2json, read_samples
 from qwen2vl_rs.errors import ConfigError, DataError
 from qwen2vl_rs.questions.grammar import question_type, template, type_of

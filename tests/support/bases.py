@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from factory import make_samples
-from qwen2vl_rs.config import load_config
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 
 SETTINGS = [

@@ -10,7 +10,8 @@ import numpy as np
 import rasterio
 from rasterio.transform import from_origin
 
-from qwen2vl_rs.config import Config, write_config
+from qwen2vl_rs.config import Config
+from qwen2vl_rs.config_file import write_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.scoring.predictions import write_predictions
 from qwen2vl_rs.scoring.results import results

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from faults.power import watched
-from qwen2vl_rs.config import Config, write_config
+from qwen2vl_rs.config import Config
+from qwen2vl_rs.config_file import write_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.errors import RunError
 from qwen2vl_rs.models.manifest import FileRecord, Manifest, write_manifest

@@ -17,7 +17,8 @@ from transformers import AutoModelForImageTextToText
 from bases import SETTINGS, configured
 from factory import make_samples
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.config import InputConfig, load_config
+from qwen2vl_rs.config import InputConfig
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
 from qwen2vl_rs.engine.forward import forward
 from qwen2vl_rs.engine.inputs import make_inputs

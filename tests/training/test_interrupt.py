@@ -15,7 +15,7 @@ from factory import make_samples
 from family import few
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.cli.common import Stopped, interruptible
-from qwen2vl_rs.config import load_config
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.training.fit import train
 from qwen2vl_rs.training.trackers import tracking

@@ -12,7 +12,7 @@ import pytest
 
 from endpoints import by_wording, running
 from factory import make_samples
-from qwen2vl_rs.config import load_config
+from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.maps.mapper import MapRequest, make_map

@@ -67,7 +67,7 @@ def export(
     if data and form:
         if merge or base_model:
             raise click.UsageError("--merge and --base-model are about a model, not --data")
-        from ..config import load_config
+        from ..config_file import load_config
         from ..datasets.export_formats import export_dataset
 
         view = load_config(run / "config.toml" if run else None).view

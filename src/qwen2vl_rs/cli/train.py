@@ -75,7 +75,7 @@ def train(
     conversations, tables, official question files, and the formats of LLaMA-Factory, ms-swift,
     LLaVA and Hugging Face (Parquet).
     """
-    from ..config import load_config
+    from ..config_file import load_config
     from ..run import Run
 
     if options["data"] and options["train_file"]:

@@ -264,7 +264,7 @@ class RemoteModel(Model):
         settings: Sequence[str] = (),
     ) -> tuple[Results, Path]:
         """See `Model.evaluated`."""
-        from ..config import load_config
+        from ..config_file import load_config
         from ..datasets.reading import read_samples
         from ..predict.endpoint import evaluate_endpoint, folder_name
         from ..questions.class_sets import require_one_dataset

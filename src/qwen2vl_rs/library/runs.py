@@ -262,7 +262,7 @@ def _config(
     settings: Mapping[str, Any],
     resume: bool,
 ) -> Config:
-    from ..config import load_config
+    from ..config_file import load_config
     from .early import require_free
 
     file, values = Path(config) if config else None, dict(_flat(settings))

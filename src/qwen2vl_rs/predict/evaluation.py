@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, InputConfig, load_config
+from ..config import Config, InputConfig
+from ..config_file import load_config
 from ..datasets.base import Dataset
 from ..datasets.reading import read_samples
 from ..datasets.split import limit_by_image

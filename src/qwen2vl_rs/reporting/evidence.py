@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from ..config import Config, RasterToRGB, load_config
+from ..config import Config, RasterToRGB
+from ..config_file import load_config
 from ..datasets.base import Dataset as Questions
 from ..errors import RunError
 from ..questions.class_sets import DatasetName, dataset_of_predictions

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from transformers import TrainingArguments, set_seed
 
-from ..config import Config, write_config
+from ..config import Config
+from ..config_file import write_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import relocate_images
 from ..datasets.stored import read_stored

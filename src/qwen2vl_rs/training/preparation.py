@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import Config, load_config
+from ..config import Config
+from ..config_file import load_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import find_in_folder, relocate_images, require_image
 from ..datasets.reading import read_samples
