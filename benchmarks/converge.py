@@ -30,7 +30,7 @@ from qwen2vl_rs.models.adapter import add_adapter
 from qwen2vl_rs.models.loader import Base, load_base
 from qwen2vl_rs.questions.grammar import type_of
 from qwen2vl_rs.questions.protocols import judge, protocol
-from qwen2vl_rs.training.trainer import StepDataset, pack_loss
+from qwen2vl_rs.training.steps import StepDataset, pack_loss
 from qwen2vl_rs.types import Prediction, Sample
 from random_base import Size, write_random_base
 

@@ -40,7 +40,7 @@ from qwen2vl_rs.engine.vision import encode_all
 from qwen2vl_rs.models.adapter import add_adapter, without_casts
 from qwen2vl_rs.models.loader import Base
 from qwen2vl_rs.question_tree.attention import attention_kind
-from qwen2vl_rs.training.trainer import Step, StepDataset, pack_loss
+from qwen2vl_rs.training.steps import Step, StepDataset, pack_loss
 from qwen2vl_rs.types import Sample
 
 PLAIN_BATCH = 4  # per_device_train_batch_size of the original

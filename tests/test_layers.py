@@ -17,7 +17,15 @@ SOURCE = Path(qwen2vl_rs.__file__).parent
 LAYERS = [
     {"errors", "known_datasets", "types", "version"},
     {"system"},
-    {"config", "config_file", "foreign_settings", "instruction", "run", "setting_errors"},
+    {
+        "config",
+        "config_file",
+        "foreign_settings",
+        "instruction",
+        "run",
+        "setting_errors",
+        "validation_record",
+    },
     {"raster"},
     {"questions"},
     {"datasets"},

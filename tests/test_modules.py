@@ -119,6 +119,8 @@ TESTED_BY = {
     "system/notebook.py": "system/test_notebook_html.py",
     "system/toml.py": "test_config.py",
     "version.py": "cli/test_cli.py",
+    "reporting/validation.py": "training/test_validation.py",
+    "training/steps.py": "training/test_trainer.py",
     "training/circumstances.py": "system/test_power.py",
     "training/trackers.py": "training/test_interrupt.py",
     "types.py": "datasets/test_tables.py",

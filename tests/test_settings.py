@@ -77,7 +77,7 @@ def test_every_setting_has_a_meaning_its_default_and_its_values():
         ("per_device_train_batch_size=2", "use training.images_per_step"),
         ("load_in_4bit=true", "not supported; instead: train a smaller base model"),
         ("training.quantization_bit=4", "not supported; instead: train a smaller base model"),
-        ("eval_strategy=steps", "not supported; instead: train evaluates"),
+        ("eval_strategy=steps", "not supported; instead: with validation questions"),
         ("gradient_accumulation_steps=8", "not supported; instead: a step has"),
         ("training.deepspeed=ds.json", "not supported; instead: plain data parallelism"),
         ("finetuning_type=full", "not supported; instead: LoRA"),

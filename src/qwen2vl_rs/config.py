@@ -21,6 +21,7 @@ from pydantic import (
 
 from .instruction import bare_question
 from .known_datasets import known_name
+from .validation_record import Metric
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
@@ -148,8 +149,13 @@ class TrainingSettings(Section):
             supports it, float16 on one that does not (T4, V100), float32 on a CPU. False: float32.
         max_steps: number of steps in place of ``num_train_epochs``, as in ``TrainingArguments``;
             None: all epochs.
-        save_steps: steps between two checkpoints (the last step always gets one).
-        save_total_limit: number of checkpoints to keep; 0: all.
+        save_steps: steps between two checkpoints (the last step always gets one). With validation
+            questions, each checkpoint is validated.
+        metric_for_best_model: validation score of the best checkpoint: ``OA`` or ``AA`` (official
+            protocol, higher is better), or ``loss`` (of the answers, lower is better).
+        early_stopping_patience: training ends after this many validations in a row without a
+            better score; None: after all steps.
+        save_total_limit: number of newest checkpoints to keep, beside the best one; 0: all.
         report_to: trackers; SwanLab runs offline unless you are logged in.
     """
 
@@ -170,6 +176,8 @@ class TrainingSettings(Section):
     fp16: bool | None = None
     save_steps: int = Field(100, ge=1)
     save_total_limit: int = Field(2, ge=0)
+    metric_for_best_model: Metric = "OA"
+    early_stopping_patience: int | None = Field(None, ge=1)
     seed: int = Field(42, ge=0)
     report_to: tuple[Tracker, ...] = ("swanlab",)
 
@@ -187,6 +195,11 @@ class DataConfig(Section):
         max_train: maximum number of training questions, filled image by image (a single image with
             more questions is cut); None: all.
         test_fraction: share of the images (or questions) that is held out.
+        val: validation questions, answered at each checkpoint (see ``training.save_steps``); the
+            best checkpoint is then the one that is tested and used.
+        val_fraction: share of the training images (or questions) that is held out for validation
+            instead; 0: none.
+        max_val: maximum number of validation questions, filled image by image; None: all.
         split_by: ``image`` keeps an image on one side; ``question`` leaks images, with a warning.
         dataset: data set that defines the classes in scoring, such as ``LR``; None: the one named
             in the question files, else counts and areas are compared exactly.
@@ -198,6 +211,9 @@ class DataConfig(Section):
     images: str | None = None
     max_train: int | None = Field(None, ge=1)
     test_fraction: float = Field(0.1, gt=0, lt=1)
+    val: str | None = None
+    val_fraction: float = Field(0.0, ge=0, lt=1)
+    max_val: int | None = Field(None, ge=1)
     split_by: Literal["image", "question"] = "image"
     dataset: Annotated[str, AfterValidator(known_name)] | None = None
 
@@ -207,7 +223,16 @@ class DataConfig(Section):
             raise ValueError("give both train and test, or neither")
         if self.train is not None and self.conversations != "data_vl.json":
             raise ValueError("give conversations to split, or train and test, not both")
+        if self.val is not None and self.val_fraction:
+            raise ValueError("give val or val_fraction, not both")
+        if self.max_val is not None and not self.has_validation:
+            raise ValueError("max_val needs validation questions: val or val_fraction")
         return self
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation questions."""
+        return self.val is not None or self.val_fraction > 0
 
 
 class EvalConfig(Section):
@@ -253,6 +278,15 @@ class Config(Section):
     lora: LoraSettings = LoraSettings()
     training: TrainingSettings = TrainingSettings()
     eval: EvalConfig = EvalConfig()
+
+    @model_validator(mode="after")
+    def _patience_for_something(self) -> Config:
+        if self.training.early_stopping_patience is not None and not self.data.has_validation:
+            raise ValueError(
+                "training.early_stopping_patience needs validation questions: data.val or "
+                "data.val_fraction"
+            )
+        return self
 
 
 def setting_names(section: type[Section] = Config, prefix: str = "") -> Iterator[str]:

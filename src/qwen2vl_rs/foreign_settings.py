@@ -28,8 +28,11 @@ _HERE = {
     "output": "output_dir save_dir out_dir run_name",
     "data.conversations": "dataset_path data_path dataset_dir train_data json_file",
     "data.train": "train_file train_dataset",
-    "data.test": "test_file eval_dataset val_dataset validation_file eval_file",
-    "data.test_fraction": "val_size test_size validation_split split_ratio",
+    "data.test": "test_file eval_file",
+    "data.test_fraction": "test_size",
+    "data.val": "eval_dataset val_dataset validation_file val_file",
+    "data.val_fraction": "val_size validation_split split_ratio split_dataset_ratio",
+    "training.early_stopping_patience": "early_stopping patience early_stop early_stop_interval",
     "data.images": "media_dir image_folder image_dir image_root images_dir",
     "data.max_train": "max_samples max_train_samples num_samples",
     "eval.max_eval": "max_eval_samples max_predict_samples eval_samples",
@@ -45,12 +48,11 @@ _INSTEAD = {
     "train a smaller base model, or lower training.max_tokens_per_pack": "load_in_4bit "
     "load_in_8bit quantization_bit quantization_method bnb_4bit_compute_dtype bnb_4bit_quant_type "
     "qlora use_qlora quantization_config",
-    "train evaluates before and after; to evaluate another checkpoint: qwen2vl-rs eval "
-    "RUN/checkpoint-STEP": "eval_strategy evaluation_strategy eval_steps do_eval eval_on_start "
+    "with validation questions (data.val, data.val_fraction) each checkpoint is validated: "
+    "training.save_steps": "eval_strategy evaluation_strategy eval_steps do_eval eval_on_start "
     "per_device_eval_batch_size eval_batch_size compute_metrics eval_accumulation_steps",
-    "keep all checkpoints (training.save_total_limit=0) and compare them: qwen2vl-rs eval "
-    "RUN/checkpoint-STEP": "load_best_model_at_end metric_for_best_model greater_is_better "
-    "early_stopping early_stopping_patience",
+    "with validation questions the best checkpoint is used: training.metric_for_best_model": ""
+    "load_best_model_at_end greater_is_better best_model save_best",
     "a step has training.images_per_step times training.questions_per_image questions, over all "
     "processes, and is split to fit memory with the same result": "gradient_accumulation_steps "
     "gradient_accumulation auto_find_batch_size packing neat_packing group_by_length",

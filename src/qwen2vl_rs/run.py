@@ -14,13 +14,16 @@ from .system.console import say, warn
 from .system.files import CHECKSUMS, is_there, matching_folders, read_json, sha256, verify_checksums
 from .system.jsonl import read_jsonl
 from .system.oserrors import unreadable
+from .validation_record import ValidationRecord, read_record
 
 if TYPE_CHECKING:
     from .config import Config
 
-TRAIN_FILE, TEST_FILE = "data_vl_train.json", "data_vl_test.json"  # in the current folder
+# in the current folder
+TRAIN_FILE, VAL_FILE, TEST_FILE = "data_vl_train.json", "data_vl_val.json", "data_vl_test.json"
 _NAMED = 5  # runs listed in a hint
-_COPIES = {TRAIN_FILE: "train.json", TEST_FILE: "test.json"}  # in the run's ``data`` folder
+# in the run's ``data`` folder
+_COPIES = {TRAIN_FILE: "train.json", VAL_FILE: "val.json", TEST_FILE: "test.json"}
 
 
 class NoQuestions(RunError):
@@ -125,6 +128,67 @@ class Run:
             )
         return found[-1]
 
+    def validation(self) -> ValidationRecord | None:
+        """Return the validations up to the newest checkpoint; None if there are none.
+
+        Raises:
+            RunError: it cannot be read.
+        """
+        found = self.checkpoints()
+        return read_record(found[-1]) if found else None
+
+    def choose_checkpoint(self, which: str | Path | None = None) -> Path:
+        """Return the checkpoint that commands use, and say which it is if there is a choice.
+
+        Args:
+            which: ``best``: by validation; ``last``: the newest; or a checkpoint's name or folder.
+                None: the best one if the run has validation questions, else the newest.
+
+        Raises:
+            RunError: there is no such checkpoint.
+        """
+        if which not in (None, "best", "last"):
+            return self._named(str(which))
+        newest, record = self.newest_checkpoint(), self.validation()
+        if which == "last" or (record is None and which is None):
+            return newest
+        if record is None:
+            raise RunError(
+                f"{self} has no validation questions, so no checkpoint is the best",
+                hint=f"its newest is {newest.name}: --checkpoint last; to train with validation: "
+                "--set data.val_fraction=0.1",
+            )
+        best = self.folder / f"checkpoint-{record.best_step}"
+        if not is_there(best):
+            raise RunError(
+                f"{self}: {record.describe()}, is missing",
+                hint=f"restore a copy of it, or use {newest.name}: --checkpoint last",
+            )
+        say(record.describe())
+        return best
+
+    def is_default(self, checkpoint: Path) -> bool:
+        """Whether a checkpoint is the one that commands use without being told which.
+
+        Raises:
+            RunError: the record of the validations cannot be read.
+        """
+        record = self.validation()
+        names = (
+            [f"checkpoint-{record.best_step}"]
+            if record
+            else [path.name for path in self.checkpoints()[-1:]]
+        )
+        return [checkpoint.name] == names
+
+    def _named(self, which: str) -> Path:
+        """Return a checkpoint by its name in the run, or its folder."""
+        for path in (self.folder / which, Path(which)):
+            if is_there(path):
+                return path
+        names = ", ".join(["best", "last", *(path.name for path in self.checkpoints())])
+        raise RunError(f"{self} has no checkpoint {which}", hint=f"--checkpoint takes {names}")
+
     def trained_steps(self) -> int:
         """Return the number of steps of a finished training; 0 if training is not finished.
 
@@ -192,7 +256,7 @@ class Run:
         """Return the path of the run's copy of its questions.
 
         Args:
-            name: ``data_vl_train.json`` or ``data_vl_test.json``.
+            name: ``data_vl_train.json``, ``data_vl_val.json`` or ``data_vl_test.json``.
         """
         return self.folder / "data" / _COPIES[name]
 
@@ -202,7 +266,7 @@ class Run:
         Old runs kept no copies; their questions are in the current folder, if anywhere.
 
         Args:
-            name: ``data_vl_train.json`` or ``data_vl_test.json``.
+            name: ``data_vl_train.json``, ``data_vl_val.json`` or ``data_vl_test.json``.
 
         Raises:
             NoQuestions: the questions are missing, or not those it was trained and tested on.

@@ -42,6 +42,9 @@ EXPECTED = {
     "data.images": ("moved", ""),
     "data.max_train": (3, "T"),
     "data.test_fraction": (0.2, "T"),
+    "data.val": ("c.json", "T"),
+    "data.val_fraction": (0.2, "T"),
+    "data.max_val": (3, "T"),
     "data.split_by": ("question", "T"),
     "data.dataset": ("LR", ""),
     "view.image.bands": ([3, 2, 1], "FART"),
@@ -71,6 +74,8 @@ EXPECTED = {
     "training.fp16": (True, "FAT"),
     "training.save_steps": (5, "T"),
     "training.save_total_limit": (5, ""),
+    "training.metric_for_best_model": ("AA", "T"),
+    "training.early_stopping_patience": (5, "T"),
     "training.seed": (5, "T"),
     "training.report_to": ([], ""),
     "eval.answers": ("closed", "A"),
@@ -85,7 +90,8 @@ EXPECTED = {
 }
 OF_A_SPLIT = ("data.train", "data.test")
 # not beside data.conversations, or bf16
-ALONE = (*OF_A_SPLIT, "training.fp16", "eval.fp16")
+ALONE = (*OF_A_SPLIT, "data.val_fraction", "training.fp16", "eval.fp16")
+VALIDATED = ("data.max_val", "training.early_stopping_patience")  # need validation questions
 
 
 def leaves(tree, prefix=""):
@@ -163,7 +169,7 @@ def resumed(folder, whose, settings, changed):
 def with_setting(name, whose):
     """The settings before and after one is changed."""
     value = EXPECTED[name][0]
-    given = SPLIT if name in OF_A_SPLIT else ()
+    given = SPLIT if name in OF_A_SPLIT else ("data.val=c.json",) if name in VALIDATED else ()
     text = "other base" if name == "model" else value if isinstance(value, str) else None
     setting = f"{name}={text if text is not None else json.dumps(value)}"
     before = (*given, "eval.max_new_tokens=1")
@@ -180,6 +186,18 @@ def test_each_setting_is_compared_when_a_run_is_resumed_or_is_not(done, tmp_path
     told = resumed(tmp_path / "run", whose, before, [f"model={whose[0]}", *after])
     assert (told is not None) is ("T" in EXPECTED[name][1])
     assert not told or name in told or name == "model"
+
+
+@pytest.mark.parametrize("name", ["eval.answers", "eval.max_new_tokens", "data.dataset"])
+def test_what_decides_the_best_checkpoint_is_compared_where_there_is_validation(
+    done, tmp_path, name
+):
+    _, whose = done
+    before, after = with_setting(name, whose)
+    both = [(f"model={whose[0]}", "data.val=c.json", *some) for some in (before, after)]
+    told = resumed(tmp_path / "run", whose, *both)
+    assert told is not None
+    assert name in told
 
 
 @pytest.mark.parametrize(

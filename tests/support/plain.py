@@ -9,7 +9,7 @@ from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import ImageQuery, pack
 from qwen2vl_rs.models.loader import quiet_peft
-from qwen2vl_rs.training.trainer import pack_loss
+from qwen2vl_rs.training.steps import pack_loss
 
 
 def with_adapter(base):

@@ -18,8 +18,8 @@ from qwen2vl_rs.cli.common import Stopped, interruptible
 from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.training.fit import train
+from qwen2vl_rs.training.steps import StepDataset
 from qwen2vl_rs.training.trackers import tracking
-from qwen2vl_rs.training.trainer import StepDataset
 
 TRACKED = [s for s in SETTINGS if "report_to" not in s]
 RUN = Path("output/Qwen2-VL-2B")

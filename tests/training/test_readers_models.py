@@ -127,7 +127,7 @@ def test_steps_whose_checkpoint_is_gone_are_trained_again(copied, trained, capsy
 
 def test_an_interrupt_before_the_first_checkpoint(copied, trained, capsys, monkeypatch):
     """The printed command works, and gives the run that was not interrupted."""
-    from qwen2vl_rs.training.trainer import StepDataset
+    from qwen2vl_rs.training.steps import StepDataset
 
     shutil.rmtree(RUN)
     shutil.copyfile(trained[0] / "data_vl.json", "data_vl.json")

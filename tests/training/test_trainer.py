@@ -19,7 +19,8 @@ from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.run import Run
 from qwen2vl_rs.system.files import write_checksums, write_json
-from qwen2vl_rs.training.trainer import StepDataset, TreeTrainer
+from qwen2vl_rs.training.steps import StepDataset
+from qwen2vl_rs.training.trainer import TreeTrainer
 
 RUN = Path("output/Qwen2-VL-2B")
 

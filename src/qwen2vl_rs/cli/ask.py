@@ -18,7 +18,7 @@ from ..system.named_files import read_text
 from ..system.oserrors import ABSENT, unreadable
 from ..system.streams import output_is_lost
 from ..system.terminal import printable
-from .common import FILE, device_option, json_text, needs_training
+from .common import FILE, checkpoint_option, device_option, json_text, needs_training
 from .help import Command
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _ImageQuestion:
     cls=Command,
     groups={
         "Images and questions": "more batch",
-        "Model": "answers before base device",
+        "Model": "checkpoint answers before base device",
     },
     examples=[
         'output/demo tile.tif "Is there a road?" "How many buildings are there?"',
@@ -65,6 +65,7 @@ class _ImageQuestion:
     "probability.",
 )
 @click.option("--before", is_flag=True, help="Also show the answers of the base model.")
+@checkpoint_option
 @click.option("--base", type=FILE, help="Base model of a checkpoint.  [default: as in training]")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
@@ -75,6 +76,7 @@ def ask(
     batch: str | None,
     answers: str,
     before: bool,
+    checkpoint: str | None,
     base: Path | None,
     device: str | None,
     as_json: bool,
@@ -105,7 +107,7 @@ def ask(
         require_image(image, "check the path, relative to the current folder")
     with needs_training(device):
         from ..predict.session import Session
-    session = Session.open(model, base)
+    session = Session.open(model, base, checkpoint=checkpoint)
     if before and not session.has_adapter:
         raise click.UsageError(f"--before needs a fine-tuned model, and {model} is a base model")
     rows = takewhile(

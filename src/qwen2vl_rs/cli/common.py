@@ -157,6 +157,13 @@ whose_option = click.option(
 )
 
 
+checkpoint_option = click.option(
+    "--checkpoint",
+    metavar="NAME",
+    help="best (by validation), last, or the name of a checkpoint.  [default: best, else last]",
+)
+
+
 @contextlib.contextmanager
 def needs_training(device: str | None = None) -> Iterator[None]:
     """Import torch and its libraries; what they print goes to stderr, because stdout is data.

@@ -18,6 +18,7 @@ from ..system.terminal import printable_lines
 from .common import (
     FILE,
     Number,
+    checkpoint_option,
     device_option,
     interruptible,
     json_text,
@@ -32,7 +33,7 @@ from .help import Command
     cls=Command,
     groups={
         "Windows": "tile resolution overlap",
-        "Model": "base device",
+        "Model": "checkpoint base device",
         "Output": "output lang as_json",
     },
     examples=[
@@ -69,6 +70,7 @@ from .help import Command
     show_default=True,
     help="Share of a window that overlaps with the next one.",
 )
+@checkpoint_option
 @click.option("--base", type=FILE, help="Base model of a checkpoint.  [default: as in training]")
 @device_option
 @click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True)
@@ -77,6 +79,7 @@ def map_(
     model: Path,
     words: Sequence[str],
     output: Path,
+    checkpoint: str | None,
     base: Path | None,
     device: str | None,
     as_json: bool,
@@ -104,7 +107,7 @@ def map_(
         from ..library.imagery import map_scene
         from ..library.model import load
 
-        opened = load(model, base=base)
+        opened = load(model, checkpoint=checkpoint, base=base)
     made: list[dict[str, Any]] = []
     for scene, folder in _folders(scenes, output).items():
         try:

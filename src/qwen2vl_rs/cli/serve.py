@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from ..library.early import require_model
-from .common import FILE, device_option, needs_training
+from .common import FILE, checkpoint_option, device_option, needs_training
 from .help import Command
 
 
 @click.command(
     cls=Command,
     groups={
-        "Model": "base device",
+        "Model": "checkpoint base device",
         "Server": "host port token plain",
     },
     examples=[
@@ -26,6 +26,7 @@ from .help import Command
     ],
 )
 @click.argument("model", type=FILE)
+@checkpoint_option
 @click.option("--base", type=FILE, help="Base model of a checkpoint.  [default: as in training]")
 @device_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
@@ -49,6 +50,7 @@ from .help import Command
 )
 def serve(
     model: Path,
+    checkpoint: str | None,
     base: Path | None,
     device: str | None,
     token: str | None,
@@ -67,4 +69,4 @@ def serve(
 
     tell = partial(click.echo, file=sys.stdout)
     with needs_training():
-        run(model, base, token=token, ready=tell, **how)
+        run(model, base, checkpoint=checkpoint, token=token, ready=tell, **how)

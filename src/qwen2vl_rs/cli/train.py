@@ -16,6 +16,7 @@ from ..system import console
 from .common import (
     FILE,
     Number,
+    checkpoint_option,
     device_option,
     interruptible,
     json_text,
@@ -40,13 +41,15 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
 @click.command(
     cls=Command,
     groups={
-        "Data": "data train_file test_file split_by dataset images max_train max_eval",
+        "Data": "data train_file test_file val val_fraction split_by dataset images max_train "
+        "max_eval",
         "Training": "model settings device",
         "Run": "output resume as_json",
     },
     examples=[
         "",
         "--train train.csv --test test.csv -o output/lr",
+        "--val-fraction 0.1 --set training.early_stopping_patience=3",
         "config.toml --set lora.r=16 --set training.learning_rate=2e-4",
         "output/lr/config.toml --resume",
     ],
@@ -56,6 +59,12 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
 @click.option("--data", help="Questions to split.  [default: data_vl.json]")
 @click.option("--train", "train_file", help="Training questions, instead of --data.")
 @click.option("--test", "test_file", help="Test questions, instead of --data.")
+@click.option("--val", help="Validation questions, answered at each checkpoint.")
+@click.option(
+    "--val-fraction",
+    type=Number(0, 1, min_open=True, max_open=True),
+    help="Or: share of the training images to hold out for validation.",
+)
 @click.option("--split-by", type=click.Choice(["image", "question"]), help="[default: image]")
 @whose_option
 @click.option("--images", help="Folder to which the images were moved.")
@@ -87,6 +96,8 @@ def train(
         "data": "data.conversations",
         "train_file": "data.train",
         "test_file": "data.test",
+        "val": "data.val",
+        "val_fraction": "data.val_fraction",
         "split_by": "data.split_by",
         "output": "output",
         "max_eval": "eval.max_eval",
@@ -125,7 +136,7 @@ def train(
     cls=Command,
     groups={
         "Questions": "test train_questions dataset images max_eval",
-        "Model": "answers base device settings",
+        "Model": "checkpoint answers base device settings",
         "Server": "endpoint name concurrency rate",
         "Output": "output protocols as_json",
     },
@@ -147,6 +158,7 @@ def train(
     type=click.Choice(["free", "closed"]),
     help="free: generate the answer; closed: rank the candidate answers.  [default: free]",
 )
+@checkpoint_option
 @click.option("--base", type=FILE, help="Base model of a checkpoint.  [default: as in training]")
 @whose_option
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
@@ -187,6 +199,7 @@ def evaluate(
     test: Path | None,
     train_questions: Path | None,
     answers: str | None,
+    checkpoint: str | None,
     base: Path | None,
     dataset: str | None,
     images: Path | None,
@@ -218,7 +231,7 @@ def evaluate(
     require_questions(test, images, dataset)
     found: Results | None
     if endpoint is not None:
-        if model or base or device or not (name and test):
+        if model or base or device or checkpoint or not (name and test):
             raise click.UsageError("--endpoint goes with --model NAME and --test FILE alone")
         if answers == "closed":
             raise click.UsageError("a server generates its answers: --answers free")
@@ -236,7 +249,9 @@ def evaluate(
             from ..predict.evaluation import evaluate as run
         questions: Any = {"test": test, "train": train_questions}
         with interruptible(same_command("all answers so far")):
-            found, _ = run(locate(model, base), settings, values, output=output, **questions)
+            found, _ = run(
+                locate(model, base, checkpoint), settings, values, output=output, **questions
+            )
     if found:  # else another process prints
         click.echo(json_text(found, 2)) if as_json else show(results_table(found, protocols))
 
@@ -262,7 +277,7 @@ def evaluate(
     type=FILE,
     help="Base model.  [default: as in training]",
 )
-@click.option("--checkpoint", type=FILE, help="Checkpoint.  [default: the newest of the run]")
+@checkpoint_option
 @click.option("--test", type=FILE, help="Test questions.  [default: those of the run]")
 @whose_option
 @click.option("--images", type=FILE, help="Folder to which the images were moved.")
@@ -280,7 +295,7 @@ def compare(
     place: Path | None,
     named: Path | None,
     model: Path | None,
-    checkpoint: Path | None,
+    checkpoint: str | None,
     test: Path | None,
     dataset: str | None,
     images: Path | None,

@@ -131,6 +131,7 @@ def require_training(config: Config, resume: bool) -> None:
     if resume:
         return
     ready = [Path(name) for name in (data.train, data.test) if name is not None]
-    for path in ready or [Path(data.conversations)]:
+    ready = ready or [Path(data.conversations)]
+    for path in [*ready, *([Path(data.val)] if data.val else [])]:
         require_questions(path, data.images, data.dataset)
     require_model(Path(config.model))

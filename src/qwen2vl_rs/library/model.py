@@ -291,6 +291,7 @@ class RemoteModel(Model):
 def load(
     path: str | Path | None = None,
     *,
+    checkpoint: str | None = None,
     base: str | Path | None = None,
     device: str | None = None,
     endpoint: str | None = None,
@@ -301,7 +302,9 @@ def load(
     """A model to ask and to evaluate.
 
     Args:
-        path: a run (its newest checkpoint), a checkpoint, or a base model.
+        path: a run, a checkpoint, or a base model.
+        checkpoint: of a run: ``"best"`` by validation, ``"last"``, or a name; None: the best if
+            there was validation, else the last.
         base: of a checkpoint; None for where it was when the checkpoint was trained.
         device: ``cpu``, ``cuda`` or ``cuda:N``; None for the first GPU, else the CPU.
         endpoint: address of an OpenAI-compatible server, instead of a path; its key is read from
@@ -322,7 +325,7 @@ def load(
         <Model qwen2-vl at http://127.0.0.1:8000/v1>
     """
     if endpoint is not None:
-        if path or base or device or not model:
+        if path or base or device or checkpoint or not model:
             raise ConfigError(
                 "a server is named by endpoint and model alone, without path, base and device",
                 hint='rs.load(endpoint="http://127.0.0.1:8000/v1", model="name")',
@@ -336,17 +339,15 @@ def load(
 
     folder, of = Path(path), Path(base) if base else None
     if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise ConfigError(
-            f"device={device!r} is not possible", hint='use "cpu", "cuda" or "cuda:1"'
-        )
+        hint = 'use "cpu", "cuda" or "cuda:1"'
+        raise ConfigError(f"device={device!r} is not possible", hint=hint)
     require_model(folder, of)  # before torch is imported
     if not any((folder / name).exists() for name in MODEL_FILES):
-        raise ModelError(
-            f"{folder} is not a model", hint="a model has config.json; a run, config.toml"
-        )
+        hint = "a model has config.json; a run, config.toml"
+        raise ModelError(f"{folder} is not a model", hint=hint)
     from ..models.location import locate
 
-    return LocalModel(locate(folder, of), device)
+    return LocalModel(locate(folder, of, checkpoint), device)
 
 
 def _remote(url: str, model: str, concurrency: int, rate: float | None) -> RemoteModel:

@@ -102,6 +102,7 @@ def train(
     *,
     train: Source | Dataset | None = None,
     test: Source | Dataset | None = None,
+    val: Source | Dataset | None = None,
     resume: bool = False,
     **settings: Any,
 ) -> Training:
@@ -112,6 +113,7 @@ def train(
             resume a run, its config.toml.
         train: training questions, or their file.
         test: test questions, or their file.
+        val: validation questions, or their file; the best checkpoint on them is used.
         resume: whether the run in the output folder is resumed.
         settings: others, by section and name: ``model="base"``, ``output="output/mine"``,
             ``data={"conversations": ...}`` (a file to split, instead of train and test),
@@ -139,7 +141,7 @@ def train(
     """
     from ..run import Run
 
-    loaded = _config(config, {"train": train, "test": test}, settings, resume)
+    loaded = _config(config, {"train": train, "test": test, "val": val}, settings, resume)
     outcome = _trained(loaded, resume)
     done = Run(Path(loaded.output))
     return Training(

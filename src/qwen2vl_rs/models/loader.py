@@ -16,7 +16,7 @@ from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
 
 from ..config import InputConfig
-from ..errors import ModelError
+from ..errors import ModelError, RunError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
 from ..hardware.randomness import preserve_random_state
@@ -309,11 +309,16 @@ def read_metadata(checkpoint: Path) -> CheckpointMetadata:
         ) from error
 
 
-def find_checkpoint(folder: Path) -> Path | None:
-    """Return the checkpoint of a folder: itself, or the newest of a run; None for a base model.
+def find_checkpoint(folder: Path, which: str | None = None) -> Path | None:
+    """Return the checkpoint of a folder: itself, or one of a run; None for a base model.
+
+    Args:
+        folder: the folder.
+        which: a checkpoint of a run, see `Run.choose_checkpoint`.
 
     Raises:
         ModelError: the folder contains both a whole model and a checkpoint.
+        RunError: the run has no such checkpoint.
     """
     whole = is_base(folder)
     if whole and (folder / METADATA).is_file():
@@ -321,10 +326,14 @@ def find_checkpoint(folder: Path) -> Path | None:
             f"{folder} contains both a whole model and an adapter",
             hint=f"move {ADAPTER}, {SETTINGS} and {METADATA} into another folder",
         )
-    if (folder / METADATA).is_file() or (not whole and (folder / SETTINGS).is_file()):
-        return folder
-    if not Run(folder).checkpoints():
-        return None
-    newest = Run(folder).newest_checkpoint()
+    single = (folder / METADATA).is_file() or (not whole and (folder / SETTINGS).is_file())
+    if single or not Run(folder).checkpoints():
+        if which is not None:
+            raise RunError(
+                f"{folder} holds no checkpoints to choose from",
+                hint="--checkpoint goes with the folder of a run",
+            )
+        return folder if single else None
+    chosen = Run(folder).choose_checkpoint(which)
     Run(folder).warn_unfinished()
-    return newest
+    return chosen

@@ -43,18 +43,19 @@ class ModelLocation:
             require_base(self.base, self.checkpoint, self.metadata)
 
 
-def locate(folder: Path, base: Path | None = None) -> ModelLocation:
-    """Resolve a run (to its newest checkpoint), a checkpoint, or a base model.
+def locate(folder: Path, base: Path | None = None, which: str | None = None) -> ModelLocation:
+    """Resolve a run (to one of its checkpoints), a checkpoint, or a base model.
 
     Args:
         folder: the folder.
         base: base model of a checkpoint; None: the folder at training time.
+        which: the checkpoint of a run, see `Run.choose_checkpoint`.
 
     Raises:
         ModelError: it does not exist or is ambiguous.
         RunError: the run has no checkpoint yet.
     """
-    checkpoint = find_checkpoint(folder)
+    checkpoint = find_checkpoint(folder, which)
     if checkpoint is None:
         run = Run(folder)
         if (folder / "config.toml").is_file():

@@ -40,7 +40,7 @@ class Outcome:
 def before_and_after(
     config: Config, run: Run, train: Sequence[Sample], test: Sequence[Sample]
 ) -> Outcome:
-    """Evaluate the base model and the newest checkpoint on the same questions.
+    """Evaluate the base model and the checkpoint (best or newest) on the same questions.
 
     Writes ``eval/before``, ``eval/after``, ``eval/shuffled`` and ``compare.json``. Predictions
     that are up to date are not computed again.
@@ -56,7 +56,7 @@ def before_and_after(
     """
     train = bare_samples(train, config.view)
     test = bare_samples(limit_by_image(test, config.eval.max_eval), config.view)
-    checkpoint = run.newest_checkpoint()
+    checkpoint = run.choose_checkpoint()
     dataset = resolve_dataset(test, config.data.dataset, old=run.records_no_dataset())
     base = LocalBase(Path(config.model), config.view, config, train, dataset)
     questions = EvaluationSet(test, train, dataset, control_seed(config))
@@ -143,7 +143,7 @@ def _name(test: Path | Dataset | None, found: ModelLocation, config: Config) -> 
     parts.append(config.eval.answers)
     if config.eval.max_eval:
         parts.append(f"first-{config.eval.max_eval}")
-    if found.checkpoint and found.run.checkpoints()[-1:] != [found.checkpoint]:
+    if found.checkpoint and not found.run.is_default(found.checkpoint):
         parts.append(found.checkpoint.name)
     return "-".join(parts)
 

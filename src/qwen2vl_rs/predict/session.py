@@ -120,19 +120,26 @@ class Session:
         return self.metadata is not None
 
     @classmethod
-    def open(cls, folder: Path, base_folder: Path | None = None, device: str | None = None) -> Self:
+    def open(
+        cls,
+        folder: Path,
+        base_folder: Path | None = None,
+        device: str | None = None,
+        checkpoint: str | None = None,
+    ) -> Self:
         """Load a model.
 
         Args:
-            folder: a run (its newest checkpoint), a checkpoint, or a base model.
+            folder: a run, a checkpoint, or a base model.
             base_folder: the base model of a checkpoint; None for the one that it records.
             device: ``cpu``, ``cuda`` or ``cuda:N``; None for the first GPU, else the CPU.
+            checkpoint: the checkpoint of a run, see `Run.choose_checkpoint`.
 
         Raises:
             ModelError: the folder does not hold a usable model.
             RunError: the run has no checkpoint yet.
         """
-        return cls.of(locate(folder, base_folder), device)
+        return cls.of(locate(folder, base_folder, checkpoint), device)
 
     @classmethod
     def of(cls, found: ModelLocation, device: str | None = None) -> Self:

@@ -22,7 +22,7 @@ def compare(
     folder: Path,
     *,
     model: Path | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     test: Path | None = None,
     images: Path | None = None,
     dataset: str | None = None,
@@ -32,7 +32,7 @@ def compare(
     Args:
         folder: the run's folder.
         model: the base model; None for the one the checkpoint was trained on.
-        checkpoint: None for the newest of the run.
+        checkpoint: see `Run.choose_checkpoint`.
         test: the test questions; None for those of the run.
         images: folder to which the images were moved.
         dataset: the dataset of ``test``, if the file does not state it.
@@ -44,9 +44,9 @@ def compare(
     run = Run(folder)
     if not is_folder(folder):
         raise RunError(f"no run folder {folder}", hint="train first: qwen2vl-rs train")
-    if newest := checkpoint is None:
-        checkpoint = run.newest_checkpoint()
+    if checkpoint is None:
         run.warn_unfinished()
+    checkpoint = run.choose_checkpoint(checkpoint)
     found, config, place = locate_checkpoint(checkpoint, model), run.config(), run.folder / "eval"
     own = config.data.dataset
     if test is None:
@@ -70,6 +70,7 @@ def compare(
     copy = "copy the run to a writable folder: some answers are missing"
     with run_lock(run.folder, read_only=copy):
         before = predict_samples(LocalPredictor(base, None), samples, place / "before", whose)
-        tuned, name = LocalPredictor(base, checkpoint), "after" if newest else checkpoint.name
+        name = "after" if run.is_default(checkpoint) else checkpoint.name
+        tuned = LocalPredictor(base, checkpoint)
         after = predict_samples(tuned, samples, place / name, whose)
     return pairs(before, after, whose.name)

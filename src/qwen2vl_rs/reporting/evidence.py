@@ -18,6 +18,7 @@ from ..scoring.predictions import read_predictions, read_questions, read_trainin
 from ..scoring.results import Gain, Results, results, unreadable
 from ..system.files import read_json
 from ..types import Prediction
+from ..validation_record import ValidationRecord
 
 _OUTPUT = Path("output")
 
@@ -53,7 +54,9 @@ class ReportInputs:
         manifest, training: ``manifest.json`` and ``train_results.json``.
         metrics: lines of ``metrics.jsonl``.
         checkpoint: name of the evaluated checkpoint; empty if unknown.
-        newest: name of the run's newest checkpoint; empty without one.
+        used: name of the checkpoint that commands use: the best, else the newest; empty without
+            one.
+        validation: the validations of the run; None without any.
         planned: steps of an unfinished training; else None.
         images: folder of the images; None if their paths are right.
     """
@@ -68,7 +71,8 @@ class ReportInputs:
     training: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: str = ""
-    newest: str = ""
+    used: str = ""
+    validation: ValidationRecord | None = None
     planned: int | None = None
     images: Path | None = None
 
@@ -120,7 +124,8 @@ def from_run(
         training=read_json(run / "train_results.json") or {},
         metrics=read_metrics(run / "metrics.jsonl"),
         checkpoint=_asked_checkpoint(run),
-        newest=next((path.name for path in reversed(owner.checkpoints())), ""),
+        used=next((one.name for one in owner.checkpoints() if owner.is_default(one)), ""),
+        validation=owner.validation(),
         planned=owner.planned_steps(),
     )
 

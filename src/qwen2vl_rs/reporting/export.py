@@ -39,7 +39,7 @@ def export(
     base: str | None = None,
     merge: Callable[[Path, Path], None] | None = None,
 ) -> None:
-    """Copy the newest checkpoint's adapter, and add ``README.md`` and ``DATA.md``.
+    """Copy the adapter of the best or newest checkpoint, and add ``README.md`` and ``DATA.md``.
 
     Args:
         run: the run folder.
@@ -55,7 +55,7 @@ def export(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} is not empty", hint="choose a new folder: --output")
     found = from_run(run)
-    checkpoint = Run(run).newest_checkpoint()
+    checkpoint = Run(run).choose_checkpoint()
     resume = Run(run).resume_command()
     if found.planned is not None:
         raise RunError(
@@ -63,9 +63,10 @@ def export(
             hint=f"finish it: {resume}",
         )
     if found.checkpoint != checkpoint.name:
+        which = "newest" if found.validation is None else "best"
         whose = f"of {found.checkpoint}" if found.checkpoint else "of an unknown checkpoint"
         raise RunError(
-            f"the results in {run} are {whose}, its newest is {checkpoint.name}",
+            f"the results in {run} are {whose}, its {which} is {checkpoint.name}",
             hint=f"evaluate it first: {resume}",
         )
     if (checkpoint / CHECKSUMS).exists() and (problem := verify_checksums(checkpoint)):

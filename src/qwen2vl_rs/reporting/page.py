@@ -17,6 +17,7 @@ from . import diagnostics, examples, provenance, scores
 from .evidence import ReportInputs
 from .i18n import Words
 from .page_model import Page, Section
+from .validation import validation
 from .verdict import OFFICIAL, sentence, tiles
 
 # Control, unassigned and direction-changing characters, which names and answers may contain.
@@ -30,7 +31,7 @@ _UNSEEN = dict.fromkeys(
     ],
     "\ufffd",
 )
-_DATA_FILES = ("conversations", "train", "test")
+_DATA_FILES = ("conversations", "train", "test", "val")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -95,12 +96,13 @@ def build(found: ReportInputs, w: Words, pictures: examples.Pictures | None = No
 
 
 def remark(found: ReportInputs, w: Words) -> str:
-    """Return a remark for results that are not of the last checkpoint; else an empty text."""
+    """Return a remark for results of another checkpoint than commands use; else an empty text."""
     if found.planned is not None:
-        last = found.checkpoint or found.newest
+        last = found.checkpoint or found.used
         return w("page.unfinished", checkpoint=last, steps=found.planned)
-    if found.checkpoint and found.newest and found.checkpoint != found.newest:
-        return w("page.older", checkpoint=found.checkpoint, newest=found.newest)
+    if found.checkpoint and found.used and found.checkpoint != found.used:
+        kind = "older" if found.validation is None else "other"
+        return w(f"page.{kind}", checkpoint=found.checkpoint, used=found.used)
     return ""
 
 
@@ -114,6 +116,7 @@ def _sections(found: ReportInputs, pictures: examples.Pictures, w: Words) -> Ite
         diagnostics.counting(found, w),
         diagnostics.confidence(found, w),
         diagnostics.loss(found, w),
+        validation(found, w),
         scores.by_protocol(found, w),
         provenance.what(found, settings, w),
     )

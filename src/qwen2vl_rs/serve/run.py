@@ -179,6 +179,7 @@ def serve(
     token: str | None,
     ready: Callable[[str], Any],
     plain: bool = False,
+    checkpoint: str | None = None,
 ) -> None:
     """Load a model and serve it until SIGTERM or Ctrl-C.
 
@@ -190,6 +191,7 @@ def serve(
         token: required of clients; needed beyond loopback.
         ready: called with the URL as soon as connections are accepted.
         plain: see `Service`.
+        checkpoint: the checkpoint of a run, see `Run.choose_checkpoint`.
 
     Raises:
         ConfigError: see `bind`.
@@ -200,7 +202,7 @@ def serve(
         from ..predict.session import Session
 
         say(f"loading {folder}")
-        session = Session.open(folder, base_folder)
+        session = Session.open(folder, base_folder, checkpoint=checkpoint)
     except BaseException:
         sock.close()
         raise

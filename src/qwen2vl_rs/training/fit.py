@@ -5,26 +5,28 @@ from __future__ import annotations
 import contextlib
 import gc
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments, set_seed
+from transformers import TrainerState, TrainingArguments, set_seed
 
-from ..config import Config
+from ..config import Config, TrainingSettings
 from ..config_file import write_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import relocate_images
 from ..datasets.stored import read_stored
 from ..engine.memory import device_memory, memory_hint, token_budget, training_memory
-from ..engine.vision import encode_all
+from ..engine.vision import EncodedImages, encode_all
 from ..errors import RunError
 from ..hardware.devices import choose_device, processes
 from ..hardware.launch import check_precision, check_strategy
 from ..hardware.precision import Precision, choose_precision
 from ..hardware.randomness import preserve_random_state
-from ..models.adapter import add_adapter, check_targets, without_casts
+from ..models.adapter import add_adapter, check_targets
 from ..models.loader import Base, load_base, quiet_libraries, read_config
 from ..models.shapes import meta_network
 from ..predict.evaluation import Outcome, before_and_after
@@ -32,10 +34,11 @@ from ..question_tree.attention import Kind
 from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.class_sets import resolve_dataset
 from ..raster.scenes import typical_resolution
-from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics, step_of
-from ..system.console import say, warn
+from ..run import TEST_FILE, TRAIN_FILE, VAL_FILE, Run, read_metrics, step_of
+from ..system.console import counted, say, warn
 from ..system.files import discard, read_json, run_lock, sha256, write_json
 from ..system.scopes import preserve_environment
+from ..validation_record import read_record
 from .circumstances import circumstances, differences
 from .preparation import (
     IMAGES,
@@ -43,19 +46,28 @@ from .preparation import (
     check_run,
     choose_checkpoint,
     decisive_settings,
+    part_names,
     prepare_questions,
     record_settings,
 )
+from .steps import StepDataset
 from .trackers import installed, tracking
-from .trainer import StepDataset, TreeTrainer
+from .trainer import TreeTrainer
+from .validation import Validator
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Training and test questions, and the files with them."""
+    """Training, test and validation questions; None without validation."""
 
     train: Dataset
     test: Dataset
+    val: Dataset | None = None
+
+    def parts(self) -> dict[str, Dataset]:
+        """Return the parts by file name."""
+        val = {} if self.val is None else {VAL_FILE: self.val}
+        return {TRAIN_FILE: self.train, TEST_FILE: self.test, **val}
 
 
 @quiet_libraries
@@ -92,11 +104,11 @@ def train(config: Config, *, resume: bool = False, copies: Path | None = Path())
         finished = resume and run.is_finished()  # before any checkpoint is set aside
         team.wait_for_everyone()
         # read from the run's copies, like in the other processes and in `compare` later
-        files = [run.questions_copy(name) for name in (TRAIN_FILE, TEST_FILE)]
+        files = [run.questions_copy(name) for name in part_names(config)]
         images = config.data.images
         split = Split(*(relocate_images(read_stored(file), images) for file in files))
         if team.is_main_process:
-            parts = (split.train, split.test)
+            parts = split.parts().values()
             named = list(dict.fromkeys(i for part in parts for i in part.distinct("image")))
             check_images(named, run.folder / IMAGES, resume, images)
             if resume and not finished:
@@ -113,57 +125,86 @@ def train(config: Config, *, resume: bool = False, copies: Path | None = Path())
 def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     """Train the adapter and write checkpoints, ``metrics.jsonl`` and ``train_results.json``."""
     checkpoint = next(reversed(run.checkpoints()), None) if resume else None
-    settings, device = config.training, choose_device()
+    settings, device, team = config.training, choose_device(), processes()
     precision = choose_precision(device, settings.bf16, settings.fp16)
-    base, kind = _load(config, device, precision)
-    team = processes()
-    base = replace(base, images=replace(base.images, digests=read_json(run.folder / IMAGES) or {}))
-    cache = run.folder / "vision-cache"
-    paths = split.train.distinct("image")
-    for turn in (team.is_main_process, not team.is_main_process):  # the main process goes first
-        if turn:
-            images = encode_all(
-                base, paths, cache, int(settings.vision_cache_gb * 1e9), precision.compute
-            )
-        team.wait_for_everyone()
-    set_seed(settings.seed)
-    model = add_adapter(base.model, config.lora)
-    budget = token_budget(
-        model, settings.max_tokens_per_pack, checkpointing=settings.gradient_checkpointing
-    )
-    steps = StepDataset(
-        split.train,
-        base.prompts,
-        images or base.images,
-        settings,
-        budget,
-        base.model,
-        team.num_processes,
-    )
-    _describe(base.folder, model, steps, settings, precision)
-    trackers = installed(settings.report_to)
-    args = _arguments(config, run, trackers, precision)
-    ground = typical_resolution(paths)
-    trainer = TreeTrainer(base, config.view, ground, steps, settings.save_total_limit, model, args)
+    trackers, cache = installed(settings.report_to), run.folder / "vision-cache"
+    trainer, now = _prepare(config, split, run, cache, precision, trackers)
     if team.is_main_process:
-        now = circumstances(precision, kind, budget)
-        _write_manifest(config, split, base, run, now, checkpoint)
+        _write_manifest(config, split, trainer.base, run, now, checkpoint)
+    budget = now["tokens_per_pack"]
     with tracking(trackers if team.is_main_process else [], run.folder), memory_hint(budget):
-        _run(trainer, checkpoint, precision)
+        _run(trainer, checkpoint, settings)
     if team.is_main_process:
         _write_results(run)
         discard(cache)  # on NFS, open files remain as .nfs…
     team.wait_for_everyone()
-    del trainer, model, base
+    del trainer
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def _run(trainer: TreeTrainer, checkpoint: Path | None, precision: Precision) -> None:
-    """Train from the beginning or from a checkpoint."""
+def _prepare(
+    config: Config, split: Split, run: Run, cache: Path, precision: Precision, trackers: list[str]
+) -> tuple[TreeTrainer, dict[str, Any]]:
+    """Load the base model, encode the images and add the adapter.
+
+    Returns:
+        The trainer, and its environment (`circumstances`).
+    """
+    settings, device = config.training, choose_device()
+    base, kind = _load(config, device, precision)
+    base = replace(base, images=replace(base.images, digests=read_json(run.folder / IMAGES) or {}))
+    paths = split.train.distinct("image")
+    images, shown = _encoded(base, paths, cache, settings, precision.compute), None
+    if split.val:  # answered in the precision of `eval`
+        named = split.val.distinct("image")
+        shown = _encoded(base, named, cache / "validation", settings, precision.weights)
+    set_seed(settings.seed)
+    model = add_adapter(base.model, config.lora)
+    budget = token_budget(
+        model, settings.max_tokens_per_pack, checkpointing=settings.gradient_checkpointing
+    )
+    given = (settings, budget, base.model, processes().num_processes)
+    steps = StepDataset(split.train, base.prompts, images or base.images, *given)
+    _describe(base.folder, model, steps, settings, precision)
+    args = _arguments(config, run, trackers, precision)
+    ground, validator = typical_resolution(paths), None
+    if split.val:
+        held_out = StepDataset(split.val, base.prompts, shown or base.images, *given)
+        autocast = partial(_autocast, device, precision)
+        parts = (split.val, split.train)
+        validator = Validator(config, run, *parts, base, model, shown, held_out, autocast)
+    trainer = TreeTrainer(base, config.view, ground, steps, settings, model, args, validator)
+    return trainer, circumstances(precision, kind, budget)
+
+
+def _encoded(
+    base: Base, paths: Sequence[str], folder: Path, settings: TrainingSettings, dtype: torch.dtype
+) -> EncodedImages | None:
+    """Encode images once for all epochs, if their features are small enough."""
+    team, found = processes(), None
+    for turn in (team.is_main_process, not team.is_main_process):  # the main process goes first
+        if turn:
+            found = encode_all(base, paths, folder, int(settings.vision_cache_gb * 1e9), dtype)
+        team.wait_for_everyone()
+    return found
+
+
+def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    enabled = precision.compute is not torch.float32
+    return torch.autocast(device.type, precision.compute, enabled=enabled)
+
+
+def _run(trainer: TreeTrainer, checkpoint: Path | None, settings: TrainingSettings) -> None:
+    """Train from the beginning or from a checkpoint, unless it ended there by patience."""
+    record = trainer.validated = read_record(checkpoint) if checkpoint else None
     try:
-        with without_casts(trainer.model, precision.compute is not torch.float32):
+        if checkpoint and record and record.stops(settings.early_stopping_patience):
+            state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            if processes().is_main_process:
+                trainer.reporter.repair(state)
+        else:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except pickle.UnpicklingError as error:  # only tensors and numbers are loaded
         why = str(error).splitlines()[0]
@@ -173,6 +214,11 @@ def _run(trainer: TreeTrainer, checkpoint: Path | None, precision: Precision) ->
         ) from error
     finally:
         trainer.reporter.close()
+    if (last := trainer.validated) and last.stops(settings.early_stopping_patience):
+        say(
+            f"training ended at step {last.step:,}: {counted(last.since_best, 'validation')} "
+            f"without a better {last.metric} than at step {last.best_step:,}"
+        )
 
 
 def _load(config: Config, device: torch.device, precision: Precision) -> tuple[Base, Kind]:
@@ -278,7 +324,7 @@ def _write_manifest(
                     "questions": len(part),
                     "images": len(part.distinct("image")),
                 }
-                for name, part in ((TRAIN_FILE, split.train), (TEST_FILE, split.test))
+                for name, part in split.parts().items()
             },
             **({"resumed": resumed} if resumed else {}),
         },

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..errors import DataError, RunError
 from ..models.fingerprint import same_base
 from ..models.images import image_changed_error
 from ..raster import image_digest, image_size
-from ..run import TEST_FILE, TRAIN_FILE, Run, read_metrics
+from ..run import TEST_FILE, TRAIN_FILE, VAL_FILE, Run, read_metrics
 from ..system.console import Progress, counted, say, warn
 from ..system.files import (
     atomic_write,
@@ -97,7 +98,10 @@ def record_settings(run: Run, config: Config, resume: bool) -> None:
 def decisive_settings(config: Config) -> dict[str, Any]:
     """Return the settings that determine the result of training."""
     tree = config.model_dump(mode="json", include={"data", "view", "lora", "training"})
-    del tree["data"]["dataset"]  # affects scoring only
+    if config.data.has_validation:  # its scores choose the checkpoint
+        tree["eval"] = config.eval.model_dump(include={"answers", "max_new_tokens"})
+    else:
+        del tree["data"]["dataset"]
     del tree["data"]["images"]  # the images' content is compared instead
     tree["training"] = {k: v for k, v in tree["training"].items() if k not in _FREE}
     return tree
@@ -166,16 +170,20 @@ def prepare_questions(config: Config, run: Run, resume: bool, copies: Path | Non
         NoQuestions: it is resumed, and they are not those of the start.
         DataError: see `make_split`.
     """
-    if not (resume and _has_questions(run)):
+    if not (resume and _has_questions(run, part_names(config))):
         make_split(config, run, copies)
 
 
-def _has_questions(run: Run) -> bool:
+def part_names(config: Config) -> list[str]:
+    """Return the files of the parts: training, test and, if there is one, validation."""
+    return [TRAIN_FILE, TEST_FILE, *([VAL_FILE] if config.data.has_validation else [])]
+
+
+def _has_questions(run: Run, names: Sequence[str]) -> bool:
     """Return whether a run has its questions yet.
 
     A run of a version that kept no copies gets them now.
     """
-    names = (TRAIN_FILE, TEST_FILE)
     if not run.manifest().get("data") and not all(is_there(run.questions_copy(n)) for n in names):
         return False
     for name in names:
@@ -201,45 +209,22 @@ def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
     Raises:
         DataError: a file is missing or malformed, or too small to split.
     """
-    data, seed = config.data, config.training.seed
+    data = config.data
     given = [Path(path) for path in (data.train, data.test) if path]
     inputs = given or [Path(data.conversations)]
-    kept = [
-        name for name in (TRAIN_FILE, TEST_FILE) if copies and _is_one_of(copies / name, inputs)
-    ]
+    inputs += [Path(data.val)] if data.val else []
+    names = part_names(config)
+    kept = [name for name in names if copies and _is_one_of(copies / name, inputs)]
     if kept and not given:
         raise DataError(
             f"{inputs[0]} would be replaced by a part of itself",
             hint=f"rename it; a split that exists is used by: --train {TRAIN_FILE} "
             f"--test {TEST_FILE}",
         )
-    train_set: Dataset
-    if data.train and data.test:
-        train_set, test_set = (
-            read_samples(Path(path), dataset=data.dataset) for path in (data.train, data.test)
-        )
-        how = "as given"
-    else:
-        whole = read_samples(Path(data.conversations), dataset=data.dataset)
-        by = split_by_image if data.split_by == "image" else split_by_question
-        train_set, test_set = by(whole, data.test_fraction, seed)
-        how = f"at random by {data.split_by}, seed {seed}"
-    train_set = limit_by_image(train_set, data.max_train, "training")
-    if not train_set or not test_set:
-        raise DataError(
-            "no questions to " + ("train on" if not train_set else "test on"),
-            hint="check the files given as training and test data",
-        )
-    if leaked := count_shared_images(train_set, test_set):
-        found = "1 image is" if leaked == 1 else f"{leaked:,} images are"
-        warn(f"{found} on both sides of the split: the test result will be too optimistic")
-    train_set, test_set = (
-        relocate_images(train_set, data.images),
-        relocate_images(test_set, data.images),
-    )
-    for name, part in ((TRAIN_FILE, train_set), (TEST_FILE, test_set)):
+    parts, how = _split(config)
+    for name, part in parts.items():
         own = run.questions_copy(name)
-        placed = part.changed("image", os.path.abspath)
+        placed = relocate_images(part, data.images).changed("image", os.path.abspath)
         write_conversations(own, placed)
         if copies is not None and name not in kept:
             _copy(own, copies / name)
@@ -247,6 +232,53 @@ def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
         images = counted(len(part.distinct("image")), "image")
         say(f"{name}: {counted(len(part), 'question')} about {images}")
     say(f"split {how}")
+
+
+def _split(config: Config) -> tuple[dict[str, Dataset], str]:
+    """Return the parts by file name, and how they were split."""
+    data, seed = config.data, config.training.seed
+    by = split_by_image if data.split_by == "image" else split_by_question
+    train: Dataset
+    if data.train and data.test:
+        train, test = (
+            read_samples(Path(path), dataset=data.dataset) for path in (data.train, data.test)
+        )
+        how = "as given"
+    else:
+        whole = read_samples(Path(data.conversations), dataset=data.dataset)
+        train, test = by(whole, data.test_fraction, seed)
+        how = f"at random by {data.split_by}, seed {seed}"
+    parts = {TRAIN_FILE: train, TEST_FILE: test}
+    if data.has_validation:
+        if data.val:
+            val: Dataset = read_samples(Path(data.val), dataset=data.dataset)
+        else:
+            parts[TRAIN_FILE], val = by(train, data.val_fraction, seed)
+        parts[VAL_FILE] = limit_by_image(val, data.max_val, "validation")
+    parts[TRAIN_FILE] = limit_by_image(parts[TRAIN_FILE], data.max_train, "training")
+    _check_parts(parts)
+    return parts, how
+
+
+_USES = {TRAIN_FILE: "training", VAL_FILE: "validation", TEST_FILE: "test"}
+
+
+def _check_parts(parts: Mapping[str, Dataset]) -> None:
+    """Refuse empty parts, and warn about images in several parts."""
+    for name, part in parts.items():
+        if not part:
+            raise DataError(
+                f"no {_USES[name]} questions",
+                hint=f"check the file given as {_USES[name]} data",
+            )
+    for (name, part), (other, those) in combinations(parts.items(), 2):
+        if leaked := count_shared_images(part, those):
+            found = "1 image is" if leaked == 1 else f"{leaked:,} images are"
+            which = "test" if TEST_FILE in (name, other) else "validation"
+            warn(
+                f"{found} in both the {_USES[name]} and the {_USES[other]} questions: the {which} "
+                "result will be too optimistic"
+            )
 
 
 def _is_one_of(path: Path, others: Sequence[Path]) -> bool:

@@ -1,7 +1,6 @@
 """Training loop: Hugging Face's `Trainer` on question trees, checkpoints, training log.
 
-One item of the dataset is one optimizer step: packs of trees, with equal weight for every loss
-token. Checkpoints are written atomically and record their base model and input settings.
+Checkpoints are written atomically and record their base model and input settings.
 """
 
 from __future__ import annotations
@@ -9,41 +8,30 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset, Sampler, SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from ..config import InputConfig, TrainingSettings
-from ..datasets.base import Dataset as Table
-from ..engine.forward import forward
-from ..engine.inputs import Inputs, make_inputs
-from ..engine.packing import ImageQuery, Plan, pack, plan_epoch, prefix_order
-from ..engine.prefetch import Prefetcher
-from ..engine.vision import EncodedImages
 from ..errors import RunError
-from ..hardware.devices import split_work
+from ..models.adapter import without_casts
 from ..models.adapter_files import ADAPTER
-from ..models.images import ImageReader
 from ..models.loader import Base, write_metadata
-from ..models.prompt import PromptFormat
-from ..question_tree.tree import Layout
-from ..run import Run, read_metrics
+from ..run import Run, read_metrics, step_of
 from ..system.console import Progress, counted, warn
 from ..system.disk import flush
 from ..system.files import append_to, atomic_write, remove_folder, staged_folder
 from ..system.jsonl import to_line
 from ..system.named_files import reading
 from ..system.oserrors import explain_read_errors, explain_write_errors
-from ..types import Sample
+from ..validation_record import ValidationRecord, next_record, write_record
+from .steps import Step, StepDataset, pack_loss
 from .trackers import isolate_errors
+from .validation import Validator, flat_metrics
 
 _MOST_SKIPPED = 20  # in a row; each halves the loss scale, which begins at 65,536
 _IN_FLOAT32 = "train in float32: --set training.fp16=false"
@@ -54,99 +42,6 @@ _FROM_THE_START = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One process's share of an optimizer step.
-
-    Attributes:
-        layouts: the layout of each pack.
-        inputs: the tensors of each pack, on the host.
-        loss_tokens: number of answer and end tokens in the whole step.
-        weight: 1, or 0 for a process without work, which repeats another's because all processes
-            have to take part in the gradient exchange.
-    """
-
-    layouts: list[Layout]
-    inputs: list[Inputs]
-    loss_tokens: int
-    weight: int
-
-
-class StepDataset(Dataset[dict[str, Step]]):
-    """All optimizer steps of all epochs, in order; an item is always the same.
-
-    With several processes a step is divided by images: item ``i * world + rank`` is one process's
-    share of step i, which is how accelerate distributes items.
-
-    Args:
-        samples: the training questions.
-        prompts: of the base model.
-        images: the source of images or of their features.
-        settings: images and questions per step, and the seed of their order.
-        budget: maximum tokens per pack.
-        model: the model that the packs are for.
-        world: number of processes.
-    """
-
-    def __init__(
-        self,
-        samples: Iterable[Sample],
-        prompts: PromptFormat,
-        images: ImageReader | EncodedImages,
-        settings: TrainingSettings,
-        budget: int,
-        model: Any,
-        world: int = 1,
-    ) -> None:
-        self._samples = Table.of(samples)
-        self._groups = self._samples.groups
-        self._prompts, self._images, self._settings = prompts, images, settings
-        self.budget, self._model, self._world = budget, model, world
-        self._plan = lru_cache(1)(self._planned)
-        self.per_epoch = len(self._plan(0))
-        self._ahead = Prefetcher(self._make)
-
-    def questions(self, step: int) -> int:
-        """Return the number of questions in an optimizer step, over all processes."""
-        return self._plan(step // self.per_epoch).questions(step % self.per_epoch)
-
-    @property
-    def steps(self) -> int:
-        """The number of optimizer steps."""
-        return self._settings.max_steps or self.per_epoch * self._settings.num_train_epochs
-
-    def __len__(self) -> int:
-        return self.steps * self._world
-
-    def __getitem__(self, index: int) -> dict[str, Step]:
-        then = index + self._world
-        return {"step": self._ahead.get(index, then if then < len(self) else None)}
-
-    def _make(self, index: int) -> Step:
-        step, rank = divmod(index, self._world)
-        turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
-        asked = [list(self._samples.take(self._groups[image][chosen])) for image, chosen in turns]
-        mine = split_work(list(map(self._size, asked)), self._world)[rank]
-        asks, _ = prefix_order([self._ask(asked[i]) for i in mine or [0]])
-        packs = list(pack(asks, self._prompts, self._images.merge_size, self.budget))
-        tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in chain(*asked))
-        inputs = [make_inputs(one, self._model) for one in packs]
-        return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
-
-    def _size(self, samples: list[Sample]) -> int:
-        """Return the tokens of one image with questions about it."""
-        text = sum(len(self._prompts.question_ids(s.question)) for s in samples)
-        return self._images.tokens(samples[0].image) + text
-
-    def _ask(self, samples: list[Sample]) -> ImageQuery:
-        branches = [self._prompts.branch(s.question, s.answer) for s in samples]
-        return ImageQuery(self._images.read(samples[0].image), branches)
-
-    def _planned(self, epoch: int) -> Plan:
-        s, sizes = self._settings, self._groups.sizes
-        return plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
-
-
 class TreeTrainer(Trainer):
     """`Trainer` whose batches are `Step` objects.
 
@@ -155,8 +50,12 @@ class TreeTrainer(Trainer):
         view: the input settings, recorded likewise.
         ground: resolution and tile size, likewise; see `models.loader.CheckpointMetadata`.
         steps: the training steps.
-        keep: number of checkpoints kept, 0 for all.
+        settings: the settings of training.
         model, args: as for `Trainer`.
+        validator: answers the validation questions at each checkpoint; None without any.
+
+    Attributes:
+        validated: the last validation; set it to that of the checkpoint to resume from.
     """
 
     def __init__(
@@ -165,9 +64,10 @@ class TreeTrainer(Trainer):
         view: InputConfig,
         ground: tuple[float | None, int],
         steps: StepDataset,
-        keep: int,
+        settings: TrainingSettings,
         model: Any,
         args: TrainingArguments,
+        validator: Validator | None = None,
     ) -> None:
         reporter = _Reporter(Path(args.output_dir), steps)
         super().__init__(
@@ -181,7 +81,9 @@ class TreeTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # it prints to stdout
         handler = self.callback_handler
         handler.callbacks = isolate_errors(handler.callbacks)
-        self._base, self._view, self._ground, self._keep = base, view, ground, keep
+        self.base, self._view, self._ground, self._settings = base, view, ground, settings
+        self._validator = validator
+        self.validated: ValidationRecord | None = None
         self._skipped_in_a_row = 0
         if args.fp16 and self.accelerator.scaler is None:  # accelerate has none for a CPU
             self.accelerator.scaler = torch.amp.GradScaler("cpu")
@@ -196,7 +98,10 @@ class TreeTrainer(Trainer):
     ) -> torch.Tensor:
         """Run forward and backward on all packs; return the mean loss of the loss tokens."""
         model.train()
-        step = inputs["step"]
+        with without_casts(self.model, self.args.bf16 or self.args.fp16):
+            return self._step(model, inputs["step"])
+
+    def _step(self, model: Any, step: Step) -> torch.Tensor:
         total = torch.zeros((), device=self.args.device)
         # gradients are averaged over the processes, so shares are scaled by their number
         scale = step.weight * self.args.world_size / step.loss_tokens
@@ -211,14 +116,29 @@ class TreeTrainer(Trainer):
         return total  # the host does not wait for it until it is logged
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Raise an error for NaN before it is logged or a checkpoint is saved.
+        """Log a step, with its validation if a checkpoint follows.
+
+        NaN is an error before it is logged or a checkpoint is saved.
 
         Raises:
             RunError: the loss or the gradients are not finite.
         """
         if "loss" in logs:
             self._check_numbers(logs)
+            if self._validator and self.control.should_save:
+                logs |= self._validate(self._validator)
         super().log(logs, start_time)
+
+    def _validate(self, validator: Validator) -> dict[str, float]:
+        """Validate the model, and end training if patience is exhausted."""
+        settings, step = self._settings, self.state.global_step
+        with self.reporter.paused():
+            scores = validator.run(step)
+        metric = settings.metric_for_best_model
+        self.validated = next_record(self.validated, step, metric, scores)
+        if self.validated.stops(settings.early_stopping_patience):
+            self.control.should_training_stop = True
+        return flat_metrics(scores)
 
     def _check_numbers(self, logs: dict[str, float]) -> None:
         step, norm = self.state.global_step, logs["grad_norm"]
@@ -273,20 +193,23 @@ class TreeTrainer(Trainer):
                 for path in list((self._staging / name).iterdir()):
                     path.rename(self._staging / path.name)
                 (self._staging / name).rmdir()
-                write_metadata(self._staging, self._base, self._view, self._ground)
+                write_metadata(self._staging, self.base, self._view, self._ground)
+                if self.validated:
+                    write_record(self._staging, self.validated)
                 with explain_write_errors(self._folder / name):
-                    self._base.images.processor.save_pretrained(self._staging)
-        if main and self._keep:
-            for old in Run(self._folder).checkpoints()[: -self._keep]:
-                remove_folder(old)
+                    self.base.images.processor.save_pretrained(self._staging)
+        if main and self._settings.save_total_limit:
+            self._remove_old(self._settings.save_total_limit)
         everyone()
 
-
-def pack_loss(model: Any, inputs: Inputs) -> torch.Tensor:
-    """Return the summed cross-entropy of a pack's loss tokens, in nats."""
-    logits = forward(model, inputs)  # (L, V)
-    targets = inputs.targets.to(logits.device, non_blocking=True)
-    return cross_entropy(logits.float(), targets, reduction="sum")
+    def _remove_old(self, kept: int) -> None:
+        """Remove all checkpoints but the newest and the best, with their validation answers."""
+        run = Run(self._folder)
+        best = self.validated.best_step if self.validated else None
+        for old in run.checkpoints()[:-kept]:
+            if (step := step_of(old)) != best:
+                remove_folder(old)
+                Validator.discard(run, step)
 
 
 class _Reporter(TrainerCallback):
@@ -300,16 +223,28 @@ class _Reporter(TrainerCallback):
         self._path, self._steps = folder / "metrics.jsonl", steps
         self._progress: Progress | None = None
         self._start = 0.0
+        self._validated = ""  # the last validation, for the progress bar
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
         """Keep the lines up to the resumed checkpoint, and add up their time."""
-        if not state.is_world_process_zero:
-            return
+        if state.is_world_process_zero:
+            kept = self.repair(state)
+            self._progress = Progress("training", state.max_steps, "steps", state.global_step)
+            self._start = time.monotonic() - max((one.get("seconds", 0) for one in kept), default=0)
+
+    def repair(self, state: TrainerState) -> list[dict[str, Any]]:
+        """Rewrite the file with the lines of all completed steps, and return them."""
         kept = self._lines_until(state)
         with atomic_write(self._path) as file:
             file.writelines(map(_metrics_line, kept))
-        self._progress = Progress("training", state.max_steps, "steps", state.global_step)
-        self._start = time.monotonic() - max((one.get("seconds", 0) for one in kept), default=0)
+        return kept
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time of validation as time of training."""
+        begun = time.monotonic()
+        yield
+        self._start += time.monotonic() - begun
 
     def _lines_until(self, state: TrainerState) -> list[dict[str, Any]]:
         """Return the lines of all completed steps; missing ones are taken from the checkpoint.
@@ -349,8 +284,10 @@ class _Reporter(TrainerCallback):
         state.log_history[-1] |= line  # becomes part of checkpoints
         with append_to(self._path) as file:
             file.write(_metrics_line(line))
+        if "eval_OA" in logs:
+            self._validated = f", validation OA {logs['eval_OA']:.1%}"
         if self._progress:
-            self._progress.advance(1, f"loss {logs['loss']:.4f}")
+            self._progress.advance(1, f"loss {logs['loss']:.4f}{self._validated}")
 
     def flush(self) -> None:
         """Flush the lines so far to disk."""
