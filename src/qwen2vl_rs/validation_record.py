@@ -24,7 +24,7 @@ class ValidationRecord:
     """The validations of a run up to a checkpoint.
 
     Attributes:
-        step: step of the checkpoint.
+        step: step of the last validation.
         metric: the score that decides, see `Metric`.
         scores: the scores at this step, by name; see `Validator.run`.
         best_step: step with the best value; the first of equal ones.

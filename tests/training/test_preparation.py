@@ -1,5 +1,6 @@
 """Resuming a run: from what, with which questions, and from where."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.run import Run
+from qwen2vl_rs.training.fit import train
 from qwen2vl_rs.training.preparation import make_split, prepare_questions
 
 RUN = Path("output/Qwen2-VL-2B")
@@ -211,3 +213,41 @@ def test_no_copies_are_made_where_none_are_wanted(tmp_path, monkeypatch):
     config = configured("base", "data.conversations=mine.json")
     make_split(config, Run(Path("run")), copies=None)
     assert sorted(path.name for path in Path().iterdir()) == ["images", "mine.json", "run"]
+
+
+def test_a_finished_run_is_trained_for_more_epochs(here_eight, small_base, capsys):
+    """As a run that was planned for as many: order, rates and dropout; its first part is kept."""
+    run, more = Path("output/Qwen2-VL-2B"), ("lora.lora_dropout=0.2", "training.warmup_ratio=0.25")
+    train(configured(small_base, *more))
+    planned = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    shutil.rmtree(run)
+    train(configured(small_base, *more, "training.num_train_epochs=1"))
+    first = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    half = len(planned) // 2
+    assert len(first) == half
+    command = ["train", f"{run}/config.toml", "--resume", "--set", "training.num_train_epochs=2"]
+    assert main(command) == 0
+    told = capsys.readouterr().err
+    assert "resuming from output/Qwen2-VL-2B/checkpoint-" in told
+    assert "repeated" not in told
+    both = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    assert both[:half] == first
+    names = ("step", "learning_rate", "questions", "epoch")
+    rest = [[[one[name] for name in names] for one in lines[half:]] for lines in (both, planned)]
+    assert rest[0] == rest[1]
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["settings"]["training"]["num_train_epochs"] == 2
+    (once,) = manifest["resumed"]
+    assert once["settings"] == ["training.num_train_epochs was 1, is 2"]
+    stamp = (run / "metrics.jsonl").stat().st_mtime_ns
+    assert main(["train", f"{run}/config.toml", "--resume"]) == 0  # it is finished
+    assert (run / "metrics.jsonl").stat().st_mtime_ns == stamp
+    shorter = [*command[:-1], "training.num_train_epochs=1"]
+    assert main(shorter) == 1
+    assert "training.num_train_epochs was 2, is 1" in capsys.readouterr().err
+
+
+@pytest.fixture
+def here_eight(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_conversations(Path("data_vl.json"), make_samples(tmp_path / "images", images=8))

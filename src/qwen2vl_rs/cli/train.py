@@ -44,7 +44,7 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
         "Data": "data train_file test_file val val_fraction split_by dataset images max_train "
         "max_eval",
         "Training": "model settings device",
-        "Run": "output resume as_json",
+        "Run": "output resume auto_resume as_json",
     },
     examples=[
         "",
@@ -70,13 +70,23 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
 @click.option("--images", help="Folder to which the images were moved.")
 @click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
 @click.option("--resume", is_flag=True, help="Resume the run in the output folder.")
+@click.option(
+    "--auto-resume",
+    is_flag=True,
+    help="Resume if the output folder holds a run, else start: for scripts of batch systems.",
+)
 @_at_most("--max-eval", "test questions")
 @_at_most("--max-train", "training questions")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def train(
-    config: Path | None, resume: bool, as_json: bool, device: str | None, **options: Any
+    config: Path | None,
+    resume: bool,
+    auto_resume: bool,
+    as_json: bool,
+    device: str | None,
+    **options: Any,
 ) -> None:
     """Fine-tune with LoRA, and evaluate the model before and after.
 
@@ -112,6 +122,7 @@ def train(
     if options["images"]:
         given["data.images"] = os.path.abspath(options["images"])  # the run may be used elsewhere
     loaded = load_config(config, options["settings"], given)
+    resume = resume or (auto_resume and Run(Path(loaded.output)).holds_run())
     require_training(loaded, resume)
     with interruptible(Run(Path(loaded.output)).interruption_summary):
         with needs_training(device):

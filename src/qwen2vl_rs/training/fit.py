@@ -46,6 +46,7 @@ from .preparation import (
     check_run,
     choose_checkpoint,
     decisive_settings,
+    extensions,
     part_names,
     prepare_questions,
     record_settings,
@@ -101,7 +102,8 @@ def train(config: Config, *, resume: bool = False, copies: Path | None = Path())
             check_run(run, config, resume)
             record_settings(run, config, resume)
             prepare_questions(config, run, resume, copies)
-        finished = resume and run.is_finished()  # before any checkpoint is set aside
+        # before any checkpoint is set aside, and the manifest is written
+        finished = resume and run.is_finished() and not extensions(run.manifest(), config)
         team.wait_for_everyone()
         # read from the run's copies, like in the other processes and in `compare` later
         files = [run.questions_copy(name) for name in part_names(config)]
@@ -205,7 +207,8 @@ def _run(trainer: TreeTrainer, checkpoint: Path | None, settings: TrainingSettin
             if processes().is_main_process:
                 trainer.reporter.repair(state)
         else:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with trainer.stop.caught():
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except pickle.UnpicklingError as error:  # only tensors and numbers are loaded
         why = str(error).splitlines()[0]
         raise RunError(
@@ -307,8 +310,10 @@ def _write_manifest(
     resumed = before.get("resumed", []) if checkpoint else []
     if checkpoint and "versions" in before:
         changed = {key: value for key, value in now.items() if value != before.get(key, value)}
+        if longer := extensions(before, config):
+            changed["settings"] = longer
         once = {"step": step_of(checkpoint), **changed}
-        resumed = [*resumed, once] if other else resumed
+        resumed = [*resumed, once] if other or longer else resumed
         now = {key: before[key] for key in now if key in before}
     write_json(
         run.folder / "manifest.json",

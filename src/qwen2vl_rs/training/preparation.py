@@ -21,7 +21,7 @@ from ..errors import DataError, RunError
 from ..models.fingerprint import same_base
 from ..models.images import image_changed_error
 from ..raster import image_digest, image_size
-from ..run import TEST_FILE, TRAIN_FILE, VAL_FILE, Run, read_metrics
+from ..run import TEST_FILE, TRAIN_FILE, VAL_FILE, Run, read_metrics, step_of
 from ..system.console import Progress, counted, say, warn
 from ..system.files import (
     atomic_write,
@@ -39,8 +39,16 @@ IMAGES = "images.json"
 _FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "vision_cache_gb"}
 
 
+def extensions(manifest: dict[str, Any], config: Config) -> list[str]:
+    """Describe how a run is to be trained for longer than its manifest says; usually empty."""
+    before, now = manifest.get("settings") or {}, decisive_settings(config)
+    return [] if _differences(before, now, longer=False) else _differences(before, now)
+
+
 def check_run(run: Run, config: Config, resume: bool) -> None:
     """Refuse to mix two runs in one folder.
+
+    A run may be trained for longer: more epochs, steps or patience.
 
     Raises:
         RunError: the folder holds a run and ``resume`` is false; or it holds no run, or one with
@@ -60,9 +68,9 @@ def check_run(run: Run, config: Config, resume: bool) -> None:
     known = run.manifest()
     # the recorded settings of the start: config.toml may have been edited since
     own = known.get("settings") or decisive_settings(before)
-    others = _differences(own, decisive_settings(config))
+    others = _differences(own, decisive_settings(config), longer=False)
     hint = f"resume with its own: {run.resume_command()}"
-    if edited := _differences(own, decisive_settings(before)):
+    if edited := _differences(own, decisive_settings(before), longer=False):
         hint = (
             f"restore the settings of the start in {run}/config.toml ({'; '.join(edited)}), or "
             "train in another folder: --output"
@@ -107,14 +115,24 @@ def decisive_settings(config: Config) -> dict[str, Any]:
     return tree
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def _differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = "", *, longer: bool = True
+) -> list[str]:
+    """Describe the settings that differ; with ``longer``, also those that only train for longer."""
     found = []
     for key, value in old.items():
         if isinstance(value, dict):
-            found += _differences(value, new.get(key) or {}, f"{prefix}{key}.")
-        elif value != new.get(key):
+            found += _differences(value, new.get(key) or {}, f"{prefix}{key}.", longer=longer)
+        elif value != new.get(key) and (longer or not _is_longer(key, value, new.get(key))):
             found.append(f"{prefix}{key} was {value}, is {new.get(key)}")
     return found
+
+
+def _is_longer(key: str, old: Any, new: Any) -> bool:
+    """Whether a setting has grown that only decides when training ends."""
+    if key == "early_stopping_patience":
+        return old is not None and (new is None or new > old)
+    return key in ("num_train_epochs", "max_steps") and None not in (old, new) and new > old
 
 
 def choose_checkpoint(run: Run, save_steps: int) -> None:
@@ -132,7 +150,7 @@ def choose_checkpoint(run: Run, save_steps: int) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
     for checkpoint in reversed(run.checkpoints()):
         if (problem := verify_checksums(checkpoint)) is None:
-            if last := run.trained_steps():
+            if (last := run.trained_steps()) > step_of(checkpoint):
                 warn(
                     f"the last checkpoint, checkpoint-{last}, is gone or damaged: its steps are "
                     "repeated"

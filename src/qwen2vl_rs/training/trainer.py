@@ -29,6 +29,7 @@ from ..system.jsonl import to_line
 from ..system.named_files import reading
 from ..system.oserrors import explain_read_errors, explain_write_errors
 from ..validation_record import ValidationRecord, next_record, write_record
+from .preemption import StopRequest
 from .steps import Step, StepDataset, pack_loss
 from .trackers import isolate_errors
 from .validation import Validator, flat_metrics
@@ -56,6 +57,7 @@ class TreeTrainer(Trainer):
 
     Attributes:
         validated: the last validation; set it to that of the checkpoint to resume from.
+        stop: the signal, if any, after which training ends with a checkpoint.
     """
 
     def __init__(
@@ -70,12 +72,13 @@ class TreeTrainer(Trainer):
         validator: Validator | None = None,
     ) -> None:
         reporter = _Reporter(Path(args.output_dir), steps)
+        self.stop = StopRequest()
         super().__init__(
             model=model,
             args=args,
             train_dataset=steps,
             data_collator=lambda items: items[0],
-            callbacks=[reporter],
+            callbacks=[reporter, _Stopping(self.stop)],
         )
         self.reporter = reporter
         self.remove_callback(PrinterCallback)  # it prints to stdout
@@ -125,9 +128,14 @@ class TreeTrainer(Trainer):
         """
         if "loss" in logs:
             self._check_numbers(logs)
-            if self._validator and self.control.should_save:
+            if self._validator and self.control.should_save and self._is_due():
                 logs |= self._validate(self._validator)
         super().log(logs, start_time)
+
+    def _is_due(self) -> bool:
+        """Whether the checkpoint is a planned one, not one after a signal."""
+        step = self.state.global_step
+        return step % self._settings.save_steps == 0 or step == self.state.max_steps
 
     def _validate(self, validator: Validator) -> dict[str, float]:
         """Validate the model, and end training if patience is exhausted."""
@@ -177,6 +185,12 @@ class TreeTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with reading(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint:  # the number of steps may have grown: take the rates of the new schedule
+            plan = self.lr_scheduler
+            both = zip(plan.base_lrs, plan.lr_lambdas, strict=True)
+            plan._last_lr = [peak * share(plan.last_epoch) for peak, share in both]  # it is logged
+            for group, rate in zip(self.optimizer.param_groups, plan._last_lr, strict=True):
+                group["lr"] = rate
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint to a temporary folder and rename it (atomic)."""
@@ -210,6 +224,18 @@ class TreeTrainer(Trainer):
             if (step := step_of(old)) != best:
                 remove_folder(old)
                 Validator.discard(run, step)
+
+
+class _Stopping(TrainerCallback):
+    """Ends training with a checkpoint after a signal."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **_: Any) -> None:
+        """Stop after this step if any process was asked to."""
+        if self._stop.of_all(args.device):
+            control.should_save = control.should_training_stop = True
 
 
 class _Reporter(TrainerCallback):
