@@ -43,6 +43,7 @@ Figures = dict[str, Any]
 Keep = Callable[[Figures], None]
 DEADLINE = "QWEN2VL_RS_DEADLINE"  # seconds since the epoch at which the kit ends this step
 SPARE = 12  # seconds before the deadline, for writing results
+VALIDATED = 100  # most questions of a validation
 
 
 def time_left() -> float:
@@ -140,9 +141,10 @@ def evaluation(model: str, keep: Keep) -> Figures:
 
 
 def train_command(model: str, keep: Keep) -> Figures:
-    """`train`, killed after its first checkpoint and resumed."""
+    """`train` with validation, killed after its first checkpoint and resumed."""
     folder = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-train-"))
     command = _prepare_training(folder, model, steps=12)
+    command += ["--val-fraction", "0.3", "--set", f"data.max_val={VALIDATED}"]
     began = time.monotonic()
     with subprocess.Popen(command, cwd=folder, stdout=sys.stderr) as first:
         while not (folder / "run/checkpoint-4").exists():
@@ -159,7 +161,15 @@ def train_command(model: str, keep: Keep) -> Figures:
     twice = [b for b in before if b["step"] > resumed_from]
     gaps = [abs(b["loss"] - after[b["step"] - 1]["loss"]) for b in twice]
     steady = after[8:]
+    keys = ("step", "eval_OA", "eval_loss", "eval_seconds")
+    figures = {
+        "validations": [{k: one[k] for k in keys} for one in after if "eval_OA" in one],
+        "validation_answers_as_eval": "not compared: no time left",
+    }
+    if time_left() > 40:  # loading the model takes half of it
+        figures["validation_answers_as_eval"] = _compare_validation(folder)
     return {
+        **figures,
         "seconds_in_all": round(time.monotonic() - began, 1),
         "steps_before_the_kill": len(before),
         "resumed_from": resumed_from,
@@ -173,6 +183,19 @@ def train_command(model: str, keep: Keep) -> Figures:
         ),
         "train_results": json.loads((folder / "run/train_results.json").read_text()),
     }
+
+
+def _compare_validation(folder: Path) -> str:
+    """Return how many answers of the last validation `eval` gives, too."""
+    command = [sys.executable, "-m", "qwen2vl_rs", "eval", "run", "--checkpoint", "last"]
+    command += ["--test", "data_vl_val.json", "-o", "again"]
+    subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
+    places = ("run/eval/validation-12", "again")
+    texts = [
+        [json.loads(x)["text"] for x in (folder / p / "predictions.jsonl").open()] for p in places
+    ]
+    same = sum(a == b for a, b in zip(*texts, strict=True))
+    return f"{same} of {len(texts[0])}"
 
 
 def _steps(folder: Path) -> list[Figures]:

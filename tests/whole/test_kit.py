@@ -59,6 +59,8 @@ def test_the_kit_runs_on_a_cpu_from_its_archive_alone(tmp_path, python_alone):
     assert all(row["same answers"] == "10 of 10" for row in steps["evaluation"]["rows"])
     assert steps["train_command"]["largest_difference_of_losses_computed_twice"] == 0
     assert steps["train_command"]["steps_before_the_kill"] >= 6
+    assert steps["train_command"]["validation_answers_as_eval"] == "10 of 10"
+    assert [one["step"] for one in steps["train_command"]["validations"]] == [4, 8, 12]
     assert len(steps["profile"]["largest"]) == 10
     assert steps["embedded_base"]["log"][-1]["step"] == 4
 
