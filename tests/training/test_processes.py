@@ -14,6 +14,7 @@ from factory import make_samples
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.hardware.devices import split_work
 
+SCRIPT = Path(__file__).parents[2] / "configs/slurm.sh"
 SETTINGS = [
     "training.learning_rate=0.01", "training.images_per_step=3", "training.questions_per_image=5",
     "training.num_train_epochs=1", "training.save_steps=3", "training.report_to=[]",
@@ -58,7 +59,7 @@ def test_two_processes_are_one(tmp_path, small_base, launch):
         folder.mkdir()
         samples = make_samples(tmp_path / "images", images=7)
         write_conversations(folder / "data_vl.json", samples)
-        done = start(folder, small_base, launcher)
+        done = start(folder, small_base, launcher, "--val-fraction", "0.3")
         run = folder / "output/Qwen2-VL-2B"
         lines = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
         answers = [
@@ -77,8 +78,38 @@ def test_two_processes_are_one(tmp_path, small_base, launch):
     for a, b in zip(lines, lines_2, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
+    assert [x.get("eval_OA") for x in lines] == [x.get("eval_OA") for x in lines_2]
+    validated = [x["eval_loss"] for x in lines if "eval_loss" in x]
+    others = [x["eval_loss"] for x in lines_2 if "eval_loss" in x]
+    assert others == pytest.approx(validated, rel=1e-4)
+    assert len(validated) > 1
     assert answers == answers_2
     assert comparison == comparison_2
     assert files == files_2
     checkpoint = Path(tmp_path / "two/output/Qwen2-VL-2B").glob("checkpoint-*")
     assert {p.name for p in next(checkpoint).iterdir()} >= {"rng_state_0.pth", "rng_state_1.pth"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_job_script_starts_and_resumes(tmp_path, small_base):
+    """With Slurm's two commands replaced: the node's name, and the start of a process on it."""
+    write_conversations(tmp_path / "data_vl.json", make_samples(tmp_path / "images", images=6))
+    programs = {"scontrol": "echo localhost", "srun": 'exec "$@"'}
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    own = Path(sys.executable).parent
+    environment = {
+        **os.environ, "PATH": f"{tmp_path}:{own}:{os.environ['PATH']}", "SLURM_NNODES": "1",
+        "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node1", "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+    words = [str(SCRIPT), "--model", str(small_base)]
+    words += [part for s in SETTINGS for part in ("--set", s)]
+    for said in ("data_vl_train.json: 32 questions", "before: output/Qwen2-VL-2B/eval/before"):
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stderr
