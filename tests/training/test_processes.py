@@ -82,7 +82,7 @@ def test_two_processes_are_one(tmp_path, small_base, launch):
     validated = [x["eval_loss"] for x in lines if "eval_loss" in x]
     others = [x["eval_loss"] for x in lines_2 if "eval_loss" in x]
     assert others == pytest.approx(validated, rel=1e-4)
-    assert len(validated) > 1
+    assert validated
     assert answers == answers_2
     assert comparison == comparison_2
     assert files == files_2
