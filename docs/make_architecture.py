@@ -214,8 +214,8 @@ One responsibility per file, described by the first line of its docstring; no fi
 3. `processor`, `preprocess`, `grid`: how an image becomes patches, and how many.
 4. `root_positions`: the rotary positions of the header, the image and the text after it.
 5. `encode` and `image_inputs`: from patches to features, and how the network takes them.
-6. `is_block` and `vision_layers`: the names of decoder blocks, which an adapter may change, and of
-   vision modules, which it may not.
+6. `is_block`, `vision_layers`, `merger_layers` and `vision_blocks`: the names of decoder blocks, of
+   the vision tower and of the merger, which are trained each in its own way.
 7. An entry in `FAMILIES` (`models/family.py`).
 8. `tests/support/random_base.py` writes a small base model of it; the fixture `family_base` then
    compares it with plain transformers (`tests/engine/test_decoding.py`).

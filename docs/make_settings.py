@@ -29,12 +29,33 @@ program (`lr`, `load_in_4bit`, `eval_strategy`) the error message gives the name
 to do instead. The device is not a setting but an option: `--device cpu`, `--device cuda:1`; the
 environment variable `CUDA_VISIBLE_DEVICES` limits the visible GPUs.
 """
+_TRAINED = """\
+## What is trained
+
+| part of the model | how | settings |
+| --- | --- | --- |
+| language model | LoRA, rsLoRA or DoRA on the layers named | `lora.target_modules`, `lora.use_rslora`, `lora.use_dora` |
+| vision tower | frozen; LoRA (of the same kind) on all linear layers; all its weights | `training.vision_tower`, `training.vision_learning_rate` |
+| merger (between tower and language model) | likewise | `training.merger`, `training.merger_learning_rate` |
+
+- rsLoRA scales by alpha / √r, LoRA by alpha / r: with the defaults (r 64, alpha 16) rsLoRA's updates
+  are 8 times as large. Lower alpha or the learning rate when you switch.
+- If tower or merger is trained, images are encoded in every step, not once for all epochs: steps
+  take longer, and the estimate of memory before the first step is higher.
+- Checkpoints load in plain PEFT, and `export --merge` merges each kind.
+- To train on, `lora.adapter` (`--adapter`) names a run, a checkpoint or an adapter of another
+  program in PEFT's format. The run takes over its rank, alpha, method and layers; the evaluation
+  before training is still that of the base model.
+- The language model is not trained fully. Use LoRA of a higher rank, on all layers (the default).
+  LoRA+, LoRA initialisations that change the base model (PiSSA, OLoRA) and patterns of ranks are
+  not supported.
+"""
 _SIGNS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")}
 
 
 def page() -> str:
     """Return the page."""
-    return "\n".join([_HEAD, *_section(Config, "")])
+    return "\n".join([_HEAD, *_section(Config, ""), _TRAINED])
 
 
 def _section(section: type[Section], name: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ LAYERS = [
     {"errors", "known_datasets", "types", "version"},
     {"system"},
     {
+        "adapter_settings",
         "config",
         "config_file",
         "foreign_settings",

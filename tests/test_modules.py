@@ -14,6 +14,7 @@ MODULES = {str(p.relative_to(SOURCE)) for p in SOURCE.rglob("*.py") if p.name !=
 # what is tested through something else, most of it through the command or the file it serves
 TESTED_BY = {
     "__main__.py": "cli/test_cli.py",
+    "adapter_settings.py": "test_config.py",
     "cli/ask.py": "predict/test_session.py",
     "cli/common.py": "cli/test_cli.py",
     "cli/demo.py": "models/test_embedded_base.py",
@@ -49,6 +50,7 @@ TESTED_BY = {
     "maps/files.py": "maps/test_mapper.py",
     "maps/values.py": "maps/test_mapper.py",
     "models/adapter_files.py": "models/test_layouts.py",
+    "models/adapter_weights.py": "training/test_what_is_trained.py",
     "models/fingerprint.py": "models/test_layouts.py",
     "models/folder.py": "models/test_layouts.py",
     "models/images.py": "engine/test_packing.py",

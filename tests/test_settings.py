@@ -86,7 +86,7 @@ def test_every_setting_has_a_meaning_its_default_and_its_values():
         ("dataset=mydata", "unknown key dataset: use data.conversations (data.dataset"),
         ("do_train=true", "unknown key do_train: not needed here, omit it"),
         ("training.use_unsloth=true", "use_unsloth: not needed here, omit it"),
-        ("adapter_name_or_path=x", "to resume a run: qwen2vl-rs train RUN/config.toml"),
+        ("adapter_name_or_path=x", "use lora.adapter"),
         ("training.report_to=none", ': write a list, e.g. ["swanlab"]; [] for none'),
         (
             "training.report_to=wandb,mlflow",

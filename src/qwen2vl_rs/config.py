@@ -11,26 +11,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     field_validator,
     model_validator,
 )
 
+from .adapter_settings import LoraSettings as LoraSettings
+from .adapter_settings import Section as Section
+from .adapter_settings import Way as Way
 from .instruction import bare_question
 from .known_datasets import known_name
 from .validation_record import Metric
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 BandNumber = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """Base class of all sections: unknown keys are errors, values are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class RasterToRGB(Section):
@@ -85,35 +80,6 @@ class InputConfig(Section):
         return self
 
 
-class LoraSettings(Section):
-    """The adapter, with the names of PEFT's ``LoraConfig`` and the defaults of the original system.
-
-    Attributes:
-        r: rank of the adapter.
-        lora_alpha: the adapter is scaled by lora_alpha / r.
-        lora_dropout: dropout probability of the adapter's inputs in training.
-        target_modules: names of the language model's layers that get an adapter.
-    """
-
-    r: int = Field(64, ge=1)
-    lora_alpha: int = Field(16, ge=1)
-    lora_dropout: float = Field(0.05, ge=0, lt=1)
-    target_modules: tuple[str, ...] = (
-        *("q_proj", "k_proj", "v_proj", "o_proj"),
-        *("gate_proj", "up_proj", "down_proj"),
-    )
-
-    @field_validator("target_modules", mode="before")
-    @classmethod
-    def _a_list(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            raise ValueError(
-                'name the layers in a list, e.g. ["q_proj", "v_proj"]; by default all linear '
-                f"layers of the language model are adapted, not {value!r}"
-            )
-        return value
-
-
 Tracker = Literal["swanlab", "tensorboard", "wandb", "mlflow", "trackio"]
 
 
@@ -142,7 +108,13 @@ class TrainingSettings(Section):
         max_tokens_per_pack: token budget of one packed sequence (one forward pass); a larger step
             is split, with the same result. None: chosen for the device.
         vision_cache_gb: the frozen vision tower's features of all images are kept on disk for all
-            epochs when they take no more than this (and half of the free space); 0: never.
+            epochs when they take no more than this (and half of the free space); 0: never. A tower
+            or merger that is trained encodes the images in every step.
+        vision_tower: ``frozen``; ``lora``: its linear layers get adapters of the same r and alpha;
+            ``full``: its own weights are trained, and stored in the checkpoint.
+        merger: the same choice for the layers between vision tower and language model.
+        vision_learning_rate, merger_learning_rate: peak learning rates of vision tower and merger;
+            None: ``learning_rate``.
         attention: ``flex`` (CUDA only) or ``branches``, with the same result; None: chosen for the
             device.
         bf16, fp16: 16-bit type in which training computes. With neither: bfloat16 on a GPU that
@@ -171,6 +143,10 @@ class TrainingSettings(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     vision_cache_gb: float = Field(16.0, ge=0)
     gradient_checkpointing: bool = True
+    vision_tower: Way = "frozen"
+    merger: Way = "frozen"
+    vision_learning_rate: float | None = Field(None, gt=0)
+    merger_learning_rate: float | None = Field(None, gt=0)
     attention: Literal["branches", "flex"] | None = None
     bf16: bool | None = None
     fp16: bool | None = None
@@ -183,6 +159,13 @@ class TrainingSettings(Section):
 
     _one_precision = model_validator(mode="after")(_one_precision)
 
+    @model_validator(mode="after")
+    def _of_what_is_trained(self) -> TrainingSettings:
+        for part, rate in (("vision_tower", "vision"), ("merger", "merger")):
+            if getattr(self, part) == "frozen" and getattr(self, f"{rate}_learning_rate"):
+                raise ValueError(f"{rate}_learning_rate has no effect: {part} is frozen")
+        return self
+
 
 class DataConfig(Section):
     """Source and split of the questions.
@@ -194,6 +177,7 @@ class DataConfig(Section):
             is used. None: the paths are used unchanged.
         max_train: maximum number of training questions, filled image by image (a single image with
             more questions is cut); None: all.
+        max_train_images: maximum number of training images; ``max_train`` limits their questions.
         test_fraction: share of the images (or questions) that is held out.
         val: validation questions, answered at each checkpoint (see ``training.save_steps``); the
             best checkpoint is then the one that is tested and used.
@@ -210,6 +194,7 @@ class DataConfig(Section):
     test: str | None = None
     images: str | None = None
     max_train: int | None = Field(None, ge=1)
+    max_train_images: int | None = Field(None, ge=1)
     test_fraction: float = Field(0.1, gt=0, lt=1)
     val: str | None = None
     val_fraction: float = Field(0.0, ge=0, lt=1)

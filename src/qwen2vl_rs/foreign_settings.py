@@ -24,6 +24,13 @@ _HERE = {
     "lora.lora_alpha": "alpha",
     "lora.lora_dropout": "dropout",
     "lora.target_modules": "lora_target lora_target_modules",
+    "lora.adapter": "adapter_name_or_path adapters resume_adapter adapter_path adapter_model",
+    "lora.use_rslora": "rslora use_rs_lora",
+    "lora.use_dora": "dora",
+    "training.vision_learning_rate": "vit_lr vision_lr vision_tower_lr",
+    "training.merger_learning_rate": "aligner_lr merger_lr mm_projector_lr",
+    "training.vision_tower": "freeze_vit freeze_vision_tower tune_mm_vision",
+    "training.merger": "freeze_aligner freeze_multi_modal_projector tune_mm_mlp",
     "model": "model_name_or_path model_name model_path base_model model_id base",
     "output": "output_dir save_dir out_dir run_name",
     "data.conversations": "dataset_path data_path dataset_dir train_data json_file",
@@ -34,7 +41,7 @@ _HERE = {
     "data.val_fraction": "val_size validation_split split_ratio split_dataset_ratio",
     "training.early_stopping_patience": "early_stopping patience early_stop early_stop_interval",
     "data.images": "media_dir image_folder image_dir image_root images_dir",
-    "data.max_train": "max_samples max_train_samples num_samples",
+    "data.max_train or data.max_train_images": "max_samples max_train_samples num_samples",
     "eval.max_eval": "max_eval_samples max_predict_samples eval_samples",
     "eval.max_new_tokens": "max_tokens generation_max_length",
     "view.max_pixels": "image_max_pixels image_resolution",
@@ -60,12 +67,14 @@ _INSTEAD = {
     "use_galore use_badam",
     "plain data parallelism: torchrun --nproc-per-node gpu -m qwen2vl_rs train": "deepspeed fsdp "
     "fsdp_config tensor_parallel_size pipeline_parallel_size tp pp",
-    "LoRA on the language model, with the vision tower frozen: lora.target_modules": "stage "
-    "finetuning_type freeze_vision_tower freeze_vit freeze_llm freeze_aligner train_type "
-    "freeze_multi_modal_projector freeze_language_model tune_mm_vision vision_lr additional_target "
-    "modules_to_save",
-    "standard LoRA: lora.r, lora.lora_alpha, lora.lora_dropout": "use_dora use_rslora "
-    "loraplus_lr_ratio init_lora_weights pissa_init bias task_type use_rs_lora layers_to_transform",
+    "LoRA on the language model, of a higher rank if need be: lora.r=256; vision tower and merger "
+    "can be trained fully: training.vision_tower=full, training.merger=full": "stage "
+    "finetuning_type train_type tuner_type full full_finetuning freeze_llm freeze_language_model "
+    "tune_mm_llm additional_target modules_to_save",
+    "LoRA, rsLoRA or DoRA: lora.r, lora.lora_alpha, lora.use_rslora, lora.use_dora": "lora_bias "
+    "init_lora_weights pissa_init bias task_type layers_to_transform",
+    "one learning rate for both halves of an adapter: training.learning_rate": "loraplus_lr_ratio "
+    "loraplus_lr_embedding lorap_lr_ratio",
     "cross-entropy on the answers": "neftune_noise_alpha label_smoothing_factor label_smoothing",
     "each model's own chat template, with view.instruction": "template chat_template",
     "every step is logged to the run's metrics.jsonl and to training.report_to": "logging_steps "
@@ -76,8 +85,6 @@ _INSTEAD = {
     "write the folder (qwen2vl-rs export) and upload it": "push_to_hub hub_model_id hub_token",
     "decoding is greedy; eval.answers=closed ranks the candidate answers": "temperature top_p "
     "top_k do_sample num_beams predict_with_generate",
-    "training starts from the base model; to resume a run: qwen2vl-rs train RUN/config.toml "
-    "--resume": "adapter_name_or_path resume_adapter",
 }
 _NOT_NEEDED = (
     "do_train do_predict remove_unused_columns ddp_timeout ddp_find_unused_parameters "

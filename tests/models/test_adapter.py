@@ -28,7 +28,7 @@ def test_the_adapter_sits_on_the_language_model(family_base):
         (["self_attn.q_prj"], "there is no layer self_attn.q_prj, did you mean self_attn.q_proj?"),
         ([".*q_proj"], "there is no layer .*q_proj, did you mean"),
         (["proj"], "proj is in the vision tower"),
-        (["q_proj", "fc1"], "fc1 is in the vision tower, which is not trained"),
+        (["q_proj", "fc1"], "fc1 is in the vision tower (see training.vision_tower"),
         (["lm_head"], "lm_head is not a linear layer of a decoder block"),
         (["embed_tokens"], "embed_tokens is not a linear layer of a decoder block"),
         (["input_layernorm"], "input_layernorm is not a linear layer of a decoder block"),

@@ -482,7 +482,13 @@ ADAPTERS = {
     "no layer": ({"target_modules": ["nothing"]}, "match no layer"),
     "other layers": ({"exclude_modules": r".*mlp.*"}, "match no layer"),
     "another kind": ({"peft_type": "LOHA"}, "is not a standard LoRA"),
-    "another scale": ({"use_rslora": True}, "use_rslora"),
+    "no lengths": ({"use_dora": True}, "lacks"),
+    "no truth": ({"use_rslora": "yes"}, "use_rslora is 'yes', not true or false"),
+    "nothing whole": ({"modules_to_save": ["visual.merger"]}, "lacks"),
+    "not a list": ({"modules_to_save": "visual.merger"}, "modules_to_save is not a list"),
+    "not there": ({"modules_to_save": ["(a|a)*b"]}, "which is not in the model"),
+    "whole text": ({"modules_to_save": ["embed_tokens"]}, "only modules of the vision tower"),
+    "whole twice": ({"modules_to_save": ["visual", "merger"]}, "names model.visual.merger twice"),
     "changes the base": ({"init_lora_weights": "pissa"}, "init_lora_weights"),
     "unheard of": ({"use_magic": True}, "use_magic"),
     "another rank": ({"r": 8}, "does not fit"),
@@ -495,7 +501,7 @@ ADAPTERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", few(ADAPTERS, 0, 1, 5, 8, 10, 11, 12, 13, 15))
+@pytest.mark.parametrize("case", few(ADAPTERS, 0, 1, 5, 7, 9, 10, 11, 14, 16, 18, 19, 21))
 def test_adapters_that_do_not_fit_their_settings_are_refused(
     tmp_path, capsys, adapter, image, case
 ):

@@ -17,8 +17,9 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.engine.decoding import answer
 from qwen2vl_rs.errors import ModelError
+from qwen2vl_rs.models.adapter_weights import quiet_peft
 from qwen2vl_rs.models.family import FAMILIES
-from qwen2vl_rs.models.loader import attach_adapter, load_base, quiet_peft, write_metadata
+from qwen2vl_rs.models.loader import attach_adapter, load_base, write_metadata
 from qwen2vl_rs.models.merge import merge
 from qwen2vl_rs.raster import read_rgb
 from qwen2vl_rs.system.files import read_json, write_json
@@ -111,8 +112,9 @@ def test_weights_keep_their_type_and_are_rounded_once(small_base, tmp_path):
 
 PLAIN = {
     "auto_mapping", "base_model_name_or_path", "exclude_modules", "inference_mode",
-    "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "parent_library",
-    "peft_version", "r", "revision", "target_modules", "task_type",
+    "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "modules_to_save",
+    "parent_library", "peft_version", "r", "revision", "target_modules", "task_type", "use_dora",
+    "use_rslora",
 }  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig, RasterToRGB
 from qwen2vl_rs.errors import RunError
-from qwen2vl_rs.models.loader import load_base, quiet_peft, write_metadata
+from qwen2vl_rs.models.adapter_weights import quiet_peft
+from qwen2vl_rs.models.loader import load_base, write_metadata
 from qwen2vl_rs.models.qwen_vl_usage import Usage, python, usage
 from qwen2vl_rs.system.files import HUB_MANIFEST, read_json, write_json
 

@@ -41,6 +41,7 @@ EXPECTED = {
     "data.test": ("c.json", "T"),
     "data.images": ("moved", ""),
     "data.max_train": (3, "T"),
+    "data.max_train_images": (1, "T"),
     "data.test_fraction": (0.2, "T"),
     "data.val": ("c.json", "T"),
     "data.val_fraction": (0.2, "T"),
@@ -57,6 +58,9 @@ EXPECTED = {
     "lora.lora_alpha": (3, "T"),
     "lora.lora_dropout": (0.3, "T"),
     "lora.target_modules": (["q_proj"], "T"),
+    "lora.use_rslora": (True, "T"),
+    "lora.use_dora": (True, "T"),
+    "lora.adapter": ("first", "T"),
     "training.learning_rate": (3e-4, "T"),
     "training.num_train_epochs": (5, "T"),
     "training.max_steps": (5, "T"),
@@ -69,6 +73,10 @@ EXPECTED = {
     "training.max_grad_norm": (0.5, "T"),
     "training.vision_cache_gb": (5, ""),
     "training.gradient_checkpointing": (False, "T"),
+    "training.vision_tower": ("lora", "T"),
+    "training.merger": ("lora", "T"),
+    "training.vision_learning_rate": (3e-4, "T"),
+    "training.merger_learning_rate": (3e-4, "T"),
     "training.attention": ("branches", ""),
     "training.bf16": (True, "FAT"),
     "training.fp16": (True, "FAT"),
@@ -87,6 +95,10 @@ EXPECTED = {
     "eval.bf16": (True, "A"),
     "eval.fp16": (True, "A"),
     "eval.seed": (5, ""),
+}
+NOT_FROZEN = {
+    "training.vision_learning_rate": ("training.vision_tower=lora",),
+    "training.merger_learning_rate": ("training.merger=lora",),
 }
 OF_A_SPLIT = ("data.train", "data.test")
 # not beside data.conversations, or bf16
@@ -169,7 +181,8 @@ def resumed(folder, whose, settings, changed):
 def with_setting(name, whose):
     """The settings before and after one is changed."""
     value = EXPECTED[name][0]
-    given = SPLIT if name in OF_A_SPLIT else ("data.val=c.json",) if name in VALIDATED else ()
+    needed = ("data.val=c.json",) if name in VALIDATED else NOT_FROZEN.get(name, ())
+    given = SPLIT if name in OF_A_SPLIT else needed
     text = "other base" if name == "model" else value if isinstance(value, str) else None
     setting = f"{name}={text if text is not None else json.dumps(value)}"
     before = (*given, "eval.max_new_tokens=1")

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from factory import write_run
 from qwen2vl_rs.config import InputConfig
+from qwen2vl_rs.config_file import load_config, write_config
 from qwen2vl_rs.models.qwen_vl_usage import Usage
 from qwen2vl_rs.reporting.cards import data_card, front_matter, model_card
 from qwen2vl_rs.reporting.evidence import from_run
 from qwen2vl_rs.run import TEST_FILE
-from qwen2vl_rs.system.files import sha256
+from qwen2vl_rs.system.files import read_json, sha256, write_json
 
 yaml = pytest.importorskip("yaml")
 hub = pytest.importorskip("huggingface_hub")
@@ -62,6 +63,32 @@ def test_the_model_card_for_people(run):
     assert 'INSTRUCTION = "Answer the question using a single word or phrase."' in text
     assert "| geochat | " in text
     assert f"The base model, {BASE}, is licensed under Apache-2.0" in text
+
+
+def test_the_card_says_what_was_trained(tmp_path):
+    run = write_run(tmp_path)
+    text = model_card(from_run(run), of(BASE))
+    assert f"A LoRA adapter for {BASE}" in text
+    assert "Vision tower" not in text
+    assert "Continued from" not in text
+    values = {
+        "lora.use_rslora": True, "lora.use_dora": True, "training.vision_tower": "lora",
+        "training.merger": "full", "training.merger_learning_rate": 1e-5,
+    }  # fmt: skip
+    write_config(run / "config.toml", load_config(run / "config.toml", values=values))
+    manifest = read_json(run / "manifest.json")
+    first = {"folder": "/private/runs/first/checkpoint-8", "sha256": "0123456789abcdef"}
+    write_json(run / "manifest.json", manifest | {"adapter": first})
+    for merged, begins in ((False, "An rsDoRA adapter for"), (True, "with an rsDoRA adapter")):
+        how = Usage(InputConfig(), adapter=not merged, base=BASE)
+        text = model_card(from_run(run), how)
+        assert begins in text
+        assert '"rsdora"' in text
+        assert "- Adapter: rsDoRA, r 64, alpha 16" in text
+        assert "- Vision tower: rsDoRA on all linear layers; learning rate 0.0001" in text
+        assert "- Merger (vision to language): all weights trained; learning rate 1e-05" in text
+        assert "Continued from: first/checkpoint-8 (0123456789ab)" in text
+        assert "private" not in text
 
 
 def test_a_licence_is_named_where_the_base_has_one_we_know(run):

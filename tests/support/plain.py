@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 from qwen2vl_rs.datasets.split import group_by_image
 from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import ImageQuery, pack
-from qwen2vl_rs.models.loader import quiet_peft
+from qwen2vl_rs.models.adapter_weights import quiet_peft
 from qwen2vl_rs.training.steps import pack_loss
 
 

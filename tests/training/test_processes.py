@@ -113,3 +113,25 @@ def test_the_job_script_starts_and_resumes(tmp_path, small_base):
         )
         assert done.returncode == 0, done.stderr
         assert said in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_train_vision_tower_and_merger_as_one(tmp_path, small_base):
+    """Their images are encoded in every step, before the distributed model is called."""
+    more = ["training.vision_tower=lora", "training.merger=full", "lora.use_dora=true",
+            "training.gradient_checkpointing=true", "eval.max_eval=2"]  # fmt: skip
+    told = [word for setting in more for word in ("--set", setting)]
+    lines = {}
+    samples = make_samples(tmp_path / "images", images=7)
+    for name, launcher in (("one", [sys.executable]), ("two", TORCHRUN)):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_conversations(folder / "data_vl.json", samples)
+        start(folder, small_base, launcher, *told)
+        file = folder / "output/Qwen2-VL-2B/metrics.jsonl"
+        lines[name] = [json.loads(line) for line in file.read_text().splitlines()]
+    assert len(lines["one"]) > 2
+    for a, b in zip(lines["one"], lines["two"], strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)

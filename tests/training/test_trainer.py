@@ -87,7 +87,9 @@ def test_the_shares_of_several_processes_add_up_to_the_step_of_one(
         found = {}
         for world in (1, 2):
             steps = steps_of(base, samples, world, **made)
-            trainer = TreeTrainer(base, InputConfig(), (None, 56), steps, 0, model, arguments)
+            trainer = TreeTrainer(
+                base, InputConfig(), (None, 56), steps, TrainingSettings(), model, arguments
+            )
             shares = [steps[step * world + rank] for rank in range(world)]
             with monkeypatch.context() as patch:
                 patch.setattr(TrainingArguments, "world_size", world)

@@ -144,7 +144,9 @@ def _answer(
         pixels = [(session.read(group[0].image), [a.question for a in group]) for group in some]
         encoded = [(session.encode(px), questions) for px, questions in pixels]
         after = session.ask(encoded, closed=closed)
-        base = session.ask(encoded, closed=closed, use_adapter=False) if before else None
+        # an adapter of the vision tower makes other features
+        bare = pixels if session.adapts_vision else encoded
+        base = session.ask(bare, closed=closed, use_adapter=False) if before else None
         for g, group in enumerate(some):
             for q, one in enumerate(group):
                 row = {} if one.id is None else {"id": one.id}

@@ -42,8 +42,8 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
     cls=Command,
     groups={
         "Data": "data train_file test_file val val_fraction split_by dataset images max_train "
-        "max_eval",
-        "Training": "model settings device",
+        "max_train_images max_eval",
+        "Training": "model adapter settings device",
         "Run": "output resume auto_resume as_json",
     },
     examples=[
@@ -77,6 +77,12 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
 )
 @_at_most("--max-eval", "test questions")
 @_at_most("--max-train", "training questions")
+@click.option(
+    "--max-train-images",
+    type=click.IntRange(min=1),
+    help="Maximum number of training images.  [default: all]",
+)
+@click.option("--adapter", help="Run, checkpoint or PEFT folder of an adapter to continue from.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
@@ -113,6 +119,8 @@ def train(
         "max_eval": "eval.max_eval",
         "images": "data.images",
         "max_train": "data.max_train",
+        "max_train_images": "data.max_train_images",
+        "adapter": "lora.adapter",
         "dataset": "data.dataset",
     }
     given = {names[k]: v for k, v in options.items() if k in names and v is not None}
@@ -121,6 +129,8 @@ def train(
         given["output"] = str(config.parent)
     if options["images"]:
         given["data.images"] = os.path.abspath(options["images"])  # the run may be used elsewhere
+    if options["adapter"]:
+        given["lora.adapter"] = os.path.abspath(options["adapter"])
     loaded = load_config(config, options["settings"], given)
     resume = resume or (auto_resume and Run(Path(loaded.output)).holds_run())
     require_training(loaded, resume)

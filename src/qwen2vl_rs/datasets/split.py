@@ -119,6 +119,25 @@ def group_by_image(samples: Iterable[Sample]) -> list[list[Sample]]:
     return [list(islice(rows, size)) for size in data.groups.sizes.tolist()]
 
 
+def limit_images(samples: Iterable[Sample], most: int | None, what: str = "training") -> Dataset:
+    """Keep the questions about the first images.
+
+    Args:
+        samples: the questions.
+        most: maximal number of images; None for all.
+        what: purpose of the questions, for the message.
+    """
+    data = Dataset.of(samples)
+    codes, images = data.codes("image")
+    if most is None or len(images) <= most:
+        return data
+    first = dict.fromkeys(codes.tolist())  # in order of first occurrence
+    kept = data.take(np.flatnonzero(np.isin(codes, list(first)[:most])))
+    questions = f"{len(kept):,} of {counted(len(data), f'{what} question')}"
+    say(f"using {most:,} of {counted(len(images), 'image')}: {questions}")
+    return kept
+
+
 def limit_by_image(samples: Iterable[Sample], most: int | None, what: str = "test") -> Dataset:
     """Keep the first images with at most ``most`` questions in total.
 

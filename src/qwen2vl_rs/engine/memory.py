@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ..errors import RunError
+from .trained_memory import dora_bytes_per_token, fixed_bytes, vision_bytes_per_token
 
 # Larger packs are not faster: on two CPU cores an 82 M model trains as fast with 2,048 tokens as
 # with 4,096. On a GPU, launching kernels dominates: a pack of 1,800 tokens takes 0.39 s in training
@@ -43,15 +44,15 @@ def token_budget(
         return wanted
     again = checkpointing is not False
     room = device_memory(model.device) - training_memory(model, 0, again)
-    fits = int(room / bytes_per_token(model.config, model.dtype.itemsize, again))
+    fits = int(room / _bytes_per_token(model, again))
     most = _MOST_ANSWERING if checkpointing is None else _MOST_TRAINING
     return max(_LEAST, min(fits // 256 * 256, most[model.device.type]))
 
 
 def training_memory(model: Any, tokens: int, checkpointing: bool = True) -> float:
     """Estimate the bytes that training takes with packs of ``tokens`` tokens, from above."""
-    each = bytes_per_token(model.config, model.dtype.itemsize, checkpointing)
-    return _RESERVED + _kept_bytes(model) + tokens * each
+    each = _bytes_per_token(model, checkpointing)
+    return _RESERVED + _kept_bytes(model) + fixed_bytes(model) + tokens * each
 
 
 def device_memory(device: torch.device) -> int:
@@ -80,6 +81,15 @@ def bytes_per_token(config: Any, size: int, checkpointing: bool = True) -> float
     working = 12 * text.hidden_size + 8 * text.intermediate_size
     logits = _HEAD_ROWS * text.vocab_size * 3 * 4  # in float32: logits, their softmax, gradient
     return float(size * (kept + working * (1 if checkpointing else layers)) + logits)
+
+
+def _bytes_per_token(model: Any, checkpointing: bool) -> float:
+    """Return the memory of one token, whatever is trained; each may be a visual token."""
+    return (
+        bytes_per_token(model.config, model.dtype.itemsize, checkpointing)
+        + vision_bytes_per_token(model, checkpointing)
+        + dora_bytes_per_token(model, checkpointing)
+    )
 
 
 def _kept_bytes(model: Any) -> int:

@@ -41,9 +41,10 @@ _PATCHES_AT_ONCE = {"cpu": 1, "cuda": 4096}
 Free = dict[tuple[str, int], int]  # offsets by key and length, all in words
 
 
-@torch.no_grad()
 def encode(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch.Tensor]:
     """Return the features of images, computed in one pass of the vision tower.
+
+    Gradients flow to what is trained in the tower and merger; a frozen tower keeps no activations.
 
     Args:
         model: a base model, with or without adapter.
@@ -56,6 +57,7 @@ def encode(model: Any, patches: torch.Tensor, grids: torch.Tensor) -> list[torch
     return family_of(model.config).encode(model, patches, grids)
 
 
+@torch.no_grad()
 def with_features(model: Any, images: Sequence[ImageInput]) -> list[ImageInput]:
     """Return the images with features, computed in batches; existing features are kept."""
     found = list(images)

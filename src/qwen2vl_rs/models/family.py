@@ -27,13 +27,19 @@ class Family(Protocol):
     Attributes:
         model_type: as in ``config.json``.
         smallest: hub name of the smallest published model.
-        vision_layers: pattern of module names in the vision tower.
+        vision_layers: pattern of names of modules and weights in the vision tower, merger included.
+        merger_layers: the same for the merger alone: the layers between vision tower and language
+            model.
+        vision_blocks: pattern of the beginning of such a name; its group is the module of the tower
+            or merger that has a forward pass of its own.
         prefixes: possible prefixes of weight names, in old and new file layouts.
     """
 
     model_type: str
     smallest: str
     vision_layers: str
+    merger_layers: str
+    vision_blocks: str
     prefixes: tuple[str, ...]
 
     def network(self) -> Any:
@@ -53,6 +59,9 @@ class Family(Protocol):
 
     def token_side(self, config: Any) -> int:
         """Return the side of a visual token in pixels."""
+
+    def patches_per_token(self, config: Any) -> int:
+        """Return the number of patches that the merger makes into a visual token."""
 
     def feature_shape(self, config: Any) -> tuple[int, int]:
         """Return (F, H)."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from pydantic import BaseModel, ValidationError
-from safetensors.torch import load_file
 from transformers import AutoConfig
 from transformers.utils import logging as hf_logging
 
+from ..adapter_settings import method_name
 from ..config import InputConfig
 from ..errors import ModelError, RunError
 from ..hardware.devices import choose_device
@@ -25,8 +24,15 @@ from ..run import Run
 from ..system.console import warn_once
 from ..system.files import HUB_MANIFEST, atomic_write, read_json, write_json
 from ..system.oserrors import explain_write_errors, is_file, is_folder
-from ..system.scopes import SharedChange, attribute, ignore_warnings
-from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_layers, read_adapter, tensor_name
+from ..system.scopes import SharedChange, attribute
+from .adapter_files import ADAPTER, SETTINGS, UNUSABLE, adapted_parts, read_adapter
+from .adapter_weights import (
+    build_adapter,
+    lora_config,
+    place_weights,
+    read_weights,
+    remove_adapter,
+)
 from .family import FAMILIES, family_of
 from .fingerprint import fingerprint, same_base
 from .finite import require_finite_weights
@@ -42,7 +48,7 @@ from .folder import (
 from .images import ImageReader, load_image_reader
 from .prompt import PromptFormat, load_prompt_format
 from .qwen_vl_usage import checkpoint_readme
-from .shapes import check_depth, check_shapes, linear_layers
+from .shapes import check_depth, check_shapes
 
 METADATA = "qwen2vl_rs.json"  # base model and input settings of a checkpoint
 
@@ -52,7 +58,6 @@ quiet_libraries = SharedChange(
     (hf_logging.get_verbosity, hf_logging.set_verbosity, hf_logging.ERROR),
     attribute(hf_logging, "_tqdm_active", False),
 )
-quiet_peft = partial(ignore_warnings, FutureWarning, "`is_gradient_checkpointing`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +236,7 @@ def _holds(folder: Path, known: str) -> bool:
 
 @quiet_libraries
 def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
-    """Attach a checkpoint's adapter to a base model; ``unload()`` removes it again.
+    """Attach a checkpoint's adapter to a base model; `remove_adapter` removes it again.
 
     Raises:
         ModelError: the checkpoint was trained on another base model, or is unreadable.
@@ -242,29 +247,17 @@ def attach_adapter(base: Base, checkpoint: Path) -> PeftModel:
         raise ModelError(f"{checkpoint} has no {ADAPTER}", hint="use an older checkpoint")
     adapter = read_adapter(checkpoint)
     require_base(base.folder, checkpoint, metadata)
-    names = adapted_layers(adapter, linear_layers(base.model.config))
-    plain = LoraConfig(
-        r=adapter.r, lora_alpha=adapter.alpha, target_modules=names, task_type="CAUSAL_LM"
-    )
-    problem = f"the adapter in {checkpoint} cannot be read"
-    with model_errors(problem, path, hint=UNUSABLE), quiet_peft(), preserve_random_state:
-        model = PeftModel.from_pretrained(
-            base.model, checkpoint, config=plain, local_files_only=True
-        )
-        given = load_file(path)
-    placed = {tensor_name(n): w for n, w in model.named_parameters() if "lora_" in n}
-    for name, weight in given.items():
-        inside = placed[tensor_name(name)].cpu()
-        if not torch.isfinite(inside).all():
-            raise ModelError(
-                f"the adapter in {checkpoint} contains NaN or infinity",
-                hint="use an older checkpoint, or train with a lower learning rate",
-            )
-        if not torch.equal(inside, weight.to(inside.dtype)):
-            raise ModelError(
-                f"the adapter in {checkpoint} was not loaded correctly: {name}",
-                hint="this version of PEFT uses other layer names: install another",
-            )
+    changed = adapted_parts(adapter, base.model.config)
+    with model_errors(f"the adapter in {checkpoint} cannot be read", path, hint=UNUSABLE):
+        weights = read_weights(adapter)
+    plain = lora_config(adapter, changed.layers, changed.whole, inference_mode=True)
+    with preserve_random_state:
+        model = build_adapter(base.model, plain)
+    try:
+        place_weights(model, weights, str(checkpoint))
+    except BaseException:
+        remove_adapter(model)
+        raise
     return model.eval()
 
 
@@ -288,7 +281,8 @@ def write_metadata(
     with explain_write_errors(checkpoint):
         base.prompts.tokenizer.save_pretrained(checkpoint)
     with atomic_write(checkpoint / "README.md") as file:
-        file.write(checkpoint_readme(view, name))
+        method = method_name(adapter.get("use_rslora", False), adapter.get("use_dora", False))
+        file.write(checkpoint_readme(view, name, method))
 
 
 def read_metadata(checkpoint: Path) -> CheckpointMetadata:

@@ -1,4 +1,4 @@
-"""Merge a LoRA adapter into its base model; the result loads in transformers and vLLM.
+"""Merge an adapter into its base model; the result loads in transformers and vLLM.
 
 The base model's files are rewritten one at a time: a merge needs the memory of one file, and names
 and layout stay those of the published model, for any version of transformers.
@@ -6,6 +6,8 @@ and layout stay those of the published model, for any version of transformers.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +18,37 @@ from safetensors.torch import load_file, save_file
 
 from ..config import InputConfig
 from ..errors import ModelError
-from ..system.console import Progress
+from ..system.console import Progress, counted, say, warn
 from ..system.files import write_json
 from ..system.named_files import copy_file
 from ..system.oserrors import explain_read_errors, explain_write_errors
-from .adapter_files import ADAPTER, AdapterFiles, adapted_layers, read_adapter, tensor_name
+from .adapter_files import AdapterFiles, adapted_parts, read_adapter
+from .adapter_weights import read_weights
 from .family import Family, family_of
-from .folder import GENERATION, PREPROCESSOR, PROCESSOR, ModelFiles, read_object, write_template
+from .folder import (
+    FETCH,
+    GENERATION,
+    PREPROCESSOR,
+    PROCESSOR,
+    ModelFiles,
+    read_object,
+    write_template,
+)
 from .loader import read_base
 from .location import locate_checkpoint
+from .parts import PARTS, part_of
 from .prompt import load_prompt_format
-from .shapes import linear_layers, plain_name
+from .shapes import plain_name, read_shapes
 
 
 def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     """Write a base model with a checkpoint's adapter merged into it.
 
-    A merged weight is W + alpha / r · B · A, computed in float32 and rounded once to the stored
-    dtype (Hu et al., 2021, "LoRA", section 4.1). Only the model's files are copied (see
-    `models.folder`). Image and decoding settings are those of the adapter's training and
-    evaluation.
+    A merged weight is V = W + scale · B · A (Hu et al., 2021, "LoRA", section 4.1), in DoRA with
+    each row brought to its learnt length (Liu et al., 2024, "DoRA", equation 5); a weight that was
+    trained as a whole takes the place of the old one. All is computed in float32 and rounded once
+    to the stored dtype. Only the model's files are copied (see `models.folder`). Image and decoding
+    settings are those of the adapter's training and evaluation.
 
     Args:
         checkpoint: the checkpoint.
@@ -50,23 +63,49 @@ def merge(checkpoint: Path, folder: Path, base: Path | None = None) -> None:
     files, config = read_base(found.base)
     found.require_matching_base()
     adapter = read_adapter(checkpoint)
-    names = adapted_layers(adapter, linear_layers(config))
-    pairs = _read_pairs(adapter)
+    changed = adapted_parts(adapter, config)
+    tensors = read_weights(adapter)
+    wanted = {f"{plain_name(name)}.weight" for name in changed.layers}
+    wanted |= {plain_name(name) for name in changed.weights}
+    if absent := sorted(wanted - read_shapes(files).keys()):
+        raise ModelError(
+            f"{counted(len(absent), 'adapted weight')} of {checkpoint} are not in the base model's "
+            f"files, e.g. {absent[0]}",
+            hint=FETCH,
+        )
     for path in (*files.others, *([files.index] if files.index else [])):
         copy_file(path, folder / path.name)
     write_template(files, folder)
     _write_settings(files, folder, found.view, family_of(config))
     write_json(folder / GENERATION, _decoding(files, config))
-    changed = {plain_name(name) for name in names}
+    done: dict[str, bool] = {}
     with Progress("merging", len(files.weights), "files") as bar:
         for shard in files.weights:
-            changed -= _merge_shard(shard, folder / shard.name, pairs, adapter)
+            done |= _merge_shard(shard, folder / shard.name, tensors, adapter)
             bar.advance(1)
-    if changed:
-        raise ModelError(
-            f"{len(changed)} adapted layers of {checkpoint} are not in the base model, e.g. "
-            f"{min(changed)}"
-        )
+    _report(family_of(config), wanted, done)
+
+
+def _report(family: Family, wanted: Iterable[str], done: Mapping[str, bool]) -> None:
+    """Say how many weights were merged in each part of the model.
+
+    Args:
+        family: family of the base model.
+        wanted: plain names of the weights that the adapter changes.
+        done: for each merged weight whether any of its values is another one now.
+
+    Raises:
+        ModelError: other weights were merged than the adapter changes.
+    """
+    expected = Counter(part_of(family, name) for name in wanted)
+    merged = Counter(part_of(family, name) for name in done)
+    if expected != merged:
+        counts = (f"{part}: {merged[part]:,} of {expected[part]:,}" for part in PARTS)
+        raise ModelError(f"not all adapted weights were merged ({'; '.join(counts)})")
+    said = (f"{part} {counted(merged[part], 'weight')}" for part in PARTS if merged[part])
+    say(f"merged: {', '.join(said)}")
+    if same := sum(not changed for changed in done.values()):
+        warn(f"{same:,} of {counted(len(done), 'merged weight')} did not change: rounded, or 0")
 
 
 def _write_settings(files: ModelFiles, folder: Path, view: InputConfig, family: Family) -> None:
@@ -98,32 +137,36 @@ def _decoding(files: ModelFiles, config: Any) -> dict[str, Any]:
 
 
 def _merge_shard(
-    source: Path, target: Path, pairs: dict[str, torch.Tensor], adapter: AdapterFiles
-) -> set[str]:
-    """Rewrite one weights file; return the plain names of the merged layers."""
+    source: Path, target: Path, tensors: Mapping[str, torch.Tensor], adapter: AdapterFiles
+) -> dict[str, bool]:
+    """Rewrite one weights file; return the plain names of the merged weights, see `_report`."""
     with explain_read_errors(source):
         weights = load_file(source)
         with safe_open(source, framework="pt") as file:
             head = file.metadata()
-    changed = set()
+    done = {}
     for name, weight in weights.items():
-        layer = plain_name(name).removesuffix(".weight")
-        if f"{layer}.lora_A" not in pairs or not name.endswith(".weight"):
-            continue
-        up, down = pairs[f"{layer}.lora_B"].float(), pairs[f"{layer}.lora_A"].float()
-        change = adapter.alpha / adapter.r * (up @ down)
-        weights[name] = (weight.float() + change).to(weight.dtype)
-        changed.add(layer)
+        plain = plain_name(name)
+        new = tensors.get(plain)
+        if new is None and f"{plain.removesuffix('.weight')}.lora_A" in tensors:
+            new = _merged(weight, plain.removesuffix(".weight"), tensors, adapter)
+        if new is not None:
+            weights[name] = new.to(weight.dtype).contiguous()
+            if not torch.isfinite(weights[name]).all():
+                raise ModelError(f"{name} overflows in {weight.dtype} when it is merged")
+            done[plain] = not torch.equal(weights[name], weight)
     with explain_write_errors(target):
         save_file(weights, target, metadata=head)
-    return changed
+    return done
 
 
-def _read_pairs(adapter: AdapterFiles) -> dict[str, torch.Tensor]:
-    """Read the tensors A (r, inputs) and B (outputs, r) of each adapted layer, by plain name."""
-    with explain_read_errors(adapter.folder / ADAPTER):
-        weights = load_file(adapter.folder / ADAPTER)
-    for weight in weights.values():
-        if not torch.isfinite(weight).all():
-            raise ModelError(f"the adapter in {adapter.folder} contains NaN or infinity")
-    return {tensor_name(name): weight for name, weight in weights.items()}
+def _merged(
+    weight: torch.Tensor, layer: str, tensors: Mapping[str, torch.Tensor], adapter: AdapterFiles
+) -> torch.Tensor:
+    """Return the weight (outputs, inputs) of a layer with its adapter, in float32."""
+    up, down = tensors[f"{layer}.lora_B"].float(), tensors[f"{layer}.lora_A"].float()
+    new = weight.float() + adapter.scale * (up @ down)
+    length = tensors.get(f"{layer}.lora_magnitude_vector")
+    if length is None:
+        return new
+    return length.float()[:, None] * (new / new.norm(dim=1, keepdim=True))

@@ -26,13 +26,16 @@ class QwenVL:
         model_type: as in ``config.json``.
         smallest: hub name of the smallest model.
         class_name: class in transformers.
-        vision_layers, prefixes: see `family.Family`.
+        vision_layers, merger_layers, vision_blocks, prefixes: see `family.Family`.
     """
 
     model_type: str
     smallest: str
     class_name: str
     vision_layers: str = r".*visual\..*"
+    # Qwen3-VL has more of them: DeepStack feeds later layers of the language model, too
+    merger_layers: str = r".*visual\.(merger|deepstack_merger_list)\..*"
+    vision_blocks: str = r"(.*visual\.[^.]+(?:\.\d+)?)\."
     prefixes: tuple[str, ...] = ("base_model.", "model.", "language_model.")
 
     def network(self) -> Any:
@@ -74,6 +77,9 @@ class QwenVL:
     def token_side(self, config: Any) -> int:
         vision = config.vision_config
         return int(vision.patch_size * vision.spatial_merge_size)
+
+    def patches_per_token(self, config: Any) -> int:
+        return int(config.vision_config.spatial_merge_size) ** 2
 
     def feature_shape(self, config: Any) -> tuple[int, int]:
         """One feature for the first layer; in Qwen3-VL more for later layers (DeepStack)."""

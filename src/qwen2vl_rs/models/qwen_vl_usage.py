@@ -198,7 +198,7 @@ pipeline_tag: image-text-to-text
 tags: [remote-sensing, rsvqa, lora]
 ---
 
-LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and satellite images.
+{method} adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and satellite images.
 `qwen2vl_rs.json` contains its base model and the input settings (image conversion, instruction).
 
 ## Use
@@ -206,10 +206,11 @@ LoRA adapter for {base}, trained by Qwen2-VL-RS on questions about aerial and sa
 {usage}"""
 
 
-def checkpoint_readme(view: InputConfig, base: str | None) -> str:
+def checkpoint_readme(view: InputConfig, base: str | None, method: str = "LoRA") -> str:
     """Return the ``README.md`` of a checkpoint; see `Usage`."""
     return _CHECKPOINT.format(
         front=f"base_model: {base}\n" if base else "",
+        method=method,
         base=base or "a base model in a local folder",
         usage=usage(Usage(view, adapter=True, base=base)),
     )

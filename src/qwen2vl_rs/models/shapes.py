@@ -101,6 +101,11 @@ def linear_layers(config: Any) -> Shapes:
     return _skeleton(config)[1]
 
 
+def weight_shapes(config: Any) -> Shapes:
+    """Return the shape of each weight, by its name in the network."""
+    return _skeleton(config)[0]
+
+
 def meta_network(config: Any) -> Any:
     """Build the network of a config on the meta device, without weights."""
     with torch.device("meta"):

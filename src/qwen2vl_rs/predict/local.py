@@ -14,6 +14,7 @@ from ..engine.candidates import Choice, pick_class
 from ..engine.prefetch import prefetch
 from ..hardware.devices import processes, split_work
 from ..models.adapter_files import ADAPTER
+from ..models.adapter_weights import remove_adapter
 from ..models.family import family_of
 from ..models.fingerprint import fingerprint
 from ..models.images import ImageInput
@@ -83,7 +84,7 @@ class LocalBase:
             yield Session(base, model, self.view, None, "", "", self.settings)
         finally:
             if checkpoint:
-                model.unload()
+                remove_adapter(model)
 
 
 class LocalPredictor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +24,7 @@ from ..errors import ConfigError
 from ..hardware.devices import choose_device
 from ..hardware.precision import choose_precision
 from ..models.adapter_files import ADAPTER
+from ..models.adapter_weights import adapts_vision
 from ..models.images import ImageInput
 from ..models.loader import Base, CheckpointMetadata, attach_adapter, load_base, read_config
 from ..models.location import ModelLocation, locate
@@ -160,8 +163,7 @@ class Session:
     @contextlib.contextmanager
     def shared(self, settings: EvalConfig, *, adapted: bool) -> Iterator[Self]:
         """Provide the same model with other settings, with or without its adapter."""
-        bare = self.model.disable_adapter() if self.has_adapter and not adapted else None
-        with bare or contextlib.nullcontext():
+        with self._chosen(adapted):
             yield replace(self, settings=settings)
 
     def read(self, path: str | Path) -> ImageInput:
@@ -183,11 +185,27 @@ class Session:
         ids = reply.ids[:most]
         return replace(reply, text=self.base.prompts.decode(list(ids)), ids=ids, whole=False)
 
+    @cached_property
+    def adapts_vision(self) -> bool:
+        """Whether an image has other features with the adapter than without."""
+        return adapts_vision(self.model)
+
     @torch.inference_mode()
-    def encode(self, pixels: ImageInput) -> ImageInput:
-        """Return the image with its features, so that further questions need no encoding."""
-        with memory_hint(self.budget, _REMEDY):
+    def encode(self, pixels: ImageInput, *, use_adapter: bool = True) -> ImageInput:
+        """Return the image with its features, so that further questions need no encoding.
+
+        Where the adapter changes the vision tower or merger, the features are for questions with
+        the same ``use_adapter``.
+        """
+        with memory_hint(self.budget, _REMEDY), self._chosen(use_adapter):
             return with_features(self.model, [pixels])[0]
+
+    def _chosen(self, use_adapter: bool) -> AbstractContextManager[None]:
+        """Switch the adapter off inside the context, if there is one and it is not wanted."""
+        if self.has_adapter and not use_adapter:
+            off: AbstractContextManager[None] = self.model.disable_adapter()
+            return off
+        return contextlib.nullcontext()
 
     def ask(
         self,
@@ -207,14 +225,13 @@ class Session:
         Returns:
             For each image the answers in the order of its questions.
         """
-        bare = self.model.disable_adapter() if self.has_adapter and not use_adapter else None
         kinds = [[question_type(self.view.bare(q)) for q in row] for _, row in groups]
         words = [
             [candidates_of(kind, q) if closed else None for kind, q in zip(row, qs, strict=True)]
             for row, (_, qs) in zip(kinds, groups, strict=True)
         ]
         each = zip(groups, words, strict=True)
-        with bare or contextlib.nullcontext():
+        with self._chosen(use_adapter):
             found = self.answers([(px, list(zip(qs, w, strict=True))) for (px, qs), w in each])
         return [
             [self._to_answer(px, *one) for one in zip(questions, row, said, strict=True)]

@@ -39,6 +39,7 @@ def model_card(found: ReportInputs, how: Usage) -> str:
     """
     base, w = how.base, Words("en")
     claim, conclusion = sentence(found, w)
+    method = found.config.lora.method if found.config else "LoRA"
     head: dict[str, Any] = {"base_model": base, "base_model_relation": "adapter"} if base else {}
     if base in _APACHE:
         head["license"] = "apache-2.0"
@@ -46,7 +47,7 @@ def model_card(found: ReportInputs, how: Usage) -> str:
         "library_name": "peft" if how.adapter else "transformers",
         # like the base model's own card, with its transformers pipeline
         "pipeline_tag": "image-text-to-text",
-        "tags": ["lora", "remote-sensing", "rsvqa", "visual-question-answering"],
+        "tags": [*_methods(method), "remote-sensing", "rsvqa", "visual-question-answering"],
         "model-index": [{"name": found.name, "results": list(_results(found))}],
     }
     by_protocol = scores.by_protocol(found, w)
@@ -59,12 +60,19 @@ def model_card(found: ReportInputs, how: Usage) -> str:
         clustered_by=found.after.results["clustered_by"],
         w=w,
         merged=not how.adapter,
+        method=method,
+        article="an" if method.startswith("rs") else "a",
         verdict=claim + conclusion,
         tables=[*scores.by_type(found, w).tables, *by_protocol.tables],
         notes=by_protocol.notes,
         facts=provenance.what(found, "", w).facts,
         usage=usage(how),
     )
+
+
+def _methods(method: str) -> list[str]:
+    """Return the tags of a method; DoRA is a kind of LoRA."""
+    return ["lora"] if method == "LoRA" else ["lora", method.lower()]
 
 
 def _results(found: ReportInputs) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any
 
+from ..config import Config
 from ..questions.protocols import PROTOCOLS
 from ..scoring import baselines
 from ..scoring.results import (
@@ -69,9 +70,28 @@ def _model(found: ReportInputs, w: Words) -> list[tuple[str, str]]:
         facts.append((w("ran.checkpoint"), found.checkpoint))
     if found.config:
         rate = f"{found.config.training.learning_rate:g}"
-        text = w("ran.adapter_text", rate=rate, **found.config.lora.model_dump())
+        lora = found.config.lora
+        text = w("ran.adapter_text", rate=rate, method=lora.method, **lora.model_dump())
         facts.append((w("ran.adapter"), text))
+        facts += _vision(found.config, w)
+    if first := found.manifest.get("adapter"):
+        digest = w("form.in_brackets", text=first["sha256"][:12])
+        facts.append((w("ran.continued"), "/".join(PurePath(first["folder"]).parts[-2:]) + digest))
     return facts
+
+
+def _vision(config: Config, w: Words) -> list[tuple[str, str]]:
+    """Say how vision tower and merger were trained; nothing if they were frozen."""
+    own, method = config.training, config.lora.method
+    rates = {"vision_tower": own.vision_learning_rate, "merger": own.merger_learning_rate}
+    return [
+        (
+            w(f"ran.{part}"),
+            w(f"ran.way_{way}", method=method, rate=f"{rate or own.learning_rate:g}"),
+        )
+        for part, rate in rates.items()
+        if (way := getattr(own, part)) != "frozen"
+    ]
 
 
 def _training(found: ReportInputs, w: Words) -> list[tuple[str, str]]:

@@ -119,7 +119,8 @@ class Service:
             tuned = self._tuned(wanted.body.model)
             if wanted.image is None:
                 return _sent(chat.Completion(wanted))
-            key, pixels = await self._see(request, wanted.image, None)
+            seen = await self._see(request, wanted.image, None, [tuned])
+            key, pixels = seen[tuned]
             most = wanted.body.max_completion_tokens or wanted.body.max_tokens
             peer, questions = peer_of(request), [wanted.question]
             job = WorkItem(key, pixels, questions, tuned, closed=False, most=most, peer=peer)
@@ -140,12 +141,11 @@ class Service:
         """Many questions about an image, answered by all models."""
         async with self._bodies.of(request) as body:
             asked = await requests.parse_questions(body, request.headers, self._limits)
-            key, pixels = await self._see(request, asked.image, asked.box)
+            tuned = [self._tuned(model) for model in self._models]
+            seen = await self._see(request, asked.image, asked.box, tuned)
+            peer = peer_of(request)
             jobs = [
-                WorkItem(
-                    key, pixels, asked.questions, self._tuned(m), closed=True, peer=peer_of(request)
-                )
-                for m in self._models
+                WorkItem(*seen[one], asked.questions, one, closed=True, peer=peer) for one in tuned
             ]
             found = await self._answers(request, jobs)
         rows = [
@@ -177,16 +177,25 @@ class Service:
         return self._worker.session.has_adapter and name != BASE
 
     async def _see(
-        self, request: Request, image: requests.Upload, box: requests.Box | None
-    ) -> tuple[str, ImageInput]:
-        """Return the image as model input; decode it only if it is not cached."""
-        key = await asyncio.to_thread(key_of, image, box)
-        known = self._worker.cached(key)
-        if known is not None:
-            return key, known
+        self,
+        request: Request,
+        image: requests.Upload,
+        box: requests.Box | None,
+        models: Sequence[bool],
+    ) -> dict[bool, tuple[str, ImageInput]]:
+        """Return the image as input of models with (true) or without the adapter, with its keys.
+
+        It is decoded only if it is not cached.
+        """
+        name = await asyncio.to_thread(key_of, image, box)
+        keys = {tuned: self._worker.key_for(name, tuned) for tuned in models}
+        known = {key: self._worker.cached(key) for key in dict.fromkeys(keys.values())}
+        if None not in known.values():
+            return {tuned: (key, found) for tuned, key in keys.items() if (found := known[key])}
         preprocess = self._worker.session.preprocess
         decoded = self._decoders.read(image, box, peer_of(request), preprocess)
-        return key, await self._while_there(request, decoded)
+        pixels = await self._while_there(request, decoded)
+        return {tuned: (key, known[key] or pixels) for tuned, key in keys.items()}
 
     async def _answers(self, request: Request, jobs: Sequence[WorkItem]) -> list[list[ModelAnswer]]:
         """Put jobs into the queue and wait for them; cancel them if the client disconnects.

@@ -30,7 +30,7 @@ class WorkItem:
     """Questions about one image, to one of the two models.
 
     Attributes:
-        key: cache key of the image or its part.
+        key: cache key of the image or its part, see `Worker.key_for`.
         pixels: the image, with or without features.
         questions: without instruction.
         use_adapter: whether the fine-tuned model or its base model answers.
@@ -91,6 +91,14 @@ class Worker:
     def alive(self) -> bool:
         """Return whether the thread is running."""
         return self._thread.is_alive() and not self._closed
+
+    def key_for(self, image: str, use_adapter: bool) -> str:
+        """Return the cache key of an image's features for one of the two models.
+
+        The models share them unless the adapter changes the vision tower or merger.
+        """
+        own = self.session.adapts_vision and not use_adapter
+        return f"{image} without adapter" if own else image
 
     def cached(self, key: str) -> ImageInput | None:
         """Return a cached image with features."""
@@ -238,7 +246,7 @@ class Worker:
             asked.setdefault(job.key, {}).update(dict.fromkeys(questions))
             images.setdefault(job.key, job.pixels)
         for key, pixels in images.items():
-            images[key] = self._encoded(key, pixels)
+            images[key] = self._encoded(key, pixels, batch[0][0].use_adapter)
         first = batch[0][0]
         found = self.session.ask(
             [(images[key], list(of_it)) for key, of_it in asked.items()],
@@ -261,13 +269,13 @@ class Worker:
                 answers = [self.session.shortened(answer, job.most) for answer in answers]
             job.answers.set_result(answers)
 
-    def _encoded(self, key: str, pixels: ImageInput) -> ImageInput:
+    def _encoded(self, key: str, pixels: ImageInput, use_adapter: bool) -> ImageInput:
         """Return the image with features, which are cached if there is room."""
         known = self._cache.get(key)
         if known is not None:
             return known
         if pixels.features is None:
-            pixels = self.session.encode(pixels)
+            pixels = self.session.encode(pixels, use_adapter=use_adapter)
             self._metrics.encoded.inc()
         with self._ready:
             self._cache[key] = pixels

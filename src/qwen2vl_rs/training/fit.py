@@ -26,7 +26,7 @@ from ..hardware.devices import choose_device, processes
 from ..hardware.launch import check_precision, check_strategy
 from ..hardware.precision import Precision, choose_precision
 from ..hardware.randomness import preserve_random_state
-from ..models.adapter import add_adapter, check_targets
+from ..models.adapter import add_adapter, check_targets, recompute_activations
 from ..models.loader import Base, load_base, quiet_libraries, read_config
 from ..models.shapes import meta_network
 from ..predict.evaluation import Outcome, before_and_after
@@ -35,11 +35,12 @@ from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.class_sets import resolve_dataset
 from ..raster.scenes import typical_resolution
 from ..run import TEST_FILE, TRAIN_FILE, VAL_FILE, Run, read_metrics, step_of
-from ..system.console import counted, say, warn
+from ..system.console import counted, say, say_once, warn
 from ..system.files import discard, read_json, run_lock, sha256, write_json
 from ..system.scopes import preserve_environment
 from ..validation_record import read_record
 from .circumstances import circumstances, differences
+from .continuing import load_first_weights, with_adapter_settings
 from .preparation import (
     IMAGES,
     check_images,
@@ -93,6 +94,7 @@ def train(config: Config, *, resume: bool = False, copies: Path | None = Path())
     run = Run(Path(config.output))
     team = processes()
     config = run.with_recorded_base(config) if resume else config
+    config = with_adapter_settings(config, resume)
     wanted = config.training
     check_precision(choose_precision(choose_device(), wanted.bf16, wanted.fp16))
     with run_lock(run.folder) if team.is_main_process else contextlib.nullcontext():
@@ -131,7 +133,9 @@ def fit(config: Config, split: Split, run: Run, resume: bool) -> None:
     precision = choose_precision(device, settings.bf16, settings.fp16)
     trackers, cache = installed(settings.report_to), run.folder / "vision-cache"
     trainer, now = _prepare(config, split, run, cache, precision, trackers)
+    first = None if checkpoint else load_first_weights(trainer.model, config, run)
     if team.is_main_process:
+        now |= {"adapter": first} if (first := first or run.manifest().get("adapter")) else {}
         _write_manifest(config, split, trainer.base, run, now, checkpoint)
     budget = now["tokens_per_pack"]
     with tracking(trackers if team.is_main_process else [], run.folder), memory_hint(budget):
@@ -163,7 +167,9 @@ def _prepare(
         named = split.val.distinct("image")
         shown = _encoded(base, named, cache / "validation", settings, precision.weights)
     set_seed(settings.seed)
-    model = add_adapter(base.model, config.lora)
+    model = add_adapter(base.model, config.lora, settings.vision_tower, settings.merger)
+    if settings.gradient_checkpointing:
+        recompute_activations(model)
     budget = token_budget(
         model, settings.max_tokens_per_pack, checkpointing=settings.gradient_checkpointing
     )
@@ -184,8 +190,15 @@ def _prepare(
 def _encoded(
     base: Base, paths: Sequence[str], folder: Path, settings: TrainingSettings, dtype: torch.dtype
 ) -> EncodedImages | None:
-    """Encode images once for all epochs, if their features are small enough."""
+    """Encode images once for all epochs, if they do not change and are small enough."""
     team, found = processes(), None
+    if not settings.vision_tower == settings.merger == "frozen":
+        say_once(
+            "images",
+            "images are encoded in every step: their features change, as training.vision_tower or "
+            "training.merger is trained",
+        )
+        return None
     for turn in (team.is_main_process, not team.is_main_process):  # the main process goes first
         if turn:
             found = encode_all(base, paths, folder, int(settings.vision_cache_gb * 1e9), dtype)
@@ -247,8 +260,6 @@ def _arguments(
         lr_scheduler_type=settings.lr_scheduler_type,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        activation_checkpointing=settings.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
         bf16=precision.compute is torch.bfloat16,
         fp16=half,
         # a fused step would skip inside the kernel, where accelerate does not notice it

@@ -14,7 +14,13 @@ from ..config_file import load_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import find_in_folder, relocate_images, require_image
 from ..datasets.reading import read_samples
-from ..datasets.split import count_shared_images, limit_by_image, split_by_image, split_by_question
+from ..datasets.split import (
+    count_shared_images,
+    limit_by_image,
+    limit_images,
+    split_by_image,
+    split_by_question,
+)
 from ..datasets.stored import store
 from ..datasets.tables import write_conversations
 from ..errors import DataError, RunError
@@ -273,7 +279,8 @@ def _split(config: Config) -> tuple[dict[str, Dataset], str]:
         else:
             parts[TRAIN_FILE], val = by(train, data.val_fraction, seed)
         parts[VAL_FILE] = limit_by_image(val, data.max_val, "validation")
-    parts[TRAIN_FILE] = limit_by_image(parts[TRAIN_FILE], data.max_train, "training")
+    train = limit_images(parts[TRAIN_FILE], data.max_train_images)
+    parts[TRAIN_FILE] = limit_by_image(train, data.max_train, "training")
     _check_parts(parts)
     return parts, how
 

@@ -20,6 +20,7 @@ from ..config import InputConfig, TrainingSettings
 from ..errors import RunError
 from ..models.adapter import without_casts
 from ..models.adapter_files import ADAPTER
+from ..models.family import family_of
 from ..models.loader import Base, write_metadata
 from ..run import Run, read_metrics, step_of
 from ..system.console import Progress, counted, warn
@@ -29,6 +30,7 @@ from ..system.jsonl import to_line
 from ..system.named_files import reading
 from ..system.oserrors import explain_read_errors, explain_write_errors
 from ..validation_record import ValidationRecord, next_record, write_record
+from .optimizer import check_gradients, parameter_groups
 from .preemption import StopRequest
 from .steps import Step, StepDataset, pack_loss
 from .trackers import isolate_errors
@@ -96,6 +98,18 @@ class TreeTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(self.train_dataset)
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Create AdamW; vision tower and merger may have learning rates of their own."""
+        settings, model = self._settings, model or self.model
+        if self.optimizer is not None or settings.vision_tower == settings.merger == "frozen":
+            made: torch.optim.Optimizer = super().create_optimizer(model)
+            return made
+        names = self.get_decay_parameter_names(model)
+        groups = parameter_groups(model, family_of(self.base.model.config), settings, names)
+        adam, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
+        self.optimizer: torch.optim.Optimizer = adam(groups, **arguments)
+        return self.optimizer
+
     def training_step(
         self, model: Any, inputs: dict[str, Step], num_items_in_batch: Any = None
     ) -> torch.Tensor:
@@ -116,6 +130,7 @@ class TreeTrainer(Trainer):
                     loss = pack_loss(model, one) * scale
                 self.accelerator.backward(loss)
             total += loss.detach()
+        check_gradients(model, self.state.global_step)
         return total  # the host does not wait for it until it is logged
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
