@@ -1,10 +1,14 @@
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 
+from adapters import VIEW, adapted, saved
+from factory import make_samples
+from plain import tree_loss
 from qwen2vl_rs.config import InputConfig, LoraSettings
 from qwen2vl_rs.errors import ConfigError
-from qwen2vl_rs.models.adapter import add_adapter
-from qwen2vl_rs.models.loader import load_base
+from qwen2vl_rs.models.adapter import add_adapter, without_casts
+from qwen2vl_rs.models.loader import attach_adapter, load_base
 
 
 def test_the_adapter_sits_on_the_language_model(family_base):
@@ -61,3 +65,30 @@ def test_what_was_matched_is_said(small_base, capsys, targets, said):
     base = load_base(small_base, InputConfig(), torch.device("cpu"))
     add_adapter(base.model, LoraSettings(r=2, target_modules=targets))
     assert capsys.readouterr().err == f"{said}\n"
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_dora_computes_lengths_in_float32(small_base, monkeypatch, dora):
+    """With 16-bit inputs PEFT would compute them in 16 bits, unlike at inference."""
+    base = load_base(small_base, InputConfig(), torch.device("cpu"))
+    model = add_adapter(base.model, LoraSettings(r=2, use_dora=dora))
+    monkeypatch.setattr(type(base.model), "device", torch.device("cuda"))
+    with without_casts(model, mixed=True):
+        casts = {m.cast_input_dtype_enabled for m in model.modules() if isinstance(m, LoraLayer)}
+    assert casts == {dora}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("how", ["DoRA-lora-full", "rsLoRA-full-lora"])
+def test_a_16_bit_base_takes_an_adapter_of_float32(small_base, tmp_path, how):
+    base = load_base(small_base, VIEW, torch.device("cpu"), torch.float32)
+    saved(base, adapted(base, how), tmp_path / "checkpoint-1")
+    samples = make_samples(tmp_path / "images", images=1, side=160)
+    losses = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        base = load_base(small_base, VIEW, torch.device("cpu"), dtype)
+        model = attach_adapter(base, tmp_path / "checkpoint-1")
+        whole = {w.dtype for n, w in model.named_parameters() if "modules_to_save" in n}
+        assert whole == {dtype}
+        losses[dtype] = tree_loss(base, model, samples, 999)[0].item()
+    assert losses[torch.bfloat16] == pytest.approx(losses[torch.float32], rel=0.01)

@@ -14,6 +14,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
+from adapters import adapted
 from factory import write_run
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig, RasterToRGB
@@ -49,7 +50,7 @@ def block(card):
     return code
 
 
-def write_checkpoint(base_folder, folder):
+def write_checkpoint(base_folder, folder, how=None):
     """A checkpoint as training leaves it; its adapter is random, so that it matters."""
     base = load_base(base_folder, VIEW, torch.device("cpu"), torch.float32)
     torch.manual_seed(1)
@@ -57,7 +58,8 @@ def write_checkpoint(base_folder, folder):
                         init_lora_weights=False, exclude_modules=r".*visual\..*",
                         task_type="CAUSAL_LM")  # fmt: skip
     with quiet_peft():
-        get_peft_model(base.model, config).save_pretrained(folder)
+        model = adapted(base, how) if how else get_peft_model(base.model, config)
+    model.save_pretrained(folder)
     write_metadata(folder, base, VIEW, (None, 56))
     base.images.processor.save_pretrained(folder)
 
@@ -70,6 +72,12 @@ def test_the_python_on_each_card_gives_our_answers(small_base, tmp_path, capsys)
 @pytest.mark.slow
 def test_so_it_does_for_each_family(family_base, tmp_path, capsys):
     run_the_cards(family_base, tmp_path, capsys)
+
+
+@pytest.mark.slow
+def test_so_it_does_for_dora_and_a_trained_vision_tower(small_base, tmp_path, capsys):
+    run_the_cards(small_base, tmp_path, capsys, "DoRA-lora-full")
+    assert "\nDoRA adapter for" in next(tmp_path.rglob("checkpoint-*/README.md")).read_text()
 
 
 def test_a_base_known_by_its_name_is_named(small_base, tmp_path, capsys):
@@ -128,7 +136,7 @@ def test_what_else_a_card_says():
     assert f"{load}(FOLDER)" in python(Usage(VIEW, adapter=True))
 
 
-def run_the_cards(base, tmp_path, capsys):
+def run_the_cards(base, tmp_path, capsys, how=None):
     """Those of a checkpoint, of its adapter exported, and of the merged model."""
     if find_spec("torchvision"):
         pytest.skip("torchvision is installed: what runs without it is tried without it")
@@ -138,7 +146,7 @@ def run_the_cards(base, tmp_path, capsys):
     write_json(base / "generation_config.json", settings | {"repetition_penalty": 1.5})
     run = write_run(tmp_path, images=12)
     shutil.rmtree(run / "checkpoint-40")
-    write_checkpoint(base, run / "checkpoint-40")
+    write_checkpoint(base, run / "checkpoint-40", how)
     adapter, merged = tmp_path / "adapter", tmp_path / "merged"
     assert main(["export", str(run), "-o", str(adapter)]) == 0
     assert main(["export", str(run), "--merge", "-o", str(merged)]) == 0

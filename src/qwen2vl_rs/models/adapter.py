@@ -133,13 +133,15 @@ def without_casts(model: Any, mixed: bool) -> AbstractContextManager[None]:
     """Skip PEFT's float32 copies of all inputs in 16-bit training on a GPU.
 
     Autocast rounds them to 16 bits anyway, with the same result, and the copies take a seventh of a
-    step (docs/gpu.md). On a CPU they stay: otherwise dropout would round its scale.
+    step (docs/gpu.md). On a CPU they stay: otherwise dropout would round its scale. With DoRA they
+    stay, too: it would compute the lengths of the rows in 16 bits, and inference does in float32.
 
     Args:
         model: a base model with its adapter.
         mixed: whether autocast is active.
     """
-    active = mixed and model.device.type == "cuda"
+    dora = any(config.use_dora for config in model.peft_config.values())
+    active = mixed and model.device.type == "cuda" and not dora
     context: AbstractContextManager[None] = disable_input_dtype_casting(model, active)
     return context
 
