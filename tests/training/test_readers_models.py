@@ -560,7 +560,9 @@ def test_plain_generate_gives_what_ask_gives(copied, capsys, image):
         ('lora.target_modules=["q_prj"]', "there is no layer q_prj, did you mean q_proj?"),
         ("lora.rank_pattern={}", "unknown key lora.rank_pattern"),
         ("lora.layers_to_transform=[99]", "unknown key lora.layers_to_transform"),
-        ("lora.use_rslora=true", "unknown key lora.use_rslora"),
+        ("lora.loraplus_lr_ratio=16", "one learning rate for both halves of an adapter"),
+        ("training.vision_tower=some", "training.vision_tower"),
+        ("lora.adapter=nothing", "there is no adapter in"),
     ],
 )
 def test_lora_settings_are_refused_by_name(copied, capsys, setting, words):
@@ -569,7 +571,7 @@ def test_lora_settings_are_refused_by_name(copied, capsys, setting, words):
     assert not Path("new/vision-cache").exists()
 
 
-@pytest.mark.parametrize("change", [{"use_rslora": True}, {"rank_pattern": {"q_proj": 2}},
+@pytest.mark.parametrize("change", [{"use_dora": "yes"}, {"rank_pattern": {"q_proj": 2}},
                                     {"alpha_pattern": {"q_proj": 2}}])  # fmt: skip
 def test_adapters_of_another_kind_are_refused(moved, capsys, image, change):
     edit(RUN / "checkpoint-8/adapter_config.json", **change)

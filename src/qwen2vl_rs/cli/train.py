@@ -130,7 +130,7 @@ def train(
     if options["images"]:
         given["data.images"] = os.path.abspath(options["images"])  # the run may be used elsewhere
     if options["adapter"]:
-        given["lora.adapter"] = os.path.abspath(options["adapter"])
+        given["lora.adapter"] = os.path.abspath(options["adapter"])  # which may be gone at a resume
     loaded = load_config(config, options["settings"], given)
     resume = resume or (auto_resume and Run(Path(loaded.output)).holds_run())
     require_training(loaded, resume)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from ..errors import ModelError
 from ..system.oserrors import explain_read_errors
 from ..system.scopes import ignore_warnings
-from .adapter_files import ADAPTER, AdapterFiles, tensor_name
+from .adapter_files import ADAPTER, UNUSABLE, AdapterFiles, tensor_name
 from .family import family_of
 from .parts import part_of
 
@@ -87,6 +87,12 @@ def place_weights(model: PeftModel, weights: Mapping[str, torch.Tensor], where: 
             hint="this version of PEFT uses other layer names: install another",
         )
     for name, place in places.items():
+        if place.shape != weights[name].shape:
+            raise ModelError(
+                f"the adapter in {where} does not fit: {name} has shape "
+                f"{list(weights[name].shape)}, not {list(place.shape)}",
+                hint=UNUSABLE,
+            )
         place.copy_(weights[name])
         if not torch.isfinite(place).all():
             raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,10 @@ def with_adapter_settings(config: Config, resume: bool) -> Config:
     """
     if config.lora.adapter is None:
         return config
-    if resume and Run(Path(config.output)).checkpoints() and not Path(config.lora.adapter).exists():
+    place = os.path.abspath(config.lora.adapter)  # the run may be used elsewhere
+    if resume and Run(Path(config.output)).checkpoints() and not Path(place).exists():
         return config
-    folder = adapter_folder(config.lora.adapter)
+    folder = adapter_folder(place)
     if is_there(folder / METADATA):
         metadata = read_metadata(folder)
         require_base(Path(config.model), folder, metadata)
@@ -49,6 +51,7 @@ def with_adapter_settings(config: Config, resume: bool) -> Config:
         raise ModelError(f"{folder / SETTINGS}: lora_alpha is {adapter.alpha}, not a whole number")
     ways = {_SETTINGS[part]: _way(folder, part, changed, base) for part in _SETTINGS}
     lora = {
+        "adapter": place,
         "r": adapter.r,
         "lora_alpha": int(adapter.alpha),
         "use_rslora": adapter.rslora,
@@ -160,7 +163,7 @@ def _refuse_others(
         own = getattr(config, section)
         for name, value in wanted.items():
             given = getattr(own, name)
-            if name not in own.model_fields_set or given == value:
+            if name not in own.model_fields_set or given == value or name == "adapter":
                 continue
             if isinstance(value, tuple) and set(given) == set(value):
                 continue

@@ -19,7 +19,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from ..config import InputConfig, TrainingSettings
 from ..errors import RunError
 from ..models.adapter import without_casts
-from ..models.adapter_files import ADAPTER
+from ..models.adapter_files import read_adapter
+from ..models.adapter_weights import place_weights, read_weights
 from ..models.family import family_of
 from ..models.loader import Base, write_metadata
 from ..run import Run, read_metrics, step_of
@@ -28,7 +29,7 @@ from ..system.disk import flush
 from ..system.files import append_to, atomic_write, remove_folder, staged_folder
 from ..system.jsonl import to_line
 from ..system.named_files import reading
-from ..system.oserrors import explain_read_errors, explain_write_errors
+from ..system.oserrors import explain_write_errors
 from ..validation_record import ValidationRecord, next_record, write_record
 from .optimizer import check_gradients, parameter_groups
 from .preemption import StopRequest
@@ -194,8 +195,9 @@ class TreeTrainer(Trainer):
         return str(self._staging)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with explain_read_errors(Path(resume_from_checkpoint) / ADAPTER):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        """Place the adapter's weights; PEFT would only warn of names that it does not find."""
+        folder = Path(resume_from_checkpoint)
+        place_weights(model or self.model, read_weights(read_adapter(folder)), str(folder))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with reading(checkpoint):
