@@ -37,7 +37,7 @@ from common import (
 from qwen2vl_rs.config import Config
 from qwen2vl_rs.engine.memory import token_budget
 from qwen2vl_rs.engine.vision import encode_all
-from qwen2vl_rs.models.adapter import add_adapter, without_casts
+from qwen2vl_rs.models.adapter import add_adapter, recompute_activations, without_casts
 from qwen2vl_rs.models.loader import Base
 from qwen2vl_rs.question_tree.attention import attention_kind
 from qwen2vl_rs.training.steps import Step, StepDataset, pack_loss
@@ -145,7 +145,7 @@ def main() -> None:
         base = make_base(chosen.model, torch.bfloat16 if bf16 and cuda else torch.float32)
         model = add_adapter(base.model, Config().lora).train()
         if chosen.checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(model)
         for side in chosen.sides:
             rows += compare(base, model, side, bf16, chosen)
         print(f"attention: {attention_kind(base.model)}", flush=True)

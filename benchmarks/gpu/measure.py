@@ -36,7 +36,7 @@ from common import (  # noqa: E402
 
 from qwen2vl_rs.config import Config  # noqa: E402
 from qwen2vl_rs.datasets.tables import write_conversations  # noqa: E402
-from qwen2vl_rs.models.adapter import add_adapter  # noqa: E402
+from qwen2vl_rs.models.adapter import add_adapter, recompute_activations  # noqa: E402
 
 CUDA = torch.cuda.is_available()
 Figures = dict[str, Any]
@@ -110,7 +110,7 @@ def training(model: str, keep: Keep) -> Figures:
     adapted = add_adapter(base.model, Config().lora).train()
     for checkpointing in (True, False):
         if checkpointing:
-            adapted.activation_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(adapted)
         else:
             adapted.activation_checkpointing_disable()
         for side, images in ((256, 2),) if tiny else ((256, 4), (256, 32), (512, 4), (512, 32)):
@@ -262,7 +262,7 @@ def profile(model: str, keep: Keep) -> Figures:
     dtype = precision(model)
     base = make_base(model, dtype)
     adapted = add_adapter(base.model, Config().lora).train()
-    adapted.activation_checkpointing_enable({"use_reentrant": False})
+    recompute_activations(adapted)
     samples = make_samples(1 if tiny else 4, 5 if tiny else 25, 256)
     bf16 = dtype is torch.bfloat16
     run, step = train.ours(adapted, base, samples, True, bf16, True)
