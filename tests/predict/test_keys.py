@@ -62,7 +62,7 @@ EXPECTED = {
     "lora.use_dora": (True, "T"),
     "lora.adapter": ("first", "T"),
     "training.learning_rate": (3e-4, "T"),
-    "training.num_train_epochs": (5, "T"),
+    "training.num_train_epochs": (2, "T"),
     "training.max_steps": (5, "T"),
     "training.images_per_step": (5, "T"),
     "training.questions_per_image": (5, "T"),

@@ -32,6 +32,25 @@ if TYPE_CHECKING:
     from ..scoring.results import Results
 
 
+# settings with an option of their own
+_SETTINGS = {
+    "model": "model",
+    "data": "data.conversations",
+    "train_file": "data.train",
+    "test_file": "data.test",
+    "val": "data.val",
+    "val_fraction": "data.val_fraction",
+    "split_by": "data.split_by",
+    "output": "output",
+    "max_eval": "eval.max_eval",
+    "images": "data.images",
+    "max_train": "data.max_train",
+    "max_train_images": "data.max_train_images",
+    "adapter": "lora.adapter",
+    "dataset": "data.dataset",
+}
+
+
 def _at_most(name: str, what: str) -> Callable[[Any], Any]:
     """An option that limits the number of questions."""
     text = f"Maximum number of {what}, as whole images where possible.  [default: all]"
@@ -107,23 +126,7 @@ def train(
         raise click.UsageError("give --data, or --train and --test, not both")
     if options["split_by"] and options["train_file"]:
         raise click.UsageError("--split-by goes with --data: --train and --test are already split")
-    names = {
-        "model": "model",
-        "data": "data.conversations",
-        "train_file": "data.train",
-        "test_file": "data.test",
-        "val": "data.val",
-        "val_fraction": "data.val_fraction",
-        "split_by": "data.split_by",
-        "output": "output",
-        "max_eval": "eval.max_eval",
-        "images": "data.images",
-        "max_train": "data.max_train",
-        "max_train_images": "data.max_train_images",
-        "adapter": "lora.adapter",
-        "dataset": "data.dataset",
-    }
-    given = {names[k]: v for k, v in options.items() if k in names and v is not None}
+    given = {_SETTINGS[k]: v for k, v in options.items() if k in _SETTINGS and v is not None}
     if resume and config and "output" not in given and Run(config.parent).holds_run():
         # from whichever folder: the run is the one whose settings these are
         given["output"] = str(config.parent)
