@@ -79,7 +79,7 @@ def test_unreadable_training_answers_are_passed_over():
 
 def test_questions_about_scored_images_are_dropped():
     scored = [Prediction("", "train0", "q", "", "yes", "yes")]
-    found = count_training(samples(*ROADS), scored)
+    found = count_training(samples(*ROADS), [p.image for p in scored])
     assert (found.n, found.dropped) == (3, 1)
 
 

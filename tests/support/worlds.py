@@ -144,7 +144,7 @@ def question_only(manner: str, images: int, number: int, like: str = "lr") -> di
     scored = [Prediction("", s.image, s.question, s.type, s.answer, "") for s in sides["test"]]
     by = protocol("official")
     table = controls.question_only_baseline(
-        controls.count_training(sides["train"], scored), by, like.upper()
+        controls.count_training(sides["train"], [p.image for p in scored]), by, like.upper()
     )
     right = defaultdict(list)
     for s in sides["test"]:

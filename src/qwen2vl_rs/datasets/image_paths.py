@@ -111,7 +111,7 @@ def require_image(path: str, hint: str = "if the images were moved: --images FOL
         DataError: it does not exist; the message mentions Windows paths and missing folders.
     """
     if mode_of(path) is None:
-        raise DataError(f"{path}: no such file{_why(path)}", hint=hint)
+        raise DataError(f"{path}: no such file{why_missing(path)}", hint=hint)
 
 
 def warn_of_missing(missing: Sequence[str], images: int, out: Path) -> None:
@@ -123,7 +123,7 @@ def warn_of_missing(missing: Sequence[str], images: int, out: Path) -> None:
         out: the question file.
     """
     if missing:
-        example = f"{missing[0]}{_why(missing[0])}"
+        example = f"{missing[0]}{why_missing(missing[0])}"
         warn(
             f"{len(missing):,} of {images:,} images not found, e.g. {example}: train stops at the "
             "first. If they were moved: csv2json --images FOLDER, or "
@@ -135,7 +135,8 @@ def _data(out: Path) -> str:
     return "" if out == Path("data_vl.json") else f" --data {shlex.quote(str(out))}"
 
 
-def _why(path: str) -> str:
+def why_missing(path: str) -> str:
+    """Return what is known about a missing file, in brackets; else empty."""
     if _WINDOWS.match(path) and os.name != "nt":
         return " (a Windows path)"
     return "" if os.path.isdir(os.path.dirname(path) or ".") else " (nor is its folder)"

@@ -76,13 +76,52 @@ def read_official(files: rsvqa.SplitFiles) -> Dataset:
 
     def rows() -> Iterator[Row]:
         counts = LeftOut()
-        found = rsvqa.read_split(files.questions, files.answers, files.images, counts=counts)
-        yield from rows_of(
-            file_forms.apply_note(found, official_note(files.questions, files.images))
-        )
+        yield from _official_rows(files, counts)
         _say_left_out(counts)
 
     return _checked(files.questions, rows())
+
+
+def _official_rows(files: rsvqa.SplitFiles, counts: LeftOut) -> Iterator[Row]:
+    found = rsvqa.read_split(files.questions, files.answers, files.images, counts=counts)
+    return rows_of(file_forms.apply_note(found, official_note(files.questions, files.images)))
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """The questions of a file as far as it can be read, for a report on all of its faults.
+
+    Attributes:
+        questions: the questions; duplicate ids and empty texts are among them.
+        left_out: skipped questions, with reasons.
+        error: why reading stopped before the end of the file; None if it did not.
+    """
+
+    questions: Dataset
+    left_out: LeftOut
+    error: DataError | None
+
+
+def read_unchecked(
+    path: Path, *, dataset: str | None = None, files: rsvqa.SplitFiles | None = None
+) -> Unchecked:
+    """Read the samples of a file like `read_samples`, without stopping at faults.
+
+    Args:
+        path: the file.
+        dataset: see `read_samples`.
+        files: the three files of a split of RSVQA, of which ``path`` holds the questions.
+    """
+    counts, builder, error = LeftOut(), Builder(), None
+    try:
+        if files:
+            builder.extend(_official_rows(files, counts))
+        else:
+            given = file_forms.FileOptions(dataset=dataset or "")
+            builder.extend(file_forms.rows(path, True, counts, given))
+    except DataError as found:
+        error = found
+    return Unchecked(builder.build(), counts, error)
 
 
 def first_sample(path: Path, dataset: str | None = None, with_images: bool = True) -> Dataset:

@@ -93,6 +93,18 @@ def find_split(folder: Path, split: str | None = None, images: Path | None = Non
     return SplitFiles(questions, answers_beside(questions), images)
 
 
+def split_names(folder: Path) -> list[str]:
+    """Return the splits in a folder with RSVQA's published layout; empty if it has another.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    if found := _splits(folder):
+        return list(found)
+    inner = [found for path in _listed(folder) if path.is_dir() and (found := _splits(path))]
+    return list(inner[0]) if len(inner) == 1 else []
+
+
 def _splits(folder: Path) -> dict[str, list[tuple[str, Path]]]:
     """Return prefix and question file of each split in a folder."""
     found: dict[str, list[tuple[str, Path]]] = {}

@@ -39,7 +39,7 @@ def split_by_image(
     """
     data = Dataset.of(samples)
     codes, images = data.codes("image")
-    files = _files(images)
+    files = image_files(images)
     names = sorted(set(files))
     if len(names) < 2:
         raise DataError(
@@ -75,12 +75,15 @@ def split_by_question(
 
 def count_shared_images(train: Iterable[Sample], test: Iterable[Sample]) -> int:
     """Count the images that are in both sets."""
-    sides = [set(_files(Dataset.of(side).distinct("image"))) for side in (train, test)]
+    sides = [set(image_files(Dataset.of(side).distinct("image"))) for side in (train, test)]
     return len(sides[0] & sides[1])
 
 
-def _files(images: Iterable[str]) -> list[str]:
-    """Resolve the path of each image; each folder is resolved once."""
+def image_files(images: Iterable[str]) -> list[str]:
+    """Resolve the path of each image, so that equal files have equal names.
+
+    Each folder is resolved once.
+    """
     folders: dict[str, str] = {}
     found = []
     for image in images:

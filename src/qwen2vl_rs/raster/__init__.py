@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from .arrays import image_to_rgb
 from .crs import reproject
-from .opening import MAX_ASPECT, MIN_SIDE, image_size, open_image
+from .opening import MAX_ASPECT, MIN_SIDE, image_format, image_size, open_image
 from .rgb import read_rgb
 from .sidecars import image_digest, image_facts
 from .writing import Layer, write_cog, write_geotiff
@@ -46,6 +46,7 @@ __all__ = [
     "Layer",
     "image_digest",
     "image_facts",
+    "image_format",
     "image_size",
     "image_to_rgb",
     "open_image",

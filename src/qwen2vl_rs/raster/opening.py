@@ -74,6 +74,15 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return turn.width, turn.height
 
 
+def image_format(path: str | os.PathLike[str]) -> str:
+    """Return the name of an image's file format, from its first bytes.
+
+    Raises:
+        ImageError: the file cannot be read, or has another format.
+    """
+    return _NAMES[_driver(path)]
+
+
 @contextmanager
 def open_image(path: str | os.PathLike[str], **options: str) -> Iterator[Any]:
     """Open a file and check its header; errors inside the block become `ImageError`.

@@ -18,7 +18,7 @@ from ..datasets.base import Dataset
 from ..errors import DataError
 from ..questions.grammar import KIND, backoff_keys
 from ..questions.protocols import Protocol
-from ..types import Prediction, Sample
+from ..types import Sample
 
 Keys = Callable[[str, str], Sequence[Hashable]]
 
@@ -83,15 +83,19 @@ def _parts(path: str) -> tuple[str, ...]:
     return tuple(part or "/" for part in path.replace("\\", "/").removeprefix("./").split("/"))
 
 
-def count_training(train: Iterable[Sample], scored: Sequence[Prediction]) -> TrainingCounts:
+def count_training(train: Iterable[Sample], images: Iterable[str]) -> TrainingCounts:
     """Count the training questions, without those about test images.
 
     Two paths are the same image if one is the end of the other: prediction files often contain only
     the file name of an image (``12.tif``), or its folder and name.
+
+    Args:
+        train: the training questions.
+        images: paths of the test images; empty where unknown.
     """
-    images = _Images(p.image for p in scored if p.image)
+    tested = _Images(filter(None, images))
     data = Dataset.of(train)
-    kept = data.without("image", lambda image: bool(image) and image in images)
+    kept = data.without("image", lambda image: bool(image) and image in tested)
     return TrainingCounts(kept.counts("question", KIND, "answer"), len(data) - len(kept))
 
 

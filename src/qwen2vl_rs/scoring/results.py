@@ -181,7 +181,7 @@ def _training(
 ) -> TrainingCounts | None:
     why = NO_TRAINING
     if train is not None:
-        questions = count_training(train, predictions)
+        questions = count_training(train, (p.image for p in predictions))
         found["train"] = {"n": questions.n, "dropped": questions.dropped}
         if questions.n:
             return questions

@@ -47,7 +47,7 @@ def render_results(results: Results) -> str:
             ("OA", score["OA"], score["OA_ci"], [_percent(c["OA"]) for c in controls.values()]),
         ):
             rows.append([label, f"{score['n']:,}", _percent(value), _range(ci), *blind])
-        lines = [title, "", *_aligned(rows)]
+        lines = [title, "", *aligned(rows)]
         gains = [
             f"{what}: {_signed(gain['OA'])} points ({_signed_range(gain['ci'])}) over {whom}"
             + (f", on {gain['n']:,} of these questions" if gain["n"] < score["n"] else "")
@@ -84,7 +84,7 @@ def render_comparison(comparison: Comparison) -> str:
         rows += [[kind, *_change(one), *_pairs(one)] for kind, one in found["types"].items()]
         rows.append(["AA", *_change(found["AA"]), "", "", ""])
         rows.append(["OA", *_change(found["OA"]), *_pairs(found["OA"])])
-        blocks.append(printable_lines([title, "", *_aligned(rows)]))
+        blocks.append(printable_lines([title, "", *aligned(rows)]))
     blocks.append("p: exact McNemar test, which assumes independent questions.")
     missing = comparison["unmatched"]
     if missing["before"] or missing["after"]:
@@ -173,7 +173,7 @@ def _signed_range(ci: Sequence[float]) -> str:
     return f"{_signed(ci[0])} to {_signed(ci[1])}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Align columns, two spaces apart: the first to the left, the others to the right."""
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
