@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import qwen2vl_rs as rs
-from qwen2vl_rs.library import imagery, model, results, runs
+from qwen2vl_rs.library import checks, imagery, model, results, runs
 
 PAGE = Path(__file__).with_name("library.md")
 
@@ -27,14 +27,14 @@ Errors are `rs.Qwen2VLRSError`, with a hint. A test runs the examples.
 """
 _ORDER = (
     "load", "Model", "datasets.RSVQA", "datasets.read", "datasets.Dataset", "evaluate", "score",
-    "compare", "train", "settings", "report", "generate", "map_scene", "download", "export",
+    "compare", "check", "inspect", "train", "settings", "report", "generate", "map_scene", "download", "export",
     "Qwen2VLRSError",
 )  # fmt: skip
 
 _RESULTS = (
     model.Answers, model.QuestionAnswer,
     results.Evaluation, results.ProtocolScore, results.Accuracy, results.PairedComparison,
-    runs.Training, runs.Report, imagery.GeneratedDataset, imagery.SceneMap,
+    checks.DataCheck, checks.Inspection, runs.Training, runs.Report, imagery.GeneratedDataset, imagery.SceneMap,
 )  # fmt: skip
 
 

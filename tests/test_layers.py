@@ -31,6 +31,7 @@ LAYERS = [
     {"questions"},
     {"datasets"},
     {"scoring"},
+    {"checking"},
     {"synthetic"},
     {"vqa_generation"},
     {"question_tree"},

@@ -18,6 +18,8 @@ from .version import VERSION
 if TYPE_CHECKING:
     from . import datasets as datasets
     from .errors import Qwen2VLRSError as Qwen2VLRSError
+    from .library.checks import check as check
+    from .library.checks import inspect as inspect
     from .library.imagery import generate as generate
     from .library.imagery import map_scene as map_scene
     from .library.model import Model as Model
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _MODULES = {
     "datasets": "",
     "Qwen2VLRSError": "errors",
+    "check": "library.checks",
+    "inspect": "library.checks",
     "Model": "library.model",
     "load": "library.model",
     "compare": "library.scores",
@@ -52,12 +56,14 @@ __getattr__, __dir__ = lazy_attributes(__name__, _MODULES)
 __all__ = [
     "Model",
     "Qwen2VLRSError",
+    "check",
     "compare",
     "datasets",
     "download",
     "evaluate",
     "export",
     "generate",
+    "inspect",
     "load",
     "map_scene",
     "report",

@@ -21,6 +21,7 @@ from ..system.oserrors import explain_os_error, folder_is_gone, library_os_error
 from ..system.terminal import printable, printable_lines, printable_traceback
 from ..version import VERSION
 from .ask import ask
+from .check import check, inspect
 from .common import Stopped
 from .demo import demo
 from .export import export
@@ -38,6 +39,7 @@ from .train import compare, evaluate, train
     cls=Commands,
     titles={
         "The five steps": "load data2csv csv2json train compare",
+        "Before training": "check inspect",
         "Use a model": "eval ask map serve export",
         "Scores": "score report",
         "Without data of your own": "generate demo",
@@ -61,6 +63,8 @@ COMMANDS = (
     csv2json,
     train,
     compare,
+    check,
+    inspect,
     evaluate,
     ask,
     map_,
@@ -80,7 +84,8 @@ def main(args: Sequence[str] | None = None) -> int:
     set_up()
     try:
         with commands():
-            cli.main(args=args, prog_name="qwen2vl-rs", standalone_mode=False)
+            # click returns the code of a command that ends with one
+            code = cli.main(args=args, prog_name="qwen2vl-rs", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -96,7 +101,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if found is not error:
             found.__cause__ = error  # for QWEN2VL_RS_DEBUG
         return _failed(found)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _expected(error: BaseException) -> Qwen2VLRSError | None:

@@ -12,6 +12,7 @@ _CALLS = {
     "load": ("rs.download", "", {"verify": "verify", "hub": "hub"}),
     "train": ("rs.train", "", {"resume": "resume", "output": "output", "model": "model"}),
     "eval": ("rs.evaluate", "rs.load", {}),
+    "check": ("rs.check", "", {}),
     "report": ("rs.report", "", {"after": "after"}),
 }
 _NAMES = {"test": "data", "train_questions": "train", "only": "samples"}
