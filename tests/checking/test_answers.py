@@ -76,6 +76,9 @@ def test_the_options_of_a_question_decide_what_its_answer_means():
     assert contradictions(parts(one, replace(one, id="b", answer="lake"))).count == 1
     other = replace(one, id="b", question="Which is it?\nA. lake\nB. road", answer="A")
     assert contradictions(parts(one, other)).count == 0  # another question
+    same = [replace(other, answer=text, id=text) for text in ("road", "B")]
+    same += [replace(one, answer=text, id=f"a{text}") for text in ("road", "A")]
+    assert contradictions(parts(*same)).count == 0  # "road" is B in one, and A in the other
 
 
 def test_duplicates_are_those_of_a_part():

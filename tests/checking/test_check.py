@@ -2,16 +2,20 @@
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from factory import make_samples, write_rsvqa
+from qwen2vl_rs.checking import parts
 from qwen2vl_rs.checking.check import quick_check
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.base import Dataset
+from qwen2vl_rs.datasets.split import split_by_image
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.raster import opening
 
@@ -94,8 +98,6 @@ def test_a_copied_picture_leaks_from_the_split_of_training(samples, capsys, tmp_
     copy = tmp_path / "images/copy.tif"
     side = {part["name"]: part for part in checked(capsys)["parts"]}
     assert side["test"]["images"] == 1
-    from qwen2vl_rs.datasets.split import split_by_image
-
     tested = split_by_image(samples)[1][0].image
     copy.write_bytes(Path(tested).read_bytes())
     more = [replace(s, id=f"c{s.id}", image=str(copy)) for s in samples[:8]]
@@ -103,6 +105,15 @@ def test_a_copied_picture_leaks_from_the_split_of_training(samples, capsys, tmp_
     write_conversations(Path("test.json"), [s for s in samples if s.image == tested])
     found = checked(capsys, "--train", "train.json", "--test", "test.json", code=1)
     assert faults(found) == {"shared_pictures": 1}
+
+
+def test_two_images_of_one_colour_are_no_leak(samples, capsys):
+    for sample in (samples[0], samples[40]):
+        Image.new("RGB", (64, 64), "black").save(sample.image)
+    write_conversations(Path("train.json"), samples[:24])
+    write_conversations(Path("test.json"), samples[24:])
+    found = checked(capsys, "--train", "train.json", "--test", "test.json")
+    assert faults(found) == {"blank_images": 2}
 
 
 def test_official_files_are_compared_by_their_ids(tmp_path, capsys):
@@ -127,8 +138,6 @@ def test_lengths_are_measured_with_a_base(samples, capsys, small_base):
 
 
 def test_without_a_base_torch_is_not_needed(samples):
-    import subprocess
-
     code = "import sys; from qwen2vl_rs.cli import main; assert main(['check']) == 0\n"
     code += "assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -176,8 +185,6 @@ def test_before_training_no_image_is_opened(samples, monkeypatch):
 
 
 def test_before_training_only_repeated_questions_are_read(samples, monkeypatch):
-    from qwen2vl_rs.checking import parts
-
     read = []
     kept = parts.normalise
     monkeypatch.setattr(parts, "normalise", lambda *one: read.append(one) or kept(*one))

@@ -15,6 +15,7 @@ from qwen2vl_rs.checking.images import file_faults, image_faults
 from qwen2vl_rs.checking.parts import Part, Parts
 from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.datasets.base import Dataset
+from qwen2vl_rs.raster import opening
 
 
 @pytest.fixture
@@ -58,6 +59,26 @@ def test_what_can_be_seen_without_opening_a_file(samples):
     assert found["missing_images"].examples[0].image == samples[0].image
     details = [one.detail for one in found["unusable_images"].examples]
     assert details == ["a folder", "not a regular file"]
+
+
+def test_a_file_that_cannot_be_read_is_not_missing(samples, monkeypatch):
+    os.remove(samples[0].image)
+    os.symlink(samples[0].image, samples[0].image)  # a link to itself
+    (fault,) = [one for one in looked_at(samples) if one.verdict != "ok"]
+    assert fault.check == "unusable_images"
+    assert "Too many levels of symbolic links" in fault.examples[0].detail
+
+    def failing(path, mode):
+        if str(path) == samples[8].image:
+            raise OSError(5, "Input/output error", path)
+        return opened(path, mode)
+
+    opened = opening.open_named
+    monkeypatch.setattr(opening, "open_named", failing)
+    fault = next(one for one in decoded(samples[8:])[0] if one.verdict != "ok")
+    assert (fault.check, fault.count) == ("unusable_images", 1)
+    assert fault.examples[0].detail == "cannot be read: Input/output error"
+    assert "check the disk" in fault.hint
 
 
 def test_a_missing_file_says_why_it_may_be(samples):

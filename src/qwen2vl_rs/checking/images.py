@@ -124,7 +124,8 @@ def _decoded(
         try:
             return _picture(path, rule), facts
         except Qwen2VLRSError as error:
-            return (error.message.removeprefix(f"{path}: "), error.hint or ""), ""
+            why = error.message.removeprefix(f"{path}: ").removeprefix(f"{path!r}: ")
+            return (why, error.hint or ""), ""
 
     waiting = iter(paths)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

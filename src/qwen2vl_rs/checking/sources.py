@@ -150,7 +150,8 @@ def _published(folder: Path, dataset: str | None) -> dict[str, Given]:
 def _no_data_set(folder: Path) -> DataError:
     """The error for a folder that is no data set, with the question files that it may hold."""
     ends = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ends)
+    files = [path for path in folder.iterdir() if path.suffix.lower() in ends]
+    files.sort(key=lambda path: ("question" not in path.name.lower(), path.name))
     hint = "name the file with the questions, a folder as published (docs/data.md), or a run"
     if files:
         hint = f"name the file: qwen2vl-rs check {shlex.quote(str(files[0]))}"

@@ -261,14 +261,11 @@ def _branches(layout: Layout, prompts: PromptFormat) -> Iterator[Branch]:
 
 
 def _answer_tokens(layout: Layout) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Return (T,) whether a token is predicted: answers are fed right after what predicts them.
+    """Return (T,) whether a token is predicted and fed.
 
-    The targets of an answer follow one another, and the first is predicted by the token before it.
+    It follows the token that predicts it, below it in the tree; an end token is not fed.
     """
     found = np.zeros(layout.size, dtype=np.bool_)
     following = layout.predictors + 1
-    inside = following < layout.size
-    same = inside & (layout.ids[np.minimum(following, layout.size - 1)] == layout.targets)
-    visible = layout.subtree_end[layout.predictors] > following
-    found[following[same & visible]] = True
+    found[following[layout.subtree_end[layout.predictors] > following]] = True
     return found
