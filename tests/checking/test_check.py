@@ -184,6 +184,12 @@ def test_before_training_no_image_is_opened(samples, monkeypatch):
     }
 
 
+def test_before_training_there_may_be_no_questions(samples):
+    none = Dataset.of([])
+    assert quick_check(none, none, none) == []
+    assert quick_check(Dataset.of(samples[:8]), none) == []
+
+
 def test_before_training_only_repeated_questions_are_read(samples, monkeypatch):
     read = []
     kept = parts.normalise

@@ -43,7 +43,10 @@ def test_an_image_is_the_same_file_under_every_spelling(samples, tmp_path, monke
 def test_each_pair_of_parts_is_compared(samples):
     found = shared_images(parts(train=samples[:8], val=samples[:16], test=samples[8:24]))
     assert found.text == "1 image is in train and val; 1 image is in val and test"
-    assert found.count == 2
+    assert (found.verdict, found.count) == ("error", 2)
+    found = shared_images(parts(train=samples[:8], test=samples[8:24], test_phili=samples[16:]))
+    assert found.text == "1 image is in test and test_phili"
+    assert found.verdict == "warning"  # the model is not trained on it
 
 
 def test_questions_of_training_are_found_by_image_and_wording_not_by_id(samples):
@@ -68,6 +71,8 @@ def test_a_picture_under_two_names_leaks_between_parts_and_is_doubled_in_one(sam
     assert found.examples[0].detail == f"the same picture as {samples[0].image} (train)"
     assert shared_pictures(parts(train=samples), digests).verdict == "warning"
     assert shared_pictures(split, {}).verdict == "ok"
+    others = parts(train=samples[24:], val=samples[:8], test=samples[8:24])
+    assert shared_pictures(others, digests).verdict == "warning"
 
 
 def official(folder: Path, change) -> dict[str, Path]:

@@ -61,6 +61,9 @@ def test_hints_are_in_terms_of_python(samples):
     with pytest.raises(DataError) as error:
         rs.check("data.json", images="nowhere")
     assert "--" not in error.value.hint
+    Path(samples[0].image).unlink()
+    (missing,) = [one for one in rs.check("data.json").findings if one.verdict == "error"]
+    assert missing.hint == "if the images were moved: images=..."
 
 
 def test_an_inspection_is_that_of_the_command(samples, small_base, capsys):

@@ -24,6 +24,7 @@ from .remembered import Picture, Remembered, facts_of
 
 _MOVED = "if the images were moved: --images FOLDER"
 _AT_ONCE = 256  # images handed to the threads at a time
+_MOST_THREADS = 16  # each holds an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def _decoded(
             return (why, error.hint or ""), ""
 
     waiting = iter(paths)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
         try:
             while part := list(islice(waiting, _AT_ONCE)):
                 known.look_up(part)

@@ -12,20 +12,24 @@ import numpy as np
 from ..datasets.base import Codes
 from ..datasets.json_records import records
 from ..system.console import counted
-from .findings import EXAMPLES, Example, Finding, joined, no_fault
+from .findings import EXAMPLES, Example, Finding, Verdict, joined, no_fault
 from .parts import TRAIN, Parts
 
 _OPTIMISTIC = "the result on them will be too optimistic"
 
 
 def shared_images(parts: Parts) -> Finding:
-    """Find images that are in several parts, compared as files."""
+    """Find images that are in several parts, compared as files.
+
+    It is an error if the model is trained on them, else a warning.
+    """
     pairs = np.unique(np.stack([parts.images, parts.part]), axis=1)
-    texts, examples, shared = [], [], set()
+    texts, examples, shared, taught = [], [], set(), False
     for a, b in combinations(range(len(parts.parts)), 2):
         both = np.intersect1d(pairs[0, pairs[1] == a], pairs[0, pairs[1] == b])
         if len(both):
             shared |= set(both.tolist())
+            taught |= TRAIN in (parts.named(a), parts.named(b))
             texts.append(_in_both(parts, len(both), "image", a, b))
             later = np.flatnonzero(parts.part == b)
             first = later[np.isin(parts.images[later], both)][:1]
@@ -34,7 +38,8 @@ def shared_images(parts: Parts) -> Finding:
         return no_fault("shared_images", "no image is in two parts")
     hint = f"split by image (train --data FILE), or remove them from one part: {_OPTIMISTIC}"
     text = "; ".join(texts)
-    return Finding("shared_images", "error", len(shared), text, hint, examples[:EXAMPLES])
+    verdict: Verdict = "error" if taught else "warning"
+    return Finding("shared_images", verdict, len(shared), text, hint, examples[:EXAMPLES])
 
 
 def shared_questions(parts: Parts) -> Finding:
@@ -75,18 +80,18 @@ def shared_pictures(parts: Parts, digests: Mapping[str, str]) -> Finding:
     first = parts.first_rows(np.array([code for codes in same for code in codes], dtype=np.int64))
     rows = iter(first.tolist())
     groups = [[next(rows) for _ in codes] for codes in same]
-    leaks = [group for group in groups if len({int(parts.part[row]) for row in group}) > 1]
-    if leaks:
-        text = f"{counted(len(leaks), 'picture')} in several parts, under different names"
+    across = [group for group in groups if len({int(parts.part[row]) for row in group}) > 1]
+    taught = [group for group in across if TRAIN in {parts.named(parts.part[row]) for row in group}]
+    if found := taught or across:
+        text = f"{counted(len(found), 'picture')} in several parts, under different names"
         hint = f"remove the copies from the training questions: {_OPTIMISTIC}"
-        return Finding(
-            "shared_pictures", "error", len(leaks), text, hint, _twins(parts, leaks[:EXAMPLES])
-        )
-    text = f"{counted(len(groups), 'picture')} with several names in one part"
-    hint = "a split by image may separate them: keep one name of each"
-    return Finding(
-        "shared_pictures", "warning", len(groups), text, hint, _twins(parts, groups[:EXAMPLES])
-    )
+        verdict: Verdict = "error" if taught else "warning"
+    else:
+        found, verdict = groups, "warning"
+        text = f"{counted(len(found), 'picture')} with several names in one part"
+        hint = "a split by image may separate them: keep one name of each"
+    examples = _twins(parts, found[:EXAMPLES])
+    return Finding("shared_pictures", verdict, len(found), text, hint, examples)
 
 
 def _twins(parts: Parts, groups: Iterable[Sequence[int]]) -> list[Example]:

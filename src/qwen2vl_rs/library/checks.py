@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from ..errors import DataError, ModelError, RunError
 from ..run import Run
 from ..system.calls import public
 from ..system.oserrors import is_folder
+from ..system.python_hints import in_python
 from .rows import Rows
 from .scores import Source, questions_of
 
@@ -131,7 +132,10 @@ def check(
         'train'
     """
     given = {"train": train, "val": val, "test": test}
-    return checked(data, given, dataset, images, model, values=settings)
+    report = checked(data, given, dataset, images, model, values=settings).report
+    arguments = {*given, "data", "dataset", "images", "model"}
+    findings = [replace(one, hint=in_python(one.hint, arguments)) for one in report.findings]
+    return DataCheck(replace(report, findings=findings))
 
 
 @public
