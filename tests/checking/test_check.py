@@ -82,6 +82,16 @@ def test_warnings_alone_end_with_0(samples, capsys):
     assert faults(checked(capsys)) == {"duplicates": 1}
 
 
+def test_the_place_in_the_file_is_that_of_the_record(samples, capsys):
+    rows = json.loads(Path("data_vl.json").read_text())
+    rows[12]["id"] = rows[11]["id"]
+    rows[44]["conversations"][1]["value"] = " "
+    Path("data_vl.json").write_text(json.dumps(rows))
+    found = checked(capsys, code=1)
+    places = {one["check"]: [e["number"] for e in one["examples"]] for one in found["findings"]}
+    assert (places["duplicate_ids"], places["empty_texts"]) == ([13], [45])
+
+
 def test_leaks_between_given_files(samples, capsys):
     write_conversations(Path("train.json"), samples[:24])
     write_conversations(Path("test.json"), samples[16:])
@@ -135,6 +145,15 @@ def test_lengths_are_measured_with_a_base(samples, capsys, small_base):
     assert tokens["limit"] == 64
     assert main(["check", "--model", str(small_base)]) == 0
     assert "all of one question" in capsys.readouterr().out
+
+
+def test_a_run_is_checked_with_its_own_copies_and_base(trained, capsys):
+    found = checked(capsys, trained[0] / "output/Qwen2-VL-2B")
+    assert not faults(found)
+    assert [Path(part["file"]).name for part in found["parts"]] == ["train.json", "test.json"]
+    assert sum(part["questions"] for part in found["parts"]) == 48
+    assert found["tokens"]["image"]["high"] == 4
+    assert found["not_checked"] == {}
 
 
 def test_without_a_base_torch_is_not_needed(samples):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from ..config import Config
 from ..datasets.base import Dataset
 from ..errors import DataError
 from ..questions.class_sets import resolve_dataset
+from ..system.console import Progress
 from .answers import (
     TypeBalance,
     balance,
@@ -132,21 +133,12 @@ def check_questions(
     findings = list(read.findings)
     found, images, pictures = image_faults(parts, config.view)
     findings += found
-    findings += [
-        blank_texts(parts),
-        duplicate_ids(parts),
-        unknown_types(parts),
-        unreadable_answers(parts),
-        contradictions(parts),
-        duplicates(parts),
-    ]
     shown = {path: one.digest for path, one in pictures.items() if not one.blank}
+    findings += _of_questions(parts, shown)
     if len(parts.parts) > 1:
-        findings += [shared_images(parts), shared_questions(parts)]
         findings += _official(parts, read, unchecked)
     else:
         unchecked["leaks"] = "there is only one part"
-    findings.append(shared_pictures(parts, shown))
     tokens = None
     if ruler is None:
         unchecked["token lengths"] = no_ruler
@@ -160,6 +152,27 @@ def check_questions(
     return Report(
         dataset, sizes, read.left_out, findings, balance(parts), images, tokens, blind, unchecked
     )
+
+
+def _of_questions(parts: Parts, digests: Mapping[str, str]) -> list[Finding]:
+    """Run the checks that compare questions and images; one after another, with progress."""
+    checks: list[Callable[[Parts], Finding]] = [
+        blank_texts,
+        duplicate_ids,
+        unknown_types,
+        unreadable_answers,
+        contradictions,
+        duplicates,
+    ]
+    if len(parts.parts) > 1:
+        checks += [shared_images, shared_questions]
+    checks.append(lambda parts: shared_pictures(parts, digests))
+    findings = []
+    with Progress("checking questions", len(checks), "checks") as progress:
+        for check in checks:
+            findings.append(check(parts))
+            progress.advance()
+    return findings
 
 
 def _official(parts: Parts, read: Questions, unchecked: dict[str, str]) -> list[Finding]:

@@ -21,6 +21,7 @@ from ..questions.normal_forms import normalise
 from ..questions.registry import type_named
 from ..questions.wording import plain
 from ..system.console import Progress
+from ..types import Sample
 from .findings import EXAMPLES, Example
 
 TRAIN = "train"
@@ -141,13 +142,11 @@ class Parts:
         """Return a question as an example."""
         part = self.parts[self.part[row]]
         sample = self.all[int(row)]
-        number: int | None = int(row - self.starts[self.part[row]]) + 1
-        if part.whole is not None:  # the ids of a file are unique
-            found = pc.index(part.whole.table.column("id"), sample.id).as_py()
-            number = found + 1 if found >= 0 else None
-        return Example(
-            part.name, sample.id, sample.image, part.file, number if part.file else None, detail
-        )
+        number: int | None = None
+        if part.file:
+            place = int(row - self.starts[self.part[row]])
+            number = 1 + (place if part.whole is None else _place(part.whole, sample))
+        return Example(part.name, sample.id, sample.image, part.file, number, detail)
 
     def examples(self, rows: Iterable[int], detail: str = "") -> list[Example]:
         """Return the first few of some questions as examples."""
@@ -158,3 +157,12 @@ class Parts:
         codes, first = np.unique(self.images, return_index=True)
         found: Codes = first[np.searchsorted(codes, images)]
         return found
+
+
+def _place(whole: Dataset, sample: Sample) -> int:
+    """Return the index of a question in its file, whose images may have been moved since."""
+    column = whole.table.column("id")
+    same = pc.indices_nonzero(pc.equal(column, sample.id)).to_pylist()
+    text = (sample.question, sample.answer)
+    # ids should be unique
+    return int(next((k for k in same if (whole[k].question, whole[k].answer) == text), same[0]))
