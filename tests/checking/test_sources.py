@@ -91,6 +91,9 @@ def test_a_published_file_of_another_data_set(tmp_path):
     for name in ("Training Question.json", "Test Question.json"):
         (tmp_path / name).write_text(json.dumps(rows))
     assert named(read(tmp_path)) == {"train": 6, "test": 6}
+    shutil.copy(tmp_path / "Test Question.json", tmp_path / "Test Question (1).json")
+    with pytest.raises(DataError, match="several files of the split 'test'"):
+        read(tmp_path)
 
 
 def test_a_folder_that_is_none_names_the_files_in_it(samples, tmp_path):

@@ -13,7 +13,7 @@ from ..datasets.base import Dataset
 from ..datasets.file_opening import sniff
 from ..datasets.image_paths import missing_file, relocate_images, require_folder
 from ..datasets.left_out import INACTIVE
-from ..datasets.reading import Unchecked, published_in, read_unchecked
+from ..datasets.reading import Unchecked, published_files, read_unchecked
 from ..datasets.split import split_by_image, split_by_question
 from ..errors import ConfigError, DataError
 from ..run import TEST_FILE, TRAIN_FILE, Run, run_names, runs_below
@@ -131,19 +131,23 @@ def _of_folder(folder: Path, settings: tuple[str, ...], values: dict[str, object
 
 
 def _published(folder: Path, dataset: str | None) -> dict[str, Given]:
-    """The published files of a data set other than RSVQA in a folder, by split."""
+    """The published files of a data set other than RSVQA in a folder, by split.
+
+    Raises:
+        DataError: there are none, or several of one split.
+    """
+    files = published_files(folder, dataset)
+    if not files:
+        raise _no_data_set(folder)
     found: dict[str, Given] = {}
-    problem = None
-    for split in _SPLITS:
-        try:
-            if (path := published_in(folder, split, dataset)) is not None:
-                found[split] = path
-        except DataError as error:
-            problem = error
-    if not found and (only := published_in(folder, None, dataset)) is not None:
-        found[TRAIN] = only
-    if not found:
-        raise problem or _no_data_set(folder)
+    for path, split in files.items():
+        if split in found:
+            raise DataError(
+                f"{folder} contains several files of the split {split or 'unknown'!r}: "
+                f"{', '.join(one.name for one, own in files.items() if own == split)}",
+                hint="name the files: --train FILE --test FILE",
+            )
+        found[split or path.stem] = path
     return found
 
 

@@ -228,12 +228,7 @@ def published_in(folder: Path, split: str | None = None, dataset: str | None = N
     Raises:
         DataError: there are several files, or none of the split.
     """
-    found: dict[Path, str] = {}
-    for path in sorted(p for p in folder.glob("*") if p.suffix.lower() in _PUBLISHED):
-        with contextlib.suppress(DataError):  # another format, or unreadable
-            if file_forms.is_published(path, dataset):
-                names = first_sample(path, dataset, with_images=False).distinct("dataset")
-                found[path] = published_note(path, names).split
+    found = published_files(folder, dataset)
     chosen = [path for path, own in found.items() if split in (None, own)]
     if found and len(chosen) != 1:
         what = f"no file of the split {split!r}, but" if split and not chosen else "several files:"
@@ -243,6 +238,17 @@ def published_in(folder: Path, split: str | None = None, dataset: str | None = N
             hint=f"name one: --questions {shlex.quote(str(folder / names[0]))}",
         )
     return chosen[0] if found else None
+
+
+def published_files(folder: Path, dataset: str | None = None) -> dict[Path, str]:
+    """Return the published files of data sets other than RSVQA in a folder, with their splits."""
+    found: dict[Path, str] = {}
+    for path in sorted(p for p in folder.glob("*") if p.suffix.lower() in _PUBLISHED):
+        with contextlib.suppress(DataError):  # another format, or unreadable
+            if file_forms.is_published(path, dataset):
+                names = first_sample(path, dataset, with_images=False).distinct("dataset")
+                found[path] = published_note(path, names).split
+    return found
 
 
 def csv2json(
