@@ -37,6 +37,7 @@ class KnownDataset:
         licence: licence of the questions and images.
         splits: the published splits.
         types: the question types.
+        zenodo: number of the Zenodo record with its files, in RSVQA's layout; empty for none.
         prefixes: prefixes of its file names.
         matches_image_list: whether a record of an image list (a JSON object) belongs to it.
         folders: names of image folders that identify it.
@@ -52,6 +53,7 @@ class KnownDataset:
     licence: str
     splits: tuple[str, ...]
     types: tuple[str, ...]
+    zenodo: str = ""
     prefixes: tuple[str, ...] = ()
     matches_image_list: Callable[[Mapping[str, Any]], bool] = lambda record: False
     folders: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A hub on the loopback: the routes of ModelScope and of Hugging Face that their clients use.
+"""A hub on the loopback: the routes of ModelScope, Hugging Face and Zenodo that clients use.
 
 It answers as the real ones do, oddities included: large files are redirected to a storage
 server; ModelScope lists an unknown revision as no files at all, and answers a Range request for
@@ -44,6 +44,8 @@ class Faults:
         no_checksums: list no checksum (ModelScope).
         not_json: answer with a web page.
         instead: what is sent in place of a file, or (key "") of a listing.
+        busy: answer requests for a file, or (key "") for a record, with a status and headers: how
+            often, and what (Zenodo).
     """
 
     drop: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -55,10 +57,14 @@ class Faults:
     no_checksums: bool = False
     not_json: bool = False
     instead: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
+    busy: dict[str, tuple[int, int, dict[str, str]]] = field(default_factory=dict)
 
 
 class HubServer(ThreadingHTTPServer):
-    """The server; ``repos`` is model name → revision → file name → content."""
+    """The server; ``repos`` is model name → revision → file name → content.
+
+    ``records`` is the number of a Zenodo record → file name → content.
+    """
 
     daemon_threads = True
     request_queue_size = 128  # who is not let in tries again after a second
@@ -67,6 +73,7 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repos: dict[str, dict[str, dict[str, bytes]]] = {}
+        self.records: dict[str, dict[str, bytes]] = {}
         self.faults = Faults()
         self.asked: list[Asked] = []
         self.requests: list[str] = []
@@ -144,10 +151,14 @@ class _Handler(BaseHTTPRequestHandler):
             (r"/api/models/([^/]+/[^/]+)/revision/([^/]+)", self._hf_info),
             (r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self._hf_file),
             (r"/storage/([^/]+/[^/]+)/([^/]+)/(.+)", self._storage),
+            (r"/api/records/(\d+)", self._zenodo_record),
+            (r"/api/records/(\d+)/files/([^/]+)/content", self._zenodo_file),
         ):
             found = re.fullmatch(pattern, url.path)
             if found:
-                listing = "/api/models/" in url.path or url.path.endswith("/repo/files")
+                listing = url.path.endswith("/repo/files") or bool(
+                    re.fullmatch(r"/api/(models/.+|records/\d+)", url.path)
+                )
                 if listing and "" in self.server.faults.instead:
                     return self.server.faults.instead[""](self)
                 if self.server.faults.not_json and "/api/" in url.path:
@@ -234,6 +245,37 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json({}, 404, {"X-Error-Code": "EntryNotFound"})
         return self._file(repo, revision, name, content, partial_status=206)
 
+    # Zenodo
+
+    def _zenodo_record(self, record: str) -> None:
+        if self._busy(""):
+            return
+        if record not in self.server.records:
+            return self._json({"status": 404, "message": "no such record"}, 404)
+        files = []
+        for name, content in {**self.server.records[record], **self.server.faults.listing}.items():
+            md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            link = f"https://zenodo.org/api/records/{record}/files/{quote(name)}/content"
+            files.append({"id": "x", "key": name, "size": len(content),
+                          "checksum": f"md5:{md5}", "links": {"self": link}})  # fmt: skip
+        self._json({"id": int(record), "metadata": {"title": "RSVQA"}, "files": files})
+
+    def _zenodo_file(self, record: str, name: str) -> None:
+        if self._busy(name):
+            return
+        content = self.server.records.get(record, {}).get(name)
+        if content is None:
+            return self._json({"status": 404}, 404)
+        self._file(record, "", name, content, partial_status=206, stored=True)
+
+    def _busy(self, name: str) -> bool:
+        times, status, headers = self.server.faults.busy.get(name, (0, 0, {}))
+        if times <= 0:
+            return False
+        self.server.faults.busy[name] = (times - 1, status, headers)
+        self._json({"message": "busy"}, status, headers)
+        return True
+
     # files
 
     def _storage(self, repo: str, revision: str, name: str) -> None:
@@ -241,11 +283,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._content(name, content, 206)
 
     def _file(
-        self, repo: str, revision: str, name: str, content: bytes, partial_status: int
+        self,
+        repo: str,
+        revision: str,
+        name: str,
+        content: bytes,
+        partial_status: int,
+        stored: bool = False,
     ) -> None:
         if self.server.faults.status.get(name):
             return self._json({"Message": "as told"}, self.server.faults.status[name])
-        if len(content) >= LARGE:
+        if len(content) >= LARGE and not stored:
             place = f"{self.server.url}/storage/{repo}/{quote(revision, '')}/{quote(name)}"
             return self._send(b"", 302, "text/plain", {"Location": place})
         return self._content(name, content, partial_status)

@@ -29,7 +29,7 @@ from .generate import generate
 from .help import Commands
 from .map import map_
 from .output import labelled, set_up, talk
-from .prepare import csv2json, data2csv, load
+from .prepare import csv2json, data2csv, fetch, load
 from .score import report, score
 from .serve import serve
 from .train import compare, evaluate, train
@@ -40,6 +40,7 @@ from .train import compare, evaluate, train
     titles={
         "The five steps": "load data2csv csv2json train compare",
         "Before training": "check inspect",
+        "Set up": "fetch",
         "Use a model": "eval ask map serve export",
         "Scores": "score report",
         "Without data of your own": "generate demo",
@@ -59,6 +60,7 @@ def cli(quiet: bool) -> None:
 # in the order of the work
 COMMANDS = (
     load,
+    fetch,
     data2csv,
     csv2json,
     train,

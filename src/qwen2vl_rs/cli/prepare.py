@@ -1,16 +1,20 @@
-"""``load``, ``data2csv`` and ``csv2json``: base model and data."""
+"""``load``, ``fetch``, ``data2csv`` and ``csv2json``: base model and data."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import DataError
 from ..system import console
-from .common import FILE, interruptible, option, same_command, whose_option
+from .common import FILE, DatasetParam, interruptible, option, same_command, whose_option
 from .help import Command
+
+if TYPE_CHECKING:
+    from ..hub.fetch_data import FetchedData
 
 
 @click.command(
@@ -44,6 +48,61 @@ def load(repo: str, hub: str, folder: Path | None, revision: str | None, verify:
     with interruptible(same_command(f"the downloaded files, in {place}")):
         fetch(repo, hub=hub, folder=place, revision=revision, verify=verify)  # type: ignore[arg-type]
     console.say("next: qwen2vl-rs data2csv")
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "LR",
+        "HR -o data/hr --split test_phili",
+        "xBEN --only questions",
+    ],
+)
+@click.argument("name", type=DatasetParam(), metavar="NAME")
+@click.option("-o", "--output", type=FILE, help="Target folder.  [default: e.g. RSVQA_LR]")
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="SPLIT",
+    help="Split, e.g. train; all: the lists of the whole data set.  [default: all splits]",
+)
+@click.option(
+    "--only",
+    type=click.Choice(["questions", "images"]),
+    help="questions: the lists of questions, answers and images; images: the image files.",
+)
+@click.option(
+    "--endpoint", metavar="URL", help="Mirror of Zenodo.  [default: ZENODO_ENDPOINT, else Zenodo]"
+)
+def fetch(
+    name: str, output: Path | None, splits: tuple[str, ...], only: Any, endpoint: str | None
+) -> None:
+    """Download RSVQA-LR, -HR or xBEN from Zenodo; the same command resumes.
+
+    NAME is LR, HR or xBEN. Every file is verified against Zenodo's checksum; images are extracted,
+    and their archive is removed. A complete folder is left as it is, also without a network. Files
+    that you have downloaded into the folder yourself are verified and kept.
+    """
+    from ..hub.fetch_data import default_folder, fetch_data, find_data_set
+
+    place = output or default_folder(find_data_set(name))
+    with interruptible(same_command(f"the downloaded files, in {place}")):
+        done = fetch_data(name, place, splits=splits, only=only, endpoint=endpoint)
+    console.say(f"next: qwen2vl-rs {_after_fetch(done)}")
+
+
+def _after_fetch(done: FetchedData) -> str:
+    """The next command for a downloaded data set."""
+    folder, splits = shlex.quote(str(done.folder)), list(done.questions)
+    if not splits:
+        return f"fetch {done.name} -o {folder} --only questions"
+    if done.images is None:
+        return f"fetch {done.name} -o {folder} --only images"
+    if "train" in splits and "test" in splits:
+        train, test = (shlex.quote(str(done.questions[split])) for split in ("train", "test"))
+        return f"train --train {train} --test {test}"
+    return f"data2csv --folder {folder} --split {splits[0]}"
 
 
 @click.command(

@@ -7,6 +7,7 @@ RSVQA_HR = register(
         name="HR",
         title="RSVQA-HR",
         licence="CC BY 4.0",
+        zenodo="6344367",
         splits=("train", "val", "test", "test_phili"),
         types=("presence", "count", "comp", "area"),
         prefixes=("USGS",),

@@ -17,6 +17,7 @@ RSVQA_LR = register(
         name="LR",
         title="RSVQA-LR",
         licence="CC BY 4.0",
+        zenodo="6344334",
         splits=("train", "val", "test"),
         types=("presence", "count", "comp", "rural_urban"),
         prefixes=("LR",),

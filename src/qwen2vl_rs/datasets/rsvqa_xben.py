@@ -8,6 +8,7 @@ RSVQA_XBEN = register(
         name="xBEN",
         title="RSVQAxBEN",
         licence="CC BY 4.0",
+        zenodo="5084904",
         splits=("train", "val", "test"),
         types=("presence", "LC"),
         prefixes=("RSVQAxBEN", "LRBEN"),

@@ -8,13 +8,10 @@ here, which resumes a partial file.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import importlib
 import logging
 import os
-import socket
-import ssl
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,15 +21,14 @@ from typing import Any, Literal
 from ..errors import HubError
 from ..system.install import missing_package
 from ..system.named_files import open_named
-from ..system.oserrors import explain_os_error, process_limit, root_cause
+from ..system.oserrors import root_cause
 from ..system.scopes import Setting, SharedChange, attribute, ignore_warnings
-from .limits import HeadTimer, Limits
-from .messages import HubMessages, Interrupted, Listing, RemoteFile, remote_file
+from .limits import PLAIN, HeadTimer, Limits, Watched
+from .messages import HubMessages, Interrupted, Listing, RemoteFile, raise_local, remote_file
 
 OnBytes = Callable[[int], None]  # called with the number of bytes of a file received so far
 
 _LIST_TIMEOUT = 30  # seconds; the Hugging Face client has no limit
-_PLAIN = {"Accept-Encoding": "identity"}  # compressed responses cannot be resumed or bounded
 
 
 def connect(hub: Literal["modelscope", "hf"], folder: Path) -> Client:
@@ -68,7 +64,7 @@ class ModelScope(HubMessages):
         self._api = package.HubApi(config)
         for session in vars(self._api.legacy).values():  # one for files, one for everything else
             if hasattr(session, "hooks"):
-                session.headers.update(_PLAIN)
+                session.headers.update(PLAIN)
                 session.hooks["response"].append(self._limits.on_requests)
 
     def listing(self, repo_id: str, revision: str | None) -> Listing:
@@ -130,12 +126,12 @@ class ModelScope(HubMessages):
         except self._errors.FileIntegrityError as error:
             raise HubError(
                 f"{file.name if file else 'a file'} of {repo_id} is damaged after each download",
-                hint=f"try again later, or use the other hub: --hub {self.other}",
+                hint=f"try again later, or {self.instead}",
             ) from error
         except self._errors.APIError as error:
             raise self.http_error(repo_id, error.status_code) from error
         except (self._errors.HubError, OSError) as error:
-            _raise_own(error)
+            raise_local(error)
             if isinstance(error, ValueError):
                 raise  # the response is not JSON
             raise self.unreachable(midway=file is not None, cause=root_cause(error)) from error
@@ -153,7 +149,7 @@ class HuggingFace(HubMessages):
         self._package = _import("huggingface_hub")
         self._errors = _import("huggingface_hub.errors")
         self._transfer = _import("huggingface_hub.file_download").http_get
-        self._api = self._package.HfApi(library_name="qwen2vl-rs", headers=_PLAIN)
+        self._api = self._package.HfApi(library_name="qwen2vl-rs", headers=PLAIN)
         super().__init__(folder, self._api.endpoint)
         self._limits = Limits(self)
 
@@ -181,7 +177,7 @@ class HuggingFace(HubMessages):
             listing.repo_id, file.name, revision=listing.revision, endpoint=self._url
         )
         with _huggingface():  # without it the headers describe this machine
-            headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs") | _PLAIN
+            headers = self._package.utils.build_hf_headers(library_name="qwen2vl-rs") | PLAIN
         self._limits.for_file(file.size)
         if partial.exists() and partial.stat().st_size > file.size:
             partial.unlink()
@@ -189,7 +185,7 @@ class HuggingFace(HubMessages):
         with explained, open_named(partial, "ab") as target, self._limited():
             self._transfer(
                 url,
-                _Watched(target, moved, file.size, self),
+                Watched(target, moved, file.size, self),
                 resume_size=target.tell(),
                 headers=headers,
                 expected_size=file.size,
@@ -235,7 +231,7 @@ class HuggingFace(HubMessages):
                 # without a token, the hub reports missing models as private
             raise self.http_error(repo_id, 404 if status == 401 else status) from error
         except (self._errors.HTTPError, OSError) as error:
-            _raise_own(error)
+            raise_local(error)
             raise self.unreachable(midway=partial is not None, cause=root_cause(error)) from error
 
 
@@ -254,42 +250,6 @@ class _Position:
 
     def end(self) -> None:
         pass
-
-
-class _Watched:
-    """A file that reports its length and refuses to exceed the expected size."""
-
-    def __init__(self, file: Any, moved: OnBytes, size: int, messages: HubMessages) -> None:
-        self._file, self._moved, self._size, self._messages = file, moved, size, messages
-
-    def write(self, data: bytes) -> int:
-        if self._file.tell() + len(data) > self._size:
-            raise self._messages.too_long(self._size)
-        written = self._file.write(data)
-        self._moved(self._file.tell())
-        return written
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-#: Network errors without an exception class of their own.
-_UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
-
-
-def _raise_own(error: BaseException | None) -> None:
-    """Raise local errors (process limits, disk) that a client reports as network errors."""
-    if error and (limit := process_limit(error)):
-        raise explain_os_error(limit) from error
-    network = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
-    while error is not None:
-        if isinstance(error, HubError):
-            raise error
-        if isinstance(error, OSError) and error.errno and not isinstance(error, network):
-            if error.errno in _UNREACHABLE:
-                return
-            raise error
-        error = error.__cause__
 
 
 def _import(name: str) -> Any:

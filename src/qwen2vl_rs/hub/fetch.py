@@ -8,12 +8,7 @@ name is correct, and a folder can be recognised as complete offline, even after 
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import re
-import shutil
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,20 +18,23 @@ from ..models.manifest import (
     INCOMING,
     FileRecord,
     Manifest,
-    is_safe,
     read_manifest,
     settle,
     write_manifest,
 )
-from ..system.console import Progress, counted, say, warn
-from ..system.disk import is_disk_full, make_folder, room_hint
-from ..system.files import discard, put_in_place, sha256
-from ..system.locks import lock
-from ..system.named_files import ReadError, read_bytes
-from ..system.oserrors import FORBIDDEN, unreadable, writing_hint
+from ..system.console import say, warn
+from ..system.files import discard, sha256
 from .clients import Client, connect
 from .copied import is_whole_copy
 from .messages import Interrupted, Listing, RemoteFile
+from .transfer import (
+    Transfer,
+    amount,
+    disk_trouble_explained,
+    require_inside,
+    require_room,
+    sole_user_of,
+)
 
 DEFAULT_MODEL = "Qwen/Qwen2-VL-2B-Instruct"
 # pickles can run code when loaded; the others are copies of the weights
@@ -110,8 +108,12 @@ def load(
     if listing is None:
         return Loaded(folder, "", 0, (), already_complete=True)
     files = _needed(listing, folder)
-    with _disk_trouble_explained(folder), _sole_user_of(folder):
-        downloaded = _fetch_missing(client, listing, files, folder)
+    transfer = Transfer(client, listing, folder)
+    with disk_trouble_explained(folder, "the model"), sole_user_of(folder):
+        missing = transfer.missing(files)
+        need = sum(file.size for file in missing) - transfer.begun(missing)
+        require_room(repo_id, need, folder)
+        downloaded = transfer.download(missing)
         manifest = Manifest(
             hub=hub,
             repo_id=repo_id,
@@ -193,14 +195,7 @@ def _needed(listing: Listing, folder: Path) -> list[RemoteFile]:
     Raises:
         HubError: the listing is unsafe, or has no safetensors weights.
     """
-    root = folder.resolve()
-    for file in listing.files:
-        inside = is_safe(file.name) and (root / file.name).parent.resolve().is_relative_to(root)
-        if not inside:
-            raise HubError(
-                f"{listing.repo_id} lists a file outside its folder: {file.name!r}",
-                hint="do not use this model: its repository is broken or hostile",
-            )
+    require_inside(listing, folder)
     skipped = {file.name for file in listing.files if file.name.lower().endswith(_OTHER_WEIGHTS)}
     files = [file for file in listing.files if file.name not in skipped]
     if skipped:
@@ -213,175 +208,9 @@ def _needed(listing: Listing, folder: Path) -> list[RemoteFile]:
     return sorted(files, key=lambda file: (file.size, file.name))
 
 
-def _fetch_missing(client: Client, listing: Listing, files: list[RemoteFile], folder: Path) -> int:
-    """Download missing files; return the number of bytes transferred."""
-    here = [file for file in files if (folder / file.name).is_file()]
-    if here:
-        say(f"checking existing files in {folder}: {_amount(f.size for f in here)}")
-    right = {file.name for file in here if _matches(folder / file.name, file)}
-    missing = [file for file in files if file.name not in right]
-    unchecked = [file.name for file in missing if not file.sha256 and not file.blob]
-    if unchecked:
-        names = ", ".join(unchecked)
-        warn(f"{client.title} has no checksum for {names}: only the size is compared")
-    begun = sum(_begun(folder, file) for file in missing)
-    need = sum(file.size for file in missing) - begun
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise HubError(
-            f"{listing.repo_id} needs {_size(need)} more in {folder}, but {_size(free)} is free",
-            hint="free some disk space, or choose a folder on another disk",
-        )
-    if missing:
-        resumed = f", {_size(begun)} already downloaded" if begun else ""
-        amount = _amount(file.size for file in missing)
-        say(f"downloading from {client.title} into {folder}: {amount}{resumed}")
-    total = sum(file.size for file in missing)
-    with Progress("downloading", total // _MB, "MB", done=begun // _MB) as progress:
-        meter = _Meter(progress, begun)
-        for file in missing:
-            _fetch(client, listing, file, folder, meter)
-    return meter.received
-
-
-class _Meter:
-    """Counts received bytes and shows them as megabytes."""
-
-    def __init__(self, progress: Progress, begun: int) -> None:
-        self._progress, self._total = progress, begun
-        self.received = 0
-        self.furthest = self._at = 0
-        self._name = ""
-
-    def open(self, name: str, at: int) -> None:
-        """Start a file with ``at`` bytes already downloaded."""
-        self._name, self._at, self.furthest = name, at, at
-
-    def moved(self, at: int) -> None:
-        """Note that the first ``at`` bytes of the file are downloaded."""
-        if at < self._at:
-            warn(f"{self._name} is damaged or cannot be resumed: downloading it again")
-            self.received += at
-        else:
-            self.received += at - self._at
-        self._total += at - self._at
-        self._at = at
-        self.furthest = max(self.furthest, at)
-        self._progress.advance(self._total // _MB - self._progress.done, self._name)
-
-
-def _fetch(client: Client, listing: Listing, file: RemoteFile, folder: Path, meter: _Meter) -> None:
-    """Download one file, verify its checksum and move it to its final name.
-
-    Raises:
-        HubError: the connection is lost, or the file was damaged twice.
-    """
-    arrived = folder / INCOMING / file.name
-    arrived.parent.mkdir(parents=True, exist_ok=True)
-    (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
-    if not file.sha256 and not file.blob:
-        _partial(folder, file).unlink(missing_ok=True)  # a mix of two files would go unnoticed
-    for attempt in (1, 2):
-        meter.open(file.name, _begun(folder, file))
-        _transfer(client, listing, file, folder / INCOMING, meter)
-        if _matches(arrived, file):
-            put_in_place(arrived, folder / file.name)
-            return
-        arrived.unlink()
-        if attempt == 1:
-            meter.moved(0)
-    raise HubError(
-        f"{file.name} of {listing.repo_id} was damaged twice when downloaded from {client.title}",
-        hint=f"try again later, or use the other hub: --hub {client.other}",
-    )
-
-
-def _transfer(
-    client: Client, listing: Listing, file: RemoteFile, incoming: Path, meter: _Meter
-) -> None:
-    """Transfer a file; retry while each attempt makes enough progress."""
-    enough = min(_ENOUGH, file.size // 10 + 1)
-    while True:
-        before = meter.furthest
-        try:
-            return client.fetch(listing, file, incoming, meter.moved)
-        except Interrupted:
-            if meter.furthest < before + enough:
-                raise
-            say(f"the connection broke in {file.name}: resuming")
-
-
-def _partial(folder: Path, file: RemoteFile) -> Path:
-    return folder / INCOMING / f"{file.name}.incomplete"
-
-
-def _begun(folder: Path, file: RemoteFile) -> int:
-    partial = _partial(folder, file)
-    return min(partial.stat().st_size, file.size) if partial.is_file() else 0
-
-
-def _matches(path: Path, file: RemoteFile) -> bool:
-    """Whether a file matches the hub's listing."""
-    if path.stat().st_size != file.size:
-        return False
-    if file.sha256:
-        return sha256(path) == file.sha256
-    if file.blob:  # git's object name of the content
-        content = b"blob %d\0" % file.size + read_bytes(path)
-        return hashlib.sha1(content, usedforsecurity=False).hexdigest() == file.blob
-    return True
-
-
 def _record(path: Path, file: RemoteFile) -> FileRecord:
     return FileRecord(size=file.size, sha256=file.sha256 or sha256(path))
 
 
-@contextlib.contextmanager
-def _sole_user_of(folder: Path) -> Iterator[None]:
-    """Lock the folder, so that two downloads do not write to the same file."""
-    make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        if not lock(handle, folder):
-            raise HubError(
-                f"another process is downloading into {folder}", hint="wait until it is done"
-            )
-        yield
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _disk_trouble_explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise HubError(
-                f"the disk is full: no space for the rest of the model in {folder}",
-                hint=f"{room_hint(folder)} and start again: downloaded data are kept",
-            ) from error
-        place = Path(os.fsdecode(error.filename or folder))
-        if isinstance(error, ReadError):
-            raise unreadable(place, error) from error
-        hint = "choose a folder you may write to"
-        if error.errno not in FORBIDDEN:
-            hint = f"{writing_hint(place, error)}, then start again: downloaded data are kept"
-        why = error.strerror or error
-        raise HubError(f"cannot write to {place}: {why}", hint=hint) from error
-
-
 def _sum(manifest: Manifest) -> str:
-    return _amount(record.size for record in manifest.files.values())
-
-
-def _amount(sizes: Iterable[int]) -> str:
-    each = list(sizes)
-    return f"{counted(len(each), 'file')}, {_size(sum(each))}"
-
-
-def _size(size: int) -> str:
-    for unit, name in ((1000 * _MB, "GB"), (_MB, "MB"), (1000, "kB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} bytes"
+    return amount(record.size for record in manifest.files.values())

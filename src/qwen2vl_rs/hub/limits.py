@@ -15,9 +15,10 @@ from typing import Any
 
 from .messages import HubMessages
 
+PLAIN = {"Accept-Encoding": "identity"}  # compressed responses cannot be resumed or bounded
 LISTING = 32 << 20  # bytes
 _ERROR = 1 << 20  # bytes of an error response in place of a file
-_LONGEST_PAUSE = 60.0  # seconds of ``Retry-After``; the client itself would sleep for days
+LONGEST_PAUSE = 60.0  # seconds of ``Retry-After``; the client itself would sleep for days
 _WINDOW = 60.0  # seconds over which the speed is measured
 _RATE = 1024  # minimum bytes per second
 
@@ -81,7 +82,7 @@ class Limits:
             response.headers.pop("Retry-After", None)
         limited = re.findall(r";t=([0-9]+)", response.headers.get("RateLimit", ""))
         longest = max((float(text) for text in (pause, *limited) if text.isdecimal()), default=0)
-        if response.status_code in (408, 429) and longest > _LONGEST_PAUSE:
+        if response.status_code in (408, 429) and longest > LONGEST_PAUSE:
             response.close()
             raise self._messages.must_wait(min(longest, 1e6))
 
@@ -90,6 +91,30 @@ class Limits:
         if {name.strip().lower() for name in encoding.split(",")} - {"", "identity"}:
             response.close()
             raise self._messages.compressed(encoding[:100])
+
+
+class Watched:
+    """A file that reports its length and refuses to exceed the expected size."""
+
+    def __init__(
+        self, file: Any, moved: Callable[[int], None], size: int, messages: HubMessages
+    ) -> None:
+        self._file, self._moved, self._size, self._messages = file, moved, size, messages
+
+    def write(self, data: bytes) -> int:
+        """Write some bytes.
+
+        Raises:
+            HubError: they are more than expected.
+        """
+        if self._file.tell() + len(data) > self._size:
+            raise self._messages.too_long(self._size)
+        written: int = self._file.write(data)
+        self._moved(self._file.tell())
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
 class HeadTimer:

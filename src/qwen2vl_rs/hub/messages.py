@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 from ..errors import HubError
 from ..system.console import clock
+from ..system.oserrors import explain_os_error, process_limit
 
 _NAMED = 20  # revisions listed in a hint
 
@@ -23,12 +27,19 @@ class RemoteFile:
         size: size in bytes.
         sha256: SHA-256 of its content, if the hub gives it.
         blob: git object name of its content, if the hub gives that instead.
+        md5: MD5 of its content, if the hub gives that instead.
     """
 
     name: str
     size: int
-    sha256: str | None
-    blob: str | None
+    sha256: str | None = None
+    blob: str | None = None
+    md5: str | None = None
+
+    @property
+    def has_checksum(self) -> bool:
+        """Whether the hub gives any checksum."""
+        return bool(self.sha256 or self.blob or self.md5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,11 @@ class HubMessages:
     def __init__(self, folder: Path, url: str) -> None:
         self._folder, self._url = folder, url
 
+    @property
+    def instead(self) -> str:
+        """What to do if this hub does not work."""
+        return f"use the other hub: --hub {self.other}"
+
     def unreachable(self, *, midway: bool, cause: OSError | None = None) -> Interrupted:
         """No connection, or (``midway``) a lost one; ``cause`` is the OS error."""
         why = f": {cause.strerror}" if cause else ""
@@ -84,9 +100,9 @@ class HubMessages:
             f"the connection to {self.title} broke{why}"
             if midway
             else f"cannot reach {self.title} at {self._url}{why}",
-            hint=f"check the network and start again (downloaded data are kept), use the other hub "
-            f"with --hub {self.other}, set a mirror in {self.endpoint}, or copy a complete "
-            f"{self._folder} from another machine; to try all steps offline: qwen2vl-rs demo",
+            hint="check the network and start again (downloaded data are kept), set a mirror in "
+            f"{self.endpoint}, copy a complete {self._folder} from another machine, or "
+            f"{self.instead}; to try all steps offline: qwen2vl-rs demo",
         )
 
     def compressed(self, encoding: str) -> HubError:
@@ -110,8 +126,7 @@ class HubMessages:
         """The hub requests a long pause."""
         return Interrupted(
             f"{self.title} asks to wait {clock(seconds)} before the next request",
-            hint=f"start again then (downloaded data are kept), or use the other hub: "
-            f"--hub {self.other}",
+            hint=f"start again then (downloaded data are kept), or {self.instead}",
         )
 
     def no_model(self, repo_id: str) -> HubError:
@@ -119,7 +134,7 @@ class HubMessages:
         return HubError(
             f"{self.title} has no model {repo_id}, or it is private",
             hint=f"check the spelling (a private one needs your access token in {self.token}), "
-            f"or use the other hub: --hub {self.other}",
+            f"or {self.instead}",
         )
 
     def no_revision(self, repo_id: str, revision: str | None, known: list[str]) -> HubError:
@@ -134,14 +149,19 @@ class HubMessages:
             return HubError(
                 f"{self.title} refuses access to {repo_id}",
                 hint=f"accept the model's terms on its page and set your access token in "
-                f"{self.token}, or use the other hub: --hub {self.other}",
+                f"{self.token}, or {self.instead}",
             )
         if status == 404:
             return self.no_model(repo_id)
         return Interrupted(
             f"{self.title} responded with an error (HTTP {status})",
-            hint=f"try again later, or use the other hub: --hub {self.other}",
+            hint=f"try again later, or {self.instead}",
         )
+
+    def damaged(self, file: RemoteFile, repo_id: str, kept: str = "") -> HubError:
+        """A file was damaged in both attempts; ``kept`` names what is left of it."""
+        what = f"{file.name} of {repo_id} was damaged twice when downloaded from {self.title}"
+        return HubError(f"{what}{kept}", hint=f"try again later, or {self.instead}")
 
     @contextlib.contextmanager
     def valid_listing(self) -> Iterator[None]:
@@ -153,4 +173,21 @@ class HubMessages:
             raise self._odd(what, "a proxy or a login page") from error
 
 
+def raise_local(error: BaseException | None) -> None:
+    """Raise local errors (process limits, disk) that a client reports as network errors."""
+    if error and (limit := process_limit(error)):
+        raise explain_os_error(limit) from error
+    network = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+    while error is not None:
+        if isinstance(error, HubError):
+            raise error
+        if isinstance(error, OSError) and error.errno and not isinstance(error, network):
+            if error.errno in _UNREACHABLE:
+                return
+            raise error
+        error = error.__cause__
+
+
+#: Network errors without an exception class of their own.
+_UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL}
 _SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ import httpx
 from ..errors import ConfigError, HubError
 from ..system.console import clock, say
 from ..system.oserrors import explain_os_error, process_limit, root_cause
+from ..system.pauses import retry_after
 from .endpoint_bodies import decoded
 from .endpoint_replies import AGAIN, Failure, message, read_reply, refusal, strange
 from .predictor import Reply
@@ -274,12 +274,5 @@ class EndpointClient:
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Return the seconds in ``Retry-After``; None if missing or invalid."""
-    value = response.headers.get("retry-after", "").strip()
-    try:
-        if value.replace(".", "", 1).isdecimal():
-            seconds = float(value)
-        else:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-    except (ValueError, OverflowError):  # OverflowError: a year of many digits
-        return None
-    return min(_LONGEST_PAUSE, max(0.0, seconds))
+    seconds = retry_after(response.headers.get("retry-after", ""))
+    return None if seconds is None else min(_LONGEST_PAUSE, seconds)
