@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .errors import Qwen2VLRSError as Qwen2VLRSError
     from .library.checks import check as check
     from .library.checks import inspect as inspect
+    from .library.data import fetch_dataset as fetch_dataset
     from .library.imagery import generate as generate
     from .library.imagery import map_scene as map_scene
     from .library.model import Model as Model
@@ -45,6 +46,7 @@ _MODULES = {
     "score": "library.scores",
     "download": "library.runs",
     "export": "library.runs",
+    "fetch_dataset": "library.data",
     "generate": "library.imagery",
     "map_scene": "library.imagery",
     "report": "library.runs",
@@ -62,6 +64,7 @@ __all__ = [
     "download",
     "evaluate",
     "export",
+    "fetch_dataset",
     "generate",
     "inspect",
     "load",

@@ -168,7 +168,8 @@ def _members(archive: Path, opened: zipfile.ZipFile | tarfile.TarFile) -> list[_
     if clash := folders & found.keys():
         raise ValueError(f"{'/'.join(min(clash))} is both a file and a folder")
     if left_out:
-        say(f"{archive.name}: {counted(left_out, 'link or other file')} left out")
+        what = "links, special files, or files that a file manager has added"
+        say(f"{archive.name}: {counted(left_out, 'member')} left out ({what})")
     if not found:
         raise ValueError("it contains no files")
     return list(found.values())
@@ -184,6 +185,11 @@ def _entries(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Entry]:
     for other in opened:
         if not other.isdir():
             yield other.name, other.size, other.isreg(), other
+    # tarfile takes a damaged header for the end, which is a block of zeros
+    assert opened.fileobj is not None
+    opened.fileobj.seek(opened.offset)
+    if opened.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError("a header is damaged")
 
 
 def _is_regular(entry: zipfile.ZipInfo) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 # with other words or options remains one of the shell.
 _CALLS = {
     "load": ("rs.download", "", {"verify": "verify", "hub": "hub"}),
+    "fetch": ("rs.fetch_dataset", "", {"split": "splits", "only": "only", "endpoint": "endpoint"}),
     "train": ("rs.train", "", {"resume": "resume", "output": "output", "model": "model"}),
     "eval": ("rs.evaluate", "rs.load", {}),
     "check": ("rs.check", "", {}),
