@@ -12,6 +12,7 @@ from typing import Any
 
 import qwen2vl_rs as rs
 from qwen2vl_rs.library import checks, imagery, model, results, runs
+from qwen2vl_rs.library import imagery, machine, model, results, runs
 
 PAGE = Path(__file__).with_name("library.md")
 
@@ -29,6 +30,8 @@ _ORDER = (
     "load", "Model", "datasets.RSVQA", "datasets.read", "datasets.Dataset", "evaluate", "score",
     "compare", "check", "inspect", "train", "settings", "report", "generate", "map_scene",
     "download", "fetch_dataset", "export",
+    "compare", "train", "settings", "doctor", "report", "generate", "map_scene", "download", "fetch_dataset",
+    "export",
     "Qwen2VLRSError",
 )  # fmt: skip
 
@@ -36,6 +39,7 @@ _RESULTS = (
     model.Answers, model.QuestionAnswer,
     results.Evaluation, results.ProtocolScore, results.Accuracy, results.PairedComparison,
     checks.DataCheck, checks.Inspection, runs.Training, runs.Report, imagery.GeneratedDataset, imagery.SceneMap,
+    runs.Training, runs.Report, machine.MachineReport, imagery.GeneratedDataset, imagery.SceneMap,
 )  # fmt: skip
 
 

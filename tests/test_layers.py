@@ -42,7 +42,7 @@ LAYERS = [
     {"predict"},
     {"training"},
     {"maps"},
-    {"serve", "reporting"},
+    {"serve", "reporting", "diagnosis"},
     {"library"},
     {"cli", "__main__", ""},  # "" is the package itself, which shows the library
 ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .library.data import fetch_dataset as fetch_dataset
     from .library.imagery import generate as generate
     from .library.imagery import map_scene as map_scene
+    from .library.machine import doctor as doctor
     from .library.model import Model as Model
     from .library.model import load as load
     from .library.runs import download as download
@@ -44,6 +45,7 @@ _MODULES = {
     "compare": "library.scores",
     "evaluate": "library.scores",
     "score": "library.scores",
+    "doctor": "library.machine",
     "download": "library.runs",
     "export": "library.runs",
     "fetch_dataset": "library.data",
@@ -61,6 +63,7 @@ __all__ = [
     "check",
     "compare",
     "datasets",
+    "doctor",
     "download",
     "evaluate",
     "export",

@@ -23,7 +23,7 @@ import pytest
 from factory import write_rsvqa
 from hubserver import HubServer
 from qwen2vl_rs.cli import main
-from qwen2vl_rs.datasets import RSVQA
+from qwen2vl_rs.datasets.folders import RSVQA
 from qwen2vl_rs.errors import ConfigError, DataError, HubError
 from qwen2vl_rs.hub import zenodo
 from qwen2vl_rs.hub.fetch_data import FetchedData, fetch_data

@@ -7,13 +7,13 @@ import pytest
 import qwen2vl_rs as rs
 from factory import make_samples, write_run
 from qwen2vl_rs.errors import ConfigError, RunError
-from qwen2vl_rs.library.runs import Training, _flat
+from qwen2vl_rs.library.runs import Training, flat_settings
 
 
 def test_settings_are_named_by_their_sections():
     given = {"lora": {"r": 4, "target_modules": ["q_proj"]}, "output": "x"}
     wanted = {"lora.r": 4, "lora.target_modules": ["q_proj"], "output": "x"}
-    assert dict(_flat(given)) == wanted
+    assert dict(flat_settings(given)) == wanted
 
 
 def test_an_unknown_setting_is_refused_with_the_nearest_name():

@@ -24,6 +24,7 @@ from .ask import ask
 from .check import check, inspect
 from .common import Stopped
 from .demo import demo
+from .doctor import doctor
 from .export import export
 from .generate import generate
 from .help import Commands
@@ -41,6 +42,7 @@ from .train import compare, evaluate, train
         "The five steps": "load data2csv csv2json train compare",
         "Before training": "check inspect",
         "Set up": "fetch",
+        "Set up": "doctor fetch",
         "Use a model": "eval ask map serve export",
         "Scores": "score report",
         "Without data of your own": "generate demo",
@@ -59,6 +61,7 @@ def cli(quiet: bool) -> None:
 
 # in the order of the work
 COMMANDS = (
+    doctor,
     load,
     fetch,
     data2csv,
@@ -104,6 +107,7 @@ def main(args: Sequence[str] | None = None) -> int:
             found.__cause__ = error  # for QWEN2VL_RS_DEBUG
         return _failed(found)
     return code if isinstance(code, int) else 0
+    return code if isinstance(code, int) else 0  # of `Context.exit`
 
 
 def _expected(error: BaseException) -> Qwen2VLRSError | None:

@@ -108,11 +108,10 @@ def load(
     if listing is None:
         return Loaded(folder, "", 0, (), already_complete=True)
     files = _needed(listing, folder)
-    transfer = Transfer(client, listing, folder)
     with disk_trouble_explained(folder, "the model"), sole_user_of(folder):
+        transfer = Transfer(client, listing, folder)
         missing = transfer.missing(files)
-        need = sum(file.size for file in missing) - transfer.begun(missing)
-        require_room(repo_id, need, folder)
+        require_room(repo_id, sum(f.size for f in missing) - transfer.begun(missing), folder)
         downloaded = transfer.download(missing)
         manifest = Manifest(
             hub=hub,

@@ -40,7 +40,7 @@ class Source(Protocol):
     def fetch(
         self, listing: Listing, file: RemoteFile, into: Path, moved: Callable[[int], None]
     ) -> None:
-        """Download a file to ``into / file.name``; see `clients.ModelScope.fetch`."""
+        """Download a file to ``into / file.name``, resuming ``<name>.incomplete`` there."""
 
     def damaged(self, file: RemoteFile, repo_id: str, kept: str = "") -> HubError:
         """Return the error for a file that was damaged twice."""

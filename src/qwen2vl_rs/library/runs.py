@@ -267,7 +267,7 @@ def _config(
     from ..config_file import load_config
     from .early import require_free
 
-    file, values = Path(config) if config else None, dict(_flat(settings))
+    file, values = Path(config) if config else None, dict(flat_settings(settings))
     run = Path(load_config(file, (), values).output)
     require_free(run, resume)
     files = {f"data.{k}": _file_of(v, k, run / "given") for k, v in given.items() if v is not None}
@@ -313,10 +313,10 @@ def _file_of(given: Source | Dataset, name: str, folder: Path) -> str:
     return str(path)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Settings by their whole keys: ``{"lora": {"r": 16}}`` → ``lora.r``."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat_settings(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import tomllib
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -43,6 +44,58 @@ def missing_package(module: str) -> ConfigError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package that this one uses.
+
+    Attributes:
+        name: its name on the index.
+        need: the requirement, with the allowed versions.
+        extra: the extra that installs it; empty for the base install.
+        version: the installed version; None if it is not installed.
+    """
+
+    name: str
+    need: str
+    extra: str
+    version: str | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the installed version is allowed."""
+        bounds = re.findall(r"(>=|<)\s*([\d.]+)", self.need)
+        if self.version is None:
+            return False
+        own = _numbers(self.version)
+        return all((own >= _numbers(v)) == (sign == ">=") for sign, v in bounds)
+
+
+def packages(*others: str) -> dict[str, Package]:
+    """Return the packages of all extras, or some others, by name."""
+    if others:
+        return {name: Package(name, name, "", _version(name)) for name in others}
+    needs = [(need, extra) for extra, some in _extras().items() for need in some]
+    found: dict[str, Package] = {}
+    for need, extra in needs:
+        name = _name_of(need)
+        bare = need.partition(";")[0].strip()
+        found.setdefault(name, Package(name, bare, extra, _version(name)))
+    return found
+
+
+def install_command(extra: str) -> str:
+    """Return the pip command that installs an extra."""
+    return _command("", extra)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version, without trailing zeros, to compare it."""
+    numbers = [int(n) for n in re.match(r"[\d.]*", version)[0].split(".") if n]  # type: ignore[index]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
+
+
 def _command(name: str, extra: str) -> str:
     """Return the pip command for an extra: the whole extra in a clone, else missing packages."""
     here = shutil.which("pip")
@@ -54,7 +107,7 @@ def _command(name: str, extra: str) -> str:
         return f"{pip} -e {shlex.quote(place + wanted)}"
     # installed without a clone: this package may not be on the index
     needs = [n for e, some in _extras().items() if e in ("", "train", extra) for n in some]
-    absent = [need for need in needs if not _installed(_name_of(need))] or [name]
+    absent = [need for need in needs if not _version(_name_of(need))] or [name or "qwen2vl-rs"]
     return f"{pip} {' '.join(map(shlex.quote, absent))}"
 
 
@@ -79,8 +132,9 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "-")
 
 
-def _installed(name: str) -> bool:
+def _version(name: str) -> str | None:
+    """Return the installed version of a package."""
     try:
-        return bool(metadata.version(name))
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return False
+        return None

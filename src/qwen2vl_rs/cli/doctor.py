@@ -1,0 +1,74 @@
+"""``doctor``: this machine, and what a training would use on it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .common import FILE, device_option, json_text, whose_option
+from .help import Command
+
+
+@click.command(
+    cls=Command,
+    groups={
+        "Data": "data train_file test_file dataset images",
+        "Training": "model settings output device",
+        "Output": "as_json",
+    },
+    examples=[
+        "",
+        "config.toml --set training.bf16=true",
+        "--model Qwen/Qwen2-VL-2B-Instruct --train train.csv --test test.csv",
+    ],
+)
+@click.argument("config", type=FILE, required=False)
+@click.option("--model", help="Base model.  [default: Qwen/Qwen2-VL-2B-Instruct]")
+@click.option("--data", help="Questions to split.  [default: data_vl.json]")
+@click.option("--train", "train_file", help="Training questions, instead of --data.")
+@click.option("--test", "test_file", help="Test questions, instead of --data.")
+@whose_option
+@click.option("--images", help="Folder to which the images were moved.")
+@click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16.")
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
+def doctor(
+    context: click.Context,
+    /,
+    config: Path | None,
+    settings: tuple[str, ...],
+    device: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Report on this machine and on what a training would use, with expected time and memory.
+
+    CONFIG is that of train. Nothing is trained, written or downloaded. The report can be pasted
+    into an issue: it has ~ for your home folder, and no secrets. Exit code 1: something prevents
+    the training.
+    """
+    if options["data"] and options["train_file"]:
+        raise click.UsageError("give --data, or --train and --test, not both")
+    from ..diagnosis.diagnose import diagnose
+
+    names = {
+        "model": "model",
+        "data": "data.conversations",
+        "train_file": "data.train",
+        "test_file": "data.test",
+        "output": "output",
+        "images": "data.images",
+        "dataset": "data.dataset",
+    }
+    values = {names[key]: value for key, value in options.items() if value is not None}
+    if options["images"]:
+        values["data.images"] = os.path.abspath(options["images"])
+    report = diagnose(config, settings, values, device)
+    click.echo(json_text(report.to_dict(), 2) if as_json else str(report))
+    if not report.usable:
+        context.exit(1)

@@ -1,0 +1,1 @@
+"""A report on this machine and on what a training would use: `doctor`."""
