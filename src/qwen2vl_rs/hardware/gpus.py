@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import subprocess
 import time
 import warnings
@@ -69,26 +70,24 @@ def driver() -> str:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Measure the FLOP/s of a large square matrix product, the best of several.
+    """Measure the FLOP/s of a large square matrix product, the median of several.
 
     Args:
         device: the device.
         dtype: of the matrices.
         seconds: approximate duration of the measurement.
     """
-    best, end = 0.0, time.perf_counter() + seconds
     cuda = device.type == "cuda"
+    end = time.perf_counter() + seconds
     for side in (*_SIDES, 4096, 8192) if cuda else _SIDES:
         a = torch.randn(side, side, device=device).to(dtype)
-        took = _timed(a, cuda)  # the first one also starts threads and chooses a kernel
-        while True:
-            took = min(took, _timed(a, cuda))
-            if time.perf_counter() > end or side != (8192 if cuda else _SIDES[-1]):
-                break
-        best = max(best, 2 * side**3 / took)
-        if took > _LONG or time.perf_counter() > end:
+        _timed(a, cuda)  # it also starts threads and chooses a kernel
+        times = [_timed(a, cuda)]
+        if times[0] > _LONG or time.perf_counter() > end:
             break
-    return best
+    while time.perf_counter() < end:
+        times.append(_timed(a, cuda))
+    return float(2 * side**3 / statistics.median(times))
 
 
 def _timed(a: torch.Tensor, cuda: bool) -> float:
