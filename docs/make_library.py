@@ -28,10 +28,8 @@ Errors are `rs.Qwen2VLRSError`, with a hint. A test runs the examples.
 """
 _ORDER = (
     "load", "Model", "datasets.RSVQA", "datasets.read", "datasets.Dataset", "evaluate", "score",
-    "compare", "check", "inspect", "train", "settings", "report", "generate", "map_scene",
+    "compare", "check", "inspect", "train", "settings", "doctor", "report", "generate", "map_scene",
     "download", "fetch_dataset", "export",
-    "compare", "train", "settings", "doctor", "report", "generate", "map_scene", "download", "fetch_dataset",
-    "export",
     "Qwen2VLRSError",
 )  # fmt: skip
 

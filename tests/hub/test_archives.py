@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import stat
 import tarfile
 import zipfile
@@ -135,7 +136,7 @@ def test_what_file_managers_add_is_left_out(tmp_path):
 @pytest.mark.parametrize("name", ["Images.zip", "Images.tar", "Images.tar.gz"])
 def test_broken_archives_are_named(tmp_path, name, content):
     archive = tmp_path / name
-    pixels = os.urandom(4000)
+    pixels = random.Random(1).randbytes(4000)
     files = {"Images/1.tif": pixels, "Images/2.tif": pixels}
     if content == "empty":
         files = {}

@@ -40,9 +40,7 @@ from .train import compare, evaluate, train
     cls=Commands,
     titles={
         "The five steps": "load data2csv csv2json train compare",
-        "Before training": "check inspect",
-        "Set up": "fetch",
-        "Set up": "doctor fetch",
+        "Before training": "doctor fetch check inspect",
         "Use a model": "eval ask map serve export",
         "Scores": "score report",
         "Without data of your own": "generate demo",
@@ -62,8 +60,8 @@ def cli(quiet: bool) -> None:
 # in the order of the work
 COMMANDS = (
     doctor,
-    load,
     fetch,
+    load,
     data2csv,
     csv2json,
     train,

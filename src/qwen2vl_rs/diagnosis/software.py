@@ -24,7 +24,7 @@ _SET = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "ZENODO_ENDPOINT", "HTTPS_PROXY", 
 
 def software() -> Iterator[Line]:
     """Yield lines about the installed software."""
-    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    system = f"{platform.system()} {platform.machine()}"
     yield Line("qwen2vl-rs", f"{VERSION}, Python {platform.python_version()}, {system}")
     known = packages()
     for name in _NAMED:

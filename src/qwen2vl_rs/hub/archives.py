@@ -190,6 +190,8 @@ def _entries(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[_Entry]:
     opened.fileobj.seek(opened.offset)
     if opened.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
         raise tarfile.ReadError("a header is damaged")
+    while opened.fileobj.read(1 << 20):  # the checksum of a gzip file is at its end
+        pass
 
 
 def _is_regular(entry: zipfile.ZipInfo) -> bool:

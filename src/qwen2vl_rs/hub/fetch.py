@@ -109,10 +109,7 @@ def load(
         return Loaded(folder, "", 0, (), already_complete=True)
     files = _needed(listing, folder)
     with disk_trouble_explained(folder, "the model"), sole_user_of(folder):
-        transfer = Transfer(client, listing, folder)
-        missing = transfer.missing(files)
-        require_room(repo_id, sum(f.size for f in missing) - transfer.begun(missing), folder)
-        downloaded = transfer.download(missing)
+        downloaded = _fetch_missing(Transfer(client, listing, folder), files)
         manifest = Manifest(
             hub=hub,
             repo_id=repo_id,
@@ -205,6 +202,14 @@ def _needed(listing: Listing, folder: Path) -> list[RemoteFile]:
             hint=f"choose a model that has them, such as {DEFAULT_MODEL}",
         )
     return sorted(files, key=lambda file: (file.size, file.name))
+
+
+def _fetch_missing(transfer: Transfer, files: list[RemoteFile]) -> int:
+    """Download missing files; return the number of bytes transferred."""
+    missing = transfer.missing(files)
+    need = sum(file.size for file in missing) - transfer.begun(missing)
+    require_room(transfer.listing.repo_id, need, transfer.folder)
+    return transfer.download(missing)
 
 
 def _record(path: Path, file: RemoteFile) -> FileRecord:
