@@ -41,6 +41,7 @@ from .train import compare, evaluate, train
     titles={
         "The five steps": "load data2csv csv2json train compare",
         "Before training": "doctor fetch check inspect",
+        "Machine and data sets": "doctor fetch",
         "Use a model": "eval ask map serve export",
         "Scores": "score report",
         "Without data of your own": "generate demo",
@@ -59,8 +60,6 @@ def cli(quiet: bool) -> None:
 
 # in the order of the work
 COMMANDS = (
-    doctor,
-    fetch,
     load,
     data2csv,
     csv2json,
@@ -68,6 +67,8 @@ COMMANDS = (
     compare,
     check,
     inspect,
+    doctor,
+    fetch,
     evaluate,
     ask,
     map_,
