@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -520,3 +521,133 @@ def test_a_broken_archive_is_named(server):
     server.records[RECORD][ARCHIVE] = b"PK not a zip"
     with pytest.raises(DataError, match=f"{ARCHIVE} cannot be extracted"):
         fetch()
+
+
+def test_what_is_sent_compressed_is_refused(server):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Content-Length", "4")
+        handler.end_headers()
+        handler.wfile.write(b"\x1f\x8b\x08\x00")
+
+    server.faults.instead[""] = answer
+    with pytest.raises(HubError, match="compressed response"):
+        fetch()
+
+
+def test_more_than_the_listed_size_without_an_announced_length_is_refused(server, published):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            handler.wfile.write(published[ARCHIVE] + b"x" * 2_000_000)
+
+    server.faults.instead[ARCHIVE] = answer
+    with pytest.raises(HubError, match="sends more than expected"):
+        fetch()
+
+
+@pytest.mark.parametrize("place", ["/api/records/6344334", "gopher://x/", "http://127.0.0.1:1/"])
+def test_redirects_that_lead_nowhere_are_explained(server, place):
+    def answer(handler):
+        handler._send(b"", 302, "text/plain", {"Location": place})
+
+    server.faults.instead[""] = answer
+    with pytest.raises(HubError, match="cannot reach Zenodo"):
+        fetch()
+
+
+def test_a_redirect_to_another_server_is_followed(server, published):
+    """As to the storage of large files."""
+    with HubServer() as storage:
+        storage.records[RECORD] = dict(published)
+
+        def answer(handler):
+            handler._send(b"", 307, "text/plain", {"Location": storage.url + handler.path})
+
+        server.faults.instead[ARCHIVE] = answer
+        assert fetch().images
+        assert storage.ranges(ARCHIVE) == [None]
+
+
+@pytest.mark.parametrize("seconds", [0.3])
+def test_a_server_that_never_ends_its_answer_is_left(server, monkeypatch, seconds):
+    from qwen2vl_rs.hub import limits
+
+    monkeypatch.setattr(limits, "_WINDOW", seconds)
+
+    def answer(handler):
+        with contextlib.suppress(OSError):
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not server.closing.wait(0.05):
+                handler.wfile.write(b"X-Slow: 1\r\n")
+
+    server.faults.instead[""] = answer
+    with pytest.raises(HubError, match="cannot reach Zenodo"):
+        fetch()
+
+
+def test_a_body_that_trickles_is_left(server, monkeypatch, published):
+    from qwen2vl_rs.hub import limits
+
+    monkeypatch.setattr(limits, "_WINDOW", 0.3)
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(published[ARCHIVE])))
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while not server.closing.wait(0.05):
+                handler.wfile.write(b"x")
+
+    server.faults.instead[ARCHIVE] = answer
+    with pytest.raises(HubError, match="almost stopped sending"):
+        fetch()
+
+
+@pytest.mark.parametrize("proxy", ["gopher://x", "http://[::1", "socks5://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(server, monkeypatch, proxy):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises((ConfigError, HubError), match=r"proxy|cannot reach"):
+        fetch()
+
+
+def test_files_without_a_checksum_are_fetched_whole_and_said(server, monkeypatch, capsys):
+    monkeypatch.setattr(zenodo.Zenodo, "_file", staticmethod(
+        lambda entry: zenodo.RemoteFile(entry["key"], entry["size"])))  # fmt: skip
+    assert fetch(splits=["val"]).images
+    assert "has no checksum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", ["file", "link", "hidden"])
+def test_odd_folders(server, there, tmp_path):
+    if there == "file":
+        FOLDER.write_text("x")
+        with pytest.raises(HubError, match="RSVQA_LR"):
+            fetch()
+    if there == "link":
+        (tmp_path / "disk").mkdir()
+        FOLDER.symlink_to(tmp_path / "disk")
+        assert fetch().images
+        assert (tmp_path / "disk/Images_LR").is_dir()
+    if there == "hidden":
+        server.records[RECORD][ARCHIVE] = zipped(_tiles(tmp_path), ".archives/")
+        with pytest.raises(DataError, match="hidden"):
+            fetch()
+
+
+def _tiles(tmp_path: Path) -> Path:
+    (tmp_path / "tiles").mkdir()
+    (tmp_path / "tiles/0.tif").write_bytes(b"x")
+    return tmp_path / "tiles"
+
+
+def test_a_file_where_the_image_folder_belongs_is_kept_aside(server):
+    FOLDER.mkdir()
+    (FOLDER / "Images_LR").write_text("mine")
+    fetch()
+    assert (FOLDER / "Images_LR.damaged").read_text() == "mine"

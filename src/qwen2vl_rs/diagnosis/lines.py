@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import Qwen2VLRSError
+from ..errors import DataError, Qwen2VLRSError
 from ..system.install import missing_module
 from ..system.oserrors import explain_os_error
 from ..system.terminal import printable
@@ -128,6 +128,8 @@ def guarded(name: str, lines: Iterable[Line], mark: Mark = "error") -> Iterator[
     """
     try:
         yield from lines
+    except DataError as error:  # training reads all questions and images
+        yield problem(name, error.message, error.hint or "")
     except Qwen2VLRSError as error:
         yield Line(name, error.message, mark, error.hint or "")
     except Exception as error:  # a broken driver or library, in whatever way

@@ -214,6 +214,8 @@ def _common_folder(archive: Path, members: list[_Member]) -> tuple[str, list[_Me
     """Return the name of the folder, and the members with their paths inside it."""
     firsts = {one.parts[0] for one in members}
     if len(firsts) == 1 and all(len(one.parts) > 1 for one in members):
+        if min(firsts).startswith("."):  # hidden folders of `fetch` itself, or of the user
+            raise ValueError(f"its folder is hidden: {min(firsts)}")
         inner = [_Member(one.parts[1:], one.size, one.entry) for one in members]
         return firsts.pop(), inner
     ending = next(end for end in ENDINGS if archive.name.lower().endswith(end))

@@ -184,12 +184,13 @@ def images_by_hand(
         known: the data set.
         lists: lists in the folder; without image lists nothing can be compared.
     """
+    places = _image_folders(folder, known)
     ids: set[str] = set()
-    for file in lists:
+    for file in lists if places else ():
         if file.name.endswith("images.json"):
             active = (r for r in records(folder / file.name, "images") if r.get("active", True))
             ids |= {str(record.get("id")) for record in active}
-    for place in _image_folders(folder, known) if ids else ():
+    for place in places if ids else ():
         if ids <= {path.stem for path in place.iterdir() if path.suffix in SUFFIXES}:
             files, size = measured(place)
             return ImageFolder(folder=place.name, files=files, size=size, verified=False)

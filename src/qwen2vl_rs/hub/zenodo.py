@@ -110,7 +110,7 @@ class Zenodo(HubMessages):
 
     @staticmethod
     def _file(entry: Any) -> RemoteFile:
-        kind, _, digest = str(entry["checksum"]).partition(":")
+        kind, _, digest = str(entry.get("checksum")).partition(":")
         md5 = digest.lower() if kind == "md5" and len(digest) == 32 else None
         file = remote_file(entry["key"], entry["size"])
         return RemoteFile(file.name, file.size, md5=md5)
@@ -194,9 +194,17 @@ class Zenodo(HubMessages):
             yield response
 
     def _client(self) -> httpx.Client:
-        client = httpx.Client(
-            headers={**PLAIN, "User-Agent": "qwen2vl-rs"}, timeout=_TIMEOUT, follow_redirects=True
-        )
+        try:
+            client = httpx.Client(
+                headers={**PLAIN, "User-Agent": "qwen2vl-rs"},
+                timeout=_TIMEOUT,
+                follow_redirects=True,
+            )
+        except (ValueError, ImportError, httpx.InvalidURL) as error:  # or a SOCKS proxy
+            raise ConfigError(
+                "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used",
+                hint="set it to http://host:port, or unset it",
+            ) from error
         head = HeadTimer(client.close)
         client.event_hooks = {
             "request": [head.start],
