@@ -35,7 +35,7 @@ first needed, `known_datasets` imports the files named in `_BUILT_IN` from `data
 register themselves.
 
 Only the packages marked with a star import torch at the top of a module (in `predict`, only the
-modules that run a model on this machine). `maps`, `serve`, `library` and `cli` import those
+modules that run a model on this machine). `maps`, `serve`, `diagnosis`, `library` and `cli` import those
 packages when they need a model. The other packages work without torch.
 
 | package | content |
@@ -168,7 +168,8 @@ One responsibility per file, described by the first line of its docstring; no fi
 
 1. One new file in `datasets/` that registers a `KnownDataset`; example: `datasets/vrsbench.py`.
 2. `name` is stored with questions and results. `title`, `licence` and `splits` appear in
-   [scoring.md](scoring.md), `title` also in cards. `types` are the types of its questions.
+   [scoring.md](scoring.md), `title` also in cards. `types` are the types of its questions. With
+   `zenodo`, the number of its record, `fetch` downloads a data set in RSVQA's layout.
 3. `bucketed`: the types whose numbers are scored in the official buckets. `answers`: candidate
    answers of counts and areas, for use without training questions; without them, a type that is not
    bucketed and has no `choices` has no closed answers until there are training questions.

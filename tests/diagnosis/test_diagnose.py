@@ -86,7 +86,8 @@ def test_the_rate_of_a_run_is_used_where_there_is_one(desk):
         for step in (1, 2):
             line = {"step": step, "loss": 1.0, "questions": 100, "seconds": 4.0 * step}
             file.write(json.dumps(line) + "\n")
-        file.write('{"step": 3, "lo')  # cut by a crash
+        file.write('{"step": 3, "loss": 1, "questions": "x", "seconds": null}\n')
+        file.write('{"step": 4, "lo')  # cut by a crash
     report = diagnose(CONFIG, device="cpu")
     assert report.figures["measured_questions_per_second"] == 25.0
     assert "25.0 questions/s in out (200 questions trained so far)" in str(report)

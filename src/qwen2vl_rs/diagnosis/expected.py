@@ -73,9 +73,13 @@ def _time(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
 
 def _measured(run: Run) -> tuple[float, int] | None:
     """Return questions per second of a run, and its questions so far; None if there is none."""
-    lines = [one for one in read_metrics(run.folder / "metrics.jsonl") if "seconds" in one]
-    done = sum(one.get("questions", 0) for one in lines)
-    seconds = max((one["seconds"] for one in lines), default=0)
+    lines = [
+        (one["questions"], one["seconds"])
+        for one in read_metrics(run.folder / "metrics.jsonl")
+        if all(isinstance(one.get(name), int | float) for name in ("questions", "seconds"))
+    ]
+    done = int(sum(questions for questions, _ in lines))
+    seconds = max((seconds for _, seconds in lines), default=0)
     return (done / seconds, done) if done and seconds > 0 else None
 
 
