@@ -35,8 +35,8 @@ first needed, `known_datasets` imports the files named in `_BUILT_IN` from `data
 register themselves.
 
 Only the packages marked with a star import torch at the top of a module (in `predict`, only the
-modules that run a model on this machine). `maps`, `serve`, `diagnosis`, `library` and `cli` import those
-packages when they need a model. The other packages work without torch.
+modules that run a model on this machine). `maps`, `serve`, `diagnosis`, `library` and `cli` import
+those packages when they need a model. The other packages work without torch.
 
 | package | content |
 |---|---|
