@@ -25,6 +25,7 @@ from factory import write_rsvqa
 from hubserver import HubServer
 from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.folders import RSVQA
+from qwen2vl_rs.datasets.reading import read_samples
 from qwen2vl_rs.errors import ConfigError, DataError, HubError
 from qwen2vl_rs.hub import zenodo
 from qwen2vl_rs.hub.fetch_data import FetchedData, fetch_data
@@ -472,6 +473,11 @@ def test_the_next_command_works_on_the_folder(server, capsys, monkeypatch):
         "next: qwen2vl-rs train --train other/LR_split_train_questions.json "
         "--test other/LR_split_test_questions.json"
     ) in capsys.readouterr().err
+    for split in ("train", "test"):  # what train reads
+        data = read_samples(Path(f"other/LR_split_{split}_questions.json"))
+        assert len(data) == 16
+        assert data.distinct("dataset") == ["LR"]
+        assert all(Path(image).is_file() for image in data.images)
 
 
 def test_works_without_torch_and_the_hubs_clients(server):
