@@ -141,7 +141,20 @@ def test_launchers_that_are_refused_are_problems(desk, monkeypatch):
 @pytest.mark.skipif(GPU, reason="there is one")
 def test_a_device_that_is_not_there_is_a_problem(desk):
     report = diagnose(CONFIG, device="cuda:3")
+    assert report.problems[0].name == "device"
     assert "there is no device cuda:3" in report.problems[0].text
+    assert lines(report, "Will be used")["output"].mark == "ok"
+
+
+def test_a_precision_that_the_gpu_refuses_is_a_problem(desk, monkeypatch):
+    """As bfloat16 on a T4."""
+    monkeypatch.setattr("qwen2vl_rs.hardware.devices.choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    report = diagnose(CONFIG, ["training.bf16=true"], device="cuda")
+    (found,) = report.problems
+    assert found.name == "precision"
+    assert "Tesla T4 does not support bfloat16" in found.text
 
 
 def test_wrong_settings_are_errors_as_in_train(desk, capsys):

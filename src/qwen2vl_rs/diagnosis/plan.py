@@ -99,24 +99,13 @@ def _checksums(folder: Path) -> Line:
 
 
 def used(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
-    """Yield lines about what will be used.
-
-    Raises:
-        ConfigError: a setting cannot be used on this machine.
-    """
-    from ..hardware.devices import choose_device
-    from ..hardware.precision import choose_precision
-
-    settings = plan.config.training
-    plan.device = choose_device(plan.device_name)
-    yield _device(plan)
-    plan.precision = choose_precision(plan.device, settings.bf16, settings.fp16)
-    weights = str(plan.precision.weights).removeprefix("torch.")
-    text = f"{plan.precision.name} ({plan.precision.why}); frozen weights in {weights}"
-    yield Line("precision", text)
-    figures |= {"device": str(plan.device), "precision": plan.precision.name}
-    yield from guarded("launcher", _launcher(plan))
-    if plan.model_config is not None:
+    """Yield lines about what will be used."""
+    yield from guarded("device", _device(plan))
+    if plan.device is not None:
+        yield from guarded("precision", _precision(plan, figures))
+    if plan.precision is not None:
+        yield from guarded("launcher", _launcher(plan))
+    if plan.precision is not None and plan.model_config is not None:
         yield from guarded("attention", _attention(plan, figures))
         yield from guarded("adapter", _adapter(plan, figures))
     yield from guarded("vision cache", _vision_cache(plan), "warning")
@@ -124,19 +113,34 @@ def used(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
     yield from guarded("output", _output(plan.config))
 
 
-def _device(plan: Plan) -> Line:
+def _device(plan: Plan) -> Iterator[Line]:
+    from ..hardware.devices import choose_device
     from ..hardware.gpus import gpus
 
-    assert plan.device is not None
+    plan.device = choose_device(plan.device_name)
     if plan.device_name:
-        return Line("device", f"{plan.device} (as given)")
+        yield Line("device", f"{plan.device} (as given)")
+        return
     if plan.device.type == "cpu":
-        return Line("device", "cpu (no CUDA device)")
+        yield Line("device", "cpu (no CUDA device)")
+        return
     more = len(gpus()[0]) - 1
     if more and world() == 1:
         hint = "use all of them: torchrun --nproc-per-node gpu -m qwen2vl_rs train …"
-        return warning("device", f"{plan.device}, one of {more + 1} GPUs", hint)
-    return Line("device", f"{plan.device} (the first visible GPU)")
+        yield warning("device", f"{plan.device}, one of {more + 1} GPUs", hint)
+        return
+    yield Line("device", f"{plan.device} (the first visible GPU)")
+
+
+def _precision(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
+    from ..hardware.precision import choose_precision
+
+    settings = plan.config.training
+    plan.precision = choose_precision(plan.device, settings.bf16, settings.fp16)
+    weights = str(plan.precision.weights).removeprefix("torch.")
+    text = f"{plan.precision.name} ({plan.precision.why}); frozen weights in {weights}"
+    yield Line("precision", text)
+    figures |= {"device": str(plan.device), "precision": plan.precision.name}
 
 
 def world() -> int:
