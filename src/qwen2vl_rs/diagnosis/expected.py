@@ -126,5 +126,6 @@ def _estimated(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
     yield Line(
         "time",
         f"{clock(low)} to {clock(high)} (estimate): {found.questions:,} questions in "
-        f"{found.steps:,} steps of {found.tokens:,.0f} tokens, at {rate}; without the evaluations",
+        f"{found.steps:,} steps of {found.tokens:,.0f} tokens, at {rate}; with "
+        "encoding the images, without the evaluations",
     )

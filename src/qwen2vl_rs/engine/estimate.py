@@ -97,20 +97,23 @@ class TrainingTime:
 
     Attributes:
         seconds: of all steps, with encoding the images.
+        encoding: seconds of these before the first step, for encoding the images; 0 if they are
+            encoded in every step.
         questions: number of questions in all steps.
         steps: number of optimizer steps.
         tokens: mean tokens of a step.
     """
 
     seconds: float
+    encoding: float
     questions: int
     steps: int
     tokens: float
 
     @property
     def rate(self) -> float:
-        """Questions per second."""
-        return self.questions / self.seconds
+        """Questions per second, from the first step on."""
+        return self.questions / (self.seconds - self.encoding)
 
 
 def training_time(
@@ -167,8 +170,10 @@ def training_time(
     questions = sum(map(plan.questions, range(rest))) + epochs * int(sizes.sum())
     seconds *= questions / asked
     turns = len(sizes) if cached else steps * settings.images_per_step
-    seconds += turns * _encoding(model.network, samples, images) / speed
-    return TrainingTime(seconds, questions, steps, tokens / asked * questions / steps)
+    encoding = turns * _encoding(model.network, samples, images) / speed
+    before = encoding if cached else 0.0
+    tokens *= questions / asked / steps
+    return TrainingTime(seconds + encoding, before, questions, steps, tokens)
 
 
 def _step(
