@@ -35,7 +35,7 @@ from .packing import ImageQuery, pack, plan_epoch, prefix_order
 # Matrix products of training, divided by a large square one. H200 in bfloat16: from the slope of
 # seconds over tokens, 1,787 to 14,477 in a pack (docs/results/gpu-h200.json). CPU in float32: with
 # `_VALUE`, the two values that give 0.473 for the 84 M model (train-cpu-fp32-cached.json) and 159
-# questions/s for the bundled base model at 140 GFLOP/s (run-demo.json).
+# questions/s for the bundled base model (run-demo.json), if its machine had 140 GFLOP/s: assumed.
 _SHARE = {"cpu": 0.74, "cuda": 0.48}
 # FLOPs in whose time the other work on one value of the activations is done (dropout, norms,
 # copies); on a GPU it is in the share.
@@ -45,7 +45,7 @@ _VALUE = {"cpu": 810.0, "cuda": 0.0}
 _LAUNCH = {False: 6.1e-3, True: 10.8e-3}
 _STEPS = 6  # steps of the first epoch whose packs are made
 _IMAGES = 200  # images whose headers are read for the work of the vision tower
-SPREAD = 1.7  # measured times are within this factor of the estimate
+SPREAD = 1.7  # of the printed range; a choice, as other programs change the speed by as much
 
 
 @dataclass(frozen=True, slots=True)
