@@ -12,7 +12,7 @@ CLIENTS ?= .clients
 SINCE ?= origin/main
 SHARED = $(PEERS)/torch/lib/$$(ls $(PEERS)/torch/lib)/site-packages
 
-.PHONY: help bin demo test test-slow kit kit-ready test-oldest peers peers-ready clients clients-ready mutants torture check docs clean
+.PHONY: help bin demo test test-slow kit kit-ready test-oldest peers peers-ready bench-peers clients clients-ready mutants torture check docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -63,6 +63,10 @@ peers: peers-ready  ## compare tokens with TRL, ms-swift and LLaMA-Factory (inst
 	PEERS=$(PEERS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/whole/test_peers.py
 
 peers-ready: $(VENV)/.ready $(PEERS)/trl/.ready $(PEERS)/ms-swift/.ready $(PEERS)/llamafactory/.ready
+
+bench-peers: peers-ready  ## training speed beside LLaMA-Factory and ms-swift (hours, idle machine)
+	$(BIN)/python benchmarks/peers.py --environments $(PEERS) $(DATA)
+	$(BIN)/python docs/make_benchmarks.py
 
 $(PEERS)/torch/.ready: tests/peers/torch.txt
 	$(PYTHON) -m venv $(PEERS)/torch

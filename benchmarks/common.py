@@ -118,16 +118,19 @@ def make_samples(images: int, questions: int, side: int) -> list[Sample]:
 
 
 def plain_batch(
-    base: Base, samples: Sequence[Sample], images: Sequence[ImageInput]
+    base: Base, samples: Sequence[Sample], images: Sequence[ImageInput], after: str = ""
 ) -> dict[str, Any]:
-    """Collate questions as Hugging Face does: one padded sequence each, with masked labels."""
+    """Collate questions as Hugging Face does: one padded sequence each, with masked labels.
+
+    ``after`` is text behind the end token of each answer, with loss.
+    """
     rows, labels = [], []
     for sample, pixels in zip(samples, images, strict=True):
         prompt = [
             *base.prompts.root_ids(pixels.tokens),
             *base.prompts.question_ids(sample.question),
         ]
-        answer = base.prompts.answer_ids(sample.answer)
+        answer = [*base.prompts.answer_ids(sample.answer), *base.prompts.text_ids(after)]
         rows.append(torch.tensor([*prompt, *answer]))
         labels.append(torch.tensor([-100] * len(prompt) + answer))
     pad = torch.nn.utils.rnn.pad_sequence

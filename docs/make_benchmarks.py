@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 PAGE = Path(__file__).with_name("benchmarks.md")
 RESULTS = Path(__file__).with_name("results")
@@ -13,10 +14,11 @@ HEAD = """\
 
 <!-- Written by `python docs/make_benchmarks.py` from docs/results/*.json. -->
 
-Both sides of every ratio ran in one process, with the same weights, images, questions and adapter.
-The base model is a Qwen2-VL with random weights (speed does not depend on the weights) and the real
-vocabulary: 84 M parameters, 58 M of them in the embedding of 151,936 tokens. The baseline (`plain`)
-is the model's own forward pass on padded batches of four questions, or its own `generate` on one.
+Except against other programs, both sides of every ratio ran in one process, with the same weights,
+images, questions and adapter. The base model is a Qwen2-VL with random weights (speed does not
+depend on the weights) and the real vocabulary: 84 M parameters, 58 M of them in the embedding of
+151,936 tokens. The baseline (`plain`) is the model's own forward pass on padded batches of four
+questions, or its own `generate` on one.
 """
 SECTIONS = {
     "train": """\
@@ -80,26 +82,101 @@ Threads that sleep immediately (`PASSIVE`) cost a third of the idle-machine spee
 variables, or `KMP_BLOCKTIME`, is set, the commands do not change it; the library never does.
 """,
 }
-TAIL = """\
-## Not measured
-
-| what | why |
-| --- | --- |
-| bf16 on a CPU (`--precisions bf16`) | this CPU has no bf16 instructions; minutes per step |
-| LLaMA-Factory's own pipeline | not run with this version |
+PEERS = """\
+Each program trains through its own command, in an environment of its own: the same base model,
+questions ({questions}), pixels and LoRA adapter (r 64, all linear layers of the language model), the
+same learning rate and schedule, {threads} threads. Ours otherwise runs with all of its defaults. The
+time is each program's own `train_runtime`, without imports and loading; ours does not contain the
+encoding of the images, which is added. The others see the questions once, in steps of 16
+(ms-swift's default), ours three times, its default. All settings of the others are tried on few
+questions (`tried`); the fastest two of each then take turns with ours on more of them (`race`). A
+ratio is the median over pairs of neighbouring runs. `make bench-peers` repeats this in hours;
+`DATA="--data LR HR"` names folders of RSVQA's files, otherwise scenes are drawn.
 """
+EQUAL = """\
+Equal work, in float32 without dropout: the mean loss of three steps on the same 16 questions, and
+the expected one of the plain model with a plain PEFT adapter, on padded batches with the labels of
+each program. Both other programs also train the line end behind the end token of an answer, so
+their mean is a different one.
+"""
+NOT_MEASURED = {
+    "bf16 on a CPU (`--precisions bf16`)": "this CPU has no bf16 instructions; minutes per step",
+    "LLaMA-Factory and ms-swift": "not run with this version: `make bench-peers`",
+}
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """Return rows as a Markdown table."""
     names = list(rows[0])
     lines = [names, ["---"] * len(names), *([str(r[n]) for n in names] for r in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def against(record: dict[str, Any]) -> str:
+    """Return the section of the comparison with other programs."""
+    machine = record["machine"]
+    lines = [
+        f"- **{one['side']} px: {one['ratio']} times as fast as {one['program']}**, the fastest other "
+        f"program, at its fastest setting ({one['setting']}): {one['ours questions/s']} against "
+        f"{one['questions/s']} questions/s"
+        for one in record["fastest"]
+    ]
+    equal = [
+        {
+            "program": name,
+            "tokens with loss": one["labels"],
+            "trained parameters": f"{one['trained']:,}",
+            "loss of steps 1 to 3": ", ".join(f"{loss:.5f}" for loss in one["losses"]),
+            "expected": ", ".join(f"{loss:.5f}" for loss in one["expected"]),
+            "largest difference": f"{one['difference']:.0e}",
+        }
+        for name, one in record["equal"].items()
+    ]
+    every = [
+        {
+            "side": row["side"],
+            "program": row["program"],
+            "setting": row["setting"],
+            "run": row["phase"],
+            "questions": row["questions"] or "",
+            "questions/s": row["questions/s"] or "",
+            "error": (row["error"] or "").replace("|", "\\|"),
+        }
+        for row in record["rows"].values()
+    ]
+    versions = [{"program": name, **found} for name, found in named_versions(machine).items()]
+    facts = f"{machine['cpu']}, 16-bit instructions: {machine['16-bit instructions']}"
+    text = PEERS.format(threads=machine["threads"], questions=record["questions"])
+    used = [
+        {"side": one["side"], **one["used"]}
+        for one in {
+            row["side"]: row
+            for row in record["rows"].values()
+            if row["phase"] == "race" and row["program"] == "qwen2vl-rs" and not row["error"]
+        }.values()
+    ]
+    parts = ["## Against other programs: `benchmarks/peers.py`\n", "\n".join(lines) + "\n", text,
+             f"{facts}.\n", table(versions), "Medians of the races:\n", table(record["ratios"]),
+             "What our defaults were on this machine:\n", table(used), EQUAL, table(equal),
+             "All runs:\n", table(every)]  # fmt: skip
+    return "\n".join(parts)
+
+
+def named_versions(machine: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the versions of each program and its libraries, under the same names."""
+    return {
+        name: {"version": found[name], **{k: v for k, v in found.items() if k != name}}
+        for name, found in machine["versions"].items()
+    }
+
+
 def page() -> str:
     """Return the page."""
     parts = [HEAD]
+    peers, missing = RESULTS / "peers.json", dict(NOT_MEASURED)
+    if peers.exists():
+        parts.append(against(json.loads(peers.read_text(encoding="utf-8"))))
+        del missing["LLaMA-Factory and ms-swift"]
     for kind, text in SECTIONS.items():
         records = sorted(RESULTS.glob(f"{kind}-*.json"))
         if records:
@@ -109,7 +186,8 @@ def page() -> str:
             machine = record["machine"].items()
             facts = ", ".join(v if k == "device" else f"{k} {v}" for k, v in machine)
             parts += [f"{facts}:\n", table(record["rows"])]
-    return "\n".join([*parts, TAIL])
+    unknown = [{"what": what, "why": why} for what, why in missing.items()]
+    return "\n".join([*parts, "## Not measured\n", table(unknown)])
 
 
 def main() -> None:

@@ -103,6 +103,9 @@ def test_labels_are_the_answer_and_its_end(name, base, questions, tmp_path):
     script = HERE / "peers" / f"labels_{name.replace('-', '_')}.py"
     words = [python, script, base, data, tmp_path, *([template] if template else [])]
     own = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONWARNINGS")}
+    changes = HERE / "peers" / name  # a sitecustomize.py for its environment
+    if changes.is_dir():
+        own["PYTHONPATH"] = str(changes)
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "WANDB_DISABLED": "true"}
     done = subprocess.run(
         [str(word) for word in words], env=own | offline | {"CUDA_VISIBLE_DEVICES": ""},
