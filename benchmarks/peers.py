@@ -317,6 +317,8 @@ def main() -> None:
     environments = chosen.environments.resolve()
     known = {} if chosen.again else read_json(file) or {}
     record = {"machine": machine(environments, chosen.threads), "rows": known.get("rows", {})}
+    if known and known["machine"] != record["machine"]:
+        raise SystemExit(f"{file} holds runs of another machine or of other versions: --again")
     bench = Bench(file, environments, work, chosen.threads, record)
     sources = [questions_file(folder) for folder in chosen.data or []]
     record["questions"] = "RSVQA" if sources else "drawn scenes"
