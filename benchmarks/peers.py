@@ -16,6 +16,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -310,6 +311,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Run what is not known yet, and write the ratios."""
     chosen = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the program in turn ends too
     torch.set_num_threads(chosen.threads)
     work = Path(tempfile.mkdtemp(prefix="qwen2vl-rs-peers-"))
     name = "peers-quick.json" if chosen.quick else "peers.json"
