@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bases import SETTINGS
 from factory import make_samples
@@ -97,7 +98,7 @@ def rates(optimizer):
     return sorted({group["lr"] for group in optimizer.param_groups})
 
 
-def test_the_rates_of_the_parts_are_right_after_a_resume(here, small_base, monkeypatch):
+def test_the_rates_of_the_parts_are_right_after_a_resume(here, small_base, monkeypatch, capsys):
     """As without an interruption, step by step; and the result is the same to the last bit."""
     more = [*PARTS, "training.num_train_epochs=4", "training.save_steps=3",
             "data.test_fraction=0.5", "eval.max_eval=1",
@@ -106,6 +107,7 @@ def test_the_rates_of_the_parts_are_right_after_a_resume(here, small_base, monke
     real = TreeTrainer.training_step
 
     def training_step(self, *arguments):
+        assert not Path(self.args.output_dir, "vision-cache").exists()
         seen.append(rates(self.optimizer))
         if stopping and self.state.global_step == 4:
             raise KeyboardInterrupt
@@ -134,6 +136,11 @@ def test_the_rates_of_the_parts_are_right_after_a_resume(here, small_base, monke
     assert losses(lines[0]) == losses(lines[1])
     name = "checkpoint-8/adapter_model.safetensors"
     assert Path("whole", name).read_bytes() == Path("cut", name).read_bytes()
+    assert capsys.readouterr().err.count("images are encoded in every step") == 3
+    early = load_file(Path("whole/checkpoint-3/adapter_model.safetensors"))
+    late = load_file(Path("whole", name))
+    assert sum("visual" in tensor for tensor in late) > 12
+    assert [tensor for tensor in late if torch.equal(early[tensor], late[tensor])] == []
 
 
 def losses(lines):
