@@ -11,8 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import qwen2vl_rs as rs
-from qwen2vl_rs.library import checks, imagery, model, results, runs
-from qwen2vl_rs.library import imagery, machine, model, results, runs
+from qwen2vl_rs.library import checks, imagery, machine, model, results, runs
 
 PAGE = Path(__file__).with_name("library.md")
 

@@ -135,6 +135,7 @@ TESTED_BY = {
     "system/install.py": "cli/test_first_hour.py",
     "system/locks.py": "test_run.py",
     "system/named_files.py": "system/test_oserrors.py",
+    "datasets/parts.py": "training/test_validation.py",
     "library/results.py": "library/test_scores.py",
     "system/notebook.py": "system/test_notebook_html.py",
     "system/toml.py": "test_config.py",

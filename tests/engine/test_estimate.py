@@ -23,7 +23,7 @@ from qwen2vl_rs.engine.memory import token_budget, training_memory
 from qwen2vl_rs.engine.vision import encode_all
 from qwen2vl_rs.models.adapter import add_adapter
 from qwen2vl_rs.models.loader import load_base, read_base
-from qwen2vl_rs.training.trainer import StepDataset, pack_loss
+from qwen2vl_rs.training.steps import StepDataset, pack_loss
 
 CPU = torch.device("cpu")
 

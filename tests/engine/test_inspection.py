@@ -17,7 +17,7 @@ from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.engine.inspection import inspect_sample
 from qwen2vl_rs.models.loader import load_base
 from qwen2vl_rs.models.model_inputs import load_model_inputs
-from qwen2vl_rs.training.trainer import StepDataset
+from qwen2vl_rs.training.steps import StepDataset
 
 
 def steps_of(base_folder, data, settings):

@@ -216,7 +216,7 @@ def test_ready_splits_and_a_leak_are_told(here, small_base, capsys):
     train(configured(small_base, "data.train=a.json", "data.test=b.json", "eval.max_eval=9",
                      "training.max_steps=1"))  # fmt: skip
     told = capsys.readouterr().err
-    assert "warning: 1 image is in both the training and the test questions" in told
+    assert "warning: 1 image is in train and test" in told
     assert "evaluating 8 of 24 test questions (1 whole image)" in told
 
 

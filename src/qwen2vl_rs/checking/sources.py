@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config import Config, load_config
+from ..config import Config
+from ..config_file import load_config
 from ..datasets import rsvqa
 from ..datasets.base import Dataset
 from ..datasets.file_opening import sniff
 from ..datasets.image_paths import missing_file, relocate_images, require_folder
 from ..datasets.left_out import INACTIVE
+from ..datasets.parts import VAL, make_parts
 from ..datasets.reading import Unchecked, published_files, read_unchecked
-from ..datasets.split import split_by_image, split_by_question
 from ..errors import ConfigError, DataError
-from ..run import TEST_FILE, TRAIN_FILE, Run, run_names, runs_below
+from ..run import TEST_FILE, TRAIN_FILE, VAL_FILE, Run, run_names, runs_below
 from ..system.console import counted
 from ..system.files import is_there
 from ..system.oserrors import is_folder, mode_of
@@ -96,9 +97,10 @@ def find_inputs(
 def _of_config(config: Config) -> Inputs:
     """The questions that training with these settings would read."""
     data = config.data
+    val: dict[str, Given] = {VAL: Path(data.val)} if data.val else {}
     if data.train and data.test:
-        return Inputs(config, None, {TRAIN: Path(data.train), "test": Path(data.test)})
-    return Inputs(config, Path(data.conversations))
+        return Inputs(config, None, {TRAIN: Path(data.train), **val, "test": Path(data.test)})
+    return Inputs(config, Path(data.conversations), val)
 
 
 def _of_folder(folder: Path, settings: tuple[str, ...], values: dict[str, object]) -> Inputs:
@@ -109,8 +111,8 @@ def _of_folder(folder: Path, settings: tuple[str, ...], values: dict[str, object
             TRAIN: run.questions_file(TRAIN_FILE),
             "test": run.questions_file(TEST_FILE),
         }
-        if is_there(own := run.questions_copy(TRAIN_FILE).with_name("val.json")):
-            parts["val"] = own
+        if is_there(run.questions_copy(VAL_FILE)):
+            parts[VAL] = run.questions_file(VAL_FILE)
         return Inputs(config, None, {name: parts[name] for name in _SPLITS if name in parts})
     config = load_config(None, settings, values)
     images = config.data.images
@@ -199,14 +201,18 @@ def read_questions(inputs: Inputs) -> Questions:
 def _split(whole: Dataset, inputs: Inputs, found: Questions) -> list[Part]:
     """Split questions as training would."""
     config, file = inputs.config, _file_of(inputs.whole)
-    by = split_by_image if config.data.split_by == "image" else split_by_question
+    val = inputs.parts.get(VAL)
+    held_out = None if val is None else _read(val, config, VAL, found)
     try:
-        sides = by(whole, config.data.test_fraction, config.training.seed)
+        sides = make_parts(config.data, config.training.seed, whole=whole, val=held_out)
     except DataError as error:
         found.findings.append(Finding("no_split", "error", 1, error.message, error.hint or ""))
         return [Part("data", whole, file)]
+    files = {VAL: _file_of(val)} if val is not None else {}
+    wholes = {} if held_out is None else {VAL: None}
     return [
-        Part(name, side, file, whole) for name, side in zip((TRAIN, "test"), sides, strict=True)
+        Part(name, side, files.get(name, file), wholes.get(name, whole))
+        for name, side in sides.items()
     ]
 
 

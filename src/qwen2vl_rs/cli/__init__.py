@@ -41,7 +41,6 @@ from .train import compare, evaluate, train
     titles={
         "The five steps": "load data2csv csv2json train compare",
         "Before training": "doctor fetch check inspect",
-        "Machine and data sets": "doctor fetch",
         "Use a model": "eval ask map serve export",
         "Scores": "score report",
         "Without data of your own": "generate demo",
@@ -65,10 +64,10 @@ COMMANDS = (
     csv2json,
     train,
     compare,
-    check,
-    inspect,
     doctor,
     fetch,
+    check,
+    inspect,
     evaluate,
     ask,
     map_,
@@ -105,7 +104,6 @@ def main(args: Sequence[str] | None = None) -> int:
         if found is not error:
             found.__cause__ = error  # for QWEN2VL_RS_DEBUG
         return _failed(found)
-    return code if isinstance(code, int) else 0
     return code if isinstance(code, int) else 0  # of `Context.exit`
 
 

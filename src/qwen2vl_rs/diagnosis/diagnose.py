@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import load_config
+from ..config_file import load_config
 from .computer import hardware
 from .expected import expected
 from .lines import Diagnosis

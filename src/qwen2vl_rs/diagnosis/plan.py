@@ -176,16 +176,23 @@ def _attention(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
 
 
 def _adapter(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
+    from ..adapter_settings import method_name
     from ..engine.estimate import planned_model
     from ..engine.memory import token_budget
+    from ..training.continuing import with_adapter_settings
 
     assert plan.device is not None
     assert plan.precision is not None
-    config, settings = plan.config, plan.config.training
+    plan.config = config = with_adapter_settings(plan.config, resume=False)
+    settings = config.training
     plan.model = planned_model(plan.model_config, config, plan.device, plan.precision.weights)
     trained, total = plan.model.sizes
     figures |= {"trained_parameters": trained, "parameters": total}
-    yield Line("adapter", f"LoRA r {config.lora.r}: {trained:,} of {total:,} parameters trained")
+    kind = method_name(config.lora.use_rslora, config.lora.use_dora)
+    ways = {"vision tower": settings.vision_tower, "merger": settings.merger}
+    also = "".join(f", {part}: {way}" for part, way in ways.items() if way != "frozen")
+    text = f"{kind} r {config.lora.r}{also}: {trained:,} of {total:,} parameters trained"
+    yield Line("adapter", text)
     again = settings.gradient_checkpointing
     effect = "less memory, slower" if again else "faster, more memory"
     checkpointing = f"{'on' if again else 'off'} ({effect}; training.gradient_checkpointing)"
@@ -200,7 +207,11 @@ def _adapter(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
 def _vision_cache(plan: Plan) -> Iterator[Line]:
     from ..engine.estimate import cache_size
 
-    most = plan.config.training.vision_cache_gb * 1e9
+    settings = plan.config.training
+    most = settings.vision_cache_gb * 1e9
+    if not settings.vision_tower == settings.merger == "frozen":
+        yield Line("vision cache", "none: the features change, images are encoded in every step")
+        return
     if plan.files is None or plan.questions.train is None or plan.precision is None:
         return
     if not plan.questions.counted:

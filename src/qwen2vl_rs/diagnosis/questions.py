@@ -48,22 +48,24 @@ def questions(config: Config, found: Questions, figures: dict[str, Any]) -> Iter
     from ..datasets.reading import first_sample
 
     data = config.data
-    files = [Path(data.train), Path(data.test)] if data.train and data.test else []
-    files = files or [Path(data.conversations)]
-    firsts = [first_sample(path, data.dataset) for path in files]
-    for path, first in zip(files, firsts, strict=True):
+    named = (
+        {"train": data.train, "test": data.test} if data.train else {"whole": data.conversations}
+    )
+    files = {name: Path(path) for name, path in {**named, "val": data.val}.items() if path}
+    firsts = [first_sample(path, data.dataset) for path in files.values()]
+    for path, first in zip(files.values(), firsts, strict=True):
         yield from _first_image(config, path, first)
-    size = sum(_size(path) for path in files)
+    size = sum(map(_size, files.values()))
     if size > _MOST:
         found.train = _placed(config, firsts[0])
-        text = f"not counted: {', '.join(map(str, files))} have {gigabytes(size)}"
+        text = f"not counted: {', '.join(map(str, files.values()))} have {gigabytes(size)}"
         yield Line("number", text)
         return
     if size > _SLOW:
-        say(f"reading {', '.join(map(str, files))}")
-    train, test = _parts(config, files)
-    found.train, found.counted = _placed(config, train), True
-    for name, part in (("train", train), ("test", test)):
+        say(f"reading {', '.join(map(str, files.values()))}")
+    parts = _parts(config, files)
+    found.train, found.counted = _placed(config, parts["train"]), True
+    for name, part in parts.items():
         images = len(part.distinct("image"))
         figures[f"{name}_questions"], figures[f"{name}_images"] = len(part), images
         text = f"{counted(len(part), 'question')} about {counted(images, 'image')}"
@@ -74,22 +76,19 @@ def questions(config: Config, found: Questions, figures: dict[str, Any]) -> Iter
             yield warning(f"{name} questions", f"{text}: too few for an interval", hint)
         else:
             yield Line(f"{name} questions", text)
-    yield from _shared(train, test)
+    yield from _shared(parts["train"], parts["test"])
 
 
-def _parts(config: Config, files: list[Path]) -> tuple[Dataset, Dataset]:
-    """Return training and test questions, as `training.preparation.make_split` makes them."""
+def _parts(config: Config, files: dict[str, Path]) -> dict[str, Dataset]:
+    """Return the parts by name, as `train` makes them."""
+    from ..datasets.parts import make_parts
     from ..datasets.reading import read_samples
-    from ..datasets.split import limit_by_image, split_by_image, split_by_question
 
     data = config.data
-    if len(files) == 2:
-        train, test = (read_samples(path, dataset=data.dataset) for path in files)
-    else:
-        whole = read_samples(files[0], dataset=data.dataset)
-        by = split_by_image if data.split_by == "image" else split_by_question
-        train, test = by(whole, data.test_fraction, config.training.seed)
-    return limit_by_image(train, data.max_train, "training"), test
+    given: dict[str, Dataset] = {
+        name: read_samples(path, dataset=data.dataset) for name, path in files.items()
+    }
+    return make_parts(data, config.training.seed, **given)
 
 
 def _shared(train: Dataset, test: Dataset) -> Iterator[Line]:

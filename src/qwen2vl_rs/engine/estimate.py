@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,8 @@ class PlannedModel:
     device: torch.device
     dtype: torch.dtype
 
-    @property
-    def config(self) -> Any:
-        """The base model's configuration."""
-        return self.network.config
-
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Yield all parameters."""
-        parameters: Iterator[torch.nn.Parameter] = self.network.parameters()
-        return parameters
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -87,8 +80,10 @@ def planned_model(
     Raises:
         ConfigError: a target module of the adapter does not exist.
     """
+    training = settings.training
     network = meta_network(config).to(dtype)
-    return PlannedModel(add_adapter(network, settings.lora), device, dtype)
+    adapted = add_adapter(network, settings.lora, training.vision_tower, training.merger)
+    return PlannedModel(adapted, device, dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checking.check import quick_check
 from ..config import Config
 from ..config_file import load_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import find_in_folder, relocate_images, require_image
+from ..datasets.parts import TEST, TRAIN, VAL, make_parts
 from ..datasets.reading import read_samples
-from ..datasets.split import (
-    count_shared_images,
-    limit_by_image,
-    limit_images,
-    split_by_image,
-    split_by_question,
-)
 from ..datasets.stored import store
 from ..datasets.tables import write_conversations
 from ..errors import DataError, RunError
@@ -41,6 +35,7 @@ from ..system.files import (
 from ..system.named_files import open_named
 
 IMAGES = "images.json"
+_FILES = {TRAIN: TRAIN_FILE, VAL: VAL_FILE, TEST: TEST_FILE}
 # settings that may change when a run is resumed
 _FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "vision_cache_gb"}
 
@@ -246,9 +241,12 @@ def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
             f"--test {TEST_FILE}",
         )
     parts, how = _split(config)
+    parts = {name: relocate_images(part, data.images) for name, part in parts.items()}
+    for fault in quick_check(parts[TRAIN_FILE], parts[TEST_FILE], parts.get(VAL_FILE)):
+        warn(fault.text, fault.hint)
     for name, part in parts.items():
         own = run.questions_copy(name)
-        placed = relocate_images(part, data.images).changed("image", os.path.abspath)
+        placed = part.changed("image", os.path.abspath)
         write_conversations(own, placed)
         if copies is not None and name not in kept:
             _copy(own, copies / name)
@@ -259,51 +257,20 @@ def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
 
 
 def _split(config: Config) -> tuple[dict[str, Dataset], str]:
-    """Return the parts by file name, and how they were split."""
+    """Return the parts by file name, and how they were split; warn about faults in them."""
     data, seed = config.data, config.training.seed
-    by = split_by_image if data.split_by == "image" else split_by_question
-    train: Dataset
-    if data.train and data.test:
-        train, test = (
-            read_samples(Path(path), dataset=data.dataset) for path in (data.train, data.test)
-        )
-        how = "as given"
-    else:
-        whole = read_samples(Path(data.conversations), dataset=data.dataset)
-        train, test = by(whole, data.test_fraction, seed)
-        how = f"at random by {data.split_by}, seed {seed}"
-    parts = {TRAIN_FILE: train, TEST_FILE: test}
-    if data.has_validation:
-        if data.val:
-            val: Dataset = read_samples(Path(data.val), dataset=data.dataset)
-        else:
-            parts[TRAIN_FILE], val = by(train, data.val_fraction, seed)
-        parts[VAL_FILE] = limit_by_image(val, data.max_val, "validation")
-    train = limit_images(parts[TRAIN_FILE], data.max_train_images)
-    parts[TRAIN_FILE] = limit_by_image(train, data.max_train, "training")
-    _check_parts(parts)
-    return parts, how
-
-
-_USES = {TRAIN_FILE: "training", VAL_FILE: "validation", TEST_FILE: "test"}
-
-
-def _check_parts(parts: Mapping[str, Dataset]) -> None:
-    """Refuse empty parts, and warn about images in several parts."""
+    files = {"train": data.train, "test": data.test, "val": data.val}
+    files |= {} if data.train else {"whole": data.conversations}
+    given: dict[str, Dataset] = {
+        name: read_samples(Path(path), dataset=data.dataset) for name, path in files.items() if path
+    }
+    parts = make_parts(data, seed, **given)
     for name, part in parts.items():
         if not part:
-            raise DataError(
-                f"no {_USES[name]} questions",
-                hint=f"check the file given as {_USES[name]} data",
-            )
-    for (name, part), (other, those) in combinations(parts.items(), 2):
-        if leaked := count_shared_images(part, those):
-            found = "1 image is" if leaked == 1 else f"{leaked:,} images are"
-            which = "test" if TEST_FILE in (name, other) else "validation"
-            warn(
-                f"{found} in both the {_USES[name]} and the {_USES[other]} questions: the {which} "
-                "result will be too optimistic"
-            )
+            hint = f"check the file given as {name} questions"
+            raise DataError(f"no {name} questions", hint=hint)
+    how = "as given" if data.train else f"at random by {data.split_by}, seed {seed}"
+    return {_FILES[name]: part for name, part in parts.items()}, how
 
 
 def _is_one_of(path: Path, others: Sequence[Path]) -> bool:
