@@ -100,7 +100,7 @@ class TrainingSettings(Section):
         weight_decay: weight decay of AdamW.
         max_grad_norm: larger gradients are clipped to this norm.
         gradient_checkpointing: recompute activations instead of storing them: slower, with far
-            less memory.
+            less memory and the same result. None: only if they do not fit in memory.
         seed: seed of the split, the order of the images, and the adapter's initial weights.
         images_per_step: images in one optimizer step, over all processes.
         questions_per_image: questions per image in one step; the remaining ones follow in later
@@ -117,8 +117,9 @@ class TrainingSettings(Section):
             None: ``learning_rate``.
         attention: ``flex`` (CUDA only) or ``branches``, with the same result; None: chosen for the
             device.
-        bf16, fp16: 16-bit type in which training computes. With neither: bfloat16 on a GPU that
-            supports it, float16 on one that does not (T4, V100), float32 on a CPU. False: float32.
+        bf16, fp16: 16-bit type in which training computes. With neither: bfloat16 on a GPU or CPU
+            that supports it, float16 on a GPU that does not (T4, V100), float32 on other CPUs.
+            False: float32.
         max_steps: number of steps in place of ``num_train_epochs``, as in ``TrainingArguments``;
             None: all epochs.
         save_steps: steps between two checkpoints (the last step always gets one). With validation
@@ -142,7 +143,7 @@ class TrainingSettings(Section):
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     vision_cache_gb: float = Field(16.0, ge=0)
-    gradient_checkpointing: bool = True
+    gradient_checkpointing: bool | None = None
     vision_tower: Way = "frozen"
     merger: Way = "frozen"
     vision_learning_rate: float | None = Field(None, gt=0)
@@ -230,8 +231,10 @@ class EvalConfig(Section):
             questions is cut); None: all.
         max_new_tokens: maximum length of a generated answer in tokens.
         samples: number of answers printed at the end of training.
-        max_tokens_per_pack, attention, bf16, fp16: as in ``training``, but for evaluation; None:
-            the value in ``training``.
+        max_tokens_per_pack, attention: as in ``training``, but for evaluation; None: the value in
+            ``training``.
+        bf16, fp16: as in ``training``, but for evaluation, which is in float32 on a CPU; None: the
+            value in ``training``.
         seed: seed of the shuffled-images baseline; None: the seed in ``training``.
     """
 

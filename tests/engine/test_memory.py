@@ -6,6 +6,7 @@ from qwen2vl_rs.engine import memory
 from qwen2vl_rs.engine.memory import (
     bytes_per_token,
     memory_hint,
+    plan_training,
     token_budget,
     training_memory,
 )
@@ -58,6 +59,39 @@ def test_without_checkpointing_a_token_takes_what_all_layers_keep(monkeypatch):
     monkeypatch.setattr(memory, "device_memory", lambda device: 16 * GB)
     assert token_budget(Model(), checkpointing=True) == 16384
     assert token_budget(Model(), checkpointing=False) == 1536
+
+
+@pytest.mark.parametrize(
+    ("card", "step", "wanted", "tokens", "checkpointing"),
+    [(80 * GB, 1622, None, 13568, False),  # as large packs as fit
+     (24 * GB, 1622, None, 3072, False),  # a whole step fits
+     (24 * GB, 2 * 1622, None, 16384, True),
+     (12 * GB, 1622, None, 9984, True),
+     (24 * GB, 1622, 8192, 8192, True),  # the pack that is asked for does not
+     (80 * GB, 1622, 8192, 8192, False)],
+)  # fmt: skip
+def test_what_fits_is_kept(monkeypatch, card, step, wanted, tokens, checkpointing):
+    monkeypatch.setattr(memory, "device_memory", lambda device: card)
+    plan = plan_training(Model(), step, wanted)
+    assert (plan.tokens, plan.checkpointing) == (tokens, checkpointing)
+    needed = training_memory(Model(), wanted or step, checkpointing=False)
+    assert plan.why == f"{needed / GB:.1f} of {card / GB:.1f} GB without it"
+    assert plan.checkpointing is (needed > card)
+    for given in (True, False):
+        plan = plan_training(Model(), step, wanted, given)
+        assert plan.checkpointing is given
+        assert plan.tokens == token_budget(Model(), wanted, checkpointing=given)
+        assert plan.why == "as set by training.gradient_checkpointing"
+
+
+def test_a_cpu_shares_its_memory_with_others(monkeypatch):
+    class Small(Model):
+        device = torch.device("cpu")
+
+    needed = training_memory(Small(), 2048, checkpointing=False)
+    for room, checkpointing in ((2.1 * needed, False), (1.9 * needed, True)):
+        monkeypatch.setattr(memory, "device_memory", lambda device, room=room: room)
+        assert plan_training(Small(), 9999).checkpointing is checkpointing
 
 
 def test_a_process_that_may_use_a_part_of_its_card_plans_with_that_part(monkeypatch):

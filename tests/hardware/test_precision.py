@@ -49,9 +49,31 @@ def test_emulated_bfloat16_is_refused_by_name(card):
 
 @pytest.mark.parametrize(
     ("bf16", "fp16", "compute"),
-    [(None, None, torch.float32), (True, None, torch.bfloat16), (None, True, torch.float16)],
+    [(False, None, torch.float32), (True, None, torch.bfloat16), (None, True, torch.float16)],
 )
 def test_a_cpu_keeps_weights_in_float32(bf16, fp16, compute):
     found = choose_precision(CPU, bf16, fp16)
     assert (found.compute, found.weights) == (compute, torch.float32)
     assert found.name == str(compute).split(".")[1]
+
+
+@pytest.mark.parametrize("has", [True, False])
+@pytest.mark.parametrize("old", [True, False], ids=["old torch", "new torch"])
+def test_a_cpu_trains_in_bfloat16_if_it_multiplies_in_it(monkeypatch, has, old):
+    if old:
+        monkeypatch.delattr("torch.cpu.get_capabilities", raising=False)
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: has)
+    else:
+        known = {"avx512_bf16": has, "avx512_f": True}
+        monkeypatch.setattr("torch.cpu.get_capabilities", lambda: known, raising=False)
+    found = choose_precision(CPU)
+    assert found.compute is (torch.bfloat16 if has else torch.float32)
+    assert found.weights is torch.float32  # also of evaluation
+    assert ("no bfloat16" in found.why) is not has
+    assert choose_precision(CPU, True).compute is torch.bfloat16  # slow without, but not refused
+
+
+def test_what_torch_says_of_this_processor_is_understood():
+    assert isinstance(torch.cpu._is_avx512_bf16_supported(), bool)
+    has = torch.cpu._is_avx512_bf16_supported()
+    assert choose_precision(CPU).compute is (torch.bfloat16 if has else torch.float32)

@@ -17,7 +17,7 @@ from qwen2vl_rs.datasets.tables import write_conversations
 SETTINGS = [
     "training.learning_rate=0.01", "training.images_per_step=2", "training.questions_per_image=5",
     "training.num_train_epochs=2", "training.save_steps=4", "training.save_total_limit=9",
-    "training.gradient_checkpointing=false", "training.report_to=[]", "data.test_fraction=0.3",
+    "training.bf16=false", "training.report_to=[]", "data.test_fraction=0.3",
     "lora.r=8",
 ]  # fmt: skip
 

@@ -456,6 +456,7 @@ def test_what_is_compared_when_a_run_is_resumed():
         "attention": "branches",
         "processes": 1,
         "tokens_per_pack": 9,
+        "gradient_checkpointing": "off",
     }
     assert differences({}, now) == []  # not even begun
     assert differences({"threads": 2, "versions": {"torch": "2"}}, now) == []  # an older manifest
@@ -466,6 +467,7 @@ def test_what_is_compared_when_a_run_is_resumed():
         "dtype": "bfloat16",
         "attention": "flex",
         "processes": 2,
+        "gradient_checkpointing": "on",
     }.items():
         (said,) = differences({**now, key: value}, now)
         assert str(value) in said

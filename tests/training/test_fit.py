@@ -20,6 +20,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
+from qwen2vl_rs.engine import memory
 from qwen2vl_rs.engine.forward import forward
 from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import ImageQuery, pack
@@ -295,6 +296,40 @@ def test_two_processes_do_not_share_a_run(here, small_base):
         pytest.raises(RunError, match="another process is using"),
     ):
         train(configured(small_base))
+
+
+def test_defaults_are_what_machine_and_processor_allow(here, small_base, capsys):
+    settings = [s for s in SETTINGS if "bf16" not in s]
+    train(load_config(None, [*settings, f"model={small_base}", "training.max_steps=1"]))
+    told = capsys.readouterr().err
+    has = torch.cpu._is_avx512_bf16_supported()
+    dtype = "bfloat16 (supported by this processor)" if has else "float32 (this processor has no"
+    assert f"on CPU in {dtype}" in told
+    assert "gradient checkpointing: off (" in told
+    manifest = json.loads(Path("output/Qwen2-VL-2B/manifest.json").read_text())
+    assert manifest["dtype"] == ("bfloat16" if has else "float32")
+    assert manifest["gradient_checkpointing"] == "off"
+
+
+def test_a_run_is_resumed_where_less_memory_is(trained, small_base, tmp_path, monkeypatch, capsys):
+    """Also one of a version in which checkpointing was a setting with a default of its own."""
+    monkeypatch.chdir(shutil.copytree(trained[0], tmp_path / "copy"))
+    run = Path("output/Qwen2-VL-2B")
+    whole = losses(run)
+    shutil.rmtree(run / "checkpoint-8")
+    (run / "train_results.json").unlink()
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["settings"]["training"]["gradient_checkpointing"] = True
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    capsys.readouterr()
+    monkeypatch.setattr(memory, "device_memory", lambda device: 10**9)
+    train(configured(small_base), resume=True)
+    told = capsys.readouterr().err
+    assert "gradient checkpointing: on (" in told
+    assert "gradient checkpointing off then, on now" in told
+    assert [line[:2] for line in losses(run)] == [line[:2] for line in whole]
+    (entry,) = json.loads((run / "manifest.json").read_text())["resumed"]
+    assert entry["gradient_checkpointing"] == "on"
 
 
 def test_checkpointing_and_brain_floats(here, small_base):

@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "configs/slurm.sh"
 SETTINGS = [
     "training.learning_rate=0.01", "training.images_per_step=3", "training.questions_per_image=5",
     "training.num_train_epochs=1", "training.save_steps=3", "training.report_to=[]",
-    "training.gradient_checkpointing=false", "lora.lora_dropout=0.0", "lora.r=8",
+    "training.bf16=false", "lora.lora_dropout=0.0", "lora.r=8",
     "training.max_tokens_per_pack=150", "data.test_fraction=0.3", "eval.max_new_tokens=6",
 ]  # fmt: skip
 

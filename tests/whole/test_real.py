@@ -23,7 +23,7 @@ from random_base import Size, write_random_base
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
 SETTINGS = [
-    "training.learning_rate=3e-3", "training.gradient_checkpointing=false",
+    "training.learning_rate=3e-3", "training.bf16=false",
     "training.max_steps=60", "eval.max_new_tokens=8",
 ]  # fmt: skip
 

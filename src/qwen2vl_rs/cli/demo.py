@@ -38,7 +38,7 @@ max_new_tokens = 12
 learning_rate = 2e-3
 num_train_epochs = 2
 lr_scheduler_type = "cosine"
-gradient_checkpointing = false
+bf16 = false  # the same precision on every processor
 save_steps = 200
 """
 #: The commands, run in the folder of the demo. Answers are balanced within each split: balanced

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,7 +27,47 @@ _MOST_TRAINING = {"cpu": 2048, "cuda": 16384}
 _MOST_ANSWERING = {"cpu": 2048, "cuda": 4096}
 _LEAST = 512
 _RESERVED = 1.5e9  # bytes: libraries, fragmentation, images in transfer
+# share of the memory that activations may take: a CPU's belongs to other programs, too
+_SHARE = {"cpu": 0.5, "cuda": 1.0}
 _HEAD_ROWS = 0.12  # loss tokens per token fed: RSVQA has 2 of 18
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """How training uses the memory.
+
+    Attributes:
+        tokens: maximum tokens per pack.
+        checkpointing: whether activations are recomputed (gradient checkpointing).
+        why: reason for that, for messages.
+    """
+
+    tokens: int
+    checkpointing: bool
+    why: str
+
+
+def plan_training(
+    model: Any, step: int, wanted: int | None = None, checkpointing: bool | None = None
+) -> TrainingPlan:
+    """Plan the memory of training: without checkpointing if a step's activations fit.
+
+    Args:
+        model: a base model with its adapter.
+        step: tokens of a large optimizer step of this process.
+        wanted: maximum tokens per pack, if set by the user.
+        checkpointing: gradient checkpointing, if set by the user.
+    """
+    why = "as set by training.gradient_checkpointing"
+    if checkpointing is None:
+        kind = model.device.type
+        tokens = wanted or max(_LEAST, min(step, _MOST_TRAINING[kind]))
+        needed, room = training_memory(model, tokens, False), device_memory(model.device)
+        checkpointing = needed > room * _SHARE[kind]
+        why = f"{needed / 1e9:.1f} of {room / 1e9:.1f} GB without it"
+    return TrainingPlan(
+        token_budget(model, wanted, checkpointing=checkpointing), checkpointing, why
+    )
 
 
 def token_budget(

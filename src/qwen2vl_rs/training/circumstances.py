@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..engine.memory import TrainingPlan
 from ..hardware.devices import choose_device, processes
 from ..hardware.precision import Precision
 from ..version import VERSION
@@ -24,6 +25,7 @@ _NAMES = {
     "attention": "attention",
     "processes": "processes",
     "tokens_per_pack": "tokens per pack",
+    "gradient_checkpointing": "gradient checkpointing",
 }
 
 
@@ -34,13 +36,13 @@ def versions() -> dict[str, str]:
     return own | {name: metadata.version(name) for name in names}
 
 
-def circumstances(precision: Precision, attention: str, tokens: int) -> dict[str, Any]:
+def circumstances(precision: Precision, attention: str, plan: TrainingPlan) -> dict[str, Any]:
     """Return the environment of this process, as written to a run's manifest.
 
     Args:
         precision: the run's precision.
         attention: the attention implementation.
-        tokens: maximum tokens per pack.
+        plan: how it uses the memory.
     """
     device = choose_device()
     cuda = device.type == "cuda"
@@ -52,7 +54,8 @@ def circumstances(precision: Precision, attention: str, tokens: int) -> dict[str
         "dtype": precision.name,
         "attention": attention,
         "processes": processes().num_processes,
-        "tokens_per_pack": tokens,
+        "tokens_per_pack": plan.tokens,
+        "gradient_checkpointing": "on" if plan.checkpointing else "off",
     }
 
 

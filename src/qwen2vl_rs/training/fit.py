@@ -19,7 +19,13 @@ from ..config_file import write_config
 from ..datasets.base import Dataset
 from ..datasets.image_paths import relocate_images
 from ..datasets.stored import read_stored
-from ..engine.memory import device_memory, memory_hint, token_budget, training_memory
+from ..engine.memory import (
+    TrainingPlan,
+    device_memory,
+    memory_hint,
+    plan_training,
+    training_memory,
+)
 from ..engine.vision import EncodedImages, encode_all
 from ..errors import RunError
 from ..hardware.devices import choose_device, processes
@@ -52,7 +58,7 @@ from .preparation import (
     prepare_questions,
     record_settings,
 )
-from .steps import StepDataset
+from .steps import StepDataset, step_tokens
 from .trackers import installed, tracking
 from .trainer import TreeTrainer
 from .validation import Validator
@@ -168,15 +174,13 @@ def _prepare(
         shown = _encoded(base, named, cache / "validation", settings, precision.weights)
     set_seed(settings.seed)
     model = add_adapter(base.model, config.lora, settings.vision_tower, settings.merger)
-    if settings.gradient_checkpointing:
+    plan = _plan(model, base, split.train, images, settings)
+    if plan.checkpointing:
         recompute_activations(model)
-    budget = token_budget(
-        model, settings.max_tokens_per_pack, checkpointing=settings.gradient_checkpointing
-    )
-    given = (settings, budget, base.model, processes().num_processes)
+    given = (settings, plan.tokens, base.model, processes().num_processes)
     steps = StepDataset(split.train, base.prompts, images or base.images, *given)
-    _describe(base.folder, model, steps, settings, precision)
-    args = _arguments(config, run, trackers, precision)
+    _describe(base.folder, model, steps, settings, precision, plan)
+    args = _arguments(config, run, trackers, precision, plan)
     ground, validator = typical_resolution(paths), None
     if split.val:
         held_out = StepDataset(split.val, base.prompts, shown or base.images, *given)
@@ -184,7 +188,15 @@ def _prepare(
         parts = (split.val, split.train)
         validator = Validator(config, run, *parts, base, model, shown, held_out, autocast)
     trainer = TreeTrainer(base, config.view, ground, steps, settings, model, args, validator)
-    return trainer, circumstances(precision, kind, budget)
+    return trainer, circumstances(precision, kind, plan)
+
+
+def _plan(
+    model: Any, base: Base, train: Dataset, images: EncodedImages | None, settings: TrainingSettings
+) -> TrainingPlan:
+    step = step_tokens(train, base.prompts, images or base.images, settings)
+    mine = -(-step // processes().num_processes)
+    return plan_training(model, mine, settings.max_tokens_per_pack, settings.gradient_checkpointing)
 
 
 def _encoded(
@@ -247,7 +259,7 @@ def _load(config: Config, device: torch.device, precision: Precision) -> tuple[B
 
 
 def _arguments(
-    config: Config, run: Run, trackers: list[str], precision: Precision
+    config: Config, run: Run, trackers: list[str], precision: Precision, plan: TrainingPlan
 ) -> TrainingArguments:
     settings, half = config.training, precision.compute is torch.float16
     args = TrainingArguments(
@@ -282,7 +294,12 @@ def _arguments(
 
 
 def _describe(
-    folder: Path, model: Any, steps: StepDataset, settings: Any, precision: Precision
+    folder: Path,
+    model: Any,
+    steps: StepDataset,
+    settings: Any,
+    precision: Precision,
+    plan: TrainingPlan,
 ) -> None:
     trained, total = model.get_nb_trainable_parameters()
     name = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "CPU"
@@ -294,9 +311,10 @@ def _describe(
         f"{steps.steps:,} steps, each up to {settings.questions_per_image} questions about "
         f"{settings.images_per_step} images, at most {steps.budget:,} tokens at once"
     )
-    needed = training_memory(model, steps.budget, settings.gradient_checkpointing) / 1e9
+    needed = training_memory(model, steps.budget, plan.checkpointing) / 1e9
     room = device_memory(model.device) / 1e9
     say(f"memory: {needed:.1f} GB at most, of {room:.1f} GB (estimate)")
+    say(f"gradient checkpointing: {'on' if plan.checkpointing else 'off'} ({plan.why})")
 
 
 def _write_manifest(

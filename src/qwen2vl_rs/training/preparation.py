@@ -37,7 +37,10 @@ from ..system.named_files import open_named
 IMAGES = "images.json"
 _FILES = {TRAIN: TRAIN_FILE, VAL: VAL_FILE, TEST: TEST_FILE}
 # settings that may change when a run is resumed
-_FREE = {"attention", "max_tokens_per_pack", "report_to", "save_total_limit", "vision_cache_gb"}
+_FREE = {
+    *("attention", "gradient_checkpointing", "max_tokens_per_pack", "report_to"),
+    *("save_total_limit", "vision_cache_gb"),
+}
 
 
 def extensions(manifest: dict[str, Any], config: Config) -> list[str]:
@@ -122,6 +125,8 @@ def _differences(
     """Describe the settings that differ; with ``longer``, also those that only train for longer."""
     found = []
     for key, value in old.items():
+        if key in _FREE:  # older versions recorded some
+            continue
         if isinstance(value, dict):
             found += _differences(value, new.get(key) or {}, f"{prefix}{key}.", longer=longer)
         elif value != new.get(key) and (longer or not _is_longer(key, value, new.get(key))):

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
@@ -103,17 +104,13 @@ class StepDataset(Dataset[dict[str, Step]]):
         step, rank = divmod(index, self._world)
         turns = self._plan(step // self.per_epoch)[step % self.per_epoch]
         asked = [list(self._samples.take(self._groups[image][chosen])) for image, chosen in turns]
-        mine = split_work(list(map(self._size, asked)), self._world)[rank]
+        sizes = [_image_tokens(one, self._prompts, self._images) for one in asked]
+        mine = split_work(sizes, self._world)[rank]
         asks, _ = prefix_order([self._ask(asked[i]) for i in mine or [0]])
         packs = list(pack(asks, self._prompts, self._images.merge_size, self.budget))
         tokens = sum(len(self._prompts.answer_ids(s.answer)) for s in chain(*asked))
         inputs = [make_inputs(one, self._model) for one in packs]
         return Step([one.layout for one in packs], inputs, tokens, weight=int(bool(mine)))
-
-    def _size(self, samples: list[Sample]) -> int:
-        """Return the tokens of one image with questions about it."""
-        text = sum(len(self._prompts.question_ids(s.question)) for s in samples)
-        return self._images.tokens(samples[0].image) + text
 
     def _ask(self, samples: list[Sample]) -> ImageQuery:
         branches = [self._prompts.branch(s.question, s.answer) for s in samples]
@@ -122,6 +119,27 @@ class StepDataset(Dataset[dict[str, Step]]):
     def _planned(self, epoch: int) -> Plan:
         s, sizes = self._settings, self._groups.sizes
         return plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
+
+
+def step_tokens(
+    samples: Table, prompts: PromptFormat, images: ImageReader | EncodedImages, settings: Any
+) -> int:
+    """Return the tokens of an optimizer step about the images with the most questions.
+
+    The arguments are those of `StepDataset`. A prefix that questions share counts for each of them.
+    """
+    groups, most = samples.groups, settings.questions_per_image
+    largest = np.argsort(-groups.sizes, kind="stable")[: settings.images_per_step]
+    asked = (list(samples.take(groups[image][:most])) for image in largest)
+    return sum(_image_tokens(one, prompts, images) for one in asked)
+
+
+def _image_tokens(
+    samples: list[Sample], prompts: PromptFormat, images: ImageReader | EncodedImages
+) -> int:
+    """Return the tokens of one image with questions about it."""
+    text = sum(len(prompts.question_ids(s.question)) for s in samples)
+    return images.tokens(samples[0].image) + text
 
 
 def pack_loss(model: Any, inputs: Inputs) -> torch.Tensor:
