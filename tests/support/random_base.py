@@ -110,6 +110,7 @@ def write_random_base(
     shard: str = "100MB",
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    tied: bool = True,
 ) -> Path:
     """Write a random base.
 
@@ -125,6 +126,7 @@ def write_random_base(
         shard: largest size of one weights file.
         dtype: of the stored weights.
         device: where they are drawn; another device draws others.
+        tied: whether the head's weights are those of the embeddings.
 
     Returns:
         ``folder``.
@@ -132,7 +134,7 @@ def write_random_base(
     folder.mkdir(parents=True, exist_ok=True)
     ids = _write_tokenizer(folder, vocabulary, corpus)
     words_known = 151936 if vocabulary else 64 * -(-(max(ids.values()) + 1) // 64)
-    config = _config(family, size, ids, words_known)
+    config = {**_config(family, size, ids, words_known), "tie_word_embeddings": tied}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with torch.device(device):

@@ -95,6 +95,13 @@ class Family(Protocol):
     def image_inputs(self, features: Sequence[torch.Tensor]) -> dict[str, Any]:
         """Return the arguments of ``forward`` for images with known (V, F, H) features."""
 
+    def head(self, network: Any) -> Any:
+        """Return the language head of a network, with or without adapter.
+
+        It is a linear layer without a bias. Its output must be the logits: a family that scales or
+        caps them needs a loss of its own (see `engine.head_loss`).
+        """
+
     def cache_inputs(self, cache: Any) -> dict[str, Any]:
         """Return the arguments of ``forward`` for a key-value cache."""
 

@@ -177,6 +177,9 @@ class QwenVL:
         )
         return {"mm_encoder_outputs": {"image": out}}
 
+    def head(self, network: Any) -> Any:
+        return network.get_output_embeddings()
+
     def cache_inputs(self, cache: Any) -> dict[str, Any]:
         return {_cache_name(self.class_name): cache}
 

@@ -1,8 +1,6 @@
 """Optimizer steps: packs of question trees, and their loss.
 
 One item of the dataset is one optimizer step, with equal weight for every loss token.
-
-Shapes: L loss tokens of a pack, V words.
 """
 
 from __future__ import annotations
@@ -15,17 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
 from ..config import TrainingSettings
 from ..datasets.base import Dataset as Table
 from ..engine.forward import forward
+from ..engine.head_loss import loss_of_head
 from ..engine.inputs import Inputs, make_inputs
 from ..engine.packing import ImageQuery, Plan, pack, plan_epoch, prefix_order
 from ..engine.prefetch import Prefetcher
 from ..engine.vision import EncodedImages
 from ..hardware.devices import split_work
+from ..models.family import family_of
 from ..models.images import ImageReader
 from ..models.prompt import PromptFormat
 from ..question_tree.tree import Layout
@@ -144,6 +143,8 @@ def _image_tokens(
 
 def pack_loss(model: Any, inputs: Inputs) -> torch.Tensor:
     """Return the summed cross-entropy of a pack's loss tokens, in nats."""
-    logits = forward(model, inputs)  # (L, V)
-    targets = inputs.targets.to(logits.device, non_blocking=True)
-    return cross_entropy(logits.float(), targets, reduction="sum")
+    inner = getattr(model, "module", model)  # behind DDP
+    head = family_of(inner.config).head(inner)
+    targets = inputs.targets.to(head.weight.device, non_blocking=True)
+    with loss_of_head(head, targets):
+        return forward(model, inputs).sum()
