@@ -61,10 +61,10 @@ def test_branches_equal_a_dense_mask_on_trees_too_large_for_a_block():
     questions.sort(key=lambda q: q.ids)
     long = Node(range(100), (Node(range(50)), Node([1], (Node(range(40)),) * 3)))
     layout = flatten([Tree(*root, merge_prefixes(questions)), Tree(*root, [long, Node([3])])])
-    blocks = branches(layout, torch.float64).trees[0][2]
-    rows = sum(g.rows.numel() for g in blocks)
-    columns = sum(g.rows.numel() * g.columns.shape[1] for g in blocks)
-    assert len(blocks) > 1
+    tree = branches(layout, torch.float64).trees[0]
+    rows = tree.rows.numel()
+    columns = sum(bias.numel() for bias in tree.biases)
+    assert len(tree.biases) > 1
     assert rows < 1.5 * layout.roots[1, 0]  # little padding,
     assert columns < 0.15 * layout.roots[1, 0] ** 2  # and a small share of all pairs
     close(layout)

@@ -53,75 +53,112 @@ _ALIKE = 0.7  # blocks are padded to the largest of a group; smaller ones start 
 _without_cudnn = SharedChange((cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False))
 
 
-class Group(NamedTuple):
-    """Blocks of one tree, padded to the largest block.
+class Cut(NamedTuple):
+    """A tree as its root and groups of blocks, each group padded to its largest block.
 
     Attributes:
-        rows: (B, b) positions in the layout; padding repeats the last one.
-        columns: (B, c) positions that a block may see besides the root; padded likewise.
-        bias: (B, 1, b, c) 0 where the row sees the column, else minus infinity.
+        root: tokens of the root.
+        size: tokens of the tree.
+        rows: (sum of B·b,) tokens of all groups, counted from the end of the root; padding repeats
+            the last one of a block.
+        columns: (sum of B·c,) tokens that a block may see besides the root; likewise.
+        biases: of each group (B, 1, b, c): 0 where the row sees the column, else minus infinity.
     """
 
+    root: int
+    size: int
     rows: torch.Tensor
     columns: torch.Tensor
-    bias: torch.Tensor
+    biases: list[torch.Tensor]
 
 
 class Branches(NamedTuple):
     """A layout as roots and groups of blocks.
 
     Attributes:
-        trees: for every tree the start and stop of its root, and its groups.
+        trees: the trees, in the order of the layout.
         order: (T,) index of each token's output in the concatenated outputs of roots and groups.
     """
 
-    trees: list[tuple[int, int, list[Group]]]
+    trees: list[Cut]
     order: torch.Tensor
 
     @_without_cudnn
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        """Return the attention of query (1, H, T, d) to key, value (1, K, T, d): (1, H, T, d)."""
-        parts = []
-        for start, stop, groups in self.trees:
-            root = slice(start, stop)
-            parts.append(
-                scaled_dot_product_attention(
-                    query[:, :, root],
-                    key[:, :, root],
-                    value[:, :, root],
-                    is_causal=True,
-                    scale=scale,
-                    enable_gqa=True,
-                )
-            )
-            known = key[0, :, root], value[0, :, root]  # (K, P, d)
-            parts += [_attend(g, query[0], key[0], value[0], known, scale) for g in groups]
+        """Return the attention of query (1, H, T, d) to key, value (1, K, T, d): (1, H, T, d).
+
+        Trees and roots are split off: each slice would have a gradient of T tokens.
+        """
+        sizes = [tree.size for tree in self.trees]
+        each = zip(*(x.split(sizes, dim=2) for x in (query, key, value)), strict=True)
+        parts: list[torch.Tensor] = []
+        for tree, states in zip(self.trees, each, strict=True):
+            parts += _attend(tree, states, scale)
         return torch.cat(parts, dim=2)[:, :, self.order]
 
 
-def _attend(
-    group: Group,
+def _attend(tree: Cut, states: tuple[torch.Tensor, ...], scale: float) -> list[torch.Tensor]:
+    """Return the attention within a tree: of its root, and of each group (1, H, B·b, d).
+
+    Args:
+        tree: the tree.
+        states: query, key and value of its tokens.
+        scale: of the scores.
+    """
+    both = [tree.root, tree.size - tree.root]
+    (query, q), (key, k), (value, v) = (x.split(both, dim=2) for x in states)
+    found = [
+        scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, enable_gqa=True
+        )
+    ]
+    if tree.biases:
+        rows = [n * b for n, _, b, _ in (x.shape for x in tree.biases)]
+        columns = [n * c for n, _, _, c in (x.shape for x in tree.biases)]
+        groups = zip(
+            tree.biases,
+            q[0][:, tree.rows].split(rows, dim=1),
+            k[0][:, tree.columns].split(columns, dim=1),
+            v[0][:, tree.columns].split(columns, dim=1),
+            strict=True,
+        )
+        found += [_attend_group(*one, (key[0], value[0]), scale) for one in groups]
+    return found
+
+
+def _attend_group(
+    bias: torch.Tensor,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     root: tuple[torch.Tensor, torch.Tensor],
     scale: float,
 ) -> torch.Tensor:
-    """Return the attention of a group's tokens to root and own columns: (1, H, B·b, d)."""
+    """Return the attention of a group's tokens to root and own columns: (1, H, B·b, d).
+
+    Args:
+        bias: (B, 1, b, c), see `Cut`.
+        query: (H, B·b, d).
+        key: (K, B·c, d).
+        value: (K, B·c, d).
+        root: (K, P, d) keys and values of the root.
+        scale: of the scores.
+    """
     (heads, _, d), (keys, p, _) = query.shape, root[0].shape
-    (n, b), c = group.rows.shape, group.columns.shape[1]
+    n, _, b, c = bias.shape
     shared = heads // keys
-    q = query.view(keys, shared, -1, d)[:, :, group.rows].transpose(1, 2)  # (K, B, G, b, d)
-    k, v = (x[:, group.columns].flatten(0, 1) for x in (key, value))  # (K·B, c, d)
+    q = query.view(keys, shared, n, b, d).transpose(1, 2)  # (K, B, G, b, d)
+    v = value.reshape(keys * n, c, d)
     with torch.autocast(query.device.type, enabled=False):
         # bfloat16 cannot tell large scores apart; float64 stays as it is
         wide = torch.promote_types(query.dtype, torch.float32)
         rows = (q.to(wide) * scale).reshape(keys, n * shared * b, d)
         to_root = (rows @ root[0].to(wide).transpose(1, 2)).view(keys, n, shared, b, p)
-        to_own = rows.view(keys * n, shared * b, d) @ k.to(wide).transpose(1, 2)
-        to_own = to_own.view(keys, n, shared, b, c) + group.bias
+        k = key.to(wide).reshape(keys * n, c, d)
+        to_own = rows.view(keys * n, shared * b, d) @ k.transpose(1, 2)
+        to_own = to_own.view(keys, n, shared, b, c) + bias
         weights = torch.cat([to_root, to_own], dim=-1).softmax(dim=-1).to(v.dtype)
     from_root = weights[..., :p].reshape(keys, n * shared * b, p) @ root[1]
     from_own = weights[..., p:].reshape(keys * n, shared * b, c) @ v
@@ -132,24 +169,27 @@ def _attend(
 def branches(layout: Layout, dtype: torch.dtype) -> Branches:
     """Cut a layout into roots and groups of blocks of similar size; ``dtype`` is the bias's."""
     order = np.zeros(layout.size, dtype=np.int64)
-    trees: list[tuple[int, int, list[Group]]] = []
+    trees: list[Cut] = []
     done = 0
+    end = layout.subtree_end
     for start, stop in layout.roots.tolist():
         order[start:stop] = done + np.arange(stop - start)
         done += stop - start
-        groups = []
-        end = layout.subtree_end
+        places: tuple[list[Ints], list[Ints]] = ([], [])
+        biases = []
         for blocks in _alike(list(_blocks(end, stop, int(end[start]), ()))):
             rows, real = _padded([np.arange(lo, hi) for _, lo, hi in blocks])
             order[rows[real]] = done + np.flatnonzero(real)
             done += rows.size
             columns, there = _padded([np.array([*up, *range(lo, hi)]) for up, lo, hi in blocks])
             q, k = rows[:, :, None], columns[:, None, :]
-            seen = (k <= q) & (q < layout.subtree_end[k]) & there[:, None, :]  # (B, b, c)
-            bias = torch.from_numpy(np.where(seen, 0.0, -np.inf)[:, None])
-            places = torch.from_numpy(rows), torch.from_numpy(columns)
-            groups.append(Group(*places, bias.to(dtype)))
-        trees.append((start, stop, groups))
+            seen = (k <= q) & (q < end[k]) & there[:, None, :]  # (B, b, c)
+            biases.append(torch.from_numpy(np.where(seen, 0.0, -np.inf)[:, None]).to(dtype))
+            for found, some in zip(places, (rows, columns), strict=True):
+                found.append(some.ravel() - stop)
+        none = np.zeros(0, dtype=np.int64)
+        inside, seen_by = (torch.from_numpy(np.concatenate([none, *some])) for some in places)
+        trees.append(Cut(stop - start, int(end[start]) - start, inside, seen_by, biases))
     return Branches(trees, torch.from_numpy(order))
 
 
