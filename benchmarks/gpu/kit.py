@@ -28,6 +28,7 @@ LIMITS = {
     "training": 130,
     "evaluation": 80,
     "train_command": 100,
+    "head_loss": 30,
     "memory_cap": 60,
     "profile": 50,
     "embedded_base": 40,

@@ -198,6 +198,19 @@ def _compare_validation(folder: Path) -> str:
     return f"{same} of {len(texts[0])}"
 
 
+def head_loss(model: str, keep: Keep) -> Figures:
+    """The loss of the head by chunks of the vocabulary, compared with all logits at once."""
+    import head_loss as of_the_head
+
+    tiny = model == "tiny"
+    rows: list[Figures] = []
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for tokens in (20,) if tiny else (241, 2000):
+            rows.append(of_the_head.compare(model, tokens, dtype, 1 if tiny else 10))
+            keep({"rows": rows})
+    return {"rows": rows}
+
+
 def _steps(folder: Path) -> list[Figures]:
     from qwen2vl_rs.run import read_metrics
 
@@ -348,7 +361,10 @@ def embedded_base(model: str, keep: Keep) -> Figures:
 
 STEPS = {
     f.__name__: f
-    for f in (attention, training, evaluation, train_command, memory_cap, profile, embedded_base)
+    for f in (
+        *(attention, training, evaluation, train_command),
+        *(head_loss, memory_cap, profile, embedded_base),
+    )
 }
 
 

@@ -53,7 +53,7 @@ def test_the_kit_runs_on_a_cpu_from_its_archive_alone(tmp_path, python_alone):
     status = {name: step["status"] for name, step in record["steps"].items()}
     assert {name for name, one in status.items() if one == "needs CUDA"} == NEED_CUDA
     assert {one for name, one in status.items() if name not in NEED_CUDA} == {"done"}
-    assert len(status) == 7
+    assert len(status) == 8
     steps = record["steps"]
     assert all(row["questions/s"] > 0 and row["ratio"] > 0 for row in steps["training"]["rows"])
     assert all(row["same answers"] == "10 of 10" for row in steps["evaluation"]["rows"])
@@ -61,6 +61,10 @@ def test_the_kit_runs_on_a_cpu_from_its_archive_alone(tmp_path, python_alone):
     assert steps["train_command"]["steps_before_the_kill"] >= 6
     assert steps["train_command"]["validation_answers_as_eval"] == "10 of 10"
     assert [one["step"] for one in steps["train_command"]["validations"]] == [4, 8, 12]
+    for row in steps["head_loss"]["rows"]:  # as exact as all logits at once
+        for name in ("loss", "gradient"):
+            error, plain = (row[f"{way}: {name} error"] for way in ("chunks", "all logits"))
+            assert error < max(1e-6, 1.1 * plain), row
     assert len(steps["profile"]["largest"]) == 10
     assert steps["embedded_base"]["log"][-1]["step"] == 4
 
