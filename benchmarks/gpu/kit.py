@@ -24,8 +24,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 # seconds on a GPU; a process takes a minute to start (imports, weights, compiling attention)
 LIMITS = {
-    "attention": 140,
-    "training": 130,
+    "attention": 120,
+    "training": 120,
     "evaluation": 80,
     "train_command": 100,
     "head_loss": 30,

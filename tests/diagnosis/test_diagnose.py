@@ -19,6 +19,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import write_conversations
 from qwen2vl_rs.diagnosis import computer, expected, plan, software
 from qwen2vl_rs.diagnosis.diagnose import diagnose
+from qwen2vl_rs.hardware.precision import choose_precision
 from qwen2vl_rs.system.machine import Memory
 
 GPU = torch.cuda.is_available()
@@ -51,7 +52,8 @@ def test_a_training_that_can_start(desk):
     assert figures["train_questions"] == 40
     assert figures["test_questions"] == 8
     assert figures["model_type"] == "qwen2_vl"
-    assert figures["precision"] == "float32"
+    precision = choose_precision(torch.device("cpu"))
+    assert figures["precision"] == precision.name
     assert figures["attention"] == "branches"
     assert figures["steps"] == 2 * 3  # turns of 8 questions, 4 images a step
     assert figures["tokens_per_pack"] == 2048
@@ -59,7 +61,7 @@ def test_a_training_that_can_start(desk):
     assert figures["expected_seconds"] > 0
     assert figures["expected_questions_per_second"] > 0
     assert lines(report, "Will be used")["device"].text == "cpu (as given)"
-    assert lines(report, "Will be used")["precision"].text.startswith("float32 (the default on a")
+    assert lines(report, "Will be used")["precision"].text.startswith(f"{precision.name} (")
     assert "without the evaluations" in lines(report, "Expected")["time"].text
 
 

@@ -83,7 +83,7 @@ def test_questions_and_steps_are_those_of_the_training(small_base, samples):
         planned = planned_model(base.model.config, config, CPU, torch.float32)
         found = training_time(
             planned, samples, base.prompts, base.images, config.training,
-            budget=2048, peak=1e9, cached=True,
+            budget=2048, checkpointing=True, peak=1e9, cached=True,
         )  # fmt: skip
         steps = StepDataset(samples, base.prompts, base.images, config.training, 2048, base.model)
         assert found.steps == steps.steps
@@ -99,19 +99,19 @@ def test_what_makes_a_training_faster(small_base, samples):
     base = load_base(small_base, Config().view, CPU)
 
     def seconds(device: str = "cpu", cached: bool = True, world: int = 1, peak: float = 1e9,
-                **more: object) -> float:  # fmt: skip
+                again: bool = True, **more: object) -> float:  # fmt: skip
         config = settings(**more)
         planned = planned_model(base.model.config, config, torch.device(device), torch.float32)
         return training_time(
             planned, samples, base.prompts, base.images, config.training,
-            budget=2048, peak=peak, cached=cached, world=world,
+            budget=2048, checkpointing=again, peak=peak, cached=cached, world=world,
         ).seconds  # fmt: skip
 
     usual = seconds()
     assert seconds(peak=2e9) == pytest.approx(usual / 2)
     assert seconds(world=2) == pytest.approx(usual / 2)
     assert seconds(cached=False) > usual
-    assert seconds(gradient_checkpointing=False) < usual
+    assert seconds(again=False) < usual
     assert seconds(num_train_epochs=6) > 1.5 * usual
     # on a fast GPU only launching the layers of each pack is left
     launches = seconds("cuda", peak=1e30, images_per_step=1)

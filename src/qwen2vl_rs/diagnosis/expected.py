@@ -28,7 +28,7 @@ def _memory(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
 
     assert plan.model is not None
     assert plan.budget is not None
-    again = plan.config.training.gradient_checkpointing
+    again = plan.checkpointing
     needed = training_memory(plan.model, plan.budget, again)
     there: float = device_memory(plan.model.device)
     cpu = plan.model.device.type == "cpu"
@@ -104,6 +104,7 @@ def _estimated(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
         load_image_reader(plan.files, plan.model_config, config.view),
         config.training,
         budget=plan.budget,
+        checkpointing=plan.checkpointing,
         peak=peak,
         cached=plan.cached,
         world=world(),

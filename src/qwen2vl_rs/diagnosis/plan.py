@@ -48,6 +48,7 @@ class Plan:
     device: Any = None
     precision: Precision | None = None
     budget: int | None = None
+    checkpointing: bool = True
     cached: bool = True
 
 
@@ -178,7 +179,7 @@ def _attention(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
 def _adapter(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
     from ..adapter_settings import method_name
     from ..engine.estimate import planned_model
-    from ..engine.memory import token_budget
+    from ..engine.memory import plan_training
     from ..training.continuing import with_adapter_settings
 
     assert plan.device is not None
@@ -193,15 +194,32 @@ def _adapter(plan: Plan, figures: dict[str, Any]) -> Iterator[Line]:
     also = "".join(f", {part}: {way}" for part, way in ways.items() if way != "frozen")
     text = f"{kind} r {config.lora.r}{also}: {trained:,} of {total:,} parameters trained"
     yield Line("adapter", text)
-    again = settings.gradient_checkpointing
-    effect = "less memory, slower" if again else "faster, more memory"
-    checkpointing = f"{'on' if again else 'off'} ({effect}; training.gradient_checkpointing)"
-    yield Line("checkpointing", checkpointing)
-    plan.budget = token_budget(plan.model, settings.max_tokens_per_pack, checkpointing=again)
+    found = plan_training(
+        plan.model,
+        _step_tokens(plan),
+        settings.max_tokens_per_pack,
+        settings.gradient_checkpointing,
+    )
+    plan.budget, plan.checkpointing = found.tokens, found.checkpointing
+    yield Line("checkpointing", f"{'on' if found.checkpointing else 'off'} ({found.why})")
     figures["tokens_per_pack"] = plan.budget
     given = settings.max_tokens_per_pack is not None
     why = "as set by training.max_tokens_per_pack" if given else "for the memory of the device"
     yield Line("tokens per pack", f"at most {plan.budget:,} ({why})")
+
+
+def _step_tokens(plan: Plan) -> int:
+    """Return the tokens of a large step in one process; 0 if the questions are unknown."""
+    from ..models.images import load_image_reader
+    from ..models.prompt import load_prompt_format
+    from ..training.steps import step_tokens
+
+    train = plan.questions.train
+    if train is None or plan.files is None:
+        return 0
+    prompts = load_prompt_format(plan.files, plan.model_config, plan.config.view.instruction)
+    images = load_image_reader(plan.files, plan.model_config, plan.config.view)
+    return -(-step_tokens(train, prompts, images, plan.config.training) // world())
 
 
 def _vision_cache(plan: Plan) -> Iterator[Line]:

@@ -119,6 +119,7 @@ def training_time(
     settings: TrainingSettings,
     *,
     budget: int,
+    checkpointing: bool,
     peak: float,
     cached: bool,
     world: int = 1,
@@ -132,6 +133,7 @@ def training_time(
         images: of the base model.
         settings: those of the training.
         budget: maximum tokens per pack.
+        checkpointing: whether activations are recomputed.
         peak: FLOP/s of a large matrix product on the device.
         cached: whether each image is encoded once for all epochs.
         world: number of processes that share a step.
@@ -146,7 +148,7 @@ def training_time(
     steps = settings.max_steps or len(plan) * settings.num_train_epochs
     per_epoch = min(steps, len(plan))
     chosen = sorted({int(k) for k in np.linspace(0, per_epoch - 1, _STEPS)})
-    again = bool(settings.gradient_checkpointing)
+    again = checkpointing
     kind, layers = model.device.type, model.config.get_text_config().num_hidden_layers
     launch = _LAUNCH[again] * layers if kind == "cuda" else 0.0
     speed = peak * _SHARE[kind] * world

@@ -41,7 +41,7 @@ from ..question_tree.attention_check import Heads, choose_attention
 from ..questions.class_sets import resolve_dataset
 from ..raster.scenes import typical_resolution
 from ..run import TEST_FILE, TRAIN_FILE, VAL_FILE, Run, read_metrics, step_of
-from ..system.console import counted, say, say_once, warn
+from ..system.console import counted, say, warn
 from ..system.files import discard, read_json, run_lock, sha256, write_json
 from ..system.scopes import preserve_environment
 from ..validation_record import read_record
@@ -168,6 +168,11 @@ def _prepare(
     base, kind = _load(config, device, precision)
     base = replace(base, images=replace(base.images, digests=read_json(run.folder / IMAGES) or {}))
     paths = split.train.distinct("image")
+    if not settings.vision_tower == settings.merger == "frozen":
+        say(
+            "images are encoded in every step: their features change, as training.vision_tower or "
+            "training.merger is trained"
+        )
     images, shown = _encoded(base, paths, cache, settings, precision.compute), None
     if split.val:  # answered in the precision of `eval`
         named = split.val.distinct("image")
@@ -205,11 +210,6 @@ def _encoded(
     """Encode images once for all epochs, if they do not change and are small enough."""
     team, found = processes(), None
     if not settings.vision_tower == settings.merger == "frozen":
-        say_once(
-            "images",
-            "images are encoded in every step: their features change, as training.vision_tower or "
-            "training.merger is trained",
-        )
         return None
     for turn in (team.is_main_process, not team.is_main_process):  # the main process goes first
         if turn:
