@@ -79,9 +79,9 @@ One responsibility per file, described by the first line of its docstring; no fi
 6. `engine/packing.py` makes one tree per image from its questions and packs trees into packed
    sequences (`Pack`). `question_tree/tree.py` flattens a tree into one sequence, and
    `engine/inputs.py` makes the tensors.
-7. `engine/forward.py` runs a packed sequence (attention: `question_tree/attention.py`). The logits
-   give the loss (`training/trainer.py`), the first token of each generated answer
-   (`engine/decoding.py`), or the probabilities of candidate answers (`engine/candidates.py`).
+7. `engine/forward.py` runs a packed sequence (attention: `question_tree/attention.py`). In training
+   the head gives the losses (`engine/head_loss.py`), else logits: of the first token of each
+   generated answer (`engine/decoding.py`), or of candidate answers (`engine/candidates.py`).
 8. `before_and_after` in `predict/evaluation.py` evaluates the base model and the checkpoint, and
    the checkpoint again with shuffled images, and writes `compare.json`. Each evaluation is a call
    of `evaluate_predictor` in `predict/predictor.py`: it runs a job (`predict/job.py`) on a model
@@ -214,7 +214,8 @@ One responsibility per file, described by the first line of its docstring; no fi
    refuse.
 3. `processor`, `preprocess`, `grid`: how an image becomes patches, and how many.
 4. `root_positions`: the rotary positions of the header, the image and the text after it.
-5. `encode` and `image_inputs`: from patches to features, and how the network takes them.
+5. `encode` and `image_inputs`: from patches to features, and how the network takes them. `head`:
+   the language head, whose output must be the logits (not scaled or capped).
 6. `is_block`, `vision_layers`, `merger_layers` and `vision_blocks`: the names of decoder blocks, of
    the vision tower and of the merger, which are trained each in its own way.
 7. An entry in `FAMILIES` (`models/family.py`).

@@ -20,7 +20,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.config import InputConfig
 from qwen2vl_rs.config_file import load_config
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
-from qwen2vl_rs.engine import memory
+from qwen2vl_rs.engine import head_loss, memory
 from qwen2vl_rs.engine.forward import forward
 from qwen2vl_rs.engine.inputs import make_inputs
 from qwen2vl_rs.engine.packing import ImageQuery, pack
@@ -298,13 +298,21 @@ def test_two_processes_do_not_share_a_run(here, small_base):
         train(configured(small_base))
 
 
-def test_defaults_are_what_machine_and_processor_allow(here, small_base, capsys):
+def test_defaults_are_what_machine_and_processor_allow(here, small_base, capsys, monkeypatch):
+    computed, real = set(), head_loss._HeadLoss.forward
+
+    def forward(ctx, hidden, *more):
+        computed.add(hidden.dtype)
+        return real(ctx, hidden, *more)
+
+    monkeypatch.setattr(head_loss._HeadLoss, "forward", staticmethod(forward))
     settings = [s for s in SETTINGS if "bf16" not in s]
     train(load_config(None, [*settings, f"model={small_base}", "training.max_steps=1"]))
     told = capsys.readouterr().err
     has = torch.cpu._is_avx512_bf16_supported()
     dtype = "bfloat16 (supported by this processor)" if has else "float32 (this processor has no"
     assert f"on CPU in {dtype}" in told
+    assert computed == {torch.bfloat16 if has else torch.float32}  # the head, too
     assert "gradient checkpointing: off (" in told
     manifest = json.loads(Path("output/Qwen2-VL-2B/manifest.json").read_text())
     assert manifest["dtype"] == ("bfloat16" if has else "float32")
