@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from qwen2vl_rs import foreign_settings
 from qwen2vl_rs.config import Config, Section
 from qwen2vl_rs.system.toml import to_toml
 
@@ -55,7 +56,37 @@ _SIGNS = {Ge: ("ge", "≥"), Gt: ("gt", ">"), Le: ("le", "≤"), Lt: ("lt", "<")
 
 def page() -> str:
     """Return the page."""
-    return "\n".join([_HEAD, *_section(Config, ""), _TRAINED])
+    return "\n".join([_HEAD, *_section(Config, ""), _TRAINED, *_elsewhere()])
+
+
+def _elsewhere() -> Iterator[str]:
+    """Yield the names of other programs, and what is not supported."""
+    yield "## Names of other programs\n"
+    yield "Each of them gives an error that names the setting here.\n"
+    yield from _names("here", foreign_settings.SAME)
+    yield "\n## Not supported, and what to use instead\n"
+    yield from _names("instead", foreign_settings.INSTEAD)
+    yield "\nNot needed: " + _listed(foreign_settings.NOT_NEEDED) + "."
+    yield ""
+
+
+def _names(column: str, table: Mapping[str, str]) -> Iterator[str]:
+    yield f"| names elsewhere | {column} |\n| --- | --- |"
+    for place, names in table.items():
+        yield f"| {_listed(names)} | {_marked(place)} |"
+
+
+def _listed(names: str) -> str:
+    return ", ".join(f"`{name}`" for name in names.split())
+
+
+def _marked(text: str) -> str:
+    """Mark the settings and options in a text as code."""
+    return re.sub(
+        r"(?<![\w-])((?:training|lora|data|eval|view)\.\w+(?:=[\w.]+)?|(?<=option )--[a-z-]+)",
+        r"`\1`",
+        text,
+    )
 
 
 def _section(section: type[Section], name: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_HERE = {
+SAME = {
     "training.learning_rate": "lr base_lr initial_lr peak_lr",
     "training.num_train_epochs": "epochs num_epochs n_epochs max_epochs train_epochs",
     "training.max_steps": "steps num_steps train_steps num_train_steps max_train_steps max_iters",
@@ -51,7 +51,7 @@ _HERE = {
     "data.conversations (data.dataset names the data set that defines the classes)": "dataset",
     "the option --device": "device no_cuda use_cpu local_rank",
 }
-_INSTEAD = {
+INSTEAD = {
     "train a smaller base model, or lower training.max_tokens_per_pack": "load_in_4bit "
     "load_in_8bit quantization_bit quantization_method bnb_4bit_compute_dtype bnb_4bit_quant_type "
     "qlora use_qlora quantization_config",
@@ -61,8 +61,9 @@ _INSTEAD = {
     "with validation questions the best checkpoint is used: training.metric_for_best_model": ""
     "load_best_model_at_end greater_is_better best_model save_best",
     "a step has training.images_per_step times training.questions_per_image questions, over all "
-    "processes, and is split to fit memory with the same result": "gradient_accumulation_steps "
-    "gradient_accumulation auto_find_batch_size packing neat_packing group_by_length",
+    "processes, and is split to fit memory with the same result": "effective_batch_size "
+    "gradient_accumulation_steps gradient_accumulation auto_find_batch_size packing neat_packing "
+    "group_by_length",
     "AdamW with PyTorch's defaults": "optim optimizer adam_beta1 adam_beta2 adam_epsilon "
     "use_galore use_badam",
     "plain data parallelism: torchrun --nproc-per-node gpu -m qwen2vl_rs train": "deepspeed fsdp "
@@ -82,17 +83,19 @@ _INSTEAD = {
     "a run never overwrites another: give a new folder, output=…": "overwrite_output_dir",
     "the number of workers is chosen automatically": "dataloader_num_workers num_workers "
     "preprocessing_num_workers dataloader_pin_memory",
+    "after training: qwen2vl-rs export RUN --merge -o FOLDER": "merge merge_lora merge_adapter "
+    "merge_and_unload export_dir",
     "write the folder (qwen2vl-rs export) and upload it": "push_to_hub hub_model_id hub_token",
     "decoding is greedy; eval.answers=closed ranks the candidate answers": "temperature top_p "
     "top_k do_sample num_beams predict_with_generate",
 }
-_NOT_NEEDED = (
+NOT_NEEDED = (
     "do_train do_predict remove_unused_columns ddp_timeout ddp_find_unused_parameters "
     "trust_remote_code overwrite_cache enable_liger_kernel use_liger_kernel use_unsloth "
     "use_unsloth_gc use_cache disable_tqdm ddp_backend streaming buffer_size"
 )
-_PLACES = {name: place for place, names in _HERE.items() for name in names.split()}
-_REASONS = {name: reason for reason, names in _INSTEAD.items() for name in names.split()}
+_PLACES = {name: place for place, names in SAME.items() for name in names.split()}
+_REASONS = {name: reason for reason, names in INSTEAD.items() for name in names.split()}
 
 
 def advice(name: str) -> str | None:
@@ -106,6 +109,6 @@ def advice(name: str) -> str | None:
         return f"use {_PLACES[plain]}"
     if plain in _REASONS:
         return f"not supported; instead: {_REASONS[plain]}"
-    if plain in _NOT_NEEDED.split():
+    if plain in NOT_NEEDED.split():
         return "not needed here, omit it"
     return None

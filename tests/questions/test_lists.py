@@ -322,8 +322,8 @@ HERE = {
     "output": "output_dir save_dir out_dir run_name",
     "data.conversations": "dataset_path data_path dataset_dir train_data json_file",
     "data.train": "train_file train_dataset",
-    "data.test": "test_file eval_dataset val_dataset validation_file eval_file",
-    "data.test_fraction": "val_size test_size validation_split split_ratio",
+    "data.test": "test_file eval_file",
+    "data.test_fraction": "test_size",
     "data.images": "media_dir image_folder image_dir image_root images_dir",
     "data.max_train": "max_samples max_train_samples num_samples",
     "eval.max_eval": "max_eval_samples max_predict_samples eval_samples",
@@ -336,13 +336,13 @@ HERE = {
 }
 INSTEAD = {
     "train a smaller base": "load_in_4bit load_in_8bit quantization_bit qlora bnb_4bit_quant_type",
-    "train evaluates before and after": "eval_strategy evaluation_strategy eval_steps do_eval",
-    "keep all checkpoints": "load_best_model_at_end metric_for_best_model early_stopping",
+    "with validation questions": "eval_strategy evaluation_strategy eval_steps do_eval "
+    "load_best_model_at_end",
     "a step has training.images_per_step": "gradient_accumulation_steps packing group_by_length",
     "AdamW": "optim optimizer adam_beta1 adam_beta2 adam_epsilon use_galore use_badam",
     "plain data parallelism": "deepspeed fsdp fsdp_config tensor_parallel_size tp pp",
-    "LoRA on the language model": "stage finetuning_type freeze_vision_tower modules_to_save",
-    "standard LoRA": "use_dora use_rslora loraplus_lr_ratio init_lora_weights bias task_type",
+    "LoRA on the language model": "stage finetuning_type modules_to_save",
+    "LoRA, rsLoRA or DoRA": "init_lora_weights bias task_type",
     "cross-entropy": "neftune_noise_alpha label_smoothing_factor label_smoothing",
     "each model's own chat template": "template chat_template",
     "every step is logged to": "logging_steps logging_dir logging_strategy plot_loss",
