@@ -70,7 +70,7 @@ One responsibility per file, described by the first line of its docstring; no fi
    (`raster/orientation.py`).
 4. `models/images.py` calls the model family's preprocessing: `ImageInput`, a grid of patches.
 5. The vision tower encodes the patches (`engine/vision.py`). Training encodes each image once for
-   all epochs (`encode_all`) and keeps the features in the run, in `vision-cache`, until training
+   all epochs (`encode_all`; several processes share the images, `training/encoding.py`) and keeps the features in the run, in `vision-cache`, until training
    ends (`training/fit.py` deletes them). The cache key is the digest of the image, the fingerprint
    of the base model, the pixel settings and the dtype. If the features exceed
    `training.vision_cache_gb` or half of the free disk space, images are encoded in every epoch.

@@ -141,6 +141,7 @@ TESTED_BY = {
     "system/toml.py": "test_config.py",
     "version.py": "cli/test_cli.py",
     "reporting/validation.py": "training/test_validation.py",
+    "training/encoding.py": "training/test_processes.py",
     "training/steps.py": "training/test_trainer.py",
     "training/circumstances.py": "system/test_power.py",
     "training/trackers.py": "training/test_interrupt.py",

@@ -14,8 +14,9 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
@@ -88,21 +89,44 @@ def vision_batches(sizes: Sequence[int], device: torch.device) -> Iterator[list[
         yield part
 
 
-@dataclass(frozen=True, slots=True)
+class ImageSource(Protocol):
+    """Where training gets its images from: image files, or features."""
+
+    @property
+    def merge_size(self) -> int:
+        """Patches along one side of a visual token."""
+
+    def tokens(self, path: str) -> int:
+        """Return the number of visual tokens of an image."""
+
+    def read(self, path: str) -> ImageInput:
+        """Return an image with patches or features."""
+
+
+@dataclass(frozen=True)
 class EncodedImages:
-    """Images with their features in a memory-mapped file.
+    """Images with their features in a file, which is memory-mapped when it is first read.
 
     Attributes:
-        merge: patches along one side of a visual token.
-        values: the file, as 16- or 32-bit words.
+        merge_size: patches along one side of a visual token.
+        file: the file, as 16- or 32-bit words.
         dtype: of the features.
         entries: for each image path its grid, offset in words, and shape (V, F, H).
     """
 
     merge_size: int
-    values: NDArray[Any]
+    file: Path
     dtype: torch.dtype
     entries: Mapping[str, tuple[tuple[int, int, int], int, tuple[int, int, int]]]
+
+    @cached_property
+    def _values(self) -> NDArray[Any]:
+        with reading(self.file):
+            return np.memmap(self.file, dtype=_words(self.dtype), mode="r")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to read the file."""
+        return {name: value for name, value in vars(self).items() if name != "_values"}
 
     def tokens(self, path: str) -> int:
         """Return the number of visual tokens of an image."""
@@ -111,9 +135,13 @@ class EncodedImages:
     def read(self, path: str) -> ImageInput:
         """Read the features of one image."""
         grid, start, shape = self.entries[path]
-        words = np.array(self.values[start : start + math.prod(shape)])
+        words = np.array(self._values[start : start + math.prod(shape)])
         features = torch.from_numpy(words).view(self.dtype).reshape(shape)
         return ImageInput(grid, shape[0], features=features)
+
+
+def _words(dtype: torch.dtype) -> Any:
+    return np.int16 if dtype.itemsize == 2 else np.int32
 
 
 def encode_all(
@@ -158,7 +186,6 @@ def _fill(
     dtype: torch.dtype,
 ) -> EncodedImages:
     """Write the features of all images that are not cached yet or are damaged there."""
-    words: Any = np.int16 if dtype.itemsize == 2 else np.int32
     index, data = folder / "index.jsonl", folder / "features.bin"
     rule = hashlib.sha256(
         f"{base.fingerprint} {base.images.to_rgb!r} {base.images.processor.size} {dtype}".encode()
@@ -201,9 +228,7 @@ def _fill(
             written.result()
     tokens = {path: math.prod(grid) // base.images.merge_size**2 for path, grid in grids.items()}
     found = {path: (grids[path], known[keys[path]], (tokens[path], *shape)) for path in paths}
-    with reading(data):
-        values = np.memmap(data, dtype=words, mode="r")
-    return EncodedImages(base.images.merge_size, values, dtype, found)
+    return EncodedImages(base.images.merge_size, data, dtype, found)
 
 
 @dataclass

@@ -54,7 +54,8 @@ def _losses(
     trained = [(line["step"], _mean_loss(metrics, lines, k)) for k, line in enumerate(lines)]
     curves = {"after": held_out, "before": trained}
     x = even_axis(0.0, float(lines[-1]["step"]), w("loss.axis_x"), tight=True)
-    y = even_axis(0.0, max(0.1, *(v for one in curves.values() for _, v in one)), w("loss.axis_y"))
+    top = 2 * max(value for _, value in held_out)  # the first steps of training are far above
+    y = even_axis(0.0, max(0.1, top), w("loss.axis_y"))
     shapes: list[Line | Dots] = []
     for style, points in curves.items():
         shapes += [Line(points, style), Dots([(*p, 3.0) for p in points], style)]

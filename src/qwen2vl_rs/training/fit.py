@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import pickle
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from ..engine.memory import (
     plan_training,
     training_memory,
 )
-from ..engine.vision import EncodedImages, encode_all
+from ..engine.vision import ImageSource
 from ..errors import RunError
 from ..hardware.devices import choose_device, processes
 from ..hardware.launch import check_precision, check_strategy
@@ -47,6 +46,7 @@ from ..system.scopes import preserve_environment
 from ..validation_record import read_record
 from .circumstances import circumstances, differences
 from .continuing import load_first_weights, with_adapter_settings
+from .encoding import encode_once
 from .preparation import (
     IMAGES,
     check_images,
@@ -173,10 +173,10 @@ def _prepare(
             "images are encoded in every step: their features change, as training.vision_tower or "
             "training.merger is trained"
         )
-    images, shown = _encoded(base, paths, cache, settings, precision.compute), None
+    images, shown = encode_once(base, paths, cache, settings, precision.compute), None
     if split.val:  # answered in the precision of `eval`
         named = split.val.distinct("image")
-        shown = _encoded(base, named, cache / "validation", settings, precision.weights)
+        shown = encode_once(base, named, cache / "validation", settings, precision.weights)
     set_seed(settings.seed)
     model = add_adapter(base.model, config.lora, settings.vision_tower, settings.merger)
     plan = _plan(model, base, split.train, images, settings)
@@ -197,25 +197,11 @@ def _prepare(
 
 
 def _plan(
-    model: Any, base: Base, train: Dataset, images: EncodedImages | None, settings: TrainingSettings
+    model: Any, base: Base, train: Dataset, images: ImageSource | None, settings: TrainingSettings
 ) -> TrainingPlan:
     step = step_tokens(train, base.prompts, images or base.images, settings)
     mine = -(-step // processes().num_processes)
     return plan_training(model, mine, settings.max_tokens_per_pack, settings.gradient_checkpointing)
-
-
-def _encoded(
-    base: Base, paths: Sequence[str], folder: Path, settings: TrainingSettings, dtype: torch.dtype
-) -> EncodedImages | None:
-    """Encode images once for all epochs, if they do not change and are small enough."""
-    team, found = processes(), None
-    if not settings.vision_tower == settings.merger == "frozen":
-        return None
-    for turn in (team.is_main_process, not team.is_main_process):  # the main process goes first
-        if turn:
-            found = encode_all(base, paths, folder, int(settings.vision_cache_gb * 1e9), dtype)
-        team.wait_for_everyone()
-    return found
 
 
 def _autocast(device: torch.device, precision: Precision) -> torch.autocast:

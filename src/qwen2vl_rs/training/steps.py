@@ -22,10 +22,9 @@ from ..engine.head_loss import loss_of_head
 from ..engine.inputs import Inputs, make_inputs
 from ..engine.packing import ImageQuery, Plan, pack, plan_epoch, prefix_order
 from ..engine.prefetch import Prefetcher
-from ..engine.vision import EncodedImages
+from ..engine.vision import ImageSource
 from ..hardware.devices import split_work
 from ..models.family import family_of
-from ..models.images import ImageReader
 from ..models.prompt import PromptFormat
 from ..question_tree.tree import Layout
 from ..types import Sample
@@ -69,7 +68,7 @@ class StepDataset(Dataset[dict[str, Step]]):
         self,
         samples: Iterable[Sample],
         prompts: PromptFormat,
-        images: ImageReader | EncodedImages,
+        images: ImageSource,
         settings: TrainingSettings,
         budget: int,
         model: Any,
@@ -120,9 +119,7 @@ class StepDataset(Dataset[dict[str, Step]]):
         return plan_epoch(sizes, s.images_per_step, s.questions_per_image, s.seed, epoch)
 
 
-def step_tokens(
-    samples: Table, prompts: PromptFormat, images: ImageReader | EncodedImages, settings: Any
-) -> int:
+def step_tokens(samples: Table, prompts: PromptFormat, images: ImageSource, settings: Any) -> int:
     """Return the tokens of an optimizer step about the images with the most questions.
 
     The arguments are those of `StepDataset`. A prefix that questions share counts for each of them.
@@ -133,9 +130,7 @@ def step_tokens(
     return sum(_image_tokens(one, prompts, images) for one in asked)
 
 
-def _image_tokens(
-    samples: list[Sample], prompts: PromptFormat, images: ImageReader | EncodedImages
-) -> int:
+def _image_tokens(samples: list[Sample], prompts: PromptFormat, images: ImageSource) -> int:
     """Return the tokens of one image with questions about it."""
     text = sum(len(prompts.question_ids(s.question)) for s in samples)
     return images.tokens(samples[0].image) + text

@@ -18,7 +18,7 @@ import torch
 
 from ..config import Config
 from ..datasets.base import Dataset
-from ..engine.vision import EncodedImages
+from ..engine.vision import ImageSource
 from ..hardware.devices import processes
 from ..hardware.randomness import preserve_random_state
 from ..models.images import ImageInput
@@ -42,7 +42,7 @@ _FOLDER = "validation"  # of the answers, in the run's evaluations
 class _EncodedSession(Session):
     """A session that reads the features of images that are encoded already, if they are."""
 
-    encoded: EncodedImages | None = None
+    encoded: ImageSource | None = None
 
     def read(self, path: str | Path) -> ImageInput:
         """Read an image, or its features."""
@@ -95,7 +95,7 @@ class Validator:
         train: Dataset,
         base: Base,
         model: Any,
-        encoded: EncodedImages | None,
+        encoded: ImageSource | None,
         steps: StepDataset,
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
