@@ -70,12 +70,13 @@ One responsibility per file, described by the first line of its docstring; no fi
    (`raster/orientation.py`).
 4. `models/images.py` calls the model family's preprocessing: `ImageInput`, a grid of patches.
 5. The vision tower encodes the patches (`engine/vision.py`). Training encodes each image once for
-   all epochs (`encode_all`; several processes share the images, `training/encoding.py`) and keeps the features in the run, in `vision-cache`, until training
-   ends (`training/fit.py` deletes them). The cache key is the digest of the image, the fingerprint
-   of the base model, the pixel settings and the dtype. If the features exceed
-   `training.vision_cache_gb` or half of the free disk space, images are encoded in every epoch.
-   Evaluation, the shuffled-image control, `ask`, `map` and `serve` read the image file again and
-   encode it once for all its questions (`with_features`); the report reads it to show it.
+   all epochs (`encode_all`; several processes share the images, `training/encoding.py`) and keeps
+   the features in the run, in `vision-cache`, until training ends (`training/fit.py` deletes them).
+   The cache key is the digest of the image, the fingerprint of the base model, the pixel settings
+   and the dtype. If the features exceed `training.vision_cache_gb` or half of the free disk space,
+   images are encoded in every epoch. Evaluation, the shuffled-image control, `ask`, `map` and
+   `serve` read the image file again and encode it once for all its questions (`with_features`); the
+   report reads it to show it.
 6. `engine/packing.py` makes one tree per image from its questions and packs trees into packed
    sequences (`Pack`). `question_tree/tree.py` flattens a tree into one sequence, and
    `engine/inputs.py` makes the tensors.

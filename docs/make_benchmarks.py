@@ -100,7 +100,7 @@ each program. Both other programs also train the line end behind the end token o
 their mean is a different one.
 """
 NOT_MEASURED = {
-    "bf16 on a CPU (`--precisions bf16`)": "this CPU has no bf16 instructions; minutes per step",
+    "bf16 on a CPU (`--precisions bf16`)": "the CPU of these tables has no bf16 instructions: minutes per step",
     "LLaMA-Factory and ms-swift": "not run with this version: `make bench-peers`",
 }
 
