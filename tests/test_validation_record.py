@@ -83,6 +83,8 @@ def test_a_checkpoint_is_chosen_by_name(tmp_path, capsys):
         assert run.choose_checkpoint(which).name == f"checkpoint-{step}"
     assert run.is_default(tmp_path / "checkpoint-2")
     assert not run.is_default(tmp_path / "checkpoint-3")
+    (tmp_path / "other/checkpoint-2").mkdir(parents=True)
+    assert not run.is_default(tmp_path / "other/checkpoint-2")
     with pytest.raises(RunError, match="has no checkpoint checkpoint-9") as caught:
         run.choose_checkpoint("checkpoint-9")
     assert "best, last, checkpoint-1, checkpoint-2, checkpoint-3" in caught.value.hint

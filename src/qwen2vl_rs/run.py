@@ -179,7 +179,8 @@ class Run:
             if record
             else [path.name for path in self.checkpoints()[-1:]]
         )
-        return [checkpoint.name] == names
+        own = [self.folder / name for name in names]
+        return any(is_there(one) and checkpoint.samefile(one) for one in own)
 
     def _named(self, which: str) -> Path:
         """Return a checkpoint by its name in the run, or its folder."""

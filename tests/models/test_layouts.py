@@ -487,6 +487,7 @@ ADAPTERS = {
     "nothing whole": ({"modules_to_save": ["visual.merger"]}, "lacks"),
     "not a list": ({"modules_to_save": "visual.merger"}, "modules_to_save is not a list"),
     "not there": ({"modules_to_save": ["(a|a)*b"]}, "which is not in the model"),
+    "too many": ({"modules_to_save": ["visual.merger"] * 9999}, "names 9,999 modules"),
     "whole text": ({"modules_to_save": ["embed_tokens"]}, "only modules of the vision tower"),
     "whole twice": ({"modules_to_save": ["visual", "merger"]}, "names model.visual.merger twice"),
     "changes the base": ({"init_lora_weights": "pissa"}, "init_lora_weights"),

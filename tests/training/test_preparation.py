@@ -12,6 +12,7 @@ from qwen2vl_rs.cli import main
 from qwen2vl_rs.datasets.tables import read_conversations, write_conversations
 from qwen2vl_rs.errors import DataError
 from qwen2vl_rs.run import Run
+from qwen2vl_rs.system.files import read_json, write_json
 from qwen2vl_rs.training.fit import train
 from qwen2vl_rs.training.preparation import make_split, prepare_questions
 
@@ -107,6 +108,21 @@ def test_the_readme_of_a_checkpoint_may_be_edited(begun, small_base, capsys):
     assert f"resuming from {RUN}/checkpoint-8" in capsys.readouterr().err
     assert not list(RUN.glob("*.damaged"))
     assert main(["compare", "--run", str(RUN), "-n", "1"]) == 0
+
+
+def test_settings_that_an_old_run_does_not_know_had_their_defaults(begun, small_base, capsys):
+    manifest = read_json(RUN / "manifest.json")
+    for section, names in {"lora": ("use_dora", "adapter"), "training": ("vision_tower",)}.items():
+        for name in names:
+            del manifest["settings"][section][name]
+    write_json(RUN / "manifest.json", manifest)
+    lines = (RUN / "config.toml").read_text().splitlines()
+    old = [line for line in lines if not line.startswith(("use_dora", "vision_tower"))]
+    (RUN / "config.toml").write_text("\n".join(old))
+    for setting in ("training.vision_tower=lora", "lora.use_dora=true"):
+        assert main(command(small_base, "--resume", "--set", setting)) == 1
+        assert f"{setting.partition('=')[0]} was " in capsys.readouterr().err
+    assert main(command(small_base, "--resume")) == 0
 
 
 def test_a_damaged_manifest_is_named(begun, small_base, capsys):

@@ -88,6 +88,35 @@ def test_a_validation_is_an_evaluation_row_by_row(copied):
         assert line["eval_accuracy_count"] == score["types"]["count"]["accuracy"]
 
 
+@pytest.mark.parametrize(
+    "more",
+    [("training.bf16=true",), ("training.bf16=true", "training.merger=full"),
+     ("training.fp16=true", "training.vision_tower=lora")],
+    ids=["bf16", "merger", "fp16"],
+)  # fmt: skip
+def test_validation_answers_in_the_precision_of_an_evaluation(here, small_base, more):
+    """Not in the mixed precision of training, which accelerate puts around the model."""
+    train(configured(small_base, *EACH, *more, "training.max_steps=2"))
+    _, folder = evaluate(locate(RUN), test=RUN / "data/val.json")
+    ours = read_predictions(Validator.folder(Run(RUN), 2) / "predictions.jsonl")
+    assert ours == read_predictions(folder / "predictions.jsonl")
+
+
+@pytest.mark.parametrize("more", [{"max_steps": 1}, {"num_train_epochs": 3}])
+def test_the_held_out_loss_is_over_each_question_once(here, small_base, monkeypatch, more):
+    counted = []
+
+    def watched(self):
+        counted.append(sum(map(self._steps.questions, range(self._steps.steps))))
+        return real(self)
+
+    real = Validator._loss
+    monkeypatch.setattr(Validator, "_loss", watched)
+    settings = [f"training.{key}={value}" for key, value in more.items()]
+    train(configured(small_base, "data.val_fraction=0.3", "training.save_steps=99", *settings))
+    assert counted == [16]
+
+
 def test_closed_answers_are_those_of_an_evaluation(here, small_base):
     more = ("eval.answers=closed", "training.max_steps=2", "data.max_val=11")
     train(configured(small_base, *EACH, *more))
@@ -244,6 +273,50 @@ def test_validation_questions_from_a_file(here, small_base, capsys):
     assert f"{VAL_FILE}: 24 questions about 3 images" in told
     assert "step 1: validation OA" in told
     assert "checkpoint-1, best of 1 by validation OA" in told
+
+
+def test_an_extension_that_is_interrupted_is_not_finished(copied, small_base, monkeypatch, capsys):
+    """Nor are the results of the run before taken for its results."""
+    command = ["train", f"{RUN}/config.toml", "--resume", "--set", "training.num_train_epochs=3"]
+
+    def stopped(self, model, inputs, items=None):
+        if self.state.global_step == 10:
+            raise KeyboardInterrupt
+        return real(self, model, inputs, items)
+
+    real = TreeTrainer.training_step
+    with monkeypatch.context() as patch:
+        patch.setattr(TreeTrainer, "training_step", stopped)
+        assert main(command) == 130
+    assert Run(RUN).planned_steps() == 12
+    (RUN / "eval/after/predictions.jsonl").unlink()  # as if it had been asked of a new checkpoint
+    assert main(["compare"]) == 0
+    assert not (RUN / "eval/after/results.json").exists()
+    assert main(command) == 0
+    assert Run(RUN).planned_steps() is None
+    assert (RUN / "eval/after/results.json").is_file()
+
+
+def test_a_best_checkpoint_that_is_gone_begins_anew(here, small_base, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        judged(patch, {2: 1.0, 4: 0.5, 6: 0.5, 8: 0.5})
+        train(configured(small_base, *EACH))
+    for name in ("train_results.json", "compare.json"):
+        (RUN / name).unlink()
+    shutil.rmtree(RUN / "checkpoint-2")
+    command = ["train", f"{RUN}/config.toml", "--resume", "--set", "training.num_train_epochs=3"]
+    assert main(command) == 0
+    told = capsys.readouterr().err
+    assert "checkpoint-2, best of 4 by validation OA, is gone: the best is chosen among" in told
+    assert "best of 2 by validation OA" in told
+
+
+def test_the_files_in_the_current_folder_can_be_given_again(copied, small_base):
+    settings = [f"model={small_base}", "training.max_steps=1", "training.report_to=[]", "lora.r=2"]
+    more = [w for s in settings for w in ("--set", s)]
+    parts = ["--train", TRAIN_FILE, "--val", VAL_FILE, "--test", TEST_FILE]
+    assert main(["train", *parts, "-o", "other", *more]) == 0
+    assert main(["train", "--val", VAL_FILE, "-o", "third", *more]) == 0
 
 
 def test_settings_that_contradict(here, small_base):

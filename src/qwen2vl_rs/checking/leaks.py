@@ -151,7 +151,7 @@ def _questions_of(path: Path) -> tuple[Codes, Codes]:
             ids.append(record["id"])
             hashes.append(hash((record["img_id"], record["question"])))
         else:
-            stubs.append(record["id"])
+            stubs.append(record.get("id", -1))  # some stubs have no id
     return np.array([ids, hashes], dtype=np.int64), np.array(stubs, dtype=np.int64)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ..errors import RunError
+from ..system.machine import memory
 from .head_loss import WORDS
 from .trained_memory import dora_bytes_per_token, fixed_bytes, vision_bytes_per_token
 
@@ -97,13 +98,17 @@ def training_memory(model: Any, tokens: int, checkpointing: bool = True) -> floa
 
 
 def device_memory(device: torch.device) -> int:
-    """Return the bytes of device memory for this process; for the CPU, the machine's memory."""
+    """Return the bytes of device memory for this process.
+
+    For the CPU, its share of the memory of the machine or container.
+    """
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         # the oldest supported torch lacks it
         share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
         return int(total * share(device))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory().usable or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return there // int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def bytes_per_token(config: Any, size: int, checkpointing: bool | None = True) -> float:

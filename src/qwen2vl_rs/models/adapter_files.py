@@ -189,6 +189,8 @@ def _whole_modules(adapter: AdapterFiles, family: Family, weights: Iterable[str]
         raise ModelError(f"{where} is not a list of names", hint=UNUSABLE)
     parts = (name.split(".") for name in weights)
     modules = dict.fromkeys(".".join(p[:n]) for p in parts for n in range(1, len(p)))
+    if len(ends) > len(modules):
+        raise ModelError(f"{where} names {len(ends):,} modules", hint=UNUSABLE)
     found = [name for name in modules if name.endswith(tuple(ends))]
     if idle := [end for end in ends if not any(name.endswith(end) for name in found)]:
         raise ModelError(

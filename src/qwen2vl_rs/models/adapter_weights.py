@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -127,6 +128,31 @@ def adapts_vision(model: Any) -> bool:
         return False
     family = family_of(model.config)
     return any(part_of(family, name) != "language model" for name in adapter_tensors(model))
+
+
+@contextmanager
+def as_answering(model: Any) -> Iterator[None]:
+    """Let a model in training compute as one that `attach_adapter` returns.
+
+    Whole modules are rounded to the dtype of the base model, and accelerate's automatic mixed
+    precision, which it puts around ``forward``, is left out.
+    """
+    dtype = model.dtype
+    exact = {
+        weight: weight.data
+        for wrapper in _wrappers(model).values()
+        for weight in wrapper.modules_to_save.parameters()
+    }
+    patched = vars(model).pop("forward", None)
+    try:
+        for weight, values in exact.items():
+            weight.data = values.to(dtype)
+        yield
+    finally:
+        for weight, values in exact.items():
+            weight.data = values
+        if patched is not None:
+            model.forward = patched
 
 
 def _wrappers(model: Any) -> dict[str, ModulesToSaveWrapper]:

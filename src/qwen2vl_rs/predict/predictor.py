@@ -123,6 +123,8 @@ def predict_samples(
         if team.is_main_process:
             job.keep(found)
         return found
+    if team.is_main_process:  # the results of other answers
+        (folder / "results.json").unlink(missing_ok=True)
     own, process = predictor.batches(samples), team.process_index
     known = job.partial(process)
     if missing := [batch for batch in own if not all(s.id in known for s in batch)]:

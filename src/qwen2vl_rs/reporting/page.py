@@ -127,7 +127,8 @@ def _shown(found: ReportInputs) -> dict[str, Any]:
     """Return the settings, with file names only: folders are private."""
     assert found.config is not None
     tree = found.config.model_dump(exclude_none=True)
-    for part, keys in ((tree, ("model", "output")), (tree["data"], _DATA_FILES)):
+    private = (tree, ("model", "output")), (tree["data"], _DATA_FILES), (tree["lora"], ("adapter",))
+    for part, keys in private:
         for key in keys:
             if key in part and PurePath(part[key]).is_absolute():
                 part[key] = PurePath(part[key]).name

@@ -45,6 +45,8 @@ def with_adapter_settings(config: Config, resume: bool) -> Config:
         require_base(Path(config.model), folder, metadata)
         if metadata.view != config.view:
             warn(f"{folder} was trained with other input settings: compare view in its {METADATA}")
+    else:
+        warn(f"{folder} does not record its base model: only sizes of layers can be compared")
     adapter, base = read_adapter(folder), read_config(Path(config.model))
     changed = adapted_parts(adapter, base)
     if adapter.alpha != int(adapter.alpha):

@@ -41,7 +41,7 @@ from ..questions.class_sets import resolve_dataset
 from ..raster.scenes import typical_resolution
 from ..run import TEST_FILE, TRAIN_FILE, VAL_FILE, Run, read_metrics, step_of
 from ..system.console import counted, say, warn
-from ..system.files import discard, read_json, run_lock, sha256, write_json
+from ..system.files import discard, is_there, read_json, run_lock, sha256, write_json
 from ..system.scopes import preserve_environment
 from ..validation_record import read_record
 from .circumstances import circumstances, differences
@@ -188,7 +188,8 @@ def _prepare(
     args = _arguments(config, run, trackers, precision, plan)
     ground, validator = typical_resolution(paths), None
     if split.val:
-        held_out = StepDataset(split.val, base.prompts, shown or base.images, *given)
+        once = settings.model_copy(update={"num_train_epochs": 1, "max_steps": None})
+        held_out = StepDataset(split.val, base.prompts, shown or base.images, once, *given[1:])
         autocast = partial(_autocast, device, precision)
         parts = (split.val, split.train)
         validator = Validator(config, run, *parts, base, model, shown, held_out, autocast)
@@ -212,6 +213,10 @@ def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
 def _run(trainer: TreeTrainer, checkpoint: Path | None, settings: TrainingSettings) -> None:
     """Train from the beginning or from a checkpoint, unless it ended there by patience."""
     record = trainer.validated = read_record(checkpoint) if checkpoint else None
+    best = checkpoint and record and checkpoint.with_name(f"checkpoint-{record.best_step}")
+    if record and best and not is_there(best):
+        warn(f"{record.describe()}, is gone: the best is chosen among the following ones")
+        record = trainer.validated = None
     try:
         if checkpoint and record and record.stops(settings.early_stopping_patience):
             state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))

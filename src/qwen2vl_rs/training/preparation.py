@@ -71,7 +71,7 @@ def check_run(run: Run, config: Config, resume: bool) -> None:
     before = load_config(run.folder / "config.toml")
     known = run.manifest()
     # the recorded settings of the start: config.toml may have been edited since
-    own = known.get("settings") or decisive_settings(before)
+    own = _with_defaults(known.get("settings")) or decisive_settings(before)
     others = _differences(own, decisive_settings(config), longer=False)
     hint = f"resume with its own: {run.resume_command()}"
     if edited := _differences(own, decisive_settings(before), longer=False):
@@ -119,6 +119,12 @@ def decisive_settings(config: Config) -> dict[str, Any]:
     return tree
 
 
+def _with_defaults(known: dict[str, Any] | None) -> dict[str, Any]:
+    """Return recorded settings with the defaults of those that did not exist at the time."""
+    usual, known = decisive_settings(Config()) if known else {}, known or {}
+    return known | {name: {**values, **known.get(name, {})} for name, values in usual.items()}
+
+
 def _differences(
     old: dict[str, Any], new: dict[str, Any], prefix: str = "", *, longer: bool = True
 ) -> list[str]:
@@ -162,8 +168,9 @@ def choose_checkpoint(run: Run, save_steps: int) -> None:
                     "repeated"
                 )
             say(f"resuming from {checkpoint}")
-            # training is not finished until its steps are
-            (run.folder / "train_results.json").unlink(missing_ok=True)
+            # training is not finished until its steps are, and their answers compared
+            for name in ("train_results.json", "compare.json"):
+                (run.folder / name).unlink(missing_ok=True)
             return
         aside = set_aside(checkpoint)
         warn(f"{checkpoint} is not used, and set aside as {aside.name}: {problem}")
@@ -235,13 +242,13 @@ def make_split(config: Config, run: Run, copies: Path | None = Path()) -> None:
     """
     data = config.data
     given = [Path(path) for path in (data.train, data.test) if path]
-    inputs = given or [Path(data.conversations)]
-    inputs += [Path(data.val)] if data.val else []
+    whole = [] if given else [Path(data.conversations)]
+    inputs = [*given, *whole, *([Path(data.val)] if data.val else [])]
     names = part_names(config)
     kept = [name for name in names if copies and _is_one_of(copies / name, inputs)]
-    if kept and not given:
+    if copies and any(_is_one_of(copies / name, whole) for name in names):
         raise DataError(
-            f"{inputs[0]} would be replaced by a part of itself",
+            f"{whole[0]} would be replaced by a part of itself",
             hint=f"rename it; a split that exists is used by: --train {TRAIN_FILE} "
             f"--test {TEST_FILE}",
         )

@@ -158,6 +158,11 @@ class TreeTrainer(Trainer):
         settings, step = self._settings, self.state.global_step
         with self.reporter.paused():
             scores = validator.run(step)
+        if not math.isfinite(scores["loss"]):
+            raise RunError(
+                f"the validation loss became {scores['loss']} at step {step}",
+                hint="lower the learning rate: --set training.learning_rate=2e-5",
+            )
         metric = settings.metric_for_best_model
         self.validated = next_record(self.validated, step, metric, scores)
         if self.validated.stops(settings.early_stopping_patience):

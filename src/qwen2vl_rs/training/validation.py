@@ -21,6 +21,7 @@ from ..datasets.base import Dataset
 from ..engine.vision import ImageSource
 from ..hardware.devices import processes
 from ..hardware.randomness import preserve_random_state
+from ..models.adapter_weights import as_answering
 from ..models.images import ImageInput
 from ..models.loader import Base
 from ..predict.local import LocalBase, LocalPredictor
@@ -58,8 +59,10 @@ class _Current(LocalPredictor):
 
     def key_parts(self, shuffled: bool) -> list[str]:
         """Return the parts of the cache key; see `LocalPredictor`."""
-        parts = super().key_parts(shuffled)
-        return [*parts, _digest(self._model)]
+        digest = [_digest(self._model)]
+        if self.team.num_processes > 1:  # on other hardware, weights differ by rounding
+            torch.distributed.broadcast_object_list(digest)
+        return [*super().key_parts(shuffled), *digest]
 
 
 def _digest(model: Any) -> str:
@@ -126,7 +129,8 @@ class Validator:
         self._model.eval()
         loss = self._loss()
         folder = self.folder(self._run, step)
-        answers = predict_samples(self._predictor, self._samples, folder, self._dataset)
+        with as_answering(self._model):
+            answers = predict_samples(self._predictor, self._samples, folder, self._dataset)
         found = results(answers, protocols=[PROTOCOL], dataset=self._dataset)
         score = found["protocols"][PROTOCOL]
         scores: dict[str, Any] = {
