@@ -25,7 +25,8 @@ _HEAD = """\
 
 In a TOML file (`qwen2vl-rs train my.toml`) a key is in the table of its section; on the command
 line the section is part of the name: `--set training.learning_rate=5e-5`. A run stores all settings
-in its `config.toml`. Names are those of `TrainingArguments` and `LoraConfig`. For a name of another
+in its `config.toml`. Names are those of `TrainingArguments` and `LoraConfig` where they exist
+there. For a name of another
 program (`lr`, `load_in_4bit`, `eval_strategy`) the error message gives the name used here, or what
 to do instead. The device is not a setting but an option: `--device cpu`, `--device cuda:1`; the
 environment variable `CUDA_VISIBLE_DEVICES` limits the visible GPUs.

@@ -199,9 +199,12 @@ def complaint(text: str) -> str:
     ("text", "said"),
     [
         ("modle = 'x'", "unknown key modle, did you mean model?"),
-        ("[lora]\nlora_aplha = 1", "unknown key lora.lora_aplha, did you mean lora_alpha?"),
-        ("[training]\nsave_step = 1", "unknown key training.save_step, did you mean save_steps?"),
-        ("[view.image]\nband = 1", "unknown key view.image.band, did you mean bands?"),
+        ("[lora]\nlora_aplha = 1", "unknown key lora.lora_aplha, did you mean lora.lora_alpha?"),
+        (
+            "[training]\nsave_step = 1",
+            "unknown key training.save_step, did you mean training.save_steps?",
+        ),
+        ("[view.image]\nband = 1", "unknown key view.image.band, did you mean view.image.bands?"),
         ("[trainning]\nseed = 1", "unknown key trainning, did you mean training?"),
         ("[lora]\nxyzzy = 1", "unknown key lora.xyzzy"),
     ],

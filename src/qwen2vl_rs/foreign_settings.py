@@ -6,8 +6,7 @@ SAME = {
     "training.learning_rate": "lr base_lr initial_lr peak_lr",
     "training.num_train_epochs": "epochs num_epochs n_epochs max_epochs train_epochs",
     "training.max_steps": "steps num_steps train_steps num_train_steps max_train_steps max_iters",
-    "training.images_per_step": "batch_size train_batch_size per_device_train_batch_size bs",
-    "training.warmup_ratio": "warmup warmup_steps num_warmup_steps",
+    "training.warmup_ratio (a share of the steps)": "warmup warmup_steps num_warmup_steps",
     "training.lr_scheduler_type": "scheduler lr_scheduler scheduler_type",
     "training.weight_decay": "wd",
     "training.max_grad_norm": "grad_clip gradient_clipping clip_grad_norm max_norm",
@@ -18,13 +17,12 @@ SAME = {
     "training.save_total_limit": "max_checkpoints keep_checkpoints",
     "training.seed": "data_seed random_seed",
     "training.report_to": "logger use_swanlab use_wandb",
-    "training.max_tokens_per_pack": "cutoff_len max_length max_seq_length max_seq_len "
-    "model_max_length",
     "lora.r": "rank lora_rank lora_r",
     "lora.lora_alpha": "alpha",
     "lora.lora_dropout": "dropout",
     "lora.target_modules": "lora_target lora_target_modules",
-    "lora.adapter": "adapter_name_or_path adapters resume_adapter adapter_path adapter_model",
+    "lora.adapter": "adapter_name_or_path adapters resume_adapter adapter_path adapter_model "
+    "create_new_adapter resume_only_model",
     "lora.use_rslora": "rslora use_rs_lora",
     "lora.use_dora": "dora",
     "training.vision_learning_rate": "vit_lr vision_lr vision_tower_lr",
@@ -39,7 +37,8 @@ SAME = {
     "data.test_fraction": "test_size",
     "data.val": "eval_dataset val_dataset validation_file val_file",
     "data.val_fraction": "val_size validation_split split_ratio split_dataset_ratio",
-    "training.early_stopping_patience": "early_stopping patience early_stop early_stop_interval",
+    "training.early_stopping_patience": "early_stopping patience early_stop early_stop_interval "
+    "early_stopping_steps",
     "data.images": "media_dir image_folder image_dir image_root images_dir",
     "data.max_train or data.max_train_images": "max_samples max_train_samples num_samples",
     "eval.max_eval": "max_eval_samples max_predict_samples eval_samples",
@@ -49,11 +48,12 @@ SAME = {
     "view.instruction": "system system_prompt prompt default_system prompt_template",
     "the option --resume": "resume resume_from_checkpoint",
     "data.conversations (data.dataset names the data set that defines the classes)": "dataset",
-    "the option --device": "device no_cuda use_cpu local_rank",
+    "the option --device": "device no_cuda use_cpu local_rank gpu gpus gpu_ids n_gpu device_map",
 }
 INSTEAD = {
-    "train a smaller base model, or lower training.max_tokens_per_pack": "load_in_4bit "
-    "load_in_8bit quantization_bit quantization_method bnb_4bit_compute_dtype bnb_4bit_quant_type "
+    "a smaller base model; configs/gpu_12gb.toml trains the 2B model on 12 GB": "load_in_4bit "
+    "quant_bits double_quantization load_in_8bit quantization_bit quantization_method "
+    "bnb_4bit_compute_dtype bnb_4bit_quant_type "
     "qlora use_qlora quantization_config",
     "with validation questions (data.val, data.val_fraction) each checkpoint is validated: "
     "training.save_steps": "eval_strategy evaluation_strategy eval_steps do_eval eval_on_start "
@@ -61,9 +61,12 @@ INSTEAD = {
     "with validation questions the best checkpoint is used: training.metric_for_best_model": ""
     "load_best_model_at_end greater_is_better best_model save_best",
     "a step has training.images_per_step times training.questions_per_image questions, over all "
-    "processes, and is split to fit memory with the same result": "effective_batch_size "
+    "processes, and is split to fit memory with the same result": "effective_batch_size batch_size "
+    "train_batch_size per_device_train_batch_size bs "
     "gradient_accumulation_steps gradient_accumulation auto_find_batch_size packing neat_packing "
     "group_by_length",
+    "nothing is cut: all questions are trained on (training.max_tokens_per_pack limits memory)": ""
+    "cutoff_len max_length max_seq_length max_seq_len model_max_length",
     "AdamW with PyTorch's defaults": "optim optimizer adam_beta1 adam_beta2 adam_epsilon "
     "use_galore use_badam",
     "plain data parallelism: torchrun --nproc-per-node gpu -m qwen2vl_rs train": "deepspeed fsdp "

@@ -74,11 +74,15 @@ def _unknown(path: list[str], root: type[BaseModel], settings: Sequence[str]) ->
     key, name = ".".join(path), path[-1]
     if known := foreign_settings.advice(name):
         return f"unknown key {key}: {known}"
-    elsewhere = [place for place in settings if place.rpartition(".")[2] == name]
+    elsewhere = [place for place in settings if place.rpartition(".")[2] == name.lower()]
     if elsewhere:
         return f"unknown key {key}: use {' or '.join(elsewhere)}"
-    near = difflib.get_close_matches(name, section.model_fields, n=1, cutoff=0.5)
-    return f"unknown key {key}" + (f", did you mean {near[0]}?" if near else "")
+    own = {one: ".".join([*path[:-1], one]) for one in section.model_fields}
+    others = {place.rpartition(".")[2]: place for place in settings}
+    for names, cutoff in ((own, 0.8), (others, 0.8), (own, 0.5)):
+        if near := difflib.get_close_matches(name, names, n=1, cutoff=cutoff):
+            return f"unknown key {key}, did you mean {names[near[0]]}?"
+    return f"unknown key {key}"
 
 
 def _field(path: list[str], root: type[BaseModel]) -> tuple[FieldInfo | None, int]:

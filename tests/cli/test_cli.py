@@ -354,3 +354,18 @@ def test_figures_do_not_follow_the_order_of_sets(tmp_path):
     assert json.loads(one.stdout)["controls"]["question_only"]
     assert one.stdout == two.stdout
     assert one.stderr == two.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--lr", "use training.learning_rate; --set KEY=VALUE"),
+        ("--num-train-epochs", "It is a setting: --set training.num_train_epochs=VALUE"),
+        ("--split-dataset-ratio", "use data.val_fraction"),
+        ("--deepspeed", "torchrun --nproc-per-node gpu"),
+        ("--gpu", "the option --device"),
+    ],
+)
+def test_a_setting_that_is_typed_as_an_option_is_answered(capsys, option, said):
+    assert main(["train", option, "1"]) == 2
+    assert said in capsys.readouterr().err

@@ -301,7 +301,6 @@ HERE = {
     "training.learning_rate": "lr base_lr initial_lr peak_lr",
     "training.num_train_epochs": "epochs num_epochs n_epochs max_epochs train_epochs",
     "training.max_steps": "steps num_steps train_steps num_train_steps max_train_steps max_iters",
-    "training.images_per_step": "batch_size train_batch_size per_device_train_batch_size bs",
     "training.warmup_ratio": "warmup warmup_steps num_warmup_steps",
     "training.lr_scheduler_type": "scheduler lr_scheduler scheduler_type",
     "training.weight_decay": "wd",
@@ -313,7 +312,6 @@ HERE = {
     "training.save_total_limit": "max_checkpoints keep_checkpoints",
     "training.seed": "data_seed random_seed",
     "training.report_to": "logger use_swanlab use_wandb",
-    "training.max_tokens_per_pack": "cutoff_len max_length max_seq_length max_seq_len",
     "lora.r": "rank lora_rank lora_r",
     "lora.lora_alpha": "alpha",
     "lora.lora_dropout": "dropout",
@@ -335,10 +333,12 @@ HERE = {
     "the option --device": "device no_cuda use_cpu local_rank",
 }
 INSTEAD = {
-    "train a smaller base": "load_in_4bit load_in_8bit quantization_bit qlora bnb_4bit_quant_type",
+    "a smaller base model": "load_in_4bit load_in_8bit quantization_bit qlora bnb_4bit_quant_type",
     "with validation questions": "eval_strategy evaluation_strategy eval_steps do_eval "
     "load_best_model_at_end",
-    "a step has training.images_per_step": "gradient_accumulation_steps packing group_by_length",
+    "a step has training.images_per_step": "batch_size bs gradient_accumulation_steps packing "
+    "group_by_length",
+    "nothing is cut": "cutoff_len max_length max_seq_length max_seq_len",
     "AdamW": "optim optimizer adam_beta1 adam_beta2 adam_epsilon use_galore use_badam",
     "plain data parallelism": "deepspeed fsdp fsdp_config tensor_parallel_size tp pp",
     "LoRA on the language model": "stage finetuning_type modules_to_save",

@@ -82,6 +82,18 @@ for command in COMMANDS:
     cli.add_command(command)
 
 
+def _setting(option: str) -> str:
+    """Return how a setting is given that was typed as an option; empty if there is none."""
+    from ..config import setting_names
+    from ..foreign_settings import advice
+
+    name = option.lstrip("-").replace("-", "_")
+    own = [place for place in setting_names() if place.rpartition(".")[2] == name.lower()]
+    if own:
+        return f" It is a setting: --set {own[0]}=VALUE"
+    return f" As a setting: {found}; --set KEY=VALUE" if (found := advice(name)) else ""
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     set_up()
@@ -91,6 +103,11 @@ def main(args: Sequence[str] | None = None) -> int:
             code = cli.main(args=args, prog_name="qwen2vl-rs", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
+    except click.NoSuchOption as error:
+        hint = _setting(error.option_name)
+        others = None if hint else error.possibilities
+        click.NoSuchOption(error.option_name, error.message + hint, others, error.ctx).show()
+        return 2
     except click.ClickException as error:
         vars(error)["message"] = printable(error.message)  # the lines around it are click's own
         error.show()

@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from .common import FILE, device_option, json_text, whose_option
+from .common import FILE, Number, device_option, json_text, whose_option
 from .help import Command
 
 
 @click.command(
     cls=Command,
     groups={
-        "Data": "data train_file test_file dataset images",
-        "Training": "model settings output device",
+        "Data": "data train_file test_file val val_fraction dataset images",
+        "Training": "model adapter settings output device",
         "Output": "as_json",
     },
     examples=[
@@ -30,9 +30,12 @@ from .help import Command
 @click.option("--data", help="Questions to split.  [default: data_vl.json]")
 @click.option("--train", "train_file", help="Training questions, instead of --data.")
 @click.option("--test", "test_file", help="Test questions, instead of --data.")
+@click.option("--val", help="Validation questions.")
+@click.option("--val-fraction", type=Number(0, 1, max_open=True), help="Or: their share.")
 @whose_option
 @click.option("--images", help="Folder to which the images were moved.")
 @click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
+@click.option("--adapter", help="Run, checkpoint or PEFT folder of an adapter to continue from.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -61,6 +64,9 @@ def doctor(
         "data": "data.conversations",
         "train_file": "data.train",
         "test_file": "data.test",
+        "val": "data.val",
+        "val_fraction": "data.val_fraction",
+        "adapter": "lora.adapter",
         "output": "output",
         "images": "data.images",
         "dataset": "data.dataset",

@@ -81,8 +81,8 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
 @click.option("--val", help="Validation questions, answered at each checkpoint.")
 @click.option(
     "--val-fraction",
-    type=Number(0, 1, min_open=True, max_open=True),
-    help="Or: share of the training images to hold out for validation.",
+    type=Number(0, 1, max_open=True),
+    help="Or: share of the training images to hold out for validation.  [default: 0]",
 )
 @click.option("--split-by", type=click.Choice(["image", "question"]), help="[default: image]")
 @whose_option
@@ -124,6 +124,8 @@ def train(
 
     if options["data"] and options["train_file"]:
         raise click.UsageError("give --data, or --train and --test, not both")
+    if resume and auto_resume:
+        raise click.UsageError("give --resume or --auto-resume, not both")
     if options["split_by"] and options["train_file"]:
         raise click.UsageError("--split-by goes with --data: --train and --test are already split")
     given = {_SETTINGS[k]: v for k, v in options.items() if k in _SETTINGS and v is not None}

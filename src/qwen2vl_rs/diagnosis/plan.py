@@ -267,7 +267,7 @@ def _output(config: Config) -> Iterator[Line]:
     if run.checkpoints() or run.is_finished():
         text = f"{run} already holds a run"
         hint = f"resume it: {run.resume_command()}; or choose another: --set output=FOLDER"
-        yield warning("output", text, hint)
+        yield problem("output", text, hint)
         return
     there = next(one for one in (run.folder, *run.folder.absolute().parents) if one.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):

@@ -133,11 +133,22 @@ def _differences(
     for key, value in old.items():
         if key in _FREE:  # older versions recorded some
             continue
-        if isinstance(value, dict):
-            found += _differences(value, new.get(key) or {}, f"{prefix}{key}.", longer=longer)
+        if isinstance(value, dict):  # a missing section depends on settings that differ, too
+            found += _differences(value, new.get(key) or value, f"{prefix}{key}.", longer=longer)
         elif value != new.get(key) and (longer or not _is_longer(key, value, new.get(key))):
-            found.append(f"{prefix}{key} was {value}, is {new.get(key)}")
+            found.append(f"{prefix}{key} was {_shown(value)}, is {_shown(new.get(key))}")
     return found
+
+
+def _shown(value: Any) -> str:
+    """Return the value of a setting as users write it."""
+    return (
+        "not set"
+        if value is None
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _is_longer(key: str, old: Any, new: Any) -> bool:
