@@ -204,12 +204,15 @@ class Run:
         Raises:
             RunError: a file cannot be read.
         """
-        begun = is_there(self.folder / "config.toml") and not is_there(self.folder / "compare.json")
-        if not begun or self.trained_steps() or not (found := self.checkpoints()):
+        begun = is_there(self.folder / "config.toml") and not self.trained_steps()
+        if not begun or not (found := self.checkpoints()):
             return None
         state = read_json(found[-1] / "trainer_state.json", damaged=None)
         steps = state.get("max_steps") if isinstance(state, dict) else None
-        return steps if isinstance(steps, int) and steps > 0 else None
+        if not isinstance(steps, int) or steps <= 0:
+            return None
+        compared = is_there(self.folder / "compare.json")  # of a run before it was extended, or old
+        return None if compared and step_of(found[-1]) >= steps else steps
 
     def warn_unfinished(self) -> None:
         """Warn if training stopped before its last checkpoint.

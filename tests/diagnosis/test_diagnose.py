@@ -180,11 +180,11 @@ def test_the_command_prints_the_report_and_its_exit_code_says_whether_it_is_usab
     ]  # fmt: skip
 
 
-def test_a_finished_run_in_the_output_folder_is_a_warning(desk, trained):
+def test_a_run_in_the_output_folder_prevents_another(desk, trained):
     run = trained[0] / "output/Qwen2-VL-2B"
     report = diagnose(CONFIG, [f"output={run}"], device="cpu")
     found = lines(report, "Will be used")["output"]
-    assert found.mark == "warning"
+    assert found.mark == "error"
     assert "--resume" in found.hint
 
 

@@ -185,7 +185,7 @@ def test_a_run_from_an_adapter_is_recorded_killed_and_resumed(
     assert train(small_base, "third", *start) == 130
     stop = False
     Path("first").rename("moved")
-    assert main(["train", "third/config.toml", "--resume"]) == 0
+    assert train(small_base, "third", *start, "--resume") == 0  # the same command, as in a job
     assert losses("third") == losses("second")
     name = f"checkpoint-6/{TENSORS}"
     assert Path("third", name).read_bytes() == Path("second", name).read_bytes()

@@ -23,7 +23,8 @@ def shared_images(parts: Parts) -> Finding:
 
     It is an error if the model is trained on them, else a warning.
     """
-    pairs = np.unique(np.stack([parts.images, parts.part]), axis=1)
+    keys = np.unique(parts.images.astype(np.int64) * len(parts.parts) + parts.part)
+    pairs = np.stack(np.divmod(keys, len(parts.parts)))
     texts, examples, shared, taught = [], [], set(), False
     for a, b in combinations(range(len(parts.parts)), 2):
         both = np.intersect1d(pairs[0, pairs[1] == a], pairs[0, pairs[1] == b])

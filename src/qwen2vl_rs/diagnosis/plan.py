@@ -219,7 +219,12 @@ def _step_tokens(plan: Plan) -> int:
         return 0
     prompts = load_prompt_format(plan.files, plan.model_config, plan.config.view.instruction)
     images = load_image_reader(plan.files, plan.model_config, plan.config.view)
-    return -(-step_tokens(train, prompts, images, plan.config.training) // world())
+    settings = plan.config.training
+    if plan.questions.counted:
+        return -(-step_tokens(train, prompts, images, settings) // world())
+    first = train[0]  # it stands for all of them
+    text = settings.questions_per_image * len(prompts.question_ids(first.question))
+    return -(-settings.images_per_step * (images.tokens(first.image) + text) // world())
 
 
 def _vision_cache(plan: Plan) -> Iterator[Line]:

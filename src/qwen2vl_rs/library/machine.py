@@ -59,7 +59,8 @@ def doctor(
         ConfigError: the settings are invalid.
 
     Examples:
-        >>> report = rs.doctor(model="base", data={"conversations": "data.json"})
+        >>> questions = {"conversations": "data.json"}
+        >>> report = rs.doctor(model="base", output="output/new", data=questions)
         >>> report.usable
         True
         >>> report.figures["train_questions"] > 0

@@ -37,8 +37,9 @@ def with_adapter_settings(config: Config, resume: bool) -> Config:
     if config.lora.adapter is None:
         return config
     place = os.path.abspath(config.lora.adapter)  # the run may be used elsewhere
-    if resume and Run(Path(config.output)).checkpoints() and not Path(place).exists():
-        return config
+    run = Run(Path(config.output))
+    if resume and run.checkpoints() and (known := run.manifest().get("settings")):
+        return _recorded(config, place, known)
     folder = adapter_folder(place)
     if is_there(folder / METADATA):
         metadata = read_metadata(folder)
@@ -62,6 +63,21 @@ def with_adapter_settings(config: Config, resume: bool) -> Config:
     }
     _refuse_others(config, folder, lora, ways)
     say(f"continuing from the adapter in {folder}")
+    return config.model_copy(
+        update={
+            "lora": config.lora.model_copy(update=lora),
+            "training": config.training.model_copy(update=ways),
+        }
+    )
+
+
+def _recorded(config: Config, place: str, known: Mapping[str, Any]) -> Config:
+    """Return the settings of a resumed run with those that it took over from the adapter."""
+    names = ("r", "lora_alpha", "use_rslora", "use_dora", "target_modules")
+    lora = {name: known["lora"][name] for name in names} | {"adapter": place}
+    lora["target_modules"] = tuple(lora["target_modules"])
+    ways = {name: known["training"][name] for name in _SETTINGS.values()}
+    _refuse_others(config, Path(place), lora, ways)
     return config.model_copy(
         update={
             "lora": config.lora.model_copy(update=lora),

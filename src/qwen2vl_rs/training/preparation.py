@@ -179,9 +179,8 @@ def choose_checkpoint(run: Run, save_steps: int) -> None:
                     "repeated"
                 )
             say(f"resuming from {checkpoint}")
-            # training is not finished until its steps are, and their answers compared
-            for name in ("train_results.json", "compare.json"):
-                (run.folder / name).unlink(missing_ok=True)
+            # training is not finished until its steps are
+            (run.folder / "train_results.json").unlink(missing_ok=True)
             return
         aside = set_aside(checkpoint)
         warn(f"{checkpoint} is not used, and set aside as {aside.name}: {problem}")
