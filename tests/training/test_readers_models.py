@@ -73,7 +73,7 @@ def resume(*more):
     few(
         [
             ("learning_rate = 0.01", "learning_rate = 0.02", "learning_rate was 0.01, is 0.02"),
-            ("num_train_epochs = 2", "num_train_epochs = 3", "num_train_epochs was 2, is 3"),
+            ("num_train_epochs = 2", "num_train_epochs = 1", "num_train_epochs was 2, is 1"),
             ("r = 8", "r = 4", "lora.r was 8, is 4"),
             ("test_fraction = 0.3", "test_fraction = 0.5", "data.test_fraction was 0.3, is 0.5"),
         ],
