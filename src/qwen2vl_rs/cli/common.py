@@ -9,7 +9,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,56 @@ checkpoint_option = click.option(
     metavar="NAME",
     help="best (by validation), last, or the name of a checkpoint.  [default: best, else last]",
 )
+
+
+# settings with an option of their own
+_SETTINGS = {
+    "model": "model",
+    "data": "data.conversations",
+    "train_file": "data.train",
+    "test_file": "data.test",
+    "val": "data.val",
+    "val_fraction": "data.val_fraction",
+    "split_by": "data.split_by",
+    "output": "output",
+    "max_eval": "eval.max_eval",
+    "images": "data.images",
+    "max_train": "data.max_train",
+    "max_train_images": "data.max_train_images",
+    "adapter": "lora.adapter",
+    "dataset": "data.dataset",
+}
+_INPUTS = (
+    click.option("--model", help="Base model.  [default: Qwen/Qwen2-VL-2B-Instruct]"),
+    click.option("--data", help="Questions to split.  [default: data_vl.json]"),
+    click.option("--train", "train_file", help="Training questions, instead of --data."),
+    click.option("--test", "test_file", help="Test questions, instead of --data."),
+    click.option("--val", help="Validation questions, answered at each checkpoint."),
+    click.option(
+        "--val-fraction",
+        type=Number(0, 1, max_open=True),
+        help="Or: share of the training images to hold out for validation.  [default: 0]",
+    ),
+    whose_option,
+    click.option("--images", help="Folder to which the images were moved."),
+    click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]"),
+    click.option(
+        "--adapter", help="Run, checkpoint or PEFT folder of an adapter to continue from."
+    ),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16."),
+)
+
+
+def training_inputs(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a training that `train` and `doctor` share."""
+    for one in reversed(_INPUTS):
+        command = one(command)
+    return command
+
+
+def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given by options of their own, by key."""
+    return {key: options[name] for name, key in _SETTINGS.items() if options.get(name) is not None}
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .common import FILE, Number, device_option, json_text, whose_option
+from .common import FILE, device_option, given_settings, json_text, training_inputs
 from .help import Command
 
 
@@ -26,17 +26,7 @@ from .help import Command
     ],
 )
 @click.argument("config", type=FILE, required=False)
-@click.option("--model", help="Base model.  [default: Qwen/Qwen2-VL-2B-Instruct]")
-@click.option("--data", help="Questions to split.  [default: data_vl.json]")
-@click.option("--train", "train_file", help="Training questions, instead of --data.")
-@click.option("--test", "test_file", help="Test questions, instead of --data.")
-@click.option("--val", help="Validation questions.")
-@click.option("--val-fraction", type=Number(0, 1, max_open=True), help="Or: their share.")
-@whose_option
-@click.option("--images", help="Folder to which the images were moved.")
-@click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
-@click.option("--adapter", help="Run, checkpoint or PEFT folder of an adapter to continue from.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16.")
+@training_inputs
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
@@ -59,19 +49,7 @@ def doctor(
         raise click.UsageError("give --data, or --train and --test, not both")
     from ..diagnosis.diagnose import diagnose
 
-    names = {
-        "model": "model",
-        "data": "data.conversations",
-        "train_file": "data.train",
-        "test_file": "data.test",
-        "val": "data.val",
-        "val_fraction": "data.val_fraction",
-        "adapter": "lora.adapter",
-        "output": "output",
-        "images": "data.images",
-        "dataset": "data.dataset",
-    }
-    values = {names[key]: value for key, value in options.items() if value is not None}
+    values = given_settings(options)
     if options["images"]:
         values["data.images"] = os.path.abspath(options["images"])
     report = diagnose(config, settings, values, device)

@@ -18,11 +18,13 @@ from .common import (
     Number,
     checkpoint_option,
     device_option,
+    given_settings,
     interruptible,
     json_text,
     needs_training,
     option,
     same_command,
+    training_inputs,
     whose_option,
 )
 from .help import Command
@@ -30,25 +32,6 @@ from .output import show
 
 if TYPE_CHECKING:
     from ..scoring.results import Results
-
-
-# settings with an option of their own
-_SETTINGS = {
-    "model": "model",
-    "data": "data.conversations",
-    "train_file": "data.train",
-    "test_file": "data.test",
-    "val": "data.val",
-    "val_fraction": "data.val_fraction",
-    "split_by": "data.split_by",
-    "output": "output",
-    "max_eval": "eval.max_eval",
-    "images": "data.images",
-    "max_train": "data.max_train",
-    "max_train_images": "data.max_train_images",
-    "adapter": "lora.adapter",
-    "dataset": "data.dataset",
-}
 
 
 def _at_most(name: str, what: str) -> Callable[[Any], Any]:
@@ -74,20 +57,8 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
     ],
 )
 @click.argument("config", type=FILE, required=False)
-@click.option("--model", help="Base model.  [default: Qwen/Qwen2-VL-2B-Instruct]")
-@click.option("--data", help="Questions to split.  [default: data_vl.json]")
-@click.option("--train", "train_file", help="Training questions, instead of --data.")
-@click.option("--test", "test_file", help="Test questions, instead of --data.")
-@click.option("--val", help="Validation questions, answered at each checkpoint.")
-@click.option(
-    "--val-fraction",
-    type=Number(0, 1, max_open=True),
-    help="Or: share of the training images to hold out for validation.  [default: 0]",
-)
+@training_inputs
 @click.option("--split-by", type=click.Choice(["image", "question"]), help="[default: image]")
-@whose_option
-@click.option("--images", help="Folder to which the images were moved.")
-@click.option("-o", "--output", help="Folder of the run.  [default: output/Qwen2-VL-2B]")
 @click.option("--resume", is_flag=True, help="Resume the run in the output folder.")
 @click.option(
     "--auto-resume",
@@ -101,8 +72,6 @@ def _at_most(name: str, what: str) -> Callable[[Any], Any]:
     type=click.IntRange(min=1),
     help="Maximum number of training images.  [default: all]",
 )
-@click.option("--adapter", help="Run, checkpoint or PEFT folder of an adapter to continue from.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="E.g. lora.r=16.")
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def train(
@@ -128,7 +97,7 @@ def train(
         raise click.UsageError("give --resume or --auto-resume, not both")
     if options["split_by"] and options["train_file"]:
         raise click.UsageError("--split-by goes with --data: --train and --test are already split")
-    given = {_SETTINGS[k]: v for k, v in options.items() if k in _SETTINGS and v is not None}
+    given = given_settings(options)
     if resume and config and "output" not in given and Run(config.parent).holds_run():
         # from whichever folder: the run is the one whose settings these are
         given["output"] = str(config.parent)

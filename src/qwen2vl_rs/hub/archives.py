@@ -32,6 +32,7 @@ from .transfer import MB, require_room
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 _BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
+    # zipfile raises these for an unknown compression, an encrypted member and a damaged header
     *(NotImplementedError, RuntimeError, UnicodeError, ValueError),
 )
 _BESIDE = (".aux.xml", ".ovr")
